@@ -1,0 +1,51 @@
+# `make test` proves it, `make demo` shows it. Everything runs in .venv, made on demand.
+SHELL := bash
+PYTHON ?= python3
+BIN := .venv/bin
+SEED ?= 0
+
+.PHONY: venv check test test-all mutants demo proto bench vectors clean
+
+venv: .venv/.installed
+
+# One constraints file pins every version, torch above all: an unpinned torch pulls
+# gigabytes that nothing here needs.
+.venv/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip -c constraints.txt
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[demo]' --group dev
+	touch $@
+
+check: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: check
+	HYPOTHESIS_PROFILE=$${HYPOTHESIS_PROFILE:-dev} $(BIN)/python -m pytest
+
+test-all: check
+	HYPOTHESIS_PROFILE=$${HYPOTHESIS_PROFILE:-ci} $(BIN)/python -m pytest -m 'not gpu'
+	$(MAKE) mutants
+
+# Kept patches, each of which must turn its named test red.
+mutants: venv
+	$(BIN)/python tests/mutants/run.py
+
+demo: venv
+	$(BIN)/crdtmerge demo
+
+proto: venv
+	$(BIN)/python -m grpc_tools.protoc -Inodes/wire=proto --python_out=. --pyi_out=. \
+	  --grpc_python_out=. proto/replica.proto
+
+bench: venv
+	$(BIN)/python benchmarks/resolve.py
+
+# Golden bytes; changed only with a version bump or an ADR.
+vectors: venv
+	$(BIN)/python -m tests.vectors.write
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

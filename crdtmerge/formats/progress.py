@@ -1,0 +1,20 @@
+"""Progress of long work, as a value that a caller may show.
+
+Owns the value only. Does not own clocks, rates or printing: those are the caller's.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far one piece of work is: `done` of `total`, in bytes or in tasks."""
+
+    work: str
+    done: int
+    total: int
+
+
+Report = Callable[[Progress], None]
+"""Receives progress; called on the thread that asked for the work."""

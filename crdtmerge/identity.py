@@ -1,0 +1,63 @@
+"""Ed25519 keys: who signed what, for which purpose.
+
+Owns signing and verification; in crdtmerge the sole importer of cryptography. Does not own
+where keys are kept, nor what a key may do (`policy`).
+"""
+
+from enum import StrEnum
+from typing import Final, NewType
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+    Ed25519PrivateKey,
+    Ed25519PublicKey,
+)
+
+from crdtmerge.errors import BadSignatureError
+
+KEY_BYTES: Final = 32
+SIGNATURE_BYTES: Final = 64
+
+AuthorId = NewType("AuthorId", bytes)
+"""The public key that signs records."""
+
+
+class Purpose(StrEnum):
+    """What a signature is for; signed along, so it cannot be replayed elsewhere."""
+
+    RECORD = "crdtmerge v1 record"
+    JOIN_AUTHOR = "crdtmerge v1 join as author"
+    JOIN_NODE = "crdtmerge v1 join as node"
+
+
+class SigningKey:
+    """A private Ed25519 key."""
+
+    def __init__(self, seed: bytes) -> None:
+        """Take the 32 secret bytes; the caller's entropy, never ours."""
+        self.seed = seed
+        self._key = Ed25519PrivateKey.from_private_bytes(seed)
+        self.public = AuthorId(self._key.public_key().public_bytes_raw())
+
+    def sign(self, purpose: Purpose, message: bytes) -> bytes:
+        """Return the 64-byte signature over `purpose` and `message`."""
+        return self._key.sign(_tagged(purpose, message))
+
+
+def verify(public: bytes, purpose: Purpose, message: bytes, signature: bytes) -> None:
+    """Check that the key `public` signed `message` for `purpose`.
+
+    Raises:
+        BadSignatureError: it did not, or the key is none.
+    """
+    try:
+        key = Ed25519PublicKey.from_public_bytes(public)
+        key.verify(signature, _tagged(purpose, message))
+    except (InvalidSignature, ValueError) as e:
+        text = f"not signed by {public.hex()[:12]} as {purpose.value!r}"
+        raise BadSignatureError(text) from e
+
+
+def _tagged(purpose: Purpose, message: bytes) -> bytes:
+    """Return the bytes that are signed; the zero byte ends the purpose."""
+    return purpose.encode() + b"\0" + message

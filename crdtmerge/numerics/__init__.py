@@ -1,0 +1,97 @@
+"""The numeric contract: everything that does arithmetic on weights, and nothing else.
+
+Owns exact upcasts and the one final rounding, sums over contributions on a grid, sums
+over elements along a fixed tree, selection on bits, and keyed randomness: the readable
+reference in NumPy whose bits every faster form must equal. Does not own what a strategy
+computes.
+
+Only exact conversions, single IEEE float64 additions, subtractions, multiplications and
+divisions, comparisons and integer operations are used, element by element. None of these
+may be fused or reordered, so the bits do not depend on machine, threads, block size or
+library version. docs/adr/0004-numeric-contract.md gives the constants and the reasons.
+"""
+
+from crdtmerge.numerics.contract import (
+    CONTRACT_VERSION,
+    EXPONENT_MAX,
+    EXPONENT_MIN,
+    HEADROOM_BITS,
+    LIMB_BITS,
+    SUM_BITS,
+    TERMS_MAX,
+    WEIGHT_BITS,
+    check_weights,
+)
+from crdtmerge.numerics.dtypes import (
+    ITEM_BYTES,
+    SIGNIFICAND_BITS,
+    TAU_BITS,
+    Data,
+    Floats,
+    Singles,
+    TensorFacts,
+    check_base,
+    check_dtype,
+    check_headroom,
+    downcast,
+    inspect,
+    task_vector,
+    upcast,
+)
+from crdtmerge.numerics.grid import Grid, GridSum, divide, tau_grid, theta_grid
+from crdtmerge.numerics.philox import (
+    bernoulli,
+    philox4x32,
+    philox_key,
+    random_words,
+)
+from crdtmerge.numerics.reductions import dot, sum_of_squares
+from crdtmerge.numerics.selection import (
+    at_least,
+    keep_count,
+    keep_top,
+    kth_magnitude,
+    threshold,
+)
+
+__all__ = [
+    "CONTRACT_VERSION",
+    "EXPONENT_MAX",
+    "EXPONENT_MIN",
+    "HEADROOM_BITS",
+    "ITEM_BYTES",
+    "LIMB_BITS",
+    "SIGNIFICAND_BITS",
+    "SUM_BITS",
+    "TAU_BITS",
+    "TERMS_MAX",
+    "WEIGHT_BITS",
+    "Data",
+    "Floats",
+    "Grid",
+    "GridSum",
+    "Singles",
+    "TensorFacts",
+    "at_least",
+    "bernoulli",
+    "check_base",
+    "check_dtype",
+    "check_headroom",
+    "check_weights",
+    "divide",
+    "dot",
+    "downcast",
+    "inspect",
+    "keep_count",
+    "keep_top",
+    "kth_magnitude",
+    "philox4x32",
+    "philox_key",
+    "random_words",
+    "sum_of_squares",
+    "task_vector",
+    "tau_grid",
+    "theta_grid",
+    "threshold",
+    "upcast",
+]

@@ -1,0 +1,205 @@
+"""Conversions between stored bytes and float64, and the facts that ingest checks.
+
+Owns the exact upcasts, the one final rounding of the four dtypes, the task vector, and
+finding NaN, infinity and the largest exponent. Does not own any sum. Stored bytes are
+little-endian, dtypes carry the names of the safetensors format.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crdtmerge.errors import ContractError
+from crdtmerge.numerics.contract import (
+    EXPONENT_MAX,
+    EXPONENT_MIN,
+    HEADROOM_BITS,
+    prefix,
+)
+
+Floats: TypeAlias = NDArray[np.float64]
+Singles: TypeAlias = NDArray[np.float32]
+Data: TypeAlias = bytes | bytearray | memoryview
+"""The raw bytes of a tensor, or of a run of its items."""
+
+SIGNIFICAND_BITS: Final[Mapping[str, int]] = MappingProxyType(
+    {"F64": 53, "F32": 24, "BF16": 8, "F16": 11}
+)
+"""Significand bits (with the hidden one) of each dtype that has arithmetic."""
+
+TAU_BITS: Final = SIGNIFICAND_BITS["F32"]
+"""Significand bits of a task vector's items: they are float32 for every dtype."""
+
+ITEM_BYTES: Final[Mapping[str, int]] = MappingProxyType(
+    {"F64": 8, "F32": 4, "BF16": 2, "F16": 2}
+)
+
+_INSPECT_ITEMS: Final = 1 << 18
+_FLOATS: Final = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}
+_INFINITY_BITS: Final = {
+    "F64": 0x7FF << 52,
+    "F32": 0xFF << 23,
+    "BF16": 0xFF << 7,
+    "F16": 0x1F << 10,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TensorFacts:
+    """What one pass over a tensor's bytes tells.
+
+    `exponent` is the smallest E with max|value| < 2**E, but at least `EXPONENT_MIN`: the
+    E of the grid if the tensor is a base's. It says nothing where `finite` is false.
+    """
+
+    finite: bool
+    exponent: int
+
+
+def check_dtype(dtype: str) -> None:
+    """Refuse a dtype that the contract has no arithmetic for.
+
+    Raises:
+        ContractError: `dtype` is not one of F64, F32, BF16, F16.
+    """
+    if dtype not in SIGNIFICAND_BITS:
+        known = ", ".join(SIGNIFICAND_BITS)
+        message = f"dtype {dtype!r} has no arithmetic; only {known} do"
+        raise ContractError(message)
+
+
+def upcast(data: Data, dtype: str) -> Floats:
+    """Return the stored items as float64, exactly; the array is fresh and writable.
+
+    Raises:
+        ContractError: `dtype` has no arithmetic.
+    """
+    check_dtype(dtype)
+    if dtype != "BF16":
+        return np.frombuffer(data, _FLOATS[dtype]).astype(np.float64)
+    bits = np.frombuffer(data, "<u2").astype(np.uint32)
+    bits <<= np.uint32(16)
+    return bits.view(np.float32).astype(np.float64)
+
+
+def downcast(values: Floats, dtype: str, name: str = "") -> bytes:
+    """Return `values` as stored bytes: one round-to-nearest-even, every zero +0.
+
+    Raises:
+        ContractError: a value is NaN, infinite, or beyond the dtype's largest finite one.
+    """
+    check_dtype(dtype)
+    if not np.isfinite(values).all():
+        message = f"{prefix(name)}a result is not finite"
+        raise ContractError(message)
+    if dtype == "BF16":
+        bits = _bfloat_bits(values)
+    else:
+        with np.errstate(all="ignore"):
+            rounded = values.astype(_FLOATS[dtype])
+        bits = rounded.view(f"<u{ITEM_BYTES[dtype]}")
+    sign = 1 << (8 * ITEM_BYTES[dtype] - 1)
+    if bits.size and int((bits & (sign - 1)).max()) >= _INFINITY_BITS[dtype]:
+        message = f"{prefix(name)}a result is beyond the largest finite {dtype}"
+        hint = "choose an output dtype of wider range"
+        raise ContractError(message, hint=hint)
+    bits[bits == sign] = 0
+    return bits.tobytes()
+
+
+def _bfloat_bits(values: Floats) -> NDArray[np.uint16]:
+    """Round finite float64 to bfloat16 once: to float32 to odd, then to nearest-even.
+
+    SUBTLE: float64 -> float32 -> bfloat16 by two roundings to nearest errs near halves.
+    Rounding to odd keeps a last bit set wherever something was cut off, so the second
+    rounding sees on which side of a half the value lies (Boldo and Melquiond, 2008).
+    """
+    with np.errstate(all="ignore"):
+        single = values.astype(np.float32)
+    back = single.astype(np.float64)
+    bits = single.view(np.uint32)
+    inexact = back != values
+    bits -= np.abs(back) > np.abs(values)  # towards zero, from infinity too
+    bits |= inexact
+    bits += np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
+    bits >>= np.uint32(16)
+    return bits.astype("<u2")
+
+
+def task_vector(theta: Floats, base: Floats, name: str = "") -> Singles:
+    """Return theta - base: one float64 subtraction, rounded once to float32.
+
+    Selection works on these bits. Every zero is +0.
+
+    Raises:
+        ContractError: a difference is NaN or beyond the largest finite float32.
+    """
+    with np.errstate(all="ignore"):
+        tau = (theta - base).astype(np.float32)
+    if not np.isfinite(tau).all():
+        message = f"{prefix(name)}a difference to the base is beyond float32"
+        raise ContractError(message)
+    tau += np.float32(0)  # -0 + 0 = +0; everything else stays
+    return tau
+
+
+def inspect(data: Data, dtype: str) -> TensorFacts:
+    """Return whether all items are finite, and the exponent of the largest magnitude.
+
+    Works on bit patterns: without the sign they order as the magnitudes do, and infinity
+    and NaN are the largest.
+
+    Raises:
+        ContractError: `dtype` has no arithmetic.
+    """
+    check_dtype(dtype)
+    size = ITEM_BYTES[dtype]
+    bits = np.frombuffer(data, f"<u{size}")
+    mask = (1 << (8 * size - 1)) - 1
+    largest = 0
+    for start in range(0, bits.size, _INSPECT_ITEMS):
+        largest = max(largest, int((bits[start : start + _INSPECT_ITEMS] & mask).max()))
+    if largest >= _INFINITY_BITS[dtype]:
+        return TensorFacts(finite=False, exponent=EXPONENT_MIN)
+    value = float(upcast(largest.to_bytes(size, "little"), dtype)[0])
+    return TensorFacts(finite=True, exponent=max(math.frexp(value)[1], EXPONENT_MIN))
+
+
+def check_base(base: TensorFacts, name: str = "") -> None:
+    """Refuse a base tensor that no grid can be laid for.
+
+    Raises:
+        ContractError: it holds NaN or infinity, or values of 2**`EXPONENT_MAX` and above.
+    """
+    if not base.finite:
+        message = f"{prefix(name)}the base holds NaN or infinity"
+        raise ContractError(message)
+    if base.exponent > EXPONENT_MAX:
+        message = f"{prefix(name)}the base holds values of 2^{EXPONENT_MAX} or above"
+        raise ContractError(message)
+
+
+def check_headroom(theta: TensorFacts, base: TensorFacts, name: str = "") -> None:
+    """Refuse a contribution's tensor that the grid of the base's tensor cannot hold.
+
+    Raises:
+        ContractError: it holds NaN or infinity, or a magnitude of 2**(E +
+            `HEADROOM_BITS`) and above, where E is the base tensor's exponent.
+    """
+    if not theta.finite:
+        message = f"{prefix(name)}it holds NaN or infinity"
+        hint = "train or export it again; such values cannot be merged"
+        raise ContractError(message, hint=hint)
+    limit = base.exponent + HEADROOM_BITS
+    if theta.exponent > limit:
+        message = (
+            f"{prefix(name)}its largest value is 2^{theta.exponent - 1} or more, the"
+            f" headroom over the base ends at 2^{limit}"
+        )
+        hint = f"values may grow over the base's largest by 2^{HEADROOM_BITS} at most"
+        raise ContractError(message, hint=hint)

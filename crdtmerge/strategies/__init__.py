@@ -1,0 +1,27 @@
+"""Strategies: pure functions of ordered tensors, one row of one table each.
+
+Owns the formulas, their parameters and defaults, and what makes a recipe acceptable.
+Does not own arithmetic on weights (`numerics`), nor which tensors a task sees
+(`resolve`). Integer and boolean tensors never come here: they are the base's.
+"""
+
+from crdtmerge.strategies.base import (
+    Inputs,
+    Parameter,
+    Strategy,
+    Values,
+)
+from crdtmerge.strategies.recipes import check_recipe, make_recipe, parse_weight
+from crdtmerge.strategies.table import STRATEGIES, find
+
+__all__ = [
+    "STRATEGIES",
+    "Inputs",
+    "Parameter",
+    "Strategy",
+    "Values",
+    "check_recipe",
+    "find",
+    "make_recipe",
+    "parse_weight",
+]

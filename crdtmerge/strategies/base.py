@@ -1,0 +1,156 @@
+"""What a strategy is: its declaration, its parameters, and what one task sees.
+
+Owns the types that the table, the strategies and `resolve` share. Does not own any
+formula, nor how user input becomes parameters (`recipes`).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
+
+from crdtmerge.codec import format_decimal, parse_decimal
+from crdtmerge.digest import ContentId
+from crdtmerge.numerics import Data
+from crdtmerge.recipe import Parameters
+
+TRUE: Final = "true"
+FALSE: Final = "false"
+
+Weights: TypeAlias = Sequence[int]
+"""Weights or coefficients in units of 10**-9, one a contribution, canonical order."""
+
+Description: TypeAlias = dict[str, object]
+"""A plain dict that JSON can carry."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One parameter: its kind, our default, mergekit's (None: it has no such thing).
+
+    `default` and `mergekit_default` are canonical text; `minimum` and `maximum` bound a
+    decimal, both inclusive, in units of 10**-9.
+    """
+
+    name: str
+    kind: Literal["decimal", "flag"]
+    default: str
+    mergekit_default: str | None
+    help: str
+    minimum: int = 0
+    maximum: int = 0
+
+    @property
+    def range_text(self) -> str:
+        """Say which values are accepted."""
+        if self.kind == "flag":
+            return f"{TRUE} or {FALSE}"
+        return f"{format_decimal(self.minimum)} to {format_decimal(self.maximum)}"
+
+    def describe(self) -> Description:
+        """Return the parameter as plain values."""
+        bounds = [format_decimal(self.minimum), format_decimal(self.maximum)]
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "default": self.default,
+            "mergekit_default": self.mergekit_default,
+            "range": bounds if self.kind == "decimal" else [FALSE, TRUE],
+            "help": self.help,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """The parameters that hold for one tensor: `recipe.parameters_for(tensor)`.
+
+    The recipe was checked before, so every declared parameter is there and canonical.
+    """
+
+    parameters: Parameters = ()
+
+    def units(self, name: str) -> int:
+        """Return a decimal in units of 10**-9."""
+        return parse_decimal(dict(self.parameters)[name])
+
+    def flag(self, name: str) -> bool:
+        """Return a flag."""
+        return dict(self.parameters)[name] == TRUE
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What one map or emit task sees: one float tensor of every model, and no more.
+
+    `base` and `contributions` are raw little-endian bytes of `items` items of `dtype`;
+    `contributions`, `contents`, `weights` (units) and `coefficients` (units, from the
+    reduce step) go together, in canonical order. `seed` is the tensor's, used only by
+    strategies that draw, and only in seed scope `set`. An empty `output_dtype` means
+    `dtype`.
+    """
+
+    tensor: str
+    dtype: str
+    items: int
+    base: Data
+    contributions: tuple[Data, ...]
+    contents: tuple[ContentId, ...]
+    weights: tuple[int, ...]
+    seed: bytes
+    seed_scope: str
+    output_dtype: str
+    values: Values
+    coefficients: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Strategy:
+    """One strategy at one version: what it needs, what it declares, its pure functions.
+
+    `emit` returns the output tensor's bytes. A strategy with a reduce step has `map` (one
+    float64 per contribution, for each tensor) and `reduce` (map results in order of
+    tensor names, weights -> coefficients in units). `needs_base` tells whether the
+    formula reads the base; the grid always does. One changed output bit is a new version.
+    """
+
+    name: str
+    version: int
+    summary: str
+    paper: str
+    emit: Callable[[Inputs], bytes]
+    aliases: tuple[str, ...] = ()
+    parameters: tuple[Parameter, ...] = ()
+    needs_base: bool = True
+    needs_evidence: bool = False
+    draws: bool = False
+    order_dependent: bool = False
+    classification: Literal["portable", "platform"] = "portable"
+    map: Callable[[Inputs], tuple[float, ...]] | None = None
+    reduce: Callable[[Sequence[tuple[float, ...]], Weights], tuple[int, ...]] | None = (
+        None
+    )
+
+    @property
+    def full_name(self) -> str:
+        """The versioned name that recipes carry, such as `ties/1`."""
+        return f"{self.name}/{self.version}"
+
+    def parameter(self, name: str) -> Parameter | None:
+        """Return the declaration of a parameter, None if there is none."""
+        return next((p for p in self.parameters if p.name == name), None)
+
+    def describe(self) -> Description:
+        """Return the declaration as plain values."""
+        return {
+            "name": self.name,
+            "full_name": self.full_name,
+            "version": self.version,
+            "aliases": list(self.aliases),
+            "class": self.classification,
+            "parameters": [parameter.describe() for parameter in self.parameters],
+            "summary": self.summary,
+            "paper": self.paper,
+            "needs_base": self.needs_base,
+            "needs_evidence": self.needs_evidence,
+            "order_dependent": self.order_dependent,
+            "draws": self.draws,
+        }

@@ -1,0 +1,95 @@
+"""Sign election and the disjoint mean, shared by TIES and all that end like it.
+
+Owns what happens after each contribution has dropped some of its task vector. Does not
+own how it drops.
+
+Formula (TIES-Merging, Yadav et al. 2023, arXiv:2306.01708, section 4, in mergekit's
+weighted form): the sign of an item is that of sum(w_k tau_k), zero counts as +; q is
+sum(w_k tau_k) / sum(w_k) over the k that have a non-zero item of this sign, 0 if none
+has; out = theta_0 + scale * q. With `normalize=false` q is the sum itself. Exact: both
+sums and the sum of weights, on the grid. Ours: the task vectors are rounded to float32,
+and the order of the roundings (q, scale * q, the sum with the base, the dtype).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crdtmerge.codec import DECIMAL_UNIT
+from crdtmerge.numerics import (
+    TAU_BITS,
+    Floats,
+    Grid,
+    GridSum,
+    Singles,
+    divide,
+    task_vector,
+    tau_grid,
+)
+from crdtmerge.strategies.base import Inputs
+from crdtmerge.strategies.blocks import Term, block, emit_blocks
+
+Keep: TypeAlias = Callable[[Singles, range], NDArray[np.bool_]]
+"""Tells which items of a block of a task vector stay."""
+
+
+@dataclass(frozen=True, slots=True)
+class Voter:
+    """A contribution with the rule by which its task vector was thinned."""
+
+    term: Term
+    keep: Keep
+
+
+def emit_consensus(
+    inputs: Inputs,
+    exponent: int,
+    voters: Sequence[Voter],
+    *,
+    scale: float,
+    normalize: bool,
+) -> bytes:
+    """Return the base plus `scale` times the disjoint mean (or sum) of the voters.
+
+    Raises:
+        ContractError: an input or a result breaks the contract.
+    """
+    grid = tau_grid(exponent, inputs.dtype)
+
+    def compute(part: range) -> Floats:
+        base = block(inputs, inputs.base, part)
+        votes = [(_vote(inputs, voter, base, part), voter.term) for voter in voters]
+        mean = _disjoint(grid, len(part), votes, normalize=normalize)
+        mean *= scale
+        return base + mean
+
+    return emit_blocks(inputs, compute)
+
+
+def _vote(inputs: Inputs, voter: Voter, base: Floats, part: range) -> Floats:
+    """Return the thinned task vector of one block, +0 where it was dropped."""
+    theta = block(inputs, voter.term.data, part)
+    tau = task_vector(theta, base, voter.term.label)
+    return np.where(voter.keep(tau, part), tau.astype(np.float64), 0.0)
+
+
+def _disjoint(
+    grid: Grid, items: int, votes: Sequence[tuple[Floats, Term]], *, normalize: bool
+) -> Floats:
+    elected = GridSum(grid, items)
+    for tau, term in votes:
+        elected.add(tau, term.weight, TAU_BITS)
+    positive = elected.total() >= 0
+    agreed, weight = GridSum(grid, items), np.zeros(items)
+    for tau, term in votes:
+        agrees = np.where(positive, tau > 0, tau < 0)
+        agreed.add(np.where(agrees, tau, 0.0), term.weight, TAU_BITS)
+        weight += np.where(agrees, float(term.weight), 0.0)  # exact integers
+    total = agreed.total()
+    if not normalize:
+        return divide(total, DECIMAL_UNIT)
+    mean: Floats = np.divide(total, weight, out=np.zeros(items), where=weight > 0)
+    return mean

@@ -1,0 +1,59 @@
+"""metagpt: task arithmetic with coefficients from the norms of the task vectors.
+
+Owns `metagpt/1`. Does not own the weighted sum (`linear`).
+
+Formula (MetaGPT, Zhou et al. 2024, arXiv:2406.11385): out = theta_0 + sum(l_k tau_k) with
+l_k = |tau_k|^2 / sum_j |tau_j|^2 over the whole model. Ours: a contribution's weight
+multiplies its square (equal weights give the paper's formula), and coefficients are
+rounded half-even to 9 places. Exact: everything between the tensors' sums of squares and
+that rounding, in rationals; and the emitted sum, on the grid, where the base is one more
+term with weight 1 - sum(l_k). Float tensors count, integer tensors have no task vector.
+"""
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+from crdtmerge.codec import DECIMAL_UNIT
+from crdtmerge.errors import ContractError
+from crdtmerge.numerics import sum_of_squares
+from crdtmerge.strategies.base import Inputs, Strategy, Weights
+from crdtmerge.strategies.blocks import participants, whole_task_vector
+from crdtmerge.strategies.linear import emit_weighted
+
+
+def _map(inputs: Inputs) -> tuple[float, ...]:
+    """Return the sum of squares of each task vector; weights play no part here."""
+    _, terms = participants(inputs, (1,) * len(inputs.contributions))
+    return tuple(sum_of_squares(whole_task_vector(inputs, term)) for term in terms)
+
+
+def _reduce(squares: Sequence[tuple[float, ...]], weights: Weights) -> tuple[int, ...]:
+    """Return the coefficients in units; all zero if no contribution differs."""
+    totals = [Fraction(0)] * len(weights)
+    for tensor in squares:
+        pairs = zip(totals, tensor, strict=True)
+        totals = [total + Fraction(square) for total, square in pairs]
+    shares = [w * total for w, total in zip(weights, totals, strict=True)]
+    whole = sum(shares)
+    if not whole:
+        return (0,) * len(weights)
+    return tuple(round(share * DECIMAL_UNIT / whole) for share in shares)
+
+
+def _emit(inputs: Inputs) -> bytes:
+    if inputs.coefficients is None:
+        message = "metagpt emits only after its reduce step"
+        raise ContractError(message)
+    rest = DECIMAL_UNIT - sum(inputs.coefficients)
+    return emit_weighted(inputs, inputs.coefficients, rest, DECIMAL_UNIT)
+
+
+METAGPT = Strategy(
+    name="metagpt",
+    version=1,
+    summary="Task arithmetic with coefficients in proportion to squared norms",
+    paper="Zhou et al. 2024, MetaGPT, https://arxiv.org/abs/2406.11385",
+    emit=_emit,
+    map=_map,
+    reduce=_reduce,
+)

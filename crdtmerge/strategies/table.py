@@ -1,0 +1,56 @@
+"""The table of strategies, and finding one by what a user calls it.
+
+Owns the names. Does not own formulas. A name with a version, once released, keeps its
+bits; a changed bit is another row.
+"""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Final
+
+from crdtmerge.errors import UnknownNameError
+from crdtmerge.strategies.base import Strategy
+from crdtmerge.strategies.dare_ties import DARE_TIES
+from crdtmerge.strategies.linear import LINEAR
+from crdtmerge.strategies.metagpt import METAGPT
+from crdtmerge.strategies.ties import TIES
+
+STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
+    {
+        "dare_ties/1": DARE_TIES,
+        "linear/1": LINEAR,
+        "metagpt/1": METAGPT,
+        "ties/1": TIES,
+    }
+)
+
+
+def find(name: str) -> Strategy:
+    """Return the strategy called `name`: a versioned name, a name, or an alias.
+
+    Without a version the newest one is meant.
+
+    Raises:
+        UnknownNameError: there is none; the hint has the nearest name and the full list.
+    """
+    plain, slash, version = name.partition("/")
+    fitting = [
+        strategy
+        for strategy in STRATEGIES.values()
+        if plain in {strategy.name, *strategy.aliases}
+        and (not slash or version == str(strategy.version))
+    ]
+    if fitting:
+        return max(fitting, key=lambda strategy: strategy.version)
+    known = [*STRATEGIES, *(s.name for s in STRATEGIES.values())]
+    known += [alias for s in STRATEGIES.values() for alias in s.aliases]
+    message = f"there is no strategy {name!r}"
+    raise UnknownNameError(message, hint=suggestion(name, known, sorted(STRATEGIES)))
+
+
+def suggestion(name: str, known: Iterable[str], listed: Iterable[str]) -> str:
+    """Return a hint: the nearest known name, if one is near, and the list."""
+    near = difflib.get_close_matches(name.lower(), sorted(known), n=1)
+    asked = f"did you mean {near[0]!r}? " if near else ""
+    return f"{asked}known: {', '.join(listed) or 'none'}"

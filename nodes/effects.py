@@ -1,0 +1,122 @@
+"""What goes into a node and what comes out of it: plain values, no I/O.
+
+Owns the inputs and effects of `Node.handle`. Does not own how an effect is performed: that
+is `runtime`'s, or the simulator's.
+"""
+
+from dataclasses import dataclass
+
+from crdtmerge.bodies import RecordId, SpaceId
+from crdtmerge.digest import BlobId
+from crdtmerge.sync.messages import Message
+
+# --- inputs ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Ticked:
+    """The gossip interval has passed."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerOpened:
+    """A sync stream with an authenticated peer is open, whoever dialled."""
+
+    peer: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PeerClosed:
+    """The sync stream with a peer ended, or could not be opened."""
+
+    peer: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class MessageReceived:
+    """A peer sent a message."""
+
+    peer: bytes
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class RecordsCommitted:
+    """A local command added records (already durable)."""
+
+    space: SpaceId
+    records: tuple[RecordId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BlobStored:
+    """A fetch ended well: the blob is verified and durable."""
+
+    peer: bytes
+    blob: BlobId
+
+
+@dataclass(frozen=True, slots=True)
+class BlobFailed:
+    """A fetch ended badly; `lied` if the peer sent bytes of another digest."""
+
+    peer: bytes
+    blob: BlobId
+    lied: bool
+
+
+Input = (
+    Ticked
+    | PeerOpened
+    | PeerClosed
+    | MessageReceived
+    | RecordsCommitted
+    | BlobStored
+    | BlobFailed
+)
+
+# --- effects ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send a message on the stream with a peer."""
+
+    peer: bytes
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Dial:
+    """Open a sync stream to a peer at one of its addresses."""
+
+    peer: bytes
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """End the stream with a peer; the reason is for the log."""
+
+    peer: bytes
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """Fetch a blob from a peer, verified chunk by chunk, resuming what is there."""
+
+    peer: bytes
+    space: SpaceId
+    blob: BlobId
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """From now on these transport keys, and no others, may connect."""
+
+    members: frozenset[bytes]
+
+
+Effect = Send | Dial | Close | Fetch | Trust

@@ -1,0 +1,60 @@
+"""Whom to talk to, and when: pure choices over known peers.
+
+Owns fan-outs, limits and back-off. Does not own connections or the clock: `now` and the
+random generator are arguments.
+"""
+
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+RUMOUR_FANOUT: Final = 3
+"""Peers that a new record is pushed to at once (DESIGN section 7)."""
+CONNECTIONS_MAX: Final = 64
+"""Streams that we dial at most; above, the partial view of a later version decides."""
+DIALS_PER_TICK: Final = 8
+BACKOFF_FIRST_S: Final = 0.5
+BACKOFF_LAST_S: Final = 30.0
+BANISHED_S: Final = 60.0
+"""How long a peer that broke the protocol is neither dialled nor listened to."""
+
+
+def pick(candidates: Iterable[bytes], count: int, rng: random.Random) -> list[bytes]:
+    """Return up to `count` of `candidates`, drawn without replacement."""
+    ordered = sorted(candidates)
+    return rng.sample(ordered, min(count, len(ordered)))
+
+
+@dataclass(slots=True)
+class Backoff:
+    """When each peer may be dialled again; doubles with every failure in a row."""
+
+    _failures: dict[bytes, int] = field(default_factory=dict)
+    _not_before: dict[bytes, float] = field(default_factory=dict)
+    _banished_until: dict[bytes, float] = field(default_factory=dict)
+
+    def ready(self, peer: bytes, now: float) -> bool:
+        """Tell whether `peer` may be dialled at `now` (seconds)."""
+        waited = now >= self._not_before.get(peer, now)
+        return waited and not self.banished(peer, now)
+
+    def banished(self, peer: bytes, now: float) -> bool:
+        """Tell whether `peer` broke the rules a short while ago."""
+        return now < self._banished_until.get(peer, now)
+
+    def failed(self, peer: bytes, now: float, rng: random.Random) -> None:
+        """Note a failure: wait longer, with jitter so that peers do not march in step."""
+        failures = self._failures.get(peer, 0)
+        self._failures[peer] = failures + 1
+        delay = min(BACKOFF_LAST_S, BACKOFF_FIRST_S * 2 ** min(failures, 16))
+        self._not_before[peer] = now + delay * rng.uniform(0.5, 1.0)
+
+    def banish(self, peer: bytes, now: float) -> None:
+        """Note a peer that broke the rules."""
+        self._banished_until[peer] = now + BANISHED_S
+
+    def succeeded(self, peer: bytes) -> None:
+        """Forget the failures of `peer`."""
+        self._failures.pop(peer, None)
+        self._not_before.pop(peer, None)

@@ -1,0 +1,254 @@
+"""The node's core: `handle(input, now) -> effects`, no I/O of its own.
+
+Owns sessions, gossip rounds, rumours and the choice of what to fetch from whom. Does not
+own sockets, threads, clocks or blob bytes: `runtime` performs the effects, and so does
+the simulator. Records are reached through the synchronous `Spaces` port, so what a session
+accepted is durable before anything that follows from it is sent.
+"""
+
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol, assert_never
+
+from crdtmerge.bodies import RecordId, SpaceId
+from crdtmerge.digest import BlobId
+from crdtmerge.errors import RemoteError
+from crdtmerge.sync.messages import MESSAGE_BYTES_MAX, Message, Rumour
+from crdtmerge.sync.session import Cursor, Learned, Session
+from crdtmerge.sync.session import Spaces as SyncSpaces
+
+from .effects import (
+    BlobFailed,
+    BlobStored,
+    Close,
+    Dial,
+    Effect,
+    Fetch,
+    Input,
+    MessageReceived,
+    PeerClosed,
+    PeerOpened,
+    RecordsCommitted,
+    Send,
+    Ticked,
+    Trust,
+)
+from .gossip import CONNECTIONS_MAX, DIALS_PER_TICK, RUMOUR_FANOUT, Backoff, pick
+
+FETCHES_MAX: Final = 4
+"""Blobs in flight at once."""
+FETCH_RETRY_S: Final = 2.0
+"""How long we do not ask a peer again for a blob that it did not have."""
+
+
+class Spaces(SyncSpaces, Protocol):
+    """What the node asks of the spaces that it hosts."""
+
+    def all(self) -> list[SpaceId]:
+        """Return the ids of the spaces."""
+        ...
+
+    def members(self) -> frozenset[bytes]:
+        """Return the transport keys of all members."""
+        ...
+
+    def shared_with(self, node: bytes) -> frozenset[SpaceId]:
+        """Return the spaces that `node` takes part in."""
+        ...
+
+    def addresses(self) -> dict[bytes, tuple[str, ...]]:
+        """Return the announced addresses of every member node."""
+        ...
+
+    def missing(self, space: SpaceId) -> dict[BlobId, int]:
+        """Return the blobs that visible contributions need and we lack."""
+        ...
+
+
+@dataclass(slots=True)
+class Node:
+    """One running node.
+
+    `bootstrap` are addresses from tickets, for peers whose node record is not here yet.
+    """
+
+    me: bytes
+    spaces: Spaces
+    rng: random.Random
+    agent: str
+    bootstrap: dict[bytes, tuple[str, ...]] = field(default_factory=dict)
+    sessions: dict[bytes, Session] = field(default_factory=dict)
+    dialling: set[bytes] = field(default_factory=set)
+    fetching: dict[BlobId, bytes] = field(default_factory=dict)
+    _wanted: dict[BlobId, tuple[SpaceId, int]] = field(default_factory=dict)
+    _backoff: Backoff = field(default_factory=Backoff)
+    _cursors: dict[bytes, dict[SpaceId, Cursor]] = field(default_factory=dict)
+    _refused: dict[tuple[bytes, BlobId], float] = field(default_factory=dict)
+    _trusted: frozenset[bytes] | None = None
+    _effects: list[Effect] = field(default_factory=list)
+
+    def handle(self, item: Input, now: float) -> list[Effect]:
+        """Return the effects of one input, in the order they must be performed."""
+        match item:
+            case Ticked():
+                self._tick(now)
+            case PeerOpened(peer):
+                self._open(peer, now)
+            case PeerClosed(peer):
+                self._closed(peer, now)
+            case MessageReceived(peer, message):
+                self._receive(peer, message, now)
+            case RecordsCommitted(space, records):
+                self._spread(space, records, self.sessions)
+                self._members_may_have_changed(now)
+                self._look_for_missing()
+            case BlobStored(_, blob):
+                self.fetching.pop(blob, None)
+                if not self._wanted and not self.fetching:
+                    self._look_for_missing()  # a manifest came: now its tensors
+            case BlobFailed(peer, blob, lied):
+                self._fetch_failed(peer, blob, lied=lied, now=now)
+            case _:
+                assert_never(item)
+        self._fetch_next(now)
+        effects, self._effects = self._effects, []
+        return effects
+
+    # --- gossip -------------------------------------------------------------------------
+
+    def _tick(self, now: float) -> None:
+        """One round: dial who is missing, and compare roots with one random peer."""
+        self._members_may_have_changed(now)
+        self._look_for_missing()
+        self._dial(now)
+        for peer in pick(self.sessions, 1, self.rng):
+            self._say(peer, self.sessions[peer].heartbeats())
+        self._refused = {key: t for key, t in self._refused.items() if t > now}
+
+    def _dial(self, now: float) -> None:
+        known = self.bootstrap | self.spaces.addresses()
+        busy = self.sessions.keys() | self.dialling | {self.me}
+        idle = [
+            peer
+            for peer, addresses in known.items()
+            if peer not in busy and addresses and self._backoff.ready(peer, now)
+        ]
+        room = CONNECTIONS_MAX - len(self.sessions) - len(self.dialling)
+        for peer in pick(idle, max(0, min(DIALS_PER_TICK, room)), self.rng):
+            self.dialling.add(peer)
+            extra = self.bootstrap.get(peer, ())
+            addresses = tuple(dict.fromkeys((*known[peer], *extra)))
+            self._effects.append(Dial(peer, addresses))
+
+    def _spread(
+        self, space: SpaceId, records: Sequence[RecordId], to: Iterable[bytes]
+    ) -> None:
+        """Push new records to a few peers of the space."""
+        listeners = [p for p in to if space in self.sessions[p].shared]
+        chosen = pick(listeners, RUMOUR_FANOUT, self.rng)
+        if not chosen or not records:
+            return
+        reply = self.spaces.fetch(space, records)
+        size = sum(len(r.data) + len(r.signature) for r in reply.records)
+        if size > MESSAGE_BYTES_MAX // 4:
+            return  # news of this size travels by the feed
+        for peer in chosen:
+            self._effects.append(Send(peer, Rumour(space, reply.records)))
+
+    # --- sessions -----------------------------------------------------------------------
+
+    def _open(self, peer: bytes, now: float) -> None:
+        self.dialling.discard(peer)
+        shared = self.spaces.shared_with(peer)
+        if not shared or self._backoff.banished(peer, now):
+            self._effects.append(Close(peer, "no space in common"))
+            return
+        self._backoff.succeeded(peer)
+        cursors = self._cursors.setdefault(peer, {})
+        session = Session(self.spaces, shared, cursors, self.agent)
+        self.sessions[peer] = session
+        self._say(peer, session.open())
+
+    def _closed(self, peer: bytes, now: float) -> None:
+        self.dialling.discard(peer)
+        self.sessions.pop(peer, None)
+        self._backoff.failed(peer, now, self.rng)
+
+    def _receive(self, peer: bytes, message: Message, now: float) -> None:
+        session = self.sessions.get(peer)
+        if session is None:
+            return  # closed while the message was under way
+        try:
+            self._say(peer, session.handle(message))
+        except RemoteError as e:
+            self._drop(peer, f"{type(e).__name__}: {e}", now)
+        self._members_may_have_changed(now)
+
+    def _say(self, peer: bytes, items: Iterable[Message | Learned]) -> None:
+        for item in items:
+            if isinstance(item, Learned):
+                others = self.sessions.keys() - {peer}
+                self._spread(item.space, item.records, others)
+                self._look_for_missing()
+            else:
+                self._effects.append(Send(peer, item))
+
+    def _drop(self, peer: bytes, reason: str, now: float) -> None:
+        self._backoff.banish(peer, now)
+        if self.sessions.pop(peer, None) is not None:
+            self._effects.append(Close(peer, reason))
+
+    def _members_may_have_changed(self, now: float) -> None:
+        """Follow the sets: whom to trust, which sessions share which spaces."""
+        members = self.spaces.members()
+        if members == self._trusted:
+            return
+        self._trusted = members
+        self._effects.append(Trust(members))
+        for peer, session in sorted(self.sessions.items()):
+            shared = self.spaces.shared_with(peer)
+            if not shared:
+                self.sessions.pop(peer)
+                self._backoff.banish(peer, now)
+                self._effects.append(Close(peer, "no longer a member"))
+            elif shared != session.shared:
+                session.shared = shared
+                self._say(peer, session.heartbeats())
+
+    # --- contents -----------------------------------------------------------------------
+
+    def _look_for_missing(self) -> None:
+        """List what visible contributions need and no fetch is bringing."""
+        self._wanted = {
+            blob: (space, size)
+            for space in self.spaces.all()
+            for blob, size in self.spaces.missing(space).items()
+            if blob not in self.fetching
+        }
+
+    def _fetch_next(self, now: float) -> None:
+        """Fetch what is wanted, from peers that may have it, a few at a time."""
+        if not self._wanted or not self.sessions:
+            return
+        for blob, (space, size) in sorted(self._wanted.items()):
+            if len(self.fetching) >= FETCHES_MAX:
+                return
+            willing = [
+                peer
+                for peer, session in self.sessions.items()
+                if space in session.shared
+                and self._refused.get((peer, blob), now) <= now
+            ]
+            for peer in pick(willing, 1, self.rng):
+                del self._wanted[blob]
+                self.fetching[blob] = peer
+                self._effects.append(Fetch(peer, space, blob, size))
+
+    def _fetch_failed(
+        self, peer: bytes, blob: BlobId, *, lied: bool, now: float
+    ) -> None:
+        self.fetching.pop(blob, None)
+        self._refused[peer, blob] = now + FETCH_RETRY_S
+        if lied:
+            self._drop(peer, "it sent bytes of another digest", now)

@@ -1,0 +1,273 @@
+"""The spaces that a node hosts: sets in memory, records on disk, contents in blobs.
+
+Owns the order check -> persist -> join, and the answers that sessions need. Does not own
+the rules (`crdtmerge.policy`), the protocol (`crdtmerge.sync`) nor the disk (`store`).
+Calls may come from several threads; each is atomic.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from threading import RLock
+from typing import Final
+
+from crdtmerge.resolve.plan import Contribution
+
+from crdtmerge.bodies import Genesis, RecordId, SpaceId
+from crdtmerge.digest import BlobId, Domain, digest
+from crdtmerge.errors import (
+    ContentMissingError,
+    CorruptBlobError,
+    FaultyContributionError,
+    MalformedManifestError,
+    NotFoundError,
+)
+from crdtmerge.manifest import Manifest, decode_manifest
+from crdtmerge.orset import OpSet
+from crdtmerge.policy import Rank, View, Visible
+from crdtmerge.record import SignedRecord, well_formed
+from crdtmerge.sync.messages import (
+    MESSAGE_BYTES_MAX,
+    FeedReply,
+    Heartbeat,
+    RecordsReply,
+    SignedBytes,
+)
+from crdtmerge.trie import Trie
+
+from .store.base import BlobStore, RecordStore
+
+RECORDS_PER_MESSAGE_BYTES: Final = MESSAGE_BYTES_MAX - (64 << 10)
+
+
+@dataclass(slots=True)
+class Spaces:
+    """Every space of one home."""
+
+    records: RecordStore
+    blobs: BlobStore
+    lock: RLock = field(default_factory=RLock)
+    on_publish: Callable[[SpaceId, tuple[RecordId, ...]], None] | None = None
+    _opsets: dict[SpaceId, OpSet] = field(default_factory=dict)
+    _manifests: dict[BlobId, Manifest] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Read the sets; their records were checked before they were stored."""
+        for space in self.records.spaces():
+            self._opsets[space] = OpSet(space).insert(self.records.load(space))
+
+    # --- the sets -----------------------------------------------------------------------
+
+    def all(self) -> list[SpaceId]:
+        """Return the ids of the spaces, sorted."""
+        with self.lock:
+            return sorted(self._opsets)
+
+    def opset(self, space: SpaceId) -> OpSet:
+        """Return the set of `space`.
+
+        Raises:
+            NotFoundError: this home does not take part in it.
+        """
+        with self.lock:
+            if space not in self._opsets:
+                raise NotFoundError(f"no space {space.hex()[:12]} in this home")
+            return self._opsets[space]
+
+    def view(self, space: SpaceId) -> View:
+        """Return what the set of `space` means now."""
+        return self.opset(space).view
+
+    def name(self, space: SpaceId) -> str:
+        """Return the name that the genesis of `space` gives."""
+        body = self.view(space).genesis.body
+        assert isinstance(body, Genesis)
+        return body.name
+
+    def commit(
+        self, space: SpaceId, batch: Sequence[SignedRecord]
+    ) -> tuple[RecordId, ...]:
+        """Check, persist, then join `batch`; return the ids that were new.
+
+        Raises:
+            RemoteError: a record breaks a rule; nothing was stored.
+            MachineError: the store failed; nothing was joined.
+        """
+        with self.lock:
+            before = self._opsets.get(space, OpSet(space))
+            after = before.insert(batch)
+            fresh = {s.record.id: s for s in batch if s.record.id not in before}
+            if fresh:
+                self.records.append(space, _chains_first(fresh))
+                self._opsets[space] = after
+            return tuple(fresh)
+
+    def publish(self, space: SpaceId, batch: Sequence[SignedRecord]) -> None:
+        """Commit records that were made here, and tell the running node, if one runs."""
+        fresh = self.commit(space, batch)
+        if self.on_publish is not None:
+            self.on_publish(space, fresh)
+
+    # --- what sessions ask (the port `crdtmerge.sync.session.Spaces`) ---------------------
+
+    def heartbeat(self, space: SpaceId) -> Heartbeat:
+        """Return where `space` stands here."""
+        with self.lock:
+            opset = self.opset(space)
+            last = self.records.last(space)
+            generation = self.records.generation
+            return Heartbeat(space, opset.root, len(opset), generation, last)
+
+    def trie(self, space: SpaceId) -> Trie:
+        """Return the trie over the record ids of `space`."""
+        return self.opset(space).trie
+
+    def feed(self, space: SpaceId, after: int) -> FeedReply:
+        """Return the records stored after sequence `after`, up to one message."""
+        found, through, more = self.records.after(
+            space, after, RECORDS_PER_MESSAGE_BYTES
+        )
+        generation = self.records.generation
+        return FeedReply(space, generation, through, more, tuple(found))
+
+    def fetch(self, space: SpaceId, ids: Sequence[bytes]) -> RecordsReply:
+        """Return the records with these ids, each after the chain it hangs on."""
+        opset = self.opset(space)
+        chosen: dict[RecordId, SignedRecord] = {}
+        unsent: list[bytes] = []
+        size = 0
+        for key in ids:
+            signed = opset.signed.get(RecordId(key))
+            if signed is None or size > RECORDS_PER_MESSAGE_BYTES:
+                unsent.append(key)
+                continue
+            for link in (*opset.chain(signed.record), signed):
+                if link.record.id not in chosen:
+                    chosen[link.record.id] = link
+                    size += len(link.record.data) + len(link.signature) + 16
+        records = tuple(
+            SignedBytes(s.record.data, s.signature) for s in chosen.values()
+        )
+        return RecordsReply(space, records, tuple(unsent))
+
+    def receive(
+        self, space: SpaceId, records: Sequence[SignedBytes]
+    ) -> tuple[RecordId, ...]:
+        """Check, persist and join what a peer sent; return the ids that were new."""
+        opset = self.opset(space)
+        unknown = [
+            raw
+            for raw in records
+            if RecordId(digest(Domain.RECORD, raw.data)) not in opset
+        ]
+        return self.commit(space, [well_formed(r.data, r.signature) for r in unknown])
+
+    # --- who ----------------------------------------------------------------------------
+
+    def members(self) -> frozenset[bytes]:
+        """Return the transport keys of all members of all spaces."""
+        return frozenset(
+            node for space in self.all() for node in self.view(space).nodes
+        )
+
+    def shared_with(self, node: bytes) -> frozenset[SpaceId]:
+        """Return the spaces in which `node` belongs to an author with rights."""
+        return frozenset(s for s in self.all() if node in self.view(s).nodes)
+
+    def addresses(self) -> dict[bytes, tuple[str, ...]]:
+        """Return the announced addresses of every member node."""
+        known: dict[bytes, tuple[str, ...]] = {}
+        for space in self.all():
+            for node, addresses in self.view(space).nodes.items():
+                known[node] = tuple(dict.fromkeys((*known.get(node, ()), *addresses)))
+        return known
+
+    # --- contents -----------------------------------------------------------------------
+
+    def manifest(self, visible: Visible) -> Manifest:
+        """Return the manifest of a visible contribution.
+
+        Raises:
+            ContentMissingError: none of its manifests has arrived.
+            FaultyContributionError: those that arrived are not what their adds say.
+        """
+        arrived = [(b, s) for b, s in visible.manifests if self.blobs.has(b)]
+        for blob, size in arrived:
+            manifest = self._read_manifest(blob, size)
+            if manifest is not None and manifest.content_id == visible.content:
+                return manifest
+        if len(arrived) == len(visible.manifests):
+            raise FaultyContributionError(
+                visible.content, "its manifest is not the one that was signed"
+            )
+        raise ContentMissingError(
+            f"the manifest of contribution {visible.content.hex()[:12]} has not arrived"
+        )
+
+    def _read_manifest(self, blob: BlobId, size: int) -> Manifest | None:
+        if blob not in self._manifests:
+            try:
+                data = self.blobs.read(blob, size)
+                self._manifests[blob] = decode_manifest(bytes(data))
+            except (MalformedManifestError, CorruptBlobError):
+                return None
+        return self._manifests[blob]
+
+    def contributions(self, visible: Iterable[Visible]) -> list[Contribution]:
+        """Return the visible contributions as layer 2 sees them.
+
+        Raises:
+            ContentMissingError: a manifest has not arrived.
+            FaultyContributionError: a manifest is not what its add says.
+        """
+        return [
+            Contribution(v.content, v.weight, self.manifest(v), v.authors)
+            for v in visible
+        ]
+
+    def missing(self, space: SpaceId) -> dict[BlobId, int]:
+        """Return the blobs that visible contributions need and we lack, with sizes.
+
+        Tensors are known only once their manifest is here.
+        """
+        needed: dict[BlobId, int] = {}
+        for visible in self.view(space).visible:
+            try:
+                needed |= self.manifest(visible).blobs()
+            except ContentMissingError:
+                needed |= dict(visible.manifests[:1])
+            except FaultyContributionError:
+                continue
+        return {blob: needed[blob] for blob in self.blobs.missing(needed)}
+
+    def progress(self, space: SpaceId) -> Mapping[bytes, bool]:
+        """Tell for each visible content id whether all its bytes are here."""
+        complete: dict[bytes, bool] = {}
+        for visible in self.view(space).visible:
+            try:
+                blobs = self.manifest(visible).blobs()
+                complete[visible.content] = not self.blobs.missing(blobs)
+            except (ContentMissingError, FaultyContributionError):
+                complete[visible.content] = False
+        return complete
+
+    def rank(self, space: SpaceId, author: bytes) -> Rank | None:
+        """Return the rank of `author` in `space`; None for a stranger."""
+        ranks = dict(self.view(space).ranks)
+        found = {bytes(key): rank for key, rank in ranks.items()}
+        return found.get(author)
+
+
+def _chains_first(fresh: Mapping[RecordId, SignedRecord]) -> list[SignedRecord]:
+    """Order a batch so that each record comes after the grant it hangs on.
+
+    The feed serves records in stored order, so a reader never meets a gap.
+    """
+    ordered: dict[RecordId, SignedRecord] = {}
+    for signed in fresh.values():
+        links = [signed]
+        while (
+            auth := RecordId(links[-1].record.auth)
+        ) in fresh and auth not in ordered:
+            links.append(fresh[auth])
+        ordered |= {link.record.id: link for link in reversed(links)}
+    return list(ordered.values())

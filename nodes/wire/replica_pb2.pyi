@@ -1,0 +1,217 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Frame(_message.Message):
+    __slots__ = ("hello", "heartbeat", "feed_request", "feed_reply", "trie_request", "trie_reply", "records_request", "records_reply", "rumour")
+    HELLO_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
+    FEED_REQUEST_FIELD_NUMBER: _ClassVar[int]
+    FEED_REPLY_FIELD_NUMBER: _ClassVar[int]
+    TRIE_REQUEST_FIELD_NUMBER: _ClassVar[int]
+    TRIE_REPLY_FIELD_NUMBER: _ClassVar[int]
+    RECORDS_REQUEST_FIELD_NUMBER: _ClassVar[int]
+    RECORDS_REPLY_FIELD_NUMBER: _ClassVar[int]
+    RUMOUR_FIELD_NUMBER: _ClassVar[int]
+    hello: Hello
+    heartbeat: Heartbeat
+    feed_request: FeedRequest
+    feed_reply: FeedReply
+    trie_request: TrieRequest
+    trie_reply: TrieReply
+    records_request: RecordsRequest
+    records_reply: RecordsReply
+    rumour: Rumour
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., feed_request: _Optional[_Union[FeedRequest, _Mapping]] = ..., feed_reply: _Optional[_Union[FeedReply, _Mapping]] = ..., trie_request: _Optional[_Union[TrieRequest, _Mapping]] = ..., trie_reply: _Optional[_Union[TrieReply, _Mapping]] = ..., records_request: _Optional[_Union[RecordsRequest, _Mapping]] = ..., records_reply: _Optional[_Union[RecordsReply, _Mapping]] = ..., rumour: _Optional[_Union[Rumour, _Mapping]] = ...) -> None: ...
+
+class SignedRecord(_message.Message):
+    __slots__ = ("data", "signature")
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    data: bytes
+    signature: bytes
+    def __init__(self, data: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
+
+class Hello(_message.Message):
+    __slots__ = ("version", "agent")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    AGENT_FIELD_NUMBER: _ClassVar[int]
+    version: int
+    agent: str
+    def __init__(self, version: _Optional[int] = ..., agent: _Optional[str] = ...) -> None: ...
+
+class Heartbeat(_message.Message):
+    __slots__ = ("space", "root", "count", "generation", "sequence")
+    SPACE_FIELD_NUMBER: _ClassVar[int]
+    ROOT_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    space: bytes
+    root: bytes
+    count: int
+    generation: bytes
+    sequence: int
+    def __init__(self, space: _Optional[bytes] = ..., root: _Optional[bytes] = ..., count: _Optional[int] = ..., generation: _Optional[bytes] = ..., sequence: _Optional[int] = ...) -> None: ...
+
+class FeedRequest(_message.Message):
+    __slots__ = ("space", "generation", "after")
+    SPACE_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    space: bytes
+    generation: bytes
+    after: int
+    def __init__(self, space: _Optional[bytes] = ..., generation: _Optional[bytes] = ..., after: _Optional[int] = ...) -> None: ...
+
+class FeedReply(_message.Message):
+    __slots__ = ("space", "generation", "through", "more", "records")
+    SPACE_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    THROUGH_FIELD_NUMBER: _ClassVar[int]
+    MORE_FIELD_NUMBER: _ClassVar[int]
+    RECORDS_FIELD_NUMBER: _ClassVar[int]
+    space: bytes
+    generation: bytes
+    through: int
+    more: bool
+    records: _containers.RepeatedCompositeFieldContainer[SignedRecord]
+    def __init__(self, space: _Optional[bytes] = ..., generation: _Optional[bytes] = ..., through: _Optional[int] = ..., more: _Optional[bool] = ..., records: _Optional[_Iterable[_Union[SignedRecord, _Mapping]]] = ...) -> None: ...
+
+class TrieRequest(_message.Message):
+    __slots__ = ("space", "prefixes")
+    SPACE_FIELD_NUMBER: _ClassVar[int]
+    PREFIXES_FIELD_NUMBER: _ClassVar[int]
+    space: bytes
+    prefixes: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, space: _Optional[bytes] = ..., prefixes: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class TrieReply(_message.Message):
+    __slots__ = ("space", "nodes")
+    SPACE_FIELD_NUMBER: _ClassVar[int]
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    space: bytes
+    nodes: _containers.RepeatedCompositeFieldContainer[TrieNode]
+    def __init__(self, space: _Optional[bytes] = ..., nodes: _Optional[_Iterable[_Union[TrieNode, _Mapping]]] = ...) -> None: ...
+
+class TrieNode(_message.Message):
+    __slots__ = ("prefix", "items", "hashes")
+    PREFIX_FIELD_NUMBER: _ClassVar[int]
+    ITEMS_FIELD_NUMBER: _ClassVar[int]
+    HASHES_FIELD_NUMBER: _ClassVar[int]
+    prefix: bytes
+    items: bytes
+    hashes: bytes
+    def __init__(self, prefix: _Optional[bytes] = ..., items: _Optional[bytes] = ..., hashes: _Optional[bytes] = ...) -> None: ...
+
+class RecordsRequest(_message.Message):
+    __slots__ = ("space", "ids")
+    SPACE_FIELD_NUMBER: _ClassVar[int]
+    IDS_FIELD_NUMBER: _ClassVar[int]
+    space: bytes
+    ids: bytes
+    def __init__(self, space: _Optional[bytes] = ..., ids: _Optional[bytes] = ...) -> None: ...
+
+class RecordsReply(_message.Message):
+    __slots__ = ("space", "records", "unsent")
+    SPACE_FIELD_NUMBER: _ClassVar[int]
+    RECORDS_FIELD_NUMBER: _ClassVar[int]
+    UNSENT_FIELD_NUMBER: _ClassVar[int]
+    space: bytes
+    records: _containers.RepeatedCompositeFieldContainer[SignedRecord]
+    unsent: bytes
+    def __init__(self, space: _Optional[bytes] = ..., records: _Optional[_Iterable[_Union[SignedRecord, _Mapping]]] = ..., unsent: _Optional[bytes] = ...) -> None: ...
+
+class Rumour(_message.Message):
+    __slots__ = ("space", "records")
+    SPACE_FIELD_NUMBER: _ClassVar[int]
+    RECORDS_FIELD_NUMBER: _ClassVar[int]
+    space: bytes
+    records: _containers.RepeatedCompositeFieldContainer[SignedRecord]
+    def __init__(self, space: _Optional[bytes] = ..., records: _Optional[_Iterable[_Union[SignedRecord, _Mapping]]] = ...) -> None: ...
+
+class FetchRequest(_message.Message):
+    __slots__ = ("space", "blob", "want_chunk_list", "first_chunk")
+    SPACE_FIELD_NUMBER: _ClassVar[int]
+    BLOB_FIELD_NUMBER: _ClassVar[int]
+    WANT_CHUNK_LIST_FIELD_NUMBER: _ClassVar[int]
+    FIRST_CHUNK_FIELD_NUMBER: _ClassVar[int]
+    space: bytes
+    blob: bytes
+    want_chunk_list: bool
+    first_chunk: int
+    def __init__(self, space: _Optional[bytes] = ..., blob: _Optional[bytes] = ..., want_chunk_list: _Optional[bool] = ..., first_chunk: _Optional[int] = ...) -> None: ...
+
+class JoinFrame(_message.Message):
+    __slots__ = ("hello", "challenge", "answer", "welcome", "announce", "done")
+    HELLO_FIELD_NUMBER: _ClassVar[int]
+    CHALLENGE_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_FIELD_NUMBER: _ClassVar[int]
+    WELCOME_FIELD_NUMBER: _ClassVar[int]
+    ANNOUNCE_FIELD_NUMBER: _ClassVar[int]
+    DONE_FIELD_NUMBER: _ClassVar[int]
+    hello: JoinHello
+    challenge: Challenge
+    answer: Answer
+    welcome: Welcome
+    announce: Announce
+    done: Done
+    def __init__(self, hello: _Optional[_Union[JoinHello, _Mapping]] = ..., challenge: _Optional[_Union[Challenge, _Mapping]] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., announce: _Optional[_Union[Announce, _Mapping]] = ..., done: _Optional[_Union[Done, _Mapping]] = ...) -> None: ...
+
+class JoinHello(_message.Message):
+    __slots__ = ("space",)
+    SPACE_FIELD_NUMBER: _ClassVar[int]
+    space: bytes
+    def __init__(self, space: _Optional[bytes] = ...) -> None: ...
+
+class Challenge(_message.Message):
+    __slots__ = ("nonce",)
+    NONCE_FIELD_NUMBER: _ClassVar[int]
+    nonce: bytes
+    def __init__(self, nonce: _Optional[bytes] = ...) -> None: ...
+
+class Answer(_message.Message):
+    __slots__ = ("author", "node", "author_signature", "node_signature", "mac")
+    AUTHOR_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    AUTHOR_SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    NODE_SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    MAC_FIELD_NUMBER: _ClassVar[int]
+    author: bytes
+    node: bytes
+    author_signature: bytes
+    node_signature: bytes
+    mac: bytes
+    def __init__(self, author: _Optional[bytes] = ..., node: _Optional[bytes] = ..., author_signature: _Optional[bytes] = ..., node_signature: _Optional[bytes] = ..., mac: _Optional[bytes] = ...) -> None: ...
+
+class Welcome(_message.Message):
+    __slots__ = ("records",)
+    RECORDS_FIELD_NUMBER: _ClassVar[int]
+    records: _containers.RepeatedCompositeFieldContainer[SignedRecord]
+    def __init__(self, records: _Optional[_Iterable[_Union[SignedRecord, _Mapping]]] = ...) -> None: ...
+
+class Announce(_message.Message):
+    __slots__ = ("records",)
+    RECORDS_FIELD_NUMBER: _ClassVar[int]
+    records: _containers.RepeatedCompositeFieldContainer[SignedRecord]
+    def __init__(self, records: _Optional[_Iterable[_Union[SignedRecord, _Mapping]]] = ...) -> None: ...
+
+class Done(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ControlRequest(_message.Message):
+    __slots__ = ("request_json",)
+    REQUEST_JSON_FIELD_NUMBER: _ClassVar[int]
+    request_json: bytes
+    def __init__(self, request_json: _Optional[bytes] = ...) -> None: ...
+
+class ControlReply(_message.Message):
+    __slots__ = ("reply_json",)
+    REPLY_JSON_FIELD_NUMBER: _ClassVar[int]
+    reply_json: bytes
+    def __init__(self, reply_json: _Optional[bytes] = ...) -> None: ...

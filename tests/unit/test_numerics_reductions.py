@@ -1,0 +1,62 @@
+"""Sums over elements: the stated tree, on sizes around its blocks."""
+
+import numpy as np
+import pytest
+
+from crdtmerge import numerics
+from crdtmerge.numerics import Singles, reductions
+
+SIZES = [0, 1, 63, 64, 65, 129, 65_535, 65_536, 65_537, 200_001]
+
+
+def tree(left: list[float], right: list[float]) -> float:
+    """The tree of the module's docstring, one Python float at a time."""
+    block_sums = []
+    for start in range(0, len(left), 65_536):
+        lanes = [0.0] * 64
+        pairs = zip(
+            left[start : start + 65_536], right[start : start + 65_536], strict=True
+        )
+        for i, (a, b) in enumerate(pairs):
+            lanes[i % 64] += a * b
+        while len(lanes) > 1:
+            half = len(lanes) // 2
+            lanes = [lanes[j] + lanes[j + half] for j in range(half)]
+        block_sums.append(lanes[0])
+    while len(block_sums) & (len(block_sums) - 1) or not block_sums:
+        block_sums.append(0.0)
+    while len(block_sums) > 1:
+        block_sums = [
+            block_sums[j] + block_sums[j + 1] for j in range(0, len(block_sums), 2)
+        ]
+    return block_sums[0]
+
+
+def vector(items: int, seed: int) -> Singles:
+    return np.random.default_rng(seed).standard_normal(items).astype(np.float32)
+
+
+@pytest.mark.parametrize("items", SIZES)
+def test_sums_follow_the_stated_tree(items: int) -> None:
+    """Norm and inner product are those of plain loops along the tree, bit for bit."""
+    a, b = vector(items, 1), vector(items, 2)
+    x, y = a.tolist(), b.tolist()
+    assert numerics.sum_of_squares(a) == tree(x, x)
+    assert numerics.dot(a, b) == tree(x, y)
+
+
+def test_groups_of_blocks_do_not_change_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How many blocks are worked on at once is no part of the result."""
+    tau = vector(5 * 65_536 + 77, 3)
+    expected = numerics.sum_of_squares(tau)
+    for blocks in (1, 2, 3):
+        monkeypatch.setattr(reductions, "_GROUP_BLOCKS", blocks)
+        assert numerics.sum_of_squares(tau) == expected
+
+
+def test_products_do_not_overflow_or_vanish() -> None:
+    """Squares of the largest and smallest float32 are exact in float64."""
+    limits = np.finfo(np.float32)
+    assert numerics.sum_of_squares(np.array([limits.max])) == float(limits.max) ** 2
+    tiny = limits.smallest_subnormal
+    assert numerics.sum_of_squares(np.array([tiny])) == 2.0**-298

@@ -1,0 +1,316 @@
+"""What every strategy promises: order, identity, weights, seeds, limits."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import permutations
+
+import numpy as np
+import pytest
+
+from crdtmerge import numerics
+from crdtmerge.digest import ContentId
+from crdtmerge.errors import ContractError
+from crdtmerge.numerics import Floats
+from crdtmerge.strategies import STRATEGIES, Inputs, Values, blocks, make_recipe
+
+UNIT = 10**9
+DTYPES = ("F64", "F32", "BF16", "F16")
+SIZES = (0, 1, 63, 64, 65, 65_535, 65_536, 65_537)
+
+
+def task(
+    name: str, dtype: str, tunes: list[Floats], base: Floats, **parameters: str
+) -> Inputs:
+    """One tensor's task, with equal weights."""
+    recipe = make_recipe(name, parameters)
+    return Inputs(
+        tensor="w",
+        dtype=dtype,
+        items=base.size,
+        base=numerics.downcast(base, dtype),
+        contributions=tuple(numerics.downcast(tune, dtype) for tune in tunes),
+        contents=tuple(ContentId(bytes([i]) * 32) for i in range(len(tunes))),
+        weights=(UNIT,) * len(tunes),
+        seed=b"s" * 32,
+        seed_scope="set",
+        output_dtype="",
+        values=Values(recipe.parameters_for("w")),
+    )
+
+
+def resolve(name: str, inputs: Inputs) -> bytes:
+    """Map, reduce and emit one tensor as a whole model."""
+    strategy = STRATEGIES[name]
+    if strategy.map and strategy.reduce:
+        coefficients = strategy.reduce([strategy.map(inputs)], inputs.weights)
+        inputs = replace(inputs, coefficients=coefficients)
+    return strategy.emit(inputs)
+
+
+def sample(items: int, count: int, seed: int = 0) -> tuple[Floats, list[Floats]]:
+    generator = np.random.default_rng([seed, items])
+    base = generator.standard_normal(items)
+    return base, [base + generator.standard_normal(items) / 16 for _ in range(count)]
+
+
+def shuffled(inputs: Inputs, order: tuple[int, ...]) -> Inputs:
+    """The same task with the contributions in another order (each keeps its weight)."""
+    return replace(
+        inputs,
+        contributions=tuple(inputs.contributions[i] for i in order),
+        contents=tuple(inputs.contents[i] for i in order),
+        weights=tuple(inputs.weights[i] for i in order),
+    )
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_order_of_contributions_changes_no_byte(name: str, dtype: str) -> None:
+    """All 24 orders of four contributions with different weights give one output."""
+    base, tunes = sample(257, 4)
+    inputs = replace(
+        task(name, dtype, tunes, base), weights=(UNIT, 3 * UNIT // 7, 7, 2 * UNIT)
+    )
+    seen = {resolve(name, shuffled(inputs, o)) for o in permutations(range(4))}
+    assert len(seen) == 1
+    assert not STRATEGIES[name].order_dependent
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("size", SIZES)
+def test_sizes_around_the_blocks_work(name: str, size: int) -> None:
+    """Empty tensors, single items and block edges give an output of their size."""
+    base, tunes = sample(size, 2)
+    for dtype in ("BF16", "F32"):
+        inputs = task(name, dtype, tunes, base)
+        output = resolve(name, inputs)
+        assert len(output) == len(inputs.base)
+        assert numerics.inspect(output, dtype).finite
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_block_size_changes_no_byte(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How a tensor is cut is no part of the result, masks and thresholds included."""
+    base, tunes = sample(1003, 3)
+    inputs = task(name, "F32", tunes, base)
+    expected = resolve(name, inputs)
+    for items in (1, 7, 64, 1002, 5000):
+        monkeypatch.setattr(blocks, "BLOCK_ITEMS", items)
+        assert resolve(name, inputs) == expected
+
+
+@pytest.mark.parametrize(
+    ("dtype", "floor"), [("BF16", -26), ("F16", -23), ("F32", -44)]
+)
+@pytest.mark.parametrize("exponent", [0, 5])
+def test_one_contribution_of_weight_one_is_itself(
+    dtype: str, floor: int, exponent: int
+) -> None:
+    """Bit for bit down to 2**(E - 26) in BF16, E - 23 in F16, E - 44 in F32 (ADR 4)."""
+    generator = np.random.default_rng(8)
+    scales = np.repeat(np.arange(max(floor + exponent, -24), exponent + 6), 40)
+    theta = np.ldexp(generator.uniform(0.5, 1, scales.size), scales + 1)
+    theta[::40] = np.ldexp(1.0, scales[::40])
+    theta[1::2] *= -1
+    theta = np.clip(theta, -(2.0 ** (exponent + 5)), 2.0 ** (exponent + 5))
+    base = np.full(theta.size, 0.75 * 2.0**exponent)
+    inputs = task("linear/1", dtype, [theta], base)
+    assert STRATEGIES["linear/1"].emit(inputs) == inputs.contributions[0]
+
+
+@pytest.mark.parametrize("name", ["linear/1", "metagpt/1"])
+@pytest.mark.parametrize("dtype", ["F32", "BF16", "F16"])
+def test_identical_contributions_are_themselves(name: str, dtype: str) -> None:
+    """Three copies with odd weights average to the copy."""
+    base, (theta,) = sample(500, 1)
+    inputs = replace(
+        task(name, dtype, [theta] * 3, base), weights=(UNIT, 123_456_789, 3)
+    )
+    if name == "metagpt/1":  # its coefficients are rounded: equal thirds lose 10**-9
+        inputs = replace(inputs, weights=(UNIT, UNIT, 2 * UNIT))
+    assert resolve(name, inputs) == inputs.contributions[0]
+
+
+@pytest.mark.parametrize("name", ["ties/1", "dare_ties/1"])
+@pytest.mark.parametrize("dtype", ["BF16", "F16", "F32"])
+def test_without_dropping_one_contribution_is_itself(name: str, dtype: str) -> None:
+    """Density 1, or p = 0: the base plus the task vector of one model is the model."""
+    generator = np.random.default_rng(6)
+    base = generator.integers(1, 256, 400) / 256
+    theta = generator.integers(1, 256, 400) / 256
+    options = {"density": "1"} if name == "ties/1" else {"p": "0"}
+    inputs = task(name, dtype, [theta], base, **options)
+    assert resolve(name, inputs) == inputs.contributions[0]
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_weight_zero_takes_no_part(name: str) -> None:
+    """A contribution of weight 0 leaves the bytes as if it were not there."""
+    base, tunes = sample(300, 3)
+    options = {"p": "0.2"} if name == "dare_ties/1" else {}
+    inputs = replace(
+        task(name, "F32", tunes, base, **options), weights=(UNIT, 0, 3 * UNIT)
+    )
+    assert resolve(name, inputs) == resolve(name, shuffled(inputs, (0, 2)))
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_weights_matter(name: str) -> None:
+    """Another weight gives another model."""
+    base, tunes = sample(300, 3)
+    options = {"p": "0.2"} if name == "dare_ties/1" else {}
+    inputs = task(name, "F32", tunes, base, **options)
+    other = replace(inputs, weights=(UNIT, UNIT, 3 * UNIT))
+    assert resolve(name, inputs) != resolve(name, other)
+
+
+def test_an_average_of_weight_zero_is_refused() -> None:
+    """Nothing can be normalised by zero; without normalising the sum is zero."""
+    base, tunes = sample(3, 2)
+    inputs = replace(task("linear/1", "F32", tunes, base), weights=(0, 0))
+    with pytest.raises(ContractError, match="tensor 'w': all weights are zero"):
+        resolve("linear/1", inputs)
+    inputs = replace(
+        task("linear/1", "F32", tunes, base, normalize="false"), weights=(0, 0)
+    )
+    assert resolve("linear/1", inputs) == bytes(12)
+
+
+@pytest.mark.parametrize("name", ["metagpt/1", "ties/1", "dare_ties/1"])
+def test_contributions_without_change_give_the_base(name: str) -> None:
+    """No task vector, no change: coefficients are zero and nobody votes."""
+    base, _ = sample(100, 1)
+    inputs = task(name, "F32", [base, base], base)
+    assert resolve(name, inputs) == inputs.base
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_zero_is_always_plus_zero(name: str, dtype: str) -> None:
+    """Negative zeros go in, none comes out."""
+    zeros = np.zeros(5)
+    inputs = task(name, dtype, [zeros, zeros], zeros)
+    size = numerics.ITEM_BYTES[dtype]
+    negative = (bytes(size - 1) + b"\x80") * 5
+    inputs = replace(inputs, base=negative, contributions=(negative, negative))
+    assert resolve(name, inputs) == bytes(5 * size)
+
+
+def test_subnormals_pass_through() -> None:
+    """F16 subnormals survive a merge; F32 ones are far below the grid and vanish."""
+    values = np.array([2.0**-24, 3 * 2.0**-24, -(2.0**-20)])
+    inputs = task("linear/1", "F16", [values], values)
+    assert resolve("linear/1", inputs) == inputs.contributions[0]
+    tiny = np.array([2.0**-149])
+    inputs = task("linear/1", "F32", [tiny], tiny)
+    assert resolve("linear/1", inputs) == bytes(4)
+
+
+def dare_tasks(base: Floats, tunes: list[Floats]) -> Iterator[Inputs]:
+    inputs = task("dare_ties/1", "F32", tunes, base, p="0.5")
+    yield inputs
+    yield replace(inputs, seed=b"t" * 32)
+    yield replace(inputs, tensor="v")
+    yield shuffled(replace(inputs, contents=inputs.contents[::-1]), (0, 1))
+
+
+def test_masks_change_with_seed_tensor_and_contribution() -> None:
+    """Each part of a mask's key gives other bytes."""
+    base, tunes = sample(200, 2)
+    outputs = [resolve("dare_ties/1", inputs) for inputs in dare_tasks(base, tunes)]
+    assert len(set(outputs)) == 4
+
+
+def test_in_scope_contribution_the_seed_does_not_enter() -> None:
+    """Masks keyed by the contribution alone are the same in every set."""
+    base, tunes = sample(200, 2)
+    inputs = replace(task("dare_ties/1", "F32", tunes, base), seed_scope="contribution")
+    other = replace(inputs, seed=b"t" * 32)
+    assert resolve("dare_ties/1", inputs) == resolve("dare_ties/1", other)
+    in_set = replace(inputs, seed_scope="set")
+    assert resolve("dare_ties/1", inputs) != resolve("dare_ties/1", in_set)
+
+
+def test_dare_keeps_the_mean_of_the_task_vector() -> None:
+    """Dropping 90% and rescaling leaves the expected change (five deviations)."""
+    items = 100_000
+    inputs = task("dare_ties/1", "F32", [np.full(items, 1.5)], np.ones(items))
+    change = numerics.upcast(resolve("dare_ties/1", inputs), "F32") - 1
+    assert set(change.tolist()) == {0.0, 5.0}
+    assert abs(change.mean() - 0.5) < 5 * 1.5 / items**0.5
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("output", DTYPES)
+def test_output_dtype_is_the_one_asked_for(name: str, output: str) -> None:
+    """Any float dtype can be written; each is one rounding of the same F64 result."""
+    base, tunes = sample(50, 2)
+    inputs = replace(task(name, "BF16", tunes, base), output_dtype=output)
+    full = resolve(name, replace(inputs, output_dtype="F64"))
+    expected = numerics.downcast(numerics.upcast(full, "F64"), output)
+    assert resolve(name, inputs) == expected
+    assert resolve(name, replace(inputs, output_dtype="")) == resolve(
+        name, replace(inputs, output_dtype="BF16")
+    )
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("bad", [64.0, -64.0, np.nan, np.inf])
+def test_what_breaks_the_headroom_is_named(name: str, bad: float) -> None:
+    """A contribution beyond 2**(E + 6), or not finite, is refused with its id."""
+    base = np.full(4, 0.5)
+    inputs = task(name, "F32", [base, base], base)
+    poison = np.array([0, 0, bad, 0], dtype="<f4").tobytes()
+    inputs = replace(inputs, contributions=(inputs.base, poison))
+    with pytest.raises(ContractError, match="contribution 010101010101, tensor 'w'"):
+        resolve(name, inputs)
+
+
+@pytest.mark.parametrize("name", ["linear/1", "ties/1", "dare_ties/1"])
+@pytest.mark.parametrize(
+    ("weights", "reason"),
+    [((2**39, 2**39), "sum of"), ((-1, UNIT), "weight is negative")],
+)
+def test_weights_outside_the_contract_are_refused(
+    name: str, weights: tuple[int, int], reason: str
+) -> None:
+    """sum|W| of 2**40 and negative weights have no result."""
+    base, tunes = sample(4, 2)
+    inputs = replace(task(name, "F32", tunes, base), weights=weights)
+    with pytest.raises(ContractError, match=reason):
+        resolve(name, inputs)
+
+
+def test_a_result_beyond_the_output_dtype_is_refused() -> None:
+    """BF16 values that F16 cannot hold are not turned into infinity."""
+    big = np.full(3, 2.0**20)
+    inputs = replace(task("linear/1", "BF16", [big], big), output_dtype="F16")
+    with pytest.raises(ContractError, match="tensor 'w': a result is beyond"):
+        resolve("linear/1", inputs)
+
+
+def test_bytes_of_another_size_are_refused() -> None:
+    """A tensor that is shorter than its shape says is named."""
+    base, tunes = sample(4, 1)
+    inputs = task("linear/1", "F32", tunes, base)
+    with pytest.raises(ContractError, match="12 bytes, not the 16"):
+        resolve("linear/1", replace(inputs, base=inputs.base[:12]))
+
+
+def test_metagpt_emits_only_after_its_reduce_step() -> None:
+    """Coefficients are never guessed."""
+    base, tunes = sample(4, 1)
+    with pytest.raises(ContractError, match="reduce"):
+        STRATEGIES["metagpt/1"].emit(task("metagpt/1", "F32", tunes, base))
+
+
+def test_memoryviews_and_bytearrays_are_read_as_bytes() -> None:
+    """The kind of buffer changes nothing."""
+    base, tunes = sample(40, 2)
+    inputs = task("linear/1", "BF16", tunes, base)
+    views = replace(
+        inputs,
+        base=bytearray(inputs.base),
+        contributions=tuple(memoryview(bytes(d)) for d in inputs.contributions),
+    )
+    assert resolve("linear/1", views) == resolve("linear/1", inputs)

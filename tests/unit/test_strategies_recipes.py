@@ -1,0 +1,216 @@
+"""Names, parameters, defaults: what users may write and peers may send."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from crdtmerge.errors import BadInputError, UnknownNameError, UpgradeNeededError
+from crdtmerge.recipe import Recipe, recipe_from_value
+from crdtmerge.strategies import (
+    STRATEGIES,
+    check_recipe,
+    find,
+    make_recipe,
+    parse_weight,
+)
+
+UNIT = 10**9
+
+
+def test_the_table_is_keyed_by_versioned_names() -> None:
+    """Keys are what recipes carry, and no name or alias means two strategies."""
+    assert list(STRATEGIES) == [s.full_name for s in STRATEGIES.values()]
+    assert set(STRATEGIES) == {"linear/1", "ties/1", "dare_ties/1", "metagpt/1"}
+    names = [n for s in STRATEGIES.values() for n in (s.name, *s.aliases)]
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        ("ties", "ties/1"),
+        ("ties/1", "ties/1"),
+        ("weight_average", "linear/1"),
+        ("soup", "linear/1"),
+        ("soup/1", "linear/1"),
+    ],
+)
+def test_a_strategy_is_found_by_name_version_or_alias(asked: str, found: str) -> None:
+    assert find(asked).full_name == found
+
+
+@pytest.mark.parametrize(
+    ("asked", "near"),
+    [("tise", "'ties'"), ("dare-ties", "'dare_ties'"), ("ties/2", "'ties/1'")],
+)
+def test_an_unknown_strategy_gets_a_suggestion_and_the_list(
+    asked: str, near: str
+) -> None:
+    """The hint names the nearest and all."""
+    with pytest.raises(UnknownNameError, match="no strategy") as caught:
+        find(asked)
+    assert near in caught.value.hint
+    assert "dare_ties/1, linear/1, metagpt/1, ties/1" in caught.value.hint
+
+
+def test_what_is_far_from_all_names_gets_the_list_alone() -> None:
+    with pytest.raises(UnknownNameError) as caught:
+        find("xyzzy")
+    assert caught.value.hint.startswith("known: ")
+
+
+def test_a_recipe_is_complete() -> None:
+    """Defaults are written out, so a later default changes no old recipe."""
+    assert make_recipe("ties", {}) == Recipe(
+        "ties/1", (("density", "0.2"), ("lambda", "1"), ("normalize", "true"))
+    )
+    assert dict(make_recipe("dare_ties", {"p": "0.5"}).parameters) == {
+        "p": "0.5",
+        "lambda": "1",
+        "normalize": "false",
+    }
+
+
+@pytest.mark.parametrize("text", [".2", "0.20", "+0.2", "00.2", "0.2000000000000"])
+def test_spellings_of_a_number_become_one(text: str) -> None:
+    """Equal recipes have equal digests however they were typed."""
+    recipe = make_recipe("ties", {"density": text})
+    assert recipe.digest == make_recipe("ties", {"density": "0.2"}).digest
+
+
+@pytest.mark.parametrize(
+    ("text", "flag"), [("TRUE", "true"), ("no", "false"), ("1", "true")]
+)
+def test_spellings_of_a_flag_become_one(text: str, flag: str) -> None:
+    assert dict(make_recipe("linear", {"normalize": text}).parameters) == {
+        "normalize": flag
+    }
+
+
+@pytest.mark.parametrize(
+    ("parameters", "reason"),
+    [
+        ({"density": "1.1"}, "is not 0 to 1"),
+        ({"density": "-0.1"}, "is not 0 to 1"),
+        ({"density": "2e-1"}, "is not 0 to 1"),
+        ({"density": "nan"}, "is not 0 to 1"),
+        ({"density": ""}, "is not 0 to 1"),
+        ({"density": "."}, "is not 0 to 1"),
+        ({"density": "0.1234567891"}, "is not 0 to 1"),
+        ({"density": "\u0663"}, "is not 0 to 1"),
+        ({"lambda": "1" * 30}, "is not 0 to 100"),
+        ({"normalize": "maybe"}, "is not true or false"),
+    ],
+)
+def test_a_value_outside_its_range_is_refused(
+    parameters: dict[str, str], reason: str
+) -> None:
+    """The message states what was given and what is accepted."""
+    with pytest.raises(BadInputError, match=reason):
+        make_recipe("ties", parameters)
+
+
+def test_an_exponent_is_refused_with_advice() -> None:
+    with pytest.raises(BadInputError) as caught:
+        make_recipe("ties", {"density": "2e-1"})
+    assert "without an exponent" in caught.value.hint
+
+
+def test_p_of_one_would_drop_everything() -> None:
+    """1 / (1 - p) must exist."""
+    make_recipe("dare_ties", {"p": "0.999999999"})
+    with pytest.raises(BadInputError, match=r"0 to 0\.999999999"):
+        make_recipe("dare_ties", {"p": "1"})
+
+
+def test_an_unknown_parameter_gets_a_suggestion() -> None:
+    with pytest.raises(UnknownNameError, match="no parameter 'densty'") as caught:
+        make_recipe("ties", {"densty": "0.2"})
+    assert "'density'" in caught.value.hint
+
+
+def test_rules_hold_only_what_they_change() -> None:
+    """A rule overrides by tensor; what it leaves out stays."""
+    recipe = make_recipe("ties", {}, rules=[("*.bias", {"density": "1.0"})])
+    assert recipe.rules == (("*.bias", (("density", "1"),)),)
+    assert dict(recipe.parameters_for("a.bias"))["density"] == "1"
+    assert dict(recipe.parameters_for("a.weight"))["density"] == "0.2"
+    with pytest.raises(UnknownNameError):
+        make_recipe("ties", {}, rules=[("*", {"p": "0.1"})])
+    with pytest.raises(BadInputError, match="pattern"):
+        make_recipe("ties", {}, rules=[("", {})])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "scope", "reason"),
+    [("FP8", "set", "output dtype"), ("BF16", "global", "seed scope")],
+)
+def test_unknown_choices_are_refused(dtype: str, scope: str, reason: str) -> None:
+    with pytest.raises(BadInputError, match=reason):
+        make_recipe("ties", {}, output_dtype=dtype, seed_scope=scope)
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_what_is_made_here_is_accepted_there(name: str) -> None:
+    """A made recipe passes the wire form and the check of a peer."""
+    recipe = make_recipe(name, {}, [("*", {})], "BF16", "contribution")
+    assert check_recipe(recipe_from_value(recipe.to_value())) is STRATEGIES[name]
+
+
+@pytest.mark.parametrize("name", ["ties/2", "ties", "soup", "new/1"])
+def test_a_strategy_of_a_newer_version_asks_for_an_upgrade(name: str) -> None:
+    """A peer's recipe names versions exactly; what is not known is not guessed."""
+    with pytest.raises(UpgradeNeededError, match="not known here"):
+        check_recipe(replace(make_recipe("ties", {}), strategy=name))
+
+
+GOOD = make_recipe("ties", {})
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        replace(GOOD, parameters=GOOD.parameters[1:]),
+        replace(GOOD, parameters=(*GOOD.parameters, ("zeta", "1"))),
+        replace(GOOD, parameters=(("density", "0.20"), *GOOD.parameters[1:])),
+        replace(GOOD, parameters=(("density", "7"), *GOOD.parameters[1:])),
+        replace(GOOD, parameters=(*GOOD.parameters[:2], ("normalize", "yes"))),
+        replace(GOOD, rules=(("*", (("density", "-0"),)),)),
+        replace(GOOD, output_dtype="I8"),
+        replace(GOOD, seed_scope=""),
+        replace(GOOD, rules=(("*", ()),) * 257),
+    ],
+)
+def test_a_recipe_that_no_honest_peer_makes_is_refused(bad: Recipe) -> None:
+    """Missing, unknown, not canonical or out of range: refused before any work."""
+    with pytest.raises(BadInputError):
+        check_recipe(bad)
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_a_description_is_plain_json(name: str) -> None:
+    """The command line prints it as it is, with our defaults and mergekit's."""
+    described = STRATEGIES[name].describe()
+    assert json.loads(json.dumps(described)) == described
+    assert {"name", "aliases", "class", "parameters", "draws"} <= described.keys()
+    assert described["class"] == "portable"
+
+
+def test_our_defaults_and_mergekits_are_both_told() -> None:
+    """Density is 0.2 here, as in the paper, and 1 in mergekit."""
+    density = STRATEGIES["ties/1"].parameter("density")
+    assert density is not None
+    assert (density.default, density.mergekit_default) == ("0.2", "1")
+    assert density.describe()["range"] == ["0", "1"]
+
+
+@pytest.mark.parametrize(("text", "units"), [("1", UNIT), (".5", UNIT // 2), ("0", 0)])
+def test_weights_are_parsed_to_units(text: str, units: int) -> None:
+    assert parse_weight(text) == units
+
+
+@pytest.mark.parametrize("text", ["-1", "1001", "1e3", "x"])
+def test_weights_outside_the_range_are_refused(text: str) -> None:
+    with pytest.raises(BadInputError, match="weight"):
+        parse_weight(text)
