@@ -22,13 +22,13 @@ from crdtmerge.errors import (
     NotFoundError,
     UpgradeNeededError,
 )
+from crdtmerge.sync.messages import GENERATION_BYTES
 
 from .disk import create_file, explained
 
 SCHEMA_VERSION: Final = 1
 APPLICATION_ID: Final = 0x43524454  # "CRDT"
 BUSY_TIMEOUT_MS: Final = 10_000
-GENERATION_BYTES: Final = 16
 SQLITE_OLDEST: Final = (3, 37)
 """The first with STRICT tables."""
 
@@ -65,6 +65,7 @@ _RESTORE: Final = (
     "restore it from a backup; or keep the two .key files, `crdtmerge init` elsewhere"
     " and join again: records come back from peers"
 )
+_STOPPED: Final = "stop this process, check the disk, and start again"
 _HINTS: Final = {
     sqlite3.SQLITE_FULL: "free some space on its disk; nothing was changed",
     sqlite3.SQLITE_IOERR: "check the disk and its free space before you start again",
@@ -172,7 +173,7 @@ class Database:
         so the first I/O error is final for this process.
         """
         if self._broken:
-            raise self._broken
+            raise MachineError(f"{self._broken}; nothing more is tried", hint=_STOPPED)
         try:
             yield
         except (

@@ -59,6 +59,17 @@ def test_a_chance_is_compared_exactly() -> None:
     assert numerics.bernoulli(KEY, 5000, UNIT).all()
 
 
+def test_a_word_at_the_limit_is_dropped() -> None:
+    """Below means below: a chance whose limit is a drawn word does not keep it."""
+    drawn = numerics.random_words(KEY, 100).tolist()
+    chances = [(i, -(-word * UNIT // 2**32)) for i, word in enumerate(drawn)]
+    exact = [(i, u) for i, u in chances if u * 2**32 // UNIT == drawn[i]]
+    assert len(exact) > 5
+    for index, units in exact:
+        assert not numerics.bernoulli(KEY, 100, units)[index]
+        assert numerics.bernoulli(KEY, 100, units + 1)[index]
+
+
 @pytest.mark.parametrize("units", [UNIT // 10, UNIT // 2])
 def test_masks_keep_the_stated_share(units: int) -> None:
     """The share kept is within five standard deviations, key by key."""

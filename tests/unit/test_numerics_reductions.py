@@ -60,3 +60,11 @@ def test_products_do_not_overflow_or_vanish() -> None:
     assert numerics.sum_of_squares(np.array([limits.max])) == float(limits.max) ** 2
     tiny = limits.smallest_subnormal
     assert numerics.sum_of_squares(np.array([tiny])) == 2.0**-298
+
+
+def test_block_sums_are_added_in_neighbouring_pairs() -> None:
+    """(1 + 2**53) + (-2**53 + 0) loses the 1; any other pairing would keep it."""
+    left, right = np.zeros((2, 4 * 65_536), dtype=np.float32)
+    left[::65_536] = (1, 2.0**27, 2.0**27, 0)
+    right[::65_536] = (1, 2.0**26, -(2.0**26), 0)
+    assert numerics.dot(left, right) == 0

@@ -154,6 +154,19 @@ def test_weight_zero_takes_no_part(name: str) -> None:
     assert resolve(name, inputs) == resolve(name, shuffled(inputs, (0, 2)))
 
 
+@pytest.mark.parametrize("name", ["linear/1", "ties/1", "dare_ties/1"])
+def test_what_takes_no_part_is_not_read(name: str) -> None:
+    """A contribution of weight 0 cannot hold up the others, whatever its bytes."""
+    base, tunes = sample(10, 1)
+    inputs = task(name, "F32", [tunes[0], base], base)
+    poison = np.full(10, np.nan, dtype="<f4").tobytes()
+    for bad in (poison, b""):
+        held = replace(inputs, contributions=(inputs.contributions[0], bad))
+        assert resolve(name, replace(held, weights=(UNIT, 0))) == resolve(
+            name, shuffled(inputs, (0,))
+        )
+
+
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_weights_matter(name: str) -> None:
     """Another weight gives another model."""

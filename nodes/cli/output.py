@@ -1,0 +1,119 @@
+"""What a command prints: one JSON value or a few plain lines, and errors.
+
+Owns stdout and stderr, shortened ids and exit codes. Does not own what is said of a space
+or a model (`render`), nor progress (`progress`).
+
+Notes and names come from other people: what is not printable is replaced, so that nobody
+can send a terminal its commands.
+"""
+
+import json
+import sys
+import traceback
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import typer
+
+from crdtmerge.errors import CrdtMergeError
+
+SHORT: Final = 12
+INTERRUPTED: Final = 130
+BROKEN_PIPE: Final = 141
+
+# SUBTLE: typer carries its own copy of click or uses the installed one, by its version;
+# its public BadParameter is a UsageError of whichever it is.
+UsageError: Final = typer.BadParameter.__mro__[1]
+
+
+def short(digest: object) -> str:
+    """Return the first characters of an id in hex, as people are shown it."""
+    return str(digest)[:SHORT]
+
+
+def plain(text: object) -> str:
+    """Return `text` on one line, without what a terminal would obey."""
+    line = " ".join(str(text).split())
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+    """Return the lines of a table with columns as wide as they must be."""
+    cells = [list(head), *([plain(cell) for cell in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return [
+        "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip()
+        for row in cells
+    ]
+
+
+def say(lines: str | Iterable[str]) -> None:
+    """Print lines for people, on stdout."""
+    typer.echo(lines if isinstance(lines, str) else "\n".join(lines))
+
+
+def warn(text: str) -> None:
+    """Print a line beside the answer, on stderr."""
+    typer.echo(f"note: {plain(text)}", err=True)
+
+
+def say_json(value: object) -> None:
+    """Print the one JSON value of a command."""
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def report(error: BaseException, *, as_json: bool) -> int:
+    """Print what went wrong, on stderr, and return the exit code."""
+    match error:
+        case KeyboardInterrupt() | typer.Abort():
+            return INTERRUPTED
+        case BrokenPipeError():
+            sys.stdout = None  # type: ignore[assignment]  # nobody reads; flush nothing
+            return BROKEN_PIPE
+        case CrdtMergeError():
+            _print_error(error, as_json=as_json)
+            return error.exit_code
+        case OSError():
+            from ..store.disk import machine_error
+
+            doing = str(error.filename or "this command")
+            return report(machine_error(error, doing), as_json=as_json)
+        case UsageError():
+            return _report_usage(error, as_json=as_json)
+        case _:
+            return _report_bug(error, as_json=as_json)
+
+
+def _print_error(error: CrdtMergeError, *, as_json: bool) -> None:
+    kind = type(error).__name__
+    if as_json:
+        _print_json(kind, str(error), error.hint, error.exit_code)
+        return
+    typer.echo(f"error: {plain(error) or kind}", err=True)
+    if error.hint:
+        typer.echo(f"hint: {plain(error.hint)}", err=True)
+
+
+def _report_usage(error: typer.BadParameter, *, as_json: bool) -> int:
+    if as_json:
+        hint = "see --help"
+        _print_json("UsageError", error.format_message(), hint, error.exit_code)
+    else:
+        error.show()
+    return error.exit_code
+
+
+def _report_bug(error: BaseException, *, as_json: bool) -> int:
+    message = f"this is a bug in crdtmerge: {type(error).__name__}: {error}"
+    hint = "please report it with the traceback"
+    if as_json:
+        _print_json(type(error).__name__, message, hint, 1)
+    else:
+        traceback.print_exception(error)
+        typer.echo(f"error: {plain(message)}\nhint: {hint}", err=True)
+    return 1
+
+
+def _print_json(kind: str, message: str, hint: str, exit_code: int) -> None:
+    error = {"type": kind, "message": message, "hint": hint, "exit_code": exit_code}
+    typer.echo(json.dumps({"error": error}, ensure_ascii=False), err=True)

@@ -1,0 +1,72 @@
+"""Reading the JSON arguments of a verb.
+
+Owns the types of arguments. Does not own their meaning. The arguments may come over the
+control socket from a command of another version, so nothing is taken for granted.
+"""
+
+from pathlib import Path
+
+from crdtmerge.errors import BadInputError
+
+from .live import Arguments
+
+
+def text(arguments: Arguments, name: str) -> str:
+    """Return a text that must be there."""
+    value = arguments.get(name)
+    if isinstance(value, str):
+        return value
+    raise _wrong(name, "a text")
+
+
+def optional_text(arguments: Arguments, name: str) -> str | None:
+    """Return a text, None if it was left out."""
+    return None if arguments.get(name) is None else text(arguments, name)
+
+
+def flag(arguments: Arguments, name: str) -> bool:
+    """Return a flag; left out means no."""
+    value = arguments.get(name, False)
+    if isinstance(value, bool):
+        return value
+    raise _wrong(name, "true or false")
+
+
+def count(arguments: Arguments, name: str, default: int) -> int:
+    """Return a whole number above zero."""
+    value = arguments.get(name)
+    if value is None:
+        return default
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return value
+    raise _wrong(name, "a whole number above 0")
+
+
+def texts(arguments: Arguments, name: str) -> list[str]:
+    """Return a list of texts; left out means none."""
+    value = arguments.get(name) or []
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return value
+    raise _wrong(name, "a list of texts")
+
+
+def pairs(arguments: Arguments, name: str) -> dict[str, str]:
+    """Return a mapping from texts to texts; left out means none."""
+    value = arguments.get(name) or {}
+    if isinstance(value, dict):
+        items = [*value.keys(), *value.values()]
+        if all(isinstance(item, str) for item in items):
+            return value
+    raise _wrong(name, "a mapping of texts")
+
+
+def path(arguments: Arguments, name: str) -> Path:
+    """Return a path; it must be absolute, for the node runs in another folder."""
+    given = Path(text(arguments, name))
+    if not given.is_absolute():
+        raise _wrong(name, "an absolute path")
+    return given
+
+
+def _wrong(name: str, expected: str) -> BadInputError:
+    return BadInputError(f"the argument {name!r} must be {expected}")

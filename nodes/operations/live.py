@@ -1,0 +1,84 @@
+"""What the verbs are given: the home, its spaces, and the running node if there is one.
+
+Owns the types that verbs share. Does not own any verb, nor how a node answers.
+"""
+
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias, TypeVar
+
+from crdtmerge.formats.progress import Progress
+from crdtmerge.identity import SigningKey
+
+from ..home import Home
+from ..spaces import Spaces
+
+T = TypeVar("T")
+
+Answer: TypeAlias = "dict[str, object]"
+"""What a verb answers: a JSON object."""
+Arguments: TypeAlias = "Mapping[str, object]"
+"""What a verb is asked: a JSON object, maybe from another process."""
+Tell: TypeAlias = "Callable[[Mapping[str, object]], None]"
+"""Receives progress as JSON objects with `work`, `done` and `total`."""
+
+
+class Run(Protocol):
+    """Runs a coroutine to its end and returns its result."""
+
+    def __call__(self, work: Coroutine[Any, Any, T], /) -> T:
+        """Run `work` on an event loop that is not this thread's caller."""
+        ...
+
+
+class Live(Protocol):
+    """What a running node knows that its home does not."""
+
+    @property
+    def listen(self) -> Sequence[str]:
+        """The addresses at which peers reach this node."""
+        ...
+
+    @property
+    def join(self) -> Sequence[str]:
+        """The addresses at which a joiner reaches this node."""
+        ...
+
+    def peers(self) -> Sequence[Mapping[str, object]]:
+        """Return the connected peers: at least `node`, the transport key in hex."""
+        ...
+
+    def fetching(self) -> int:
+        """Return how many blobs are under way."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Everything a verb works on; `live` is None without a running node."""
+
+    home: Home
+    spaces: Spaces
+    entropy: Callable[[int], bytes]
+    run: Run
+    live: Live | None
+
+    @property
+    def key(self) -> SigningKey:
+        """The key that signs this home's records."""
+        return self.home.author
+
+
+def telling(tell: Tell) -> Callable[[Progress], None]:
+    """Return a receiver of progress values that passes them on as JSON objects."""
+
+    def report(progress: Progress) -> None:
+        tell(
+            {
+                "work": progress.work,
+                "done": progress.done,
+                "total": progress.total,
+            }
+        )
+
+    return report

@@ -1,0 +1,157 @@
+"""Finding what a user named: a space, a contribution, an author, by name or id prefix.
+
+Owns prefixes and what is said when they fit nothing or too much. Does not own what is then
+done with what was found.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from crdtmerge.bodies import Add, RecordId, SpaceId
+from crdtmerge.digest import DIGEST_BYTES, ContentId
+from crdtmerge.errors import BadInputError, NotFoundError
+from crdtmerge.identity import AuthorId
+from crdtmerge.policy import Visible
+
+from ..spaces import Spaces
+
+PREFIX_CHARACTERS_MIN: Final = 4
+SHORT: Final = 12
+"""Characters of an id that people are shown."""
+_LISTED_MAX: Final = 8
+
+_HEX: Final = re.compile(r"[0-9a-f]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """Something in a space that an id names."""
+
+    space: SpaceId
+    kind: Literal["content", "add", "author"]
+    id: bytes
+
+
+def choose_space(spaces: Spaces, given: str | None) -> SpaceId:
+    """Return the space that `given` names by name or id prefix.
+
+    Left out, it is the only space of the home.
+
+    Raises:
+        NotFoundError: there is no such space, or none at all.
+        BadInputError: several fit; the hint lists them.
+    """
+    names = {space: spaces.name(space) for space in spaces.all()}
+    if not names:
+        raise NotFoundError(
+            "this home takes part in no space",
+            hint="`crdtmerge space create` founds one, `space join` enters one",
+        )
+    if given is None:
+        fitting = list(names)
+        message = f"this home takes part in {len(names)} spaces: say which with --space"
+    else:
+        fitting = [space for space, name in names.items() if name == given]
+        if not fitting and _HEX.fullmatch(given):
+            fitting = [space for space in names if space.hex().startswith(given)]
+        message = f"{given!r} fits {len(fitting)} spaces"
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        raise BadInputError(message, hint=f"by id: {_listed(names, fitting)}")
+    hint = f"there is: {_listed(names, names)}"
+    raise NotFoundError(f"no space {given!r} in this home", hint=hint)
+
+
+def _listed(names: Mapping[SpaceId, str], some: Iterable[SpaceId]) -> str:
+    shown = [f"{names[space]} ({space.hex()[:SHORT]})" for space in some]
+    more = [f"and {len(shown) - _LISTED_MAX} more"] if len(shown) > _LISTED_MAX else []
+    return ", ".join([*shown[:_LISTED_MAX], *more])
+
+
+def find_removable(spaces: Spaces, given: str, space: str | None) -> Named:
+    """Return the live contribution, or the one live add of it, that `given` names."""
+    places = _places(spaces, space)
+    found = {
+        named
+        for place in places
+        for visible in spaces.view(place).visible
+        for named in (
+            Named(place, "content", visible.content),
+            *(Named(place, "add", add) for add in visible.adds),
+        )
+    }
+    return _only(found, given, "contribution in the merge")
+
+
+def find_bannable(spaces: Spaces, given: str, space: str | None) -> Named:
+    """Return the content (visible or not) or the author that `given` names."""
+    found: set[Named] = set()
+    for place in _places(spaces, space):
+        for record in spaces.opset(place).records.values():
+            found.add(Named(place, "author", record.author))
+            if isinstance(record.body, Add):
+                found.add(Named(place, "content", record.body.content))
+    return _only(found, given, "contribution or author")
+
+
+def find_visible(visible: Iterable[Visible], given: str) -> ContentId:
+    """Return the visible content id that starts with `given`."""
+    found = {Named(SpaceId(b""), "content", item.content) for item in visible}
+    return ContentId(_only(found, given, "contribution in the merge").id)
+
+
+def _places(spaces: Spaces, space: str | None) -> list[SpaceId]:
+    """Return where to look: an id is enough to tell the spaces of a home apart."""
+    if space is None and spaces.all():
+        return spaces.all()
+    return [choose_space(spaces, space)]
+
+
+def _only(found: Iterable[Named], given: str, what: str) -> Named:
+    """Return the one of `found` whose id starts with `given`.
+
+    Raises:
+        BadInputError: `given` is no id, is too short, or fits several.
+        NotFoundError: it fits none.
+    """
+    prefix = given.strip().lower()
+    if not _HEX.fullmatch(prefix) or len(prefix) > 2 * DIGEST_BYTES:
+        raise BadInputError(
+            f"{given!r} is not an id", hint="ids are hexadecimal; status shows them"
+        )
+    if len(prefix) < PREFIX_CHARACTERS_MIN:
+        raise BadInputError(
+            f"{given!r} is too short",
+            hint=f"give at least {PREFIX_CHARACTERS_MIN} characters of the id",
+        )
+    fitting = sorted(
+        (named for named in found if named.id.hex().startswith(prefix)),
+        key=lambda named: (named.id, named.space),
+    )
+    if len(fitting) == 1:
+        return fitting[0]
+    if not fitting:
+        raise NotFoundError(
+            f"no {what} has an id that starts with {given!r}",
+            hint="`crdtmerge status` lists what there is",
+        )
+    if len({named.space for named in fitting}) == len(fitting):
+        spaces = ", ".join(named.space.hex()[:SHORT] for named in fitting)
+        raise BadInputError(
+            f"{given!r} is in several spaces", hint=f"say which with --space: {spaces}"
+        )
+    ids = ", ".join(sorted({named.id.hex()[:20] for named in fitting})[:_LISTED_MAX])
+    raise BadInputError(f"{given!r} fits several ids", hint=f"say more of it: {ids}")
+
+
+def author_of(named: Named) -> AuthorId:
+    """Return the author key that was named."""
+    return AuthorId(named.id)
+
+
+def add_of(named: Named) -> RecordId:
+    """Return the add id that was named."""
+    return RecordId(named.id)

@@ -1,0 +1,441 @@
+"""Content-addressed blobs: files in the home, or ranges of files left in place.
+
+Owns the blob folder, the `blobs` table, and that no byte is returned unverified. Does not
+own the table's file (`database`), the state of one download (`download`), nor which blobs
+are wanted.
+
+A row of the table means that the blob is there: data is synced, then renamed to its name,
+the folder synced, then the row committed. A crash in between leaves a file without a row,
+which counts as missing. A thread that finishes a blob takes turns with the others.
+"""
+
+import itertools
+import os
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from crdtmerge.digest import (
+    CHUNK_BYTES,
+    DIGEST_BYTES,
+    BlobId,
+    blob_id,
+    blob_id_of,
+    chunk_count,
+    chunk_digest,
+)
+from crdtmerge.errors import (
+    BadInputError,
+    ConflictError,
+    ContentMissingError,
+    CorruptBlobError,
+    CrdtMergeError,
+    MachineError,
+    NotFoundError,
+)
+
+from .database import Database
+from .disk import explained, make_folder, require_free, sync_folder
+from .download import Download, check_chunk_list, chunk_length
+from .ranges import Done, Stored, check_chunk, read_range, read_source, write_pieces
+
+BLOB_FOLDER: Final = "blobs"
+PARTIAL_FOLDER: Final = "partial"
+TEMPORARY_FOLDER: Final = "temporary"
+
+
+class FileBlobs:
+    """The blobs of a home; a `TensorSource` of resolve. Safe for several threads."""
+
+    def __init__(self, home: Path, database: Database, *, write: bool) -> None:
+        """Use the folders in `home`; with `write` (under the lock), make and clean them.
+
+        Raises:
+            MachineError: the disk refused.
+        """
+        self._home = home
+        self._folder = home / BLOB_FOLDER
+        self._partial = home / PARTIAL_FOLDER
+        self._temporary = home / TEMPORARY_FOLDER
+        self._database = database
+        self._numbers = itertools.count()
+        self._write = write
+        # Held while a blob gets its name and row; never while its bytes are handled.
+        self._lock = threading.RLock()
+        # Held while a download opens, which may hash for long; taken before `_lock`.
+        self._opening = threading.RLock()
+        self._downloads: dict[BlobId, Download] = {}
+        if write:
+            with explained(f"preparing {home}"):
+                self._prepare()
+
+    def _prepare(self) -> None:
+        """Make the folders, and remove what a crash left behind."""
+        for folder in (self._folder, self._partial, self._temporary):
+            make_folder(folder)
+        for file in self._temporary.iterdir():
+            file.unlink()
+        for file in self._partial.iterdir():
+            if not _is_hex_id(file.name) or self.has(_blob_named(file.name)):
+                file.unlink()
+
+    # --- what is there -----------------------------------------------------------------
+
+    def has(self, blob: BlobId) -> bool:
+        """Tell whether the blob is there."""
+        with self._database.reading() as sql:
+            query = "SELECT 1 FROM blobs WHERE blob = ?"
+            return sql.execute(query, [blob]).fetchone() is not None
+
+    def missing(self, blobs: Iterable[BlobId]) -> list[BlobId]:
+        """Return those of `blobs` that are not there, in order, each once."""
+        return [blob for blob in dict.fromkeys(blobs) if not self.has(blob)]
+
+    def ids(self) -> list[BlobId]:
+        """Return the ids of all blobs that are there, sorted."""
+        with self._database.reading() as sql:
+            rows = sql.execute("SELECT blob FROM blobs ORDER BY blob").fetchall()
+        return [BlobId(blob) for (blob,) in rows]
+
+    def chunk_list(self, blob: BlobId) -> tuple[int, list[bytes]]:
+        """Return the size and the chunk digests of a blob, verified against its id.
+
+        Raises:
+            ContentMissingError: the blob is not there.
+            CorruptBlobError: the stored list is damaged.
+        """
+        stored = self._find(blob)
+        return stored.size, list(stored.chunks)
+
+    # --- reading -----------------------------------------------------------------------
+
+    def read(self, blob: BlobId, size: int) -> bytes:
+        """Return the bytes of a blob that is declared to have `size`, all verified.
+
+        Raises:
+            ContentMissingError: the blob, or the file that it lies in, is not there.
+            CorruptBlobError: the bytes are not those of the blob.
+        """
+        stored = self._find(blob)
+        if stored.size != size:
+            message = f"blob {blob.hex()[:12]} has {stored.size} bytes, not {size}"
+            raise CorruptBlobError(message)
+        data = read_range(stored, 0, size)
+        view = memoryview(data)
+        for index in range(len(stored.chunks)):
+            start = index * CHUNK_BYTES
+            check_chunk(stored, index, view[start : start + CHUNK_BYTES])
+        return data
+
+    def read_chunk(self, blob: BlobId, index: int) -> bytes:
+        """Return one chunk, verified.
+
+        Raises:
+            NotFoundError: the blob has no such chunk.
+            ContentMissingError: the blob, or the file that it lies in, is not there.
+            CorruptBlobError: the bytes are not those of the blob.
+        """
+        stored = self._find(blob)
+        if not 0 <= index < len(stored.chunks):
+            count = len(stored.chunks)
+            raise NotFoundError(
+                f"blob {blob.hex()[:12]} has {count} chunks, no {index}"
+            )
+        length = chunk_length(stored.size, index)
+        data = read_range(stored, index * CHUNK_BYTES, length)
+        check_chunk(stored, index, data)
+        return data
+
+    # --- what this machine offers ------------------------------------------------------
+
+    def put(self, data: bytes) -> BlobId:
+        """Keep `data` durably and return its id.
+
+        Raises:
+            MachineError: the disk refused; the store is as it was.
+        """
+        blob = blob_id_of(data)
+        if self._is_sound(blob):
+            return blob
+        return self._keep(len(data), _slices(data), expected=None, source="the data")
+
+    def import_range(
+        self,
+        path: Path,
+        offset: int,
+        size: int,
+        *,
+        expected: BlobId | None = None,
+        progress: Done | None = None,
+    ) -> BlobId:
+        """Copy a range of a file durably and return the id of its bytes.
+
+        A blob that is there already is not written again; with `expected`, not even read.
+
+        Raises:
+            BadInputError: the file cannot be read, changed, or is not as `expected`.
+            MachineError: the disk refused; the store is as it was.
+        """
+        if expected is not None and self._is_sound(expected):
+            if progress:
+                progress(size)
+            return expected
+        pieces = read_source(path, offset, size, progress)
+        return self._keep(size, pieces, expected=expected, source=str(path))
+
+    def reference_range(
+        self, path: Path, offset: int, size: int, progress: Done | None = None
+    ) -> BlobId:
+        """Keep only where these bytes lie, and return their id; every use verifies them.
+
+        Raises:
+            BadInputError: the file cannot be read, or is shorter.
+            MachineError: the disk refused.
+        """
+        path = path.resolve()
+        pieces = read_source(path, offset, size, progress)
+        chunks = tuple(chunk_digest(piece) for piece in pieces)
+        blob = blob_id(size, chunks)
+        with self._lock:
+            if not self._is_copied(blob):
+                self._write_row(Stored(blob, size, chunks, path, offset, True))
+        return blob
+
+    def reserve(self, size: int) -> None:
+        """Check that `size` more bytes fit, beside what the open downloads will take.
+
+        Raises:
+            MachineError: they do not; the message names both numbers.
+        """
+        with self._lock:
+            downloads = sum(d.missing_bytes for d in self._downloads.values())
+        require_free(self._home, size + downloads)
+
+    def forget(self, blob: BlobId) -> None:
+        """Drop a blob: its row, then its file unless that is not ours."""
+        with self._lock:
+            with self._database.writing() as sql:
+                sql.execute("DELETE FROM blobs WHERE blob = ?", [blob])
+            path = self._path(blob)
+            with explained(f"removing {path}"):
+                path.unlink(missing_ok=True)
+
+    # --- what arrives from peers -------------------------------------------------------
+
+    def begin(self, blob: BlobId, size: int, chunks: Sequence[bytes]) -> int:
+        """Start or resume a download; return the index of the first chunk to ask for.
+
+        Raises:
+            CorruptBlobError: the chunk list is not that of the blob.
+            MachineError: the disk has no room, or refused.
+        """
+        self._require_write()
+        check_chunk_list(blob, size, chunks)
+        with self._opening:
+            with self._lock:
+                if self.has(blob):
+                    return len(chunks)
+                download = self._downloads.get(blob)
+                if download is None:
+                    self._recover(blob)
+            if download is None:
+                download = self._open(blob, size, chunks)
+            return download.first_missing()
+
+    def write_chunk(self, blob: BlobId, index: int, data: bytes | memoryview) -> None:
+        """Verify one chunk of a download and keep it; a repeated one does no harm.
+
+        Raises:
+            CorruptBlobError: it is not the chunk of this index.
+            MachineError: the disk refused; the chunk counts as missing.
+        """
+        with self._lock:
+            download = self._downloads.get(blob)
+        if download is not None:
+            download.write(index, data)
+        elif not self.has(blob):
+            raise NotFoundError(f"no download of blob {blob.hex()[:12]} has begun")
+
+    def finish(self, blob: BlobId) -> None:
+        """Make a whole download durable; from then on the blob is there.
+
+        Raises:
+            ContentMissingError: a chunk has not arrived.
+            MachineError: the disk refused; the blob counts as missing.
+        """
+        with self._lock:
+            download = self._downloads.get(blob)
+        if download is None:
+            if self.has(blob):
+                return
+            raise NotFoundError(f"no download of blob {blob.hex()[:12]} has begun")
+        try:
+            download.sync()
+        except MachineError:
+            # SUBTLE: the lost pages may still read right from the cache, so that a later
+            # start would take them for data: nothing of this file may be used again.
+            self.abandon(blob)
+            raise
+        with self._lock:
+            if self._downloads.pop(blob, None) is not None:
+                download.close()
+                self._settle(download.path, download.size, download.chunks)
+            elif not self.has(blob):
+                raise ContentMissingError(f"blob {blob.hex()[:12]} was abandoned")
+
+    def abandon(self, blob: BlobId) -> None:
+        """Drop a download and what has arrived of it."""
+        self._require_write()
+        with self._opening, self._lock:
+            download = self._downloads.pop(blob, None)
+            if download is not None:
+                download.close()
+            path = self._partial / blob.hex()
+            with explained(f"removing {path}"):
+                path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Close the open downloads; what has arrived is found again."""
+        with self._lock:
+            while self._downloads:
+                self._downloads.popitem()[1].close()
+
+    # --- inside ------------------------------------------------------------------------
+
+    def _require_write(self) -> None:
+        """Refuse to touch files beside the process that holds the lock."""
+        if not self._write:
+            raise ConflictError("this home was opened for reading only")
+
+    def _recover(self, blob: BlobId) -> None:
+        """Take up a file that a crash left with its final name but without a row."""
+        path = self._partial / blob.hex()
+        with explained(f"resuming {path}"), suppress(FileNotFoundError):
+            self._path(blob).replace(path)
+
+    def _open(self, blob: BlobId, size: int, chunks: Sequence[bytes]) -> Download:
+        """Return a download with what is there of it, once its rest is sure to fit."""
+        path = self._partial / blob.hex()
+        fresh = not path.exists()
+        download = Download(path, blob, size, chunks)
+        try:
+            self.reserve(download.missing_bytes)
+        except BaseException:
+            download.close()
+            if fresh:
+                path.unlink(missing_ok=True)
+            raise
+        with self._lock:
+            self._downloads[blob] = download
+        return download
+
+    def _keep(
+        self,
+        size: int,
+        pieces: Iterable[bytes],
+        *,
+        expected: BlobId | None,
+        source: str,
+    ) -> BlobId:
+        """Write `pieces` to a temporary file while hashing, and keep it if it is new."""
+        self._require_write()
+        self.reserve(size)
+        path = self._temporary / str(next(self._numbers))
+        try:
+            chunks = write_pieces(path, pieces)
+            blob = blob_id(size, chunks)
+            if expected not in {None, blob}:
+                message = f"{source} changed: it is not blob {blob.hex()[:12]} any more"
+                raise BadInputError(
+                    message, hint="do not write to a model that is in use"
+                )
+            with self._lock:
+                if not self._is_sound(blob):
+                    self._settle(path, size, chunks)
+            return blob
+        finally:
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+
+    def _settle(self, path: Path, size: int, chunks: Sequence[bytes]) -> None:
+        """Give a synced file its final name, durably, and then its row; under the lock.
+
+        When that fails, the file goes back to its old name.
+        """
+        blob = blob_id(size, chunks)
+        final = self._path(blob)
+        try:
+            with explained(f"keeping {final}"):
+                make_folder(final.parent)
+                path.replace(final)
+                sync_folder(final.parent)
+            self._write_row(Stored(blob, size, tuple(chunks), final, 0, False))
+        except BaseException:
+            with suppress(OSError):
+                final.replace(path)
+            raise
+
+    def _write_row(self, stored: Stored) -> None:
+        """Commit the row: from here on the blob is there."""
+        path = os.fsencode(stored.path) if stored.referenced else None
+        chunks = b"".join(stored.chunks)
+        row = (stored.blob, stored.size, chunks, path, stored.offset)
+        with self._database.writing() as sql:
+            sql.execute("INSERT OR REPLACE INTO blobs VALUES (?, ?, ?, ?, ?)", row)
+
+    def _find(self, blob: BlobId) -> Stored:
+        """Return where a blob lies, its chunk list verified against the id."""
+        with self._database.reading() as sql:
+            query = "SELECT size, chunks, path, offset FROM blobs WHERE blob = ?"
+            row = sql.execute(query, [blob]).fetchone()
+        if row is None:
+            raise ContentMissingError(f"blob {blob.hex()[:12]} has not arrived")
+        size, joined, path, offset = row
+        starts = range(0, len(joined), DIGEST_BYTES)
+        chunks = tuple(joined[start : start + DIGEST_BYTES] for start in starts)
+        check_chunk_list(blob, size, chunks)
+        place = self._path(blob) if path is None else Path(os.fsdecode(path))
+        return Stored(blob, size, chunks, place, offset, path is not None)
+
+    def _is_sound(self, blob: BlobId) -> bool:
+        """Tell whether a blob need not be written: its file is ours, or still right."""
+        try:
+            stored = self._find(blob)
+            if not stored.referenced:
+                return stored.path.stat().st_size == stored.size
+            # SUBTLE: another's file may have changed since; to acknowledge this blob
+            # means that its bytes are there now.
+            for index in range(chunk_count(stored.size)):
+                self.read_chunk(blob, index)
+        except (CrdtMergeError, OSError):
+            return False
+        return True
+
+    def _is_copied(self, blob: BlobId) -> bool:
+        """Tell whether a blob lies in the home itself."""
+        with suppress(CrdtMergeError, OSError):
+            stored = self._find(blob)
+            return not stored.referenced and stored.path.stat().st_size == stored.size
+        return False
+
+    def _path(self, blob: BlobId) -> Path:
+        """Return the name of a blob that lies in the home."""
+        name = blob.hex()
+        return self._folder / name[:2] / name[2:]
+
+
+def _is_hex_id(name: str) -> bool:
+    """Tell whether a file of the partial folder names a blob."""
+    return len(name) == 2 * DIGEST_BYTES and set(name) <= set("0123456789abcdef")
+
+
+def _blob_named(name: str) -> BlobId:
+    return BlobId(bytes.fromhex(name))
+
+
+def _slices(data: bytes) -> Iterator[bytes]:
+    """Yield the chunks of `data`."""
+    for start in range(0, len(data), CHUNK_BYTES):
+        yield data[start : start + CHUNK_BYTES]

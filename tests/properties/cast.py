@@ -1,0 +1,203 @@
+"""The cast of the layer 1 tests: fixed keys, one space of each mode, and an author's pen.
+
+Owns how a test writes a record with a chosen `auth`, `prev` and `author_seq`, right or
+wrong: `Replica` would refuse to write most of what an attacker sends. Does not own random
+histories (`histories`).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from crdtmerge.bodies import (
+    Add,
+    Body,
+    Genesis,
+    Grant,
+    RecordId,
+    Remove,
+    SpaceId,
+    Unknown,
+)
+from crdtmerge.codec import DECIMAL_UNIT, encode
+from crdtmerge.digest import BlobId, ContentId, Domain, digest
+from crdtmerge.identity import AuthorId, SigningKey
+from crdtmerge.orset import OpSet
+from crdtmerge.policy import Rank
+from crdtmerge.record import (
+    Record,
+    SignedRecord,
+    make_record,
+    sign_record,
+    well_formed,
+)
+
+BASE: Final = ContentId(bytes([0xBA]) * 32)
+CONTENTS: Final = tuple(ContentId(digest(Domain.CONTENT, bytes([n]))) for n in range(4))
+"""The few content ids that everybody adds, so that adds meet."""
+
+
+def key(name: str) -> SigningKey:
+    """Return the key of this name, the same in every run."""
+    return SigningKey(digest(Domain.SEED, name.encode()))
+
+
+OWNERS: Final = tuple(sorted((key("olga"), key("omar")), key=lambda k: k.public))
+MAINTAINERS: Final = (key("mia"), key("max"))
+CONTRIBUTORS: Final = (key("cleo"), key("carl"))
+READER: Final = key("rita")
+STRANGER: Final = key("sam")
+AUTHORS: Final = (*OWNERS, *MAINTAINERS, *CONTRIBUTORS, READER, STRANGER)
+
+
+def wire(signed: SignedRecord) -> SignedRecord:
+    """Return what a peer makes of the record's bytes: a new object, checked again."""
+    return well_formed(bytes(signed.record.data), bytes(signed.signature))
+
+
+def genesis(mode: str, nonce: bytes = b"n" * 16) -> SignedRecord:
+    """Return the genesis of a space that both owners own."""
+    owners = tuple(owner.public for owner in OWNERS)
+    body = Genesis("digits", mode, BASE, owners, nonce)
+    record = make_record(
+        space=b"", author=owners[0], author_seq=0, prev=b"", auth=b"", body=body
+    )
+    return sign_record(record, OWNERS[0])
+
+
+def write(
+    author: SigningKey,
+    auth: Record,
+    body: Body,
+    *,
+    after: Record | None = None,
+    seq: int | None = None,
+    critical: bool = False,
+) -> SignedRecord:
+    """Return what `author` signs under the grant `auth`, following its record `after`."""
+    number = seq if seq is not None else after.author_seq + 1 if after else 0
+    record = make_record(
+        space=auth.space_id,
+        author=author.public,
+        author_seq=number,
+        prev=after.id if after else b"",
+        auth=auth.id,
+        body=body,
+        critical=critical,
+    )
+    return sign_record(record, author)
+
+
+def add_of(
+    content: ContentId,
+    *,
+    weight: int = DECIMAL_UNIT,
+    evidence: bytes = b"",
+    note: str = "",
+) -> Add:
+    """Return the body of an add; the manifest's id follows from content and note."""
+    manifest = BlobId(digest(Domain.BLOB, content + note.encode()))
+    return Add(content, manifest, 100, 1000, weight, evidence, note)
+
+
+def grant_of(
+    author: SigningKey, rank: Rank, *, cap: int = DECIMAL_UNIT, records: int = 1000
+) -> Grant:
+    """Return the body of a grant."""
+    return Grant(author.public, rank, cap, records, 1 << 30)
+
+
+@dataclass
+class Pen:
+    """Writes records of one space one after another, each author's chain in order.
+
+    `known` holds all that was written, so that a test hands over what it chooses.
+    """
+
+    genesis: SignedRecord
+    known: dict[RecordId, SignedRecord]
+    last: dict[AuthorId, Record]
+    grants: dict[AuthorId, Record]
+
+    @classmethod
+    def start(cls, mode: str = "members") -> "Pen":
+        """Found a space; every member of the cast but the stranger has its rank."""
+        first = genesis(mode)
+        root = first.record
+        grants = {owner.public: root for owner in OWNERS}
+        pen = cls(first, {root.id: first}, {OWNERS[0].public: root}, grants)
+        for author in MAINTAINERS:
+            pen.admit(OWNERS[0], author, Rank.MAINTAINER)
+        for author in CONTRIBUTORS:
+            pen.admit(MAINTAINERS[0], author, Rank.CONTRIBUTOR)
+        pen.admit(MAINTAINERS[1], READER, Rank.READER)
+        return pen
+
+    def admit(self, by: SigningKey, author: SigningKey, rank: Rank) -> SignedRecord:
+        """Write a grant, which `author` names from now on."""
+        signed = self.write(by, grant_of(author, rank))
+        self.grants[author.public] = signed.record
+        return signed
+
+    def write(
+        self, author: SigningKey, body: Body, *, critical: bool = False
+    ) -> SignedRecord:
+        """Write the author's next record."""
+        auth = self.grants.get(author.public, self.genesis.record)
+        after = self.last.get(author.public)
+        signed = write(author, auth, body, after=after, critical=critical)
+        self.known[signed.record.id] = signed
+        self.last[author.public] = signed.record
+        return signed
+
+    def add(self, author: SigningKey, content: ContentId) -> RecordId:
+        """Write an add and return its id."""
+        return self.write(author, add_of(content)).record.id
+
+    def remove(self, author: SigningKey, *adds: RecordId) -> RecordId:
+        """Write a remove and return its id."""
+        return self.write(author, Remove(tuple(sorted(adds)))).record.id
+
+    def opset(self, without: Iterable[RecordId] = ()) -> OpSet:
+        """Return a fresh set of all that was written, over the wire."""
+        left_out = set(without)
+        kept = [wire(s) for i, s in self.known.items() if i not in left_out]
+        return OpSet(SpaceId(self.genesis.record.id)).insert(kept)
+
+    def shown(self, without: Iterable[RecordId] = ()) -> set[ContentId]:
+        """Return the content ids that are visible."""
+        return {v.content for v in self.opset(without).view.visible}
+
+
+def unknown(kind: str = "epoch") -> Unknown:
+    """Return a body of a kind that this version does not know."""
+    return Unknown(kind, [1, b"two", "three", [4]])
+
+
+def outcome(opset: OpSet) -> bytes:
+    """Return all that a set means, as bytes: roots, recipe, merge id and the whole view."""
+    view = opset.view
+    recipe = view.recipe
+    return encode(
+        [
+            opset.root,
+            view.visible_root,
+            recipe.digest if recipe else b"",
+            view.merge_id(recipe) if recipe else b"",
+            list(view.recipe_heads),
+            sorted(opset.signed),
+            sorted(view.effective),
+            sorted([author, int(rank)] for author, rank in view.ranks.items()),
+            sorted(view.rightless),
+            sorted(view.bans),
+            list(view.unknown_critical),
+            [[node, list(names)] for node, names in sorted(view.nodes.items())],
+            [[node, list(ids)] for node, ids in sorted(view.node_authors.items())],
+            [
+                [v.leaf, v.content, v.weight, v.evidence, list(v.adds), list(v.authors)]
+                + [[blob, size] for blob, size in v.manifests]
+                + list(v.notes)
+                for v in view.visible
+            ],
+        ]
+    )

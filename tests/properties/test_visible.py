@@ -1,0 +1,177 @@
+"""What is visible, against a naive evaluator, and the laws of bans and removes."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crdtmerge.bodies import Add, Ban, Lift, Remove
+from crdtmerge.errors import CrdtMergeError
+from crdtmerge.identity import SigningKey
+from crdtmerge.orset import OpSet
+from crdtmerge.policy import Rank, View
+from crdtmerge.record import SignedRecord
+from tests.properties.cast import (
+    AUTHORS,
+    CONTENTS,
+    CONTRIBUTORS,
+    OWNERS,
+    add_of,
+    outcome,
+    unknown,
+    wire,
+    write,
+)
+from tests.properties.histories import CALM, History, histories
+from tests.properties.oracle import Oracle, facts_of, trie_root
+
+
+def oracle_of(opset: OpSet) -> Oracle:
+    """Return the naive reading of a set, from its bytes."""
+    return Oracle(facts_of([s.record.data for s in opset.signed.values()]))
+
+
+def agree(opset: OpSet) -> None:
+    """Check the view of `opset` against the naive one."""
+    view, naive = opset.view, oracle_of(opset)
+    shown = {v.content: (v.weight, v.evidence) for v in view.visible}
+    assert shown == naive.visible()
+    assert [v.content for v in view.visible] == sorted(shown)
+    assert view.visible_root == naive.visible_root()
+    assert list(view.recipe_heads) == naive.heads()
+    assert {author: int(rank) for author, rank in view.ranks.items()} == naive.ranks
+    assert view.effective == {fact.id for fact in naive.effective}
+    assert opset.root == trie_root(list(opset.signed))
+
+
+@given(histories())
+def test_view_equals_naive_evaluator(history: History) -> None:
+    """Visible set, weights, evidence, roots, ranks, recipe: all as the oracle has them."""
+    agree(history.opset(0))
+    agree(history.union())
+
+
+@given(histories(actions=CALM))
+def test_view_equals_naive_evaluator_without_judgements(history: History) -> None:
+    """As above, where no author loses rights, so that more adds and removes meet."""
+    agree(history.union())
+
+
+def last_of(opset: OpSet, author: SigningKey) -> SignedRecord | None:
+    """Return the author's newest record."""
+    mine = [s for s in opset.signed.values() if s.record.author == author.public]
+    return max(mine, key=lambda s: (s.record.author_seq, s.record.id), default=None)
+
+
+def say(
+    opset: OpSet, author: SigningKey, body: Add | Ban | Lift | Remove
+) -> SignedRecord:
+    """Let an owner write the next record, under the genesis."""
+    root = opset.records[opset.view.genesis.id]
+    last = last_of(opset, author)
+    return wire(write(author, root, body, after=last.record if last else None))
+
+
+@given(histories(), st.sampled_from(CONTENTS))
+def test_ban_wins_over_any_add_and_lift_restores(
+    history: History, content: bytes
+) -> None:
+    """An owner's ban hides a content id even from later adds; its lift undoes all of it."""
+    before = history.union()
+    ban = say(before, OWNERS[0], Ban("content", content))
+    banned = before.insert([ban])
+    again = banned.insert([say(banned, OWNERS[1], add_of(CONTENTS[0]))])
+    for opset in (banned, again):
+        assert content not in {
+            v.content for v in opset.view.visible if v.content == content
+        }
+    lifted = banned.insert([say(banned, OWNERS[1], Lift(ban.record.id))])
+    still = {b.target for b in lifted.view.bans.values() if b.subject == "content"}
+    assert content in still or lifted.view.visible == before.view.visible
+
+
+@given(histories(), st.sampled_from(CONTENTS))
+def test_concurrent_add_survives_remove(history: History, content: bytes) -> None:
+    """A remove takes the adds that its author saw; one that it did not see stays."""
+    opset = history.union()
+    seen = [v.adds for v in opset.view.visible if v.content == content]
+    add = say(opset, OWNERS[1], add_of(CONTENTS[CONTENTS.index(content)]))  # type: ignore[arg-type]
+    banned = {b.target for b in opset.view.bans.values()}
+    if not seen or content in banned:
+        return
+    remove = say(opset, OWNERS[0], Remove(seen[0]))
+    after = opset.insert([remove, add]).view
+    owner = {OWNERS[0].public, OWNERS[1].public}
+    (left,) = [v for v in after.visible if v.content == content]
+    kept = {i for i in seen[0] if opset.records[i].author in owner - {OWNERS[0].public}}
+    assert set(left.adds) == {add.record.id} | kept
+
+
+def meaning(view: View) -> tuple[bytes, object, object]:
+    """Return what resolve sees of a view."""
+    return view.visible_root, view.recipe, view.visible
+
+
+@given(histories(), st.sampled_from(AUTHORS), st.integers(0, 20))
+def test_remove_from_below_changes_nothing(
+    history: History, author: SigningKey, pick: int
+) -> None:
+    """A remove of another's add counts only if its author stands strictly above."""
+    opset = history.union()
+    ranks = opset.view.ranks
+    mine = ranks.get(author.public, Rank.READER)
+    others = sorted(
+        add
+        for shown in opset.view.visible
+        for add in shown.adds
+        if opset.records[add].author != author.public
+        and ranks[opset.records[add].author] >= mine
+    )
+    if not others:
+        return
+    body = Remove((others[pick % len(others)],))
+    last = last_of(opset, author)
+    for grant in opset.records.values():
+        signed = write(author, grant, body, after=last.record if last else None)
+        try:
+            after = opset.insert([wire(signed)])
+        except CrdtMergeError:
+            continue
+        assert meaning(after.view) == meaning(opset.view)
+
+
+@given(histories())
+def test_what_is_unknown_has_no_effect(history: History) -> None:
+    """An unknown kind is stored, moves the record root, and changes nothing else."""
+    opset = history.union()
+    last = last_of(opset, OWNERS[0])
+    assert last is not None
+    for critical in (False, True):
+        root = opset.view.genesis
+        signed = write(OWNERS[0], root, unknown(), after=last.record, critical=critical)
+        after = opset.insert([wire(signed)])
+        assert after.root != opset.root
+        assert meaning(after.view) == meaning(opset.view)
+        kinds = {*opset.view.unknown_critical, "epoch"} if critical else set()
+        assert kinds <= set(after.view.unknown_critical)
+
+
+@given(histories())
+def test_owners_cannot_be_judged(history: History) -> None:
+    """No record takes an owner's rights, and no owner stands below its rank."""
+    view = history.union().view
+    for owner in OWNERS:
+        assert view.ranks[owner.public] is Rank.OWNER
+        assert owner.public not in view.rightless
+
+
+@given(histories())
+def test_view_is_a_function_of_the_set_alone(history: History) -> None:
+    """Two sets built in opposite orders mean the same to the byte."""
+    records = list(history.all.values())
+    forward = OpSet(history.space).insert(map(wire, records))
+    backward = OpSet(history.space).insert(map(wire, reversed(records)))
+    assert outcome(forward) == outcome(backward)
+
+
+def test_cast_draws_both_kinds_of_contributor() -> None:
+    """The laws above rest on equal ranks: two contributors, two owners."""
+    assert len({k.public for k in (*CONTRIBUTORS, *OWNERS)}) == 4

@@ -1,0 +1,74 @@
+"""A fetched blob is parsed strictly, whatever the source sends."""
+
+import pytest
+
+from crdtmerge.digest import CHUNK_BYTES, BlobId, blob_id_of, chunk_digests
+from crdtmerge.errors import CorruptBlobError, MalformedMessageError
+from crdtmerge.sync.transfer import Incoming, announce
+
+
+def _blob(size: int) -> tuple[bytes, BlobId]:
+    data = bytes(i * 7 % 251 for i in range(size % 4096)) * 1
+    data = (data or b"x") * (size // max(1, len(data or b"x")) + 1)
+    return data[:size], blob_id_of(data[:size])
+
+
+def _reply(data: bytes, *, listed: bool = True) -> list[bytes]:
+    head = announce(len(data), chunk_digests(data), want_chunk_list=listed)
+    starts = range(0, len(data), CHUNK_BYTES)
+    return [*head, *(data[s : s + CHUNK_BYTES] for s in starts)]
+
+
+@pytest.mark.parametrize("size", [0, 1, CHUNK_BYTES, CHUNK_BYTES + 1, 3 * CHUNK_BYTES])
+def test_a_true_reply_arrives_whole(size: int) -> None:
+    """Every chunk comes out once, in order, and the list is the blob's."""
+    data, blob = _blob(size)
+    incoming = Incoming(blob, size)
+    parts = [incoming.take(message) for message in _reply(data)]
+    chunks = [part for part in parts if part is not None]
+    assert b"".join(chunk for _, chunk in chunks) == data
+    assert [index for index, _ in chunks] == list(range(len(chunks)))
+    assert incoming.chunks == chunk_digests(data)
+
+
+def test_a_resumed_reply_begins_where_it_stopped() -> None:
+    """With the list known, only the missing chunks are taken."""
+    data, blob = _blob(3 * CHUNK_BYTES)
+    incoming = Incoming(blob, len(data), chunk_digests(data), next_chunk=2)
+    head, *chunks = _reply(data, listed=False)
+    assert incoming.take(head) is None
+    assert incoming.take(chunks[2]) == (2, chunks[2])
+    with pytest.raises(MalformedMessageError):
+        incoming.take(chunks[2])
+
+
+def test_another_size_than_signed_is_refused() -> None:
+    """The size comes from the signed manifest, never from the source."""
+    data, blob = _blob(100)
+    with pytest.raises(MalformedMessageError):
+        Incoming(blob, 101).take(_reply(data)[0])
+
+
+def test_a_false_chunk_list_is_refused() -> None:
+    """A list that does not hash to the blob id is caught before any chunk is taken."""
+    data, blob = _blob(2 * CHUNK_BYTES)
+    size, listed, *_ = _reply(data)
+    incoming = Incoming(blob, len(data))
+    incoming.take(size)
+    with pytest.raises(CorruptBlobError):
+        incoming.take(listed[:32] + bytes(32))
+
+
+def test_a_long_list_and_a_short_chunk_are_refused() -> None:
+    """Lengths are known beforehand, so nothing can grow."""
+    data, blob = _blob(CHUNK_BYTES)
+    size, listed, chunk = _reply(data)
+    incoming = Incoming(blob, len(data))
+    incoming.take(size)
+    with pytest.raises(MalformedMessageError):
+        incoming.take(listed * 2)
+    incoming = Incoming(blob, len(data))
+    incoming.take(size)
+    incoming.take(listed)
+    with pytest.raises(MalformedMessageError):
+        incoming.take(chunk[:-1])

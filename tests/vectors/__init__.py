@@ -1,0 +1,1 @@
+"""Golden bytes: written once, compared for ever."""
