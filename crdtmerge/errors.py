@@ -209,3 +209,9 @@ class UnreachableError(RemoteError):
 
 class RefusedError(RemoteError):
     """A peer refused what we asked, and said why."""
+
+
+class NotMemberError(RemoteError):
+    """A caller whose transport key is none of the members'."""
+
+    exit_code = 9

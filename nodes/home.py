@@ -29,13 +29,12 @@ from crdtmerge.errors import (
 )
 from crdtmerge.identity import KEY_BYTES, SigningKey
 
-from .store.blobs import FileBlobs
+from .store.blobs import BLOB_FOLDER, PARTIAL_FOLDER, TEMPORARY_FOLDER, FileBlobs
 from .store.database import Database
 from .store.disk import (
     PRIVATE_FILE,
     PRIVATE_FOLDER,
     explained,
-    make_folder,
     sync_folder,
     write_file,
 )
@@ -45,6 +44,7 @@ HOME_VARIABLE: Final = "CRDTMERGE_HOME"
 AUTHOR_KEY_FILE: Final = "author.key"
 NODE_KEY_FILE: Final = "node.key"
 STORE_FILE: Final = "store.sqlite"
+NEW_STORE_FILE: Final = "store.sqlite.new"
 LOCK_FILE: Final = "lock"
 CONTROL_SOCKET: Final = "control.sock"
 LOCK_BYTES_MAX: Final = 64
@@ -60,6 +60,7 @@ _HOLDERS: Final = {
         "try again once it has finished",
     ),
 }
+_STORES: Final = (STORE_FILE, NEW_STORE_FILE)
 _HOLDER: Final = re.compile(r"([0-9]{1,10}) (node|command)\n")
 
 
@@ -99,7 +100,8 @@ class HomeLock:
         except BlockingIOError as e:
             raise _held_by(os.pread(self._descriptor, LOCK_BYTES_MAX, 0)) from e
         os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, text.encode(), 0)
+        with suppress(OSError):  # a full disk must not keep out who would free it
+            os.pwrite(self._descriptor, text.encode(), 0)
 
     def release(self) -> None:
         """Let the next one in; calling it twice does no harm."""
@@ -164,21 +166,29 @@ def create_home(
         ConflictError: there is a home already, or the folder is not empty.
         MachineError: the disk refused; nothing is left behind.
     """
+    path = path.absolute()
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     with explained(f"creating {path}"):
-        made = not path.exists()
         path.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
-        sync_folder(path.parent)
+        for folder in missing:
+            sync_folder(folder.parent)
     try:
         lock = HomeLock(path, "command")
+    except BaseException:
+        if missing:
+            with suppress(OSError):
+                path.rmdir()  # only an empty one goes
+        raise
+    try:
+        _require_empty(path)
         try:
             _fill(path, author_seed, node_seed, generation)
             return _open(path, lock)
         except BaseException:
-            lock.release()
+            _undo(path, made=bool(missing))
             raise
     except BaseException:
-        if made:
-            _remove_empty(path)
+        lock.release()
         raise
 
 
@@ -189,8 +199,9 @@ def open_home(path: Path, *, write: bool, purpose: LockPurpose = "command") -> H
         NotFoundError: there is no home, or a key file is missing.
         ConflictError: `write`, and another process holds the lock.
         BadInputError: a key file has no key.
-        MachineError: the store is damaged, the disk refused, or a key is readable by others.
+        MachineError: the store is damaged, the disk refused, or others can read a key.
     """
+    path = path.absolute()
     if not (path / STORE_FILE).is_file():
         raise NotFoundError(f"no home at {path}", hint="run `crdtmerge init`")
     if not write:
@@ -225,40 +236,43 @@ def _open(path: Path, lock: HomeLock | None) -> Home:
         raise
 
 
-def _fill(path: Path, author_seed: bytes, node_seed: bytes, generation: bytes) -> None:
-    """Write the files of a new home under the lock; undo that on any error."""
+def _require_empty(path: Path) -> None:
+    """Refuse a folder that is a home already, or holds anything else."""
     if (path / STORE_FILE).exists():
         message = f"there is a home at {path} already"
         raise ConflictError(message, hint="give another folder with --home")
-    found = sorted(item.name for item in path.iterdir() if item.name != LOCK_FILE)
+    with explained(f"listing {path}"):
+        found = sorted(item.name for item in path.iterdir() if item.name != LOCK_FILE)
     if found:
         message = f"{path} is not empty: it holds {found[0]}"
         raise ConflictError(message, hint="give a new or an empty folder with --home")
-    store = path / f"{STORE_FILE}.new"
-    try:
-        with explained(f"creating {path}"):
-            path.chmod(PRIVATE_FOLDER)
-            write_file(path / AUTHOR_KEY_FILE, f"{author_seed.hex()}\n".encode())
-            write_file(path / NODE_KEY_FILE, f"{node_seed.hex()}\n".encode())
-        Database.create(store, generation).close()
-        with explained(f"creating {path}"):
-            store.replace(path / STORE_FILE)
-            sync_folder(path)
-    except BaseException:
-        for item in path.iterdir():
-            if item.name != LOCK_FILE:
-                with suppress(OSError):
-                    item.unlink()
-        raise
 
 
-def _remove_empty(path: Path) -> None:
-    """Remove a folder that creating failed in; it holds the lock file at most."""
-    if (path / STORE_FILE).exists():
-        return  # another process made a home here meanwhile
-    with suppress(OSError):
-        (path / LOCK_FILE).unlink(missing_ok=True)
-        path.rmdir()
+def _fill(path: Path, author_seed: bytes, node_seed: bytes, generation: bytes) -> None:
+    """Write the files of a new home, the store last; the caller holds the lock."""
+    with explained(f"creating {path}"):
+        path.chmod(PRIVATE_FOLDER)
+        write_file(path / AUTHOR_KEY_FILE, f"{author_seed.hex()}\n".encode())
+        write_file(path / NODE_KEY_FILE, f"{node_seed.hex()}\n".encode())
+    Database.create(path / NEW_STORE_FILE, generation).close()
+    with explained(f"creating {path}"):
+        (path / NEW_STORE_FILE).replace(path / STORE_FILE)
+        sync_folder(path)
+
+
+def _undo(path: Path, *, made: bool) -> None:
+    """Remove what creating a home left, and the folder too if it was `made` for it."""
+    stores = [f"{name}{end}" for name in _STORES for end in ("", "-wal", "-shm")]
+    for name in (AUTHOR_KEY_FILE, NODE_KEY_FILE, *stores):
+        with suppress(OSError):
+            (path / name).unlink(missing_ok=True)
+    for name in (BLOB_FOLDER, PARTIAL_FOLDER, TEMPORARY_FOLDER):
+        with suppress(OSError):
+            (path / name).rmdir()
+    if made:
+        with suppress(OSError):
+            (path / LOCK_FILE).unlink(missing_ok=True)
+            path.rmdir()
 
 
 def _read_key(path: Path) -> SigningKey:

@@ -200,12 +200,15 @@ class Node:
             self._effects.append(Close(peer, reason))
 
     def _members_may_have_changed(self, now: float) -> None:
-        """Follow the sets: whom to trust, which sessions share which spaces."""
+        """Follow the sets: whom to trust, which sessions share which spaces.
+
+        SUBTLE: who leaves one space may stay in another: the members of all spaces can be
+        the same while what a session shares is not.
+        """
         members = self.spaces.members()
-        if members == self._trusted:
-            return
-        self._trusted = members
-        self._effects.append(Trust(members))
+        if members != self._trusted:
+            self._trusted = members
+            self._effects.append(Trust(members))
         for peer, session in sorted(self.sessions.items()):
             shared = self.spaces.shared_with(peer)
             if not shared:
@@ -213,8 +216,7 @@ class Node:
                 self._backoff.banish(peer, now)
                 self._effects.append(Close(peer, "no longer a member"))
             elif shared != session.shared:
-                session.shared = shared
-                self._say(peer, session.heartbeats())
+                self._say(peer, session.share(shared))
 
     # --- contents -----------------------------------------------------------------------
 

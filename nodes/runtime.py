@@ -22,7 +22,6 @@ from crdtmerge import __version__
 from crdtmerge.bodies import RecordId, SpaceId
 from crdtmerge.digest import CHUNK_BYTES, BlobId
 from crdtmerge.errors import (
-    ConflictError,
     CorruptBlobError,
     CrdtMergeError,
     MachineError,
@@ -54,6 +53,7 @@ from .home import Home, open_home
 from .join import Doorkeeper
 from .node import Node
 from .operations import Operations
+from .operations.membership import JOIN_ADDRESSES
 from .server import ControlServer, JoinServer, ReplicaServer
 from .spaces import Spaces
 from .tls import Leaf, make_leaf
@@ -142,9 +142,11 @@ class Runtime:
         join_bound = await self.join_server.start(join_host, join_port)
         self.addresses = (f"{advertise or host}:{bound}",)
         self.join_addresses = (f"{advertise or join_host}:{join_bound}",)
-        await self.control_server.start(self.home.socket)
-        self.home.local.set_value("listen", f"{host}:{bound}".encode())
-        self.home.local.set_value("join_listen", f"{join_host}:{join_bound}".encode())
+        await self.control_server.start(self.home.control_socket)
+        keep = self.home.local.set_value
+        keep("listen", f"{host}:{bound}".encode())
+        keep("join_listen", f"{join_host}:{join_bound}".encode())
+        keep(JOIN_ADDRESSES, " ".join(self.join_addresses).encode())
         self.operations.announce_node(self.me, self.addresses)
         self.submit(Ticked())
         self.spawn(self._tick())
@@ -361,6 +363,8 @@ class Runtime:
         await self._pump(client, fetch, incoming, first=0 if one_go else 2**62)
         if incoming.chunks is None:
             raise MalformedMessageError("the reply ended before the chunk list")
+        if not incoming.chunks:
+            await asyncio.to_thread(blobs.begin, blob, 0, [])
         if not one_go:
             first = await asyncio.to_thread(
                 blobs.begin, blob, fetch.size, incoming.chunks
@@ -463,7 +467,7 @@ def run_node(
         ConflictError: another node runs on this home, or a port is in use.
         MachineError: the store failed.
     """
-    with open_home(path, write=True) as home:
+    with open_home(path, write=True, purpose="node") as home:
         asyncio.run(_run(home, listen, join_listen, advertise, ready))
 
 

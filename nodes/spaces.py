@@ -13,7 +13,7 @@ from typing import Final
 from crdtmerge.resolve.plan import Contribution
 
 from crdtmerge.bodies import Genesis, RecordId, SpaceId
-from crdtmerge.digest import BlobId, Domain, digest
+from crdtmerge.digest import DIGEST_BYTES, BlobId, Domain, digest
 from crdtmerge.errors import (
     ContentMissingError,
     CorruptBlobError,
@@ -34,7 +34,7 @@ from crdtmerge.sync.messages import (
 )
 from crdtmerge.trie import Trie
 
-from .store.base import BlobStore, RecordStore
+from .store.base import RECORD_OVERHEAD_BYTES, BlobStore, RecordStore
 
 RECORDS_PER_MESSAGE_BYTES: Final = MESSAGE_BYTES_MAX - (64 << 10)
 
@@ -134,16 +134,18 @@ class Spaces:
         opset = self.opset(space)
         chosen: dict[RecordId, SignedRecord] = {}
         unsent: list[bytes] = []
-        size = 0
+        # All ids may come back as unsent: there must be room for them.
+        room = RECORDS_PER_MESSAGE_BYTES - DIGEST_BYTES * len(ids)
         for key in ids:
             signed = opset.signed.get(RecordId(key))
-            if signed is None or size > RECORDS_PER_MESSAGE_BYTES:
+            links = (*opset.chain(signed.record), signed) if signed else ()
+            added = [link for link in links if link.record.id not in chosen]
+            size = sum(_bytes_in_message(link) for link in added)
+            if signed is None or (chosen and size > room):
                 unsent.append(key)
                 continue
-            for link in (*opset.chain(signed.record), signed):
-                if link.record.id not in chosen:
-                    chosen[link.record.id] = link
-                    size += len(link.record.data) + len(link.signature) + 16
+            room -= size
+            chosen |= {link.record.id: link for link in added}
         records = tuple(
             SignedBytes(s.record.data, s.signature) for s in chosen.values()
         )
@@ -255,6 +257,10 @@ class Spaces:
         ranks = dict(self.view(space).ranks)
         found = {bytes(key): rank for key, rank in ranks.items()}
         return found.get(author)
+
+
+def _bytes_in_message(signed: SignedRecord) -> int:
+    return len(signed.record.data) + len(signed.signature) + RECORD_OVERHEAD_BYTES
 
 
 def _chains_first(fresh: Mapping[RecordId, SignedRecord]) -> list[SignedRecord]:

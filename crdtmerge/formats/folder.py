@@ -111,7 +111,9 @@ def _sharded(folder: Path, index: Path) -> tuple[StoredTensor, ...]:
     placed = _read_index(index)
     names = sorted(set(placed.values()))
     if lost := [name for name in names if not (folder / name).is_file()]:
-        message = f"{index.name} names {len(lost)} file(s) that are not there: {lost[0]}"
+        message = (
+            f"{index.name} names {len(lost)} file(s) that are not there: {lost[0]}"
+        )
         raise BadInputError(message, hint="download the missing shards")
     tensors = _collect(folder / name for name in names)
     found = {tensor.name: tensor.path.name for tensor in tensors}

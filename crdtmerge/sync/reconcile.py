@@ -12,18 +12,38 @@ from typing import Final
 from crdtmerge.digest import DIGEST_BYTES
 from crdtmerge.errors import MalformedMessageError
 from crdtmerge.sync.messages import MESSAGE_BYTES_MAX, PREFIXES_MAX, TrieInner, TrieLeaf
-from crdtmerge.trie import DEPTH_MAX, LEAF_MAX, RADIX, Inner, Leaf, Prefix, Trie
+from crdtmerge.trie import (
+    DEPTH_MAX,
+    LEAF_MAX,
+    RADIX,
+    Inner,
+    Leaf,
+    Prefix,
+    Trie,
+    nibble,
+)
 
-REPAIR_NODES_MAX: Final = 1 << 20
-"""Most trie nodes taken in one repair: a peer that makes up more is cut off."""
+REPAIR_NODES_SPARE: Final = 1 << 16
+"""Trie nodes that a peer may show, beside what our own trie explains, before a record
+comes of it: a peer that makes up more is cut off."""
+REPAIR_DEPTH_MAX: Final = 24
+"""Deepest inner node believed in: below it, 17 ids would share 96 bits, and nobody can
+make such ids. With the order of `Descent` it bounds the frontier, whatever a peer says."""
 _NODE_OVERHEAD_BYTES: Final = 2 * DEPTH_MAX + 16
 _REPLY_BYTES_MAX: Final = MESSAGE_BYTES_MAX - 4096
 
 
 def answer(trie: Trie, prefixes: tuple[Prefix, ...]) -> Iterator[TrieLeaf | TrieInner]:
-    """Yield the nodes at `prefixes` of our trie, as many as fit one message."""
+    """Yield the nodes at `prefixes` of our trie, as many as fit one message.
+
+    Raises:
+        MalformedMessageError: they are too many, or one is no path of a trie.
+    """
+    if not 0 < len(prefixes) <= PREFIXES_MAX:
+        raise MalformedMessageError(f"{len(prefixes)} trie nodes asked for at once")
     size = 0
     for prefix in prefixes:
+        _check_path(prefix)
         node = trie.at(prefix)
         reply: TrieLeaf | TrieInner
         if isinstance(node, Inner):
@@ -38,9 +58,17 @@ def answer(trie: Trie, prefixes: tuple[Prefix, ...]) -> Iterator[TrieLeaf | Trie
         yield reply
 
 
+def _check_path(prefix: Prefix) -> None:
+    if len(prefix) > DEPTH_MAX or not all(0 <= step < RADIX for step in prefix):
+        raise MalformedMessageError("a prefix that is no path of a trie")
+
+
 @dataclass(slots=True)
 class Descent:
-    """One repair: which prefixes are still to be asked for, and what we lack."""
+    """One repair: which prefixes are still to be asked for, and what we lack.
+
+    `taken` counts the peer's nodes since `progressed` was called last.
+    """
 
     trie: Trie
     frontier: list[Prefix] = field(default_factory=lambda: [()])
@@ -54,6 +82,10 @@ class Descent:
         del self.frontier[: len(self.asked)]
         return self.asked
 
+    def progressed(self) -> None:
+        """Note that the peer's nodes led to a record: it may show as many again."""
+        self.taken = 0
+
     def take(self, nodes: tuple[TrieLeaf | TrieInner, ...]) -> None:
         """Compare the peer's nodes with ours; a cut reply is asked for again.
 
@@ -64,30 +96,49 @@ class Descent:
         if not nodes or got != self.asked[: len(got)]:
             raise MalformedMessageError("trie nodes that were not asked for")
         self.taken += len(nodes)
-        if self.taken > REPAIR_NODES_MAX:
-            raise MalformedMessageError(f"a repair of over {REPAIR_NODES_MAX} nodes")
-        self.frontier = list(self.asked[len(got) :]) + self.frontier
+        # Where nothing is lacking the peer's nodes lie on ours, at most two an id of ours.
+        if self.taken > REPAIR_NODES_SPARE + 2 * len(self.trie):
+            raise MalformedMessageError("trie nodes without end, and no record")
+        rest = self.asked[len(got) :]
         self.asked = ()
+        found: list[Prefix] = []
         for node in nodes:
             if isinstance(node, TrieLeaf):
                 self._take_leaf(node)
             else:
-                self._take_inner(node)
+                found += self._differing(node)
+        # SUBTLE: deepest first, or a frontier of a whole level would have to be kept.
+        self.frontier = [*found, *rest, *self.frontier]
 
     def _take_leaf(self, node: TrieLeaf) -> None:
         if len(node.items) > LEAF_MAX:
             raise MalformedMessageError(f"a trie leaf of over {LEAF_MAX} digests")
+        if not all(_lies_below(item, node.prefix) for item in node.items):
+            raise MalformedMessageError("a digest that does not lie below its leaf")
         self.lacking |= dict.fromkeys(i for i in node.items if i not in self.trie)
 
-    def _take_inner(self, node: TrieInner) -> None:
-        depth = len(node.prefix)
-        if depth >= DEPTH_MAX - 1:
-            raise MalformedMessageError("a trie deeper than digests are long")
+    def _differing(self, node: TrieInner) -> list[Prefix]:
+        """Return the children that the peer has and that are not as ours."""
+        if len(node.prefix) >= REPAIR_DEPTH_MAX:
+            raise MalformedMessageError("a trie deeper than ids can make it")
+        if len(node.hashes) != RADIX:
+            raise MalformedMessageError(f"a trie node of {len(node.hashes)} children")
         ours = self.trie.at(node.prefix)
-        empty = Leaf(depth + 1, ()).hash
-        for step, theirs in enumerate(node.hashes):
-            known = empty
-            if isinstance(ours, Inner):
-                known = ours.children[step].hash
-            if theirs not in {known, empty}:
-                self.frontier.append((*node.prefix, step))
+        empty = Leaf(len(node.prefix) + 1, ()).hash
+        return [
+            (*node.prefix, step)
+            for step, theirs in enumerate(node.hashes)
+            if theirs not in {empty, self._known(ours, (*node.prefix, step))}
+        ]
+
+    def _known(self, above: Inner | Leaf | None, prefix: Prefix) -> bytes:
+        """Return what the node at `prefix` hashes to if the peer's items there are ours."""
+        if isinstance(above, Inner):
+            return above.children[prefix[-1]].hash
+        return Leaf(len(prefix), tuple(self.trie.below(prefix))).hash
+
+
+def _lies_below(item: bytes, prefix: Prefix) -> bool:
+    return len(item) == DIGEST_BYTES and all(
+        nibble(item, depth) == step for depth, step in enumerate(prefix)
+    )

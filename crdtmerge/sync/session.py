@@ -1,8 +1,8 @@
 """One session per pair of peers: pull what the other has and we lack.
 
 Owns the protocol state towards one peer: heartbeats, feed cursors, repairs. Does not own
-the set, timers or connections: it is sans-IO over a `Spaces` port. Each side only pulls,
-and both sides do, so two sessions together are push-pull.
+the set, timers or connections: it is sans-IO over a `Spaces` port. Each side only pulls;
+a heartbeat that differs is answered by ours, so one is enough for both sides to pull.
 
 For each space, three mechanisms, the cheapest that will do:
 1. equal record roots in a heartbeat: nothing to do;
@@ -43,6 +43,21 @@ FEED_WITHOUT_CURSOR_MAX: Final = 64
 DOUBTS_MAX: Final = 3
 """Heartbeats that may differ with a drained feed before we repair: in most cases the
 peer lacks something of ours and is about to pull it."""
+UNANSWERED_MAX: Final = 32
+"""Heartbeats in a row that may come while a request of ours waits: a stream keeps its
+order, so a peer that goes on beating does not mean to answer."""
+
+
+_AboutSpace = (
+    Heartbeat
+    | FeedRequest
+    | FeedReply
+    | TrieRequest
+    | TrieReply
+    | RecordsRequest
+    | RecordsReply
+    | Rumour
+)
 
 
 class Spaces(Protocol):
@@ -95,8 +110,10 @@ class _Pull:
     feeding: bool = False
     descent: Descent | None = None
     target: Heartbeat | None = None
-    wanted: list[bytes] = field(default_factory=list)
+    wanted: tuple[bytes, ...] = ()
     doubts: int = 0
+    unanswered: int = 0
+    told: Heartbeat | None = None
 
     @property
     def busy(self) -> bool:
@@ -126,8 +143,15 @@ class Session:
     def heartbeats(self) -> list[Message | Learned]:
         """Return a heartbeat for every shared space."""
         for space in sorted(self.shared):
-            self._send(self.spaces.heartbeat(space))
+            self._tell(space)
         return self._flush()
+
+    def share(self, shared: frozenset[SpaceId]) -> list[Message | Learned]:
+        """Follow a change of what both sides take part in; return what to say of it."""
+        for space in self.shared - shared:
+            self._pulls.pop(space, None)
+        self.shared = shared
+        return self.heartbeats()
 
     def handle(self, message: Message) -> list[Message | Learned]:
         """Return what follows from a message of the peer.
@@ -147,13 +171,15 @@ class Session:
         return self._flush()
 
     def _greet(self, hello: Hello) -> None:
+        if self.greeted:
+            raise MalformedMessageError("a second hello")
         if hello.version != PROTOCOL_VERSION:
             raise MalformedMessageError(
                 f"the peer speaks protocol {hello.version}, we speak {PROTOCOL_VERSION}"
             )
         self.greeted = True
 
-    def _dispatch(self, space: SpaceId, message: Message) -> None:
+    def _dispatch(self, space: SpaceId, message: _AboutSpace) -> None:
         match message:
             case Heartbeat():
                 self._compare(space, message)
@@ -167,13 +193,11 @@ class Session:
             case TrieReply():
                 self._take_nodes(space, message)
             case RecordsRequest(ids=ids):
-                self._send(self.spaces.fetch(space, ids))
+                self._serve_records(space, ids)
             case RecordsReply():
                 self._take_records(space, message)
             case Rumour(records=records):
                 self._hear(space, records)
-            case Hello():
-                raise MalformedMessageError("a second hello")
             case _:
                 assert_never(message)
 
@@ -183,9 +207,15 @@ class Session:
         """Start a pull if the peer may have what we lack."""
         pull = self._pulls.setdefault(space, _Pull())
         pull.latest = theirs
-        if pull.busy:
-            return
         ours = self.spaces.heartbeat(space)
+        if theirs.root != ours.root and ours != pull.told:
+            # SUBTLE: the peer may lack ours too; told once, so that two never echo.
+            self._tell(space)
+        if pull.busy:
+            pull.unanswered += 1
+            if pull.unanswered > UNANSWERED_MAX:
+                raise MalformedMessageError("the peer does not answer a request")
+            return
         cursor = self.cursors.get(space)
         if theirs.root == ours.root:
             self.cursors[space] = Cursor(theirs.generation, theirs.sequence)
@@ -206,13 +236,16 @@ class Session:
         """End a pull; start the next if the peer moved on meanwhile."""
         done, latest = pull.target, pull.latest
         pull.target = None
-        if latest is not None and done is not None and latest.sequence > done.sequence:
+        if latest is None or done is None:
+            return
+        if latest.generation != done.generation or latest.sequence > done.sequence:
             self._compare(space, latest)
 
     # --- the feed -----------------------------------------------------------------------
 
     def _ask_feed(self, space: SpaceId, pull: _Pull, cursor: Cursor) -> None:
         pull.feeding = True
+        pull.unanswered = 0
         pull.target = pull.target or pull.latest
         self.cursors[space] = cursor
         self._send(FeedRequest(space, cursor.generation, cursor.sequence))
@@ -234,7 +267,9 @@ class Session:
             del self.cursors[space]  # another life of the peer's store: start over
             self._finish(space, pull)
             return
-        if reply.through < cursor.sequence or (reply.more and not reply.records):
+        # Numbers have no gap, so every record moves the feed by one at least.
+        moved = reply.through - cursor.sequence
+        if moved < len(reply.records) or (reply.more and not reply.records):
             raise MalformedMessageError("a feed that does not move on")
         self._learn(space, reply.records)
         cursor = Cursor(reply.generation, reply.through)
@@ -250,48 +285,55 @@ class Session:
         pull.doubts = 0
         pull.target = pull.latest
         pull.descent = Descent(self.spaces.trie(space))
-        self._descend(space, pull, pull.descent)
+        self._advance(space, pull, pull.descent)
 
-    def _descend(self, space: SpaceId, pull: _Pull, descent: Descent) -> None:
-        prefixes = descent.ask()
-        if prefixes:
+    def _advance(self, space: SpaceId, pull: _Pull, descent: Descent) -> None:
+        """Ask for records once enough are lacking, for trie nodes until then."""
+        pull.unanswered = 0
+        lacking = self._still_lacking(space, descent)
+        if len(lacking) < IDS_MAX and (prefixes := descent.ask()):
             self._send(TrieRequest(space, prefixes))
-            return
-        pull.wanted = list(descent.lacking)
-        self._ask_records(space, pull)
+        elif lacking:
+            pull.wanted = lacking[:IDS_MAX]
+            self._send(RecordsRequest(space, pull.wanted))
+        else:
+            pull.descent = None
+            if pull.target is not None:
+                target = pull.target
+                self.cursors[space] = Cursor(target.generation, target.sequence)
+            self._finish(space, pull)
+
+    def _still_lacking(self, space: SpaceId, descent: Descent) -> tuple[bytes, ...]:
+        """Return what the descent found; some may have come from others meanwhile."""
+        trie = self.spaces.trie(space)
+        lacking = tuple(i for i in descent.lacking if i not in trie)
+        descent.lacking = dict.fromkeys(lacking)
+        return lacking
 
     def _take_nodes(self, space: SpaceId, reply: TrieReply) -> None:
         pull = self._pulls.get(space)
         if pull is None or pull.descent is None:
             raise MalformedMessageError("trie nodes that were not asked for")
         pull.descent.take(reply.nodes)
-        self._descend(space, pull, pull.descent)
+        self._advance(space, pull, pull.descent)
 
-    def _ask_records(self, space: SpaceId, pull: _Pull) -> None:
-        trie = self.spaces.trie(space)
-        pull.wanted = [i for i in pull.wanted if i not in trie]
-        if pull.wanted:
-            self._send(RecordsRequest(space, tuple(pull.wanted[:IDS_MAX])))
-            return
-        pull.descent = None
-        if pull.target is not None:
-            target = pull.target
-            self.cursors[space] = Cursor(target.generation, target.sequence)
-        self._finish(space, pull)
+    def _serve_records(self, space: SpaceId, ids: tuple[bytes, ...]) -> None:
+        if not 0 < len(ids) <= IDS_MAX:
+            raise MalformedMessageError(f"{len(ids)} records asked for at once")
+        self._send(self.spaces.fetch(space, ids))
 
     def _take_records(self, space: SpaceId, reply: RecordsReply) -> None:
         pull = self._pulls.get(space)
         if pull is None or pull.descent is None or not pull.wanted:
             raise MalformedMessageError("records that were not asked for")
-        asked = pull.wanted[:IDS_MAX]
+        asked, pull.wanted = pull.wanted, ()
         self._learn(space, reply.records)
         trie = self.spaces.trie(space)
-        lacking = [i for i in asked if i not in trie]
-        # SUBTLE: a reply that brings nothing ends the asking, or a liar could keep us at
-        # it for ever; what matters will show in a later heartbeat.
-        again = lacking if len(lacking) < len(asked) else []
-        pull.wanted = again + pull.wanted[IDS_MAX:]
-        self._ask_records(space, pull)
+        if not any(i in trie for i in asked):
+            # Records are never forgotten: who shows an id can send what it names.
+            raise MalformedMessageError("ids of records that the peer does not send")
+        pull.descent.progressed()
+        self._advance(space, pull, pull.descent)
 
     # --- receiving ----------------------------------------------------------------------
 
@@ -306,6 +348,11 @@ class Session:
         fresh = self.spaces.receive(space, records) if records else ()
         if fresh:
             self.outbox.append(Learned(space, fresh))
+
+    def _tell(self, space: SpaceId) -> None:
+        ours = self.spaces.heartbeat(space)
+        self._pulls.setdefault(space, _Pull()).told = ours
+        self._send(ours)
 
     def _send(self, message: Message) -> None:
         self.outbox.append(message)

@@ -10,7 +10,7 @@ can send a terminal its commands.
 import json
 import sys
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 import typer
@@ -55,6 +55,22 @@ def say(lines: str | Iterable[str]) -> None:
 def warn(text: str) -> None:
     """Print a line beside the answer, on stderr."""
     typer.echo(f"note: {plain(text)}", err=True)
+
+
+def show(
+    answer: Mapping[str, object],
+    render: Callable[[Mapping[str, object]], Iterable[str]],
+    *,
+    as_json: bool,
+) -> None:
+    """Print a verb's answer, as JSON or for people; its notes go to stderr then."""
+    if as_json:
+        say_json(answer)
+        return
+    say(render(answer))
+    notes = answer.get("notes")
+    for note in notes if isinstance(notes, list) else ():
+        warn(str(note))
 
 
 def say_json(value: object) -> None:

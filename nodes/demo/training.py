@@ -8,10 +8,10 @@ the same on every run of a machine. Other machines may differ in the last bits, 
 *training* step is not under the numeric contract; only the merge is.
 """
 
+import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -90,7 +90,7 @@ def new_network(seed: int) -> Weights:
     """Return random weights, uniform within 1/sqrt(inputs) as is usual for such layers."""
     generator = torch.Generator().manual_seed(seed)
     weights: Weights = {}
-    for layer, (inputs, outputs) in enumerate(zip(WIDTHS, WIDTHS[1:], strict=False)):
+    for layer, (inputs, outputs) in enumerate(itertools.pairwise(WIDTHS)):
         bound = inputs**-0.5
         for name, shape in (("weight", (outputs, inputs)), ("bias", (outputs,))):
             values = torch.empty(shape).uniform_(-bound, bound, generator=generator)
@@ -105,7 +105,8 @@ def train(start: Weights, samples: Samples, schedule: Schedule, seed: int) -> We
     optimizer = torch.optim.Adam(weights.values(), lr=schedule.rate)
     for _ in range(schedule.epochs):
         order = torch.randperm(len(samples.labels), generator=generator)
-        for batch in order.split(BATCH):
+        for start_at in range(0, len(order), BATCH):
+            batch = order[start_at : start_at + BATCH]
             optimizer.zero_grad()
             logits = _forward(weights, samples.images[batch])
             cross_entropy(logits, samples.labels[batch]).backward()  # type: ignore[no-untyped-call]
@@ -135,7 +136,9 @@ def _forward(weights: Mapping[str, torch.Tensor], images: torch.Tensor) -> torch
     """Return the logits: linear layers with a rectifier between them."""
     last = len(WIDTHS) - 2
     for layer in range(last + 1):
-        weight, bias = (weights[f"layers.{layer}.{part}"] for part in ("weight", "bias"))
+        weight, bias = (
+            weights[f"layers.{layer}.{part}"] for part in ("weight", "bias")
+        )
         images = linear(images, weight, bias)
         images = images if layer == last else relu(images)
     return images

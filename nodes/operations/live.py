@@ -3,7 +3,7 @@
 Owns the types that verbs share. Does not own any verb, nor how a node answers.
 """
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeVar
 
@@ -27,7 +27,7 @@ class Run(Protocol):
     """Runs a coroutine to its end and returns its result."""
 
     def __call__(self, work: Coroutine[Any, Any, T], /) -> T:
-        """Run `work` on an event loop that is not this thread's caller."""
+        """Run `work` on an event loop and wait for it."""
         ...
 
 
@@ -35,21 +35,17 @@ class Live(Protocol):
     """What a running node knows that its home does not."""
 
     @property
-    def listen(self) -> Sequence[str]:
-        """The addresses at which peers reach this node."""
+    def addresses(self) -> tuple[str, ...]:
+        """Where peers reach this node."""
         ...
 
     @property
-    def join(self) -> Sequence[str]:
-        """The addresses at which a joiner reaches this node."""
+    def join_addresses(self) -> tuple[str, ...]:
+        """Where a joiner reaches this node."""
         ...
 
-    def peers(self) -> Sequence[Mapping[str, object]]:
-        """Return the connected peers: at least `node`, the transport key in hex."""
-        ...
-
-    def fetching(self) -> int:
-        """Return how many blobs are under way."""
+    def connected(self) -> list[bytes]:
+        """Return the transport keys of the peers with an open stream."""
         ...
 
 

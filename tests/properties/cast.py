@@ -19,11 +19,11 @@ from crdtmerge.bodies import (
     SpaceId,
     Unknown,
 )
-from crdtmerge.codec import DECIMAL_UNIT, encode
+from crdtmerge.codec import DECIMAL_UNIT, Value, encode
 from crdtmerge.digest import BlobId, ContentId, Domain, digest
 from crdtmerge.identity import AuthorId, SigningKey
 from crdtmerge.orset import OpSet
-from crdtmerge.policy import Rank
+from crdtmerge.policy import Rank, Visible
 from crdtmerge.record import (
     Record,
     SignedRecord,
@@ -178,26 +178,29 @@ def outcome(opset: OpSet) -> bytes:
     """Return all that a set means, as bytes: roots, recipe, merge id and the whole view."""
     view = opset.view
     recipe = view.recipe
+    named = [recipe.digest, view.merge_id(recipe)] if recipe else []
     return encode(
         [
-            opset.root,
-            view.visible_root,
-            recipe.digest if recipe else b"",
-            view.merge_id(recipe) if recipe else b"",
+            [opset.root, view.visible_root, *named],
             list(view.recipe_heads),
             sorted(opset.signed),
             sorted(view.effective),
-            sorted([author, int(rank)] for author, rank in view.ranks.items()),
+            [[author, int(view.ranks[author])] for author in sorted(view.ranks)],
             sorted(view.rightless),
             sorted(view.bans),
             list(view.unknown_critical),
             [[node, list(names)] for node, names in sorted(view.nodes.items())],
             [[node, list(ids)] for node, ids in sorted(view.node_authors.items())],
-            [
-                [v.leaf, v.content, v.weight, v.evidence, list(v.adds), list(v.authors)]
-                + [[blob, size] for blob, size in v.manifests]
-                + list(v.notes)
-                for v in view.visible
-            ],
+            [_shown(visible) for visible in view.visible],
         ]
     )
+
+
+def _shown(visible: Visible) -> Value:
+    return [
+        [visible.leaf, visible.content, visible.weight, visible.evidence],
+        list(visible.adds),
+        list(visible.authors),
+        [[blob, size] for blob, size in visible.manifests],
+        list(visible.notes),
+    ]

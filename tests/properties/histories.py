@@ -103,10 +103,10 @@ class Step:
     other: int
 
 
-def steps(actions: tuple[str, ...], most: int) -> st.SearchStrategy[list[Step]]:
-    """Return the strategy of the steps; small numbers first, so that they shrink."""
+def step_of(actions: tuple[str, ...]) -> st.SearchStrategy[Step]:
+    """Return the strategy of one step; small numbers first, so that they shrink."""
     small = st.integers(0, 11)
-    one = st.builds(
+    return st.builds(
         Step,
         st.integers(0, REPLICAS - 1),
         st.integers(0, len(AUTHORS) - 1),
@@ -114,7 +114,6 @@ def steps(actions: tuple[str, ...], most: int) -> st.SearchStrategy[list[Step]]:
         small,
         small,
     )
-    return st.lists(one, max_size=most)
 
 
 @st.composite
@@ -123,7 +122,10 @@ def histories(
 ) -> History:
     """Draw a space's mode and steps, and play them."""
     mode = draw(st.sampled_from(("members", "open")))
-    return play(mode, draw(steps(actions, most)))
+    # The length is drawn by itself: a plain list would have five steps on average.
+    count = draw(st.integers(0, most))
+    script = st.lists(step_of(actions), min_size=count, max_size=count)
+    return play(mode, draw(script))
 
 
 def play(mode: str, script: list[Step]) -> History:

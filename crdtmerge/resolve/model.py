@@ -1,0 +1,58 @@
+"""Resolving to a folder that other tools load: weights, companions, resolution.
+
+Owns what the folder holds. Does not own the computation (`execute`), nor how files are
+written (`formats`).
+"""
+
+import shutil
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from pathlib import Path
+
+from crdtmerge.formats.folder import MODEL_FILE, RESOLUTION_FILE
+from crdtmerge.formats.output import OutputFolder
+from crdtmerge.formats.progress import Report
+from crdtmerge.formats.writer import ModelWriter
+from crdtmerge.resolve.execute import TensorSource, execute
+from crdtmerge.resolve.plan import Plan
+from crdtmerge.resolve.resolution import Resolution, make_resolution
+
+
+def resolve_model(
+    *,
+    plan: Plan,
+    source: TensorSource,
+    out: Path,
+    base_files: Sequence[tuple[str, Path]],
+    space: bytes,
+    merge_id: bytes,
+    visible_root: bytes,
+    executor: Executor | None = None,
+    threads: int = 1,
+    report: Report | None = None,
+    overwrite: bool = False,
+    fsync: bool = False,
+) -> Resolution:
+    """Write the merged model of `plan` to the folder `out`; return how it came about.
+
+    `base_files` are (name, path) of what the base has beside its weights; they are copied.
+    If anything fails, `out` is as it was.
+
+    Raises:
+        ConflictError: something is in the way at `out`.
+        MachineError: the disk is full or refuses.
+        CrdtMergeError: whatever `execute` raises.
+    """
+    with OutputFolder(out, overwrite=overwrite, fsync=fsync) as folder:
+        with ModelWriter(folder / MODEL_FILE, plan.outputs) as writer:
+            digests = execute(
+                plan, source, writer, executor=executor, threads=threads, report=report
+            )
+        resolution = make_resolution(
+            plan, digests, space=space, merge_id=merge_id, visible_root=visible_root
+        )
+        for name, path in base_files:
+            if name not in {MODEL_FILE, RESOLUTION_FILE}:
+                shutil.copyfile(path, folder / name)
+        (folder / RESOLUTION_FILE).write_bytes(resolution.to_json().encode())
+    return resolution

@@ -1,0 +1,169 @@
+"""Reading `resolution.json`, which may come from anybody.
+
+Owns the refusal of what is not of the form. Does not own the form (`resolution`). The
+inverse of `Resolution.to_json`: whatever differs from what that would write is refused,
+stated digests included, so no field can say one thing and its digest another.
+"""
+
+import json
+from collections.abc import Callable, Iterable
+from itertools import pairwise
+from typing import Final, TypeVar
+
+from crdtmerge.codec import parse_decimal
+from crdtmerge.digest import DIGEST_BYTES, BlobId, ContentId
+from crdtmerge.errors import (
+    BadInputError,
+    EncodingError,
+    MalformedRecordError,
+    VerificationError,
+)
+from crdtmerge.manifest import ITEM_BYTES, TensorEntry
+from crdtmerge.recipe import Recipe, recipe_from_value
+from crdtmerge.resolve.resolution import VERSION, Resolution, Source
+
+Item = TypeVar("Item", Source, TensorEntry)
+
+RESOLUTION_BYTES_MAX: Final = 256 << 20
+"""A manifest of 64 MiB names as many tensors as fit here as text."""
+
+
+def parse_resolution(text: str) -> Resolution:
+    """Return the resolution that `text` says.
+
+    Raises:
+        BadInputError: it is not a `resolution.json` of a version that we know.
+        VerificationError: a digest in it is not that of what it stands beside.
+    """
+    try:
+        value = json.loads(text)
+        resolution = _resolution(value)
+        written = resolution.to_json()
+    except (ValueError, RecursionError, EncodingError, MalformedRecordError) as e:
+        message = f"resolution.json is damaged: {e}"
+        raise BadInputError(message) from e
+    _check_digests(value, resolution)
+    # SUBTLE: compared as text, since to Python true, 1 and 1.0 are equal.
+    if json.dumps(value, sort_keys=True, indent=2) + "\n" != written:
+        message = "resolution.json has fields that this version does not know"
+        raise BadInputError(message, hint="upgrade crdtmerge, or resolve again")
+    return resolution
+
+
+def _check_digests(value: dict[str, object], resolution: Resolution) -> None:
+    """Refuse a digest that its neighbours do not have."""
+    recipe = value.get("recipe")
+    stated = recipe.get("digest") if isinstance(recipe, dict) else None
+    if stated != resolution.recipe.digest.hex():
+        message = "the recipe digest in resolution.json is not that of its recipe"
+        raise VerificationError(message)
+    if value.get("model_digest") != resolution.model_digest.hex():
+        message = "the model digest in resolution.json is not that of its tensors"
+        raise VerificationError(message)
+
+
+def _resolution(value: object) -> Resolution:
+    match value:
+        case {"version": int(version)} if version != VERSION:
+            message = f"version {version} is not {VERSION}"
+        case {
+            "crdtmerge": str(made_by),
+            "contract": int(contract),
+            "space": str(space),
+            "merge_id": str(merge_id),
+            "visible_root": str(visible_root),
+            "base": str(base),
+            "recipe": recipe,
+            "contributions": [*sources],
+            "seeds": dict(seeds),
+            "tensors": [*tensors],
+        }:
+            return Resolution(
+                made_by,
+                contract,
+                _hex(space),
+                _hex(merge_id),
+                _hex(visible_root),
+                ContentId(_hex(base)),
+                _recipe(recipe),
+                _ascending(map(_source, sources), lambda item: item.content),
+                tuple(sorted((name, _hex(seed)) for name, seed in seeds.items())),
+                _ascending(map(_tensor, tensors), lambda item: item.name),
+            )
+        case _:
+            message = "it lacks a field, or a field is of another type"
+    raise ValueError(message)
+
+
+def _recipe(value: object) -> Recipe:
+    match value:
+        case {
+            "strategy": strategy,
+            "parameters": dict(parameters),
+            "rules": [*rules],
+            "output_dtype": dtype,
+            "seed_scope": scope,
+        }:
+            parsed = [_rule(rule) for rule in rules]
+            return recipe_from_value(
+                [strategy, _pairs(parameters), parsed, dtype, scope]
+            )
+        case _:
+            message = "its recipe lacks a field"
+    raise ValueError(message)
+
+
+def _rule(value: object) -> list[object]:
+    match value:
+        case {"pattern": pattern, "parameters": dict(parameters)}:
+            return [pattern, _pairs(parameters)]
+        case _:
+            message = "a rule lacks a field"
+    raise ValueError(message)
+
+
+def _pairs(parameters: dict[str, object]) -> list[list[object]]:
+    return [list(pair) for pair in sorted(parameters.items())]
+
+
+def _source(value: object) -> Source:
+    match value:
+        case {"content": str(content), "weight": str(weight), "authors": [*authors]}:
+            found = tuple(_hex(author) for author in authors)
+            return Source(ContentId(_hex(content)), parse_decimal(weight), found)
+        case _:
+            message = "a contribution is not content, weight and authors"
+    raise ValueError(message)
+
+
+def _tensor(value: object) -> TensorEntry:
+    match value:
+        case {
+            "name": str(name),
+            "dtype": str(dtype),
+            "shape": [*shape],
+            "digest": str(digest),
+        } if dtype in ITEM_BYTES and all(type(n) is int and n >= 0 for n in shape):
+            return TensorEntry(name, dtype, tuple(shape), BlobId(_hex(digest)))
+        case _:
+            message = "a tensor is not name, dtype, shape and digest"
+    raise ValueError(message)
+
+
+def _hex(text: object) -> bytes:
+    """Return the digest or key that lower-case hexadecimal text says."""
+    if isinstance(text, str) and len(text) == 2 * DIGEST_BYTES:
+        return bytes.fromhex(text)
+    message = f"{text!r:.80} is not {DIGEST_BYTES} bytes in hexadecimal"
+    raise ValueError(message)
+
+
+def _ascending(
+    items: Iterable[Item], key: Callable[[Item], str | bytes]
+) -> tuple[Item, ...]:
+    """Return the items, which must be sorted and unique."""
+    found = tuple(items)
+    if any(key(a) >= key(b) for a, b in pairwise(found)):  # type: ignore[operator]
+        message = "contributions or tensors are not sorted and unique"
+        raise ValueError(message)
+    return found

@@ -1,0 +1,138 @@
+"""The resolution: the machine-readable record of how a merged model came about.
+
+Owns the form of `resolution.json` v1 and the model digest. Does not own making a model
+(`model`) nor comparing one with its record (`verify`).
+
+It says nothing of time, host or path: replicas that resolve the same write the same bytes.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from crdtmerge import __version__
+from crdtmerge.codec import format_decimal
+from crdtmerge.digest import BlobId, ContentId, Domain, digest_value
+from crdtmerge.manifest import TensorEntry
+from crdtmerge.numerics import CONTRACT_VERSION
+from crdtmerge.recipe import Recipe
+from crdtmerge.resolve.plan import Plan
+
+VERSION: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A contribution that took part; `weight` is in units of 10**-9."""
+
+    content: ContentId
+    weight: int
+    authors: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """Which contributions, recipe and seeds made a model, and what the model is.
+
+    `seeds` are (tensor, seed) pairs of the tensors whose strategy drew by the set.
+    """
+
+    crdtmerge: str
+    contract: int
+    space: bytes
+    merge_id: bytes
+    visible_root: bytes
+    base: ContentId
+    recipe: Recipe
+    contributions: tuple[Source, ...]
+    seeds: tuple[tuple[str, bytes], ...]
+    tensors: tuple[TensorEntry, ...]
+
+    @property
+    def model_digest(self) -> bytes:
+        """Names the merged model by its tensors alone."""
+        return model_digest(self.tensors)
+
+    def to_json(self) -> str:
+        """Return the text of `resolution.json`; `parse_resolution` is the inverse."""
+        value = {
+            "version": VERSION,
+            "crdtmerge": self.crdtmerge,
+            "contract": self.contract,
+            "space": self.space.hex(),
+            "merge_id": self.merge_id.hex(),
+            "visible_root": self.visible_root.hex(),
+            "base": self.base.hex(),
+            "recipe": _recipe(self.recipe),
+            "contributions": [
+                {
+                    "content": source.content.hex(),
+                    "weight": format_decimal(source.weight),
+                    "authors": [author.hex() for author in source.authors],
+                }
+                for source in self.contributions
+            ],
+            "seeds": {name: seed.hex() for name, seed in self.seeds},
+            "strategies": [self.recipe.strategy],
+            "tensors": [
+                {
+                    "name": entry.name,
+                    "dtype": entry.dtype,
+                    "shape": list(entry.shape),
+                    "digest": entry.blob.hex(),
+                }
+                for entry in self.tensors
+            ],
+            "model_digest": self.model_digest.hex(),
+        }
+        return json.dumps(value, sort_keys=True, indent=2) + "\n"
+
+
+def _recipe(recipe: Recipe) -> dict[str, object]:
+    return {
+        "strategy": recipe.strategy,
+        "parameters": dict(recipe.parameters),
+        "rules": [
+            {"pattern": pattern, "parameters": dict(pairs)}
+            for pattern, pairs in recipe.rules
+        ],
+        "output_dtype": recipe.output_dtype,
+        "seed_scope": recipe.seed_scope,
+        "digest": recipe.digest.hex(),
+    }
+
+
+def model_digest(tensors: Iterable[TensorEntry]) -> bytes:
+    """Return the digest of the sorted (name, dtype, shape, blob) of a model's tensors."""
+    ordered = sorted(tensors, key=lambda entry: entry.name)
+    return digest_value(Domain.MODEL, [entry.to_value() for entry in ordered])
+
+
+def make_resolution(
+    plan: Plan,
+    digests: dict[str, BlobId],
+    *,
+    space: bytes,
+    merge_id: bytes,
+    visible_root: bytes,
+) -> Resolution:
+    """Return the record of an executed plan; `digests` are those of its outputs."""
+    return Resolution(
+        crdtmerge=__version__,
+        contract=CONTRACT_VERSION,
+        space=space,
+        merge_id=merge_id,
+        visible_root=visible_root,
+        base=plan.base.content_id,
+        recipe=plan.recipe,
+        contributions=tuple(
+            Source(item.content, item.weight, tuple(sorted(item.authors)))
+            for item in plan.contributions
+        ),
+        seeds=tuple(sorted(plan.seeds.items())),
+        tensors=tuple(
+            TensorEntry(name, dtype, shape, digests[name])
+            for name, dtype, shape in plan.outputs
+        ),
+    )

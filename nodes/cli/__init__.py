@@ -1,0 +1,36 @@
+"""The command line: `crdtmerge`, nouns and verbs, `--json` everywhere.
+
+Owns the entry point and the exit code. Does not own any verb (`operations`). Only typer
+and the standard library are imported before a command is known, so that `--help` answers
+at once.
+"""
+
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from .app import build
+from .output import report
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code; nothing is raised."""
+    try:
+        code = build()(arguments, prog_name="crdtmerge", standalone_mode=False)
+        sys.stdout.flush()
+    except (Exception, KeyboardInterrupt) as e:  # noqa: BLE001  the last line of defence
+        return report(e, as_json=_wants_json(arguments))
+    return code if isinstance(code, int) else 0
+
+
+def _wants_json(arguments: Sequence[str]) -> bool:
+    """Tell whether errors are wanted as JSON, even those of parsing the arguments."""
+    before = list(arguments)
+    if "--" in before:
+        before = before[: before.index("--")]
+    return "--json" in before and before[:1] != ["demo"]
+
+
+def main() -> NoReturn:
+    """Run the command that the process was started with."""
+    sys.exit(run(sys.argv[1:]))

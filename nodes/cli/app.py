@@ -1,0 +1,98 @@
+"""The table of commands.
+
+Owns names, groups and the program's own options. Does not own any command.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from crdtmerge import __version__
+
+from . import contributions, homes, models, spaces
+from .options import HomeOption, JsonOption, Settings
+
+
+def _show_version(asked: bool) -> None:  # noqa: FBT001  typer calls it so
+    if asked:
+        typer.echo(f"crdtmerge {__version__}")
+        raise typer.Exit
+
+
+def program(
+    context: typer.Context,
+    home: HomeOption = None,
+    *,
+    as_json: JsonOption = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            is_eager=True,
+            callback=_show_version,
+            help="Print the version.",
+        ),
+    ] = False,
+) -> None:
+    """Merge fine-tunes of one base model with no server, byte for byte the same."""
+    del version  # its callback has ended the program
+    given = Path(home) if home else None
+    context.obj = Settings(given, as_json)
+
+
+def build() -> typer.Typer:
+    """Return the program with all its commands, in the order of a first session."""
+    app = typer.Typer(
+        name="crdtmerge",
+        no_args_is_help=True,
+        add_completion=True,
+        pretty_exceptions_enable=False,
+        # Plain help: importing rich for it would double the time to an answer.
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(program)
+    app.command("init")(homes.init)
+    app.command("whoami")(homes.whoami)
+    app.add_typer(_space_group())
+    app.add_typer(_node_group())
+    app.command("contribute")(contributions.contribute)
+    app.command("remove")(contributions.remove)
+    app.command("ban")(contributions.ban)
+    app.command("status")(contributions.status)
+    app.command("resolve")(models.resolve)
+    app.command("verify")(models.verify)
+    app.command("strategies")(models.strategies)
+    app.command("demo")(homes.demo)
+    return app
+
+
+def _space_group() -> typer.Typer:
+    group = typer.Typer(
+        name="space",
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        help="Found, enter and list spaces: one space is one shared merge.",
+    )
+    group.command("create")(spaces.create)
+    group.command("join")(spaces.join)
+    group.command("ticket")(spaces.ticket)
+    group.command("list")(spaces.listing)
+    return group
+
+
+def _node_group() -> typer.Typer:
+    group = typer.Typer(
+        name="node",
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        help="The process that gossips with peers.",
+    )
+    group.callback()(_node)
+    group.command("run")(homes.node_run)
+    return group
+
+
+def _node() -> None:
+    """The process that gossips with peers."""  # noqa: D401  the group's help text

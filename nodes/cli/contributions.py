@@ -1,0 +1,117 @@
+"""The commands `contribute`, `remove`, `ban` and `status`.
+
+Owns their options. Does not own what they do (`operations.contributing`).
+"""
+
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+from . import render
+from .executor import ask, write
+from .options import HomeOption, JsonOption, SpaceOption, settings
+from .output import show
+
+AnywhereOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--space",
+        metavar="SPACE",
+        help="Name or id prefix; needed only if the id is in several spaces.",
+        show_default=False,
+    ),
+]
+
+
+def contribute(
+    context: typer.Context,
+    path: Annotated[
+        Path, typer.Argument(help="A folder with safetensors files, or one such file.")
+    ],
+    space: SpaceOption = None,
+    weight: Annotated[
+        str | None,
+        typer.Option(metavar="W", help="A decimal from 0 to 1000; 1 if left out."),
+    ] = None,
+    note: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="What others should know of it.")
+    ] = None,
+    *,
+    reference: Annotated[
+        bool,
+        typer.Option(
+            "--reference",
+            help="Do not copy: use the files where they lie, verified on use.",
+        ),
+    ] = False,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Offer a fine-tune of the space's base to the merge."""
+    chosen = settings(context, home, as_json=as_json)
+    asked = {
+        "path": str(path.absolute()),
+        "space": space,
+        "weight": weight,
+        "note": note,
+        "reference": reference,
+    }
+    facts = write(chosen.home, "contribute", asked)
+    show(facts, render.contributed, as_json=chosen.as_json)
+
+
+def remove(
+    context: typer.Context,
+    given: Annotated[
+        str,
+        typer.Argument(metavar="ID", help="Start of a contribution's or an add's id."),
+    ],
+    space: AnywhereOption = None,
+    home: HomeOption = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Take a contribution out of the merge; adding it again brings it back."""
+    chosen = settings(context, home, as_json=as_json)
+    facts = write(chosen.home, "remove", {"id": given, "space": space})
+    show(facts, render.removed, as_json=chosen.as_json)
+
+
+def ban(
+    context: typer.Context,
+    given: Annotated[
+        str,
+        typer.Argument(
+            metavar="ID|AUTHOR", help="Start of a contribution's id or of an author's."
+        ),
+    ],
+    space: AnywhereOption = None,
+    home: HomeOption = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Keep a contribution or an author out, whoever adds it again."""
+    chosen = settings(context, home, as_json=as_json)
+    facts = write(chosen.home, "ban", {"id": given, "space": space})
+    show(facts, render.banned, as_json=chosen.as_json)
+
+
+def status(
+    context: typer.Context,
+    space: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SPACE",
+            help="Name or id prefix; all spaces if left out.",
+            show_default=False,
+        ),
+    ] = None,
+    home: HomeOption = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Show peers, roots, contributions, and what is still missing."""
+    chosen = settings(context, home, as_json=as_json)
+    facts = ask(chosen.home, "status", {"space": space})
+    show(facts, render.status, as_json=chosen.as_json)

@@ -1,0 +1,138 @@
+"""The commands `init` and `whoami`, and those that run a node or the demo.
+
+Owns their options. Does not own keys (`home`), the node (`runtime`) or the demo (`demo`).
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from . import render
+from .executor import read
+from .options import HomeOption, JsonOption, settings
+from .output import say, short, show
+
+LOOPBACK: Final = "127.0.0.1:0"
+
+
+def init(
+    context: typer.Context, home: HomeOption = None, *, as_json: JsonOption = False
+) -> None:
+    """Make a home with fresh keys: who you are, and who your node is."""
+    from ..home import create_home
+    from ..runtime import entropy
+    from ..store.database import GENERATION_BYTES
+
+    chosen = settings(context, home, as_json=as_json)
+    made = create_home(
+        chosen.home,
+        author_seed=entropy(32),
+        node_seed=entropy(32),
+        generation=entropy(GENERATION_BYTES),
+    )
+    with made:
+        facts = {
+            "home": str(made.path),
+            "author": made.author.public.hex(),
+            "node": made.node.public.hex(),
+        }
+    show(facts, render.home, as_json=chosen.as_json)
+
+
+def whoami(
+    context: typer.Context, home: HomeOption = None, *, as_json: JsonOption = False
+) -> None:
+    """Print this home's author id and node id."""
+    chosen = settings(context, home, as_json=as_json)
+    facts = read(chosen.home, "whoami", {})
+    show(facts, render.home, as_json=chosen.as_json)
+
+
+def node_run(
+    context: typer.Context,
+    listen: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help=f"Where peers reach this node; first {LOOPBACK}, then as last time.",
+            show_default=False,
+        ),
+    ] = None,
+    join_listen: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Where those with a ticket reach it; the default is as for --listen.",
+            show_default=False,
+        ),
+    ] = None,
+    advertise: Annotated[
+        str,
+        typer.Option(
+            metavar="HOST", help="The host that peers are told; needed behind 0.0.0.0."
+        ),
+    ] = "",
+    home: HomeOption = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a node: gossip, fetch what is visible, serve; until Ctrl-C."""
+    from ..runtime import run_node
+
+    chosen = settings(context, home, as_json=as_json)
+
+    def ready(facts: Mapping[str, object]) -> None:
+        if chosen.as_json:
+            print(json.dumps(facts), flush=True)  # noqa: T201  one line: it is awaited
+        else:
+            where = " ".join(str(a) for a in _several(facts["addresses"]))
+            say(f"node {short(facts['node'])} listens on {where}; Ctrl-C stops it")
+
+    remembered = _remembered(chosen.home)
+    run_node(
+        chosen.home,
+        listen=_address(listen, "--listen") or remembered["listen"],
+        join_listen=_address(join_listen, "--join-listen") or remembered["join_listen"],
+        advertise=advertise,
+        ready=ready,
+    )
+
+
+def _several(value: object) -> list[object]:
+    return list(value) if isinstance(value, list) else [value]
+
+
+def _address(given: str | None, option: str) -> str | None:
+    """Return HOST:PORT as given; port 0 asks the system for a free one."""
+    if given is None:
+        return None
+    host, _, port = given.rpartition(":")
+    if host and port.isascii() and port.isdigit() and int(port) < 1 << 16:
+        return given
+    raise typer.BadParameter(f"{given!r} is not HOST:PORT", param_hint=option)
+
+
+def _remembered(home: Path) -> dict[str, str]:
+    """Return where a node listened when it last ran on this home."""
+    from ..home import open_home
+
+    with open_home(home, write=False) as opened:
+        found = {key: opened.local.get_value(key) for key in ("listen", "join_listen")}
+    return {key: value.decode() if value else LOOPBACK for key, value in found.items()}
+
+
+def demo(
+    json_path: Annotated[
+        Path | None,
+        typer.Option(
+            "--json", metavar="OUT", help="Also write the numbers to OUT as JSON."
+        ),
+    ] = None,
+) -> None:
+    """Four peers on this machine: fine-tune, gossip, merge, ban a poisoned model."""
+    from ..demo import run_demo
+
+    raise typer.Exit(run_demo(json_path.absolute() if json_path else None))

@@ -1,0 +1,212 @@
+"""Answers as people read them: short ids, plain tables, one fact a line.
+
+Owns the words and the order. Does not own the facts (`operations.facts`), nor printing.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeAlias, cast
+
+from .output import plain, short, table
+
+Facts: TypeAlias = "Mapping[str, object]"
+
+_UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
+
+
+def size(count: object) -> str:
+    """Return a number of bytes as people say it."""
+    value, unit = float(cast("int", count)), 0
+    while value >= 1024 and unit < len(_UNITS) - 1:
+        value, unit = value / 1024, unit + 1
+    return f"{value:.0f} {_UNITS[0]}" if unit == 0 else f"{value:.1f} {_UNITS[unit]}"
+
+
+def several(value: object) -> Sequence[Facts]:
+    """Return a list of objects of an answer."""
+    return cast("Sequence[Facts]", value)
+
+
+def home(facts: Facts) -> list[str]:
+    """Return the lines of `init` and `whoami`."""
+    return [f"{key:7} {facts[key]}" for key in ("home", "author", "node")]
+
+
+def ticket(facts: Facts) -> list[str]:
+    """Return the one line of `space ticket`, to be piped as it is."""
+    return [str(facts["ticket"])]
+
+
+def spaces(facts: Facts) -> list[str]:
+    """Return the lines of `space list`."""
+    found = several(facts["spaces"])
+    if not found:
+        return ["no space yet: `crdtmerge space create` founds one"]
+    rows = [
+        (short(s["id"]), s["name"], s["mode"], s["rank"] or "-", s["contributions"])
+        for s in found
+    ]
+    return table(("SPACE", "NAME", "MODE", "YOU ARE", "CONTRIBUTIONS"), rows)
+
+
+def recipe(facts: Facts) -> str:
+    """Return a recipe on one line."""
+    parameters = cast("Mapping[str, str]", facts["parameters"])
+    pairs = [f"{name}={value}" for name, value in parameters.items()]
+    return plain(" ".join([str(facts["strategy"]), *pairs]))
+
+
+def status(facts: Facts) -> list[str]:
+    """Return the lines of `status`."""
+    peers = several(facts["peers"])
+    linked = sum(bool(peer["connected"]) for peer in peers)
+    running = f"running, {linked} of {len(peers)} peers connected"
+    node = running if facts["running"] else "not running"
+    lines = [
+        f"home    {plain(facts['home'])}",
+        f"author  {short(facts['author'])}",
+        f"node    {short(facts['node'])}, {node}",
+    ]
+    for space in several(facts["spaces"]):
+        lines += ["", *_space(space)]
+    return lines
+
+
+def _space(facts: Facts) -> Iterator[str]:
+    rank = f", you are {facts['rank']}" if facts["rank"] else ""
+    name = plain(facts["name"])
+    yield f"space {name} ({short(facts['id'])}), {facts['mode']}{rank}"
+    found = facts["recipe"]
+    known = recipe(cast("Facts", found)) if found else "none yet"
+    conflict = (
+        " (concurrent recipes: this one serves)" if facts["recipe_conflict"] else ""
+    )
+    yield f"  recipe        {known}{conflict}"
+    yield f"  record root   {short(facts['record_root'])} ({facts['records']} records)"
+    yield f"  visible root  {short(facts['visible_root'])}"
+    yield f"  merge id      {short(facts['merge_id'] or '-')}"
+    if facts["missing_blobs"]:
+        amount = size(facts["missing_bytes"])
+        yield f"  missing       {facts['missing_blobs']} blobs, {amount}"
+    if facts["unknown_critical"]:
+        yield "  this version is too old for this space: upgrade crdtmerge"
+    contributions = several(facts["contributions"])
+    rows = [_contribution(item) for item in contributions]
+    head = ("CONTRIBUTION", "WEIGHT", "HERE", "AUTHORS", "NOTE")
+    lines = table(head, rows) if rows else ["no contributions yet"]
+    yield from (f"  {line}" for line in lines)
+    for ban in several(facts["banned"]):
+        yield f"  banned {ban['subject']} {short(ban['target'])}"
+
+
+def _contribution(facts: Facts) -> tuple[str, ...]:
+    authors = cast("Sequence[str]", facts["authors"])
+    notes = cast("Sequence[str]", facts["notes"])
+    return (
+        short(facts["content"]),
+        str(facts["weight"]),
+        "yes" if facts["complete"] else "no",
+        " ".join(map(short, authors)),
+        " / ".join(notes),
+    )
+
+
+def contributed(facts: Facts) -> list[str]:
+    """Return the lines of `contribute`."""
+    content = short(facts["content"])
+    if not facts["new"]:
+        return [f"contribution {content} is unchanged"]
+    amount = f"{facts['tensors']} tensors, {size(facts['bytes'])}"
+    new = f"{size(facts['new_bytes'])} new here"
+    return [f"contributed {content} ({amount}, {new}) with weight {facts['weight']}"]
+
+
+def removed(facts: Facts) -> list[str]:
+    """Return the lines of `remove`."""
+    count = len(cast("Sequence[str]", facts["adds"]))
+    return [f"removed {short(facts['content'])} ({count} add{'s' * (count > 1)})"]
+
+
+def banned(facts: Facts) -> list[str]:
+    """Return the lines of `ban`."""
+    what = f"{facts['subject']} {short(facts['target'])}"
+    if not facts["new"]:
+        return [f"{what} stays banned"]
+    return [f"banned {what}: {facts['hidden']} contributions leave the merge"]
+
+
+def founded(facts: Facts) -> list[str]:
+    """Return the lines of `space create`."""
+    amount = f"{facts['tensors']} tensors, {size(facts['bytes'])}"
+    return [
+        f"founded space {plain(facts['name'])} ({short(facts['space'])}), {facts['mode']}",
+        f"  base    {short(facts['base'])} ({amount})",
+        f"  recipe  {recipe(cast('Facts', facts['recipe']))}",
+    ]
+
+
+def joined(facts: Facts) -> list[str]:
+    """Return the lines of `space join`."""
+    verb = "joined" if facts["joined"] else "updated the base of"
+    rank = f" as {facts['rank']}" if facts["rank"] else ""
+    return [f"{verb} space {plain(facts['name'])} ({short(facts['id'])}){rank}"]
+
+
+def resolved(facts: Facts) -> list[str]:
+    """Return the lines of `resolve`."""
+    return [
+        f"resolved {facts['contributions']} contributions to {plain(facts['out'])}"
+        f" ({facts['tensors']} tensors, {size(facts['bytes'])})",
+        f"  model digest  {facts['model_digest']}",
+        f"  merge id      {short(facts['merge_id'])}",
+    ]
+
+
+def verified(facts: Facts) -> list[str]:
+    """Return the lines of `verify`."""
+    lines = [
+        f"{plain(facts['dir'])}: {facts['tensors']} tensors have the digests"
+        " that resolution.json names",
+        f"  model digest  {facts['model_digest']}",
+    ]
+    if facts["recomputed"]:
+        return [
+            *lines,
+            "  recomputed from the contributions and recipe: the same bytes",
+        ]
+    return [*lines, f"  not recomputed: {plain(facts['reason'])}"]
+
+
+def strategies(found: Sequence[Facts]) -> list[str]:
+    """Return the lines of `strategies` without a name."""
+    rows = [
+        (
+            facts["full_name"],
+            facts["class"],
+            " ".join(str(p["name"]) for p in several(facts["parameters"])) or "-",
+            facts["summary"],
+        )
+        for facts in found
+    ]
+    return table(("STRATEGY", "CLASS", "PARAMETERS", "SUMMARY"), rows)
+
+
+def strategy(facts: Facts) -> list[str]:
+    """Return the lines of `strategies NAME`: both columns of defaults."""
+    aliases = ", ".join(cast("Sequence[str]", facts["aliases"])) or "none"
+    rows = [
+        (
+            p["name"],
+            p["default"],
+            p["mergekit_default"] or "-",
+            " to ".join(cast("Sequence[str]", p["range"])),
+            p["help"],
+        )
+        for p in several(facts["parameters"])
+    ]
+    head = ("PARAMETER", "DEFAULT", "MERGEKIT", "RANGE", "MEANING")
+    return [
+        f"{facts['full_name']} ({facts['class']}), aliases: {aliases}",
+        plain(facts["summary"]),
+        plain(facts["paper"]),
+        *(["", *table(head, rows)] if rows else ["", "no parameters"]),
+    ]

@@ -1,0 +1,89 @@
+"""The commands `space create`, `space join`, `space ticket` and `space list`.
+
+Owns their options. Does not own what they do (`operations.membership`).
+"""
+
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+from . import render
+from .executor import read, write
+from .options import HomeOption, JsonOption, ParamOption, SpaceOption, pairs, settings
+from .output import show
+
+BaseOption: TypeAlias = Annotated[
+    Path,
+    typer.Option(
+        "--base",
+        metavar="DIR",
+        help="Your copy of the base model; it stays where it is.",
+    ),
+]
+
+
+def create(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="What people call the space.")],
+    base: BaseOption,
+    strategy: Annotated[
+        str, typer.Option(help="How it is merged; see `crdtmerge strategies`.")
+    ] = "linear",
+    param: ParamOption = None,
+    mode: Annotated[
+        str, typer.Option(help="members (a ticket is needed) or open.")
+    ] = "members",
+    home: HomeOption = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Found a space around a base model; you are its owner."""
+    chosen = settings(context, home, as_json=as_json)
+    asked = {
+        "name": name,
+        "base": str(base.absolute()),
+        "strategy": strategy,
+        "params": pairs(param),
+        "mode": mode,
+    }
+    show(
+        write(chosen.home, "space_create", asked),
+        render.founded,
+        as_json=chosen.as_json,
+    )
+
+
+def join(
+    context: typer.Context,
+    ticket: Annotated[str, typer.Argument(help="As `space ticket` printed it.")],
+    base: BaseOption,
+    home: HomeOption = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Enter the space of a ticket with your own copy of its base."""
+    chosen = settings(context, home, as_json=as_json)
+    asked = {"ticket": ticket, "base": str(base.absolute())}
+    show(write(chosen.home, "space_join", asked), render.joined, as_json=chosen.as_json)
+
+
+def ticket(
+    context: typer.Context,
+    space: SpaceOption = None,
+    home: HomeOption = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Print a ticket that lets somebody join; hand it out in private."""
+    chosen = settings(context, home, as_json=as_json)
+    facts = write(chosen.home, "space_ticket", {"space": space})
+    show(facts, render.ticket, as_json=chosen.as_json)
+
+
+def listing(
+    context: typer.Context, home: HomeOption = None, *, as_json: JsonOption = False
+) -> None:
+    """List the spaces of this home."""
+    chosen = settings(context, home, as_json=as_json)
+    show(read(chosen.home, "space_list", {}), render.spaces, as_json=chosen.as_json)

@@ -1,0 +1,248 @@
+"""Messages to frames and back, strictly: what breaks a stated limit is refused.
+
+Owns which field of a frame holds what. Does not own the limits (`limits`), nor what a
+message means (`sync.session`), nor whether its digests and signatures hold.
+
+Both ways check the plain value, so that we never send what a peer would refuse. A frame
+was bounded in bytes before it came here (`FRAME_BYTES_MAX` is the receive limit of every
+channel), so building a value before checking it costs at most one frame.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final, TypeAlias, assert_never
+
+from google.protobuf.message import DecodeError
+
+from crdtmerge.digest import DIGEST_BYTES
+from crdtmerge.errors import MalformedMessageError
+from crdtmerge.sync.messages import (
+    FeedReply,
+    FeedRequest,
+    Heartbeat,
+    Hello,
+    Message,
+    RecordsReply,
+    RecordsRequest,
+    Rumour,
+    SignedBytes,
+    TrieInner,
+    TrieLeaf,
+    TrieReply,
+    TrieRequest,
+)
+
+from .join_messages import (
+    Announce,
+    Answer,
+    Challenge,
+    Done,
+    JoinHello,
+    JoinMessage,
+    Welcome,
+)
+from .limits import check_join_message, check_message, check_size
+from .wire import replica_pb2 as wire
+
+_Body: TypeAlias = Any  # a message class of the wire, chosen by the name of its field
+
+
+# --- sync -------------------------------------------------------------------------------
+
+
+def to_frame(message: Message) -> wire.Frame:
+    """Return `message` as it travels.
+
+    Raises:
+        MalformedMessageError: a field breaks its limit.
+        MessageTooLargeError: the frame is above `FRAME_BYTES_MAX`.
+    """
+    check_message(message)
+    frame = wire.Frame()
+    _write(message, frame)
+    check_size(frame.ByteSize())
+    return frame
+
+
+def from_frame(frame: wire.Frame) -> Message:
+    """Return the message in `frame`.
+
+    Raises:
+        MalformedMessageError: the body is missing or unknown, or breaks a limit.
+    """
+    name = frame.WhichOneof("body")
+    if name is None:
+        raise MalformedMessageError("a frame without a body that we know")
+    message = _READERS[name](getattr(frame, name))
+    check_message(message)
+    return message
+
+
+def encode(message: Message) -> bytes:
+    """Return the bytes of `message` on the wire; raises as `to_frame` does."""
+    return to_frame(message).SerializeToString()
+
+
+def decode(data: bytes) -> Message:
+    """Return the message whose bytes on the wire are `data`.
+
+    Raises:
+        MalformedMessageError: they are no frame, or one that breaks a limit.
+        MessageTooLargeError: they are above `FRAME_BYTES_MAX`.
+    """
+    check_size(len(data))
+    try:
+        frame = wire.Frame.FromString(data)
+    except DecodeError as e:
+        raise MalformedMessageError("bytes that are no frame") from e
+    return from_frame(frame)
+
+
+def _write(message: Message, frame: wire.Frame) -> None:
+    match message:
+        case Hello(version, agent):
+            frame.hello.version, frame.hello.agent = version, agent
+        case Heartbeat(space, root, count, generation, sequence):
+            beat = wire.Heartbeat(
+                space=space,
+                root=root,
+                count=count,
+                generation=generation,
+                sequence=sequence,
+            )
+            frame.heartbeat.CopyFrom(beat)
+        case FeedRequest(space, generation, after):
+            asked = wire.FeedRequest(space=space, generation=generation, after=after)
+            frame.feed_request.CopyFrom(asked)
+        case FeedReply(space, generation, through, more, records):
+            reply = frame.feed_reply
+            reply.space, reply.generation = space, generation
+            reply.through, reply.more = through, more
+            reply.records.extend(_wire_records(records))
+        case TrieRequest(space, prefixes):
+            frame.trie_request.space = space
+            frame.trie_request.prefixes.extend(bytes(p) for p in prefixes)
+        case TrieReply(space, nodes):
+            frame.trie_reply.space = space
+            frame.trie_reply.nodes.extend(_wire_node(node) for node in nodes)
+        case RecordsRequest(space, ids):
+            frame.records_request.space = space
+            frame.records_request.ids = b"".join(ids)
+        case RecordsReply(space, records, unsent):
+            frame.records_reply.space = space
+            frame.records_reply.records.extend(_wire_records(records))
+            frame.records_reply.unsent = b"".join(unsent)
+        case Rumour(space, records):
+            frame.rumour.space = space
+            frame.rumour.records.extend(_wire_records(records))
+        case _:
+            assert_never(message)
+
+
+def _wire_records(records: Iterable[SignedBytes]) -> Iterable[wire.SignedRecord]:
+    return (wire.SignedRecord(data=r.data, signature=r.signature) for r in records)
+
+
+def _wire_node(node: TrieLeaf | TrieInner) -> wire.TrieNode:
+    if isinstance(node, TrieLeaf):
+        return wire.TrieNode(prefix=bytes(node.prefix), items=b"".join(node.items))
+    return wire.TrieNode(prefix=bytes(node.prefix), hashes=b"".join(node.hashes))
+
+
+def _records(records: Iterable[wire.SignedRecord]) -> tuple[SignedBytes, ...]:
+    return tuple(SignedBytes(r.data, r.signature) for r in records)
+
+
+def _digests(joined: bytes) -> tuple[bytes, ...]:
+    if len(joined) % DIGEST_BYTES:
+        raise MalformedMessageError(f"{len(joined)} bytes are no list of digests")
+    starts = range(0, len(joined), DIGEST_BYTES)
+    return tuple(joined[start : start + DIGEST_BYTES] for start in starts)
+
+
+def _node(node: wire.TrieNode) -> TrieLeaf | TrieInner:
+    prefix = tuple(node.prefix)
+    match node.WhichOneof("body"):
+        case "items":
+            return TrieLeaf(prefix, _digests(node.items))
+        case "hashes":
+            return TrieInner(prefix, _digests(node.hashes))
+        case _:
+            raise MalformedMessageError("a trie node with neither items nor hashes")
+
+
+_READERS: Final[dict[str, Callable[[_Body], Message]]] = {
+    "hello": lambda b: Hello(b.version, b.agent),
+    "heartbeat": lambda b: Heartbeat(
+        b.space, b.root, b.count, b.generation, b.sequence
+    ),
+    "feed_request": lambda b: FeedRequest(b.space, b.generation, b.after),
+    "feed_reply": lambda b: FeedReply(
+        b.space, b.generation, b.through, b.more, _records(b.records)
+    ),
+    "trie_request": lambda b: TrieRequest(
+        b.space, tuple(tuple(prefix) for prefix in b.prefixes)
+    ),
+    "trie_reply": lambda b: TrieReply(b.space, tuple(_node(n) for n in b.nodes)),
+    "records_request": lambda b: RecordsRequest(b.space, _digests(b.ids)),
+    "records_reply": lambda b: RecordsReply(
+        b.space, _records(b.records), _digests(b.unsent)
+    ),
+    "rumour": lambda b: Rumour(b.space, _records(b.records)),
+}
+
+
+# --- join -------------------------------------------------------------------------------
+
+
+def to_join_frame(message: JoinMessage) -> wire.JoinFrame:
+    """Return `message` as it travels; raises as `to_frame` does."""
+    check_join_message(message)
+    frame = wire.JoinFrame()
+    match message:
+        case JoinHello(space):
+            frame.hello.space = space
+        case Challenge(nonce):
+            frame.challenge.nonce = nonce
+        case Answer(author, node, author_signature, node_signature, mac):
+            answer = wire.Answer(
+                author=author,
+                node=node,
+                author_signature=author_signature,
+                node_signature=node_signature,
+                mac=mac,
+            )
+            frame.answer.CopyFrom(answer)
+        case Welcome(records):
+            frame.welcome.SetInParent()
+            frame.welcome.records.extend(_wire_records(records))
+        case Announce(records):
+            frame.announce.SetInParent()
+            frame.announce.records.extend(_wire_records(records))
+        case Done():
+            frame.done.SetInParent()
+        case _:
+            assert_never(message)
+    check_size(frame.ByteSize())
+    return frame
+
+
+def from_join_frame(frame: wire.JoinFrame) -> JoinMessage:
+    """Return the message in `frame`; raises as `from_frame` does."""
+    name = frame.WhichOneof("body")
+    if name is None:
+        raise MalformedMessageError("a join frame without a body that we know")
+    message = _JOIN_READERS[name](getattr(frame, name))
+    check_join_message(message)
+    return message
+
+
+_JOIN_READERS: Final[dict[str, Callable[[_Body], JoinMessage]]] = {
+    "hello": lambda b: JoinHello(b.space),
+    "challenge": lambda b: Challenge(b.nonce),
+    "answer": lambda b: Answer(
+        b.author, b.node, b.author_signature, b.node_signature, b.mac
+    ),
+    "welcome": lambda b: Welcome(_records(b.records)),
+    "announce": lambda b: Announce(_records(b.records)),
+    "done": lambda _: Done(),
+}

@@ -1,0 +1,243 @@
+"""Joining: a newcomer with a ticket becomes a member with a grant.
+
+Owns both ends of the join stream. Does not own tickets (`ticket`), TLS (`tls`) nor the
+server (`server`). The host proves itself by its pinned TLS key; the joiner proves that it
+holds the ticket's secret and the two keys that it names, over a fresh nonce. The ticket
+opens the door; the grant that the host signs gives the rights.
+"""
+
+import hmac
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from blake3 import blake3
+
+from crdtmerge.bodies import Genesis, RecordId, SpaceId
+from crdtmerge.digest import Domain, digest
+from crdtmerge.errors import (
+    MalformedMessageError,
+    NotAllowedError,
+    RefusedError,
+    RemoteError,
+    UnreachableError,
+    WrongSpaceError,
+)
+from crdtmerge.identity import AuthorId, Purpose, verify
+from crdtmerge.orset import OpSet
+from crdtmerge.policy import Rank
+from crdtmerge.record import SignedRecord, well_formed
+from crdtmerge.replica import Replica
+from crdtmerge.sync.messages import SignedBytes
+
+from .client import join_stream
+from .convert import (
+    Announce,
+    Answer,
+    Challenge,
+    Done,
+    JoinFrame,
+    JoinHello,
+    Welcome,
+)
+from .home import Home
+from .spaces import Spaces
+from .ticket import Ticket
+
+F = TypeVar("F", bound=JoinFrame)
+SendFrame = Callable[[JoinFrame], Awaitable[None]]
+
+NONCE_BYTES: Final = 32
+RECORDS_MAX: Final = 256
+"""Most records that either side sends while joining; the rest is for sync."""
+
+
+@dataclass(frozen=True, slots=True)
+class JoinResult:
+    """What joining brought: the space, and how many records."""
+
+    space: SpaceId
+    records: int
+
+
+def _transcript(
+    space: bytes, host: bytes, nonce: bytes, author: bytes, node: bytes
+) -> bytes:
+    """Return what both proofs cover: all of fixed length, so nothing can shift."""
+    return digest(Domain.INVITE, space + host + nonce + author + node)
+
+
+def _code(secret: bytes, transcript: bytes) -> bytes:
+    """Return the proof of holding `secret`: BLAKE3 keyed by its digest."""
+    return blake3(transcript, key=digest(Domain.INVITE, secret)).digest()
+
+
+# --- the host --------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Doorkeeper:
+    """The host's end: lets in who holds an invite, and signs the grant."""
+
+    home: Home
+    spaces: Spaces
+    entropy: Callable[[int], bytes]
+
+    async def join(self, incoming: AsyncIterator[JoinFrame], send: SendFrame) -> None:
+        """Serve one joiner.
+
+        Raises:
+            RefusedError: the space is not here, or the proof does not hold.
+            MalformedMessageError: the joiner broke the protocol.
+        """
+        hello = await _next(incoming, JoinHello)
+        space = SpaceId(hello.space)
+        if space not in self.spaces.all():
+            raise RefusedError("this node does not host that space")
+        nonce = self.entropy(NONCE_BYTES)
+        await send(Challenge(nonce))
+        answer = await _next(incoming, Answer)
+        self._check(space, nonce, answer)
+        await send(Welcome(self._welcome(space, AuthorId(answer.author))))
+        announced = await _next(incoming, Announce)
+        if len(announced.records) > RECORDS_MAX:
+            raise MalformedMessageError(f"over {RECORDS_MAX} records announced")
+        records = [well_formed(r.data, r.signature) for r in announced.records]
+        if any(signed.record.author != answer.author for signed in records):
+            raise MalformedMessageError("announced records of another author")
+        self.spaces.publish(space, records)
+        await send(Done())
+
+    def _check(self, space: SpaceId, nonce: bytes, answer: Answer) -> None:
+        """Check the ticket's secret first, then the keys."""
+        host = self.home.node.public
+        transcript = _transcript(space, host, nonce, answer.author, answer.node)
+        codes = [_code(s, transcript) for s in self.home.local.invites(space)]
+        if not any(hmac.compare_digest(code, answer.mac) for code in codes):
+            raise RefusedError("the ticket is not valid here, or was revoked")
+        verify(answer.author, Purpose.JOIN_AUTHOR, transcript, answer.author_signature)
+        verify(answer.node, Purpose.JOIN_NODE, transcript, answer.node_signature)
+
+    def _welcome(self, space: SpaceId, author: AuthorId) -> tuple[SignedBytes, ...]:
+        """Return what the joiner needs: genesis, its grant, and where we are."""
+        with self.spaces.lock:
+            view = self.spaces.view(space)
+            if author in view.rightless:
+                raise RefusedError("this author's rights in the space were revoked")
+            if view.ranks.get(author, Rank.READER) < Rank.CONTRIBUTOR:
+                replica = Replica(self.spaces.opset(space), self.home.author)
+                try:
+                    granted = replica.grant(author, Rank.CONTRIBUTOR)
+                except NotAllowedError as e:
+                    reason = "this node may not grant rights in the space"
+                    raise RefusedError(reason) from e
+                self.spaces.publish(space, [granted])
+            opset = self.spaces.opset(space)
+        chosen = [r for r in opset.signed.values() if self._concerns(r, author, opset)]
+        return _with_chains(opset, chosen)
+
+    def _concerns(self, signed: SignedRecord, author: AuthorId, opset: OpSet) -> bool:
+        """Tell whether a joiner needs the record: grants to it, and our node record."""
+        record = signed.record
+        granted = getattr(record.body, "author", None) == author
+        ours = getattr(record.body, "node", None) == self.home.node.public
+        return record.id in opset.view.effective and (granted or ours)
+
+
+def _with_chains(opset: OpSet, chosen: list[SignedRecord]) -> tuple[SignedBytes, ...]:
+    genesis = opset.signed[RecordId(opset.space)]
+    ordered = {genesis.record.id: genesis}
+    for signed in chosen[:RECORDS_MAX]:
+        for link in (*opset.chain(signed.record), signed):
+            ordered[link.record.id] = link
+    return tuple(SignedBytes(s.record.data, s.signature) for s in ordered.values())
+
+
+# --- the joiner ------------------------------------------------------------------------
+
+
+async def join(
+    ticket: Ticket, home: Home, spaces: Spaces, entropy: Callable[[int], bytes]
+) -> JoinResult:
+    """Enter the space of `ticket`; commit what the host sent and announce our node.
+
+    Raises:
+        UnreachableError: no address of the ticket answered.
+        RefusedError: the host refused, and said why.
+        RemoteError: what the host sent breaks a rule.
+    """
+    failures: list[str] = []
+    for address in ticket.addresses:
+        joiner = _Joiner(ticket, home, spaces)
+        try:
+            await join_stream(address, ticket.node, joiner.talk)
+        except UnreachableError as e:
+            failures.append(f"{address}: {e}")
+            continue
+        return JoinResult(ticket.space, len(spaces.opset(ticket.space)))
+    raise UnreachableError(
+        f"the inviting node does not answer ({'; '.join(failures) or 'no address'})",
+        hint="ask whoever gave you the ticket whether the node runs, and is reachable",
+    )
+
+
+@dataclass(slots=True)
+class _Joiner:
+    """The joiner's end."""
+
+    ticket: Ticket
+    home: Home
+    spaces: Spaces
+
+    async def talk(self, incoming: AsyncIterator[JoinFrame], send: SendFrame) -> None:
+        space = self.ticket.space
+        await send(JoinHello(space))
+        challenge = await _next(incoming, Challenge)
+        await send(self._answer(challenge.nonce))
+        welcome = await _next(incoming, Welcome)
+        received = [well_formed(r.data, r.signature) for r in welcome.records]
+        ours = self._announcement(OpSet(space).insert(received))
+        await send(Announce((SignedBytes(ours.record.data, ours.signature),)))
+        await _next(incoming, Done)
+        # Only now: a join that failed half way leaves no half of a space behind.
+        self.spaces.publish(space, [*received, ours])
+        host = self.spaces.view(space).nodes.get(self.ticket.node, ())
+        self.home.local.add_peer(space, self.ticket.node, host)
+
+    def _answer(self, nonce: bytes) -> Answer:
+        author, node = self.home.author, self.home.node
+        transcript = _transcript(
+            self.ticket.space, self.ticket.node, nonce, author.public, node.public
+        )
+        return Answer(
+            author=author.public,
+            node=node.public,
+            author_signature=author.sign(Purpose.JOIN_AUTHOR, transcript),
+            node_signature=node.sign(Purpose.JOIN_NODE, transcript),
+            mac=_code(self.ticket.secret, transcript),
+        )
+
+    def _announcement(self, opset: OpSet) -> SignedRecord:
+        """Check that the host sent the ticket's space, and name our node in it."""
+        genesis = opset.get(RecordId(self.ticket.space))
+        if genesis is None or not isinstance(genesis.body, Genesis):
+            raise WrongSpaceError("the host did not send the genesis of the space")
+        if genesis.body.base != self.ticket.base:
+            raise WrongSpaceError("the space has another base than the ticket says")
+        try:
+            return Replica(opset, self.home.author).announce(self.home.node.public, ())
+        except NotAllowedError as e:
+            raise RemoteError("the host let us in, but sent no grant for us") from e
+
+
+async def _next(incoming: AsyncIterator[JoinFrame], expected: type[F]) -> F:
+    """Return the next frame, which must be of the kind `expected`."""
+    try:
+        frame = await anext(incoming)
+    except StopAsyncIteration as e:
+        message = f"the other side ended the stream before its {expected.__name__}"
+        raise UnreachableError(message) from e
+    if not isinstance(frame, expected):
+        got = type(frame).__name__
+        raise MalformedMessageError(f"got {got}, expected {expected.__name__}")
+    return frame

@@ -1,0 +1,196 @@
+"""What a message between nodes may hold: field sizes, counts and ranges.
+
+Owns the limits that `proto/replica.proto` states, as checks on plain values. Does not own
+the frames (`convert`), nor what a message means.
+"""
+
+from collections.abc import Iterable
+from typing import Final, assert_never
+
+from crdtmerge.digest import DIGEST_BYTES
+from crdtmerge.errors import MalformedMessageError, MessageTooLargeError
+from crdtmerge.identity import KEY_BYTES, SIGNATURE_BYTES
+from crdtmerge.record import RECORD_BYTES_MAX
+from crdtmerge.sync.messages import (
+    GENERATION_BYTES,
+    IDS_MAX,
+    MESSAGE_BYTES_MAX,
+    PREFIXES_MAX,
+    FeedReply,
+    FeedRequest,
+    Heartbeat,
+    Hello,
+    Message,
+    RecordsReply,
+    RecordsRequest,
+    Rumour,
+    SignedBytes,
+    TrieInner,
+    TrieLeaf,
+    TrieReply,
+    TrieRequest,
+)
+from crdtmerge.trie import DEPTH_MAX, LEAF_MAX, RADIX, Prefix
+
+from .join_messages import (
+    MAC_BYTES,
+    NONCE_BYTES,
+    Announce,
+    Answer,
+    Challenge,
+    Done,
+    JoinHello,
+    JoinMessage,
+    Welcome,
+)
+
+FRAME_SLACK_BYTES: Final = 64 << 10
+FRAME_BYTES_MAX: Final = MESSAGE_BYTES_MAX + FRAME_SLACK_BYTES
+"""Largest encoded frame; the slack is for what encoding adds to a full message."""
+AGENT_CHARACTERS_MAX: Final = 128
+VERSION_MAX: Final = 2**32 - 1
+NUMBER_MAX: Final = 2**63 - 1
+"""Largest sequence or count: every store holds 63 bits."""
+
+
+def check_message(message: Message) -> None:  # noqa: C901  one case a message type
+    """Check the fields of a message of the sync stream.
+
+    Raises:
+        MalformedMessageError: one breaks its limit.
+    """
+    if isinstance(message, Hello):
+        _check_hello(message)
+        return
+    _check_length("space", message.space, DIGEST_BYTES)
+    match message:
+        case Heartbeat():
+            _check_length("root", message.root, DIGEST_BYTES)
+            _check_range("count", message.count, 0, NUMBER_MAX)
+            _check_position(message.generation, message.sequence)
+        case FeedRequest(generation=generation, after=after):
+            _check_position(generation, after)
+        case FeedReply():
+            _check_position(message.generation, message.through)
+            _check_records(message.records)
+        case TrieRequest(prefixes=prefixes):
+            _check_amount("trie nodes asked for", len(prefixes), PREFIXES_MAX)
+            for prefix in prefixes:
+                _check_prefix(prefix)
+        case TrieReply(nodes=nodes):
+            _check_amount("trie nodes", len(nodes), PREFIXES_MAX)
+            for node in nodes:
+                _check_node(node)
+        case RecordsRequest(ids=ids):
+            _check_ids(ids)
+        case RecordsReply(records=records, unsent=unsent):
+            _check_records(records)
+            _check_ids(unsent)
+        case Rumour(records=records):
+            _check_records(records)
+        case _:
+            assert_never(message)
+
+
+def _check_hello(hello: Hello) -> None:
+    _check_range("version", hello.version, 1, VERSION_MAX)
+    _check_amount("characters of an agent", len(hello.agent), AGENT_CHARACTERS_MAX)
+    if not hello.agent.isprintable():
+        # It is shown on terminals, which obey control characters.
+        raise MalformedMessageError("an agent with unprintable characters")
+
+
+def check_join_message(message: JoinMessage) -> None:
+    """Check the fields of a message of the join stream.
+
+    Raises:
+        MalformedMessageError: one breaks its limit.
+    """
+    match message:
+        case JoinHello(space):
+            _check_length("space", space, DIGEST_BYTES)
+        case Challenge(nonce):
+            _check_length("nonce", nonce, NONCE_BYTES)
+        case Answer():
+            _check_length("author key", message.author, KEY_BYTES)
+            _check_length("node key", message.node, KEY_BYTES)
+            _check_length("signature", message.author_signature, SIGNATURE_BYTES)
+            _check_length("signature", message.node_signature, SIGNATURE_BYTES)
+            _check_length("mac", message.mac, MAC_BYTES)
+        case Welcome(records) | Announce(records):
+            _check_records(records)
+        case Done():
+            return
+        case _:
+            assert_never(message)
+
+
+def check_fetch(space: bytes, blob: bytes, first_chunk: int) -> None:
+    """Check the fields of a fetch request.
+
+    Raises:
+        MalformedMessageError: one breaks its limit.
+    """
+    _check_length("space", space, DIGEST_BYTES)
+    _check_length("blob", blob, DIGEST_BYTES)
+    _check_range("first chunk", first_chunk, 0, NUMBER_MAX)
+
+
+def check_size(size: int) -> None:
+    """Check how many bytes a frame has.
+
+    Raises:
+        MessageTooLargeError: they are above `FRAME_BYTES_MAX`.
+    """
+    if size > FRAME_BYTES_MAX:
+        raise MessageTooLargeError(size, FRAME_BYTES_MAX)
+
+
+def _check_position(generation: bytes, sequence: int) -> None:
+    _check_length("generation", generation, GENERATION_BYTES)
+    _check_range("sequence", sequence, 0, NUMBER_MAX)
+
+
+def _check_records(records: Iterable[SignedBytes]) -> None:
+    for record in records:
+        _check_range("bytes of a record", len(record.data), 1, RECORD_BYTES_MAX)
+        _check_length("signature", record.signature, SIGNATURE_BYTES)
+
+
+def _check_ids(ids: tuple[bytes, ...]) -> None:
+    _check_amount("record ids", len(ids), IDS_MAX)
+    for key in ids:
+        _check_length("record id", key, DIGEST_BYTES)
+
+
+def _check_node(node: TrieLeaf | TrieInner) -> None:
+    _check_prefix(node.prefix)
+    if isinstance(node, TrieLeaf):
+        digests = node.items
+        _check_amount("digests of a leaf", len(digests), LEAF_MAX)
+    else:
+        digests = node.hashes
+        _check_range("hashes of a node", len(digests), RADIX, RADIX)
+    for digest in digests:
+        _check_length("digest", digest, DIGEST_BYTES)
+
+
+def _check_prefix(prefix: Prefix) -> None:
+    _check_amount("nibbles of a prefix", len(prefix), DEPTH_MAX)
+    if not all(0 <= step < RADIX for step in prefix):
+        raise MalformedMessageError(f"a prefix with a step outside 0 to {RADIX - 1}")
+
+
+def _check_length(what: str, value: bytes, length: int) -> None:
+    if len(value) != length:
+        raise MalformedMessageError(f"a {what} of {len(value)} bytes, not {length}")
+
+
+def _check_amount(what: str, amount: int, most: int) -> None:
+    if amount > most:
+        raise MalformedMessageError(f"{amount} {what}, at most {most} are allowed")
+
+
+def _check_range(what: str, value: int, least: int, most: int) -> None:
+    if not least <= value <= most:
+        raise MalformedMessageError(f"{what}: {value} is not in {least} to {most}")

@@ -1,0 +1,72 @@
+"""What a user can ask of a home: one set of verbs, two executors.
+
+Owns the table of verbs and the call by name. Does not own who executes: the command
+itself, holding the home's lock, or the running node, asked over its control socket. Both
+call the same functions with JSON values in and out.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from crdtmerge.errors import BadInputError
+
+from ..home import Home
+from ..spaces import Spaces
+from .contributing import ban, contribute, remove
+from .live import Answer, Arguments, Context, Live, Run, Tell
+from .membership import space_create, space_join, space_ticket
+from .models import resolve, verify
+from .publishing import announce_node
+from .reading import space_list, status, whoami
+
+__all__ = ["READS", "VERBS", "Answer", "Arguments", "Live", "Operations", "Run", "Tell"]
+
+VERBS: Final = {
+    "whoami": whoami,
+    "space_list": space_list,
+    "status": status,
+    "resolve": resolve,
+    "verify": verify,
+    "space_create": space_create,
+    "space_join": space_join,
+    "space_ticket": space_ticket,
+    "contribute": contribute,
+    "remove": remove,
+    "ban": ban,
+}
+READS: Final = frozenset({"whoami", "space_list", "status", "resolve", "verify"})
+"""Verbs that need no lock: they work beside a running node."""
+
+
+class Operations:
+    """The verbs, bound to one open home."""
+
+    def __init__(
+        self,
+        home: Home,
+        spaces: Spaces,
+        *,
+        entropy: Callable[[int], bytes],
+        run: Run,
+        live: Live | None,
+    ) -> None:
+        """Bind to `home`; `run` ends coroutines, `live` is the node if one runs here."""
+        self._context = Context(home, spaces, entropy, run, live)
+
+    def call(self, verb: str, arguments: Arguments, progress: Tell) -> Answer:
+        """Return what `verb` answers; `progress` hears of long work.
+
+        Raises:
+            BadInputError: there is no such verb, or an argument has another type.
+            CrdtMergeError: what the verb refuses.
+        """
+        found = VERBS.get(verb)
+        if found is None:
+            message = f"there is no command {verb!r} here"
+            hint = "the running node may be of another version: restart it"
+            raise BadInputError(message, hint=hint)
+        return found(self._context, arguments, progress)
+
+    def announce_node(self, node: bytes, addresses: tuple[str, ...]) -> None:
+        """Publish where this node listens, in each space whose set does not say so."""
+        announce_node(self._context, node, addresses)

@@ -1,0 +1,247 @@
+"""The verbs that change what is merged: contribute, remove, ban.
+
+Owns what each checks before it signs, and what it says when there is nothing to do. Does
+not own who may do what (`policy`, `replica`), nor the check of tensors (`contents`).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from crdtmerge.bodies import NOTE_CHARACTERS_MAX, Add, RecordId, SpaceId
+from crdtmerge.codec import format_decimal
+from crdtmerge.digest import ContentId
+from crdtmerge.errors import BadInputError, NotAllowedError
+from crdtmerge.policy import NEEDED, View, Visible
+from crdtmerge.replica import Replica
+
+from . import arguments as given
+from .contents import Model, all_or_none, read_contribution
+from .live import Answer, Arguments, Context, Tell
+from .publishing import publish, replica
+from .selection import (
+    SHORT,
+    add_of,
+    choose_space,
+    find_bannable,
+    find_removable,
+)
+
+SAME: Final = "the same model, weight and note are in the merge already"
+BANNED_ALREADY: Final = "it is banned already"
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What this author wants to say of a model."""
+
+    model: Model
+    weight: int
+    note: str
+
+    @property
+    def content(self) -> ContentId:
+        """The content id of the model."""
+        return self.model.manifest.content_id
+
+
+def contribute(context: Context, asked: Arguments, tell: Tell) -> Answer:
+    """Offer a fine-tune to the merge: check it, keep it, then sign.
+
+    Contributing the same again is no error; nothing is signed then.
+
+    Raises:
+        BadInputError: the model, the weight or the note cannot be used.
+        NotAllowedError: this author may not contribute, or the model is banned.
+        MachineError: the disk refused; the store is as it was.
+    """
+    from crdtmerge.strategies import parse_weight
+
+    space = choose_space(context.spaces, given.optional_text(asked, "space"))
+    weight = parse_weight(given.optional_text(asked, "weight") or "1")
+    note = _note(given.optional_text(asked, "note") or "")
+    replica(context, space).authority(NEEDED[Add])  # before any long work
+    model = read_contribution(context, space, given.path(asked, "path"), tell)
+    offer = Offer(model, weight, note)
+    _refuse_banned(context.spaces.view(space), offer.content)
+    reference = given.flag(asked, "reference")
+    with all_or_none(context.home.blobs) as intake:
+        intake.take(model, reference=reference, tell=tell)
+        intake.put(model.manifest.encode())
+        intake.signing = True
+        record = _say(context, space, offer)
+    return {
+        "space": space.hex(),
+        "content": offer.content.hex(),
+        "record": record.hex() if record else None,
+        "new": record is not None,
+        "weight": format_decimal(weight),
+        "note": note,
+        "tensors": len(model.manifest.tensors),
+        "bytes": model.manifest.size,
+        "new_bytes": intake.new_bytes,
+        "notes": _remarks(context, space, offer, signed=record is not None),
+    }
+
+
+def _note(text: str) -> str:
+    if len(text) > NOTE_CHARACTERS_MAX:
+        raise BadInputError(
+            f"the note has {len(text)} characters; at most {NOTE_CHARACTERS_MAX} are kept"
+        )
+    try:
+        text.encode()
+    except UnicodeEncodeError as e:
+        raise BadInputError("the note is not Unicode text") from e
+    return text
+
+
+def _refuse_banned(view: View, content: ContentId) -> None:
+    if any(ban.target == content for ban in view.bans.values()):
+        raise NotAllowedError(
+            f"contribution {content.hex()[:SHORT]} is banned in this space",
+            hint="whoever banned it can lift the ban",
+        )
+
+
+def _say(context: Context, space: SpaceId, offer: Offer) -> RecordId | None:
+    """Sign and publish the add, unless a live one of ours says the same."""
+    manifest, weight, note = offer.model.manifest, offer.weight, offer.note
+    with context.spaces.lock:
+        said = _own_live_adds(replica(context, space), offer.content)
+        if (weight, note) in said:
+            return None
+        return publish(
+            context, space, lambda r: r.contribute(manifest, weight=weight, note=note)
+        )
+
+
+def _own_live_adds(current: Replica, content: ContentId) -> list[tuple[int, str]]:
+    """Return what our live adds of `content` say: weights and notes."""
+    visible = _visible(current.opset.view, content)
+    records = [current.opset.records[add] for add in visible.adds] if visible else []
+    return [
+        (record.body.weight, record.body.note)
+        for record in records
+        if record.author == current.key.public and isinstance(record.body, Add)
+    ]
+
+
+def _remarks(
+    context: Context, space: SpaceId, offer: Offer, *, signed: bool
+) -> list[str]:
+    """Return what the author should know about the weight that now counts."""
+    current = replica(context, space)
+    _, authority = current.authority(NEEDED[Add])
+    visible = _visible(current.opset.view, offer.content)
+    remarks = [] if signed else [SAME]
+    if offer.weight > authority.weight_cap:
+        cap = format_decimal(authority.weight_cap)
+        remarks.append(f"your grant caps weights: this one counts as {cap}")
+    elif visible is not None and visible.weight > offer.weight:
+        counts = format_decimal(visible.weight)
+        remarks.append(
+            f"an earlier add of this model says more: its weight is {counts}"
+        )
+    return remarks
+
+
+def _visible(view: View, content: bytes) -> Visible | None:
+    return next((v for v in view.visible if v.content == content), None)
+
+
+def remove(context: Context, asked: Arguments, _tell: Tell) -> Answer:
+    """Take back one add, or all adds of a content that this author may take back.
+
+    Raises:
+        NotFoundError: no live contribution has such an id.
+        NotAllowedError: its authors are not of lower rank.
+    """
+    named = find_removable(
+        context.spaces,
+        given.text(asked, "id"),
+        given.optional_text(asked, "space"),
+    )
+    space = named.space
+    with context.spaces.lock:
+        current = replica(context, space)
+        if named.kind == "add":
+            adds = [add_of(named)]
+        else:
+            adds = _own_to_remove(current, named.id)
+        content = _content_of(current, adds)
+        record = publish(context, space, lambda r: r.remove(adds))
+        still = _visible(context.spaces.view(space), content)
+    remark = "still in the merge: other adds of it are not yours to remove"
+    return {
+        "space": space.hex(),
+        "content": content.hex(),
+        "adds": [add.hex() for add in sorted(adds)],
+        "record": record.hex(),
+        "still_visible": still is not None,
+        "notes": [remark] if still else [],
+    }
+
+
+def _own_to_remove(current: Replica, content: bytes) -> list[RecordId]:
+    """Return the live adds of `content` that this author may remove; all, if none."""
+    view = current.opset.view
+    visible = _visible(view, content)
+    assert visible is not None  # it was found among the visible ones
+    mine = view.ranks.get(current.key.public, -1)
+    allowed = [
+        add
+        for add in visible.adds
+        if (author := current.opset.records[add].author) == current.key.public
+        or view.ranks.get(author, -1) < mine
+    ]
+    return allowed or list(visible.adds)
+
+
+def _content_of(current: Replica, adds: Iterable[RecordId]) -> ContentId:
+    bodies = [current.opset.records[add].body for add in adds]
+    assert isinstance(bodies[0], Add)
+    return bodies[0].content
+
+
+def ban(context: Context, asked: Arguments, _tell: Tell) -> Answer:
+    """Keep a content or an author out, whatever is added; a second ban says nothing.
+
+    Raises:
+        NotFoundError: no content or author of the space has such an id.
+        NotAllowedError: this author's rank does not suffice.
+    """
+    named = find_bannable(
+        context.spaces,
+        given.text(asked, "id"),
+        given.optional_text(asked, "space"),
+    )
+    space = named.space
+    subject = "author" if named.kind == "author" else "content"
+    with context.spaces.lock:
+        view = context.spaces.view(space)
+        standing = [k for k, b in view.bans.items() if b.target == named.id]
+        if named.id == context.key.public:
+            raise NotAllowedError("you cannot ban yourself")
+        record = (
+            min(standing)
+            if standing
+            else publish(context, space, lambda r: r.ban(subject, named.id))
+        )
+        after = context.spaces.view(space)
+    return {
+        "space": space.hex(),
+        "subject": subject,
+        "target": named.id.hex(),
+        "record": record.hex(),
+        "new": not standing,
+        "hidden": len(view.visible) - len(after.visible),
+        "notes": [BANNED_ALREADY] if standing else _ban_remarks(after, subject),
+    }
+
+
+def _ban_remarks(view: View, subject: str) -> list[str]:
+    from .membership import OPEN_SPACE
+
+    mode = getattr(view.genesis.body, "mode", "members")
+    return [OPEN_SPACE] if subject == "author" and mode == "open" else []

@@ -1,0 +1,94 @@
+"""Records and views as JSON objects: the shapes that `--json` promises.
+
+Owns the names of the fields. Does not own how people are shown them (`cli.render`).
+"""
+
+from crdtmerge.bodies import Genesis, SpaceId
+from crdtmerge.codec import format_decimal
+from crdtmerge.identity import AuthorId
+from crdtmerge.policy import View, Visible
+from crdtmerge.recipe import Recipe
+
+from ..spaces import Spaces
+from .live import Answer, Context
+
+
+def recipe_facts(recipe: Recipe) -> Answer:
+    """Return a recipe as JSON."""
+    return {
+        "strategy": recipe.strategy,
+        "parameters": dict(recipe.parameters),
+        "rules": [
+            {"pattern": pattern, "parameters": dict(pairs)}
+            for pattern, pairs in recipe.rules
+        ],
+        "output_dtype": recipe.output_dtype,
+        "seed_scope": recipe.seed_scope,
+        "digest": recipe.digest.hex(),
+    }
+
+
+def space_facts(spaces: Spaces, space: SpaceId, author: AuthorId) -> Answer:
+    """Return one space as JSON: its identity, roots, recipe, contributions and bans."""
+    opset = spaces.opset(space)
+    view = opset.view
+    missing = spaces.missing(space)
+    return {
+        **identity_facts(view, space, author),
+        "record_root": opset.root.hex(),
+        "records": len(opset),
+        "visible_root": view.visible_root.hex(),
+        "merge_id": view.merge_id(view.recipe).hex() if view.recipe else None,
+        "recipe": recipe_facts(view.recipe) if view.recipe else None,
+        "recipe_conflict": len(view.recipe_heads) > 1,
+        "contributions": _contributions(spaces, space, view),
+        "banned": [
+            {"subject": ban.subject, "target": ban.target.hex(), "record": key.hex()}
+            for key, ban in sorted(view.bans.items())
+        ],
+        "unknown_critical": list(view.unknown_critical),
+        "missing_blobs": len(missing),
+        "missing_bytes": sum(missing.values()),
+    }
+
+
+def identity_facts(view: View, space: SpaceId, author: AuthorId) -> Answer:
+    """Return what a space is, and what this author is in it."""
+    assert isinstance(view.genesis.body, Genesis)
+    rank = view.ranks.get(author)
+    return {
+        "id": space.hex(),
+        "name": view.genesis.body.name,
+        "mode": view.genesis.body.mode,
+        "base": view.base.hex(),
+        "rank": rank.name.lower() if rank is not None else None,
+    }
+
+
+def _contributions(spaces: Spaces, space: SpaceId, view: View) -> list[Answer]:
+    complete = spaces.progress(space)
+    return [
+        contribution_facts(visible, complete=complete.get(visible.content, False))
+        for visible in view.visible
+    ]
+
+
+def contribution_facts(visible: Visible, *, complete: bool) -> Answer:
+    """Return one visible contribution as JSON."""
+    return {
+        "content": visible.content.hex(),
+        "weight": format_decimal(visible.weight),
+        "authors": [author.hex() for author in visible.authors],
+        "notes": list(visible.notes),
+        "complete": complete,
+        "adds": [add.hex() for add in visible.adds],
+    }
+
+
+def home_facts(context: Context) -> Answer:
+    """Return who this home is."""
+    return {
+        "home": str(context.home.path),
+        "author": context.home.author.public.hex(),
+        "node": context.home.node.public.hex(),
+    }

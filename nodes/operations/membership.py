@@ -1,0 +1,200 @@
+"""The verbs around spaces: found one, hand out a ticket, enter one.
+
+Owns the order in which a space comes into this home: its base first, its records last.
+Does not own the protocol of joining (`nodes.join`).
+"""
+
+from typing import Final
+
+from crdtmerge.bodies import NAME_CHARACTERS_MAX, NONCE_BYTES, Genesis
+from crdtmerge.errors import (
+    BadInputError,
+    BaseMismatchError,
+    ConflictError,
+    MalformedRecordError,
+    NotFoundError,
+)
+from crdtmerge.orset import OpSet
+from crdtmerge.policy import Rank
+from crdtmerge.record import SignedRecord
+from crdtmerge.replica import Replica, found_space
+
+from ..store.base import BaseFacts
+from ..ticket import SECRET_BYTES, Ticket, decode_ticket
+from . import arguments as given
+from .contents import Intake, Model, all_or_none, read_base
+from .facts import identity_facts, recipe_facts
+from .live import Answer, Arguments, Context, Tell
+from .publishing import announce_node, replica
+from .selection import SHORT, choose_space
+
+MODES: Final = ("members", "open")
+JOIN_ADDRESSES: Final = "join_addresses"
+"""Where the setting is kept that a running node leaves for later tickets."""
+OPEN_SPACE: Final = (
+    "in an open space keys cost nothing: anybody may contribute,"
+    " and a ban of an author keeps nobody out"
+)
+
+REBASED: Final = "this home takes part in the space already; it now uses this base"
+NOT_RUNNING: Final = "no node runs here: start `crdtmerge node run` before it is used"
+
+
+def space_create(context: Context, asked: Arguments, tell: Tell) -> Answer:
+    """Found a space around a base; its bytes stay where they are.
+
+    Raises:
+        UnknownNameError: no such strategy or parameter.
+        BadInputError: the name, the mode or the base cannot be used.
+        ConflictError: a space of this name is here already.
+    """
+    from crdtmerge.strategies import make_recipe
+
+    recipe = make_recipe(given.text(asked, "strategy"), given.pairs(asked, "params"))
+    name, folder = given.text(asked, "name"), given.path(asked, "base")
+    mode = given.optional_text(asked, "mode") or "members"
+    _check_name(context, name, mode)
+    model = read_base(folder, tell)
+    genesis = _genesis(context, name, mode, model)
+    space = genesis.record.space_id
+    founded = Replica(OpSet(space).insert([genesis]), context.key)
+    records = [genesis, founded.set_recipe(recipe)]
+    with all_or_none(context.home.blobs) as intake:
+        facts = _take_base(intake, model, tell)
+        context.home.local.set_base(space, facts.folder, facts.manifest)
+        intake.signing = True
+        context.spaces.publish(space, records)
+    if context.live is not None:
+        announce_node(context, context.home.node.public, context.live.addresses)
+    return {
+        "space": space.hex(),
+        "name": name,
+        "mode": mode,
+        "base": model.manifest.content_id.hex(),
+        "recipe": recipe_facts(recipe),
+        "tensors": len(model.manifest.tensors),
+        "bytes": model.manifest.size,
+        "notes": [OPEN_SPACE] if mode == "open" else [],
+    }
+
+
+def _check_name(context: Context, name: str, mode: str) -> None:
+    if mode not in MODES:
+        raise BadInputError(f"mode {mode!r} is none of {', '.join(MODES)}")
+    if name in {context.spaces.name(space) for space in context.spaces.all()}:
+        message = f"a space named {name!r} is in this home already"
+        raise ConflictError(message, hint="choose another name")
+
+
+def _genesis(context: Context, name: str, mode: str, model: Model) -> SignedRecord:
+    try:
+        return found_space(
+            context.key,
+            name=name,
+            mode=mode,
+            base=model.manifest.content_id,
+            nonce=context.entropy(NONCE_BYTES),
+        )
+    except MalformedRecordError as e:
+        hint = f"use 1 to {NAME_CHARACTERS_MAX} printable characters"
+        raise BadInputError(f"{name!r} cannot name a space: {e}", hint=hint) from e
+
+
+def _take_base(intake: Intake, model: Model, tell: Tell) -> BaseFacts:
+    """Reference the base's tensors where they lie, and keep its manifest."""
+    intake.take(model, reference=True, tell=tell)
+    return BaseFacts(model.folder.path, intake.put(model.manifest.encode()))
+
+
+def space_join(context: Context, asked: Arguments, tell: Tell) -> Answer:
+    """Enter the space of a ticket, with the user's own copy of its base.
+
+    In a space that this home takes part in already, only the place of the base is new.
+
+    Raises:
+        MalformedTicketError: the ticket was cut or mistyped.
+        BaseMismatchError: the folder is not the base of the ticket's space.
+        RemoteError: the inviting node did not answer, or refused.
+    """
+    ticket = decode_ticket(given.text(asked, "ticket"))
+    model = read_base(given.path(asked, "base"), tell)
+    _check_is_base(model, ticket)
+    member = ticket.space in context.spaces.all()
+    with all_or_none(context.home.blobs) as intake:
+        facts = _take_base(intake, model, tell)
+        intake.signing = True
+        if not member:
+            _enter(context, ticket)
+        context.home.local.set_base(ticket.space, facts.folder, facts.manifest)
+    view = context.spaces.view(ticket.space)
+    return {
+        **identity_facts(view, ticket.space, context.key.public),
+        "joined": not member,
+        "records": len(context.spaces.opset(ticket.space)),
+        "notes": [REBASED] if member else [],
+    }
+
+
+def _enter(context: Context, ticket: Ticket) -> None:
+    from ..join import join
+
+    context.run(join(ticket, context.home, context.spaces, context.entropy))
+    if context.live is not None:
+        announce_node(context, context.home.node.public, context.live.addresses)
+
+
+def _check_is_base(model: Model, ticket: Ticket) -> None:
+    """Refuse another base, naming all that the two digests let us know."""
+    ours = model.manifest
+    if ours.content_id == ticket.base:
+        return
+    raise BaseMismatchError(
+        f"{model.folder.path} ({len(ours.tensors)} tensors, {ours.size} bytes) has the"
+        f" content id {ours.content_id.hex()[:SHORT]}, but the base of space"
+        f" {ticket.name!r} is {ticket.base.hex()[:SHORT]}",
+        hint="use the very files that the space was founded on: same revision, same dtype",
+    )
+
+
+def space_ticket(context: Context, asked: Arguments, _tell: Tell) -> Answer:
+    """Hand out a ticket that opens the door of a space.
+
+    Raises:
+        NotAllowedError: this author may not let others in.
+        NotFoundError: no address is known yet, for no node ever ran here.
+    """
+    space = choose_space(context.spaces, given.optional_text(asked, "space"))
+    view = context.spaces.view(space)
+    assert isinstance(view.genesis.body, Genesis)
+    replica(context, space).authority(Rank.MAINTAINER)  # joining needs a grant
+    addresses = _join_addresses(context)
+    secret = context.entropy(SECRET_BYTES)
+    context.home.local.add_invite(space, secret)
+    ticket = Ticket(
+        space=space,
+        base=view.base,
+        secret=secret,
+        node=context.home.node.public,
+        addresses=addresses,
+        name=view.genesis.body.name,
+    )
+    return {
+        "ticket": ticket.encode(),
+        "space": space.hex(),
+        "name": ticket.name,
+        "addresses": list(addresses),
+        "notes": [] if context.live else [NOT_RUNNING],
+    }
+
+
+def _join_addresses(context: Context) -> tuple[str, ...]:
+    """Return where a joiner reaches us: now, or when a node last ran here."""
+    if context.live is not None:
+        return context.live.join_addresses
+    known = context.home.local.get_value(JOIN_ADDRESSES)
+    if not known:
+        raise NotFoundError(
+            "no address to put into a ticket: no node has run on this home",
+            hint="start `crdtmerge node run`, then ask for the ticket",
+        )
+    return tuple(known.decode().split())

@@ -1,0 +1,130 @@
+"""Links between simulated nodes: ordered and reliable until somebody cuts them.
+
+Owns who is linked to whom, delays, partitions, and the count of what travelled. Messages
+cross as the bytes of real frames. Does not own who dials or what is said: that is the node
+cores', through `cluster`.
+"""
+
+import random
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from typing import Final
+
+from crdtmerge.sync.messages import Message
+from nodes.convert import decode, encode
+
+from .clock import Clock
+
+DELAY_S: Final = (0.005, 0.08)
+"""Shortest and longest time that a message takes."""
+BYTES_PER_S: Final = 10_000_000
+NOTICE_S: Final = 0.2
+"""How long both ends of a cut link take to notice."""
+
+Pair = tuple[bytes, bytes]
+
+
+def pair(one: bytes, other: bytes) -> Pair:
+    """Return the name of the link between two nodes, whoever dialled."""
+    return min(one, other), max(one, other)
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What crossed the network."""
+
+    messages: int = 0
+    message_bytes: int = 0
+    lost: int = 0
+    blobs: int = 0
+    blob_bytes: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Link:
+    """One stream between two nodes; what is under way is lost when it is cut."""
+
+    cut: bool = False
+    last_arrival: dict[bytes, float] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Network:
+    """Every link, and the islands that it may not cross."""
+
+    clock: Clock
+    rng: random.Random
+    deliver: Callable[[bytes, bytes, Message], None]
+    closed: Callable[[bytes, bytes], None]
+    traffic: Traffic = field(default_factory=Traffic)
+    links: dict[Pair, Link] = field(default_factory=dict)
+    _islands: list[frozenset[bytes]] = field(default_factory=list)
+
+    def reaches(self, one: bytes, other: bytes) -> bool:
+        """Tell whether no partition lies between two nodes."""
+        return all((one in island) == (other in island) for island in self._islands)
+
+    def linked(self, one: bytes, other: bytes) -> bool:
+        """Tell whether a stream is open between two nodes, or cut and not noticed yet."""
+        return pair(one, other) in self.links
+
+    def delay(self, size: int) -> float:
+        """Return how long `size` bytes take this time."""
+        return self.rng.uniform(*DELAY_S) + size / BYTES_PER_S
+
+    def open(self, one: bytes, other: bytes) -> None:
+        """Open the stream between two nodes."""
+        assert not self.linked(one, other)
+        self.links[pair(one, other)] = Link()
+
+    def send(self, sender: bytes, receiver: bytes, message: Message) -> None:
+        """Send a message; it arrives after those sent before, or is lost with its link."""
+        link = self.links.get(pair(sender, receiver))
+        if link is None or link.cut:
+            self.traffic.lost += 1
+            return
+        frame = encode(message)
+        self.traffic.messages += 1
+        self.traffic.message_bytes += len(frame)
+        earliest = self.clock.now + self.delay(len(frame))
+        arrival = max(earliest, link.last_arrival.get(receiver, 0.0))
+        link.last_arrival[receiver] = arrival
+
+        def arrive() -> None:
+            if link.cut:
+                self.traffic.lost += 1
+            else:
+                self.deliver(sender, receiver, decode(frame))
+
+        self.clock.after(arrival - self.clock.now, arrive)
+
+    def cut(self, one: bytes, other: bytes) -> None:
+        """Cut the link between two nodes; both notice a little later."""
+        link = self.links.get(pair(one, other))
+        if link is None or link.cut:
+            return
+        link.cut = True
+
+        def notice() -> None:
+            del self.links[pair(one, other)]
+            self.closed(one, other)
+            self.closed(other, one)
+
+        self.clock.after(NOTICE_S, notice)
+
+    def cut_all(self, node: bytes) -> None:
+        """Cut every link of one node."""
+        for one, other in sorted(self.links):
+            if node in {one, other}:
+                self.cut(one, other)
+
+    def partition(self, island: Collection[bytes]) -> None:
+        """Separate the nodes of `island` from all others."""
+        self._islands.append(frozenset(island))
+        for one, other in sorted(self.links):
+            if not self.reaches(one, other):
+                self.cut(one, other)
+
+    def heal(self) -> None:
+        """Take all partitions away; the nodes dial again by themselves."""
+        self._islands.clear()

@@ -1,0 +1,429 @@
+"""Hostile records: forged, replayed, malformed. Refused with our error, nothing kept."""
+
+from typing import Any
+
+import msgpack
+import pytest
+
+from crdtmerge.bodies import IDS_MAX, Ban, Grant, Remove
+from crdtmerge.errors import (
+    BadSignatureError,
+    MalformedRecordError,
+    MissingAuthorityError,
+    NotAdmissibleError,
+    WrongSpaceError,
+)
+from crdtmerge.identity import Purpose
+from crdtmerge.policy import Rank
+from crdtmerge.record import (
+    RECORD_BYTES_MAX,
+    SignedRecord,
+    decode_record,
+    make_record,
+    sign_record,
+    well_formed,
+)
+from tests.properties.cast import (
+    CONTENTS,
+    CONTRIBUTORS,
+    MAINTAINERS,
+    OWNERS,
+    READER,
+    STRANGER,
+    Pen,
+    add_of,
+    genesis,
+    grant_of,
+    unknown,
+    wire,
+    write,
+)
+
+CLEO = CONTRIBUTORS[0]
+
+
+def fields_of(signed: SignedRecord) -> list[Any]:
+    """Return a record's nine fields, to be changed and packed again by plain msgpack."""
+    fields: list[Any] = msgpack.unpackb(signed.record.data, raw=False)
+    return fields
+
+
+def packed(fields: list[Any]) -> bytes:
+    """Return what an attacker's own encoder makes of `fields`."""
+    data: bytes = msgpack.packb(fields, use_bin_type=True)
+    return data
+
+
+@pytest.fixture(name="pen")
+def fixture_pen() -> Pen:
+    """A members space with its cast."""
+    return Pen.start()
+
+
+def an_add(pen: Pen) -> SignedRecord:
+    """Return a contributor's add."""
+    return pen.write(CLEO, add_of(CONTENTS[0]))
+
+
+def test_forged_signature_is_refused(pen: Pen) -> None:
+    """Nobody signs for another: wrong key, flipped bit, cut, empty, of another record."""
+    signed = an_add(pen)
+    other = an_add(pen)
+    good = signed.signature
+    forged = [
+        STRANGER.sign(Purpose.RECORD, signed.record.id),
+        CLEO.sign(Purpose.JOIN_AUTHOR, signed.record.id),
+        bytes([good[0] ^ 1]) + good[1:],
+        other.signature,
+        bytes(64),
+    ]
+    for signature in forged:
+        with pytest.raises(BadSignatureError):
+            well_formed(signed.record.data, signature)
+    for signature in (b"", good[:63], good + b"\0"):
+        with pytest.raises(MalformedRecordError):
+            well_formed(signed.record.data, signature)
+
+
+def test_signature_covers_every_field(pen: Pen) -> None:
+    """A changed field under the old signature is refused, whichever it is."""
+    signed = an_add(pen)
+    changes = {
+        1: bytes(32),
+        2: STRANGER.public,
+        3: 7,
+        4: bytes(32),
+        5: bytes(32),
+        6: "remark",
+        8: [*fields_of(signed)[8][:-1], "another note"],
+    }
+    for at, value in changes.items():
+        fields = fields_of(signed)
+        fields[at] = value
+        with pytest.raises(BadSignatureError):
+            well_formed(packed(fields), signed.signature)
+
+
+def test_record_of_another_space_is_refused(pen: Pen) -> None:
+    """A record belongs to the space that it names; a replay elsewhere changes nothing."""
+    elsewhere = genesis("open", nonce=b"m" * 16)
+    here = pen.opset()
+    foreign = write(STRANGER, elsewhere.record, add_of(CONTENTS[1]))
+    for batch in ([elsewhere], [foreign], [elsewhere, foreign]):
+        with pytest.raises(WrongSpaceError):
+            here.insert(map(wire, batch))
+
+
+def test_grant_of_another_space_gives_nothing_here(pen: Pen) -> None:
+    """A record of this space that hangs on an open space's genesis hangs on nothing."""
+    elsewhere = genesis("open", nonce=b"m" * 16)
+    record = make_record(
+        space=pen.genesis.record.id,
+        author=STRANGER.public,
+        author_seq=0,
+        prev=b"",
+        auth=elsewhere.record.id,
+        body=add_of(CONTENTS[1]),
+    )
+    signed = sign_record(record, STRANGER)
+    with pytest.raises(MissingAuthorityError):
+        pen.opset().insert([signed])
+    with pytest.raises(WrongSpaceError):
+        pen.opset().insert([signed, elsewhere])
+
+
+def test_second_genesis_is_refused(pen: Pen) -> None:
+    """Nobody founds a space twice, not even its owner."""
+    with pytest.raises(WrongSpaceError):
+        pen.opset().insert([genesis("open")])
+
+
+def test_outsider_changes_nothing_in_a_members_space(pen: Pen) -> None:
+    """Whatever grant a stranger names, all of its records are refused."""
+    opset = pen.opset()
+    bodies = (
+        add_of(CONTENTS[0]),
+        Ban("content", CONTENTS[0]),
+        grant_of(STRANGER, Rank.CONTRIBUTOR),
+        Remove((pen.add(CLEO, CONTENTS[0]),)),
+        unknown(),
+    )
+    for grant in opset.records.values():
+        for body in bodies:
+            with pytest.raises(NotAdmissibleError):
+                opset.insert([write(STRANGER, grant, body)])
+
+
+def test_outsider_cannot_found_itself_in(pen: Pen) -> None:
+    """A record that names a grant which is none, or itself unauthorised, is refused."""
+    opset = pen.opset()
+    seat = write(STRANGER, pen.genesis.record, grant_of(STRANGER, Rank.MAINTAINER))
+    add = write(STRANGER, seat.record, add_of(CONTENTS[0]), after=seat.record)
+    with pytest.raises(MissingAuthorityError):
+        opset.insert([add])
+    for batch in ([seat, add], [add, seat]):
+        with pytest.raises(NotAdmissibleError):
+            opset.insert(batch)
+    theirs = pen.write(CLEO, add_of(CONTENTS[0]))
+    with pytest.raises(NotAdmissibleError):
+        pen.opset().insert([write(CLEO, theirs.record, add_of(CONTENTS[1]))])
+
+
+@pytest.mark.parametrize("rank", [Rank.MAINTAINER, Rank.CONTRIBUTOR, Rank.READER])
+def test_a_rank_cannot_be_granted_by_its_equals(pen: Pen, rank: Rank) -> None:
+    """A grant gives a strictly lower rank, and only maintainers and owners make any."""
+    holder = {
+        Rank.MAINTAINER: MAINTAINERS[0],
+        Rank.CONTRIBUTOR: CLEO,
+        Rank.READER: READER,
+    }[rank]
+    for author in (STRANGER, holder):
+        with pytest.raises(NotAdmissibleError):
+            pen.opset().insert(
+                [write(holder, pen.grants[holder.public], grant_of(author, rank))]
+            )
+
+
+@pytest.mark.parametrize(
+    ("cap", "records", "size"),
+    [(10**9 + 1, 1000, 1), (10**9, 1001, 1), (10**9, 1000, (1 << 30) + 1)],
+)
+def test_limits_cannot_be_shed_by_a_second_key(
+    pen: Pen, cap: int, records: int, size: int
+) -> None:
+    """A maintainer grants nobody, its own second key above all, more than it has."""
+    author = MAINTAINERS[0]
+    body = Grant(STRANGER.public, Rank.CONTRIBUTOR, cap, records, size)
+    with pytest.raises(NotAdmissibleError, match="more than its author has"):
+        pen.opset().insert([write(author, pen.grants[author.public], body)])
+
+
+def test_limits_of_the_grant_hold(pen: Pen) -> None:
+    """An author_seq or a manifest above the grant's limits is refused."""
+    grant = pen.grants[CLEO.public]
+    after = pen.write(CLEO, unknown()).record
+    kept = write(CLEO, grant, add_of(CONTENTS[0]), after=after, seq=1000)
+    pen.opset().insert([kept])
+    above = write(CLEO, grant, add_of(CONTENTS[0]), after=after, seq=1001)
+    with pytest.raises(NotAdmissibleError, match="limit"):
+        pen.opset().insert([above])
+    fields = fields_of(kept)
+    fields[8][3] = (1 << 30) - 99
+    huge = sign_record(decode_record(packed(fields)), CLEO)
+    with pytest.raises(NotAdmissibleError, match="bytes"):
+        pen.opset().insert([huge])
+
+
+# --- form ------------------------------------------------------------------------------
+
+ID = b"\x01" * 32
+
+
+@pytest.mark.parametrize(
+    ("at", "value"),
+    [
+        (0, 0),
+        (0, 2),
+        (0, "1"),
+        (1, b""),
+        (1, ID[:31]),
+        (1, "x" * 32),
+        (2, b""),
+        (2, ID + b"\0"),
+        (3, -1),
+        (3, 2**63),
+        (3, b"\x01"),
+        (4, b""),
+        (4, ID[:31]),
+        (5, b""),
+        (5, ID + b"\0"),
+        (6, ""),
+        (6, "Add"),
+        (6, "add "),
+        (6, "x" * 33),
+        (6, b"add"),
+        (6, "genesis"),
+        (7, 1),
+        (7, 2),
+        (7, -1),
+        (7, True),
+        (7, None),
+        (8, None),
+        (8, {}),
+        (8, [1.0]),
+        (8, []),
+        (8, msgpack.ExtType(5, b"a")),
+    ],
+)
+def test_field_of_another_form_is_refused(pen: Pen, at: int, value: object) -> None:
+    """Each of the nine fields has one type and range; a known kind is never critical."""
+    pen.write(CLEO, unknown())
+    fields = fields_of(an_add(pen))
+    fields[at] = value
+    with pytest.raises(MalformedRecordError):
+        decode_record(packed(fields))
+
+
+@pytest.mark.parametrize("cut", [0, 1, 8, 10])
+def test_record_of_another_length_is_refused(pen: Pen, cut: int) -> None:
+    """Nine fields, no more, no less; trailing bytes are refused too."""
+    fields = [*fields_of(an_add(pen)), 0][:cut]
+    with pytest.raises(MalformedRecordError):
+        decode_record(packed(fields))
+    with pytest.raises(MalformedRecordError):
+        decode_record(an_add(pen).record.data + b"\0")
+
+
+@pytest.mark.parametrize("value", [0, b"x", "text", []])
+def test_record_that_is_no_array_is_refused(value: object) -> None:
+    """A scalar or an empty array is no record."""
+    with pytest.raises(MalformedRecordError):
+        decode_record(msgpack.packb(value))
+
+
+ADD = [ID, ID, 1, 1, "1", b"", ""]
+GENESIS = ["name", "open", ID, [ID], b"n" * 16]
+
+
+def changed(body: list[Any], at: int, value: object) -> list[Any]:
+    """Return `body` with one field changed."""
+    return [*body[:at], value, *body[at + 1 :]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        *(
+            ("add", changed(ADD, 4, weight))
+            for weight in (
+                "NaN",
+                "nan",
+                "inf",
+                "-1",
+                "-0",
+                "1.0",
+                "0.10",
+                "01",
+                "+1",
+                "1e3",
+                ".5",
+                "1.",
+                "",
+                " 1",
+                "1\n",
+                "1_0",
+                "\u0661",
+                "1000.000000001",
+                "1001",
+                "0.0000000001",
+                "9" * 40,
+                1,
+                b"1",
+            )
+        ),
+        ("add", changed(ADD, 0, ID[:31])),
+        ("add", changed(ADD, 1, ID[:31])),
+        ("add", changed(ADD, 2, 0)),
+        ("add", changed(ADD, 2, (64 << 20) + 1)),
+        ("add", changed(ADD, 3, -1)),
+        ("add", changed(ADD, 3, (1 << 40) + 1)),
+        ("add", changed(ADD, 5, ID[:31])),
+        ("add", changed(ADD, 6, "x" * 1025)),
+        ("add", [*ADD, 0]),
+        ("remove", [[]]),
+        ("remove", [ID]),
+        ("remove", [[ID, ID]]),
+        ("remove", [[b"\x02" * 32, ID]]),
+        ("remove", [[ID[:31]]]),
+        ("remove", [["x" * 32]]),
+        ("remove", [[n.to_bytes(32, "big") for n in range(IDS_MAX + 1)]]),
+        ("recipe", [["s/1", [], [], "", "set"], [ID, ID]]),
+        ("recipe", [["s/1", [], [], "I8", "set"], []]),
+        ("recipe", [["s/1", [], [], "", "all"], []]),
+        ("recipe", [["s/1", [["a", "1"], ["a", "2"]], [], "", "set"], []]),
+        ("grant", [ID, 3, "1", 1, 1]),
+        ("grant", [ID, -1, "1", 1, 1]),
+        ("grant", [ID[:31], 1, "1", 1, 1]),
+        ("grant", [ID, 1, "1001", 1, 1]),
+        ("grant", [ID, 1, "-1", 1, 1]),
+        ("grant", [ID, 1, "1", -1, 1]),
+        ("grant", [ID, 1, "1", 2**63, 1]),
+        ("grant", [ID, 1, "1", 1, (1 << 40) + 1]),
+        ("revoke", [ID[:31], []]),
+        ("revoke", [ID, [ID, ID]]),
+        ("ban", ["model", ID]),
+        ("ban", ["content", ID[:31]]),
+        ("ban", ["author", "x" * 32]),
+        ("lift", [ID[:31]]),
+        ("lift", [ID, ID]),
+        ("node", [ID[:31], []]),
+        ("node", [ID, ["host"]]),
+        ("node", [ID, ["host:0"]]),
+        ("node", [ID, ["host:65536"]]),
+        ("node", [ID, ["a b:1"]]),
+        ("node", [ID, ["host:1\n"]]),
+        ("node", [ID, ["h\u00f6st:1"]]),
+        ("node", [ID, [b"host:1"]]),
+        ("node", [ID, ["host:1"] * 9]),
+        ("genesis", changed(GENESIS, 0, "")),
+        ("genesis", changed(GENESIS, 0, "a\x1b[2J")),
+        ("genesis", changed(GENESIS, 0, " a")),
+        ("genesis", changed(GENESIS, 0, "x" * 65)),
+        ("genesis", changed(GENESIS, 1, "closed")),
+        ("genesis", changed(GENESIS, 2, b"")),
+        ("genesis", changed(GENESIS, 3, [])),
+        ("genesis", changed(GENESIS, 3, [ID, ID])),
+        ("genesis", changed(GENESIS, 3, [n.to_bytes(32, "big") for n in range(65)])),
+        ("genesis", changed(GENESIS, 4, b"n" * 15)),
+    ],
+)
+def test_body_of_another_form_is_refused(kind: str, body: list[Any]) -> None:
+    """Each kind has one form; NaN, trailing zeros, unsorted ids, false sizes are none."""
+    links = [b"", b""] if kind == "genesis" else [ID, ID]
+    fields = [1, links[0], ID, 0, b"", links[1], kind, 0, body]
+    with pytest.raises(MalformedRecordError):
+        decode_record(packed(fields))
+
+
+@pytest.mark.parametrize("body", [ADD, changed(ADD, 4, "1000"), changed(ADD, 4, "0")])
+def test_the_form_that_the_changes_start_from_is_read(body: list[Any]) -> None:
+    """The refusals above are for the change, not for the rest of the record."""
+    decode_record(packed([1, ID, ID, 0, b"", ID, "add", 0, body]))
+    decode_record(packed([1, b"", ID, 0, b"", b"", "genesis", 0, GENESIS]))
+
+
+@pytest.mark.parametrize(("at", "value"), [(1, ID), (5, ID), (3, 1)])
+def test_genesis_that_hangs_on_something_is_refused(at: int, value: object) -> None:
+    """A genesis names no space, no grant and no record before it."""
+    fields = [1, b"", ID, 0, b"", b"", "genesis", 0, GENESIS]
+    fields[at] = value
+    fields[4] = ID if at == 3 else b""
+    with pytest.raises(MalformedRecordError):
+        decode_record(packed(fields))
+
+
+def test_oversize_record_is_refused() -> None:
+    """64 KiB are the limit to the byte, for known and unknown kinds."""
+    fields = [1, ID, ID, 0, b"", ID, "blob", 0, [b""]]
+    room = RECORD_BYTES_MAX - len(packed(fields))
+    fields[8] = [bytes(room - 2)]  # a length of three bytes instead of one
+    assert len(packed(fields)) <= RECORD_BYTES_MAX
+    assert decode_record(packed(fields)).kind == "blob"
+    fields[8] = [bytes(room)]
+    with pytest.raises(MalformedRecordError, match="limit"):
+        decode_record(packed(fields))
+
+
+def test_genesis_by_none_of_its_owners_is_refused() -> None:
+    """Nobody founds a space in another's name."""
+    fields = fields_of(genesis("members"))
+    fields[2] = STRANGER.public
+    record = decode_record(packed(fields))
+    pen = Pen.start()
+    forged = sign_record(record, STRANGER)
+    with pytest.raises((NotAdmissibleError, WrongSpaceError)):
+        pen.opset().insert([wire(forged)])
+    empty = type(pen.opset())(record.space_id)
+    with pytest.raises(NotAdmissibleError):
+        empty.insert([wire(forged)])
+    assert OWNERS[0].public != STRANGER.public
