@@ -33,6 +33,13 @@ class PeerClosed:
 
 
 @dataclass(frozen=True, slots=True)
+class DialEnded:
+    """A dial is over, with or without a stream; one the peer opened may stand."""
+
+    peer: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class MessageReceived:
     """A peer sent a message."""
 
@@ -69,6 +76,7 @@ Input = (
     Ticked
     | PeerOpened
     | PeerClosed
+    | DialEnded
     | MessageReceived
     | RecordsCommitted
     | BlobStored

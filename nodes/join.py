@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 
 from blake3 import blake3
 
-from crdtmerge.bodies import Genesis, RecordId, SpaceId
+from crdtmerge.bodies import Genesis, Grant, NodeAddress, RecordId, SpaceId
 from crdtmerge.digest import Domain, digest
 from crdtmerge.errors import (
     MalformedMessageError,
@@ -30,24 +30,24 @@ from crdtmerge.record import SignedRecord, well_formed
 from crdtmerge.replica import Replica
 from crdtmerge.sync.messages import SignedBytes
 
-from .client import join_stream
-from .convert import (
+from .client import open_join
+from .home import Home
+from .join_messages import (
+    NONCE_BYTES,
     Announce,
     Answer,
     Challenge,
     Done,
-    JoinFrame,
     JoinHello,
+    JoinMessage,
     Welcome,
 )
-from .home import Home
 from .spaces import Spaces
 from .ticket import Ticket
 
-F = TypeVar("F", bound=JoinFrame)
-SendFrame = Callable[[JoinFrame], Awaitable[None]]
+F = TypeVar("F", bound=JoinMessage)
+SendMessage = Callable[[JoinMessage], Awaitable[None]]
 
-NONCE_BYTES: Final = 32
 RECORDS_MAX: Final = 256
 """Most records that either side sends while joining; the rest is for sync."""
 
@@ -83,7 +83,9 @@ class Doorkeeper:
     spaces: Spaces
     entropy: Callable[[int], bytes]
 
-    async def join(self, incoming: AsyncIterator[JoinFrame], send: SendFrame) -> None:
+    async def join(
+        self, incoming: AsyncIterator[JoinMessage], send: SendMessage
+    ) -> None:
         """Serve one joiner.
 
         Raises:
@@ -138,10 +140,15 @@ class Doorkeeper:
 
     def _concerns(self, signed: SignedRecord, author: AuthorId, opset: OpSet) -> bool:
         """Tell whether a joiner needs the record: grants to it, and our node record."""
-        record = signed.record
-        granted = getattr(record.body, "author", None) == author
-        ours = getattr(record.body, "node", None) == self.home.node.public
-        return record.id in opset.view.effective and (granted or ours)
+        if signed.record.id not in opset.view.effective:
+            return False
+        match signed.record.body:
+            case Grant(author=grantee):
+                return grantee == author
+            case NodeAddress(node=node):
+                return node == self.home.node.public
+            case _:
+                return False
 
 
 def _with_chains(opset: OpSet, chosen: list[SignedRecord]) -> tuple[SignedBytes, ...]:
@@ -156,9 +163,7 @@ def _with_chains(opset: OpSet, chosen: list[SignedRecord]) -> tuple[SignedBytes,
 # --- the joiner ------------------------------------------------------------------------
 
 
-async def join(
-    ticket: Ticket, home: Home, spaces: Spaces, entropy: Callable[[int], bytes]
-) -> JoinResult:
+async def join(ticket: Ticket, home: Home, spaces: Spaces) -> JoinResult:
     """Enter the space of `ticket`; commit what the host sent and announce our node.
 
     Raises:
@@ -170,7 +175,7 @@ async def join(
     for address in ticket.addresses:
         joiner = _Joiner(ticket, home, spaces)
         try:
-            await join_stream(address, ticket.node, joiner.talk)
+            await open_join(address, ticket.node, joiner.talk)
         except UnreachableError as e:
             failures.append(f"{address}: {e}")
             continue
@@ -189,7 +194,9 @@ class _Joiner:
     home: Home
     spaces: Spaces
 
-    async def talk(self, incoming: AsyncIterator[JoinFrame], send: SendFrame) -> None:
+    async def talk(
+        self, incoming: AsyncIterator[JoinMessage], send: SendMessage
+    ) -> None:
         space = self.ticket.space
         await send(JoinHello(space))
         challenge = await _next(incoming, Challenge)
@@ -230,7 +237,7 @@ class _Joiner:
             raise RemoteError("the host let us in, but sent no grant for us") from e
 
 
-async def _next(incoming: AsyncIterator[JoinFrame], expected: type[F]) -> F:
+async def _next(incoming: AsyncIterator[JoinMessage], expected: type[F]) -> F:
     """Return the next frame, which must be of the kind `expected`."""
     try:
         frame = await anext(incoming)

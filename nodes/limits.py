@@ -47,6 +47,10 @@ from .join_messages import (
 FRAME_SLACK_BYTES: Final = 64 << 10
 FRAME_BYTES_MAX: Final = MESSAGE_BYTES_MAX + FRAME_SLACK_BYTES
 """Largest encoded frame; the slack is for what encoding adds to a full message."""
+JOINER_FRAME_BYTES_MAX: Final = 256 << 10
+"""Largest encoded frame of a joiner, whom nobody has vouched for yet."""
+CONTROL_BYTES_MAX: Final = 16 << 20
+"""Largest request or reply on the control socket."""
 AGENT_CHARACTERS_MAX: Final = 128
 VERSION_MAX: Final = 2**32 - 1
 NUMBER_MAX: Final = 2**63 - 1

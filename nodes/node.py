@@ -23,6 +23,7 @@ from .effects import (
     BlobStored,
     Close,
     Dial,
+    DialEnded,
     Effect,
     Fetch,
     Input,
@@ -97,6 +98,8 @@ class Node:
                 self._open(peer, now)
             case PeerClosed(peer):
                 self._closed(peer, now)
+            case DialEnded(peer):
+                self._dial_ended(peer, now)
             case MessageReceived(peer, message):
                 self._receive(peer, message, now)
             case RecordsCommitted(space, records):
@@ -175,15 +178,24 @@ class Node:
         self.sessions.pop(peer, None)
         self._backoff.failed(peer, now, self.rng)
 
+    def _dial_ended(self, peer: bytes, now: float) -> None:
+        if peer in self.dialling:
+            self.dialling.discard(peer)
+            if peer not in self.sessions:
+                self._backoff.failed(peer, now, self.rng)
+
     def _receive(self, peer: bytes, message: Message, now: float) -> None:
         session = self.sessions.get(peer)
         if session is None:
             return  # closed while the message was under way
         try:
-            self._say(peer, session.handle(message))
+            said = session.handle(message)
         except RemoteError as e:
             self._drop(peer, f"{type(e).__name__}: {e}", now)
-        self._members_may_have_changed(now)
+            return
+        self._say(peer, said)
+        if any(isinstance(item, Learned) for item in said):
+            self._members_may_have_changed(now)
 
     def _say(self, peer: bytes, items: Iterable[Message | Learned]) -> None:
         for item in items:

@@ -38,6 +38,7 @@ from .effects import (
     BlobStored,
     Close,
     Dial,
+    DialEnded,
     Effect,
     Fetch,
     Input,
@@ -64,8 +65,6 @@ Send_ = Callable[[Message], Awaitable[None]]
 TICK_S: Final = 1.0
 OUTGOING_MAX: Final = 1024
 """Messages waiting for one peer; a peer that reads slower is cut off, and dials again."""
-PROGRESS_S: Final = 30.0
-"""How long a fetch may stand still."""
 GRACE_S: Final = 1.0
 LEAF_DAYS: Final = 3650
 COMMANDS_MAX: Final = 4
@@ -280,28 +279,31 @@ class Runtime:
             await send(await link.outgoing.get())
 
     async def _dial(self, dial: Dial) -> None:
-        """Open a stream at the first address that answers."""
+        """Open a stream at the first address that answers, and serve it to its end."""
         for address in dial.addresses:
             client = ReplicaClient(address, dial.peer, self.leaf)
-            try:
-                await self._talk(client, dial.peer)
-            except CrdtMergeError:
-                await client.close()
-                continue
-            break
-        else:
-            if dial.peer not in self.links:
-                self.submit(PeerClosed(dial.peer))
-            self.node.dialling.discard(dial.peer)
+            with contextlib.suppress(CrdtMergeError):
+                if await self._talk(client, dial.peer):
+                    break
+            await client.close()
+        self.submit(DialEnded(dial.peer))
 
-    async def _talk(self, client: ReplicaClient, peer: bytes) -> None:
-        link = Link(peer, dialler=self.me)
+    async def _talk(self, client: ReplicaClient, peer: bytes) -> bool:
+        """Serve a stream that we open; tell whether the peer let us in."""
+        let_in = False
 
         async def handler(incoming: AsyncIterator[Message], send: Send_) -> None:
+            nonlocal let_in
+            let_in = True
             await self._keep(peer, client)
-            await self._serve(link, incoming, send)
+            await self._serve(Link(peer, dialler=self.me), incoming, send)
 
-        await client.open_stream(handler)
+        try:
+            await client.open_stream(handler)
+        except CrdtMergeError:
+            if not let_in:
+                raise
+        return let_in
 
     async def _keep(self, peer: bytes, client: ReplicaClient) -> None:
         old = self.clients.get(peer)
@@ -381,13 +383,7 @@ class Runtime:
             fetch.space, fetch.blob, want_chunk_list=listed, first_chunk=first
         )
         async with contextlib.aclosing(replies):
-            while True:
-                try:
-                    message = await asyncio.wait_for(anext(replies), PROGRESS_S)
-                except StopAsyncIteration:
-                    return
-                except TimeoutError as e:
-                    raise UnreachableError("the fetch stood still") from e
+            async for message in replies:
                 chunk = incoming.take(message)
                 if chunk is not None:
                     await asyncio.to_thread(self._store_chunk, incoming, *chunk)
@@ -487,11 +483,13 @@ async def _run(
         runtime.loop.add_signal_handler(name, runtime.stopping.set)
     try:
         await runtime.start(listen, join_listen, advertise)
-        ready({
-            "node": runtime.me.hex(),
-            "addresses": list(runtime.addresses),
-            "join_addresses": list(runtime.join_addresses),
-        })
+        ready(
+            {
+                "node": runtime.me.hex(),
+                "addresses": list(runtime.addresses),
+                "join_addresses": list(runtime.join_addresses),
+            }
+        )
         await runtime.stopping.wait()
     finally:
         await runtime.stop()

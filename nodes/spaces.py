@@ -10,10 +10,8 @@ from dataclasses import dataclass, field
 from threading import RLock
 from typing import Final
 
-from crdtmerge.resolve.plan import Contribution
-
 from crdtmerge.bodies import Genesis, RecordId, SpaceId
-from crdtmerge.digest import DIGEST_BYTES, BlobId, Domain, digest
+from crdtmerge.digest import DIGEST_BYTES, BlobId, ContentId, Domain, digest
 from crdtmerge.errors import (
     ContentMissingError,
     CorruptBlobError,
@@ -25,6 +23,7 @@ from crdtmerge.manifest import Manifest, decode_manifest
 from crdtmerge.orset import OpSet
 from crdtmerge.policy import Rank, View, Visible
 from crdtmerge.record import SignedRecord, well_formed
+from crdtmerge.resolve.plan import Contribution
 from crdtmerge.sync.messages import (
     MESSAGE_BYTES_MAX,
     FeedReply,
@@ -48,7 +47,8 @@ class Spaces:
     lock: RLock = field(default_factory=RLock)
     on_publish: Callable[[SpaceId, tuple[RecordId, ...]], None] | None = None
     _opsets: dict[SpaceId, OpSet] = field(default_factory=dict)
-    _manifests: dict[BlobId, Manifest] = field(default_factory=dict)
+    _complete: set[Visible] = field(default_factory=set)
+    _manifests: dict[BlobId, tuple[ContentId, Manifest]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Read the sets; their records were checked before they were stored."""
@@ -194,9 +194,9 @@ class Spaces:
         """
         arrived = [(b, s) for b, s in visible.manifests if self.blobs.has(b)]
         for blob, size in arrived:
-            manifest = self._read_manifest(blob, size)
-            if manifest is not None and manifest.content_id == visible.content:
-                return manifest
+            found = self._read_manifest(blob, size)
+            if found is not None and found[0] == visible.content:
+                return found[1]
         if len(arrived) == len(visible.manifests):
             raise FaultyContributionError(
                 visible.content, "its manifest is not the one that was signed"
@@ -205,13 +205,16 @@ class Spaces:
             f"the manifest of contribution {visible.content.hex()[:12]} has not arrived"
         )
 
-    def _read_manifest(self, blob: BlobId, size: int) -> Manifest | None:
+    def _read_manifest(
+        self, blob: BlobId, size: int
+    ) -> tuple[ContentId, Manifest] | None:
+        """Return a manifest with its content id, which is dear to compute, once read."""
         if blob not in self._manifests:
             try:
-                data = self.blobs.read(blob, size)
-                self._manifests[blob] = decode_manifest(bytes(data))
+                manifest = decode_manifest(bytes(self.blobs.read(blob, size)))
             except (MalformedManifestError, CorruptBlobError):
                 return None
+            self._manifests[blob] = manifest.content_id, manifest
         return self._manifests[blob]
 
     def contributions(self, visible: Iterable[Visible]) -> list[Contribution]:
@@ -229,17 +232,30 @@ class Spaces:
     def missing(self, space: SpaceId) -> dict[BlobId, int]:
         """Return the blobs that visible contributions need and we lack, with sizes.
 
-        Tensors are known only once their manifest is here.
+        Tensors are known only once their manifest is here. What was once found complete
+        is not looked up again: the node asks this after every batch of records.
         """
-        needed: dict[BlobId, int] = {}
+        missing: dict[BlobId, int] = {}
         for visible in self.view(space).visible:
-            try:
-                needed |= self.manifest(visible).blobs()
-            except ContentMissingError:
-                needed |= dict(visible.manifests[:1])
-            except FaultyContributionError:
+            if visible in self._complete:
                 continue
-        return {blob: needed[blob] for blob in self.blobs.missing(needed)}
+            needed = self._needed(visible)
+            lacking = self.blobs.missing(needed)
+            missing |= {blob: needed[blob] for blob in lacking}
+            if needed and not lacking:
+                self._complete.add(visible)
+        return missing
+
+    def _needed(self, visible: Visible) -> dict[BlobId, int]:
+        try:
+            return self.manifest(visible).blobs()
+        except ContentMissingError:
+            # SUBTLE: every one that is not here, not the first alone: that one may have
+            # arrived and be another's manifest, and an honest add stands behind it.
+            absent = self.blobs.missing(blob for blob, _ in visible.manifests)
+            return {b: s for b, s in visible.manifests if b in absent}
+        except FaultyContributionError:
+            return {}
 
     def progress(self, space: SpaceId) -> Mapping[bytes, bool]:
         """Tell for each visible content id whether all its bytes are here."""

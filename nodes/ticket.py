@@ -36,15 +36,17 @@ class Ticket:
 
     def encode(self) -> str:
         """Return the pasteable text; the inverse of `decode_ticket`."""
-        payload = encode([
-            VERSION,
-            self.space,
-            self.base,
-            self.secret,
-            self.node,
-            list(self.addresses),
-            self.name,
-        ])
+        payload = encode(
+            [
+                VERSION,
+                self.space,
+                self.base,
+                self.secret,
+                self.node,
+                list(self.addresses),
+                self.name,
+            ]
+        )
         checked = payload + digest(Domain.TICKET, payload)[:CHECKSUM_BYTES]
         return PREFIX + base64.b32encode(checked).decode().rstrip("=").lower()
 
@@ -65,7 +67,9 @@ def decode_ticket(text: str) -> Ticket:
         raise MalformedTicketError("the ticket holds a wrong character") from e
     payload, checksum = checked[:-CHECKSUM_BYTES], checked[-CHECKSUM_BYTES:]
     if digest(Domain.TICKET, payload)[:CHECKSUM_BYTES] != checksum:
-        raise MalformedTicketError("the ticket's checksum is wrong: it was cut or mistyped")
+        raise MalformedTicketError(
+            "the ticket's checksum is wrong: it was cut or mistyped"
+        )
     try:
         value = decode(payload, TICKET_CHARACTERS_MAX)
     except EncodingError as e:

@@ -28,7 +28,8 @@ def main() -> int:
             return 1
         _say(
             f"{name}: seed {outcome.seed}, {outcome.nodes} nodes,"
-            f" {outcome.records} records, {outcome.rounds:.2f} rounds,"
+            f" {outcome.records} records, rounds {outcome.settled.record_rounds:.2f}"
+            f" (records) {outcome.settled.rounds:.2f} (contents),"
             f" {outcome.messages} messages, {outcome.message_bytes} bytes,"
             f" {outcome.blob_bytes} blob bytes, log {outcome.log_digest[:16]}"
         )

@@ -6,6 +6,7 @@ cores', through `cluster`.
 """
 
 import random
+from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Final
@@ -36,6 +37,7 @@ class Traffic:
     messages: int = 0
     message_bytes: int = 0
     lost: int = 0
+    kinds: Counter[str] = field(default_factory=Counter)
     blobs: int = 0
     blob_bytes: int = 0
 
@@ -85,6 +87,7 @@ class Network:
             return
         frame = encode(message)
         self.traffic.messages += 1
+        self.traffic.kinds[type(message).__name__] += 1
         self.traffic.message_bytes += len(frame)
         earliest = self.clock.now + self.delay(len(frame))
         arrival = max(earliest, link.last_arrival.get(receiver, 0.0))

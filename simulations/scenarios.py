@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from crdtmerge.digest import ContentId
+from crdtmerge.sync.session import FEED_WITHOUT_CURSOR_MAX
 
-from .checkers import NotConvergedError, check_settled, disagreement
+from .checkers import NotConvergedError, check_settled, disagreement, same_records
 from .cluster import TICK_S, Cluster, Machine
 
 ROUNDS_MAX: Final = 120
@@ -21,39 +22,52 @@ CALM_ROUNDS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
+class Settled:
+    """Rounds until all had the same records, and until all had all contents too."""
+
+    record_rounds: float
+    rounds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one run of a scenario came to; rounds are those after the last disturbance."""
+    """What one run of a scenario came to, counted from the last disturbance."""
 
     scenario: str
     seed: int
     nodes: int
-    rounds: float
+    settled: Settled
     messages: int
     message_bytes: int
     blob_bytes: int
     records: int
     events: int
     log_digest: str
+    kinds: Mapping[str, int]
 
 
-def settle(cluster: Cluster, machines: Sequence[Machine] = ()) -> float:
-    """Let time pass until `machines` (all, unless given) agree; return the rounds it took.
+def settle(cluster: Cluster, machines: Sequence[Machine] = ()) -> Settled:
+    """Let time pass until `machines` (all, unless given) agree; return how long it took.
 
     Raises:
         NotConvergedError: they do not agree in time, or lost something.
     """
     chosen = machines or cluster.machines
     begun = cluster.clock.now
+    records = -1.0
     while problem := disagreement(cluster, chosen):
+        if records < 0 and same_records(cluster, chosen):
+            records = cluster.clock.now - begun
         if cluster.clock.now - begun > ROUNDS_MAX * TICK_S:
             raise NotConvergedError(
                 f"seed {cluster.seed}: after {ROUNDS_MAX} rounds, {problem}"
             )
         cluster.run(STEP_S)
-    rounds = (cluster.clock.now - begun) / TICK_S
+    contents = cluster.clock.now - begun
     cluster.run(CALM_ROUNDS * TICK_S)
     check_settled(cluster, chosen)
-    return rounds
+    records = contents if records < 0 else records
+    return Settled(records / TICK_S, contents / TICK_S)
 
 
 def _gather(cluster: Cluster, count: int) -> None:
@@ -64,7 +78,7 @@ def _gather(cluster: Cluster, count: int) -> None:
     cluster.run(2 * TICK_S)
 
 
-def everyone_contributes(cluster: Cluster, count: int) -> float:
+def everyone_contributes(cluster: Cluster, count: int) -> Settled:
     """All contribute at about the same time; two contribute the same model."""
     _gather(cluster, count)
     for machine in cluster.machines:
@@ -72,12 +86,12 @@ def everyone_contributes(cluster: Cluster, count: int) -> float:
         cluster.run(cluster.rng.uniform(0, STEP_S))
     for machine in cluster.machines[:2]:
         cluster.contribute(machine, "the same model")
-    rounds = settle(cluster)
+    settled = settle(cluster)
     _expect_visible(cluster, cluster.machines, count + 1)
-    return rounds
+    return settled
 
 
-def islands_heal(cluster: Cluster, count: int) -> float:
+def islands_heal(cluster: Cluster, count: int) -> Settled:
     """Two islands work apart, each with adds and a remove; then the partition heals."""
     _gather(cluster, count)
     for machine in cluster.machines:
@@ -96,12 +110,12 @@ def islands_heal(cluster: Cluster, count: int) -> float:
     if not disagreement(cluster, cluster.machines):
         raise NotConvergedError(f"seed {cluster.seed}: news crossed a partition")
     cluster.network.heal()
-    rounds = settle(cluster)
+    settled = settle(cluster)
     _expect_visible(cluster, cluster.machines, 2 * count - 2)
-    return rounds
+    return settled
 
 
-def crash_and_restart(cluster: Cluster, count: int) -> float:
+def crash_and_restart(cluster: Cluster, count: int) -> Settled:
     """Nodes crash amid the work; one keeps its disk, one comes back with an empty one."""
     _gather(cluster, count)
     kept, emptied = cluster.rng.sample(cluster.machines[1:], 2)
@@ -117,12 +131,12 @@ def crash_and_restart(cluster: Cluster, count: int) -> float:
     cluster.contribute(kept)
     cluster.lose_disk(emptied)
     cluster.restart(emptied)
-    rounds = settle(cluster)
+    settled = settle(cluster)
     _expect_visible(cluster, cluster.machines, 2 * count)
-    return rounds
+    return settled
 
 
-def ban_in_partition(cluster: Cluster, count: int) -> float:
+def ban_in_partition(cluster: Cluster, count: int) -> Settled:
     """A poisoned model is banned on one island while the other adds it again."""
     _gather(cluster, count)
     poisoner, admirer = cluster.machines[-2:]
@@ -138,13 +152,13 @@ def ban_in_partition(cluster: Cluster, count: int) -> float:
     cluster.contribute(admirer)
     cluster.run(5 * TICK_S)
     cluster.network.heal()
-    rounds = settle(cluster)
+    settled = settle(cluster)
     _expect_banned(cluster, cluster.machines, poison)
     _expect_visible(cluster, cluster.machines, count - 1)
-    return rounds
+    return settled
 
 
-def banned_author(cluster: Cluster, count: int) -> float:
+def banned_author(cluster: Cluster, count: int) -> Settled:
     """The author of a node is banned: the others cut the node off and go on."""
     _gather(cluster, count)
     banned, *others = reversed(cluster.machines)
@@ -158,36 +172,37 @@ def banned_author(cluster: Cluster, count: int) -> float:
     before = banned.spaces.opset(cluster.space).root
     for machine in others:
         cluster.contribute(machine)
-    rounds = settle(cluster, others)
+    settled = settle(cluster, others)
     cluster.run(20 * TICK_S)
     check_settled(cluster, others)
     _expect_visible(cluster, others, 2 * len(others))
     if banned.spaces.opset(cluster.space).root != before:
         raise NotConvergedError(f"seed {cluster.seed}: a banned node still gets news")
-    return rounds
+    return settled
 
 
-def late_joiner(cluster: Cluster, count: int) -> float:
-    """A node joins when all others have long agreed, while another is away."""
+def late_joiner(cluster: Cluster, count: int) -> Settled:
+    """A node joins a large set while another is down, and comes back without cursors."""
     _gather(cluster, count - 1)
-    for _ in range(12):
+    while len(cluster.ledger) <= FEED_WITHOUT_CURSOR_MAX:
         for machine in cluster.machines:
             cluster.contribute(machine)
         cluster.run(STEP_S)
     settle(cluster)
+    contributed = len(cluster.owner.spaces.view(cluster.space).visible)
     away = cluster.machines[-1]
-    cluster.network.partition([away.transport])
+    cluster.crash(away)
     joiner = cluster.join()
     cluster.run(2 * TICK_S)
     cluster.contribute(joiner)
     cluster.run(5 * TICK_S)
-    cluster.network.heal()
-    rounds = settle(cluster)
-    _expect_visible(cluster, cluster.machines, 12 * (count - 1) + 1)
-    return rounds
+    cluster.restart(away)
+    settled = settle(cluster)
+    _expect_visible(cluster, cluster.machines, contributed + 1)
+    return settled
 
 
-def flaky_links(cluster: Cluster, count: int) -> float:
+def flaky_links(cluster: Cluster, count: int) -> Settled:
     """Links break again and again while all work, and never quite stop breaking."""
     _gather(cluster, count)
     for _ in range(10):
@@ -231,7 +246,7 @@ def _expect_banned(
             )
 
 
-Scenario = Callable[[Cluster, int], float]
+Scenario = Callable[[Cluster, int], Settled]
 
 SCENARIOS: Final[Mapping[str, Scenario]] = {
     "everyone-contributes": everyone_contributes,
@@ -255,17 +270,18 @@ def run_scenario(name: str, seed: int, nodes: int) -> Outcome:
     if nodes < NODES_MIN:
         raise ValueError(f"a scenario needs {NODES_MIN} nodes, not {nodes}")
     cluster = Cluster(seed)
-    rounds = SCENARIOS[name](cluster, nodes)
+    settled = SCENARIOS[name](cluster, nodes)
     traffic = cluster.network.traffic
     return Outcome(
         scenario=name,
         seed=seed,
         nodes=nodes,
-        rounds=rounds,
+        settled=settled,
         messages=traffic.messages,
         message_bytes=traffic.message_bytes,
         blob_bytes=traffic.blob_bytes,
         records=len(cluster.ledger),
         events=cluster.events,
         log_digest=cluster.log_digest,
+        kinds=dict(traffic.kinds),
     )

@@ -77,7 +77,7 @@ def _resolution(value: object) -> Resolution:
             "contributions": [*sources],
             "seeds": dict(seeds),
             "tensors": [*tensors],
-        }:
+        } if type(contract) is int:
             return Resolution(
                 made_by,
                 contract,

@@ -14,7 +14,7 @@ from . import contributions, homes, models, spaces
 from .options import HomeOption, JsonOption, Settings
 
 
-def _show_version(asked: bool) -> None:  # noqa: FBT001  typer calls it so
+def _show_version(asked: bool) -> None:
     if asked:
         typer.echo(f"crdtmerge {__version__}")
         raise typer.Exit
@@ -95,4 +95,4 @@ def _node_group() -> typer.Typer:
 
 
 def _node() -> None:
-    """The process that gossips with peers."""  # noqa: D401  the group's help text
+    """The process that gossips with peers."""

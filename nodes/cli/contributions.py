@@ -72,7 +72,10 @@ def remove(
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Take a contribution out of the merge; adding it again brings it back."""
+    """Take a contribution out of the merge.
+
+    Contributing it again brings it back; a ban would not let it.
+    """
     chosen = settings(context, home, as_json=as_json)
     facts = write(chosen.home, "remove", {"id": given, "space": space})
     show(facts, render.removed, as_json=chosen.as_json)

@@ -5,45 +5,51 @@ Owns that choice, and the patience with a home that is busy. Does not own what v
 """
 
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Coroutine, Mapping
 from pathlib import Path
-from typing import Final, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from crdtmerge.errors import ConflictError, NotFoundError
+from crdtmerge.errors import ConflictError
 
 from . import progress
+from .control import ask_node
+
+if TYPE_CHECKING:
+    from ..home import Home
 
 ATTEMPTS: Final = 25
 PAUSE_S: Final = 0.2
 """How long a command waits for another one to finish: 5 seconds in all."""
+
+T = TypeVar("T")
 
 Answer = dict[str, object]
 
 
 def read(home: Path, verb: str, arguments: Mapping[str, object]) -> Answer:
     """Run a verb that changes nothing, in this process, beside whatever runs."""
-    with progress.shown() as tell:
-        return _here(home, verb, arguments, tell, write=False)
+    from ..home import open_home
+
+    with progress.shown() as tell, open_home(home, write=False) as opened:
+        return _call(opened, verb, arguments, tell)
 
 
 def ask(home: Path, verb: str, arguments: Mapping[str, object]) -> Answer:
     """Run a reading verb in the running node, which knows its peers; else here."""
     with progress.shown() as tell:
-        answer = _there(home, verb, arguments, tell)
-        if answer is not None:
-            return answer
-        return _here(home, verb, arguments, tell, write=False)
+        answer = ask_node(home, verb, arguments, tell)
+    return read(home, verb, arguments) if answer is None else answer
 
 
-def read_if_home(home: Path, verb: str, arguments: Mapping[str, object]) -> Answer:
-    """Run a reading verb that can also do without a home."""
+def verify(home: Path, arguments: Mapping[str, object]) -> Answer:
+    """Verify a model with what the home has; without a home, by its digests alone."""
     from ..home import STORE_FILE
+    from ..operations import verify_alone
 
     if (home / STORE_FILE).is_file():
-        return read(home, verb, arguments)
+        return read(home, "verify", arguments)
     with progress.shown() as tell:
-        return call_homeless(verb, arguments, tell)
+        return verify_alone(arguments, tell)
 
 
 def write(home: Path, verb: str, arguments: Mapping[str, object]) -> Answer:
@@ -56,7 +62,7 @@ def write(home: Path, verb: str, arguments: Mapping[str, object]) -> Answer:
 
     with progress.shown() as tell:
         for attempt in range(1, ATTEMPTS + 1):
-            answer = _there(home, verb, arguments, tell)
+            answer = ask_node(home, verb, arguments, tell)
             if answer is not None:
                 return answer
             try:
@@ -69,3 +75,32 @@ def write(home: Path, verb: str, arguments: Mapping[str, object]) -> Answer:
             with opened:
                 return _call(opened, verb, arguments, tell)
         raise AssertionError("the last attempt returns or raises")
+
+
+def _call(
+    home: "Home", verb: str, arguments: Mapping[str, object], tell: progress.Tell
+) -> Answer:
+    """Run a verb on an open home, in this process."""
+    from ..operations import Operations
+    from ..spaces import Spaces
+
+    spaces = Spaces(home.records, home.blobs)
+    here = Operations(home, spaces, entropy=_entropy, run=_Run(), live=None)
+    return here.call(verb, arguments, tell)
+
+
+def _entropy(count: int) -> bytes:
+    """Return entropy of the system; most verbs need none, so the import is late."""
+    from ..runtime import entropy
+
+    return entropy(count)
+
+
+class _Run:
+    """Runs asynchronous work on a loop of its own."""
+
+    def __call__(self, work: Coroutine[Any, Any, T], /) -> T:
+        """Run `work` to its end."""
+        from ..runtime import run_here
+
+        return run_here(work)

@@ -21,10 +21,11 @@ LOOPBACK: Final = "127.0.0.1:0"
 def init(
     context: typer.Context, home: HomeOption = None, *, as_json: JsonOption = False
 ) -> None:
-    """Make a home with fresh keys: who you are, and who your node is."""
+    """Make a home, with fresh keys for you and your node."""
+    from crdtmerge.sync.messages import GENERATION_BYTES
+
     from ..home import create_home
     from ..runtime import entropy
-    from ..store.database import GENERATION_BYTES
 
     chosen = settings(context, home, as_json=as_json)
     made = create_home(
@@ -132,7 +133,7 @@ def demo(
         ),
     ] = None,
 ) -> None:
-    """Four peers on this machine: fine-tune, gossip, merge, ban a poisoned model."""
+    """Let four peers on this machine merge, and ban a poison."""
     from ..demo import run_demo
 
     raise typer.Exit(run_demo(json_path.absolute() if json_path else None))

@@ -8,8 +8,7 @@ from typing import Annotated
 
 import typer
 
-from . import render
-from .executor import read, read_if_home
+from . import executor, render
 from .options import HomeOption, JsonOption, ParamOption, SpaceOption, pairs, settings
 from .output import say, say_json, show
 
@@ -19,6 +18,7 @@ def resolve(
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="Where the model goes; a new folder.")
     ],
+    *,
     space: SpaceOption = None,
     strategy: Annotated[
         str | None,
@@ -40,7 +40,6 @@ def resolve(
             min=1, help="Threads; they change no bit of the model.", show_default=False
         ),
     ] = None,
-    *,
     force: Annotated[
         bool, typer.Option("--force", help="Replace a model that is there already.")
     ] = False,
@@ -62,7 +61,7 @@ def resolve(
         "force": force,
         "fsync": fsync,
     }
-    facts = read(chosen.home, "resolve", asked)
+    facts = executor.read(chosen.home, "resolve", asked)
     show(facts, render.resolved, as_json=chosen.as_json)
 
 
@@ -75,9 +74,12 @@ def verify(
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Check a merged model: its digests, and by computing it again if possible."""
+    """Check a merged model against its resolution.json.
+
+    The digests always; where this home has the contributions, the model is computed again.
+    """
     chosen = settings(context, home, as_json=as_json)
-    facts = read_if_home(chosen.home, "verify", {"dir": str(folder.absolute())})
+    facts = executor.verify(chosen.home, {"dir": str(folder.absolute())})
     show(facts, render.verified, as_json=chosen.as_json)
 
 
@@ -90,7 +92,10 @@ def strategies(
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """List the merge strategies, or the parameters of one with both defaults."""
+    """List the merge strategies, or show one of them.
+
+    Its parameters come with our defaults and with mergekit's.
+    """
     from crdtmerge.strategies import STRATEGIES, find
 
     found = [find(name)] if name else [STRATEGIES[key] for key in sorted(STRATEGIES)]

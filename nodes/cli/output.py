@@ -8,10 +8,11 @@ can send a terminal its commands.
 """
 
 import json
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final
+from typing import Final, cast
 
 import typer
 
@@ -23,7 +24,7 @@ BROKEN_PIPE: Final = 141
 
 # SUBTLE: typer carries its own copy of click or uses the installed one, by its version;
 # its public BadParameter is a UsageError of whichever it is.
-UsageError: Final = typer.BadParameter.__mro__[1]
+_USAGE_ERROR: Final = typer.BadParameter.__mro__[1]
 
 
 def short(digest: object) -> str:
@@ -80,24 +81,28 @@ def say_json(value: object) -> None:
 
 def report(error: BaseException, *, as_json: bool) -> int:
     """Print what went wrong, on stderr, and return the exit code."""
-    match error:
-        case KeyboardInterrupt() | typer.Abort():
-            return INTERRUPTED
-        case BrokenPipeError():
-            sys.stdout = None  # type: ignore[assignment]  # nobody reads; flush nothing
-            return BROKEN_PIPE
-        case CrdtMergeError():
-            _print_error(error, as_json=as_json)
-            return error.exit_code
-        case OSError():
-            from ..store.disk import machine_error
+    if isinstance(error, KeyboardInterrupt | typer.Abort):
+        return INTERRUPTED
+    if isinstance(error, BrokenPipeError):
+        return _nobody_reads()
+    if isinstance(error, OSError):
+        from ..store.disk import machine_error
 
-            doing = str(error.filename or "this command")
-            return report(machine_error(error, doing), as_json=as_json)
-        case UsageError():
-            return _report_usage(error, as_json=as_json)
-        case _:
-            return _report_bug(error, as_json=as_json)
+        error = machine_error(error, str(error.filename or "this command"))
+    if isinstance(error, CrdtMergeError):
+        _print_error(error, as_json=as_json)
+        return error.exit_code
+    if isinstance(error, _USAGE_ERROR):
+        return _report_usage(cast("typer.BadParameter", error), as_json=as_json)
+    return _report_bug(error, as_json=as_json)
+
+
+def _nobody_reads() -> int:
+    """Let what is left of the output go nowhere, as `| head` wants it."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+    return BROKEN_PIPE
 
 
 def _print_error(error: CrdtMergeError, *, as_json: bool) -> None:

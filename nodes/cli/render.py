@@ -153,9 +153,11 @@ def joined(facts: Facts) -> list[str]:
 
 def resolved(facts: Facts) -> list[str]:
     """Return the lines of `resolve`."""
+    count = len(cast("Sequence[str]", facts["contributions"]))
+    explored = ", explored: not the shared merge" if facts["explored"] else ""
+    amount = f"{facts['tensors']} tensors, {size(facts['bytes'])}{explored}"
     return [
-        f"resolved {facts['contributions']} contributions to {plain(facts['out'])}"
-        f" ({facts['tensors']} tensors, {size(facts['bytes'])})",
+        f"resolved {count} contributions to {plain(facts['out'])} ({amount})",
         f"  model digest  {facts['model_digest']}",
         f"  merge id      {short(facts['merge_id'])}",
     ]
@@ -163,9 +165,9 @@ def resolved(facts: Facts) -> list[str]:
 
 def verified(facts: Facts) -> list[str]:
     """Return the lines of `verify`."""
+    stated = f"{facts['tensors']} tensors have the digests of resolution.json"
     lines = [
-        f"{plain(facts['dir'])}: {facts['tensors']} tensors have the digests"
-        " that resolution.json names",
+        f"{plain(facts['dir'])}: {stated}",
         f"  model digest  {facts['model_digest']}",
     ]
     if facts["recomputed"]:

@@ -27,6 +27,7 @@ def create(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="What people call the space.")],
     base: BaseOption,
+    *,
     strategy: Annotated[
         str, typer.Option(help="How it is merged; see `crdtmerge strategies`.")
     ] = "linear",
@@ -35,7 +36,6 @@ def create(
         str, typer.Option(help="members (a ticket is needed) or open.")
     ] = "members",
     home: HomeOption = None,
-    *,
     as_json: JsonOption = False,
 ) -> None:
     """Found a space around a base model; you are its owner."""

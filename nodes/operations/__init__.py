@@ -15,11 +15,21 @@ from ..spaces import Spaces
 from .contributing import ban, contribute, remove
 from .live import Answer, Arguments, Context, Live, Run, Tell
 from .membership import space_create, space_join, space_ticket
-from .models import resolve, verify
 from .publishing import announce_node
 from .reading import space_list, status, whoami
+from .resolving import resolve
+from .verifying import verify, verify_alone
 
-__all__ = ["READS", "VERBS", "Answer", "Arguments", "Live", "Operations", "Run", "Tell"]
+__all__ = [
+    "VERBS",
+    "Answer",
+    "Arguments",
+    "Live",
+    "Operations",
+    "Run",
+    "Tell",
+    "verify_alone",
+]
 
 VERBS: Final = {
     "whoami": whoami,
@@ -34,8 +44,6 @@ VERBS: Final = {
     "remove": remove,
     "ban": ban,
 }
-READS: Final = frozenset({"whoami", "space_list", "status", "resolve", "verify"})
-"""Verbs that need no lock: they work beside a running node."""
 
 
 class Operations:

@@ -165,10 +165,8 @@ def remove(context: Context, asked: Arguments, _tell: Tell) -> Answer:
     space = named.space
     with context.spaces.lock:
         current = replica(context, space)
-        if named.kind == "add":
-            adds = [add_of(named)]
-        else:
-            adds = _own_to_remove(current, named.id)
+        one = named.kind == "add"
+        adds = [add_of(named)] if one else _own_to_remove(current, named.id)
         content = _content_of(current, adds)
         record = publish(context, space, lambda r: r.remove(adds))
         still = _visible(context.spaces.view(space), content)

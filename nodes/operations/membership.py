@@ -138,7 +138,7 @@ def space_join(context: Context, asked: Arguments, tell: Tell) -> Answer:
 def _enter(context: Context, ticket: Ticket) -> None:
     from ..join import join
 
-    context.run(join(ticket, context.home, context.spaces, context.entropy))
+    context.run(join(ticket, context.home, context.spaces))
     if context.live is not None:
         announce_node(context, context.home.node.public, context.live.addresses)
 

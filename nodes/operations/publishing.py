@@ -38,9 +38,8 @@ def announce_node(context: Context, node: bytes, addresses: tuple[str, ...]) -> 
     """Publish where this node listens, in each space whose set does not say so yet."""
     for space in context.spaces.all():
         with context.spaces.lock:
-            view = context.spaces.view(space)
-            known = view.nodes.get(node) == addresses
-            mine = context.key.public in view.node_authors.get(node, ())
-            if context.key.public in view.ranks and not (known and mine):
-                if context.key.public not in view.rightless:
-                    publish(context, space, lambda r: r.announce(node, addresses))
+            view, me = context.spaces.view(space), context.key.public
+            said = view.nodes.get(node) == addresses
+            said = said and me in view.node_authors.get(node, ())
+            if not said and me in view.ranks and me not in view.rightless:
+                publish(context, space, lambda r: r.announce(node, addresses))

@@ -153,6 +153,9 @@ def test_a_restart_finds_what_is_there_by_its_bytes(
     again.write_chunk(BLOB, 4, PIECES[4])
     again.finish(BLOB)
     assert again.read(BLOB, len(DATA)) == DATA
+    name = BLOB.hex()
+    whole = tmp_path / "blobs" / name[:2] / name[2:]
+    assert whole.stat().st_size == len(DATA)
     again.close()
 
 

@@ -81,6 +81,18 @@ def test_the_sqlite_stores_are_the_ports(database: Database) -> None:
     assert local.get_value("x") is None
 
 
+@pytest.mark.parametrize(
+    ("pragma", "value"),
+    [("journal_mode", "wal"), ("synchronous", 2), ("foreign_keys", 1)],
+)
+def test_commits_are_durable_and_readers_do_not_wait(
+    database: Database, pragma: str, value: object
+) -> None:
+    """Power loss cannot be tested here, so the settings that answer for it are."""
+    with database.reading() as sql:
+        assert sql.execute(f"PRAGMA {pragma}").fetchone() == (value,)
+
+
 def test_what_was_appended_is_there_after_reopening(
     path: Path, database: Database, records: SqliteRecords
 ) -> None:

@@ -1,0 +1,165 @@
+"""The verb `resolve`: the merged model of a space, as a folder.
+
+Owns what is gathered for layer 2, and local exploration (another recipe, contributions
+left out). Does not own the plan, its execution or the form of a resolution
+(`crdtmerge.resolve`). It only reads the home, so it runs beside a node.
+"""
+
+import os
+from collections.abc import Iterable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from crdtmerge.digest import BlobId
+from crdtmerge.errors import (
+    BadInputError,
+    ContentMissingError,
+    NotFoundError,
+    UpgradeNeededError,
+)
+from crdtmerge.formats.folder import read_folder
+from crdtmerge.policy import View
+from crdtmerge.recipe import Recipe
+from crdtmerge.resolve.execute import THREADS_MAX
+from crdtmerge.resolve.model import resolve_model
+from crdtmerge.resolve.plan import Contribution, make_plan
+from crdtmerge.strategies import make_recipe
+from crdtmerge.trie import Trie
+
+from . import arguments as given
+from .contents import base_facts, base_manifest
+from .facts import recipe_facts
+from .live import Answer, Arguments, Context, Tell, telling
+from .selection import SHORT, choose_space, find_visible
+
+THREADS_DEFAULT_MAX: Final = 8
+
+
+def resolve(context: Context, asked: Arguments, tell: Tell) -> Answer:
+    """Compute the merged model of a space into a new folder.
+
+    Raises:
+        NothingToResolveError: no contribution is visible.
+        ContentMissingError: bytes of a contribution have not arrived.
+        FaultyContributionError: a contribution cannot be merged.
+        ConflictError: something is in the way of the output.
+    """
+    out, threads = given.path(asked, "out"), threads_of(asked)
+    space = choose_space(context.spaces, given.optional_text(asked, "space"))
+    view = _without(context.spaces.view(space), given.texts(asked, "without"))
+    recipe = _recipe(context.spaces.view(space), asked)
+    contributions = context.spaces.contributions(view.visible)
+    base = base_manifest(context, space)
+    plan = make_plan(recipe, base, contributions)
+    _require_bytes(context, contributions)
+    with workers(threads) as executor:
+        resolution = resolve_model(
+            plan=plan,
+            source=context.home.blobs,
+            out=out,
+            base_files=_companions(base_facts(context, space).folder),
+            space=space,
+            merge_id=view.merge_id(recipe),
+            visible_root=view.visible_root,
+            executor=executor,
+            threads=threads,
+            report=telling(tell),
+            overwrite=given.flag(asked, "force"),
+            fsync=given.flag(asked, "fsync"),
+        )
+    shared = context.spaces.view(space)
+    return {
+        "out": str(out),
+        "space": space.hex(),
+        "model_digest": resolution.model_digest.hex(),
+        "merge_id": resolution.merge_id.hex(),
+        "visible_root": resolution.visible_root.hex(),
+        "contributions": [source.content.hex() for source in resolution.contributions],
+        "tensors": len(resolution.tensors),
+        "bytes": sum(entry.size for entry in resolution.tensors),
+        "recipe": recipe_facts(recipe),
+        "explored": recipe != shared.recipe or view.visible != shared.visible,
+    }
+
+
+def threads_of(asked: Arguments) -> int:
+    """Return how many threads were asked for, else one a processor up to a bound."""
+    threads = given.count(asked, "threads", min(_processors(), THREADS_DEFAULT_MAX))
+    if threads <= THREADS_MAX:
+        return threads
+    raise BadInputError(f"{threads} threads are above the limit of {THREADS_MAX}")
+
+
+def workers(threads: int) -> Executor:
+    """Return that many threads, to be used as a context."""
+    return ThreadPoolExecutor(threads, "resolve")
+
+
+def _processors() -> int:
+    """Return how many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _without(view: View, left_out: Iterable[str]) -> View:
+    """Return the view less some contributions: what the set would mean without them.
+
+    Raises:
+        UpgradeNeededError: the set holds a critical record that we do not know.
+    """
+    if view.unknown_critical:
+        kinds = ", ".join(view.unknown_critical)
+        raise UpgradeNeededError(f"this space has critical records of kind {kinds}")
+    gone = {find_visible(view.visible, prefix) for prefix in left_out}
+    if not gone:
+        return view
+    visible = tuple(v for v in view.visible if v.content not in gone)
+    root = Trie.build(item.leaf for item in visible).root
+    return replace(view, visible=visible, visible_root=root)
+
+
+def _recipe(view: View, asked: Arguments) -> Recipe:
+    """Return the recipe of the space, or the one that the user explores.
+
+    A parameter without a strategy changes that one parameter of the shared recipe.
+    """
+    strategy = given.optional_text(asked, "strategy")
+    parameters = given.pairs(asked, "params")
+    shared = view.recipe
+    if strategy is not None:
+        return make_recipe(strategy, parameters)
+    if shared is None:
+        raise NotFoundError(
+            "the recipe of the space has not arrived",
+            hint="let the node run, or explore with --strategy",
+        )
+    if not parameters:
+        return shared
+    changed = make_recipe(shared.strategy, dict(shared.parameters) | parameters)
+    return replace(shared, parameters=changed.parameters)
+
+
+def _require_bytes(context: Context, contributions: Iterable[Contribution]) -> None:
+    """Refuse before any work is done if bytes of a contribution have not arrived."""
+    for contribution in contributions:
+        sizes = contribution.manifest.blobs()
+        missing: list[BlobId] = context.home.blobs.missing(sizes)
+        if missing:
+            raise ContentMissingError(
+                f"contribution {contribution.content.hex()[:SHORT]}: {len(missing)} blobs"
+                f" ({sum(sizes[blob] for blob in missing)} bytes) have not arrived"
+            )
+
+
+def _companions(folder: Path) -> tuple[tuple[str, Path], ...]:
+    """Return what lies beside the base's weights; nothing if the folder is gone.
+
+    If it is, the tensors themselves say so, with what to do about it.
+    """
+    try:
+        return read_folder(folder).files
+    except BadInputError:
+        return ()

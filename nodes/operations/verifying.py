@@ -1,0 +1,197 @@
+"""The verb `verify`: is a merged model what its resolution says?
+
+Owns how far one can tell here: the digests always, the model itself where the home has
+the contributions. Does not own the comparison of digests (`crdtmerge.resolve.verify`).
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from crdtmerge.bodies import Add, SpaceId
+from crdtmerge.digest import BlobId, ContentId, Domain, digest_value
+from crdtmerge.errors import (
+    ContentMissingError,
+    NotFoundError,
+    UpgradeNeededError,
+    VerificationError,
+)
+from crdtmerge.identity import AuthorId
+from crdtmerge.numerics import CONTRACT_VERSION
+from crdtmerge.policy import Visible
+from crdtmerge.resolve.execute import execute
+from crdtmerge.resolve.plan import Contribution, make_plan
+from crdtmerge.resolve.resolution import Resolution, Source, make_resolution
+from crdtmerge.resolve.verify import verify_folder
+
+from . import arguments as given
+from .contents import base_manifest
+from .live import Answer, Arguments, Context, Tell, telling
+from .resolving import threads_of, workers
+from .selection import SHORT
+
+NO_HOME = "there is no home here, so the digests alone were checked"
+NOT_A_MEMBER = "this home does not take part in the space"
+
+
+class _Nowhere:
+    """A sink that keeps nothing: the digests are what is wanted."""
+
+    def write(self, name: str, data: bytes | memoryview) -> None:
+        """Let the bytes go."""
+
+
+def verify(context: Context, asked: Arguments, tell: Tell) -> Answer:
+    """Recompute the digests of a merged model; with its contributions here, the model.
+
+    Raises:
+        NotFoundError: the folder has no resolution.
+        VerificationError: the model is not what its resolution says.
+    """
+    folder = given.path(asked, "dir")
+    resolution = verify_folder(folder, telling(tell))
+    space = SpaceId(resolution.space)
+    if space not in context.spaces.all():
+        return _answer(folder, resolution, NOT_A_MEMBER)
+    try:
+        _recompute(context, space, resolution, asked, tell)
+    except (ContentMissingError, NotFoundError, UpgradeNeededError) as e:
+        return _answer(folder, resolution, str(e))
+    view = context.spaces.view(space)
+    now = view.recipe is not None and view.merge_id(view.recipe) == resolution.merge_id
+    return {**_answer(folder, resolution, ""), "recomputed": True, "current": now}
+
+
+def verify_alone(asked: Arguments, tell: Tell) -> Answer:
+    """Recompute the digests of a merged model where there is no home.
+
+    Raises:
+        NotFoundError: the folder has no resolution.
+        VerificationError: the model is not what its resolution says.
+    """
+    folder = given.path(asked, "dir")
+    return _answer(folder, verify_folder(folder, telling(tell)), NO_HOME)
+
+
+def _answer(folder: Path, resolution: Resolution, reason: str) -> Answer:
+    """Return what was found; `reason` says why the model was not recomputed."""
+    _check_merge_id(resolution)
+    return {
+        "dir": str(folder),
+        "space": resolution.space.hex(),
+        "model_digest": resolution.model_digest.hex(),
+        "merge_id": resolution.merge_id.hex(),
+        "tensors": len(resolution.tensors),
+        "digests": True,
+        "recomputed": False,
+        "reason": reason,
+        "current": None,
+    }
+
+
+def _check_merge_id(resolution: Resolution) -> None:
+    """Refuse a merge id that is not of the base, recipe and root it stands beside."""
+    recipe, root = resolution.recipe.digest, resolution.visible_root
+    merge_id = digest_value(Domain.MERGE, [resolution.base, recipe, root, b""])
+    if merge_id != resolution.merge_id:
+        message = "the merge id in resolution.json is not of its base, recipe and root"
+        raise VerificationError(message)
+
+
+def _recompute(
+    context: Context,
+    space: SpaceId,
+    resolution: Resolution,
+    asked: Arguments,
+    tell: Tell,
+) -> None:
+    """Compute the model again and compare it.
+
+    The contributions are those that the resolution names, visible today or not.
+
+    Raises:
+        VerificationError: other bytes, other seeds, or authors who never offered it.
+        ContentMissingError: bytes of a contribution are not here.
+        NotFoundError: a contribution, or the base, is not known here.
+        UpgradeNeededError: this version cannot compute what was computed.
+    """
+    if resolution.contract != CONTRACT_VERSION:
+        raise UpgradeNeededError(f"it was made under contract {resolution.contract}")
+    base = base_manifest(context, space)
+    if base.content_id != resolution.base:
+        raise VerificationError("resolution.json names another base than the space has")
+    adds = _adds(context, space)
+    sources = [_contribution(context, adds, s) for s in resolution.contributions]
+    plan = make_plan(resolution.recipe, base, sources)
+    threads = threads_of(asked)
+    with workers(threads) as executor:
+        digests = execute(
+            plan,
+            context.home.blobs,
+            _Nowhere(),
+            executor=executor,
+            threads=threads,
+            report=telling(tell),
+        )
+    again = make_resolution(
+        plan,
+        digests,
+        space=space,
+        merge_id=resolution.merge_id,
+        visible_root=resolution.visible_root,
+    )
+    _compare(resolution, again)
+
+
+def _compare(stated: Resolution, again: Resolution) -> None:
+    for ours, theirs in zip(stated.tensors, again.tensors, strict=False):
+        if ours != theirs:
+            message = f"computed again, tensor {ours.name!r} has other bytes"
+            hint = "this is not the model that these contributions and this recipe make"
+            raise VerificationError(message, hint=hint)
+    if stated.model_digest != again.model_digest:
+        raise VerificationError("computed again, the model has other tensors")
+    if stated.seeds != again.seeds:
+        raise VerificationError("computed again, the seeds are others")
+
+
+def _adds(context: Context, space: SpaceId) -> dict[ContentId, Visible]:
+    """Return every content that was ever added, with all its authors and manifests."""
+    found: dict[ContentId, Visible] = {}
+    for key, record in sorted(context.spaces.opset(space).records.items()):
+        if not isinstance(record.body, Add):
+            continue
+        body = record.body
+        seen = found.get(body.content)
+        found[body.content] = Visible(
+            content=body.content,
+            weight=body.weight,
+            evidence=b"",
+            adds=(*(seen.adds if seen else ()), key),
+            authors=(*(seen.authors if seen else ()), record.author),
+            manifests=_joined(seen, body.manifest, body.manifest_bytes),
+            notes=(),
+        )
+    return found
+
+
+def _joined(
+    seen: Visible | None, manifest: BlobId, size: int
+) -> tuple[tuple[BlobId, int], ...]:
+    known = seen.manifests if seen else ()
+    return tuple(dict.fromkeys((*known, (manifest, size))))
+
+
+def _contribution(
+    context: Context, adds: Mapping[ContentId, Visible], source: Source
+) -> Contribution:
+    """Return what the resolution names, with the weight that it states."""
+    short = source.content.hex()[:SHORT]
+    added = adds.get(source.content)
+    if added is None:
+        raise NotFoundError(f"contribution {short} is not known here")
+    if strangers := set(source.authors) - set(added.authors):
+        author = min(strangers).hex()[:SHORT]
+        raise VerificationError(f"{author} never offered contribution {short}")
+    manifest = context.spaces.manifest(added)
+    authors = tuple(AuthorId(author) for author in source.authors)
+    return Contribution(source.content, source.weight, manifest, authors)

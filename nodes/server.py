@@ -1,0 +1,337 @@
+"""What a node serves: sync and blobs to members, joining to strangers, control to its user.
+
+Owns the gRPC services and who may call them. Does not own what they do: that is behind the
+handlers; nor certificates (`tls`), nor addresses (`ports`).
+
+A handler is cancelled when its caller goes away, is removed, or the server stops.
+"""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Final, Protocol, TypeVar
+
+import grpc
+
+from crdtmerge.errors import NotMemberError
+from crdtmerge.sync.messages import Message
+
+from .calls import Calls, Context, refuse
+from .channel import WRITE_PROGRESS_S, Options, Stream, as_end, channel_options, within
+from .convert import from_frame, from_join_frame, to_frame, to_join_frame
+from .join_messages import JoinMessage
+from .limits import CONTROL_BYTES_MAX, JOINER_FRAME_BYTES_MAX, check_fetch
+from .ports import claim_port, claim_socket, remove_socket
+from .tls import Leaf, peer_of, root_for
+from .wire import replica_pb2 as wire
+from .wire import replica_pb2_grpc as services
+
+T = TypeVar("T")
+
+CALLS_MAX: Final = 1024
+"""Calls of all members at once."""
+STREAMS_PER_CONNECTION_MAX: Final = 64
+JOINS_MAX: Final = 32
+JOIN_PROGRESS_S: Final = 30.0
+"""How long a joiner may be silent: nobody has vouched for it yet."""
+COMMANDS_MAX: Final = 16
+
+_LEAF_PROPERTY: Final = "x509_pem_cert"
+
+
+class SyncHandler(Protocol):
+    """What the node does for members."""
+
+    def members(self) -> frozenset[bytes]:
+        """Return the node ids that may call now."""
+        ...
+
+    async def stream(
+        self,
+        peer: bytes,
+        incoming: AsyncIterator[Message],
+        send: Callable[[Message], Awaitable[None]],
+    ) -> None:
+        """Serve a sync stream that `peer` opened, until this returns."""
+        ...
+
+    def fetch(
+        self,
+        peer: bytes,
+        space: bytes,
+        blob: bytes,
+        want_chunk_list: bool,
+        first_chunk: int,
+    ) -> AsyncIterator[bytes]:
+        """Yield the raw messages of a fetch reply; NotFoundError if we lack the blob."""
+        ...
+
+
+class JoinHandler(Protocol):
+    """What the node does for who holds a ticket."""
+
+    async def join(
+        self,
+        incoming: AsyncIterator[JoinMessage],
+        send: Callable[[JoinMessage], Awaitable[None]],
+    ) -> None:
+        """Serve the host's side of one joining, until this returns."""
+        ...
+
+
+class ControlHandler(Protocol):
+    """What the node does for its own command line."""
+
+    def call(self, request: bytes) -> AsyncIterator[bytes]:
+        """Yield the replies to one request, both JSON documents."""
+        ...
+
+
+class _Roots:
+    """The members whose leaves a handshake accepts; gRPC asks at each handshake."""
+
+    def __init__(self, leaf: Leaf) -> None:
+        self._leaf = leaf
+        self._served: frozenset[bytes] | None = None
+        self.members: frozenset[bytes] = frozenset()
+
+    def credentials(self) -> grpc.ServerCredentials:
+        self._served = self.members
+        return grpc.dynamic_ssl_server_credentials(
+            _configuration(self._leaf, self._served),
+            self._changed,  # type: ignore[arg-type]  # None means no change
+            require_client_authentication=True,
+        )
+
+    def _changed(self) -> grpc.ServerCertificateConfiguration | None:
+        # SUBTLE: runs in threads of gRPC's, but one at a time: it holds a lock of the port.
+        members = self.members
+        if members == self._served:
+            return None
+        configuration = _configuration(self._leaf, members)
+        self._served = members
+        return configuration
+
+
+def _configuration(
+    leaf: Leaf, members: frozenset[bytes]
+) -> grpc.ServerCertificateConfiguration:
+    # SUBTLE: without any root gRPC would not ask for a client's leaf at all; our own root
+    # lets nobody in, because the call checks membership too.
+    roots = b"".join(root_for(node) for node in sorted(members or {leaf.node}))
+    return grpc.ssl_server_certificate_configuration(
+        [(leaf.key_pem, leaf.chain_pem)], root_certificates=roots
+    )
+
+
+class ReplicaServer:
+    """Serves members over mutual TLS; each call is checked against `members()`."""
+
+    def __init__(self, handler: SyncHandler, leaf: Leaf) -> None:
+        """Make a server that does not listen yet and trusts nobody."""
+        self._handler = handler
+        self._roots = _Roots(leaf)
+        self._calls = Calls()
+        self._server: grpc.aio.Server | None = None
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen, and return the port; 0 lets the system choose.
+
+        Raises:
+            ConflictError: the port is in use.
+            BadInputError: `host` is no address of this machine.
+        """
+        server = grpc.aio.server(
+            options=_server_options(), maximum_concurrent_rpcs=CALLS_MAX
+        )
+        services.add_ReplicaServicer_to_server(self, server)  # type: ignore[no-untyped-call]
+        # Fetch is not in the generated code: its replies are raw bytes, sent as they are.
+        fetch: grpc.RpcMethodHandler[wire.FetchRequest, bytes] = (
+            grpc.unary_stream_rpc_method_handler(
+                self._fetch,
+                request_deserializer=wire.FetchRequest.FromString,
+            )
+        )
+        name = wire.DESCRIPTOR.services_by_name["Replica"].full_name
+        generic = grpc.method_handlers_generic_handler(name, {"Fetch": fetch})
+        server.add_generic_rpc_handlers((generic,))
+        credentials = self._roots.credentials()
+        bound = await _started(
+            server, lambda: claim_port(server, host, port, credentials)
+        )
+        self._server = server
+        return bound
+
+    def set_members(self, members: frozenset[bytes]) -> None:
+        """Accept new connections from `members` alone, and cut off everybody else."""
+        if members != self._roots.members:
+            self._roots.members = members
+            self._calls.cut(lambda peer: peer in members)
+
+    async def stop(self, grace: float) -> None:
+        """Cut off every call, give them `grace` seconds to end, and stop listening."""
+        self._calls.close()
+        if self._server is not None:
+            await self._server.stop(grace)
+
+    async def Sync(self, _: object, context: Context) -> None:  # noqa: N802  the proto's name
+        """Serve one sync stream."""
+        peer = await self._admit(context)
+        stream = Stream(as_end(context), _named(peer), from_frame, to_frame)
+        work = self._handler.stream(peer, stream, stream.send)
+        await self._calls.run(context, peer, work)
+
+    async def _fetch(self, request: wire.FetchRequest, context: Context) -> None:
+        peer = await self._admit(context)
+        await self._calls.run(context, peer, self._send_blob(peer, request, context))
+
+    async def _send_blob(
+        self, peer: bytes, request: wire.FetchRequest, context: Context
+    ) -> None:
+        check_fetch(request.space, request.blob, request.first_chunk)
+        replies = self._handler.fetch(
+            peer,
+            request.space,
+            request.blob,
+            want_chunk_list=request.want_chunk_list,
+            first_chunk=request.first_chunk,
+        )
+        await _send_all(replies, context, _named(peer), lambda reply: reply)
+
+    async def _admit(self, context: Context) -> bytes:
+        """Return who calls, if it is a member now; tell it that it is in."""
+        leaf = b"".join(context.auth_context().get(_LEAF_PROPERTY, ()))
+        try:
+            peer = peer_of(leaf, self._handler.members())
+        except NotMemberError as e:
+            await refuse(context, e)
+        await context.send_initial_metadata(())
+        return peer
+
+
+class JoinServer:
+    """Serves who holds a ticket; TLS proves this node to them, and not them to us."""
+
+    def __init__(self, handler: JoinHandler, leaf: Leaf) -> None:
+        """Make a server that does not listen yet."""
+        self._handler = handler
+        self._leaf = leaf
+        self._calls = Calls()
+        self._server: grpc.aio.Server | None = None
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen, and return the port; raises as `ReplicaServer.start` does."""
+        server = grpc.aio.server(
+            options=_server_options(JOINER_FRAME_BYTES_MAX),
+            maximum_concurrent_rpcs=JOINS_MAX,
+        )
+        services.add_JoinServicer_to_server(self, server)  # type: ignore[no-untyped-call]
+        pair = (self._leaf.key_pem, self._leaf.chain_pem)
+        credentials = grpc.ssl_server_credentials([pair])
+        bound = await _started(
+            server, lambda: claim_port(server, host, port, credentials)
+        )
+        self._server = server
+        return bound
+
+    async def stop(self, grace: float) -> None:
+        """Cut off every call, give them `grace` seconds to end, and stop listening."""
+        self._calls.close()
+        if self._server is not None:
+            await self._server.stop(grace)
+
+    async def Join(self, _: object, context: Context) -> None:  # noqa: N802  the proto's name
+        """Serve one joining."""
+        await context.send_initial_metadata(())
+        stream = Stream(
+            as_end(context), "a joiner", from_join_frame, to_join_frame, JOIN_PROGRESS_S
+        )
+        work = self._handler.join(stream, stream.send)
+        # Who has no name yet is known by the host it calls from.
+        host = context.peer().rpartition(":")[0]
+        await self._calls.run(context, host.encode(), work)
+
+
+class ControlServer:
+    """Serves the command line on the same machine; the socket's mode is the guard."""
+
+    def __init__(self, handler: ControlHandler) -> None:
+        """Make a server that does not listen yet."""
+        self._handler = handler
+        self._calls = Calls()
+        self._server: grpc.aio.Server | None = None
+        self._path: Path | None = None
+
+    async def start(self, path: Path) -> None:
+        """Listen at `path`, mode 0600; the caller holds the lock of the home.
+
+        Raises:
+            MachineError: the path is too long, or the system does not let us.
+            ConflictError: something that is no socket lies there.
+        """
+        server = grpc.aio.server(
+            options=_server_options(CONTROL_BYTES_MAX),
+            maximum_concurrent_rpcs=COMMANDS_MAX,
+        )
+        services.add_ControlServicer_to_server(self, server)  # type: ignore[no-untyped-call]
+        await _started(server, lambda: claim_socket(server, path))
+        self._server, self._path = server, path
+
+    async def stop(self, grace: float) -> None:
+        """Cut off every command, stop listening, and remove the socket."""
+        self._calls.close()
+        if self._server is not None:
+            await self._server.stop(grace)
+        if self._path is not None:
+            remove_socket(self._path)
+
+    async def Call(self, request: wire.ControlRequest, context: Context) -> None:  # noqa: N802
+        """Serve one command."""
+        replies = self._handler.call(request.request_json)
+        work = _send_all(replies, context, "the command line", _control_reply)
+        await self._calls.run(context, b"", work)
+
+
+def _server_options(receive_bytes_max: int | None = None) -> Options:
+    common = (
+        channel_options(receive_bytes_max) if receive_bytes_max else channel_options()
+    )
+    return [
+        *common,
+        # gRPC shares ports by default: a second node would take half of our calls.
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_concurrent_streams", STREAMS_PER_CONNECTION_MAX),
+    ]
+
+
+def _named(peer: bytes) -> str:
+    return f"peer {peer.hex()[:12]}"
+
+
+def _control_reply(reply: bytes) -> wire.ControlReply:
+    return wire.ControlReply(reply_json=reply)
+
+
+async def _started(server: grpc.aio.Server, claim: Callable[[], T]) -> T:
+    """Start `server` on what `claim` binds and returns; a failure leaves nothing open."""
+    try:
+        bound = claim()
+        await server.start()
+    except BaseException:
+        await server.stop(None)
+        raise
+    return bound
+
+
+async def _send_all(
+    replies: AsyncIterator[bytes],
+    context: Context,
+    who: str,
+    frame: Callable[[bytes], object],
+) -> None:
+    """Send every reply as soon as the receiver has room, then let go of the source."""
+    try:
+        async for reply in replies:
+            await within(WRITE_PROGRESS_S, context.write(frame(reply)), who)
+    finally:
+        if isinstance(replies, AsyncGenerator):
+            await replies.aclose()

@@ -1,0 +1,135 @@
+"""Real homes and real safetensors folders for tests of verbs and commands.
+
+Snapshots of a home tell whether a refusal left it as it was.
+"""
+
+import asyncio
+import itertools
+from collections.abc import Coroutine, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from crdtmerge.bodies import SpaceId
+from nodes.home import Home, create_home, open_home
+from nodes.operations import Answer, Operations
+from nodes.operations.live import Live
+from nodes.spaces import Spaces
+
+T = TypeVar("T")
+
+SHAPES: Mapping[str, tuple[int, ...]] = {
+    "layer.weight": (17, 5),
+    "layer.bias": (5,),
+    "head.weight": (3, 5),
+}
+
+
+def write_model(
+    folder: Path, seed: int, *, near: Path | None = None, **changed: object
+) -> Path:
+    """Write a model folder; `near` another one, and with some tensors `changed`."""
+    generator = np.random.default_rng(seed)
+    tensors = {
+        name: generator.standard_normal(shape).astype(np.float32)
+        for name, shape in SHAPES.items()
+    }
+    if near is not None:
+        from safetensors.numpy import load_file
+
+        base = load_file(near / "model.safetensors")
+        tensors = {
+            name: (base[name] + values / 16).astype(np.float32)
+            for name, values in tensors.items()
+        }
+    for name, values in changed.items():
+        if values is None:
+            del tensors[name.replace("_", ".")]
+        else:
+            tensors[name.replace("_", ".")] = np.asarray(values)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, folder / "model.safetensors")
+    (folder / "config.json").write_text('{"model_type": "small"}\n')
+    return folder
+
+
+class Run:
+    """Runs asynchronous work where no node runs."""
+
+    def __call__(self, work: Coroutine[Any, Any, T], /) -> T:
+        """Run `work` to its end."""
+        return asyncio.run(work)
+
+
+@dataclass
+class Fleet:
+    """Several homes in one folder, each with its own entropy (a counter)."""
+
+    folder: Path
+    counter: Iterator[int]
+
+    @classmethod
+    def at(cls, folder: Path) -> "Fleet":
+        """Return a fleet without a home."""
+        return cls(folder, itertools.count(1))
+
+    def entropy(self, count: int) -> bytes:
+        """Return bytes that never repeat."""
+        return next(self.counter).to_bytes(8, "big").rjust(count, b"\x01")[-count:]
+
+    def init(self, name: str) -> Path:
+        """Make a home."""
+        path = self.folder / name
+        create_home(
+            path,
+            author_seed=self.entropy(32),
+            node_seed=self.entropy(32),
+            generation=self.entropy(16),
+        ).close()
+        return path
+
+    @contextmanager
+    def open(
+        self, path: Path, *, write: bool = True, live: Live | None = None
+    ) -> Iterator[tuple[Home, Spaces, Operations]]:
+        """Lend the verbs of a home."""
+        with open_home(path, write=write) as home:
+            spaces = Spaces(home.records, home.blobs)
+            verbs = Operations(home, spaces, entropy=self.entropy, run=Run(), live=live)
+            yield home, spaces, verbs
+
+    def call(self, home: Path, verb: str, /, **arguments: object) -> Answer:
+        """Run one verb as a command would: open, call, close."""
+        given = {k: str(v) if isinstance(v, Path) else v for k, v in arguments.items()}
+        with self.open(home) as (_, _, verbs):
+            return verbs.call(verb, given, lambda _: None)
+
+
+def records_of(path: Path) -> dict[str, tuple[int, str]]:
+    """Return for each space how many records there are, and their root."""
+    with open_home(path, write=False) as home:
+        spaces = Spaces(home.records, home.blobs)
+        return {
+            space.hex(): (len(opset), opset.root.hex())
+            for space in spaces.all()
+            for opset in [spaces.opset(SpaceId(space))]
+        }
+
+
+def snapshot(path: Path) -> tuple[object, ...]:
+    """Return what must not change when a command is refused: records, blobs, files."""
+    files = sorted(
+        (str(file.relative_to(path)), file.read_bytes())
+        for folder in ("blobs", "partial", "temporary")
+        for file in (path / folder).rglob("*")
+        if file.is_file()
+    )
+    with open_home(path, write=False) as home:
+        blobs = [blob.hex() for blob in home.blobs.ids()]
+        bases = [home.local.base(space) for space in home.records.spaces()]
+        invites = [home.local.invites(space) for space in home.records.spaces()]
+    return records_of(path), files, blobs, bases, invites

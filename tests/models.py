@@ -1,0 +1,152 @@
+"""Small models for tests: a base and fine-tunes as bytes, manifests and a tensor source.
+
+The blobs lie in a dict, which is a real tensor source: verified when read.
+"""
+
+import random
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from crdtmerge import numerics
+from crdtmerge.digest import BlobId, ContentId, blob_id_of
+from crdtmerge.errors import ContentMissingError, CorruptBlobError
+from crdtmerge.manifest import Manifest, TensorEntry
+from crdtmerge.recipe import Recipe
+from crdtmerge.resolve.model import resolve_model
+from crdtmerge.resolve.plan import Contribution, make_plan
+from crdtmerge.resolve.resolution import Resolution
+from crdtmerge.strategies import STRATEGIES, make_recipe
+
+UNIT = 10**9
+IDS = {"space": b"s" * 32, "merge_id": b"m" * 32, "visible_root": b"v" * 32}
+SHAPES: Mapping[str, tuple[str, tuple[int, ...]]] = {
+    "block.weight": ("F32", (33, 7)),
+    "embed.weight": ("BF16", (19, 5)),
+    "empty": ("F32", (0, 3)),
+    "head.bias": ("F16", (13,)),
+    "positions": ("I64", (6,)),
+    "scale": ("F64", ()),
+}
+
+Tensors = dict[str, bytes]
+
+
+@dataclass
+class Blobs:
+    """A tensor source over a dict, counting what is read."""
+
+    held: dict[BlobId, bytes] = field(default_factory=dict)
+    reads: int = 0
+
+    def put(self, data: bytes) -> BlobId:
+        """Keep `data` under its id."""
+        blob = blob_id_of(data)
+        self.held[blob] = data
+        return blob
+
+    def read(self, blob: BlobId, size: int) -> bytes:
+        """Return verified bytes."""
+        self.reads += 1
+        if blob not in self.held:
+            message = f"blob {blob.hex()[:12]} has not arrived"
+            raise ContentMissingError(message)
+        data = self.held[blob]
+        if blob_id_of(data) != blob or len(data) != size:
+            message = f"blob {blob.hex()[:12]} is damaged"
+            raise CorruptBlobError(message)
+        return data
+
+
+def make_tensors(seed: int, base: Tensors | None = None) -> Tensors:
+    """Return random tensors, near to those of `base` if one is given."""
+    generator = np.random.default_rng(seed)
+    tensors: Tensors = {}
+    for name, (dtype, shape) in SHAPES.items():
+        items = int(np.prod(shape))
+        if dtype == "I64":
+            tensors[name] = np.arange(seed, seed + items).astype("<i8").tobytes()
+            continue
+        values = generator.standard_normal(items) / 4
+        if base is not None:
+            values = numerics.upcast(base[name], dtype) + values / 16
+        tensors[name] = numerics.downcast(values, dtype)
+    return tensors
+
+
+def describe(
+    tensors: Tensors, blobs: Blobs, kind: str = "base", base: bytes = b""
+) -> Manifest:
+    """Keep the tensors and return their manifest."""
+    entries = [
+        TensorEntry(name, *SHAPES[name], blobs.put(tensors[name]))
+        for name in sorted(tensors)
+    ]
+    return Manifest(kind, base, tuple(entries))
+
+
+def contribution(
+    tensors: Tensors, blobs: Blobs, base: Manifest, weight: int = UNIT
+) -> Contribution:
+    """Keep the tensors and return a contribution of them."""
+    manifest = describe(tensors, blobs, "full", base.content_id)
+    return contribution_of(manifest, weight)
+
+
+def contribution_of(manifest: Manifest, weight: int = UNIT) -> Contribution:
+    """Return a contribution of a manifest by an author made up from its id."""
+    content = ContentId(manifest.content_id)
+    return Contribution(content, weight, manifest, (content[::-1],))
+
+
+@dataclass(frozen=True)
+class Merge:
+    """A base with its contributions, and where their bytes lie."""
+
+    base: Manifest
+    contributions: tuple[Contribution, ...]
+    blobs: Blobs
+
+
+def make_merge(weights: Iterable[int] = (UNIT, 2 * UNIT, UNIT // 2)) -> Merge:
+    """Return a base and one fine-tune a weight; the last leaves `scale` as it was."""
+    blobs = Blobs()
+    tensors = make_tensors(0)
+    base = describe(tensors, blobs)
+    tunes = [make_tensors(i, tensors) for i, _ in enumerate(weights, start=1)]
+    tunes[-1]["scale"] = tensors["scale"]
+    made = tuple(
+        contribution(tune, blobs, base, weight)
+        for tune, weight in zip(tunes, weights, strict=True)
+    )
+    return Merge(base, made, blobs)
+
+
+def shuffled(seed: int) -> Merge:
+    """Return the merge of `make_merge` from a store built anew, in another order."""
+    merge = make_merge()
+    order = random.Random(seed)
+    contributions = list(merge.contributions)
+    order.shuffle(contributions)
+    blobs = list(merge.blobs.held.items())
+    order.shuffle(blobs)
+    return Merge(merge.base, tuple(contributions), Blobs(dict(blobs)))
+
+
+def resolve(
+    merge: Merge, out: Path, recipe: Recipe | str = "ties", **options: Any
+) -> Resolution:
+    """Resolve to a folder, by default with nothing beside the weights."""
+    recipe = make_recipe(recipe, {}) if isinstance(recipe, str) else recipe
+    plan = make_plan(recipe, merge.base, merge.contributions)
+    settings: dict[str, Any] = {"base_files": (), **IDS, **options}
+    return resolve_model(plan=plan, source=merge.blobs, out=out, **settings)
+
+
+def resolve_all(out: Path) -> None:
+    """Resolve with every strategy; imports no torch, so that a process is quick."""
+    for name in STRATEGIES:
+        resolve(shuffled(9), out / name.replace("/", "-"), name)

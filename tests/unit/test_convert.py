@@ -1,0 +1,221 @@
+"""Frames carry messages unchanged, and nothing that breaks a stated limit."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crdtmerge.errors import MalformedMessageError, MessageTooLargeError
+from crdtmerge.record import RECORD_BYTES_MAX
+from crdtmerge.sync.messages import (
+    IDS_MAX,
+    PREFIXES_MAX,
+    FeedReply,
+    FeedRequest,
+    Heartbeat,
+    Hello,
+    Message,
+    RecordsReply,
+    RecordsRequest,
+    Rumour,
+    SignedBytes,
+    TrieInner,
+    TrieLeaf,
+    TrieReply,
+    TrieRequest,
+)
+from nodes.convert import (
+    decode,
+    encode,
+    from_frame,
+    from_join_frame,
+    to_frame,
+    to_join_frame,
+)
+from nodes.join_messages import (
+    Announce,
+    Answer,
+    Challenge,
+    Done,
+    JoinHello,
+    JoinMessage,
+    Welcome,
+)
+from nodes.limits import FRAME_BYTES_MAX, NUMBER_MAX, check_fetch
+from nodes.wire import replica_pb2 as wire
+
+SPACE = b"s" * 32
+GENERATION = b"g" * 16
+RECORD = SignedBytes(b"data", b"x" * 64)
+
+digests = st.binary(min_size=32, max_size=32)
+generations = st.binary(min_size=16, max_size=16)
+signatures = st.binary(min_size=64, max_size=64)
+numbers = st.integers(0, NUMBER_MAX)
+prefixes = st.lists(st.integers(0, 15), max_size=64).map(tuple)
+ids = st.lists(digests, max_size=5).map(tuple)
+records = st.lists(
+    st.builds(SignedBytes, st.binary(min_size=1, max_size=50), signatures), max_size=4
+).map(tuple)
+leaves = st.builds(TrieLeaf, prefixes, st.lists(digests, max_size=16).map(tuple))
+inners = st.builds(
+    TrieInner, prefixes, st.lists(digests, min_size=16, max_size=16).map(tuple)
+)
+agents = st.text(st.characters(categories=["L", "N", "P", "S"]), max_size=128)
+messages: st.SearchStrategy[Message] = st.one_of(
+    st.builds(Hello, st.integers(1, 2**32 - 1), agents),
+    st.builds(Heartbeat, digests, digests, numbers, generations, numbers),
+    st.builds(FeedRequest, digests, generations, numbers),
+    st.builds(FeedReply, digests, generations, numbers, st.booleans(), records),
+    st.builds(TrieRequest, digests, st.lists(prefixes, max_size=5).map(tuple)),
+    st.builds(TrieReply, digests, st.lists(leaves | inners, max_size=3).map(tuple)),
+    st.builds(RecordsRequest, digests, ids),
+    st.builds(RecordsReply, digests, records, ids),
+    st.builds(Rumour, digests, records),
+)
+join_messages: st.SearchStrategy[JoinMessage] = st.one_of(
+    st.builds(JoinHello, digests),
+    st.builds(Challenge, digests),
+    st.builds(Answer, digests, digests, signatures, signatures, digests),
+    st.builds(Welcome, records),
+    st.builds(Announce, records),
+    st.just(Done()),
+)
+
+
+@given(messages)
+def test_a_message_survives_the_wire_unchanged(message: Message) -> None:
+    """Encoding and decoding is the identity, and the decoded value is hashable."""
+    received = decode(encode(message))
+    assert received == message
+    assert hash(received) == hash(message)
+
+
+@given(join_messages)
+def test_a_join_message_survives_the_wire_unchanged(message: JoinMessage) -> None:
+    """Encoding and decoding is the identity, also for messages without content."""
+    sent = to_join_frame(message).SerializeToString()
+    assert from_join_frame(wire.JoinFrame.FromString(sent)) == message
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_message_or_malformed(data: bytes) -> None:
+    """Bytes of a peer never raise anything but our own error."""
+    try:
+        message = decode(data)
+    except MalformedMessageError:
+        return
+    assert decode(encode(message)) == message
+
+
+WRONG: dict[str, Message] = {
+    "short space": FeedRequest(b"s" * 31, GENERATION, 0),
+    "no space": RecordsRequest(b"", ()),
+    "long root": Heartbeat(SPACE, b"r" * 33, 0, GENERATION, 0),
+    "short generation": Heartbeat(SPACE, b"r" * 32, 0, b"g", 0),
+    "count above 63 bits": Heartbeat(SPACE, b"r" * 32, 2**63, GENERATION, 0),
+    "sequence above 63 bits": FeedRequest(SPACE, GENERATION, 2**63),
+    "version zero": Hello(0, "a"),
+    "long agent": Hello(1, "a" * 129),
+    "agent with an escape": Hello(1, "\x1b[2J"),
+    "too many prefixes": TrieRequest(SPACE, ((1,),) * (PREFIXES_MAX + 1)),
+    "nibble above 15": TrieRequest(SPACE, ((16,),)),
+    "prefix too deep": TrieRequest(SPACE, ((0,) * 65,)),
+    "too many nodes": TrieReply(SPACE, (TrieLeaf((), ()),) * (PREFIXES_MAX + 1)),
+    "leaf of 17": TrieReply(SPACE, (TrieLeaf((), (SPACE,) * 17),)),
+    "15 children": TrieReply(SPACE, (TrieInner((), (SPACE,) * 15),)),
+    "too many ids": RecordsRequest(SPACE, (SPACE,) * (IDS_MAX + 1)),
+    "too many unsent": RecordsReply(SPACE, (), (SPACE,) * (IDS_MAX + 1)),
+    "short signature": Rumour(SPACE, (SignedBytes(b"d", b"x" * 63),)),
+    "record without bytes": Rumour(SPACE, (SignedBytes(b"", b"x" * 64),)),
+    "record too large": FeedReply(
+        SPACE,
+        GENERATION,
+        1,
+        more=False,
+        records=(SignedBytes(b"d" * (RECORD_BYTES_MAX + 1), b"x" * 64),),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", sorted(WRONG))
+def test_a_message_that_breaks_a_limit_is_not_sent(name: str) -> None:
+    """We never send what a peer would refuse."""
+    with pytest.raises(MalformedMessageError):
+        to_frame(WRONG[name])
+
+
+def _frame(**body: object) -> wire.Frame:
+    return wire.Frame(**body)  # type: ignore[arg-type]  # one field, chosen by name
+
+
+WRONG_FRAMES: dict[str, wire.Frame] = {
+    "no body": wire.Frame(),
+    "empty hello": _frame(hello=wire.Hello()),
+    "empty heartbeat": _frame(heartbeat=wire.Heartbeat()),
+    "nibble above 15": _frame(
+        trie_request=wire.TrieRequest(space=SPACE, prefixes=[b"\x10"])
+    ),
+    "too many prefixes": _frame(
+        trie_request=wire.TrieRequest(space=SPACE, prefixes=[b""] * (PREFIXES_MAX + 1))
+    ),
+    "node without body": _frame(
+        trie_reply=wire.TrieReply(space=SPACE, nodes=[wire.TrieNode(prefix=b"")])
+    ),
+    "hashes of 15 children": _frame(
+        trie_reply=wire.TrieReply(space=SPACE, nodes=[wire.TrieNode(hashes=SPACE * 15)])
+    ),
+    "ids cut in the middle": _frame(
+        records_request=wire.RecordsRequest(space=SPACE, ids=SPACE + b"x")
+    ),
+    "too many ids": _frame(
+        records_request=wire.RecordsRequest(space=SPACE, ids=SPACE * (IDS_MAX + 1))
+    ),
+    "record without signature": _frame(
+        rumour=wire.Rumour(space=SPACE, records=[wire.SignedRecord(data=b"d")])
+    ),
+    "sequence above 63 bits": _frame(
+        feed_request=wire.FeedRequest(space=SPACE, generation=GENERATION, after=2**63)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", sorted(WRONG_FRAMES))
+def test_a_frame_that_breaks_a_limit_is_refused(name: str) -> None:
+    """What a peer sends is checked whatever its own code checked."""
+    with pytest.raises(MalformedMessageError):
+        from_frame(WRONG_FRAMES[name])
+
+
+def test_a_join_frame_that_breaks_a_limit_is_refused() -> None:
+    """A stranger's frames are held to their sizes too."""
+    for frame in (
+        wire.JoinFrame(),
+        wire.JoinFrame(challenge=wire.Challenge(nonce=b"n" * 31)),
+        wire.JoinFrame(answer=wire.Answer(author=b"a" * 32, node=b"n" * 32)),
+        wire.JoinFrame(announce=wire.Announce(records=[wire.SignedRecord()])),
+    ):
+        with pytest.raises(MalformedMessageError):
+            from_join_frame(frame)
+
+
+def test_a_frame_above_the_limit_is_neither_sent_nor_read() -> None:
+    """Many records that are each small enough do not make one frame too large."""
+    record = SignedBytes(b"d" * RECORD_BYTES_MAX, b"x" * 64)
+    fitting = Rumour(SPACE, (record,) * 16)
+    assert decode(encode(fitting)) == fitting
+    with pytest.raises(MessageTooLargeError):
+        encode(Rumour(SPACE, (record,) * 17))
+    with pytest.raises(MessageTooLargeError):
+        decode(bytes(FRAME_BYTES_MAX + 1))
+
+
+def test_fetch_requests_name_whole_digests() -> None:
+    """A fetch is refused for its form before any store is asked."""
+    check_fetch(SPACE, SPACE, 2**62)
+    for space, blob, first in (
+        (b"", SPACE, 0),
+        (SPACE, b"b", 0),
+        (SPACE, SPACE, 2**63),
+    ):
+        with pytest.raises(MalformedMessageError):
+            check_fetch(space, blob, first)

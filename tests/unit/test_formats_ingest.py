@@ -1,0 +1,92 @@
+"""Naming and checking a model before it is offered."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from crdtmerge.digest import CHUNK_BYTES, blob_id, blob_id_of
+from crdtmerge.errors import BadInputError
+from crdtmerge.formats.folder import ModelFolder, open_tensor, read_folder
+from crdtmerge.formats.ingest import check_content, describe, hash_tensor
+from crdtmerge.formats.progress import Progress
+from crdtmerge.manifest import decode_manifest
+from crdtmerge.numerics import TensorFacts
+
+
+def model(path: Path, **tensors: torch.Tensor) -> ModelFolder:
+    path.mkdir(exist_ok=True)
+    save_file(tensors, path / "model.safetensors")
+    return read_folder(path)
+
+
+def test_manifest_names_the_bytes_of_each_tensor(tmp_path: Path) -> None:
+    """Blob ids are those of the raw bytes; the manifest is one that peers accept."""
+    folder = model(tmp_path, b=torch.arange(9), a=torch.ones(2, 3).bfloat16())
+    seen: list[Progress] = []
+    manifest = describe(folder, "full", b"b" * 32, "a note", seen.append)
+    assert [e.name for e in manifest.tensors] == ["a", "b"]
+    for stored, entry in zip(folder.tensors, manifest.tensors, strict=True):
+        assert entry.blob == blob_id_of(open_tensor(stored))
+    assert decode_manifest(manifest.encode()) == manifest
+    assert seen[-1] == Progress("hashing", folder.size, folder.size)
+
+
+def test_chunks_of_a_large_tensor_make_its_blob_id(tmp_path: Path) -> None:
+    """A tensor over several chunks has one digest each, and the last may be short."""
+    folder = model(tmp_path, w=torch.arange(CHUNK_BYTES // 2 + 3, dtype=torch.float32))
+    (stored,) = folder.tensors
+    blob, chunks = hash_tensor(stored)
+    assert len(chunks) == 3
+    assert blob == blob_id(stored.size, chunks) == blob_id_of(open_tensor(stored))
+
+
+def test_sharding_does_not_change_a_model(tmp_path: Path) -> None:
+    """Where tensors lie is not part of what a model is."""
+    tensors = {"a": torch.ones(3), "b": torch.zeros(2)}
+    one = model(tmp_path / "one", **tensors)
+    two = tmp_path / "two"
+    two.mkdir()
+    for name, tensor in tensors.items():
+        save_file({name: tensor}, two / f"{name}.safetensors")
+    (two / "model.safetensors.index.json").write_text(
+        '{"weight_map": {"a": "a.safetensors", "b": "b.safetensors"}}'
+    )
+    assert describe(one, "base") == describe(read_folder(two), "base")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_values_that_are_not_finite_are_refused(
+    tmp_path: Path, dtype: torch.dtype, value: float
+) -> None:
+    """One NaN or infinity in one tensor refuses the model, naming the tensor."""
+    bad = torch.ones(1000, dtype=dtype)
+    bad[777] = value
+    folder = model(tmp_path, good=torch.ones(3), bad=bad)
+    for base in (None, lambda _: TensorFacts(finite=True, exponent=1)):
+        with pytest.raises(BadInputError, match=r"'bad'.*NaN or infinity"):
+            check_content(folder, base)
+
+
+def test_headroom_is_measured_from_the_bases_tensor(tmp_path: Path) -> None:
+    """Below 2**(E + 6) passes, at it is refused, with E of the base's own tensor."""
+    base = model(tmp_path / "base", w=torch.tensor([0.1, -3.9]), n=torch.arange(2))
+    facts = check_content(base)
+    assert facts == {"w": TensorFacts(finite=True, exponent=2)}
+    inside = model(tmp_path / "in", w=torch.tensor([0.0, -255.9]), n=torch.arange(2))
+    check_content(inside, facts.__getitem__)
+    outside = model(tmp_path / "out", w=torch.tensor([256.0, 0.0]), n=torch.arange(2))
+    with pytest.raises(BadInputError, match=r"'w'.*2\^8"):
+        check_content(outside, facts.__getitem__)
+
+
+def test_headroom_has_a_floor(tmp_path: Path) -> None:
+    """A base of zeros or tiny values leaves room up to 64."""
+    facts = check_content(model(tmp_path / "base", w=torch.zeros(2)))
+    check_content(model(tmp_path / "in", w=torch.tensor([63.9, 0])), facts.__getitem__)
+    with pytest.raises(BadInputError, match="headroom"):
+        check_content(
+            model(tmp_path / "out", w=torch.tensor([64.0, 0])), facts.__getitem__
+        )

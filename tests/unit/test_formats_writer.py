@@ -1,0 +1,205 @@
+"""Writing model files and folders: readable by others, the same bytes, all or nothing."""
+
+import errno
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from crdtmerge.errors import BadInputError, ConflictError, MachineError
+from crdtmerge.formats.folder import open_tensor, read_folder
+from crdtmerge.formats.output import OutputFolder
+from crdtmerge.formats.writer import ModelWriter
+
+TENSORS = {
+    "ünïcode": torch.arange(3, dtype=torch.uint8),
+    "b.weight": torch.linspace(0, 1, 35).reshape(5, 7),
+    "a.weight": torch.linspace(-2, 2, 9).bfloat16().reshape(3, 3),
+    "half": torch.ones(3).half(),
+    "none": torch.zeros(0, 2),
+    "one": torch.tensor(0.1, dtype=torch.float64),
+    "ids": torch.arange(4),
+    "flag": torch.tensor([True, False, True]),
+}
+CODES = {
+    torch.uint8: "U8",
+    torch.float32: "F32",
+    torch.bfloat16: "BF16",
+    torch.float16: "F16",
+    torch.float64: "F64",
+    torch.int64: "I64",
+    torch.bool: "BOOL",
+}
+ENTRIES = [(n, CODES[t.dtype], tuple(t.shape)) for n, t in TENSORS.items()]
+
+
+def raw(name: str) -> bytes:
+    return TENSORS[name].reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
+def write(path: Path, names: list[str]) -> bytes:
+    """Write all tensors in the order of `names`, the entries likewise."""
+    entries = sorted(ENTRIES, key=lambda entry: names.index(entry[0]))
+    with ModelWriter(path, entries) as writer:
+        for name in names:
+            writer.write(name, raw(name))
+    return path.read_bytes()
+
+
+def test_file_loads_with_the_formats_own_library(tmp_path: Path) -> None:
+    """PyTorch loads every dtype, the scalar and the empty tensor as they were."""
+    path = tmp_path / "model.safetensors"
+    write(path, list(TENSORS))
+    loaded = load_file(path)
+    assert loaded.keys() == TENSORS.keys()
+    for name, tensor in TENSORS.items():
+        assert loaded[name].dtype == tensor.dtype
+        assert torch.equal(loaded[name], tensor)
+    with safe_open(path, framework="pt") as opened:
+        assert opened.metadata() == {"format": "pt"}
+    for stored in read_folder(tmp_path).tensors:
+        assert bytes(open_tensor(stored)) == raw(stored.name)
+
+
+def test_order_of_writing_does_not_change_the_file(tmp_path: Path) -> None:
+    """Tasks finish in any order; the bytes are the same."""
+    names = list(TENSORS)
+    assert write(tmp_path / "a", names) == write(tmp_path / "b", names[::-1])
+
+
+def test_every_tensor_is_aligned_to_its_items(tmp_path: Path) -> None:
+    """Odd sizes of narrow dtypes do not push wide ones off their boundary."""
+    write(tmp_path / "model.safetensors", list(TENSORS))
+    items = {"F64": 8, "I64": 8, "F32": 4, "BF16": 2, "F16": 2, "U8": 1, "BOOL": 1}
+    for stored in read_folder(tmp_path).tensors:
+        assert stored.offset % items[stored.dtype] == 0, stored.name
+
+
+def test_threads_write_one_file(tmp_path: Path) -> None:
+    """Tensors written at once by several threads do not disturb each other."""
+    entries = [(f"t{i:02}", "U8", (100_000,)) for i in range(32)]
+    path = tmp_path / "model.safetensors"
+    with ModelWriter(path, entries) as writer, ThreadPoolExecutor(4) as pool:
+        for i, (name, _, _) in enumerate(entries):
+            pool.submit(writer.write, name, bytes([i]) * 100_000)
+    for i, stored in enumerate(read_folder(tmp_path).tensors):
+        assert bytes(open_tensor(stored)) == bytes([i]) * 100_000
+
+
+@pytest.mark.parametrize("names", [["w", "w"], ["__metadata__"]])
+def test_names_that_the_format_cannot_hold_are_refused(
+    tmp_path: Path, names: list[str]
+) -> None:
+    """Two tensors of one name, or the reserved one, would be lost in the file."""
+    with pytest.raises(BadInputError):
+        ModelWriter(tmp_path / "m", [(name, "F32", (1,)) for name in names])
+    assert not list(tmp_path.iterdir())
+
+
+def test_full_disk_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No space, whether when reserving or when writing, is said and cleaned up."""
+
+    def refuse(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "posix_fallocate", refuse, raising=False)
+        with pytest.raises(MachineError, match="disk is full") as caught:
+            ModelWriter(tmp_path / "m", ENTRIES)
+    assert caught.value.exit_code == 6
+    assert not list(tmp_path.iterdir())
+    writer = ModelWriter(tmp_path / "m", ENTRIES)
+    monkeypatch.setattr(os, "pwrite", refuse)
+    with pytest.raises(MachineError, match="disk is full"), writer:
+        writer.write("ids", raw("ids"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_disk_that_is_really_full_is_told() -> None:
+    """The system's own full device gives the message."""
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("no full device on this system")
+    with pytest.raises(MachineError), OutputFolder(full / "out"):
+        pass
+
+
+def fill(folder: Path, text: str) -> None:
+    (folder / "file").write_text(text)
+
+
+def fail(out: Path, error: BaseException, *, overwrite: bool = False) -> None:
+    """Begin an output, then fail."""
+    with OutputFolder(out, overwrite=overwrite) as folder:
+        fill(folder, "new")
+        raise error
+
+
+def test_folder_appears_when_the_block_ends(tmp_path: Path) -> None:
+    """Until then nothing is there; afterwards nothing temporary is left."""
+    out = tmp_path / "deep" / "out"
+    with OutputFolder(out, fsync=True) as folder:
+        fill(folder, "new")
+        assert not out.exists()
+    assert (out / "file").read_text() == "new"
+    assert [item.name for item in out.parent.iterdir()] == ["out"]
+
+
+def test_failed_block_leaves_everything_as_it_was(tmp_path: Path) -> None:
+    """Errors and Ctrl-C remove what was written and keep what was there."""
+    out = tmp_path / "out"
+    for error in (KeyboardInterrupt, ValueError):
+        with pytest.raises(error):
+            fail(out, error())
+        assert not list(tmp_path.iterdir())
+    out.mkdir()
+    fill(out, "old")
+    with pytest.raises(MachineError, match="disk is full"):
+        fail(out, OSError(errno.ENOSPC, "No space left on device"), overwrite=True)
+    assert (out / "file").read_text() == "old"
+    assert [item.name for item in tmp_path.iterdir()] == ["out"]
+
+
+def test_folder_in_the_way_is_kept_unless_told_otherwise(tmp_path: Path) -> None:
+    """An empty folder is used, a filled one refused, or replaced with `overwrite`."""
+    out = tmp_path / "out"
+    out.mkdir()
+    with OutputFolder(out) as folder:
+        fill(folder, "first")
+    with pytest.raises(ConflictError, match="not empty"), OutputFolder(out):
+        pass
+    assert (out / "file").read_text() == "first"
+    with OutputFolder(out, overwrite=True) as folder:
+        fill(folder, "second")
+    assert (out / "file").read_text() == "second"
+    assert [item.name for item in tmp_path.iterdir()] == ["out"]
+
+
+def test_what_is_no_model_folder_is_never_replaced(tmp_path: Path) -> None:
+    """A file, or a folder that holds folders, is refused even with `overwrite`."""
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "home" / "photos").mkdir(parents=True)
+    for name in ("file", "home"):
+        out = OutputFolder(tmp_path / name, overwrite=True)
+        with pytest.raises(ConflictError), out:
+            pass
+    assert (tmp_path / "home" / "photos").is_dir()
+
+
+def test_folder_that_came_meanwhile_is_kept(tmp_path: Path) -> None:
+    """What another process put there during the work is not lost."""
+    out = tmp_path / "out"
+    ours = OutputFolder(out)
+    fill(ours.__enter__(), "ours")
+    out.mkdir()
+    fill(out, "theirs")
+    with pytest.raises(ConflictError, match="not empty"):
+        ours.__exit__(None, None, None)
+    assert (out / "file").read_text() == "theirs"
+    assert [item.name for item in tmp_path.iterdir()] == ["out"]

@@ -1,0 +1,296 @@
+"""Plans: canonical order, seeds, keys, and what is refused before a byte is read."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import permutations
+
+import pytest
+
+from crdtmerge import numerics
+from crdtmerge.digest import BlobId, ContentId
+from crdtmerge.errors import (
+    BadInputError,
+    ContractError,
+    FaultyContributionError,
+    NothingToResolveError,
+    UpgradeNeededError,
+)
+from crdtmerge.manifest import Manifest
+from crdtmerge.recipe import Recipe
+from crdtmerge.resolve import plan as planning
+from crdtmerge.resolve.plan import Contribution, Plan, make_plan, tensor_seed
+from crdtmerge.strategies import STRATEGIES, make_recipe
+from crdtmerge.trie import Trie
+from tests.models import UNIT, Merge, contribution_of, make_merge
+
+NAMES = sorted(STRATEGIES)
+
+
+def plan_of(merge: Merge, recipe: Recipe | str = "ties") -> Plan:
+    recipe = make_recipe(recipe, {}) if isinstance(recipe, str) else recipe
+    return make_plan(recipe, merge.base, merge.contributions)
+
+
+def key(plan: Plan, tensor: str = "block.weight", kind: str = "emit") -> bytes:
+    """The key of one task of a plan."""
+    (found,) = [t.key for t in plan.tasks if (t.kind, t.tensor) == (kind, tensor)]
+    return found
+
+
+def with_blob(manifest: Manifest, name: str, blob: bytes) -> Manifest:
+    """The manifest with another blob for one tensor."""
+    entries = tuple(
+        replace(e, blob=BlobId(blob)) if e.name == name else e for e in manifest.tensors
+    )
+    return replace(manifest, tensors=entries)
+
+
+def with_contribution_blob(merge: Merge, name: str, blob: bytes) -> Merge:
+    """The merge with the first contribution changed in one tensor."""
+    first, *rest = merge.contributions
+    changed = contribution_of(with_blob(first.manifest, name, blob), first.weight)
+    return replace(merge, contributions=(changed, *rest))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_order_given_does_not_change_a_plan(name: str) -> None:
+    """All orders give one plan, with contributions sorted by content id."""
+    merge = make_merge()
+    recipe = make_recipe(name, {})
+    plans = [
+        make_plan(recipe, merge.base, order)
+        for order in permutations(merge.contributions)
+    ]
+    assert all(plan == plans[0] for plan in plans)
+    assert list(plans[0].contents) == sorted(plans[0].contents)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_tasks_follow_what_they_need(name: str) -> None:
+    """One emit for each tensor; maps over float tensors only, then the reduce."""
+    plan = plan_of(make_merge(), name)
+    emitted = [task.tensor for task in plan.tasks if task.kind == "emit"]
+    assert emitted == [name for name, _, _ in plan.outputs]
+    mapped = [task.tensor for task in plan.tasks if task.kind == "map"]
+    floats = [tensor for tensor in emitted if tensor != "positions"]
+    assert mapped == (floats if plan.strategy.map else [])
+    known: set[bytes] = set()
+    for task in plan.tasks:
+        assert known.issuperset(task.needs)
+        known.add(task.key)
+
+
+def test_output_dtype_is_that_of_the_recipe_for_floats_only() -> None:
+    """Indices keep their dtype; without a wish every tensor keeps the base's."""
+    merge = make_merge()
+    wanted = plan_of(merge, make_recipe("linear", {}, output_dtype="F16"))
+    assert {dtype for _, dtype, _ in wanted.outputs} == {"F16", "I64"}
+    kept = [(e.name, e.dtype, e.shape) for e in merge.base.tensors]
+    assert list(plan_of(merge).outputs) == kept
+
+
+# --- refusals --------------------------------------------------------------------------
+
+
+def test_nothing_to_resolve_is_said() -> None:
+    """A space without visible contributions has no merged model."""
+    with pytest.raises(NothingToResolveError):
+        make_plan(make_recipe("linear", {}), make_merge().base, [])
+
+
+def test_recipe_is_checked_first() -> None:
+    """An unknown strategy and an unknown parameter are refused."""
+    with pytest.raises(UpgradeNeededError):
+        plan_of(make_merge(), Recipe("linear/999"))
+    recipe = make_recipe("linear", {})
+    with pytest.raises(BadInputError):
+        plan_of(make_merge(), replace(recipe, parameters=(("depth", "1"),)))
+
+
+def test_weights_beyond_the_contract_are_refused() -> None:
+    """sum|W| below 2**40 passes, at it is refused."""
+    half = 1 << 39
+    plan = plan_of(make_merge((half, half - 1)))
+    assert sum(plan.weights) == 2**40 - 1
+    with pytest.raises(ContractError):
+        plan_of(make_merge((half, half)))
+
+
+def _of_kind(kind: str) -> Callable[[Contribution], Contribution]:
+    return lambda c: contribution_of(replace(c.manifest, kind=kind))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (_of_kind("delta"), "kind 'delta' is not supported by this version"),
+        (_of_kind("lora"), "kind 'lora' is not supported"),
+        (_of_kind("base"), "kind 'base' is not supported"),
+        (
+            lambda c: contribution_of(replace(c.manifest, base=b"x" * 32)),
+            "another base",
+        ),
+        (lambda c: replace(c, content=ContentId(b"y" * 32)), "another content"),
+        (
+            lambda c: contribution_of(
+                replace(c.manifest, tensors=c.manifest.tensors[1:])
+            ),
+            "lacks 1 tensor",
+        ),
+        (
+            lambda c: contribution_of(
+                replace(
+                    c.manifest,
+                    tensors=(
+                        replace(c.manifest.tensors[0], shape=(7, 33)),
+                        *c.manifest.tensors[1:],
+                    ),
+                )
+            ),
+            r"\[7, 33\]",
+        ),
+    ],
+)
+def test_faulty_manifest_is_its_authors_fault(
+    change: Callable[[Contribution], Contribution], said: str
+) -> None:
+    """The error names the contribution, so that it can be banned or left out."""
+    merge = make_merge()
+    bad = change(merge.contributions[1])
+    both = (merge.contributions[0], bad)
+    with pytest.raises(FaultyContributionError, match=said) as caught:
+        make_plan(make_recipe("linear", {}), merge.base, both)
+    assert caught.value.content == bad.content
+
+
+# --- seeds -----------------------------------------------------------------------------
+
+
+def test_seed_follows_the_root_of_those_that_changed_the_tensor() -> None:
+    """All contributions count for `block.weight`; the last left `scale` alone."""
+    merge = make_merge()
+    plan = plan_of(merge, "dare_ties")
+    contents = [c.content for c in merge.contributions]
+    assert plan.seeds["block.weight"] == tensor_seed(
+        plan.recipe, "block.weight", contents
+    )
+    assert plan.seeds["scale"] == tensor_seed(plan.recipe, "scale", contents[:2])
+    roots = {Trie.build(some).root for some in (contents, contents[:2])}
+    assert len(roots) == 2
+    assert len(set(plan.seeds.values())) == len(plan.seeds) == 5
+
+
+def test_seed_changes_with_set_recipe_and_tensor() -> None:
+    """Each of the three inputs enters."""
+    recipe = make_recipe("dare_ties", {})
+    other = make_recipe("dare_ties", {"p": "0.5"})
+    seeds = {
+        tensor_seed(recipe, "a", [b"1" * 32]),
+        tensor_seed(recipe, "a", [b"1" * 32, b"2" * 32]),
+        tensor_seed(recipe, "a", []),
+        tensor_seed(recipe, "b", [b"1" * 32]),
+        tensor_seed(other, "a", [b"1" * 32]),
+    }
+    assert len(seeds) == 5
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_seeds_are_there_only_where_the_set_draws(name: str) -> None:
+    """A strategy that draws nothing, or by contribution, has no seed to show."""
+    merge = make_merge()
+    assert bool(plan_of(merge, name).seeds) == STRATEGIES[name].draws
+    scoped = make_recipe(name, {}, seed_scope="contribution")
+    assert not plan_of(merge, scoped).seeds
+
+
+# --- keys ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_key_changes_with_every_input_that_can_change_a_bit(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Blobs, base, weights, parameters, dtype, version of the contract, the set."""
+    merge = make_merge()
+    recipe = make_recipe(name, {})
+    first, *rest = merge.contributions
+    heavier = replace(merge, contributions=(replace(first, weight=7), *rest))
+    plans = [
+        plan_of(merge, recipe),
+        plan_of(heavier, recipe),
+        plan_of(replace(merge, contributions=tuple(rest)), recipe),
+        plan_of(with_contribution_blob(merge, "block.weight", b"z" * 32), recipe),
+        plan_of(merge, replace(recipe, output_dtype="BF16")),
+        plan_of(make_merge((UNIT,)), recipe),
+    ]
+    monkeypatch.setattr(planning, "CONTRACT_VERSION", numerics.CONTRACT_VERSION + 1)
+    plans.append(plan_of(merge, recipe))
+    keys = {key(plan) for plan in plans}
+    assert len(keys) == len(plans)
+
+
+def test_keys_of_strategies_and_parameters_differ() -> None:
+    """Whoever computes something else has another key; rules count where they fit."""
+    merge = make_merge()
+    plans = [plan_of(merge, name) for name in NAMES]
+    plans.append(plan_of(merge, make_recipe("ties", {"density": "0.3"})))
+    rules = [("block.*", {"density": "0.4"})]
+    ruled = plan_of(merge, make_recipe("ties", {}, rules))
+    plans.append(ruled)
+    assert len({key(plan) for plan in plans}) == len(plans)
+    assert key(ruled, "embed.weight") == key(plan_of(merge, "ties"), "embed.weight")
+
+
+@pytest.mark.parametrize("name", ["linear", "ties"])
+def test_key_keeps_where_no_input_changed(name: str) -> None:
+    """Another tensor's change, authors, and a wish that changes nothing leave it."""
+    merge = make_merge((UNIT,))
+    before = key(plan_of(merge, name))
+    others = with_contribution_blob(merge, "embed.weight", b"z" * 32)
+    assert key(plan_of(others, name)) == before
+    anonymous = tuple(replace(c, authors=()) for c in merge.contributions)
+    assert key(plan_of(replace(merge, contributions=anonymous), name)) == before
+    same = make_recipe(name, {}, output_dtype="F32")
+    assert key(plan_of(merge, same)) == before
+
+
+def test_name_is_in_the_key_only_where_masks_use_it() -> None:
+    """Two tensors with equal bytes share a task, unless the strategy draws."""
+    merge = make_merge()
+
+    def twins(manifest: Manifest) -> Manifest:
+        first = next(e for e in manifest.tensors if e.name == "block.weight")
+        twin = replace(first, name="block.weight2")
+        entries = sorted((*manifest.tensors, twin), key=lambda e: e.name)
+        return replace(manifest, tensors=tuple(entries))
+
+    base = twins(merge.base)
+    made = tuple(
+        contribution_of(replace(twins(c.manifest), base=base.content_id), c.weight)
+        for c in merge.contributions
+    )
+    twin_merge = Merge(base, made, merge.blobs)
+    for name in NAMES:
+        plan = plan_of(twin_merge, name)
+        same = key(plan, "block.weight") == key(plan, "block.weight2")
+        assert same == (not STRATEGIES[name].draws)
+
+
+def test_set_reaches_masks_only_in_seed_scope_set() -> None:
+    """By set, a newcomer that leaves a tensor alone keeps its seed but adds its input."""
+    merge = make_merge()
+    by_set = make_recipe("dare_ties", {})
+    by_content = replace(by_set, seed_scope="contribution")
+    assert key(plan_of(merge, by_set)) != key(plan_of(merge, by_content))
+
+
+def test_reduce_covers_all_maps_and_emits_cover_the_reduce() -> None:
+    """A change in one tensor reaches every emit of a whole-model strategy."""
+    merge = make_merge()
+    changed = with_contribution_blob(merge, "embed.weight", b"z" * 32)
+    before, after = plan_of(merge, "metagpt"), plan_of(changed, "metagpt")
+    assert key(before, "", "reduce") != key(after, "", "reduce")
+    assert key(before, "scale") != key(after, "scale")
+    # What is no float is copied from the base, whoever contributes and however.
+    assert key(before, "positions") == key(after, "positions")
+    assert key(before, "positions") == key(plan_of(merge, "linear"), "positions")
