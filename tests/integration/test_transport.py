@@ -1,19 +1,14 @@
 """Real gRPC on loopback: who gets in, who does not, and what arrives."""
 
-import asyncio
 import contextlib
-import os
-import socket
-import stat
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from pathlib import Path
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
@@ -25,154 +20,32 @@ from cryptography.x509.oid import NameOID
 
 from crdtmerge.digest import CHUNK_BYTES, chunk_count, chunk_digests
 from crdtmerge.errors import (
-    BadInputError,
-    ConflictError,
-    MachineError,
-    MalformedMessageError,
     NotFoundError,
     RefusedError,
     UnreachableError,
 )
-from crdtmerge.identity import SigningKey
 from crdtmerge.sync.messages import FeedRequest, Hello, Message
-from crdtmerge.sync.transfer import announce
-from nodes import calls, channel, client
-from nodes.client import ControlClient, ReplicaClient, open_join
-from nodes.join_messages import Challenge, Done, JoinHello, JoinMessage
-from nodes.server import ControlServer, JoinServer, ReplicaServer
-from nodes.tls import PEER_NAME, Leaf, make_leaf
-from nodes.wire import replica_pb2 as wire
+from nodes.tls import PEER_NAME, root_for
+from tests.integration.peers import (
+    AFTER,
+    ALICE,
+    BEFORE,
+    BLOB,
+    BOB,
+    GENERATION,
+    SERVER,
+    SPACE,
+    Echo,
+    Send,
+    fetched,
+    greet,
+    members,
+    refused_raw,
+    run,
+    serving,
+)
 
-HOST = "127.0.0.1"
-BEFORE = datetime(2020, 1, 1, tzinfo=UTC)
-AFTER = datetime(2040, 1, 1, tzinfo=UTC)
-SERVER = SigningKey(b"s" * 32)
-ALICE = SigningKey(b"a" * 32)
-BOB = SigningKey(b"b" * 32)
-SPACE = b"S" * 32
-BLOB = b"B" * 32
-GENERATION = b"g" * 16
-
-Send = Callable[[Message], Awaitable[None]]
-
-
-def leaf_of(key: SigningKey) -> Leaf:
-    """Return a fresh leaf of `key`, as a node makes at each start."""
-    return make_leaf(key, BEFORE, AFTER)
-
-
-def run(work: Coroutine[Any, Any, None]) -> None:
-    """Run one test on an event loop of its own, and not for ever."""
-
-    async def bounded() -> None:
-        async with asyncio.timeout(30):
-            await work
-        lingering = asyncio.all_tasks() - {asyncio.current_task()}
-        assert not [t for t in lingering if "nodes" in repr(t.get_coro())]
-
-    asyncio.run(bounded())
-
-
-@dataclass
-class Echo:
-    """Answers each message with the same message, and serves one blob."""
-
-    allowed: frozenset[bytes]
-    data: bytes = b""
-    streams: list[bytes] = field(default_factory=list)
-    ended: list[str] = field(default_factory=list)
-    failure: Exception | None = None
-
-    def members(self) -> frozenset[bytes]:
-        """Return who is allowed now."""
-        return self.allowed
-
-    async def stream(
-        self, peer: bytes, incoming: AsyncIterator[Message], send: Send
-    ) -> None:
-        """Echo until the caller ends the stream."""
-        self.streams.append(peer)
-        if self.failure:
-            raise self.failure
-        try:
-            async for message in incoming:
-                await send(message)
-        except BaseException as e:
-            self.ended.append(type(e).__name__)
-            raise
-        self.ended.append("in order")
-
-    async def fetch(
-        self,
-        peer: bytes,
-        space: bytes,
-        blob: bytes,
-        want_chunk_list: bool,
-        first_chunk: int,
-    ) -> AsyncIterator[bytes]:
-        """Serve the blob in the form that the proto's README states."""
-        if (space, blob) != (SPACE, BLOB):
-            raise NotFoundError("no such blob")
-        digests = chunk_digests(self.data)
-        for message in announce(
-            len(self.data), digests, want_chunk_list=want_chunk_list
-        ):
-            yield message
-        for index in range(first_chunk, len(digests)):
-            yield self.data[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES]
-
-
-@contextlib.asynccontextmanager
-async def serving(handler: Echo, key: SigningKey = SERVER) -> AsyncIterator[Served]:
-    """Run a server for `handler` on a port of the system's choice."""
-    server = ReplicaServer(handler, leaf_of(key))
-    server.set_members(handler.allowed)
-    port = await server.start(HOST, 0)
-    try:
-        yield Served(server, f"{HOST}:{port}", handler)
-    finally:
-        await server.stop(0.5)
-
-
-@dataclass
-class Served:
-    """A server that listens."""
-
-    server: ReplicaServer
-    address: str
-    handler: Echo
-
-    def client(self, key: SigningKey, peer: bytes = SERVER.public) -> ReplicaClient:
-        """Return a channel of `key` to this server."""
-        return ReplicaClient(self.address, peer, leaf_of(key))
-
-    def change(self, *members: SigningKey) -> None:
-        """Make these the members from now on."""
-        self.handler.allowed = frozenset(key.public for key in members)
-        self.server.set_members(self.handler.allowed)
-
-
-def members(*keys: SigningKey) -> frozenset[bytes]:
-    return frozenset(key.public for key in keys)
-
-
-async def greet(peer: ReplicaClient, message: Message | None = None) -> Message:
-    """Send one message and return the echo."""
-    got: list[Message] = []
-
-    async def talk(incoming: AsyncIterator[Message], send: Send) -> None:
-        await send(message or Hello(1, "test"))
-        got.append(await anext(incoming))
-
-    await peer.open_stream(talk)
-    return got[0]
-
-
-async def fetched(peer: ReplicaClient, *, first: int = 0) -> list[bytes]:
-    """Return the raw messages of a fetch."""
-    replies = peer.fetch(SPACE, BLOB, want_chunk_list=True, first_chunk=first)
-    return [reply async for reply in replies]
-
+SigningAuthority = Ed25519PrivateKey | ec.EllipticCurvePrivateKey
 
 # --- who gets in ------------------------------------------------------------------------
 
@@ -215,9 +88,8 @@ def test_nobody_gets_in_where_there_are_no_members() -> None:
                 async with served.client(key) as peer:
                     with pytest.raises((UnreachableError, RefusedError)):
                         await greet(peer)
-            options = [("grpc.ssl_target_name_override", PEER_NAME)]
-            anonymous = grpc.ssl_channel_credentials(client.root_for(SERVER.public))
-            await refused_raw(served.address, anonymous, options)
+            anonymous = grpc.ssl_channel_credentials(root_for(SERVER.public))
+            await refused_raw(served.address, anonymous)
             assert served.handler.streams == []
 
     run(scenario())
@@ -284,7 +156,9 @@ def test_a_member_added_at_run_time_gets_in() -> None:
                 with pytest.raises(UnreachableError):
                     await greet(bob)
             served.change(ALICE, BOB)
-            served.server.set_members(served.handler.allowed | {b"\xff" * 32, bytes(32)})
+            served.server.set_members(
+                served.handler.allowed | {b"\xff" * 32, bytes(32)}
+            )
             for key in (ALICE, BOB):
                 async with served.client(key) as peer:
                     await greet(peer)
@@ -306,7 +180,9 @@ def test_a_server_with_another_key_is_refused() -> None:
     run(scenario())
 
 
-def rogue_chain(issuer_name: str, intermediate: Any) -> grpc.ChannelCredentials:
+def rogue_chain(
+    issuer_name: str, intermediate: SigningAuthority
+) -> grpc.ChannelCredentials:
     """Return Bob's attempt to appear as Alice.
 
     Bob, a member, signs an authority named `issuer_name`, which signs a leaf.
@@ -336,15 +212,79 @@ def rogue_chain(issuer_name: str, intermediate: Any) -> grpc.ChannelCredentials:
     authority = certificate(
         issuer_name, BOB.public.hex(), intermediate.public_key(), 2, ca=True
     ).sign(Ed25519PrivateKey.from_private_bytes(BOB.seed), None)
-    algorithm = (
-        None
-        if isinstance(intermediate, Ed25519PrivateKey)
-        else x509.load_pem_x509_certificate(leaf_pem_of(ALICE)).signature_hash_algorithm
-        or calls_sha256()
-    )
+    algorithm = None if isinstance(intermediate, Ed25519PrivateKey) else hashes.SHA256()
     leaf = certificate("rogue", issuer_name, key.public_key(), 3, ca=False).sign(
         intermediate, algorithm
     )
     chain = leaf.public_bytes(Encoding.PEM) + authority.public_bytes(Encoding.PEM)
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    return grpc.ssl_channel_credentials(client.root_for(SERVER.public), pem, chain)
+    return grpc.ssl_channel_credentials(root_for(SERVER.public), pem, chain)
+
+
+@pytest.mark.parametrize("kind", ["P-256", "Ed25519"])
+@pytest.mark.parametrize("named", ["like Alice", "like Bob", "like nobody"])
+def test_an_authority_made_by_a_member_signs_in_vain(kind: str, named: str) -> None:
+    """Only a leaf signed by a member's own key counts, whatever it vouches for."""
+    names = {
+        "like Alice": ALICE.public.hex(),
+        "like Bob": BOB.public.hex(),
+        "like nobody": "authority",
+    }
+
+    async def scenario() -> None:
+        authority: SigningAuthority = (
+            Ed25519PrivateKey.from_private_bytes(b"r" * 32)
+            if kind == "Ed25519"
+            else ec.generate_private_key(ec.SECP256R1())
+        )
+        async with serving(Echo(members(ALICE, BOB))) as served:
+            await refused_raw(served.address, rogue_chain(names[named], authority))
+
+    run(scenario())
+
+
+# --- bytes ------------------------------------------------------------------------------
+
+
+def test_a_fetch_delivers_the_exact_bytes() -> None:
+    """Size, chunk list and chunks arrive as they were sent, also from the middle on."""
+    data = np.random.default_rng(5).bytes(5 * CHUNK_BYTES + 4321)
+
+    async def scenario() -> None:
+        handler = Echo(members(ALICE), data)
+        async with serving(handler) as served, served.client(ALICE) as alice:
+            size, listed, *chunks = await fetched(alice)
+            assert int.from_bytes(size, "little") == len(data)
+            assert listed == b"".join(chunk_digests(data))
+            assert b"".join(chunks) == data
+            assert len(chunks) == chunk_count(len(data))
+            assert b"".join((await fetched(alice, first=4))[2:]) == data[4 << 20 :]
+
+    run(scenario())
+
+
+def test_a_fetch_can_be_left_in_the_middle() -> None:
+    """Who stops reading leaves nothing open on either side."""
+
+    async def scenario() -> None:
+        handler = Echo(members(ALICE), bytes(8 * CHUNK_BYTES))
+        async with serving(handler) as served, served.client(ALICE) as alice:
+            replies = alice.fetch(SPACE, BLOB, want_chunk_list=False, first_chunk=0)
+            async with contextlib.aclosing(replies):
+                await anext(replies)
+            await greet(alice)
+
+    run(scenario())
+
+
+def test_a_blob_that_the_peer_lacks_is_not_found() -> None:
+    """Not having a blob is told apart from refusing and from being away."""
+
+    async def scenario() -> None:
+        handler = Echo(members(ALICE))
+        async with serving(handler) as served, served.client(ALICE) as alice:
+            replies = alice.fetch(SPACE, SPACE, want_chunk_list=False, first_chunk=0)
+            with pytest.raises(NotFoundError, match="no such blob"):
+                await anext(replies)
+
+    run(scenario())

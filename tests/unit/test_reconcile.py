@@ -50,7 +50,7 @@ def repair(ours: Trie, theirs: Trie) -> tuple[set[bytes], Cost]:
 
 @pytest.mark.parametrize(
     ("differences", "rounds_max", "bytes_max"),
-    [(0, 1, 1_000), (1, 5, 4_000), (100, 5, 140_000), (1_000, 8, 700_000)],
+    [(0, 1, 800), (1, 4, 2_500), (100, 4, 80_000), (1_000, 5, 300_000)],
 )
 def test_cost_follows_the_difference_not_the_set(
     differences: int, rounds_max: int, bytes_max: int

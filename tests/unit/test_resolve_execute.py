@@ -219,6 +219,38 @@ def test_first_error_in_order_is_the_one_raised() -> None:
             run(merge, threads=threads)
 
 
+def test_nothing_is_written_after_an_error_was_raised() -> None:
+    """The caller may remove the output at once: tasks that had started have ended."""
+    merge = make_merge()
+    lost = merge.contributions[1].manifest.tensors[0].blob
+
+    class Slow(Blobs):
+        failed = threading.Event()
+
+        def read(self, blob: BlobId, size: int) -> bytes:
+            if blob == lost:
+                self.failed.set()
+                message = "the first task fails"
+                raise ContentMissingError(message)
+            if size == merge.base.tensors[1].size:
+                self.failed.wait(5)
+                threading.Event().wait(0.05)  # the error is on its way to the caller
+            return super().read(blob, size)
+
+    sink = Sink()
+    with pool(2) as executor:
+        with pytest.raises(ContentMissingError):
+            execute(
+                plan_of(merge),
+                Slow(merge.blobs.held),
+                sink,
+                executor=executor,
+                threads=2,
+            )
+        written = set(sink.held)
+    assert set(sink.held) == written == {"embed.weight"}
+
+
 def test_equal_blobs_are_read_once() -> None:
     """A tensor that a contribution left alone costs no second read."""
     merge = make_merge((UNIT,))

@@ -1,0 +1,470 @@
+"""Two sessions end with the same records, whatever each had; a liar gets nowhere."""
+
+from dataclasses import replace
+
+import pytest
+
+from crdtmerge.bodies import SpaceId
+from crdtmerge.digest import Domain, digest
+from crdtmerge.errors import (
+    BadSignatureError,
+    MalformedMessageError,
+    MissingAuthorityError,
+    RemoteError,
+    WrongSpaceError,
+)
+from crdtmerge.replica import found_space
+from crdtmerge.sync.messages import (
+    IDS_MAX,
+    MESSAGE_BYTES_MAX,
+    PROTOCOL_VERSION,
+    FeedReply,
+    FeedRequest,
+    Heartbeat,
+    Hello,
+    Message,
+    RecordsReply,
+    RecordsRequest,
+    Rumour,
+    SignedBytes,
+    TrieInner,
+    TrieLeaf,
+    TrieReply,
+    TrieRequest,
+)
+from crdtmerge.sync.session import (
+    DOUBTS_MAX,
+    FEED_WITHOUT_CURSOR_MAX,
+    UNANSWERED_MAX,
+    Cursor,
+    Learned,
+    Session,
+)
+from nodes.spaces import Spaces
+from tests.unit.peers import (
+    BASE,
+    MEMBER,
+    OWNER,
+    SPACE,
+    connect,
+    grant,
+    ids,
+    note,
+    notes,
+    raw,
+    session,
+    spaces_with,
+)
+
+MANY = FEED_WITHOUT_CURSOR_MAX + 40
+HASHES = tuple(digest(Domain.SEED, bytes([n])) for n in range(16))
+
+
+# --- honest peers ----------------------------------------------------------------------
+
+
+def test_equal_sides_only_beat() -> None:
+    """Equal roots mean that nothing is asked for; a cursor is the gain."""
+    wire = connect(
+        spaces_with("a", notes(range(1, 9))), spaces_with("b", notes(range(1, 9)))
+    )
+    wire.run()
+    assert wire.kinds == {"Hello": 2, "Heartbeat": 2}
+    assert wire.left.cursors[SPACE].sequence == 9
+
+
+def test_a_new_replica_reads_the_feed_from_the_start() -> None:
+    """From nothing but the genesis, the feed brings all in its order."""
+    wire = connect(spaces_with("a", notes(range(1, 200))), spaces_with("b", ()))
+    wire.run()
+    assert wire.equal
+    assert wire.kinds["TrieRequest"] == 0
+    assert len(ids(wire.right.spaces)) == 200
+
+
+def test_both_sides_end_equal_from_one_connection() -> None:
+    """Each has what the other lacks: one meeting is enough for both."""
+    wire = connect(
+        spaces_with("a", notes(range(1, 20))), spaces_with("b", notes(range(10, 40)))
+    )
+    wire.run()
+    assert wire.equal
+    assert len(ids(wire.left.spaces)) == 40
+
+
+def test_one_heartbeat_is_enough_for_push_and_pull() -> None:
+    """A heartbeat that differs is answered, so the silent side's news travels too."""
+    left, right = spaces_with("a", ()), spaces_with("b", ())
+    wire = connect(left, right)
+    wire.run()
+    left.commit(SPACE, [note(1)])
+    right.commit(SPACE, [note(2)])
+    outbox = [*wire.left.heartbeats()]
+    sides = {id(wire.left): wire.right, id(wire.right): wire.left}
+    queue: list[tuple[Session, Message | Learned]] = [(wire.left, m) for m in outbox]
+    while queue:
+        sender, item = queue.pop(0)
+        if not isinstance(item, Learned):
+            receiver = sides[id(sender)]
+            queue += [(receiver, answer) for answer in receiver.handle(item)]
+    assert wire.equal
+
+
+def test_a_cursor_brings_nothing_but_the_new() -> None:
+    """Syncing again costs what is new, also over a new connection."""
+    left, right = spaces_with("a", notes(range(1, 300))), spaces_with("b", ())
+    first = connect(left, right)
+    first.run()
+    left.commit(SPACE, [note(300)])
+    again = connect(left, right)
+    again.right.cursors.update(first.right.cursors)
+    again.run()
+    assert again.equal
+    assert again.kinds["FeedReply"] == 1
+    assert sum(again.sizes) < 2_000
+
+
+def test_a_new_generation_starts_over() -> None:
+    """A peer whose store was made anew has other numbers: the cursor is dropped."""
+    left, right = spaces_with("a", notes(range(1, 9))), spaces_with("b", ())
+    first = connect(left, right)
+    first.run()
+    reborn = spaces_with("c", notes(range(20, 24)))
+    again = connect(reborn, right)
+    again.right.cursors.update(first.right.cursors)
+    again.run()
+    assert again.equal
+    assert len(ids(right)) == 13
+
+
+def test_a_generation_that_ends_under_the_question_is_no_lie() -> None:
+    """The feed's answer in another generation drops the cursor; the next beat goes on."""
+    ours = session(spaces_with("a", ()))
+    ours.handle(Hello(PROTOCOL_VERSION, "t"))
+    theirs = spaces_with("b", notes(range(1, 9))).heartbeat(SPACE)
+    (_, asked) = ours.handle(theirs)
+    assert isinstance(asked, FeedRequest)
+    assert ours.handle(FeedReply(SPACE, b"g" * 16, 0, more=False, records=())) == []
+    assert SPACE not in ours.cursors
+
+
+@pytest.mark.parametrize("differences", [1, 30, MANY])
+def test_two_large_sets_repair(differences: int) -> None:
+    """Without a cursor, large sets are compared by trie; both sides end equal."""
+    left = spaces_with("a", notes(range(1, 400)))
+    right = spaces_with("b", notes(range(1 + differences, 400 + differences)))
+    wire = connect(left, right)
+    wire.run()
+    assert wire.equal
+    assert wire.kinds["FeedRequest"] == 0
+    assert wire.kinds["TrieRequest"] > 0
+    assert len(ids(left)) == 400 + differences
+
+
+def test_a_feed_that_does_not_explain_the_difference_is_repaired() -> None:
+    """A cursor that claims too much is found out by the root, not believed for ever."""
+    left, right = spaces_with("a", notes(range(1, 9))), spaces_with("b", ())
+    wire = connect(left, right)
+    generation = left.heartbeat(SPACE).generation
+    wire.right.cursors[SPACE] = Cursor(generation, 9)
+    for _ in range(DOUBTS_MAX):
+        wire.run()
+    assert wire.equal
+
+
+def test_replies_larger_than_a_message_continue() -> None:
+    """Feed and repair go on where a message was full; no frame is above the limit."""
+    large = notes(range(1, 60), size=50_000)
+    fed = connect(spaces_with("a", large), spaces_with("b", ()))
+    fed.run()
+    assert fed.equal
+    assert fed.kinds["FeedReply"] > 2
+
+    common = notes(range(100, 200))
+    repaired = connect(spaces_with("c", [*common, *large]), spaces_with("d", common))
+    repaired.run()
+    assert repaired.equal
+    assert repaired.kinds["RecordsReply"] > 2
+    assert max(fed.sizes + repaired.sizes) <= MESSAGE_BYTES_MAX
+
+
+def test_ids_that_do_not_fit_leave_room_for_themselves() -> None:
+    """A request of the most ids is answered in one frame, the unsent ids included."""
+    large = notes(range(1, 30), size=50_000)
+    spaces = spaces_with("a", large)
+    asked = (*(s.record.id for s in large), *(bytes([1]) * 32,) * (IDS_MAX - 29))
+    reply = spaces.fetch(SPACE, asked)
+    size = sum(len(r.data) + len(r.signature) + 16 for r in reply.records)
+    assert reply.records
+    assert reply.unsent
+    assert size + 32 * len(reply.unsent) <= 1 << 20
+
+
+def test_chains_come_before_what_hangs_on_them() -> None:
+    """A repair brings the grant first, so that what hangs on it is admitted."""
+    common = notes(range(100, 200))
+    given = grant(1)
+    theirs = [note(n, key=MEMBER, auth=given.record) for n in range(8)]
+    left = spaces_with("a", [*common, given, *theirs])
+    wire = connect(left, spaces_with("b", common))
+    wire.run()
+    assert wire.equal
+
+
+def test_what_was_learned_is_told_once() -> None:
+    """Each record that came in is reported once, so that it can be passed on."""
+    wire = connect(spaces_with("a", notes(range(1, 9))), spaces_with("b", ()))
+    wire.run()
+    learned = [key for item in wire.learned for key in item.records]
+    assert sorted(learned) == sorted(s.record.id for s in notes(range(1, 9)))
+
+
+def test_a_rumour_is_taken_and_an_early_one_ignored() -> None:
+    """A rumour whose grant is unknown waits for the feed; the peer did no wrong."""
+    given = grant(1)
+    spaces = spaces_with("a", ())
+    ours = _greeted(spaces)
+    early = raw(note(0, key=MEMBER, auth=given.record))
+    assert ours.handle(Rumour(SPACE, (early,))) == []
+    said = ours.handle(Rumour(SPACE, (raw(given), early)))
+    assert isinstance(said[0], Learned)
+    assert len(ids(spaces)) == 3
+
+
+def test_a_space_that_is_not_shared_is_ignored() -> None:
+    """Messages about another space may be under way while membership changes."""
+    ours = _greeted(spaces_with("a", ()))
+    assert ours.handle(FeedRequest(bytes(32), b"g" * 16, 0)) == []
+
+
+def test_sharing_less_forgets_what_was_asked() -> None:
+    """A pull in a space that is no longer shared must not block it when it is again."""
+    ours = _greeted(spaces_with("a", ()))
+    theirs = spaces_with("b", notes(range(1, 9))).heartbeat(SPACE)
+    assert any(isinstance(m, FeedRequest) for m in ours.handle(theirs))
+    assert ours.share(frozenset()) == []
+    assert ours.share(frozenset([SPACE])) == [ours.spaces.heartbeat(SPACE)]
+    assert any(isinstance(m, FeedRequest) for m in ours.handle(theirs))
+
+
+# --- liars -----------------------------------------------------------------------------
+
+
+def _greeted(spaces: Spaces) -> Session:
+    ours = session(spaces)
+    ours.open()
+    ours.handle(Hello(PROTOCOL_VERSION, "tests/1"))
+    return ours
+
+
+def _claims(count: int = 1_000, sequence: int = 1_000) -> Heartbeat:
+    """Return the heartbeat of a peer that claims to have a great deal."""
+    return Heartbeat(SPACE, b"r" * 32, count, b"g" * 16, sequence)
+
+
+def _feeding() -> Session:
+    """Return a session that waits for a feed from the start."""
+    ours = _greeted(spaces_with("a", notes(range(1, 4))))
+    (asked,) = ours.handle(_claims())
+    assert isinstance(asked, FeedRequest)
+    return ours
+
+
+def _repairing() -> Session:
+    """Return a session that waits for the root of the peer's trie."""
+    ours = _greeted(spaces_with("a", notes(range(1, MANY))))
+    (asked,) = ours.handle(_claims())
+    assert asked == TrieRequest(SPACE, ((),))
+    return ours
+
+
+def _records(*records: SignedBytes) -> RecordsReply:
+    return RecordsReply(SPACE, records, ())
+
+
+UNASKED = [
+    FeedReply(SPACE, b"g" * 16, 1, more=False, records=()),
+    TrieReply(SPACE, (TrieLeaf((), ()),)),
+    _records(raw(note(50))),
+]
+
+
+@pytest.mark.parametrize("message", UNASKED, ids=lambda m: type(m).__name__)
+def test_an_unasked_reply_is_refused(message: Message) -> None:
+    """No reply is taken that was not asked for, in no state of the session."""
+    for ours in (_greeted(spaces_with("a", ())), _feeding(), _repairing()):
+        before = ids(ours.spaces)  # type: ignore[arg-type]
+        if isinstance(message, FeedReply) and ours.cursors:
+            continue  # this one does wait for a feed
+        if isinstance(message, TrieReply) and not ours.cursors and len(before) > MANY - 1:
+            continue  # and this one for a trie
+        with pytest.raises(MalformedMessageError):
+            ours.handle(message)
+        assert ids(ours.spaces) == before  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        FeedReply(SPACE, b"g" * 16, 0, more=True, records=()),
+        FeedReply(SPACE, b"g" * 16, 5, more=True, records=()),
+        FeedReply(SPACE, b"g" * 16, 0, more=True, records=(raw(note(1)),)),
+        FeedReply(
+            SPACE, b"g" * 16, 1, more=True, records=(raw(note(1)), raw(note(2)))
+        ),
+    ],
+    ids=["empty", "empty-but-moving", "standing", "records-without-numbers"],
+)
+def test_a_feed_that_does_not_move_is_refused(reply: FeedReply) -> None:
+    """Every record moves the feed by one at least, or it could go on for ever."""
+    with pytest.raises(MalformedMessageError):
+        _feeding().handle(reply)
+
+
+def test_a_feed_that_runs_backwards_is_refused() -> None:
+    """A second part may not go back behind the first."""
+    ours = _feeding()
+    first = FeedReply(SPACE, b"g" * 16, 7, more=True, records=(raw(note(8)),))
+    ours.handle(first)
+    with pytest.raises(MalformedMessageError):
+        ours.handle(replace(first, through=6))
+
+
+def _foreign() -> SignedBytes:
+    genesis = found_space(
+        OWNER, name="other", mode="open", base=BASE, nonce=bytes(16)
+    )
+    return raw(genesis)
+
+
+BAD = {
+    "forged": (replace(raw(note(9)), signature=bytes(64)), BadSignatureError),
+    "garbage": (SignedBytes(b"\x93\x01\x02\x03", bytes(64)), RemoteError),
+    "foreign": (_foreign(), WrongSpaceError),
+    "no-grant": (
+        raw(note(0, key=MEMBER, auth=grant(1).record)),
+        MissingAuthorityError,
+    ),
+    "no-right": (raw(note(0, key=MEMBER)), RemoteError),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_one_bad_record_spoils_the_feed_reply(name: str) -> None:
+    """Nothing of a reply is stored if one of its records breaks a rule."""
+    bad, error = BAD[name]
+    ours = _feeding()
+    before = ids(ours.spaces)  # type: ignore[arg-type]
+    good = raw(note(8))
+    with pytest.raises(error):
+        ours.handle(FeedReply(SPACE, b"g" * 16, 2, more=False, records=(good, bad)))
+    assert ids(ours.spaces) == before  # type: ignore[arg-type]
+    assert ours.cursors[SPACE].sequence == 0
+
+
+@pytest.mark.parametrize("name", sorted(BAD.keys() - {"no-grant"}))
+def test_one_bad_record_spoils_a_rumour(name: str) -> None:
+    """A rumour is checked like everything else."""
+    bad, error = BAD[name]
+    ours = _greeted(spaces_with("a", ()))
+    with pytest.raises(error):
+        ours.handle(Rumour(SPACE, (raw(note(8)), bad)))
+    assert len(ids(ours.spaces)) == 1  # type: ignore[arg-type]
+
+
+def test_made_up_ids_are_refused_once_nothing_comes_of_them() -> None:
+    """A peer shows ids that nothing has: it is asked once, and cut off."""
+    ours = _repairing()
+    (asked,) = ours.handle(TrieReply(SPACE, (TrieLeaf((), HASHES[:4]),)))
+    assert asked == RecordsRequest(SPACE, HASHES[:4])
+    with pytest.raises(MalformedMessageError):
+        ours.handle(RecordsReply(SPACE, (), HASHES[:4]))
+
+
+def test_other_records_than_those_asked_for_are_no_answer() -> None:
+    """Valid records do not buy a liar another round."""
+    ours = _repairing()
+    ours.handle(TrieReply(SPACE, (TrieLeaf((), HASHES[:4]),)))
+    with pytest.raises(MalformedMessageError):
+        ours.handle(_records(raw(note(MANY + 1))))
+
+
+def test_endless_differences_end() -> None:
+    """A peer that answers every question with more of a made-up trie is cut off."""
+    ours = _repairing()
+    asked: TrieRequest | RecordsRequest = TrieRequest(SPACE, ((),))
+    rounds = 0
+    with pytest.raises(MalformedMessageError):
+        while isinstance(asked, TrieRequest):
+            nodes = tuple(
+                TrieInner(p, HASHES) if len(p) < 20 else TrieLeaf(p, ())
+                for p in asked.prefixes
+            )
+            (item,) = ours.handle(TrieReply(SPACE, nodes))
+            assert isinstance(item, TrieRequest | RecordsRequest)
+            asked = item
+            rounds += 1
+    assert rounds < 200
+
+
+def test_what_lacks_is_asked_for_in_bounded_batches() -> None:
+    """Ids are fetched as they are found: a huge trie is never held in memory."""
+    ours = _repairing()
+    asked = ours.handle(TrieReply(SPACE, (TrieInner((), HASHES),)))
+    while isinstance(request := asked[0], TrieRequest):
+        nodes = tuple(
+            TrieInner(p, HASHES) if len(p) < 4 else _full_leaf(p)
+            for p in request.prefixes
+        )
+        asked = ours.handle(TrieReply(SPACE, nodes))
+    assert isinstance(request, RecordsRequest)
+    assert len(request.ids) == IDS_MAX
+
+
+def _full_leaf(prefix: tuple[int, ...]) -> TrieLeaf:
+    head = bytes(
+        16 * a + b for a, b in zip(prefix[::2], prefix[1::2], strict=True)
+    )
+    rest = 32 - len(head)
+    return TrieLeaf(prefix, tuple(head + bytes([n]) * rest for n in range(16)))
+
+
+def test_a_peer_that_beats_but_does_not_answer_is_refused() -> None:
+    """A request that is never answered may not block a space for ever."""
+    ours = _feeding()
+    with pytest.raises(MalformedMessageError):
+        for _ in range(UNANSWERED_MAX + 1):
+            ours.handle(_claims())
+
+
+def test_a_lying_heartbeat_costs_one_question() -> None:
+    """A made-up root starts one pull, however often it is told meanwhile."""
+    ours = _feeding()
+    assert ours.handle(_claims(sequence=2_000)) == []
+
+
+@pytest.mark.parametrize(
+    "message", [RecordsRequest(SPACE, ()), RecordsRequest(SPACE, HASHES * 513)]
+)
+def test_a_question_out_of_bounds_is_refused(message: Message) -> None:
+    """Too many ids at once, or none, break the protocol."""
+    with pytest.raises(MalformedMessageError):
+        _greeted(spaces_with("a", ())).handle(message)
+
+
+def test_hello_comes_first_once_and_in_our_version() -> None:
+    """No message before hello, no second hello, no other protocol."""
+    spaces = spaces_with("a", ())
+    with pytest.raises(MalformedMessageError):
+        session(spaces).handle(_claims())
+    with pytest.raises(MalformedMessageError):
+        session(spaces).handle(Hello(PROTOCOL_VERSION + 1, "later"))
+    with pytest.raises(MalformedMessageError):
+        _greeted(spaces).handle(Hello(PROTOCOL_VERSION, "again"))
+
+
+def test_heartbeats_are_in_the_order_of_the_spaces() -> None:
+    """What is said does not depend on the order of a set."""
+    one = _greeted(spaces_with("a", ()))
+    assert one.shared == frozenset([SpaceId(SPACE)])
+    assert [m for m in one.heartbeats() if isinstance(m, Heartbeat)]
