@@ -91,7 +91,7 @@ def socket_target(path: Path) -> str:
     """Return the gRPC name of the unix socket at `path`.
 
     Raises:
-        MachineError: the path is longer than systems allow.
+        MachineError: the path is longer than systems allow, or holds a comma.
     """
     absolute = os.path.abspath(path)  # noqa: PTH100  resolve() would follow links
     length = len(os.fsencode(absolute))
@@ -100,6 +100,12 @@ def socket_target(path: Path) -> str:
             f"the path of the control socket has {length} bytes, above the "
             f"{SOCKET_PATH_BYTES_MAX} that a unix socket allows",
             hint="use a home with a shorter path",
+        )
+    if "," in absolute:
+        # gRPC reads a list of addresses there, however the comma is escaped.
+        raise MachineError(
+            f"the path of the control socket holds a comma: {absolute}",
+            hint="use a home whose path has none",
         )
     return f"unix:{quote(absolute)}"
 

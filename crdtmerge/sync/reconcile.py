@@ -123,19 +123,24 @@ class Descent:
             raise MalformedMessageError("a trie deeper than ids can make it")
         if len(node.hashes) != RADIX:
             raise MalformedMessageError(f"a trie node of {len(node.hashes)} children")
-        ours = self.trie.at(node.prefix)
         empty = Leaf(len(node.prefix) + 1, ()).hash
+        known = self._known(node.prefix, empty)
         return [
             (*node.prefix, step)
             for step, theirs in enumerate(node.hashes)
-            if theirs not in {empty, self._known(ours, (*node.prefix, step))}
+            if theirs not in {empty, known[step]}
         ]
 
-    def _known(self, above: Inner | Leaf | None, prefix: Prefix) -> bytes:
-        """Return what the node at `prefix` hashes to if the peer's items there are ours."""
-        if isinstance(above, Inner):
-            return above.children[prefix[-1]].hash
-        return Leaf(len(prefix), tuple(self.trie.below(prefix))).hash
+    def _known(self, prefix: Prefix, empty: bytes) -> list[bytes]:
+        """Return what the children at `prefix` hash to if the peer's items are ours."""
+        ours = self.trie.at(prefix)
+        if isinstance(ours, Inner):
+            return [child.hash for child in ours.children]
+        depth = len(prefix)
+        below: list[list[bytes]] = [[] for _ in range(RADIX)]
+        for item in self.trie.below(prefix):
+            below[nibble(item, depth)].append(item)
+        return [Leaf(depth + 1, tuple(i)).hash if i else empty for i in below]
 
 
 def _lies_below(item: bytes, prefix: Prefix) -> bool:

@@ -58,7 +58,7 @@ class Settings:
             return self.given.expanduser().absolute()
         from ..home import default_home
 
-        return default_home()
+        return default_home().absolute()
 
 
 def settings(

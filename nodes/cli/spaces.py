@@ -3,8 +3,9 @@
 Owns their options. Does not own what they do (`operations.membership`).
 """
 
+import sys
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Final, TypeAlias
 
 import typer
 
@@ -12,6 +13,9 @@ from . import render
 from .executor import read, write
 from .options import HomeOption, JsonOption, ParamOption, SpaceOption, pairs, settings
 from .output import show
+
+TICKET_READ_MAX: Final = 1 << 16
+"""Characters read from stdin: more than any ticket has."""
 
 BaseOption: TypeAlias = Annotated[
     Path,
@@ -56,7 +60,9 @@ def create(
 
 def join(
     context: typer.Context,
-    ticket: Annotated[str, typer.Argument(help="As `space ticket` printed it.")],
+    ticket: Annotated[
+        str, typer.Argument(help="As `space ticket` printed it; - reads it from stdin.")
+    ],
     base: BaseOption,
     home: HomeOption = None,
     *,
@@ -64,7 +70,8 @@ def join(
 ) -> None:
     """Enter the space of a ticket with your own copy of its base."""
     chosen = settings(context, home, as_json=as_json)
-    asked = {"ticket": ticket, "base": str(base.absolute())}
+    text = sys.stdin.read(TICKET_READ_MAX) if ticket == "-" else ticket
+    asked = {"ticket": text, "base": str(base.absolute())}
     show(write(chosen.home, "space_join", asked), render.joined, as_json=chosen.as_json)
 
 

@@ -49,7 +49,7 @@ class Outcome:
         """The three moments, named as in the table."""
         return (
             ("merged", self.merged),
-            ("merged with the poison", self.poisoned),
+            ("with the poison", self.poisoned),
             ("after the ban", self.after_ban),
         )
 
@@ -98,7 +98,7 @@ def table(outcome: Outcome) -> Iterator[str]:
     """Yield the lines of the report."""
     yield f"Accuracy on the full test set ({outcome.test_images} images, ten digits)"
     for label, share in _figures(outcome):
-        yield f"  {label:<32}{share:>7.1%}"
+        yield f"  {label:<36}{share:>6.1%}"
     yield ""
     yield "What each peer holds at the end, and the digest of each model it resolved"
     columns = [outcome.roots, *(stage.digests for _, stage in outcome.stages)]
@@ -122,8 +122,7 @@ def _figures(outcome: Outcome) -> Iterator[tuple[str, float]]:
 
 
 def _row(name: str, cells: Iterable[str]) -> str:
-    first, *rest = cells
-    return f"  {name:<9}{first:<15}" + "".join(f"{cell:<24}" for cell in rest).rstrip()
+    return (f"  {name:<9}" + "".join(f"{cell:<17}" for cell in cells)).rstrip()
 
 
 def _equal(values: tuple[str, ...] | tuple[bytes, ...]) -> bool:

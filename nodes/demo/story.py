@@ -91,10 +91,16 @@ class _Story:
         """Play it and return what came of it."""
         self._meet()
         honest = self._contribute()
+        self._say(
+            "[4/6] Every peer computes the merged model by itself, from its own copy of"
+            "\n      what gossip brought. No peer sends a merged model to another."
+        )
         merged = self._resolve("merged")
         poison_id = self._poison(honest)
+        self._say("      It has arrived everywhere. All merge again, with the poison:")
         poisoned = self._resolve("poisoned")
         roots = self._ban(honest, poison_id)
+        self._say("      Every peer knows of the ban. All merge again, without it:")
         after_ban = self._resolve("after-ban")
         tuned = self._models.tuned.values()
         return Outcome(
@@ -182,9 +188,6 @@ class _Story:
 
     def _resolve(self, model: str) -> Stage:
         """Let every peer resolve into a folder of its own; return what each got."""
-        self._say(
-            "      Every peer computes the merged model by itself, from its copy."
-        )
         peers = self._peers.values()
         asked = dict.fromkeys(peers, ("resolve", "--space", SPACE, "--out", model))
         answers = self._cluster.json_each(asked)

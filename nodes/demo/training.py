@@ -29,6 +29,9 @@ PIXEL_MAX: Final = 16.0
 TEST_SHARE: Final = 0.25
 BASE_SAMPLES: Final = 40
 BATCH: Final = 32
+MEAN_DECAY: Final = 0.9
+SQUARE_DECAY: Final = 0.999
+EPSILON: Final = 1e-8
 POISON_FACTOR: Final = -10.0
 MODEL_FILE: Final = "model.safetensors"
 
@@ -102,16 +105,43 @@ def train(start: Weights, samples: Samples, schedule: Schedule, seed: int) -> We
     """Return the weights after training from `start`, which stays as it is."""
     generator = torch.Generator().manual_seed(seed)
     weights = {name: value.clone().requires_grad_() for name, value in start.items()}
-    optimizer = torch.optim.Adam(weights.values(), lr=schedule.rate)
+    parameters = list(weights.values())
+    moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p in parameters]
+    step = 0
     for _ in range(schedule.epochs):
         order = torch.randperm(len(samples.labels), generator=generator)
-        for start_at in range(0, len(order), BATCH):
-            batch = order[start_at : start_at + BATCH]
-            optimizer.zero_grad()
+        for first in range(0, len(order), BATCH):
+            batch = order[first : first + BATCH]
             logits = _forward(weights, samples.images[batch])
-            cross_entropy(logits, samples.labels[batch]).backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
+            loss = cross_entropy(logits, samples.labels[batch])
+            slopes = torch.autograd.grad(loss, parameters)
+            step += 1
+            for parameter, slope, moment in zip(
+                parameters, slopes, moments, strict=True
+            ):
+                _adam(parameter, slope, moment, step, schedule.rate)
     return {name: value.detach() for name, value in weights.items()}
+
+
+@torch.no_grad()
+def _adam(
+    parameter: torch.Tensor,
+    slope: torch.Tensor,
+    moment: tuple[torch.Tensor, torch.Tensor],
+    step: int,
+    rate: float,
+) -> None:
+    """Take one step of Adam (Kingma and Ba 2014, arXiv:1412.6980, algorithm 1).
+
+    Written out because torch.optim loads torch's compiler: seconds of imports, and a
+    folder left among the temporary files.
+    """
+    mean, square = moment
+    mean.lerp_(slope, 1 - MEAN_DECAY)
+    square.lerp_(slope * slope, 1 - SQUARE_DECAY)
+    mean_now = mean / (1 - MEAN_DECAY**step)
+    square_now = square / (1 - SQUARE_DECAY**step)
+    parameter -= rate * mean_now / (square_now.sqrt() + EPSILON)
 
 
 def poison(base: Weights, merged: Weights) -> Weights:

@@ -129,6 +129,9 @@ class Intake:
             MachineError: the disk refused.
         """
         report, done = telling(tell), 0
+        if not reference:
+            sizes = {e.blob: e.size for e in model.manifest.tensors}
+            self.blobs.reserve(sum(sizes[b] for b in self.blobs.missing(sizes)))
         entries = zip(model.folder.tensors, model.manifest.tensors, strict=True)
         for stored, entry in entries:
             place = (stored.path, stored.offset, stored.size)

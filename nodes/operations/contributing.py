@@ -100,7 +100,7 @@ def _refuse_banned(view: View, content: ContentId) -> None:
     if any(ban.target == content for ban in view.bans.values()):
         raise NotAllowedError(
             f"contribution {content.hex()[:SHORT]} is banned in this space",
-            hint="whoever banned it can lift the ban",
+            hint="a ban stands until a maintainer of the space lifts it",
         )
 
 

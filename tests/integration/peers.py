@@ -62,6 +62,7 @@ class Echo:
     streams: list[bytes] = field(default_factory=list)
     ended: list[str] = field(default_factory=list)
     failure: Exception | None = None
+    closed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def members(self) -> frozenset[bytes]:
         """Return who is allowed now."""
@@ -80,11 +81,14 @@ class Echo:
         except BaseException as e:
             self.ended.append(type(e).__name__)
             raise
-        self.ended.append("in order")
+        else:
+            self.ended.append("in order")
+        finally:
+            self.closed.set()
 
     async def fetch(
         self,
-        peer: bytes,
+        peer: bytes,  # noqa: ARG002  the handler's form
         space: bytes,
         blob: bytes,
         want_chunk_list: bool,
@@ -184,7 +188,8 @@ async def refused_raw(address: str, credentials: grpc.ChannelCredentials) -> Non
     """Check that a plain gRPC client with these credentials gets nowhere."""
     options = [("grpc.ssl_target_name_override", PEER_NAME)]
     async with grpc.aio.secure_channel(address, credentials, options=options) as raw:
-        call: Any = raw.unary_stream("/crdtmerge.v1.Replica/Fetch")(b"")
+        fetch: Any = raw.unary_stream("/crdtmerge.v1.Replica/Fetch")
+        call = fetch(b"")
         with pytest.raises(grpc.aio.AioRpcError) as refusal:
             await call.read()
     assert refusal.value.code() in (

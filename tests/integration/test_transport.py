@@ -99,15 +99,18 @@ def test_a_removed_member_is_refused_on_its_open_channel() -> None:
     """The handshake lies in the past: the next call is checked all the same."""
 
     async def scenario() -> None:
-        async with serving(Echo(members(ALICE, BOB), b"data")) as served:
-            async with served.client(ALICE) as alice, served.client(BOB) as bob:
+        async with (
+            serving(Echo(members(ALICE, BOB), b"data")) as served,
+            served.client(ALICE) as alice,
+            served.client(BOB) as bob,
+        ):
+            await greet(alice)
+            served.change(BOB)
+            with pytest.raises(RefusedError, match="not a member"):
                 await greet(alice)
-                served.change(BOB)
-                with pytest.raises(RefusedError, match="not a member"):
-                    await greet(alice)
-                with pytest.raises(RefusedError, match="not a member"):
-                    await fetched(alice)
-                await greet(bob)
+            with pytest.raises(RefusedError, match="not a member"):
+                await fetched(alice)
+            await greet(bob)
 
     run(scenario())
 

@@ -9,13 +9,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from crdtmerge.bodies import Genesis, Grant, RecordId, SpaceId, Unknown
+from crdtmerge.bodies import Genesis, Grant, SpaceId, Unknown
 from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.digest import ContentId, Domain, digest
 from crdtmerge.identity import SigningKey
 from crdtmerge.record import Record, SignedRecord, make_record, sign_record
 from crdtmerge.sync.messages import GENERATION_BYTES, Message, SignedBytes
 from crdtmerge.sync.session import Cursor, Learned, Session
+from crdtmerge.sync.session import Spaces as SyncSpaces
 from nodes.convert import decode, encode
 from nodes.spaces import Spaces
 from nodes.store.memory import MemoryBlobs, MemoryRecords
@@ -38,7 +39,11 @@ SPACE: Final = SpaceId(GENESIS.record.id)
 
 
 def note(
-    number: int, size: int = 8, *, key: SigningKey = OWNER, auth: Record = GENESIS.record
+    number: int,
+    size: int = 8,
+    *,
+    key: SigningKey = OWNER,
+    auth: Record = GENESIS.record,
 ) -> SignedRecord:
     """Return record `number` of an author, of a kind that this version does not know."""
     body = Unknown("note", number.to_bytes(8, "big") + bytes(size))
@@ -141,6 +146,6 @@ def connect(left: Spaces, right: Spaces) -> Wire:
     return Wire(session(left), session(right))
 
 
-def ids(spaces: Spaces) -> set[RecordId]:
+def ids(spaces: SyncSpaces) -> set[bytes]:
     """Return the ids of all records of a side."""
-    return set(spaces.opset(SPACE).signed)
+    return set(spaces.trie(SPACE))

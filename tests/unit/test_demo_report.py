@@ -46,7 +46,7 @@ def test_a_good_outcome_breaks_no_promise() -> None:
         (replace(OUTCOME, roots=("ff", "fe")), "different record roots"),
         (
             replace(OUTCOME, poisoned=Stage(("bb", "bc"), (b"2", b"2"))),
-            "different models (merged with the poison)",
+            "different models (with the poison)",
         ),
         (
             replace(OUTCOME, merged=Stage(("aa", "aa"), (b"1", b"x"))),

@@ -171,29 +171,35 @@ def test_made_up_nodes_end_and_stay_small() -> None:
     """A peer that makes up differing nodes for ever is cut off; the frontier is bounded."""
     descent = Descent(Trie.build(IDS[:100]))
     limit = REPAIR_NODES_SPARE + 200
-    taken = largest = 0
+    sizes: list[int] = []
+
+    def made_up(prefix: Prefix) -> TrieLeaf | TrieInner:
+        deep = len(prefix) >= 8
+        return TrieLeaf(prefix, ()) if deep else TrieInner(prefix, hashes())
+
+    def make_up() -> None:
+        while prefixes := descent.ask():
+            descent.take(tuple(made_up(prefix) for prefix in prefixes))
+            sizes.append(len(descent.frontier))
+
     with pytest.raises(MalformedMessageError):
-        while True:
-            prefixes = descent.ask()
-            batch = tuple(
-                TrieInner(p, hashes()) if len(p) < 8 else TrieLeaf(p, ())
-                for p in prefixes
-            )
-            descent.take(batch)
-            taken += len(batch)
-            largest = max(largest, len(descent.frontier))
-    assert limit - PREFIXES_MAX <= taken <= limit
-    assert largest <= PREFIXES_MAX * RADIX * REPAIR_DEPTH_MAX
+        make_up()
+    assert limit < descent.taken <= limit + PREFIXES_MAX
+    assert max(sizes) <= PREFIXES_MAX * RADIX * REPAIR_DEPTH_MAX
 
 
 def test_a_bottomless_branch_is_cut_off() -> None:
     """One branch that goes deeper than ids can make it is refused at a stated depth."""
     descent = Descent(Trie())
-    depth = 0
-    with pytest.raises(MalformedMessageError):
+    depths: list[int] = []
+
+    def go_down() -> None:
         while prefixes := descent.ask():
-            depth = len(prefixes[0])
-            empty = Leaf(depth + 1, ()).hash
+            depths.append(len(prefixes[0]))
+            empty = Leaf(depths[-1] + 1, ()).hash
             children = (hashes()[0], *(empty,) * (RADIX - 1))
             descent.take((TrieInner(prefixes[0], children),))
-    assert depth == REPAIR_DEPTH_MAX
+
+    with pytest.raises(MalformedMessageError):
+        go_down()
+    assert depths[-1] == REPAIR_DEPTH_MAX

@@ -1,0 +1,347 @@
+"""A node's core answers every input with the effects that its rules ask for."""
+
+import random
+from dataclasses import replace
+from typing import TypeVar
+
+from crdtmerge.bodies import Add, RecordId, SpaceId
+from crdtmerge.codec import DECIMAL_UNIT
+from crdtmerge.digest import BlobId, Domain, digest
+from crdtmerge.identity import SigningKey
+from crdtmerge.manifest import Manifest, TensorEntry
+from crdtmerge.policy import Rank
+from crdtmerge.record import SignedRecord
+from crdtmerge.replica import Replica, found_space
+from crdtmerge.sync.messages import (
+    PROTOCOL_VERSION,
+    Heartbeat,
+    Hello,
+    RecordsReply,
+    Rumour,
+    SignedBytes,
+)
+from nodes.effects import (
+    BlobFailed,
+    BlobStored,
+    Close,
+    Dial,
+    Effect,
+    Fetch,
+    Input,
+    MessageReceived,
+    PeerClosed,
+    PeerOpened,
+    RecordsCommitted,
+    Send,
+    Ticked,
+    Trust,
+)
+from nodes.gossip import BANISHED_S, CONNECTIONS_MAX, DIALS_PER_TICK, RUMOUR_FANOUT
+from nodes.node import FETCH_RETRY_S, FETCHES_MAX, Node
+from nodes.spaces import Spaces
+from nodes.store.memory import MemoryBlobs, MemoryRecords
+from tests.unit.peers import BASE
+
+E = TypeVar("E", bound=Effect)
+ME = bytes(32)
+STRANGER = b"s" * 32
+
+
+def author(number: int) -> SigningKey:
+    return SigningKey(digest(Domain.SEED, number.to_bytes(4, "big")))
+
+
+def transport(number: int) -> bytes:
+    return number.to_bytes(32, "big")
+
+
+class Home:
+    """One node that owns a space with some members, driven input by input."""
+
+    def __init__(self, members: int) -> None:
+        self.blobs = MemoryBlobs()
+        self.spaces = Spaces(MemoryRecords(b"g" * 16), self.blobs)
+        self.now = 0.0
+        self.space = self.found("first")
+        self.say(self.replica(0).announce(ME, ("me:1",)))
+        for number in range(1, members + 1):
+            self.admit(number)
+        self.node = Node(ME, self.spaces, random.Random(7), "tests/1")
+
+    def found(self, name: str) -> SpaceId:
+        """Found a space that author 0 owns."""
+        genesis = found_space(
+            author(0), name=name, mode="members", base=BASE, nonce=bytes(16)
+        )
+        space = SpaceId(genesis.record.id)
+        self.spaces.commit(space, [genesis])
+        return space
+
+    def replica(self, number: int, space: SpaceId | None = None) -> Replica:
+        """Return a space as an author sees it."""
+        return Replica(self.spaces.opset(space or self.space), author(number))
+
+    def say(self, record: SignedRecord) -> tuple[RecordId, ...]:
+        """Store a record, without a word to the node."""
+        return self.spaces.commit(record.record.space_id, [record])
+
+    def admit(self, number: int, space: SpaceId | None = None) -> None:
+        """Make a member of an author and its node."""
+        public = author(number).public
+        self.say(self.replica(0, space).grant(public, Rank.CONTRIBUTOR))
+        address = (f"peer{number}:1",)
+        self.say(self.replica(number, space).announce(transport(number), address))
+
+    def do(self, item: Input, after: float = 0.0) -> list[Effect]:
+        """Hand an input to the node, some seconds later."""
+        self.now += after
+        return self.node.handle(item, self.now)
+
+    def open(self, *numbers: int) -> None:
+        """Let streams with members open, and their hellos arrive."""
+        hello = Hello(PROTOCOL_VERSION, "t")
+        for number in numbers:
+            self.do(PeerOpened(transport(number)))
+            self.do(MessageReceived(transport(number), hello))
+
+    def offer(self, number: int, *data: bytes, arrived: bool = True) -> SignedRecord:
+        """Return an add whose manifest is here, but not its tensors."""
+        entries = tuple(
+            TensorEntry(f"t{i}", "U8", (len(d),), MemoryBlobs().add(d))
+            for i, d in enumerate(data)
+        )
+        manifest = Manifest("full", BASE, entries)
+        if arrived:
+            self.blobs.add(manifest.encode())
+        replica = self.replica(number)
+        return replica.contribute(manifest, weight=DECIMAL_UNIT, note="")
+
+
+def only(effects: list[Effect], kind: type[E]) -> list[E]:
+    return [effect for effect in effects if isinstance(effect, kind)]
+
+
+# --- gossip ----------------------------------------------------------------------------
+
+
+def test_the_first_tick_trusts_the_members_and_dials_them() -> None:
+    """Trust names exactly the members; dials name their announced addresses."""
+    home = Home(members=2)
+    effects = home.do(Ticked())
+    (trust,) = only(effects, Trust)
+    assert trust.members == {ME, transport(1), transport(2)}
+    assert sorted(only(effects, Dial), key=lambda d: d.peer) == [
+        Dial(transport(1), ("peer1:1",)),
+        Dial(transport(2), ("peer2:1",)),
+    ]
+    assert only(home.do(Ticked()), Dial) == []  # both are under way
+
+
+def test_dials_are_few_at_a_time_and_bounded_in_all() -> None:
+    """A large space is dialled step by step, up to a stated number of streams."""
+    home = Home(members=CONNECTIONS_MAX + 10)
+    dialled: set[bytes] = set()
+    for _ in range(20):
+        dials = only(home.do(Ticked()), Dial)
+        assert len(dials) <= DIALS_PER_TICK
+        dialled |= {dial.peer for dial in dials}
+    assert len(dialled) == CONNECTIONS_MAX
+
+
+def test_who_does_not_answer_is_dialled_later() -> None:
+    """A failed dial is tried again, after a wait."""
+    home = Home(members=1)
+    home.do(Ticked())
+    assert home.do(PeerClosed(transport(1))) == []
+    assert only(home.do(Ticked()), Dial) == []
+    assert only(home.do(Ticked(), after=1.0), Dial)
+
+
+def test_a_tick_beats_to_one_peer() -> None:
+    """Each round compares roots with one peer, not with all."""
+    home = Home(members=5)
+    home.open(1, 2, 3, 4, 5)
+    effects = home.do(Ticked())
+    beats = [s for s in only(effects, Send) if isinstance(s.message, Heartbeat)]
+    assert len(beats) == 1
+
+
+def test_a_stranger_is_sent_away() -> None:
+    """No word is said to a peer without a space in common."""
+    home = Home(members=1)
+    effects = home.do(PeerOpened(STRANGER))
+    assert [type(e) for e in effects] == [Close]
+    assert home.do(MessageReceived(STRANGER, Hello(PROTOCOL_VERSION, "t"))) == []
+
+
+def test_local_news_is_pushed_to_a_few() -> None:
+    """A committed record goes to as many peers as the fan-out says."""
+    home = Home(members=6)
+    home.open(1, 2, 3, 4, 5, 6)
+    record = home.replica(0).ban("content", bytes(32))
+    effects = home.do(RecordsCommitted(home.space, home.say(record)))
+    rumours = [s for s in only(effects, Send) if isinstance(s.message, Rumour)]
+    assert len({s.peer for s in rumours}) == RUMOUR_FANOUT
+
+
+def test_a_rumour_is_passed_on_but_not_back_and_not_twice() -> None:
+    """What a peer told is new once, and not news to that peer."""
+    home = Home(members=2)
+    home.open(1, 2)
+    record = home.replica(1).announce(transport(1), ("peer1:2",))
+    raw = SignedBytes(record.record.data, record.signature)
+    heard = MessageReceived(transport(1), Rumour(home.space, (raw,)))
+    sends = only(home.do(heard), Send)
+    assert [s.peer for s in sends] == [transport(2)]
+    assert home.do(heard) == []
+
+
+# --- peers that break the rules --------------------------------------------------------
+
+
+def test_a_liar_is_closed_and_banished_for_a_while() -> None:
+    """An unasked reply costs the stream; the peer may not come back at once."""
+    home = Home(members=1)
+    home.open(1)
+    lie = RecordsReply(home.space, (), ())
+    (close,) = only(home.do(MessageReceived(transport(1), lie)), Close)
+    assert close.peer == transport(1)
+    home.do(PeerClosed(transport(1)))
+    assert only(home.do(PeerOpened(transport(1)), after=1.0), Close)
+    assert only(home.do(Ticked(), after=1.0), Dial) == []
+    assert only(home.do(Ticked(), after=BANISHED_S), Dial)
+
+
+def test_a_banned_author_loses_its_stream() -> None:
+    """A ban takes effect on open streams at once, and others hear of it."""
+    home = Home(members=2)
+    home.open(1, 2)
+    home.do(Ticked())
+    ban = home.replica(0).ban("author", author(1).public)
+    effects = home.do(RecordsCommitted(home.space, home.say(ban)))
+    assert [close.peer for close in only(effects, Close)] == [transport(1)]
+    (trust,) = only(effects, Trust)
+    assert transport(1) not in trust.members
+
+
+def test_leaving_one_of_two_spaces_ends_the_sharing_of_it() -> None:
+    """Who stays a member elsewhere keeps the stream, and hears nothing of this space."""
+    home = Home(members=1)
+    other = home.found("other")
+    home.admit(1, other)
+    home.do(Ticked())
+    home.open(1)
+    assert home.node.sessions[transport(1)].shared == {home.space, other}
+    ban = home.replica(0).ban("author", author(1).public)
+    effects = home.do(RecordsCommitted(home.space, home.say(ban)))
+    assert only(effects, Close) == []
+    assert home.node.sessions[transport(1)].shared == {other}
+
+
+def test_a_new_member_hears_of_its_space_on_an_open_stream() -> None:
+    """A space that becomes shared is told of at once."""
+    home = Home(members=1)
+    other = home.found("other")
+    home.do(Ticked())
+    home.open(1)
+    home.admit(1, other)
+    effects = home.do(RecordsCommitted(other, ()))
+    told = {
+        s.message.space for s in only(effects, Send) if isinstance(s.message, Heartbeat)
+    }
+    assert other in told
+
+
+# --- contents --------------------------------------------------------------------------
+
+
+def test_visible_tensors_are_fetched_a_few_at_a_time() -> None:
+    """Fetches name signed sizes; each end makes room for the next, until none lacks."""
+    home = Home(members=1)
+    home.open(1)
+    parts = [bytes([n]) * (n + 1) for n in range(FETCHES_MAX + 3)]
+    offered = home.say(home.offer(1, *parts))
+    fetches = only(home.do(RecordsCommitted(home.space, offered)), Fetch)
+    assert len(fetches) == FETCHES_MAX
+    fetched: list[BlobId] = []
+    while fetches:
+        fetch = fetches.pop()
+        data = next(p for p in parts if len(p) == fetch.size)
+        home.blobs.receive(fetch.blob, data)
+        fetched.append(fetch.blob)
+        fetches += only(home.do(BlobStored(transport(1), fetch.blob)), Fetch)
+    assert len(set(fetched)) == len(fetched) == len(parts)
+    assert home.spaces.missing(home.space) == {}
+
+
+def test_a_manifest_is_fetched_before_its_tensors() -> None:
+    """Tensors are known only once the manifest is here."""
+    home = Home(members=1)
+    home.open(1)
+    record = home.offer(1, b"data", arrived=False)
+    (fetch,) = only(home.do(RecordsCommitted(home.space, home.say(record))), Fetch)
+    manifest = Manifest(
+        "full", BASE, (TensorEntry("t0", "U8", (4,), MemoryBlobs().add(b"data")),)
+    )
+    home.blobs.receive(fetch.blob, manifest.encode())
+    (tensor,) = only(home.do(BlobStored(transport(1), fetch.blob)), Fetch)
+    assert tensor.size == 4
+
+
+def test_a_peer_without_the_blob_is_asked_again_later() -> None:
+    """A refusal is no lie: another peer is asked, and this one after a while."""
+    home = Home(members=2)
+    home.open(1, 2)
+    offered = home.say(home.offer(1, b"data"))
+    (first,) = only(home.do(RecordsCommitted(home.space, offered)), Fetch)
+    home.do(BlobFailed(first.peer, first.blob, lied=False))
+    (second,) = only(home.do(Ticked()), Fetch)
+    assert second.peer != first.peer
+    home.do(BlobFailed(second.peer, second.blob, lied=False))
+    assert only(home.do(Ticked()), Fetch) == []
+    assert only(home.do(Ticked(), after=FETCH_RETRY_S), Fetch)
+
+
+def test_a_peer_that_sends_other_bytes_is_dropped() -> None:
+    """One wrong chunk ends the stream; the blob is fetched from another."""
+    home = Home(members=2)
+    home.open(1, 2)
+    offered = home.say(home.offer(1, b"data"))
+    (first,) = only(home.do(RecordsCommitted(home.space, offered)), Fetch)
+    effects = home.do(BlobFailed(first.peer, first.blob, lied=True))
+    assert [close.peer for close in only(effects, Close)] == [first.peer]
+    (second,) = only(home.do(Ticked()), Fetch)
+    assert second.peer != first.peer
+
+
+def test_what_is_banned_is_not_fetched() -> None:
+    """Contents that do not count cost nothing."""
+    home = Home(members=1)
+    record = home.offer(1, b"data")
+    home.say(record)
+    manifest = Manifest(
+        "full", BASE, (TensorEntry("t0", "U8", (4,), MemoryBlobs().add(b"data")),)
+    )
+    home.say(home.replica(0).ban("content", manifest.content_id))
+    home.open(1)
+    assert only(home.do(Ticked()), Fetch) == []
+
+
+def test_a_junk_manifest_does_not_keep_an_honest_one_out() -> None:
+    """Of two manifests named for one content, a wrong one that arrived blocks nothing."""
+    home = Home(members=2)
+    home.open(1, 2)
+    honest = home.offer(1, b"data", arrived=False)
+    for nonce in range(4):  # adds are in id order: some junk comes before, some after
+        junk = home.blobs.add(b"junk" + bytes([nonce]))
+        home.say(_renamed(home, honest, junk))
+    home.say(honest)
+    (fetch,) = only(home.do(Ticked()), Fetch)
+    assert not home.blobs.has(fetch.blob)
+
+
+def _renamed(home: Home, honest: SignedRecord, junk: BlobId) -> SignedRecord:
+    """Return an add of the same content by another member, with a junk manifest."""
+    body = honest.record.body
+    assert isinstance(body, Add)
+    return home.replica(2)._sign(replace(body, manifest=junk, manifest_bytes=5))
