@@ -101,7 +101,7 @@ def root_for(node: bytes) -> bytes:
         .serial_number(1)
         .not_valid_before(_ROOT_NOT_BEFORE)
         .not_valid_after(_ROOT_NOT_AFTER)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(Ed25519PrivateKey.from_private_bytes(node), None)
     )
     return certificate.public_bytes(serialization.Encoding.PEM)

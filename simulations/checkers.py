@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from crdtmerge.bodies import SpaceId
-from crdtmerge.record import decode_record
+from crdtmerge.digest import Domain, digest
 from crdtmerge.trie import Trie
 
 from .cluster import RECIPE, Cluster, Machine
@@ -87,7 +87,7 @@ def _lost(cluster: Cluster, machine: Machine) -> str:
 def _damaged(cluster: Cluster, machine: Machine) -> str:
     """Read the store of one node again, and trust nothing of what it holds."""
     stored = machine.records.load(cluster.space)
-    root = Trie.build(decode_record(s.record.data).id for s in stored).root
+    root = Trie.build(digest(Domain.RECORD, s.record.data) for s in stored).root
     if root != record_root(machine, cluster.space):
         return f"the disk of {machine.name} does not hold its record root"
     return ""

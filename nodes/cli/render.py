@@ -21,6 +21,11 @@ def size(count: object) -> str:
     return f"{value:.0f} {_UNITS[0]}" if unit == 0 else f"{value:.1f} {_UNITS[unit]}"
 
 
+def counted(count: object, noun: str) -> str:
+    """Return a number with its noun."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def several(value: object) -> Sequence[Facts]:
     """Return a list of objects of an answer."""
     return cast("Sequence[Facts]", value)
@@ -115,15 +120,15 @@ def contributed(facts: Facts) -> list[str]:
     content = short(facts["content"])
     if not facts["new"]:
         return [f"contribution {content} is unchanged"]
-    amount = f"{facts['tensors']} tensors, {size(facts['bytes'])}"
+    amount = f"{counted(facts['tensors'], 'tensor')}, {size(facts['bytes'])}"
     new = f"{size(facts['new_bytes'])} new here"
     return [f"contributed {content} ({amount}, {new}) with weight {facts['weight']}"]
 
 
 def removed(facts: Facts) -> list[str]:
     """Return the lines of `remove`."""
-    count = len(cast("Sequence[str]", facts["adds"]))
-    return [f"removed {short(facts['content'])} ({count} add{'s' * (count > 1)})"]
+    count = counted(len(cast("Sequence[str]", facts["adds"])), "add")
+    return [f"removed {short(facts['content'])} ({count})"]
 
 
 def banned(facts: Facts) -> list[str]:
@@ -131,12 +136,13 @@ def banned(facts: Facts) -> list[str]:
     what = f"{facts['subject']} {short(facts['target'])}"
     if not facts["new"]:
         return [f"{what} stays banned"]
-    return [f"banned {what}: {facts['hidden']} contributions leave the merge"]
+    count = counted(facts["hidden"], "contribution")
+    return [f"banned {what}: {count} fewer in the merge"]
 
 
 def founded(facts: Facts) -> list[str]:
     """Return the lines of `space create`."""
-    amount = f"{facts['tensors']} tensors, {size(facts['bytes'])}"
+    amount = f"{counted(facts['tensors'], 'tensor')}, {size(facts['bytes'])}"
     return [
         f"founded space {plain(facts['name'])} ({short(facts['space'])}), {facts['mode']}",
         f"  base    {short(facts['base'])} ({amount})",
@@ -153,11 +159,11 @@ def joined(facts: Facts) -> list[str]:
 
 def resolved(facts: Facts) -> list[str]:
     """Return the lines of `resolve`."""
-    count = len(cast("Sequence[str]", facts["contributions"]))
+    count = counted(len(cast("Sequence[str]", facts["contributions"])), "contribution")
     explored = ", explored: not the shared merge" if facts["explored"] else ""
     amount = f"{facts['tensors']} tensors, {size(facts['bytes'])}{explored}"
     return [
-        f"resolved {count} contributions to {plain(facts['out'])} ({amount})",
+        f"resolved {count} to {plain(facts['out'])} ({amount})",
         f"  model digest  {facts['model_digest']}",
         f"  merge id      {short(facts['merge_id'])}",
     ]

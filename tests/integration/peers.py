@@ -184,7 +184,9 @@ class Counting:
             yield word
 
 
-async def refused_raw(address: str, credentials: grpc.ChannelCredentials) -> None:
+async def refused_raw(
+    address: str, credentials: grpc.ChannelCredentials
+) -> grpc.StatusCode:
     """Check that a plain gRPC client with these credentials gets nowhere."""
     options = [("grpc.ssl_target_name_override", PEER_NAME)]
     async with grpc.aio.secure_channel(address, credentials, options=options) as raw:
@@ -196,3 +198,4 @@ async def refused_raw(address: str, credentials: grpc.ChannelCredentials) -> Non
         grpc.StatusCode.UNAVAILABLE,
         grpc.StatusCode.PERMISSION_DENIED,
     )
+    return refusal.value.code()

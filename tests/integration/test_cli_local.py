@@ -1,7 +1,9 @@
 """The command line on one machine, without a node: a session, refusals, output forms."""
 
+import contextlib
 import json
 import os
+import pty
 import resource
 import socket
 import subprocess
@@ -495,3 +497,41 @@ def test_refused_commands_sign_nothing(terminal: Terminal) -> None:
     after = records_of(terminal.home)
     ((count, _),), ((more, _),) = before.values(), after.values()
     assert more == count + 1
+
+
+def test_progress_is_drawn_on_a_terminal_alone(terminal: Terminal) -> None:
+    """A pipe gets none of it; on a terminal the bars say what is being done."""
+    tune = terminal.model("tune", 1)
+    theirs, ours = pty.openpty()
+    argv = [sys.executable, "-m", "nodes.cli", "--home", str(terminal.home)]
+    done = subprocess.run(
+        [*argv, "contribute", str(tune), "--json"],
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.PIPE,
+        stderr=ours,
+        check=True,
+        timeout=60,
+    )
+    os.close(ours)
+    drawn = b""
+    with contextlib.suppress(OSError):  # Linux ends a terminal so
+        while piece := os.read(theirs, 4096):
+            drawn += piece
+    os.close(theirs)
+    assert b"hashing" in drawn
+    assert json.loads(done.stdout)["new"] is True
+
+
+def test_a_reader_that_stops_early_is_no_error(terminal: Terminal) -> None:
+    """`crdtmerge ... | head -1` prints no traceback."""
+    line = f"{sys.executable} -m nodes.cli strategies --json | head -1"
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        ["/bin/sh", "-c", line],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert (done.stdout, done.stderr) == ("[\n", "")

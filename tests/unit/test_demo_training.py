@@ -78,6 +78,17 @@ def test_layers_fit_each_other() -> None:
     assert not shapes
 
 
+def test_adam_steps_are_those_of_the_paper() -> None:
+    """The first step is the rate, whatever the slope; the second, worked out by hand."""
+    parameter = torch.zeros(1)
+    moment = (torch.zeros(1), torch.zeros(1))
+    training._adam(parameter, torch.tensor([1.0]), moment, 1, 0.5)
+    assert parameter.item() == pytest.approx(-0.5)
+    training._adam(parameter, torch.tensor([3.0]), moment, 2, 0.5)
+    # mean 0.39 / 0.19, square 0.009999 / 0.001999
+    assert parameter.item() == pytest.approx(-0.5 - 0.5 * 0.917781, rel=1e-5)
+
+
 def test_accuracy_is_the_share_told_right() -> None:
     """An all-zero network guesses 0, and is right where the label is 0."""
     weights = {n: torch.zeros_like(v) for n, v in training.new_network(0).items()}

@@ -56,7 +56,7 @@ def test_a_leaf_hangs_on_the_root_that_others_build() -> None:
     names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     assert names.value.get_values_for_type(x509.DNSName) == [PEER_NAME]
     constraints = root.extensions.get_extension_for_class(x509.BasicConstraints)
-    assert constraints.value == x509.BasicConstraints(ca=True, path_length=0)
+    assert constraints.value == x509.BasicConstraints(ca=True, path_length=None)
 
 
 def test_every_start_makes_another_subject() -> None:
