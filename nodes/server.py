@@ -115,8 +115,8 @@ class _Roots:
 def _configuration(
     leaf: Leaf, members: frozenset[bytes]
 ) -> grpc.ServerCertificateConfiguration:
-    # SUBTLE: without any root gRPC would not ask for a client's leaf at all; our own root
-    # lets nobody in, because the call checks membership too.
+    # SUBTLE: gRPC drops a configuration without roots and goes on with the last one. Our
+    # own root lets nobody in: each call is checked against membership too.
     roots = b"".join(root_for(node) for node in sorted(members or {leaf.node}))
     return grpc.ssl_server_certificate_configuration(
         [(leaf.key_pem, leaf.chain_pem)], root_certificates=roots

@@ -22,7 +22,7 @@ from crdtmerge.numerics.contract import (
     WEIGHT_BITS,
     check_weights,
 )
-from crdtmerge.numerics.dtypes import (
+from crdtmerge.numerics.reference.dtypes import (
     ITEM_BYTES,
     SIGNIFICAND_BITS,
     TAU_BITS,
@@ -38,15 +38,21 @@ from crdtmerge.numerics.dtypes import (
     task_vector,
     upcast,
 )
-from crdtmerge.numerics.grid import Grid, GridSum, divide, tau_grid, theta_grid
-from crdtmerge.numerics.philox import (
+from crdtmerge.numerics.reference.grid import (
+    Grid,
+    GridSum,
+    divide,
+    tau_grid,
+    theta_grid,
+)
+from crdtmerge.numerics.reference.philox import (
     bernoulli,
     philox4x32,
     philox_key,
     random_words,
 )
-from crdtmerge.numerics.reductions import dot, sum_of_squares
-from crdtmerge.numerics.selection import (
+from crdtmerge.numerics.reference.reductions import dot, sum_of_squares
+from crdtmerge.numerics.reference.selection import (
     at_least,
     keep_count,
     keep_top,

@@ -24,6 +24,7 @@ from crdtmerge.errors import (
     RefusedError,
     UnreachableError,
 )
+from crdtmerge.identity import SigningKey
 from crdtmerge.sync.messages import FeedRequest, Hello, Message
 from nodes.tls import PEER_NAME, root_for
 from tests.integration.peers import (
@@ -115,14 +116,17 @@ def test_a_removed_member_is_refused_on_its_open_channel() -> None:
     run(scenario())
 
 
-def test_a_removed_member_fails_the_next_handshake() -> None:
-    """A new channel of a removed member does not come about."""
+@pytest.mark.parametrize("rest", [(BOB,), ()])
+def test_a_removed_member_fails_the_next_handshake(
+    rest: tuple[SigningKey, ...],
+) -> None:
+    """A new channel of a removed member does not come about, even if it was the last."""
 
     async def scenario() -> None:
         async with serving(Echo(members(ALICE, BOB))) as served:
             async with served.client(ALICE) as alice:
                 await greet(alice)
-            served.change(BOB)
+            served.change(*rest)
             async with served.client(ALICE) as alice:
                 with pytest.raises(UnreachableError):
                     await greet(alice)

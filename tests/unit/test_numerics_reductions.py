@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from crdtmerge import numerics
-from crdtmerge.numerics import Singles, reductions
+from crdtmerge.numerics import Singles
+from crdtmerge.numerics.reference import reductions
 
 SIZES = [0, 1, 63, 64, 65, 129, 65_535, 65_536, 65_537, 200_001]
 

@@ -19,7 +19,7 @@ from typing import Final
 
 import numpy as np
 
-from crdtmerge.numerics.dtypes import Floats, Singles
+from crdtmerge.numerics.reference.dtypes import Floats, Singles
 
 LANES: Final = 64
 ROWS: Final = 1024

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.errors import ContractError
-from crdtmerge.numerics.dtypes import Singles
+from crdtmerge.numerics.reference.dtypes import Singles
 
 _MAGNITUDE: Final = np.uint32(0x7FFF_FFFF)
 

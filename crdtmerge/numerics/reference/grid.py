@@ -28,7 +28,7 @@ from crdtmerge.numerics.contract import (
     WEIGHT_BITS,
     check_weights,
 )
-from crdtmerge.numerics.dtypes import Floats, check_dtype
+from crdtmerge.numerics.reference.dtypes import Floats, check_dtype
 
 PRODUCT_BITS: Final = 53
 """Bits of a product that one float64 multiplication makes exactly."""
