@@ -22,6 +22,7 @@ from crdtmerge import __version__
 from crdtmerge.bodies import RecordId, SpaceId
 from crdtmerge.digest import CHUNK_BYTES, BlobId
 from crdtmerge.errors import (
+    ContentMissingError,
     CorruptBlobError,
     CrdtMergeError,
     MachineError,
@@ -329,7 +330,10 @@ class Runtime:
         if SpaceId(space) not in self.spaces.shared_with(peer):
             raise NotFoundError("no such blob")
         wanted = BlobId(blob)
-        size, chunks = await asyncio.to_thread(self.home.blobs.chunk_list, wanted)
+        try:
+            size, chunks = await asyncio.to_thread(self.home.blobs.chunk_list, wanted)
+        except ContentMissingError as e:
+            raise NotFoundError("no such blob here yet") from e
         for message in announce(size, chunks, want_chunk_list=want_chunk_list):
             yield message
         for index in range(first_chunk, len(chunks)):
