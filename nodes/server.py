@@ -115,7 +115,7 @@ class _Roots:
 def _configuration(
     leaf: Leaf, members: frozenset[bytes]
 ) -> grpc.ServerCertificateConfiguration:
-    # SUBTLE: gRPC drops a configuration without roots and goes on with the last one. Our
+    # SUBTLE: gRPC does not say what an empty list of roots means, so it never gets one. Our
     # own root lets nobody in: each call is checked against membership too.
     roots = b"".join(root_for(node) for node in sorted(members or {leaf.node}))
     return grpc.ssl_server_certificate_configuration(

@@ -5,6 +5,7 @@ and the standard library are imported before a command is known, so that `--help
 at once.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -33,4 +34,6 @@ def _wants_json(arguments: Sequence[str]) -> bool:
 
 def main() -> NoReturn:
     """Run the command that the process was started with."""
+    # gRPC's own log lines (a refused handshake, say) are not for users; ours are.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     sys.exit(run(sys.argv[1:]))
