@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SEED ?= 0
 
-.PHONY: venv check test test-all mutants demo proto bench vectors clean
+.PHONY: venv check test test-all mutants demo sim proto bench vectors clean
 
 venv: .venv/.installed
 
@@ -36,6 +36,10 @@ mutants: venv
 demo: venv
 	$(BIN)/crdtmerge demo
 
+# One scenario after the other in a deterministic world: the seed is the whole repro.
+sim: venv
+	$(BIN)/python -m simulations --seed $(SEED)
+
 proto: venv
 	$(BIN)/python -m grpc_tools.protoc -Inodes/wire=proto --python_out=. --pyi_out=. \
 	  --grpc_python_out=. proto/replica.proto
@@ -46,6 +50,7 @@ bench: venv
 # Golden bytes; changed only with a version bump or an ADR.
 vectors: venv
 	$(BIN)/python -m tests.vectors.write
+	$(BIN)/python -m tests.vectors.resolves > tests/vectors/resolves.json
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

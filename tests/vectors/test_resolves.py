@@ -1,0 +1,48 @@
+"""The bytes of a resolve never change: not over releases, instruction sets or threads."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.vectors.resolves import DTYPES, merge
+
+ROOT = Path(__file__).parent.parent.parent
+GOLDEN = json.loads((Path(__file__).parent / "resolves.json").read_text())
+
+
+@pytest.mark.parametrize("vector", sorted(GOLDEN))
+def test_resolve_writes_the_golden_bytes(vector: str) -> None:
+    """Each strategy in each dtype gives the model digest that was once written down."""
+    name, dtype = vector.split()
+    assert merge(name, dtype) == GOLDEN[vector]
+
+
+def test_every_strategy_and_dtype_has_a_vector() -> None:
+    """A new strategy without a vector could change its bits unseen."""
+    from crdtmerge.strategies import STRATEGIES
+
+    assert set(GOLDEN) == {f"{name} {dtype}" for name in STRATEGIES for dtype in DTYPES}
+
+
+@pytest.mark.parametrize("hash_seed", ["0", "1", "2"])
+def test_instruction_set_and_hash_seed_change_no_byte(hash_seed: str) -> None:
+    """Without AVX and the like, in another process and hash order, bytes are the same."""
+    found = np.show_config(mode="dicts")["SIMD Extensions"].get("found", [])
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.vectors.resolves"],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "PYTHONHASHSEED": hash_seed,
+            "NPY_DISABLE_CPU_FEATURES": " ".join(found) if hash_seed != "0" else "",
+        },
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(done.stdout) == GOLDEN
