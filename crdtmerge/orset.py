@@ -71,10 +71,11 @@ class OpSet:
             found = fresh.get(key) or self.signed.get(key)
             return found.record if found else None
 
+        foreign = {s.record.space_id for s in fresh.values()} - {self.space}
+        if foreign:
+            other = min(foreign).hex()[:12]
+            raise WrongSpaceError(f"a record of space {other} in another space")
         for signed in fresh.values():
-            if signed.record.space_id != self.space:
-                other = signed.record.space_id.hex()[:12]
-                raise WrongSpaceError(f"a record of space {other} in another space")
             check_admissible(signed.record, lookup)
         trie = self.trie.insert(sorted(fresh))
         return OpSet(self.space, {**self.signed, **fresh}, trie)
