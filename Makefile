@@ -49,7 +49,7 @@ bench: venv
 
 # Golden bytes; changed only with a version bump or an ADR.
 vectors: venv
-	$(BIN)/python -m tests.vectors.write
+	$(BIN)/python -m tests.vectors.formats > tests/vectors/formats.json
 	$(BIN)/python -m tests.vectors.resolves > tests/vectors/resolves.json
 
 clean:
