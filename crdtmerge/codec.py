@@ -19,6 +19,8 @@ Value: TypeAlias = "int | bytes | str | Sequence[Value]"
 """A plain value: integer, byte string, text, or an array of values."""
 
 DEPTH_MAX: Final = 16
+VALUES_MAX: Final = 1 << 22
+"""Most values in one encoding: what a reader pays is bounded by this, not by the bytes."""
 INTEGER_MIN: Final = -(2**63)
 INTEGER_MAX: Final = 2**64 - 1
 
@@ -90,16 +92,19 @@ def _check_headers(data: bytes) -> None:
     so that a few kilobytes of nested headers ask for gigabytes. Here every value still owed
     must have at least one byte among those that are left.
     """
-    at, owed = 0, 1
+    at, owed, claimed = 0, 1, 1
     open_arrays: list[int] = []  # how many values were owed outside of each
     while owed:
         while open_arrays and owed == open_arrays[-1]:
             open_arrays.pop()
         at, items = _header(data, at)
         owed -= 1
+        claimed += items
         if items:
             open_arrays.append(owed)
             owed += items
+        if claimed > VALUES_MAX:
+            raise EncodingError(f"more than {VALUES_MAX} values")
         if at + owed > len(data):
             raise EncodingError("not a canonical value: the bytes are cut off")
         if len(open_arrays) > DEPTH_MAX:

@@ -146,6 +146,10 @@ class MachineError(LocalError):
     exit_code = 6
 
 
+class NoRoomError(MachineError):
+    """The disk is full or its quota used up; nothing is wrong with what is there."""
+
+
 class BaseMismatchError(BadInputError):
     """The base folder given is not the base of the space."""
 

@@ -47,6 +47,8 @@ from crdtmerge.trie import Trie
 WEIGHT_CAP_DEFAULT: Final = DECIMAL_UNIT
 RECORDS_MAX_DEFAULT: Final = 1_000_000
 BYTES_MAX_DEFAULT: Final = BLOB_BYTES_MAX
+NODES_PER_AUTHOR_MAX: Final = 16
+"""Transport keys of one author that count: handshakes and dials cost something each."""
 
 
 class Rank(IntEnum):
@@ -454,13 +456,20 @@ class _Evaluation:
     ) -> dict[bytes, dict[AuthorId, NodeAddress]]:
         """Return who claims which transport key, by the last word of each author.
 
-        Several may claim one key, so that nobody can talk another's node away.
+        Several may claim one key, so that nobody can talk another's node away. Of one
+        author the keys named last count, up to a bound: each may connect to every node.
         """
-        nodes: dict[bytes, dict[AuthorId, NodeAddress]] = {}
+        last: dict[AuthorId, dict[bytes, NodeAddress]] = {}
         by_age = sorted(self.effective.values(), key=lambda r: (r.author_seq, r.id))
         for record in by_age:
             if isinstance(record.body, NodeAddress) and record.author not in rightless:
-                nodes.setdefault(record.body.node, {})[record.author] = record.body
+                own = last.setdefault(record.author, {})
+                own.pop(record.body.node, None)  # said again, it is the newest
+                own[record.body.node] = record.body
+        nodes: dict[bytes, dict[AuthorId, NodeAddress]] = {}
+        for author, own in last.items():
+            for node, body in list(own.items())[-NODES_PER_AUTHOR_MAX:]:
+                nodes.setdefault(node, {})[author] = body
         return {
             node: dict(sorted(claims.items())) for node, claims in sorted(nodes.items())
         }

@@ -12,6 +12,7 @@ from typing import Any, Final, Self
 
 import grpc
 
+from crdtmerge.errors import UnreachableError
 from crdtmerge.sync.messages import Message
 
 from .channel import (
@@ -63,7 +64,7 @@ class ReplicaClient:
             root_for(peer), leaf.key_pem, leaf.chain_pem
         )
         self._channel = grpc.aio.secure_channel(
-            address, credentials, options=_pinned_options()
+            _target(address), credentials, options=_pinned_options()
         )
         self._stub: Any = services.ReplicaStub(self._channel)  # type: ignore[no-untyped-call]
         name = wire.DESCRIPTOR.services_by_name["Replica"].full_name
@@ -81,7 +82,7 @@ class ReplicaClient:
             UnreachableError: no answer, or the peer went away.
             RefusedError: the peer does not let us in, or ended the stream.
         """
-        call = self._stub.Sync()
+        call = _begun(self._stub.Sync, self._who)
         stream = Stream(call, self._who, from_frame, to_frame)
         await _converse(call, stream, handler, self._who)
 
@@ -103,7 +104,11 @@ class ReplicaClient:
             first_chunk=first_chunk,
         )
         async with contextlib.aclosing(
-            _replies(self._fetch(request), self._who, READ_PROGRESS_S)
+            _replies(
+                _begun(lambda: self._fetch(request), self._who),
+                self._who,
+                READ_PROGRESS_S,
+            )
         ) as replies:
             async for reply in replies:
                 yield reply
@@ -129,7 +134,7 @@ async def open_join(address: str, host: bytes, handler: JoinHandler) -> None:
     who = f"host {host.hex()[:12]} at {address}"
     credentials = grpc.ssl_channel_credentials(root_for(host))
     async with grpc.aio.secure_channel(
-        address, credentials, options=_pinned_options()
+        _target(address), credentials, options=_pinned_options()
     ) as channel:
         call = services.JoinStub(channel).Join()  # type: ignore[no-untyped-call]
         stream = Stream(call, who, from_join_frame, to_join_frame, READ_PROGRESS_S)
@@ -169,6 +174,27 @@ class ControlClient:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+
+def _target(address: str) -> str:
+    """Return an address as gRPC must read it: a host and a port, nothing else.
+
+    SUBTLE: members announce addresses, and gRPC also knows sockets of this machine
+    (`unix:...`), lists, and names that a server of somebody's choice resolves.
+    """
+    return f"dns:///{address}"
+
+
+def _begun(begin: Callable[[], Any], who: str) -> Any:
+    """Return the call that `begin` starts.
+
+    Raises:
+        UnreachableError: the channel was closed meanwhile, which gRPC takes for misuse.
+    """
+    try:
+        return begin()
+    except grpc.aio.UsageError as e:
+        raise UnreachableError(f"the channel to {who} is closed") from e
 
 
 def _pinned_options() -> Options:

@@ -27,9 +27,13 @@ class PeerOpened:
 
 @dataclass(frozen=True, slots=True)
 class PeerClosed:
-    """The sync stream with a peer ended, or could not be opened."""
+    """The sync stream with a peer ended, or could not be opened.
+
+    `broke_rules` if it ended because the peer sent what is no message.
+    """
 
     peer: bytes
+    broke_rules: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,8 @@ RUMOUR_FANOUT: Final = 3
 CONNECTIONS_MAX: Final = 64
 """Streams that we dial at most; above, the partial view of a later version decides."""
 DIALS_PER_TICK: Final = 8
+DIAL_ADDRESSES_MAX: Final = 8
+"""Addresses of one peer that one dial tries, drawn anew each time."""
 BACKOFF_FIRST_S: Final = 0.5
 BACKOFF_LAST_S: Final = 30.0
 BANISHED_S: Final = 60.0

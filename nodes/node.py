@@ -7,6 +7,7 @@ accepted is durable before anything that follows from it is sent.
 """
 
 import random
+from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol, assert_never
@@ -35,7 +36,14 @@ from .effects import (
     Ticked,
     Trust,
 )
-from .gossip import CONNECTIONS_MAX, DIALS_PER_TICK, RUMOUR_FANOUT, Backoff, pick
+from .gossip import (
+    CONNECTIONS_MAX,
+    DIAL_ADDRESSES_MAX,
+    DIALS_PER_TICK,
+    RUMOUR_FANOUT,
+    Backoff,
+    pick,
+)
 
 FETCHES_MAX: Final = 4
 """Blobs in flight at once."""
@@ -62,8 +70,8 @@ class Spaces(SyncSpaces, Protocol):
         """Return the announced addresses of every member node."""
         ...
 
-    def missing(self, space: SpaceId) -> dict[BlobId, int]:
-        """Return the blobs that visible contributions need and we lack."""
+    def wanted(self, space: SpaceId) -> dict[BlobId, int]:
+        """Return blobs that visible contributions need and we lack, with sizes."""
         ...
 
 
@@ -82,7 +90,8 @@ class Node:
     sessions: dict[bytes, Session] = field(default_factory=dict)
     dialling: set[bytes] = field(default_factory=set)
     fetching: dict[BlobId, bytes] = field(default_factory=dict)
-    _wanted: dict[BlobId, tuple[SpaceId, int]] = field(default_factory=dict)
+    _wanted: deque[tuple[BlobId, dict[SpaceId, int]]] = field(default_factory=deque)
+    _tried: dict[BlobId, float] = field(default_factory=dict)
     _backoff: Backoff = field(default_factory=Backoff)
     _cursors: dict[bytes, dict[SpaceId, Cursor]] = field(default_factory=dict)
     _refused: dict[tuple[bytes, BlobId], float] = field(default_factory=dict)
@@ -96,8 +105,8 @@ class Node:
                 self._tick(now)
             case PeerOpened(peer):
                 self._open(peer, now)
-            case PeerClosed(peer):
-                self._closed(peer, now)
+            case PeerClosed(peer, broke_rules):
+                self._closed(peer, broke_rules=broke_rules, now=now)
             case DialEnded(peer):
                 self._dial_ended(peer, now)
             case MessageReceived(peer, message):
@@ -130,19 +139,26 @@ class Node:
         self._refused = {key: t for key, t in self._refused.items() if t > now}
 
     def _dial(self, now: float) -> None:
-        known = self.bootstrap | self.spaces.addresses()
+        announced = self.spaces.addresses()
         busy = self.sessions.keys() | self.dialling | {self.me}
         idle = [
             peer
-            for peer, addresses in known.items()
-            if peer not in busy and addresses and self._backoff.ready(peer, now)
+            for peer in (announced.keys() | self.bootstrap.keys()) - busy
+            if self._backoff.ready(peer, now)
+            and (announced.get(peer) or self.bootstrap.get(peer))
         ]
         room = CONNECTIONS_MAX - len(self.sessions) - len(self.dialling)
         for peer in pick(idle, max(0, min(DIALS_PER_TICK, room)), self.rng):
             self.dialling.add(peer)
-            extra = self.bootstrap.get(peer, ())
-            addresses = tuple(dict.fromkeys((*known[peer], *extra)))
+            known = (*announced.get(peer, ()), *self.bootstrap.get(peer, ()))
+            addresses = self._some(list(dict.fromkeys(known)))
             self._effects.append(Dial(peer, addresses))
+
+    def _some(self, addresses: list[str]) -> tuple[str, ...]:
+        """Return as many as one dial tries: a claim may name many that lead nowhere."""
+        if len(addresses) > DIAL_ADDRESSES_MAX:
+            addresses = self.rng.sample(addresses, DIAL_ADDRESSES_MAX)
+        return tuple(addresses)
 
     def _spread(
         self, space: SpaceId, records: Sequence[RecordId], to: Iterable[bytes]
@@ -173,9 +189,11 @@ class Node:
         self.sessions[peer] = session
         self._say(peer, session.open())
 
-    def _closed(self, peer: bytes, now: float) -> None:
+    def _closed(self, peer: bytes, *, broke_rules: bool, now: float) -> None:
         self.dialling.discard(peer)
         self.sessions.pop(peer, None)
+        if broke_rules:
+            self._backoff.banish(peer, now)
         self._backoff.failed(peer, now, self.rng)
 
     def _dial_ended(self, peer: bytes, now: float) -> None:
@@ -221,6 +239,8 @@ class Node:
         if members != self._trusted:
             self._trusted = members
             self._effects.append(Trust(members))
+            kept = members | self.sessions.keys()
+            self._cursors = {p: c for p, c in self._cursors.items() if p in kept}
         for peer, session in sorted(self.sessions.items()):
             shared = self.spaces.shared_with(peer)
             if not shared:
@@ -233,31 +253,48 @@ class Node:
     # --- contents -----------------------------------------------------------------------
 
     def _look_for_missing(self) -> None:
-        """List what visible contributions need and no fetch is bringing."""
-        self._wanted = {
-            blob: (space, size)
-            for space in self.spaces.all()
-            for blob, size in self.spaces.missing(space).items()
-            if blob not in self.fetching
-        }
+        """List what visible contributions need and no fetch is bringing.
+
+        What was tried longest ago comes first: blobs that nobody has, however many an
+        author names, take their turn and no more.
+        """
+        found: dict[BlobId, dict[SpaceId, int]] = {}
+        for space in self.spaces.all():
+            for blob, size in self.spaces.wanted(space).items():
+                if blob not in self.fetching:
+                    found.setdefault(blob, {})[space] = size
+        kept = found.keys() | self.fetching.keys()
+        self._tried = {b: tried for b, tried in self._tried.items() if b in kept}
+        order = sorted(found, key=lambda b: (self._tried.get(b, -1.0), b))
+        self._wanted = deque((blob, found[blob]) for blob in order)
 
     def _fetch_next(self, now: float) -> None:
-        """Fetch what is wanted, from peers that may have it, a few at a time."""
-        if not self._wanted or not self.sessions:
-            return
-        for blob, (space, size) in sorted(self._wanted.items()):
-            if len(self.fetching) >= FETCHES_MAX:
-                return
-            willing = [
-                peer
-                for peer, session in self.sessions.items()
-                if space in session.shared
-                and self._refused.get((peer, blob), now) <= now
-            ]
-            for peer in pick(willing, 1, self.rng):
-                del self._wanted[blob]
+        """Fetch what is wanted, a few at a time; what nobody has now waits for a tick."""
+        while self._wanted and self.sessions and len(self.fetching) < FETCHES_MAX:
+            blob, places = self._wanted.popleft()
+            peer = self._source(blob, frozenset(places), now)
+            if peer is not None:
+                space = min(places.keys() & self.sessions[peer].shared)
                 self.fetching[blob] = peer
-                self._effects.append(Fetch(peer, space, blob, size))
+                self._tried[blob] = now
+                self._effects.append(Fetch(peer, space, blob, places[space]))
+
+    def _source(
+        self, blob: BlobId, spaces: frozenset[SpaceId], now: float
+    ) -> bytes | None:
+        """Return a peer that may have the blob; of several, one that is asked for least.
+
+        A peer that answers slowly thus holds its share of the fetches, not all of them.
+        """
+        load = Counter(self.fetching.values())
+        willing = [
+            peer
+            for peer, session in self.sessions.items()
+            if spaces & session.shared and self._refused.get((peer, blob), now) <= now
+        ]
+        least = min((load[peer] for peer in willing), default=0)
+        chosen = pick((p for p in willing if load[p] == least), 1, self.rng)
+        return chosen[0] if chosen else None
 
     def _fetch_failed(
         self, peer: bytes, blob: BlobId, *, lied: bool, now: float

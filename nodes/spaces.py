@@ -7,22 +7,22 @@ Calls may come from several threads; each is atomic.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from threading import RLock
 from typing import Final
 
 from crdtmerge.bodies import Genesis, RecordId, SpaceId
-from crdtmerge.digest import DIGEST_BYTES, BlobId, ContentId, Domain, digest
+from crdtmerge.digest import DIGEST_BYTES, BlobId, Domain, digest
 from crdtmerge.errors import (
     ContentMissingError,
-    CorruptBlobError,
     FaultyContributionError,
-    MalformedManifestError,
+    MissingAuthorityError,
     NotFoundError,
 )
-from crdtmerge.manifest import Manifest, decode_manifest
+from crdtmerge.manifest import Manifest
 from crdtmerge.orset import OpSet
 from crdtmerge.policy import Rank, View, Visible
-from crdtmerge.record import SignedRecord, well_formed
+from crdtmerge.record import SignedRecord, decode_record, well_formed
 from crdtmerge.resolve.plan import Contribution
 from crdtmerge.sync.messages import (
     MESSAGE_BYTES_MAX,
@@ -33,9 +33,12 @@ from crdtmerge.sync.messages import (
 )
 from crdtmerge.trie import Trie
 
+from .manifests import Known, Manifests
 from .store.base import RECORD_OVERHEAD_BYTES, BlobStore, RecordStore
 
 RECORDS_PER_MESSAGE_BYTES: Final = MESSAGE_BYTES_MAX - (64 << 10)
+WANTED_MAX: Final = 1024
+"""Blobs of one contribution that are looked for at a time."""
 
 
 @dataclass(slots=True)
@@ -47,11 +50,15 @@ class Spaces:
     lock: RLock = field(default_factory=RLock)
     on_publish: Callable[[SpaceId, tuple[RecordId, ...]], None] | None = None
     _opsets: dict[SpaceId, OpSet] = field(default_factory=dict)
-    _complete: set[Visible] = field(default_factory=set)
-    _manifests: dict[BlobId, tuple[ContentId, Manifest]] = field(default_factory=dict)
+    _complete: dict[SpaceId, set[Visible]] = field(default_factory=dict)
+    _lacking: dict[SpaceId, dict[Visible, dict[BlobId, int]]] = field(
+        default_factory=dict
+    )
+    _manifests: Manifests = field(init=False)
 
     def __post_init__(self) -> None:
         """Read the sets; their records were checked before they were stored."""
+        self._manifests = Manifests(self.blobs)
         for space in self.records.spaces():
             self._opsets[space] = OpSet(space).insert(self.records.load(space))
 
@@ -161,6 +168,7 @@ class Spaces:
             for raw in records
             if RecordId(digest(Domain.RECORD, raw.data)) not in opset
         ]
+        _check_chains_come(opset, unknown)
         return self.commit(space, [well_formed(r.data, r.signature) for r in unknown])
 
     # --- who ----------------------------------------------------------------------------
@@ -192,11 +200,14 @@ class Spaces:
             ContentMissingError: none of its manifests has arrived.
             FaultyContributionError: those that arrived are not what their adds say.
         """
+        return self._known(visible).manifest
+
+    def _known(self, visible: Visible) -> Known:
         arrived = [(b, s) for b, s in visible.manifests if self.blobs.has(b)]
         for blob, size in arrived:
-            found = self._read_manifest(blob, size)
-            if found is not None and found[0] == visible.content:
-                return found[1]
+            found = self._manifests.read(blob, size)
+            if found is not None and found.content == visible.content:
+                return found
         if len(arrived) == len(visible.manifests):
             raise FaultyContributionError(
                 visible.content, "its manifest is not the one that was signed"
@@ -204,18 +215,6 @@ class Spaces:
         raise ContentMissingError(
             f"the manifest of contribution {visible.content.hex()[:12]} has not arrived"
         )
-
-    def _read_manifest(
-        self, blob: BlobId, size: int
-    ) -> tuple[ContentId, Manifest] | None:
-        """Return a manifest with its content id, which is dear to compute, once read."""
-        if blob not in self._manifests:
-            try:
-                manifest = decode_manifest(bytes(self.blobs.read(blob, size)))
-            except (MalformedManifestError, CorruptBlobError):
-                return None
-            self._manifests[blob] = manifest.content_id, manifest
-        return self._manifests[blob]
 
     def contributions(self, visible: Iterable[Visible]) -> list[Contribution]:
         """Return the visible contributions as layer 2 sees them.
@@ -232,23 +231,80 @@ class Spaces:
     def missing(self, space: SpaceId) -> dict[BlobId, int]:
         """Return the blobs that visible contributions need and we lack, with sizes.
 
-        Tensors are known only once their manifest is here. What was once found complete
-        is not looked up again: the node asks this after every batch of records.
+        Tensors are known only once their manifest is here. Where two manifests give one
+        blob two sizes, the larger is named: it is an upper bound, and the bytes that
+        come prove the true one.
         """
         missing: dict[BlobId, int] = {}
+        complete = self._complete.get(space, set())
         for visible in self.view(space).visible:
-            if visible in self._complete:
-                continue
-            needed = self._needed(visible)
-            lacking = self.blobs.missing(needed)
-            missing |= {blob: needed[blob] for blob in lacking}
-            if needed and not lacking:
-                self._complete.add(visible)
+            if visible not in complete:
+                needed = self._needed(visible)
+                lacking = self.blobs.missing(needed)
+                _join_sizes(missing, {blob: needed[blob] for blob in lacking})
         return missing
+
+    def wanted(self, space: SpaceId) -> dict[BlobId, int]:
+        """Return what to fetch next: of each visible contribution, a bounded part.
+
+        The node asks this after every batch of records, and a manifest may be as long as
+        its author likes: it is gone through again only once a part has come.
+        """
+        complete, before = (
+            self._complete.get(space, set()),
+            self._lacking.get(space, {}),
+        )
+        whole: set[Visible] = set()
+        lacking: dict[Visible, dict[BlobId, int]] = {}
+        wanted: dict[BlobId, int] = {}
+        for visible in self.view(space).visible:
+            part = {} if visible in complete else self._part(visible, before)
+            if part is None:
+                continue
+            if part:
+                lacking[visible] = part
+                _join_sizes(wanted, part)
+            else:
+                whole.add(visible)
+        self._complete[space], self._lacking[space] = whole, lacking
+        return wanted
+
+    def _part(
+        self, visible: Visible, before: Mapping[Visible, dict[BlobId, int]]
+    ) -> dict[BlobId, int] | None:
+        """Return up to `WANTED_MAX` blobs that a contribution lacks; None if it is faulty.
+
+        What is left of the last part comes first.
+        """
+        last = before.get(visible, {})
+        if left := self.blobs.missing(last):
+            return {blob: last[blob] for blob in left}
+        needed = self._needed(visible)
+        if not needed:
+            return None
+        lacking = (blob for blob in needed if not self.blobs.has(blob))
+        return {blob: needed[blob] for blob in islice(lacking, WANTED_MAX)}
+
+    def serves(self, space: SpaceId, blob: BlobId) -> bool:
+        """Tell whether a visible contribution of `space` needs the blob.
+
+        A home holds the contents of all its spaces: who is a member of one may fetch
+        what belongs to that one, and nothing else.
+        """
+        visible = self.view(space).visible
+        if any(blob == named for v in visible for named, _ in v.manifests):
+            return True
+        return any(blob in self._named(v) for v in visible)
+
+    def _named(self, visible: Visible) -> Mapping[BlobId, int]:
+        try:
+            return self._known(visible).blobs
+        except (ContentMissingError, FaultyContributionError):
+            return {}
 
     def _needed(self, visible: Visible) -> dict[BlobId, int]:
         try:
-            return self.manifest(visible).blobs()
+            return self._known(visible).blobs
         except ContentMissingError:
             # SUBTLE: every one that is not here, not the first alone: that one may have
             # arrived and be another's manifest, and an honest add stands behind it.
@@ -262,7 +318,7 @@ class Spaces:
         complete: dict[bytes, bool] = {}
         for visible in self.view(space).visible:
             try:
-                blobs = self.manifest(visible).blobs()
+                blobs = self._known(visible).blobs
                 complete[visible.content] = not self.blobs.missing(blobs)
             except (ContentMissingError, FaultyContributionError):
                 complete[visible.content] = False
@@ -277,6 +333,29 @@ class Spaces:
 
 def _bytes_in_message(signed: SignedRecord) -> int:
     return len(signed.record.data) + len(signed.signature) + RECORD_OVERHEAD_BYTES
+
+
+def _join_sizes(sizes: dict[BlobId, int], more: Mapping[BlobId, int]) -> None:
+    for blob, size in more.items():
+        sizes[blob] = max(size, sizes.get(blob, 0))
+
+
+def _check_chains_come(opset: OpSet, batch: Sequence[SignedBytes]) -> None:
+    """Check that each record names a grant that we have or that comes with it.
+
+    Before any signature is verified, which is dear: anybody can sign records without end
+    that hang on nothing.
+
+    Raises:
+        MalformedRecordError: bytes of the batch are no record.
+        MissingAuthorityError: a grant is neither in the set nor in the batch.
+    """
+    records = [decode_record(raw.data) for raw in batch]
+    coming = {record.id for record in records}
+    for record in records:
+        auth = RecordId(record.auth)
+        if record.auth and auth not in coming and auth not in opset:
+            raise MissingAuthorityError(record.id, record.auth)
 
 
 def _chains_first(fresh: Mapping[RecordId, SignedRecord]) -> list[SignedRecord]:

@@ -264,7 +264,8 @@ class Cluster:
         )
         if not serves or fetch.space not in peer.spaces.shared_with(machine.transport):
             return BlobFailed(peer.transport, fetch.blob, lied=False)
-        if not peer.blobs.has(fetch.blob):
+        served = peer.spaces.serves(fetch.space, fetch.blob)
+        if not served or not peer.blobs.has(fetch.blob):
             return BlobFailed(peer.transport, fetch.blob, lied=False)
         data = peer.blobs.read(fetch.blob, fetch.size)
         self.network.traffic.blobs += 1

@@ -16,7 +16,7 @@ from crdtmerge.digest import (
     blob_id,
     chunk_count,
 )
-from crdtmerge.errors import CorruptBlobError, MalformedMessageError
+from crdtmerge.errors import CorruptBlobError, MalformedMessageError, NotFoundError
 
 SIZE_BYTES: Final = 8
 LIST_BYTES_MAX: Final = 1 << 19
@@ -36,10 +36,14 @@ def announce(
 
 @dataclass(slots=True)
 class Incoming:
-    """A blob that is arriving; `size` comes from a signed manifest, not from the peer.
+    """A blob that is arriving; `size` is the most that a signed manifest says of it.
+
+    SUBTLE: a manifest may name a blob with a wrong size, and then the peer that has it is
+    not the one who lies: a smaller size counts if the chunk list proves it, for the blob's
+    id covers its size. Once that is done, `size` is the true one.
 
     `chunks` is the verified chunk list once it is complete; it may be given when a fetch
-    is resumed, and is asked for otherwise.
+    is resumed, with the true size, and is asked for otherwise.
     """
 
     blob: BlobId
@@ -55,6 +59,7 @@ class Incoming:
         Raises:
             MalformedMessageError: it breaks the order or the sizes of a reply.
             CorruptBlobError: the chunk list is not that of the blob.
+            NotFoundError: what the peer has is larger than was signed.
         """
         if not self._opened:
             self._open(message)
@@ -74,17 +79,25 @@ class Incoming:
         return index, message
 
     def _open(self, message: bytes) -> None:
-        if message != self.size.to_bytes(SIZE_BYTES, "little"):
-            raise MalformedMessageError("the size is not the one that was signed")
+        size = int.from_bytes(message, "little")
+        known = self.chunks is not None and size != self.size
+        if len(message) != SIZE_BYTES or known:
+            raise MalformedMessageError("a reply that does not begin with the size")
+        if size > self.size:
+            raise NotFoundError(
+                f"a blob of {size} bytes, of which {self.size} are signed"
+            )
+        self.size = size
         self._opened = True
         if self.chunks is None and self.size == 0:
             self._close_list()
 
     def _take_list(self, message: bytes) -> None:
-        self._list += message
         due = chunk_count(self.size) * DIGEST_BYTES
-        if not message or len(self._list) > due:
+        # Exactly as `announce` cuts it: nobody stretches a fetch byte by byte.
+        if len(message) != min(LIST_BYTES_MAX, due - len(self._list)):
             raise MalformedMessageError("a chunk list of another length")
+        self._list += message
         if len(self._list) == due:
             self._close_list()
 

@@ -44,6 +44,8 @@ from .ranges import Done, Stored, check_chunk, read_range, read_source, write_pi
 BLOB_FOLDER: Final = "blobs"
 PARTIAL_FOLDER: Final = "partial"
 TEMPORARY_FOLDER: Final = "temporary"
+BLOCK_BYTES: Final = 512
+"""The unit of `st_blocks`, whatever the file system's own."""
 
 
 class FileBlobs:
@@ -284,6 +286,28 @@ class FileBlobs:
                 self._settle(download.path, download.size, download.chunks)
             elif not self.has(blob):
                 raise ContentMissingError(f"blob {blob.hex()[:12]} was abandoned")
+
+    def require_room(self, blob: BlobId, size: int) -> None:
+        """Check that the rest of a blob of `size` bytes would fit, before it is asked for.
+
+        Raises:
+            NoRoomError: it would not.
+        """
+        with self._lock:
+            if blob in self._downloads or self.has(blob):
+                return
+        try:
+            there = (self._partial / blob.hex()).stat().st_blocks * BLOCK_BYTES
+        except FileNotFoundError:
+            there = 0
+        self.reserve(max(0, size - there))
+
+    def pause(self, blob: BlobId) -> None:
+        """Close a download that came to no end; what has arrived is found again."""
+        with self._opening, self._lock:
+            download = self._downloads.pop(blob, None)
+            if download is not None:
+                download.close()
 
     def abandon(self, blob: BlobId) -> None:
         """Drop a download and what has arrived of it."""

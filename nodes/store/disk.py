@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from crdtmerge.errors import MachineError
+from crdtmerge.errors import MachineError, NoRoomError
 
 PRIVATE_FILE: Final = 0o600
 PRIVATE_FOLDER: Final = 0o700
@@ -42,11 +42,14 @@ _REASONS: Final = {
     errno.EMFILE: ("too many open files", "raise the limit (`ulimit -n`)"),
 }
 
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
 
 def machine_error(error: OSError, doing: str) -> MachineError:
     """Return the error that names what this machine refused while `doing`."""
     reason, hint = _REASONS.get(error.errno or 0, (error.strerror or str(error), ""))
-    return MachineError(f"{doing}: {reason}", hint=hint)
+    kind = NoRoomError if error.errno in _FULL else MachineError
+    return kind(f"{doing}: {reason}", hint=hint)
 
 
 @contextmanager
@@ -110,11 +113,11 @@ def require_free(folder: Path, size: int) -> None:
     """Check that the disk of `folder` has room for `size` more bytes.
 
     Raises:
-        MachineError: it has not; the message names both numbers.
+        NoRoomError: it has not; the message names both numbers.
     """
     with explained(f"asking for the free space of {folder}"):
         status = os.statvfs(folder)
     free = status.f_bavail * status.f_frsize
     if size > free:
         message = f"{size} bytes are needed but {free} are free on the disk of {folder}"
-        raise MachineError(message, hint=f"free some space; {_NOTHING_CHANGED}")
+        raise NoRoomError(message, hint=f"free some space; {_NOTHING_CHANGED}")

@@ -21,7 +21,12 @@ from crdtmerge.digest import (
     chunk_count,
     chunk_digest,
 )
-from crdtmerge.errors import ContentMissingError, CorruptBlobError
+from crdtmerge.errors import (
+    ContentMissingError,
+    CorruptBlobError,
+    MachineError,
+    NoRoomError,
+)
 
 from .disk import PRIVATE_FILE, explained, sync_file, write_all
 
@@ -133,9 +138,13 @@ class Download:
         if missing < len(self.chunks):
             message = f"chunk {missing} of blob {self.blob.hex()[:12]} has not arrived"
             raise ContentMissingError(message)
-        with self._lock, explained(f"syncing {self.path}"):
-            if self._descriptor >= 0:
-                sync_file(self._descriptor)
+        try:
+            with self._lock, explained(f"syncing {self.path}"):
+                if self._descriptor >= 0:
+                    sync_file(self._descriptor)
+        except NoRoomError as e:
+            # Whatever the reason, a failed sync is final: never one to try again.
+            raise MachineError(str(e), hint=e.hint) from e
 
     def close(self) -> None:
         """Close the file; what it holds is found again at the next start."""

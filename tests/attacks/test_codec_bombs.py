@@ -6,6 +6,7 @@ import tracemalloc
 import msgpack
 import pytest
 
+from crdtmerge import codec
 from crdtmerge.codec import DEPTH_MAX, decode, encode
 from crdtmerge.errors import EncodingError
 
@@ -101,11 +102,13 @@ def test_depth_bomb_is_refused(size: int) -> None:
         decode(b"\x91" * size + b"\x05", LIMIT)
 
 
-@pytest.mark.parametrize("depth", [1, 3, DEPTH_MAX, 1000])
-def test_length_bomb_allocates_nothing(depth: int) -> None:
+@pytest.mark.parametrize(
+    ("depth", "size"),
+    [(1, 8 << 20), (3, 1 << 20), (DEPTH_MAX, 8 << 20), (1000, 1 << 20), (8, 60_000)],
+)
+def test_length_bomb_allocates_nothing(depth: int, size: int) -> None:
     """Headers that claim as much as the message could hold get no memory for it."""
-    size = 4 << 20
-    heads = (b"\xdd" + (size - 5 * depth - 8).to_bytes(4, "big")) * depth
+    heads = (b"\xdd" + (size - 5 * depth).to_bytes(4, "big")) * depth
     data = heads + bytes(size - len(heads))
     tracemalloc.start()
     with pytest.raises(EncodingError):
@@ -113,6 +116,14 @@ def test_length_bomb_allocates_nothing(depth: int) -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 64 << 10
+
+
+def test_values_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many small values cost far more than their bytes, so that their number is bounded."""
+    monkeypatch.setattr(codec, "VALUES_MAX", 5)
+    assert decode(encode([1, [2, 3]]), LIMIT) == [1, [2, 3]]
+    with pytest.raises(EncodingError, match="more than 5 values"):
+        decode(encode([1, [2, 3, 4]]), LIMIT)
 
 
 @pytest.mark.parametrize("head", [b"\xdb", b"\xc6", b"\xdd"])

@@ -44,7 +44,9 @@ def key(name: str) -> SigningKey:
 
 OWNERS: Final = tuple(sorted((key("olga"), key("omar")), key=lambda k: k.public))
 MAINTAINERS: Final = (key("mia"), key("max"))
-CONTRIBUTORS: Final = (key("cleo"), key("carl"))
+CLEO: Final = key("cleo")
+CARL: Final = key("carl")
+CONTRIBUTORS: Final = (CLEO, CARL)
 READER: Final = key("rita")
 STRANGER: Final = key("sam")
 AUTHORS: Final = (*OWNERS, *MAINTAINERS, *CONTRIBUTORS, READER, STRANGER)

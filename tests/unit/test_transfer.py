@@ -3,7 +3,7 @@
 import pytest
 
 from crdtmerge.digest import CHUNK_BYTES, BlobId, blob_id_of, chunk_digests
-from crdtmerge.errors import CorruptBlobError, MalformedMessageError
+from crdtmerge.errors import CorruptBlobError, MalformedMessageError, NotFoundError
 from crdtmerge.sync.transfer import Incoming, announce
 
 
@@ -42,11 +42,42 @@ def test_a_resumed_reply_begins_where_it_stopped() -> None:
         incoming.take(chunks[2])
 
 
-def test_another_size_than_signed_is_refused() -> None:
-    """The size comes from the signed manifest, never from the source."""
+def test_more_than_was_signed_is_not_taken() -> None:
+    """The source is not called a liar, for the manifest's author may be wrong."""
+    data, blob = _blob(100)
+    with pytest.raises(NotFoundError):
+        Incoming(blob, 99).take(_reply(data)[0])
+
+
+def test_a_size_below_the_signed_one_must_be_proved() -> None:
+    """The chunk list proves it; without a proof it is a lie."""
+    data, blob = _blob(100)
+    size, listed, chunk = _reply(data)
+    incoming = Incoming(blob, CHUNK_BYTES + 1)
+    assert incoming.take(size) is None
+    assert incoming.take(listed) is None
+    assert incoming.take(chunk) == (0, data)
+    incoming = Incoming(blob, CHUNK_BYTES + 1)
+    incoming.take((99).to_bytes(8, "little"))
+    with pytest.raises(CorruptBlobError):
+        incoming.take(listed)
+
+
+def test_a_resumed_blob_has_one_size() -> None:
+    """Its list was proved before: now another size is a lie."""
     data, blob = _blob(100)
     with pytest.raises(MalformedMessageError):
-        Incoming(blob, 101).take(_reply(data)[0])
+        Incoming(blob, 100, chunk_digests(data)).take((99).to_bytes(8, "little"))
+
+
+def test_a_list_comes_in_the_pieces_that_were_agreed() -> None:
+    """One byte at a time would hold a fetch for ever, each byte in time."""
+    data, blob = _blob(CHUNK_BYTES + 1)
+    size, listed, *_ = _reply(data)
+    incoming = Incoming(blob, len(data))
+    incoming.take(size)
+    with pytest.raises(MalformedMessageError):
+        incoming.take(listed[:1])
 
 
 def test_a_false_chunk_list_is_refused() -> None:

@@ -1,0 +1,117 @@
+"""The commands that reach a running node over its control socket.
+
+Owns their threads, their progress on its way to the caller, and that none outlives the
+node. Does not own what a command does (`operations`), nor the socket (`server`).
+"""
+
+import asyncio
+import json
+import threading
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from typing import Any, Final, TypeVar
+
+from crdtmerge.errors import ConflictError, CrdtMergeError
+
+from .operations import Operations
+
+T = TypeVar("T")
+
+COMMANDS_MAX: Final = 4
+"""Commands at work at once; more wait."""
+PROGRESS_MAX: Final = 64
+"""Progress that waits for a slow caller; what comes on top is left out."""
+
+Replies = asyncio.Queue["Mapping[str, object] | None"]
+
+
+class Commands:
+    """The commands at work."""
+
+    def __init__(self) -> None:
+        """Start with none, on the running loop."""
+        self._loop = asyncio.get_running_loop()
+        self._threads = ThreadPoolExecutor(COMMANDS_MAX, "command")
+        self._stopped = threading.Event()
+        self._waiting: set[Future[Any]] = set()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run asynchronous work of a command on the node's loop; called in its thread.
+
+        Raises:
+            ConflictError: the node stops.
+        """
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        self._waiting.add(future)
+        try:
+            if self._stopped.is_set():
+                future.cancel()
+            return future.result()
+        except CancelledError as e:
+            raise _stops() from e
+        finally:
+            self._waiting.discard(future)
+
+    async def call(
+        self, operations: Operations, request: bytes
+    ) -> AsyncIterator[bytes]:
+        """Run one command; yield its progress and its result.
+
+        A command whose caller is gone is given up the next time that it tells of
+        progress, as one that runs alone is by Ctrl-C.
+        """
+        replies, gone = Replies(), threading.Event()
+
+        def tell(progress: Mapping[str, object]) -> None:
+            if gone.is_set() or self._stopped.is_set():
+                raise _stops()
+            if replies.qsize() < PROGRESS_MAX:
+                self._loop.call_soon_threadsafe(
+                    replies.put_nowait, {"progress": progress}
+                )
+
+        def work() -> None:
+            last: Mapping[str, object] | None = None
+            try:
+                asked = json.loads(request)
+                answer = operations.call(asked["verb"], asked["arguments"], tell)
+                last = {"result": answer}
+            except CrdtMergeError as e:
+                last = {"error": error_facts(e)}
+            finally:
+                for reply in (last, None):
+                    self._loop.call_soon_threadsafe(replies.put_nowait, reply)
+
+        done = self._loop.run_in_executor(self._threads, work)
+        try:
+            while (reply := await replies.get()) is not None:
+                yield json.dumps(reply).encode()
+            await done
+        finally:
+            gone.set()
+            done.cancel()  # if it has not begun
+
+    async def stop(self) -> None:
+        """Give up what can be, and wait for the rest: they write to the home.
+
+        Raises nothing of theirs: their callers were told, or are gone.
+        """
+        self._stopped.set()
+        for future in tuple(self._waiting):
+            future.cancel()
+        await asyncio.to_thread(self._threads.shutdown, wait=True, cancel_futures=True)
+
+
+def _stops() -> ConflictError:
+    hint = "start it again, and repeat the command"
+    return ConflictError("the node stops; the command was given up", hint=hint)
+
+
+def error_facts(error: CrdtMergeError) -> dict[str, object]:
+    """Return an error as JSON can carry it."""
+    return {
+        "type": type(error).__name__,
+        "message": str(error),
+        "hint": error.hint,
+        "exit_code": error.exit_code,
+    }

@@ -1,0 +1,176 @@
+"""A member that signs, serves or asks for what it should not harms no running node."""
+
+import asyncio
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from crdtmerge.bodies import Add, SpaceId
+from crdtmerge.digest import CHUNK_BYTES, BlobId
+from crdtmerge.errors import NotFoundError
+from crdtmerge.manifest import Manifest, TensorEntry
+from nodes.client import ReplicaClient
+from nodes.effects import BlobFailed, Fetch
+from nodes.home import Home
+from nodes.runtime import Runtime
+from nodes.tls import make_leaf
+from tests.integration.living import (
+    AFTER,
+    BASE,
+    BEFORE,
+    admit,
+    found,
+    homes,
+    living,
+    offer,
+    replica,
+    run,
+    tensors,
+    until,
+)
+
+MEBI = random.Random(1).randbytes(CHUNK_BYTES + 5)
+
+
+async def _ask(asker: Home, host: Runtime, space: SpaceId, blob: BlobId) -> bytes:
+    """Fetch a blob as a member's own program might."""
+    leaf = make_leaf(asker.node, BEFORE, AFTER)
+    async with ReplicaClient(host.addresses[0], host.me, leaf) as client:
+        replies = client.fetch(space, blob, want_chunk_list=False, first_chunk=0)
+        return b"".join([reply async for reply in replies][1:])
+
+
+def test_a_member_of_one_space_gets_nothing_of_another(tmp_path: Path) -> None:
+    """A home holds many spaces: only what belongs to the named one is served there."""
+    with homes(tmp_path, "owner", "guest") as (owner, guest):
+        shared, private = found(owner, "shared"), found(owner, "private")
+        admit(owner, shared, guest)
+        for space, data in ((shared, b"for all"), (private, b"secret")):
+            owner.blobs.put(data)
+            owner.records.append(space, [offer(owner, space, tensors(data))])
+
+        async def asks() -> None:
+            async with living(owner) as host:
+                ours, theirs = tensors(b"for all"), tensors(b"secret")
+                for manifest in (ours, theirs):
+                    for blob in (manifest.blob, manifest.tensors[0].blob):
+                        for space in (shared, private):
+                            if manifest is ours and space == shared:
+                                assert await _ask(guest, host, space, blob)
+                                continue
+                            with pytest.raises(NotFoundError):
+                                await _ask(guest, host, space, blob)
+
+        run(asks())
+
+
+def test_a_banned_content_is_served_no_more(tmp_path: Path) -> None:
+    """Poison does not spread from who knows of the ban."""
+    with homes(tmp_path, "owner", "guest") as (owner, guest):
+        space = found(owner)
+        admit(owner, space, guest)
+        owner.blobs.put(b"poison")
+        manifest = tensors(b"poison")
+        owner.records.append(space, [offer(owner, space, manifest)])
+
+        async def asks() -> None:
+            async with living(owner) as host:
+                blob = manifest.tensors[0].blob
+                assert await _ask(guest, host, space, blob) == b"poison"
+                arguments = {"id": manifest.content_id.hex()}
+                await asyncio.to_thread(host.operations.call, "ban", arguments, print)
+                with pytest.raises(NotFoundError):
+                    await _ask(guest, host, space, blob)
+
+        run(asks())
+
+
+def test_a_claim_above_the_disk_stops_nobody(tmp_path: Path) -> None:
+    """A tensor of a terabyte is signed in a second: it is not fetched, and the rest is."""
+    with homes(tmp_path, "owner", "liar") as (owner, liar):
+        space = found(owner)
+        admit(owner, space, liar)
+        huge = TensorEntry("t", "U8", ((1 << 40) - (1 << 20),), BlobId(bytes(32)))
+        claim = offer(liar, space, Manifest("full", BASE, (huge,)))
+        liar.records.append(space, [claim])
+        liar.blobs.put(b"real")
+        liar.records.append(space, [offer(liar, space, tensors(b"real"))])
+
+        async def meet() -> None:
+            async with living(owner) as host, living(liar, host):
+                real = tensors(b"real").tensors[0].blob
+                await until(lambda: owner.blobs.has(real), "the real tensor")
+                await until(lambda: huge.blob in host.node._tried, "a try of the claim")
+                await asyncio.sleep(0.2)
+                assert host.failure is None
+                assert not host.stopping.is_set()
+
+        run(meet())
+
+
+@pytest.mark.parametrize("wrong", [-1, 1, CHUNK_BYTES])
+def test_a_wrong_size_makes_no_liar_of_who_has_the_blob(
+    tmp_path: Path, wrong: int
+) -> None:
+    """A tensor named with a false size arrives; who sends it keeps its stream."""
+    with homes(tmp_path, "owner", "guest") as (owner, guest):
+        space = found(owner)
+        admit(owner, space, guest)
+        owner.blobs.put(MEBI)
+        honest = tensors(MEBI)
+        owner.records.append(space, [offer(owner, space, honest)])
+        (entry,) = honest.tensors
+        false = replace(entry, shape=(len(MEBI) + wrong,))
+        owner.records.append(
+            space, [offer(owner, space, Manifest("full", BASE, (false,)))]
+        )
+
+        async def meet() -> None:
+            async with living(owner) as host, living(guest, host) as joiner:
+                await until(lambda: guest.blobs.has(entry.blob), "the tensor")
+                assert guest.blobs.read(entry.blob, len(MEBI)) == MEBI
+                assert joiner.connected() == [host.me]
+
+        run(meet())
+
+
+def test_a_fetch_over_a_closed_channel_fails_alone(tmp_path: Path) -> None:
+    """A channel may be replaced at any moment; the node goes on."""
+    with homes(tmp_path, "owner", "guest") as (owner, guest):
+        space = found(owner)
+        admit(owner, space, guest)
+
+        async def meet() -> None:
+            async with living(owner) as host, living(guest, host) as joiner:
+                await until(lambda: joiner.connected() == [host.me], "a stream")
+                client = joiner.links.channels.to(host.me, host.addresses)
+                await client.close()
+                blob = tensors(b"any").tensors[0].blob
+                await joiner.fetching.bring(Fetch(host.me, space, blob, 3))
+                turn, _ = joiner.turns.get_nowait()
+                assert turn() == [BlobFailed(host.me, blob, lied=False)]
+
+        run(meet())
+
+
+def test_junk_under_a_manifest_is_not_asked_for_by_others(tmp_path: Path) -> None:
+    """What an add names as its manifest, but is none, is fetched once and not served on."""
+    with homes(tmp_path, "owner", "liar") as (owner, liar):
+        space = found(owner)
+        admit(owner, space, liar)
+        junk = liar.blobs.put(b"no manifest")
+        signed = offer(liar, space, tensors(b"x"))
+        body = signed.record.body
+        assert isinstance(body, Add)
+        forged = replace(body, manifest=junk, manifest_bytes=len(b"no manifest"))
+        liar.records.append(space, [replica(liar, space)._sign(forged)])
+
+        async def meet() -> None:
+            async with living(owner) as host, living(liar, host):
+                await until(lambda: owner.blobs.has(junk), "the junk")
+                assert host.spaces.wanted(space) == {}
+                assert host.failure is None
+
+        run(meet())

@@ -1,0 +1,287 @@
+"""Streams of one node: which of two stays, what may wait, and what is heard when."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import pytest
+
+from crdtmerge.errors import MalformedMessageError, UnreachableError
+from crdtmerge.identity import SigningKey
+from crdtmerge.sync.messages import FeedReply, Heartbeat, Hello, Message, SignedBytes
+from nodes.client import ReplicaClient, _target
+from nodes.effects import Dial, Input, MessageReceived, PeerClosed, PeerOpened
+from nodes.links import (
+    OUTGOING_BYTES_MAX,
+    OUTGOING_MAX,
+    Channels,
+    Link,
+    Links,
+    Turn,
+    weight,
+)
+from nodes.tls import Leaf, make_leaf
+
+LOW, ME, HIGH = b"a" * 32, b"b" * 32, b"c" * 32
+HELLO = Hello(1, "t")
+BEAT = Heartbeat(bytes(32), bytes(32), 0, bytes(16), 0)
+
+
+def leaf() -> Leaf:
+    years = (datetime(2020, 1, 1, tzinfo=UTC), datetime(2040, 1, 1, tzinfo=UTC))
+    return make_leaf(SigningKey(ME), *years)
+
+
+class Loop:
+    """Links whose inputs are written down, and handled at once."""
+
+    def __init__(self) -> None:
+        self.inputs: list[Input] = []
+        self.links = Links(ME, leaf(), self.submit)
+        self.sent: list[Message] = []
+        self.running: list[asyncio.Task[None]] = []
+
+    def submit(self, turn: Turn) -> asyncio.Future[None]:
+        """Write down what the node would hear."""
+        self.inputs.extend(turn())
+        done = asyncio.get_running_loop().create_future()
+        done.set_result(None)
+        return done
+
+    async def send(self, message: Message) -> None:
+        """Write down what the peer would hear."""
+        self.sent.append(message)
+
+    async def open(
+        self, peer: bytes, dialler: bytes, *messages: Message | Exception
+    ) -> Link:
+        """Open a stream on which these come, and then silence."""
+        link = Link(peer, dialler)
+        work = self.links.serve(link, coming(messages), self.send)
+        self.running.append(asyncio.ensure_future(work))
+        await settle()
+        return link
+
+    async def end(self) -> None:
+        """End all that runs."""
+        self.links.close_all()
+        await asyncio.gather(*self.running)
+
+
+async def coming(messages: Sequence[Message | Exception]) -> AsyncIterator[Message]:
+    for message in messages:
+        if isinstance(message, Exception):
+            raise message
+        yield message
+    await asyncio.Event().wait()
+
+
+async def settle() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+def run(test: Callable[[Loop], Coroutine[Any, Any, None]]) -> None:
+    async def bounded() -> None:
+        loop = Loop()
+        async with asyncio.timeout(10):
+            await test(loop)
+            await loop.end()
+
+    asyncio.run(bounded())
+
+
+@pytest.mark.parametrize(("peer", "stays"), [(LOW, LOW), (HIGH, ME)])
+@pytest.mark.parametrize("ours_first", [True, False])
+def test_of_two_dials_at_once_the_lower_key_s_stays(
+    peer: bytes, stays: bytes, *, ours_first: bool
+) -> None:
+    """Both sides decide alike, whichever stream they saw first."""
+
+    async def test(loop: Loop) -> None:
+        order = (ME, peer) if ours_first else (peer, ME)
+        links = [await loop.open(peer, dialler) for dialler in order]
+        assert loop.links._open[peer].dialler == stays
+        loop.links.send(peer, HELLO)
+        await settle()
+        assert loop.sent == [HELLO]
+        opened = sum(isinstance(item, PeerOpened) for item in loop.inputs)
+        closed = sum(isinstance(item, PeerClosed) for item in loop.inputs)
+        assert opened - closed == 1
+        assert loop.running[order.index(stays)].done() is False
+        assert links[order.index(stays)].closed.is_set() is False
+
+    run(test)
+
+
+def test_a_peer_that_dials_again_replaces_its_stream() -> None:
+    """It lost the first; the node hears of an end before it hears of the new one."""
+
+    async def test(loop: Loop) -> None:
+        first = await loop.open(LOW, LOW)
+        second = await loop.open(LOW, LOW)
+        assert first.closed.is_set()
+        assert loop.links._open[LOW] is second
+        assert loop.inputs == [PeerOpened(LOW), PeerClosed(LOW), PeerOpened(LOW)]
+        await asyncio.wait_for(loop.running[0], 1)
+        assert loop.links.peers() == [LOW]
+
+    run(test)
+
+
+def test_what_came_on_a_replaced_stream_is_not_heard() -> None:
+    """A late message would be an answer that the new session never asked for."""
+
+    async def test(loop: Loop) -> None:
+        first = await loop.open(LOW, LOW)
+        await loop.open(LOW, LOW)
+
+        assert loop.links._said(first, MessageReceived(LOW, BEAT)) == []
+        assert loop.links._ended(first) == []
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    ("error", "broke_rules"),
+    [(MalformedMessageError("a frame"), True), (UnreachableError("gone"), False)],
+)
+def test_the_node_hears_why_a_stream_ended(
+    error: Exception, *, broke_rules: bool
+) -> None:
+    """What is no message counts against its sender; a lost connection does not."""
+
+    async def test(loop: Loop) -> None:
+        await loop.open(LOW, LOW, HELLO, error)
+        await asyncio.wait_for(loop.running[0], 1)
+        assert loop.inputs[-1] == PeerClosed(LOW, broke_rules)
+
+    run(test)
+
+
+def test_a_bug_of_ours_ends_a_stream_loudly() -> None:
+    """It is no matter between peers, and is not swallowed with the stream."""
+
+    async def test(loop: Loop) -> None:
+        await loop.open(LOW, LOW, KeyError("ours"))
+        with pytest.raises(KeyError):
+            await loop.running.pop()
+
+    run(test)
+
+
+def test_who_asks_faster_than_it_reads_is_cut_off() -> None:
+    """What waits for one peer is bounded in bytes, whatever the messages are."""
+    big = FeedReply(bytes(32), bytes(16), 1, True, (SignedBytes(bytes(1 << 20), b""),))
+
+    async def test(loop: Loop) -> None:
+        link = await loop.open(LOW, LOW)
+        for _ in range(OUTGOING_BYTES_MAX // weight(big) + 1):
+            loop.links.send(LOW, big)
+        assert link.closed.is_set()
+        assert link.outgoing.qsize() * weight(big) <= OUTGOING_BYTES_MAX
+        small = await loop.open(HIGH, HIGH)
+        for _ in range(OUTGOING_MAX + 1):
+            loop.links.send(HIGH, BEAT)
+        assert small.closed.is_set()
+
+    run(test)
+
+
+def test_what_was_sent_waits_no_more() -> None:
+    """A long life of a stream is not held against it."""
+
+    async def test(loop: Loop) -> None:
+        link = await loop.open(LOW, LOW)
+        for _ in range(3 * OUTGOING_MAX):
+            loop.links.send(LOW, BEAT)
+            await asyncio.sleep(0)
+        await settle()
+        assert link.waiting_bytes == 0
+        assert not link.closed.is_set()
+
+    run(test)
+
+
+def test_a_dial_without_answer_leaves_no_channel() -> None:
+    """Every address is tried, and the node is told once."""
+
+    async def test(loop: Loop) -> None:
+        await loop.links.dial(Dial(LOW, ("127.0.0.1:1", "127.0.0.1:2")))
+        assert len(loop.inputs) == 1
+        assert loop.links.channels._clients == {}
+
+    run(test)
+
+
+# --- channels --------------------------------------------------------------------------
+
+
+def test_a_peer_that_moved_is_found_at_its_next_address() -> None:
+    """A channel that brought no answer is dropped; the next goes elsewhere."""
+
+    async def test(loop: Loop) -> None:
+        channels = loop.links.channels
+        addresses = ("127.0.0.1:1", "127.0.0.1:2")
+        first = channels.to(LOW, addresses)
+        assert channels.to(LOW, addresses) is first
+        await channels.failed(LOW, first)
+        second = channels.to(LOW, addresses)
+        assert second._who != first._who
+        with pytest.raises(UnreachableError):
+            channels.to(HIGH, ())
+        await channels.close()
+
+    run(test)
+
+
+def test_a_fetch_does_not_close_the_channel_of_a_stream() -> None:
+    """The stream knows best whether its peer is there."""
+
+    async def test(loop: Loop) -> None:
+        channels = Channels(leaf())
+        client = ReplicaClient("127.0.0.1:1", LOW, leaf())
+        await channels.dialled(LOW, client)
+        await channels.failed(LOW, client)
+        assert channels.to(LOW, ()) is client
+        channels.stream_ended(LOW, client)
+        await channels.failed(LOW, client)
+        with pytest.raises(UnreachableError):
+            channels.to(LOW, ())
+
+    run(test)
+
+
+def test_channels_end_with_membership() -> None:
+    """Who left keeps no channel open here."""
+
+    async def test(loop: Loop) -> None:
+        channels = Channels(leaf())
+        for peer in (LOW, HIGH):
+            channels.to(peer, ("127.0.0.1:1",))
+        await channels.keep_only({HIGH})
+        assert list(channels._clients) == [HIGH]
+        await channels.close()
+        assert cast(dict[bytes, object], channels._clients) == {}
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    "address", ["unix:/run/other.sock:1", "dns://203.0.113.1/x:1", "ipv4:10.0.0.1:1"]
+)
+def test_an_announced_address_is_a_host_and_a_port(address: str) -> None:
+    """Other names could make us talk to sockets of this machine: gRPC knows many."""
+    assert _target(address).startswith("dns:///")
+
+    async def test(loop: Loop) -> None:
+        client = ReplicaClient(address, LOW, leaf())
+        with pytest.raises(UnreachableError):
+            await client.open_stream(never)
+        await client.close()
+
+    async def never(incoming: object, send: object) -> None:
+        raise AssertionError("nobody can be there")
+
+    run(test)
