@@ -140,6 +140,10 @@ class ConflictError(LocalError):
     exit_code = 5
 
 
+class BusyError(ConflictError):
+    """Another command is changing the home; it will be done soon."""
+
+
 class MachineError(LocalError):
     """The machine refused: disk full, permissions, I/O."""
 

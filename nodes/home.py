@@ -23,6 +23,7 @@ import platformdirs
 
 from crdtmerge.errors import (
     BadInputError,
+    BusyError,
     ConflictError,
     MachineError,
     NotFoundError,
@@ -115,9 +116,10 @@ def _held_by(text: bytes) -> ConflictError:
     found = _HOLDER.fullmatch(text.decode("ascii", "replace"))
     if found is None:  # it has only just taken it
         message = "another process is using this home"
-        return ConflictError(message, hint="try again once it has finished")
+        return BusyError(message, hint="try again once it has finished")
     message, hint = _HOLDERS[found[2]]
-    return ConflictError(f"{message} (pid {found[1]})", hint=hint)
+    kind = ConflictError if found[2] == "node" else BusyError
+    return kind(f"{message} (pid {found[1]})", hint=hint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +170,8 @@ def create_home(
     """
     path = path.absolute()
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    if path.is_dir():
+        _require_empty(path)  # before the lock file is put there
     with explained(f"creating {path}"):
         path.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
         for folder in missing:

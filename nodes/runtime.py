@@ -19,6 +19,7 @@ from typing import Any, Final, TypeVar
 from crdtmerge import __version__
 from crdtmerge.bodies import RecordId, SpaceId
 from crdtmerge.digest import BlobId
+from crdtmerge.errors import BusyError
 from crdtmerge.sync.messages import Message
 
 from .commands import Commands
@@ -37,6 +38,8 @@ from .tls import Leaf, make_leaf
 T = TypeVar("T")
 
 TICK_S: Final = 1.0
+COMMAND_PATIENCE_S: Final = 10.0
+"""How long a starting node waits for a command that holds its home."""
 GRACE_S: Final = 1.0
 LEAF_DAYS: Final = 3650
 
@@ -57,6 +60,7 @@ class Runtime:
     def __init__(self, home: Home, leaf: Leaf) -> None:
         self.home = home
         self.me = home.node.public
+        home.blobs.forget_lost()
         self.spaces = Spaces(home.records, home.blobs)
         bootstrap = {
             facts.node: facts.addresses
@@ -251,8 +255,20 @@ def run_node(
         ConflictError: another node runs on this home, or a port is in use.
         MachineError: the store failed.
     """
-    with open_home(path, write=True, purpose="node") as home:
+    with _patiently_open(path) as home:
         asyncio.run(_run(home, listen, join_listen, advertise, ready))
+
+
+def _patiently_open(path: Path) -> Home:
+    """Open the home once a command that holds it is done; one takes seconds at most."""
+    end = time.monotonic() + COMMAND_PATIENCE_S
+    while True:
+        try:
+            return open_home(path, write=True, purpose="node")
+        except BusyError:
+            if time.monotonic() >= end:
+                raise
+            time.sleep(0.1)
 
 
 async def _run(

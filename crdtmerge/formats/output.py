@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 
 from crdtmerge.errors import ConflictError
+from crdtmerge.formats.folder import RESOLUTION_FILE
 from crdtmerge.formats.writer import machine_error
 
 
@@ -84,7 +85,11 @@ class OutputFolder:
         content = list(out.iterdir())
         if content and not self._overwrite:
             message = f"{out} is there already, and is not empty"
-            raise ConflictError(message, hint="choose another folder, or overwrite it")
+            hint = "choose another folder, or overwrite it with --force"
+            raise ConflictError(message, hint=hint)
+        if content and not (out / RESOLUTION_FILE).is_file():
+            message = f"{out} is no merged model: it has no {RESOLUTION_FILE}"
+            raise ConflictError(message, hint="choose another folder for the model")
         if folders := [item.name for item in content if item.is_dir()]:
             message = f"{out} holds the folder {folders[0]!r}, which no model does"
             raise ConflictError(message, hint="choose another folder for the model")

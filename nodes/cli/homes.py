@@ -81,6 +81,8 @@ def node_run(
     as_json: JsonOption = False,
 ) -> None:
     """Run a node: gossip, fetch what is visible, serve; until Ctrl-C."""
+    from crdtmerge.bodies import is_address
+
     from ..runtime import run_node
 
     chosen = settings(context, home, as_json=as_json)
@@ -92,6 +94,8 @@ def node_run(
             where = " ".join(str(a) for a in _several(facts["addresses"]))
             say(f"node {short(facts['node'])} listens on {where}; Ctrl-C stops it")
 
+    if advertise and not is_address(f"{advertise}:1"):
+        raise typer.BadParameter(f"{advertise!r} is no host", param_hint="--advertise")
     remembered = _remembered(chosen.home)
     run_node(
         chosen.home,

@@ -15,6 +15,7 @@ from typing import Final
 from crdtmerge.digest import BlobId
 from crdtmerge.errors import (
     BadInputError,
+    ConflictError,
     ContentMissingError,
     NotFoundError,
     UpgradeNeededError,
@@ -51,6 +52,9 @@ def resolve(context: Context, asked: Arguments, tell: Tell) -> Answer:
     view = _without(context.spaces.view(space), given.texts(asked, "without"))
     recipe = _recipe(context.spaces.view(space), asked)
     contributions = context.spaces.contributions(view.visible)
+    if out.resolve() == base_facts(context, space).folder.resolve():
+        message = f"{out} is the base of the space, which stays where it is"
+        raise ConflictError(message, hint="choose another folder for the model")
     base = base_manifest(context, space)
     plan = make_plan(recipe, base, contributions)
     _require_bytes(context, contributions)

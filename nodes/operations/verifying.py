@@ -8,16 +8,19 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from crdtmerge.bodies import Add, SpaceId
+from crdtmerge.codec import format_decimal
 from crdtmerge.digest import BlobId, ContentId, Domain, digest_value
 from crdtmerge.errors import (
     ContentMissingError,
+    CorruptBlobError,
     NotFoundError,
     UpgradeNeededError,
     VerificationError,
 )
 from crdtmerge.identity import AuthorId
 from crdtmerge.numerics import CONTRACT_VERSION
-from crdtmerge.policy import Visible
+from crdtmerge.orset import OpSet
+from crdtmerge.policy import Visible, authority_of
 from crdtmerge.resolve.execute import execute
 from crdtmerge.resolve.plan import Contribution, make_plan
 from crdtmerge.resolve.resolution import Resolution, Source, make_resolution
@@ -54,7 +57,12 @@ def verify(context: Context, asked: Arguments, tell: Tell) -> Answer:
         return _answer(folder, resolution, NOT_A_MEMBER)
     try:
         _recompute(context, space, resolution, asked, tell)
-    except (ContentMissingError, NotFoundError, UpgradeNeededError) as e:
+    except (
+        ContentMissingError,
+        CorruptBlobError,
+        NotFoundError,
+        UpgradeNeededError,
+    ) as e:
         return _answer(folder, resolution, str(e))
     view = context.spaces.view(space)
     now = view.recipe is not None and view.merge_id(view.recipe) == resolution.merge_id
@@ -120,7 +128,7 @@ def _recompute(
     if base.content_id != resolution.base:
         raise VerificationError("resolution.json names another base than the space has")
     adds = _adds(context, space)
-    sources = [_contribution(context, adds, s) for s in resolution.contributions]
+    sources = [_contribution(context, space, adds, s) for s in resolution.contributions]
     plan = make_plan(resolution.recipe, base, sources)
     threads = threads_of(asked)
     with workers(threads) as executor:
@@ -181,8 +189,21 @@ def _joined(
     return tuple(dict.fromkeys((*known, (manifest, size))))
 
 
+def _weights(opset: OpSet, added: Visible) -> set[int]:
+    """Return what the adds of a content weigh, each under its author's cap."""
+    records = [opset.records[add] for add in added.adds]
+    return {
+        min(record.body.weight, authority_of(record, opset.get).weight_cap)
+        for record in records
+        if isinstance(record.body, Add)
+    }
+
+
 def _contribution(
-    context: Context, adds: Mapping[ContentId, Visible], source: Source
+    context: Context,
+    space: SpaceId,
+    adds: Mapping[ContentId, Visible],
+    source: Source,
 ) -> Contribution:
     """Return what the resolution names, with the weight that it states."""
     short = source.content.hex()[:SHORT]
@@ -192,6 +213,10 @@ def _contribution(
     if strangers := set(source.authors) - set(added.authors):
         author = min(strangers).hex()[:SHORT]
         raise VerificationError(f"{author} never offered contribution {short}")
+    if source.weight not in _weights(context.spaces.opset(space), added):
+        weight = format_decimal(source.weight)
+        message = f"no add of contribution {short} gives it the weight {weight}"
+        raise VerificationError(message)
     manifest = context.spaces.manifest(added)
     authors = tuple(AuthorId(author) for author in source.authors)
     return Contribution(source.content, source.weight, manifest, authors)

@@ -111,6 +111,23 @@ class FileBlobs:
         stored = self._find(blob)
         return stored.size, list(stored.chunks)
 
+    def forget_lost(self) -> int:
+        """Forget copies whose file is gone or cut, so that they are fetched again.
+
+        Returns how many; run when a node starts. Damage inside a file shows on use.
+        """
+        lost = [blob for blob in self.ids() if self._is_lost(blob)]
+        for blob in lost:
+            self.forget(blob)
+        return len(lost)
+
+    def _is_lost(self, blob: BlobId) -> bool:
+        try:
+            stored = self._find(blob)
+            return not stored.referenced and stored.path.stat().st_size != stored.size
+        except (CrdtMergeError, OSError):
+            return True
+
     # --- reading -----------------------------------------------------------------------
 
     def read(self, blob: BlobId, size: int) -> bytes:
@@ -427,10 +444,8 @@ class FileBlobs:
         """Tell whether a blob need not be written: its file is ours, or still right."""
         try:
             stored = self._find(blob)
-            if not stored.referenced:
-                return stored.path.stat().st_size == stored.size
-            # SUBTLE: another's file may have changed since; to acknowledge this blob
-            # means that its bytes are there now.
+            # SUBTLE: a file may have been changed or damaged since; to acknowledge this
+            # blob means that its bytes are there now.
             for index in range(chunk_count(stored.size)):
                 self.read_chunk(blob, index)
         except (CrdtMergeError, OSError):

@@ -99,5 +99,11 @@ def check_chunk(stored: Stored, index: int, data: bytes | memoryview) -> None:
 
 def _remedy(stored: Stored) -> str:
     if stored.referenced:
-        return "put the file back as it was, or join or contribute again with a copy"
-    return "check the disk, then contribute it again or fetch it from a peer"
+        return (
+            "put the file back as it was, or contribute again with a copy; for the base"
+            " of a space, `crdtmerge space join TICKET --base DIR` names another copy"
+        )
+    return (
+        "check the disk; contribute the model again, or delete that file and restart the"
+        " node, which fetches it from a peer"
+    )

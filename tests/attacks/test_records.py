@@ -14,7 +14,7 @@ from crdtmerge.errors import (
     WrongSpaceError,
 )
 from crdtmerge.identity import Purpose
-from crdtmerge.policy import Rank
+from crdtmerge.policy import Rank, check_admissible
 from crdtmerge.record import (
     SignedRecord,
     decode_record,
@@ -130,6 +130,22 @@ def test_grant_of_another_space_gives_nothing_here(pen: Pen) -> None:
     for batch in ([signed, elsewhere], [elsewhere, signed]):
         with pytest.raises(WrongSpaceError):
             pen.opset().insert(batch)
+
+
+def test_grant_of_another_space_gives_nothing_wherever_it_is_found() -> None:
+    """A store of many spaces may find the grant by its id: it still gives nothing."""
+    here, elsewhere = genesis("open"), genesis("open", nonce=b"m" * 16)
+    record = make_record(
+        space=here.record.id,
+        author=STRANGER.public,
+        author_seq=0,
+        prev=b"",
+        auth=elsewhere.record.id,
+        body=add_of(CONTENTS[1]),
+    )
+    found = {s.record.id: s.record for s in (here, elsewhere)}
+    with pytest.raises(NotAdmissibleError, match="gives its author nothing"):
+        check_admissible(record, found.get)
 
 
 def test_second_genesis_is_refused(pen: Pen) -> None:

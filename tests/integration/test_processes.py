@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from crdtmerge.digest import CHUNK_BYTES
+from nodes.home import open_home
 from tests.homes import write_model
 
 NAMES = ("ann", "ben", "cem")
@@ -46,6 +47,11 @@ class Cluster:
 
     def start(self, name: str) -> None:
         """Start the node of `name` and wait until it listens."""
+        self.launch(name)
+        self.await_ready(name)
+
+    def launch(self, name: str) -> None:
+        """Start the node of `name`."""
         with (self.folder / f"{name}.log").open("a") as log:
             node = subprocess.Popen(
                 [sys.executable, "-m", "nodes.cli", "node", "run", "--json"],
@@ -55,6 +61,10 @@ class Cluster:
                 text=True,
             )
         self.nodes[name] = node
+
+    def await_ready(self, name: str) -> None:
+        """Wait until the node of `name` says where it listens."""
+        node = self.nodes[name]
         assert node.stdout is not None
         assert "addresses" in node.stdout.readline(), self.log(name)
 
@@ -173,6 +183,18 @@ def test_a_killed_node_catches_up(cluster: Cluster) -> None:
         NAMES, lambda s: {i["content"] for i in s["contributions"]} == everything
     )
     assert len({space["visible_root"] for space in spaces}) == 1
+
+
+def test_a_starting_node_waits_for_a_command(tmp_path: Path) -> None:
+    """A script may start a node and go on: neither gets in the other's way."""
+    with _cluster(tmp_path) as members:
+        members.run("ann", "init")
+        with open_home(tmp_path / "ann", write=True):
+            members.launch("ann")
+            time.sleep(1.5)
+            assert members.nodes["ann"].poll() is None
+        members.await_ready("ann")
+        assert members.stop("ann") == 0
 
 
 def test_a_large_tensor_travels_in_verified_chunks(tmp_path: Path) -> None:

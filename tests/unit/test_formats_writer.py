@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from crdtmerge.errors import BadInputError, ConflictError, MachineError
-from crdtmerge.formats.folder import open_tensor, read_folder
+from crdtmerge.formats.folder import RESOLUTION_FILE, open_tensor, read_folder
 from crdtmerge.formats.output import OutputFolder
 from crdtmerge.formats.writer import ModelWriter
 
@@ -160,6 +160,7 @@ def test_failed_block_leaves_everything_as_it_was(tmp_path: Path) -> None:
         assert not list(tmp_path.iterdir())
     out.mkdir()
     fill(out, "old")
+    (out / RESOLUTION_FILE).write_text("{}")
     with pytest.raises(MachineError, match="disk is full"):
         fail(out, OSError(errno.ENOSPC, "No space left on device"), overwrite=True)
     assert (out / "file").read_text() == "old"
@@ -172,6 +173,7 @@ def test_folder_in_the_way_is_kept_unless_told_otherwise(tmp_path: Path) -> None
     out.mkdir()
     with OutputFolder(out) as folder:
         fill(folder, "first")
+        (folder / RESOLUTION_FILE).write_text("{}")
     with pytest.raises(ConflictError, match="not empty"), OutputFolder(out):
         pass
     assert (out / "file").read_text() == "first"
@@ -182,14 +184,17 @@ def test_folder_in_the_way_is_kept_unless_told_otherwise(tmp_path: Path) -> None
 
 
 def test_what_is_no_model_folder_is_never_replaced(tmp_path: Path) -> None:
-    """A file, or a folder that holds folders, is refused even with `overwrite`."""
+    """A file, a folder with folders, a model that no resolve wrote: all are kept."""
     (tmp_path / "file").write_text("mine")
     (tmp_path / "home" / "photos").mkdir(parents=True)
-    for name in ("file", "home"):
+    (tmp_path / "model").mkdir()
+    fill(tmp_path / "model", "mine")
+    for name in ("file", "home", "model"):
         out = OutputFolder(tmp_path / name, overwrite=True)
         with pytest.raises(ConflictError), out:
             pass
     assert (tmp_path / "home" / "photos").is_dir()
+    assert (tmp_path / "model" / "file").read_text() == "mine"
 
 
 def test_folder_that_came_meanwhile_is_kept(tmp_path: Path) -> None:

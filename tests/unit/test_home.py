@@ -70,7 +70,7 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(ConflictError, match=r"not empty: it holds thesis\.txt"):
         create(tmp_path)
     assert (tmp_path / "thesis.txt").exists()
-    assert not (tmp_path / "author.key").exists()
+    assert [item.name for item in tmp_path.iterdir()] == ["thesis.txt"]
     empty = tmp_path / "empty"
     empty.mkdir(mode=0o755)
     create(empty).close()

@@ -522,6 +522,38 @@ def test_a_forged_resolution_is_found_by_computing_again(setting: Setting) -> No
     assert content in text
 
 
+def test_a_weight_that_nobody_gave_fails_verification(setting: Setting) -> None:
+    """With one contribution the weight changes no byte, so it is checked by itself."""
+    setting.contribute(0)
+    out = setting.folder / "out"
+    setting.call("resolve", out=out)
+    file = out / "resolution.json"
+    file.write_text(file.read_text().replace('"weight": "1"', '"weight": "2"'))
+    with pytest.raises(VerificationError, match="weight 2"):
+        setting.call("verify", dir=out)
+
+
+def test_a_changed_base_is_no_forged_model(setting: Setting) -> None:
+    """The digests still hold; that the model was not computed again is said."""
+    setting.contribute(0)
+    out = setting.folder / "out"
+    setting.call("resolve", out=out)
+    file = setting.base / "model.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    answer = setting.call("verify", dir=out)
+    assert (answer["digests"], answer["recomputed"]) == (True, False)
+    assert "was changed" in answer["reason"]
+
+
+def test_the_base_is_never_overwritten(setting: Setting) -> None:
+    """Not with force, and not where it is itself a merged model."""
+    setting.contribute(0)
+    (setting.base / "resolution.json").write_text("{}")
+    refused(setting, ConflictError, "resolve", out=setting.base, force=True)
+
+
 def test_a_changed_byte_fails_verification(setting: Setting) -> None:
     """Exit code 8, and the tensor is named."""
     setting.contribute(0)

@@ -247,6 +247,34 @@ def test_a_lost_file_is_restored_by_importing_again(
     assert blobs.read(blob, 4) == b"data"
 
 
+def test_a_damaged_file_is_restored_by_importing_again(
+    blobs: FileBlobs, home: Path
+) -> None:
+    """Bytes that rotted on the disk are written anew when they are offered again."""
+    blob = blobs.put(b"data")
+    [path] = files(home)
+    path.chmod(0o600)
+    path.write_bytes(b"dota")
+    with pytest.raises(CorruptBlobError):
+        blobs.read(blob, 4)
+    blobs.put(b"data")
+    assert blobs.read(blob, 4) == b"data"
+
+
+def test_lost_copies_are_forgotten_when_a_node_starts(
+    blobs: FileBlobs, home: Path, source: Path
+) -> None:
+    """What is gone or cut counts as missing from then on; a reference is left alone."""
+    kept = blobs.reference_range(source, 0, 100)
+    blob = blobs.put(b"data")
+    [path] = files(home)
+    path.chmod(0o600)
+    path.write_bytes(b"dat")
+    source.unlink()
+    assert blobs.forget_lost() == 1
+    assert blobs.missing([blob, kept]) == [blob]
+
+
 def test_forgetting_drops_row_and_file_but_no_file_of_the_user(
     blobs: FileBlobs, home: Path, source: Path
 ) -> None:

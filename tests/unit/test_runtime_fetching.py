@@ -1,0 +1,127 @@
+"""A download from begin to end: its turns, and what each kind of end leaves behind."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from crdtmerge.bodies import SpaceId
+from crdtmerge.digest import CHUNK_BYTES, blob_id_of, chunk_digests
+from crdtmerge.sync.transfer import announce
+from nodes import fetching
+from nodes.client import ReplicaClient
+from nodes.effects import BlobFailed, BlobStored, Fetch, Input
+from nodes.fetching import RESTING_MAX, Fetching
+from nodes.home import Home
+from nodes.links import Channels, Turn
+from nodes.spaces import Spaces
+from tests.integration.living import homes
+
+PEER, SPACE = b"p" * 32, SpaceId(b"s" * 32)
+DATA = bytes(range(256)) * (4 * CHUNK_BYTES // 256) + b"end"
+
+
+class Source:
+    """A peer that has one blob, and sends a chunk now and then."""
+
+    def __init__(self, data: bytes, pause: float = 0.0, *, lie: bool = False) -> None:
+        self.data, self.pause, self.lie = data, pause, lie
+        self.sent = 0
+
+    async def fetch(
+        self, _: bytes, __: bytes, *, want_chunk_list: bool, first_chunk: int
+    ) -> AsyncIterator[bytes]:
+        """Serve the blob."""
+        digests = chunk_digests(self.data)
+        for message in announce(
+            len(self.data), digests, want_chunk_list=want_chunk_list
+        ):
+            yield message
+        for index in range(first_chunk, len(digests)):
+            await asyncio.sleep(self.pause)
+            self.sent += 1
+            chunk = self.data[index * CHUNK_BYTES :][:CHUNK_BYTES]
+            yield bytes(len(chunk)) if self.lie else chunk
+
+
+class One:
+    """The channels of a node that reaches one peer."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+
+    def to(self, _: bytes, __: object) -> ReplicaClient:
+        """Return the channel."""
+        return cast(ReplicaClient, self.source)
+
+
+def bring(home: Home, source: Source, turns: int) -> tuple[Fetching, list[Input]]:
+    """Bring the blob of `source` in up to so many turns; return how each ended."""
+    ended: list[Input] = []
+
+    async def work() -> Fetching:
+        def submit(turn: Turn) -> asyncio.Future[None]:
+            ended.extend(turn())
+            return asyncio.get_running_loop().create_future()
+
+        spaces = Spaces(home.records, home.blobs)
+        works = Fetching(home.blobs, spaces, cast(Channels, One(source)), submit)
+        for _ in range(turns):
+            await works.bring(
+                Fetch(PEER, SPACE, blob_id_of(source.data), len(source.data))
+            )
+            if isinstance(ended[-1], BlobStored):
+                break
+        return works
+
+    return asyncio.run(work()), ended
+
+
+def test_a_slow_blob_comes_in_turns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each makes room for other fetches; no chunk is sent twice."""
+    monkeypatch.setattr(fetching, "TURN_S", 0.05)
+    with homes(tmp_path, "one") as (home,):
+        source, blob = Source(DATA, pause=0.06), blob_id_of(DATA)
+        _, ended = bring(home, source, turns=6)
+        assert ended[0] == BlobFailed(PEER, blob, lied=False)
+        assert ended[-1] == BlobStored(PEER, blob)
+        assert len(ended) > 2
+        assert source.sent == len(chunk_digests(DATA))
+        assert home.blobs.read(blob, len(DATA)) == DATA
+
+
+def test_a_quick_blob_keeps_its_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who sends enough in a turn goes on."""
+    monkeypatch.setattr(fetching, "TURN_S", 0.01)
+    monkeypatch.setattr(fetching, "TURN_BYTES", CHUNK_BYTES)
+    with homes(tmp_path, "one") as (home,):
+        _, ended = bring(home, Source(DATA[: 4 * CHUNK_BYTES], pause=0.02), turns=1)
+        assert isinstance(ended[-1], BlobStored)
+
+
+def test_a_lie_is_told_and_nothing_stays_open(tmp_path: Path) -> None:
+    """A chunk of another digest ends the fetch, and its download is closed."""
+    with homes(tmp_path, "one") as (home,):
+        _, ended = bring(home, Source(DATA, lie=True), turns=1)
+        assert ended == [BlobFailed(PEER, blob_id_of(DATA), lied=True)]
+        assert home.blobs._downloads == {}
+
+
+def test_few_downloads_stay_open_between_turns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Slow peers cannot make us hold a descriptor for each blob that they claim."""
+    monkeypatch.setattr(fetching, "TURN_S", -1.0)
+    with homes(tmp_path, "one") as (home,):
+        works, _ = bring(home, Source(b"x"), turns=1)
+        for number in range(RESTING_MAX + 5):
+            data = bytes([number]) * 10
+            home.blobs.begin(blob_id_of(data), 10, chunk_digests(data))
+            asyncio.run(works._rest(blob_id_of(data)))
+        assert len(home.blobs._downloads) <= RESTING_MAX
