@@ -196,6 +196,9 @@ async def join(ticket: Ticket, home: Home, spaces: Spaces) -> JoinResult:
         except UnreachableError as e:
             failures.append(f"{address}: {e}")
             continue
+        except RefusedError as e:
+            e.hint = "ask an owner of the space for a new ticket"
+            raise
         return JoinResult(ticket.space, len(spaces.opset(ticket.space)))
     raise UnreachableError(
         f"the inviting node does not answer ({'; '.join(failures) or 'no address'})",

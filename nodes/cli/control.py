@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from crdtmerge import errors
 from crdtmerge.errors import ConflictError, CrdtMergeError, UnreachableError
 
+from .output import warn
 from .progress import Tell
 
 if TYPE_CHECKING:
@@ -40,7 +41,12 @@ def ask_node(
     import asyncio
 
     request = json.dumps({"verb": verb, "arguments": dict(arguments)}).encode()
-    match asyncio.run(_converse(path, request, tell)):
+    try:
+        reply = asyncio.run(_converse(path, request, tell))
+    except KeyboardInterrupt:
+        warn("the running node may still finish this; `crdtmerge status` shows it")
+        raise
+    match reply:
         case {"result": dict(answer)}:
             return answer
         case {"error": dict(facts)}:
