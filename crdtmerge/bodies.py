@@ -13,7 +13,7 @@ from typing import ClassVar, Final, NewType
 from crdtmerge.codec import Value, format_decimal, parse_decimal
 from crdtmerge.digest import BLOB_BYTES_MAX, DIGEST_BYTES, BlobId, ContentId
 from crdtmerge.errors import MalformedRecordError
-from crdtmerge.identity import KEY_BYTES, AuthorId
+from crdtmerge.identity import KEY_BYTES, AuthorId, is_weak
 from crdtmerge.manifest import MANIFEST_BYTES_MAX
 from crdtmerge.recipe import Recipe, recipe_from_value
 
@@ -302,6 +302,7 @@ class NodeAddress:
         match value:
             case [bytes(node), [*addresses]] if len(addresses) <= ADDRESSES_MAX:
                 require(len(node) == KEY_BYTES, "no node key")
+                require(not is_weak(node), "anybody could use the node key")
                 require(all(map(is_address, addresses)), "an address is not host:port")
                 return cls(node, tuple(str(address) for address in addresses))
             case _:

@@ -187,6 +187,7 @@ def changed(body: list[Any], at: int, value: object) -> list[Any]:
         ("lift", [ID[:31]]),
         ("lift", [ID, ID]),
         ("node", [ID[:31], []]),
+        ("node", [(1).to_bytes(32, "little"), []]),
         ("node", [ID, ["host"]]),
         ("node", [ID, ["host:0"]]),
         ("node", [ID, ["host:65536"]]),

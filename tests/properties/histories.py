@@ -225,7 +225,7 @@ def _body(known: Known, author: SigningKey, step: Step) -> Body | None:
             recipe = Recipe("linear/1", (("scale", str(step.pick)),))
             return RecipeChange(recipe, tuple(sorted(heads)))
         case "node":
-            node = bytes([step.other % 3]) * 32
+            node = bytes([2 + step.other % 3]) * 32
             return NodeAddress(node, (f"host{step.pick}:{1 + step.other}",))
         case _:
             return unknown(f"kind{step.pick % 2}")

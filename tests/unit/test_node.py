@@ -43,7 +43,7 @@ from nodes.store.memory import MemoryBlobs, MemoryRecords
 from tests.unit.peers import BASE
 
 E = TypeVar("E", bound=Effect)
-ME = bytes(32)
+ME = b"\x02" * 32
 STRANGER = b"s" * 32
 
 

@@ -59,7 +59,7 @@ def test_records_of_an_author_form_a_chain() -> None:
     """Each record is one above the author's last and names it."""
     opset = space_of()
     for seq in range(1, 5):
-        signed = Replica(opset, OLGA).announce(bytes(32), [f"host:{seq}"])
+        signed = Replica(opset, OLGA).announce(b"\x02" * 32, [f"host:{seq}"])
         assert signed.record.author_seq == seq
         previous = opset.get(RecordId(signed.record.prev))
         assert previous is not None
@@ -154,7 +154,7 @@ def test_who_lost_its_rights_signs_nothing() -> None:
     opset = Pen.start().opset()
     banned = after(opset, Replica(opset, MIA).ban("author", CLEO.public))
     with pytest.raises(NotAllowedError, match="revoked"):
-        Replica(banned, CLEO).announce(bytes(32), [])
+        Replica(banned, CLEO).announce(b"\x02" * 32, [])
 
 
 @pytest.mark.parametrize(("records", "size"), [(1, 1 << 30), (1000, 8)])
@@ -166,7 +166,7 @@ def test_limits_of_the_grant_hold_before_signing(records: int, size: int) -> Non
     )
     opset = after(opset, grant)
     for _ in range(2):
-        opset = after(opset, Replica(opset, CLEO).announce(bytes(32), []))
+        opset = after(opset, Replica(opset, CLEO).announce(b"\x02" * 32, []))
     with pytest.raises(NotAllowedError):
         Replica(opset, CLEO).contribute(MANIFEST, weight=DECIMAL_UNIT, note="")
 
