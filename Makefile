@@ -46,6 +46,7 @@ proto: venv
 
 bench: venv
 	$(BIN)/python benchmarks/resolve.py
+	$(BIN)/python benchmarks/repair.py
 
 # Golden bytes; changed only with a version bump or an ADR.
 vectors: venv
