@@ -57,6 +57,10 @@ _SILENT: Final = frozenset({
 """The statuses of a peer that does not answer; gRPC makes most of them up by itself."""
 
 
+_BROKEN_WRITE: Final = "Internal error from Core"
+"""What gRPC makes of a write to a stream that the peer has just ended."""
+
+
 def channel_options(receive_bytes_max: int = FRAME_BYTES_MAX) -> Options:
     """Return the options that every channel and server has."""
     return [
@@ -82,7 +86,7 @@ def status_of(error: CrdtMergeError) -> tuple[grpc.StatusCode, str]:
 def peer_error(code: grpc.StatusCode, details: str | None, who: str) -> CrdtMergeError:
     """Return the error that says what became of a call to `who`."""
     reason = _readable(details)
-    if code in _SILENT:
+    if code in _SILENT or details == _BROKEN_WRITE:
         return UnreachableError(
             f"no answer from {who} ({reason})",
             hint="it may be off, unreachable, or not know this node as a member yet",

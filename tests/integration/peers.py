@@ -74,6 +74,8 @@ class Echo:
         """Echo until the caller ends the stream."""
         self.streams.append(peer)
         if self.failure:
+            # A caller that is still writing would learn only that its stream broke.
+            await anext(incoming)
             raise self.failure
         try:
             async for message in incoming:
