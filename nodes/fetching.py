@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 from crdtmerge.bodies import SpaceId
@@ -52,9 +52,18 @@ class Fetching:
     """What this node serves of its blobs, and what it brings here."""
 
     def __init__(
-        self, blobs: FileBlobs, spaces: Spaces, channels: Channels, submit: Submit
+        self,
+        blobs: FileBlobs,
+        spaces: Spaces,
+        channels: Channels,
+        submit: Submit,
+        clock: Callable[[], float],
     ) -> None:
-        """Use the blobs of a home; `submit` tells the node how a fetch ended."""
+        """Use the blobs of a home; `submit` tells the node how a fetch ended.
+
+        `clock` gives seconds that only grow: it says whose turn has been slow.
+        """
+        self._clock = clock
         self._blobs = blobs
         self._spaces = spaces
         self._channels = channels
@@ -167,18 +176,17 @@ class Fetching:
         replies = client.fetch(
             fetch.space, fetch.blob, want_chunk_list=listed, first_chunk=first
         )
-        clock = asyncio.get_running_loop().time
-        began, brought = clock(), 0
+        began, brought = self._clock(), 0
         async with contextlib.aclosing(replies):
             async for message in replies:
                 chunk = incoming.take(message)
                 if chunk is not None:
                     await asyncio.to_thread(self._store_chunk, incoming, *chunk)
                 brought += len(message)
-                if clock() - began > TURN_S:
+                if self._clock() - began > TURN_S:
                     if brought < TURN_BYTES:
                         raise _TurnOverError("a slow fetch")
-                    began, brought = clock(), 0
+                    began, brought = self._clock(), 0
 
     def _store_chunk(self, incoming: Incoming, index: int, data: bytes) -> None:
         if index == 0 and incoming.chunks is not None:

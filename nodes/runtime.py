@@ -79,7 +79,9 @@ class Runtime:
         self.core = ThreadPoolExecutor(1, "core")
         self.links = Links(self.me, leaf, self.submit)
         channels = self.links.channels
-        self.fetching = Fetching(home.blobs, self.spaces, channels, self.submit)
+        self.fetching = Fetching(
+            home.blobs, self.spaces, channels, self.submit, time.monotonic
+        )
         self.commands = Commands()
         self.sync_server = ReplicaServer(self, leaf)
         self.doorkeeper = Doorkeeper(home, self.spaces, entropy)

@@ -21,7 +21,7 @@ from crdtmerge.errors import (
 )
 from crdtmerge.manifest import Manifest
 from crdtmerge.orset import OpSet
-from crdtmerge.policy import Rank, View, Visible
+from crdtmerge.policy import View, Visible
 from crdtmerge.record import SignedRecord, decode_record, well_formed
 from crdtmerge.resolve.plan import Contribution
 from crdtmerge.sync.messages import (
@@ -323,12 +323,6 @@ class Spaces:
             except (ContentMissingError, FaultyContributionError):
                 complete[visible.content] = False
         return complete
-
-    def rank(self, space: SpaceId, author: bytes) -> Rank | None:
-        """Return the rank of `author` in `space`; None for a stranger."""
-        ranks = dict(self.view(space).ranks)
-        found = {bytes(key): rank for key, rank in ranks.items()}
-        return found.get(author)
 
 
 def _bytes_in_message(signed: SignedRecord) -> int:

@@ -1,6 +1,7 @@
 """A download from begin to end: its turns, and what each kind of end leaves behind."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import cast
@@ -67,7 +68,9 @@ def bring(home: Home, source: Source, turns: int) -> tuple[Fetching, list[Input]
             return asyncio.get_running_loop().create_future()
 
         spaces = Spaces(home.records, home.blobs)
-        works = Fetching(home.blobs, spaces, cast(Channels, One(source)), submit)
+        works = Fetching(
+            home.blobs, spaces, cast(Channels, One(source)), submit, time.monotonic
+        )
         for _ in range(turns):
             await works.bring(
                 Fetch(PEER, SPACE, blob_id_of(source.data), len(source.data))
