@@ -1,7 +1,7 @@
 """Manifests: what a contribution or a base consists of, and what it is called.
 
-Owns the manifest form v1, the content id, and the checks of a contribution's form against
-its base. Does not own tensor bytes, nor whether they are finite (that is `numerics`).
+Owns the manifest form v1 and the content id. Does not own how a contribution fits its
+base (`changes`), tensor bytes, nor whether they are finite (that is `numerics`).
 """
 
 import math
@@ -20,7 +20,7 @@ from crdtmerge.digest import (
     blob_id_of,
     digest_value,
 )
-from crdtmerge.errors import BadInputError, EncodingError, MalformedManifestError
+from crdtmerge.errors import EncodingError, MalformedManifestError
 
 VERSION: Final = 1
 MANIFEST_BYTES_MAX: Final = 64 << 20
@@ -281,32 +281,3 @@ def _check_form(manifest: Manifest) -> None:
     if len(manifest.notes) > NOTES_CHARACTERS_MAX:
         message = f"notes are longer than {NOTES_CHARACTERS_MAX} characters"
         raise MalformedManifestError(message)
-
-
-def check_against_base(manifest: Manifest, base: Manifest) -> None:
-    """Refuse a full contribution whose names, dtypes or shapes are not those of its base.
-
-    Raises:
-        BadInputError: names the first tensor that differs, and how.
-    """
-    ours = {entry.name: entry for entry in manifest.tensors}
-    theirs = {entry.name: entry for entry in base.tensors}
-    hint = "contribute a fine-tune of the space's base"
-    if missing := sorted(theirs.keys() - ours.keys()):
-        message = (
-            f"the model lacks {len(missing)} tensor(s) of the base: {missing[0]!r}"
-        )
-        raise BadInputError(message, hint=hint)
-    if excess := sorted(ours.keys() - theirs.keys()):
-        message = (
-            f"the model has {len(excess)} tensor(s) that the base lacks: {excess[0]!r}"
-        )
-        raise BadInputError(message, hint=hint)
-    for name, entry in ours.items():
-        expected = theirs[name]
-        if entry.shape != expected.shape or entry.dtype != expected.dtype:
-            message = (
-                f"tensor {name!r} is {entry.dtype} {list(entry.shape)},"
-                f" in the base {expected.dtype} {list(expected.shape)}"
-            )
-            raise BadInputError(message, hint=hint)

@@ -34,10 +34,12 @@ from crdtmerge.numerics.reference.dtypes import (
     check_dtype,
     check_headroom,
     downcast,
+    given_task_vector,
     inspect,
     task_vector,
     upcast,
 )
+from crdtmerge.numerics.reference.gemm import low_rank, matmul
 from crdtmerge.numerics.reference.grid import (
     Grid,
     GridSum,
@@ -87,10 +89,13 @@ __all__ = [
     "divide",
     "dot",
     "downcast",
+    "given_task_vector",
     "inspect",
     "keep_count",
     "keep_top",
     "kth_magnitude",
+    "low_rank",
+    "matmul",
     "philox4x32",
     "philox_key",
     "random_words",

@@ -8,8 +8,9 @@ formulas. The result does not depend on the executor or on the number of threads
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import replace
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol, TypeVar, assert_never
 
+from crdtmerge.changes import Change, Delta, LowRank, Whole
 from crdtmerge.digest import BlobId, blob_id_of
 from crdtmerge.errors import (
     BadInputError,
@@ -18,10 +19,21 @@ from crdtmerge.errors import (
     FaultyContributionError,
 )
 from crdtmerge.formats.progress import Progress, Report
-from crdtmerge.manifest import Manifest, TensorEntry
-from crdtmerge.numerics import TensorFacts, check_base, check_headroom, inspect
-from crdtmerge.resolve.plan import Contribution, Plan, Task, is_merged
-from crdtmerge.strategies import Inputs, Values
+from crdtmerge.manifest import FLOAT_DTYPES, ITEM_BYTES, TensorEntry
+from crdtmerge.numerics import (
+    EXPONENT_MAX,
+    Floats,
+    Singles,
+    TensorFacts,
+    check_base,
+    check_headroom,
+    given_task_vector,
+    inspect,
+    low_rank,
+    upcast,
+)
+from crdtmerge.resolve.plan import Contribution, Plan, Task
+from crdtmerge.strategies import Given, Inputs, Values
 
 THREADS_MAX: Final = 256
 """Tasks that may be in flight, each holding its inputs in memory."""
@@ -157,20 +169,18 @@ class _Run:
         self._plan = plan
         self._source = source
         self._sink = sink
-        self._base = _by_name(plan.base)
-        self._tensors = [_by_name(item.manifest) for item in plan.contributions]
-        self._sizes = {entry.name: entry.size for entry in plan.base.tensors}
+        self._base = {entry.name: entry for entry in plan.base.tensors}
         self._coefficients: dict[bytes, tuple[int, ...]] = {}
 
     def reporter(
         self, work: str, tasks: Sequence[Task], report: Report | None
     ) -> Callable[[Task], None]:
         """Return what to call after each task, to count the base's bytes worked on."""
-        total, done = sum(self._sizes[task.tensor] for task in tasks), 0
+        total, done = sum(self._base[task.tensor].size for task in tasks), 0
 
         def count(task: Task) -> None:
             nonlocal done
-            done += self._sizes[task.tensor]
+            done += self._base[task.tensor].size
             if report:
                 report(Progress(work, done, total))
 
@@ -193,7 +203,7 @@ class _Run:
     def emit(self, task: Task) -> BlobId:
         """Write one output tensor; return its digest."""
         entry = self._base[task.tensor]
-        if is_merged(entry):
+        if entry.dtype in FLOAT_DTYPES:
             inputs = self._inputs(task.tensor)
             if task.needs:
                 found = self._coefficients[task.needs[0]]
@@ -207,29 +217,52 @@ class _Run:
     def _inputs(self, name: str) -> Inputs:
         """Read and check one tensor of every model."""
         plan, entry = self._plan, self._base[name]
-        base = self._read(entry)
-        facts = inspect(base, entry.dtype)
-        check_base(facts, f"tensor {name!r}")
-        held = {entry.blob: base}
-        for contribution, tensors in zip(
-            plan.contributions, self._tensors, strict=True
-        ):
-            theirs = tensors[name]
-            if theirs.blob not in held:
-                held[theirs.blob] = self._read_checked(contribution, theirs, facts)
+        base, dtype = self._stands_on(entry)
+        facts = TensorFacts(finite=True, exponent=EXPONENT_MAX)
+        held: dict[BlobId | Change, Given] = {}
+        if base is not None:
+            facts = inspect(base, dtype)
+            check_base(facts, f"tensor {name!r}")
+            held[entry.blob] = base
+        given = []
+        for contribution, changes in zip(plan.contributions, plan.changes, strict=True):
+            change = changes.get(name)
+            key = _key(entry, change)
+            if key not in held:
+                assert change is not None, "who leaves a tensor alone gives the base's"
+                held[key] = self._given(contribution, entry, change, facts)
+            given.append(held[key])
+        shared = plan.recipe.parameters_for(name)
         return Inputs(
             tensor=name,
-            dtype=entry.dtype,
+            dtype=dtype,
             items=entry.items,
             base=base,
-            contributions=tuple(held[tensors[name].blob] for tensors in self._tensors),
+            contributions=tuple(given),
             contents=plan.contents,
             weights=plan.weights,
             seed=plan.seeds.get(name, b""),
             seed_scope=plan.recipe.seed_scope,
             output_dtype=plan.recipe.output_dtype,
-            values=Values(plan.recipe.parameters_for(name)),
+            values=Values(shared),
+            own=tuple(
+                Values(tuple((dict(shared) | dict(c.parameters)).items()))
+                for c in plan.contributions
+            ),
+            shape=entry.shape,
         )
+
+    def _stands_on(self, entry: TensorEntry) -> tuple[Bytes | None, str]:
+        """Return what task vectors are added to, and the dtype that is computed in."""
+        match self._plan.grounds[entry.name]:
+            case "base":
+                return self._read(entry), entry.dtype
+            case "zero":
+                return bytes(entry.items * ITEM_BYTES["F32"]), "F32"
+            case "none":
+                return None, entry.dtype
+            case ground:
+                assert_never(ground)
 
     def _read(self, entry: TensorEntry) -> Bytes:
         data = self._source.read(entry.blob, entry.size)
@@ -238,17 +271,49 @@ class _Run:
             raise CorruptBlobError(message)
         return data
 
-    def _read_checked(
-        self, contribution: Contribution, entry: TensorEntry, base: TensorFacts
-    ) -> Bytes:
+    def _given(
+        self,
+        contribution: Contribution,
+        entry: TensorEntry,
+        change: Change,
+        base: TensorFacts,
+    ) -> Given:
         """Read a contribution's tensor: that it is visible says nothing of its values."""
-        data = self._read(entry)
+        label = f"tensor {entry.name!r}"
         try:
-            check_headroom(inspect(data, entry.dtype), base, f"tensor {entry.name!r}")
+            if isinstance(change, Whole):
+                data = self._read(change.entry)
+                check_headroom(inspect(data, change.entry.dtype), base, label)
+                return data
+            tau = task_vector_of(change, self._read, label)
+            check_headroom(inspect(tau.data, "F32"), base, label)
         except ContractError as e:
             raise FaultyContributionError(contribution.content, str(e)) from e
-        return data
+        return tau
 
 
-def _by_name(manifest: Manifest) -> dict[str, TensorEntry]:
-    return {entry.name: entry for entry in manifest.tensors}
+def _key(entry: TensorEntry, change: Change | None) -> BlobId | Change:
+    """Return what tells equal tensors of several contributions apart from others."""
+    if change is None:
+        return entry.blob
+    return change.entry.blob if isinstance(change, Whole) else change
+
+
+def task_vector_of(
+    change: Delta | LowRank, read: Callable[[TensorEntry], Bytes], label: str
+) -> Singles:
+    """Return the task vector that a contribution gives, as float32.
+
+    Raises:
+        ContractError: it holds NaN or infinity, or is beyond float32.
+    """
+    if isinstance(change, Delta):
+        return given_task_vector(read(change.entry), change.entry.dtype, label)
+    a, b = (_matrix(read(entry), entry) for entry in (change.a, change.b))
+    scale = float(upcast(read(change.scale), change.scale.dtype)[0])
+    return low_rank(a, b, scale, transposed=change.transposed, name=label)
+
+
+def _matrix(data: Bytes, entry: TensorEntry) -> Floats:
+    """Return a factor with its trailing dimensions (a kernel's) made one."""
+    return upcast(data, entry.dtype).reshape(entry.shape[0], -1)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
+from crdtmerge.changes import Change, changes_of
 from crdtmerge.codec import Value
 from crdtmerge.digest import ContentId, Domain, digest_value
 from crdtmerge.errors import (
@@ -19,9 +20,10 @@ from crdtmerge.errors import (
     FaultyContributionError,
     NothingToResolveError,
 )
-from crdtmerge.manifest import FLOAT_DTYPES, Manifest, TensorEntry, check_against_base
+from crdtmerge.manifest import FLOAT_DTYPES, Manifest, TensorEntry
 from crdtmerge.numerics import CONTRACT_VERSION, check_weights
-from crdtmerge.recipe import Recipe
+from crdtmerge.recipe import Parameters, Recipe
+from crdtmerge.resolve.ground import Frame, Ground, lay_ground
 from crdtmerge.strategies import Strategy, check_recipe
 from crdtmerge.trie import Trie
 
@@ -33,13 +35,15 @@ Output = tuple[str, str, tuple[int, ...]]
 class Contribution:
     """A visible contribution: what it is called, weighs, holds, and who offers it.
 
-    `weight` is in units of 10**-9.
+    `weight` is in units of 10**-9. `parameters` are its own, over the recipe's: a
+    mergekit configuration may give some, a space never does.
     """
 
     content: ContentId
     weight: int
     manifest: Manifest
     authors: tuple[bytes, ...] = ()
+    parameters: Parameters = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +60,18 @@ class Task:
 class Plan:
     """Everything that a resolve needs to know before it reads a byte.
 
-    Contributions are in canonical order. `seeds` holds those that enter a task: none
-    unless the strategy draws, and draws by the set. `tasks` come in an order in which
-    every task follows those that it needs.
+    Contributions are in canonical order, and `changes` with them: what each says of which
+    tensor. `grounds` tells of each tensor what it stands on. `seeds` holds those that
+    enter a task: none unless the strategy draws by the set, or depends on an order.
+    `tasks` come in an order in which every task follows those that it needs.
     """
 
     recipe: Recipe
     strategy: Strategy
     base: Manifest
     contributions: tuple[Contribution, ...]
+    changes: tuple[Mapping[str, Change], ...]
+    grounds: Mapping[str, Ground]
     tasks: tuple[Task, ...]
     seeds: Mapping[str, bytes]
     outputs: tuple[Output, ...]
@@ -81,41 +88,52 @@ class Plan:
 
 
 def make_plan(
-    recipe: Recipe, base: Manifest, contributions: Iterable[Contribution]
+    recipe: Recipe,
+    base: Manifest,
+    contributions: Iterable[Contribution],
+    *,
+    ground: Ground = "base",
 ) -> Plan:
     """Return the plan; the order of `contributions` does not matter.
 
+    With `ground` "none" the base says only which tensors there are, and gives those that
+    are not merged. With "zero" the result holds merged task vectors in F32, of the
+    tensors that any contribution changes; a tensor that each gives whole stands on none.
+
     Raises:
         UpgradeNeededError: this version does not know the strategy.
-        BadInputError: the recipe is not acceptable.
+        BadInputError: the recipe is not acceptable, or its strategy needs a base that
+            `ground` does not give.
         NothingToResolveError: there is no contribution.
         FaultyContributionError: a manifest cannot be merged into this base.
         ContractError: the weights leave the numeric contract.
     """
     strategy = check_recipe(recipe)
     # SUBTLE: canonical order; task keys, floating sums of maps and masks follow it.
-    ordered = tuple(sorted(contributions, key=lambda item: item.content))
+    ordered = tuple(sorted(contributions, key=_canonical))
     if not ordered:
         message = "the space has no visible contribution"
         raise NothingToResolveError(message)
-    for contribution in ordered:
-        _check_contribution(contribution, base)
+    changes = tuple(_changes(contribution, base) for contribution in ordered)
     check_weights(item.weight for item in ordered)
-    inputs = _Tensors(recipe, strategy, base, ordered)
+    laid = lay_ground(recipe, strategy, base, changes, ground)
+    inputs = _Tensors(recipe, strategy, laid, ordered, changes)
     return Plan(
         recipe,
         strategy,
         base,
         ordered,
+        changes,
+        MappingProxyType({frame.entry.name: frame.ground for frame in laid}),
         tuple(inputs.tasks()),
         MappingProxyType(inputs.seeds()),
-        tuple(_output(recipe, entry) for entry in inputs.entries),
+        tuple(_output(recipe, frame.entry) for frame in laid),
     )
 
 
-def is_merged(entry: TensorEntry) -> bool:
-    """Tell whether a tensor is merged; others (indices, masks) are the base's own."""
-    return entry.dtype in FLOAT_DTYPES
+def _canonical(item: Contribution) -> tuple[bytes, int, Parameters]:
+    """Order by content; one model may be listed twice in a merge without a space."""
+    return item.content, item.weight, item.parameters
 
 
 def tensor_seed(recipe: Recipe, name: str, changed_by: Iterable[bytes]) -> bytes:
@@ -128,12 +146,9 @@ def tensor_seed(recipe: Recipe, name: str, changed_by: Iterable[bytes]) -> bytes
     return digest_value(Domain.SEED, [recipe.digest, name, root])
 
 
-def _check_contribution(contribution: Contribution, base: Manifest) -> None:
+def _changes(contribution: Contribution, base: Manifest) -> Mapping[str, Change]:
     """Refuse a contribution whose manifest breaks a rule: that is its author's fault."""
     content, manifest = contribution.content, contribution.manifest
-    if manifest.kind != "full":
-        reason = f"kind {manifest.kind!r} is not supported by this version"
-        raise FaultyContributionError(content, reason)
     if manifest.base != base.content_id:
         reason = f"it was made from another base, {manifest.base.hex()[:12]}"
         raise FaultyContributionError(content, reason)
@@ -141,13 +156,13 @@ def _check_contribution(contribution: Contribution, base: Manifest) -> None:
         reason = f"its manifest is of another content, {manifest.content_id.hex()[:12]}"
         raise FaultyContributionError(content, reason)
     try:
-        check_against_base(manifest, base)
+        return changes_of(manifest, base)
     except BadInputError as e:
         raise FaultyContributionError(content, str(e)) from e
 
 
 def _output(recipe: Recipe, entry: TensorEntry) -> Output:
-    dtype = recipe.output_dtype if is_merged(entry) else ""
+    dtype = recipe.output_dtype if entry.dtype in FLOAT_DTYPES else ""
     return entry.name, dtype or entry.dtype, entry.shape
 
 
@@ -158,75 +173,80 @@ class _Tensors:
         self,
         recipe: Recipe,
         strategy: Strategy,
-        base: Manifest,
+        frames: Sequence[Frame],
         contributions: Sequence[Contribution],
+        changes: Sequence[Mapping[str, Change]],
     ) -> None:
-        self.entries = sorted(base.tensors, key=lambda entry: entry.name)
+        self.frames = frames
         self._recipe = recipe
         self._strategy = strategy
         self._weights = [item.weight for item in contributions]
         self._contents = [item.content for item in contributions]
-        self._blobs = [
-            {entry.name: entry.blob for entry in item.manifest.tensors}
-            for item in contributions
-        ]
+        self._own = [[list(pair) for pair in c.parameters] for c in contributions]
+        self._changes = changes
 
     def seeds(self) -> dict[str, bytes]:
         """Return the seed of each tensor whose tasks take one."""
-        if not self._strategy.draws or self._recipe.seed_scope != "set":
+        if not takes_seed(self._strategy, self._recipe):
             return {}
-        return {e.name: self._seed(e) for e in self.entries if is_merged(e)}
+        return {f.entry.name: self._seed(f) for f in self.frames if f.is_merged}
 
-    def _seed(self, entry: TensorEntry) -> bytes:
+    def _seed(self, frame: Frame) -> bytes:
         changed_by = [
             content
-            for content, blobs in zip(self._contents, self._blobs, strict=True)
-            if blobs[entry.name] != entry.blob
+            for content, said in zip(self._contents, self._said(frame), strict=True)
+            if said != frame.entry.blob
         ]
-        return tensor_seed(self._recipe, entry.name, changed_by)
+        return tensor_seed(self._recipe, frame.entry.name, changed_by)
+
+    def _said(self, frame: Frame) -> list[Value]:
+        """Return what each contribution says of a tensor; the base's blob if nothing."""
+        found = [changes.get(frame.entry.name) for changes in self._changes]
+        return [frame.entry.blob if c is None else c.key for c in found]
 
     def tasks(self) -> list[Task]:
         """Return all tasks: maps and their reduce, if the strategy has them; emits."""
-        merged = [entry for entry in self.entries if is_merged(entry)]
+        merged = [frame for frame in self.frames if frame.is_merged]
         tasks: list[Task] = []
         needs: tuple[bytes, ...] = ()
         if self._strategy.reduce is not None and merged:
-            tasks = [Task(self._key("map", e), "map", e.name) for e in merged]
+            tasks = [Task(self._key("map", f), "map", f.entry.name) for f in merged]
             maps = tuple(task.key for task in tasks)
             reduce = Task(self._reduce_key(maps), "reduce", "", maps)
             tasks.append(reduce)
             needs = (reduce.key,)
-        for entry in self.entries:
-            if is_merged(entry):
-                key = self._key("emit", entry, needs)
-                tasks.append(Task(key, "emit", entry.name, needs))
+        for frame in self.frames:
+            if frame.is_merged:
+                key = self._key("emit", frame, needs)
+                tasks.append(Task(key, "emit", frame.entry.name, needs))
             else:
-                tasks.append(Task(_copy_key(entry), "emit", entry.name))
+                tasks.append(Task(_copy_key(frame.entry), "emit", frame.entry.name))
         return tasks
 
-    def _key(
-        self, kind: str, entry: TensorEntry, needs: tuple[bytes, ...] = ()
-    ) -> bytes:
+    def _key(self, kind: str, frame: Frame, needs: tuple[bytes, ...] = ()) -> bytes:
         """Return the key of a map or emit task of one float tensor."""
+        entry = frame.entry
         parameters = self._recipe.parameters_for(entry.name)
         value: list[Value] = [
             CONTRACT_VERSION,
             kind,
             self._strategy.full_name,
             [list(pair) for pair in parameters],
+            list(self._own),
             entry.dtype,
             list(entry.shape),
-            entry.blob,
-            [blobs[entry.name] for blobs in self._blobs],
+            [frame.ground, entry.blob if frame.ground == "base" else b""],
+            self._said(frame),
             self._weights,
             list(needs),
         ]
         if kind == "emit":
             value.append(self._recipe.output_dtype or entry.dtype)
-        if self._strategy.draws:
-            # Masks are keyed by these; elsewhere a tensor's name changes no bit.
+        if self._strategy.draws or self._strategy.order_dependent:
+            # Masks and orders are keyed by these; else a tensor's name changes no bit.
             scope = self._recipe.seed_scope
-            seed = self._seed(entry) if scope == "set" else b""
+            taken = takes_seed(self._strategy, self._recipe)
+            seed = self._seed(frame) if taken else b""
             value += [scope, seed, entry.name, list(self._contents)]
         return digest_value(Domain.TASK, value)
 
@@ -234,6 +254,11 @@ class _Tensors:
         name = self._strategy.full_name
         value: Value = [CONTRACT_VERSION, "reduce", name, list(maps), self._weights]
         return digest_value(Domain.TASK, value)
+
+
+def takes_seed(strategy: Strategy, recipe: Recipe) -> bool:
+    """Tell whether the tensors' seeds enter tasks: for masks by the set, or an order."""
+    return strategy.order_dependent or (strategy.draws and recipe.seed_scope == "set")
 
 
 def _copy_key(entry: TensorEntry) -> bytes:

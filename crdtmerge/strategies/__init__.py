@@ -6,6 +6,7 @@ Does not own arithmetic on weights (`numerics`), nor which tensors a task sees
 """
 
 from crdtmerge.strategies.base import (
+    Given,
     Inputs,
     Parameter,
     Strategy,
@@ -16,6 +17,7 @@ from crdtmerge.strategies.table import STRATEGIES, find
 
 __all__ = [
     "STRATEGIES",
+    "Given",
     "Inputs",
     "Parameter",
     "Strategy",

@@ -10,7 +10,7 @@ from typing import Final, Literal, TypeAlias
 
 from crdtmerge.codec import format_decimal, parse_decimal
 from crdtmerge.digest import ContentId
-from crdtmerge.numerics import Data
+from crdtmerge.numerics import Data, Singles
 from crdtmerge.recipe import Parameters
 
 TRUE: Final = "true"
@@ -18,6 +18,9 @@ FALSE: Final = "false"
 
 Weights: TypeAlias = Sequence[int]
 """Weights or coefficients in units of 10**-9, one a contribution, canonical order."""
+
+Given: TypeAlias = Data | Singles
+"""One contribution's tensor: its raw bytes, or (an array) its task vector in float32."""
 
 Description: TypeAlias = dict[str, object]
 """A plain dict that JSON can carry."""
@@ -28,7 +31,8 @@ class Parameter:
     """One parameter: its kind, our default, mergekit's (None: it has no such thing).
 
     `default` and `mergekit_default` are canonical text; `minimum` and `maximum` bound a
-    decimal, both inclusive, in units of 10**-9.
+    decimal, both inclusive, in units of 10**-9. `per_model` parameters may differ between
+    the contributions of one merge (in a mergekit configuration).
     """
 
     name: str
@@ -38,6 +42,7 @@ class Parameter:
     help: str
     minimum: int = 0
     maximum: int = 0
+    per_model: bool = False
 
     @property
     def range_text(self) -> str:
@@ -81,25 +86,34 @@ class Values:
 class Inputs:
     """What one map or emit task sees: one float tensor of every model, and no more.
 
-    `base` and `contributions` are raw little-endian bytes of `items` items of `dtype`;
-    `contributions`, `contents`, `weights` (units) and `coefficients` (units, from the
-    reduce step) go together, in canonical order. `seed` is the tensor's, used only by
-    strategies that draw, and only in seed scope `set`. An empty `output_dtype` means
-    `dtype`.
+    `base` is the raw little-endian bytes of `items` items of `dtype`, None where models
+    are merged without a base. A contribution is such bytes too, or a float32 array: its
+    task vector. `contributions`, `contents`, `weights` (units), `own` and `coefficients`
+    (units, from the reduce step) go together, in canonical order. `seed` is the tensor's,
+    there for strategies that draw or depend on order; masks use it only in seed scope
+    `set`. An empty `output_dtype` means `dtype`, an empty `own` that all contributions
+    take `values`. `shape` is the tensor's, for strategies that look at rows.
     """
 
     tensor: str
     dtype: str
     items: int
-    base: Data
-    contributions: tuple[Data, ...]
+    base: Data | None
+    contributions: tuple[Given, ...]
     contents: tuple[ContentId, ...]
     weights: tuple[int, ...]
     seed: bytes
     seed_scope: str
     output_dtype: str
     values: Values
+    own: tuple[Values, ...] = ()
     coefficients: tuple[int, ...] | None = None
+    shape: tuple[int, ...] = ()
+
+
+def always(_values: Values) -> bool:
+    """Hold whatever the parameters are."""
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +123,9 @@ class Strategy:
     `emit` returns the output tensor's bytes. A strategy with a reduce step has `map` (one
     float64 per contribution, for each tensor) and `reduce` (map results in order of
     tensor names, weights -> coefficients in units). `needs_base` tells whether the
-    formula reads the base; the grid always does. One changed output bit is a new version.
+    formula reads the base: if not, models can be merged without one. `shifts` tells
+    whether the result moves with the base, so that merging task vectors alone gives the
+    merged task vector. One changed output bit is a new version.
     """
 
     name: str
@@ -120,6 +136,7 @@ class Strategy:
     aliases: tuple[str, ...] = ()
     parameters: tuple[Parameter, ...] = ()
     needs_base: bool = True
+    shifts: Callable[[Values], bool] = always
     needs_evidence: bool = False
     draws: bool = False
     order_dependent: bool = False

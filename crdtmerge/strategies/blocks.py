@@ -1,10 +1,11 @@
 """Running over the tensors of one task in blocks, after the contract's checks.
 
 Owns the block size (which no output bit depends on), the checks of what takes part, and
-task vectors of whole tensors. Does not own any formula.
+what a contribution's tensor is: its items, or its task vector, whichever way it was
+given. Does not own any formula.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,10 +14,12 @@ import numpy as np
 from crdtmerge.digest import ContentId
 from crdtmerge.errors import ContractError
 from crdtmerge.numerics import (
+    EXPONENT_MIN,
     ITEM_BYTES,
     Data,
     Floats,
     Singles,
+    TensorFacts,
     check_base,
     check_dtype,
     check_headroom,
@@ -26,7 +29,7 @@ from crdtmerge.numerics import (
     task_vector,
     upcast,
 )
-from crdtmerge.strategies.base import Inputs, Weights
+from crdtmerge.strategies.base import Given, Inputs, Values, Weights
 
 BLOCK_ITEMS: Final = 1 << 15
 """Items worked on at once; their float64 forms stay in a core's cache."""
@@ -34,54 +37,123 @@ BLOCK_ITEMS: Final = 1 << 15
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One contribution that takes part: its bytes, its weight in units, its name."""
+    """One contribution that takes part: its tensor, weight in units, name, parameters."""
 
-    data: Data
+    data: Given
     weight: int
     content: ContentId
     label: str
+    values: Values
+
+    @property
+    def is_tau(self) -> bool:
+        """Tell whether it is given as a task vector."""
+        return isinstance(self.data, np.ndarray)
 
 
 def participants(inputs: Inputs, weights: Weights) -> tuple[int, tuple[Term, ...]]:
-    """Return the base's exponent and the contributions whose weight is not zero.
+    """Return the grid's exponent and the contributions whose weight is not zero.
+
+    The exponent is the base's; without a base, the largest of those that take part.
 
     Raises:
-        ContractError: a weight is negative, sum|W| leaves the contract, a tensor is not
-            of the stated size, or a contribution that takes part breaks the headroom.
+        ContractError: sum|W| leaves the contract, a tensor is not of the stated size, or
+            a contribution that takes part breaks the headroom.
     """
     name = f"tensor {inputs.tensor!r}"
     check_weights(weights, name)
     check_dtype(inputs.dtype)
-    _check_size(inputs, inputs.base, f"{name} of the base")
-    base = inspect(inputs.base, inputs.dtype)
+    terms = _terms(inputs, weights)
+    facts = [_facts(inputs, term) for term in terms]
+    if inputs.base is None:
+        base = _largest(facts)
+    else:
+        _check_size(inputs, inputs.base, inputs.dtype, f"{name} of the base")
+        base = inspect(inputs.base, inputs.dtype)
     check_base(base, name)
-    terms = []
-    for data, content, weight in zip(
-        inputs.contributions, inputs.contents, weights, strict=True
-    ):
-        label = f"contribution {content.hex()[:12]}, {name}"
-        if weight < 0:
-            message = f"{label}: its weight is negative"
+    for found, term in zip(facts, terms, strict=True):
+        check_headroom(found, base, term.label)
+    return base.exponent, terms
+
+
+def _terms(inputs: Inputs, weights: Weights) -> tuple[Term, ...]:
+    own = inputs.own or (inputs.values,) * len(inputs.contributions)
+    label = "contribution {}, tensor {!r}"
+    return tuple(
+        Term(data, weight, content, label.format(content.hex()[:12], inputs.tensor), v)
+        for data, content, weight, v in zip(
+            inputs.contributions, inputs.contents, weights, own, strict=True
+        )
+        if weight
+    )
+
+
+def _facts(inputs: Inputs, term: Term) -> TensorFacts:
+    data, dtype = term.data, inputs.dtype
+    if isinstance(data, np.ndarray):
+        if inputs.base is None:
+            message = f"{term.label}: a task vector means nothing without a base"
             raise ContractError(message)
-        if weight:
-            _check_size(inputs, data, label)
-            check_headroom(inspect(data, inputs.dtype), base, label)
-            terms.append(Term(data, weight, content, label))
-    return base.exponent, tuple(terms)
+        data, dtype = data.data, "F32"
+    _check_size(inputs, data, dtype, term.label)
+    return inspect(data, dtype)
 
 
-def _check_size(inputs: Inputs, data: Data, label: str) -> None:
-    size, expected = memoryview(data).nbytes, inputs.items * ITEM_BYTES[inputs.dtype]
+def _largest(facts: Sequence[TensorFacts]) -> TensorFacts:
+    """Return the facts of a base that would hold the largest value of all."""
+    exponents = [found.exponent for found in facts if found.finite]
+    return TensorFacts(finite=True, exponent=max(exponents, default=EXPONENT_MIN))
+
+
+def _check_size(inputs: Inputs, data: Data, dtype: str, label: str) -> None:
+    size, expected = memoryview(data).nbytes, inputs.items * ITEM_BYTES[dtype]
     if size != expected:
         message = f"{label}: {size} bytes, not the {expected} of its shape"
         raise ContractError(message)
 
 
-def block(inputs: Inputs, data: Data, part: range) -> Floats:
-    """Return the items of `part`, exactly, as float64."""
-    size = ITEM_BYTES[inputs.dtype]
+def base_block(inputs: Inputs, part: range) -> Floats:
+    """Return the items of `part` of the base, exactly, as float64.
+
+    Raises:
+        ContractError: the models are merged without a base.
+    """
+    if inputs.base is None:
+        message = f"tensor {inputs.tensor!r}: the strategy needs a base"
+        raise ContractError(message)
+    return _upcast(inputs.base, inputs.dtype, part)
+
+
+def theta_block(inputs: Inputs, term: Term, part: range) -> Floats:
+    """Return the items of `part` of a contribution in float64.
+
+    Exactly, where the tensor is given whole; else base + tau, rounded once to float64.
+    """
+    if isinstance(term.data, np.ndarray):
+        return base_block(inputs, part) + tau_block(inputs, term, None, part)
+    return _upcast(term.data, inputs.dtype, part)
+
+
+def tau_block(inputs: Inputs, term: Term, base: Floats | None, part: range) -> Singles:
+    """Return the items of `part` of a contribution's task vector.
+
+    `base` is the same block of the base if the caller has it already.
+
+    Raises:
+        ContractError: a difference is beyond float32.
+    """
+    if isinstance(term.data, np.ndarray):
+        return term.data[part.start : part.stop]
+    theta = _upcast(term.data, inputs.dtype, part)
+    if base is None:
+        base = base_block(inputs, part)
+    return task_vector(theta, base, term.label)
+
+
+def _upcast(data: Data, dtype: str, part: range) -> Floats:
+    size = ITEM_BYTES[dtype]
     view = memoryview(data).cast("B")
-    return upcast(view[part.start * size : part.stop * size], inputs.dtype)
+    return upcast(view[part.start * size : part.stop * size], dtype)
 
 
 def emit_blocks(inputs: Inputs, compute: Callable[[range], Floats]) -> bytes:
@@ -93,7 +165,7 @@ def emit_blocks(inputs: Inputs, compute: Callable[[range], Floats]) -> bytes:
     dtype = inputs.output_dtype or inputs.dtype
     name = f"tensor {inputs.tensor!r}"
     return b"".join(
-        downcast(compute(part), dtype, name) for part in _parts(inputs.items)
+        downcast(compute(part), dtype, name) for part in parts_of(inputs.items)
     )
 
 
@@ -103,14 +175,15 @@ def whole_task_vector(inputs: Inputs, term: Term) -> Singles:
     Raises:
         ContractError: a difference is beyond float32.
     """
+    if isinstance(term.data, np.ndarray):
+        return term.data
     tau = np.empty(inputs.items, dtype=np.float32)
-    for part in _parts(inputs.items):
-        theta = block(inputs, term.data, part)
-        base = block(inputs, inputs.base, part)
-        tau[part.start : part.stop] = task_vector(theta, base, term.label)
+    for part in parts_of(inputs.items):
+        tau[part.start : part.stop] = tau_block(inputs, term, None, part)
     return tau
 
 
-def _parts(items: int) -> Iterator[range]:
+def parts_of(items: int) -> Iterator[range]:
+    """Yield the blocks that a tensor is worked on in."""
     for start in range(0, items, BLOCK_ITEMS):
         yield range(start, min(start + BLOCK_ITEMS, items))

@@ -26,11 +26,10 @@ from crdtmerge.numerics import (
     GridSum,
     Singles,
     divide,
-    task_vector,
     tau_grid,
 )
 from crdtmerge.strategies.base import Inputs
-from crdtmerge.strategies.blocks import Term, block, emit_blocks
+from crdtmerge.strategies.blocks import Term, base_block, emit_blocks, tau_block
 
 Keep: TypeAlias = Callable[[Singles, range], NDArray[np.bool_]]
 """Tells which items of a block of a task vector stay."""
@@ -60,7 +59,7 @@ def emit_consensus(
     grid = tau_grid(exponent, inputs.dtype)
 
     def compute(part: range) -> Floats:
-        base = block(inputs, inputs.base, part)
+        base = base_block(inputs, part)
         votes = [(_vote(inputs, voter, base, part), voter.term) for voter in voters]
         mean = _disjoint(grid, len(part), votes, normalize=normalize)
         mean *= scale
@@ -71,8 +70,7 @@ def emit_consensus(
 
 def _vote(inputs: Inputs, voter: Voter, base: Floats, part: range) -> Floats:
     """Return the thinned task vector of one block, +0 where it was dropped."""
-    theta = block(inputs, voter.term.data, part)
-    tau = task_vector(theta, base, voter.term.label)
+    tau = tau_block(inputs, voter.term, base, part)
     return np.where(voter.keep(tau, part), tau.astype(np.float64), 0.0)
 
 

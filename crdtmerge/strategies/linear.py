@@ -8,18 +8,34 @@ Exact: the sum on the grid. Ours: weights are whole multiples of 10**-9, and the
 is rounded by the limbs' sum, the division and the dtype, once each.
 """
 
+import numpy as np
+
 from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.errors import ContractError
 from crdtmerge.numerics import (
     SIGNIFICAND_BITS,
+    TAU_BITS,
     Floats,
     GridSum,
     check_weights,
     divide,
     theta_grid,
 )
-from crdtmerge.strategies.base import TRUE, Inputs, Parameter, Strategy, Weights
-from crdtmerge.strategies.blocks import block, emit_blocks, participants
+from crdtmerge.strategies.base import (
+    TRUE,
+    Inputs,
+    Parameter,
+    Strategy,
+    Values,
+    Weights,
+)
+from crdtmerge.strategies.blocks import (
+    base_block,
+    emit_blocks,
+    participants,
+    tau_block,
+    theta_block,
+)
 
 
 def emit_weighted(
@@ -27,20 +43,26 @@ def emit_weighted(
 ) -> bytes:
     """Return (sum of weights * contributions + base_weight * base) / divisor.
 
+    A contribution given as a task vector counts as base + tau: its weight goes to both.
+
     Raises:
         ContractError: an input breaks the contract, or the divisor is zero.
     """
-    check_weights((*weights, base_weight), f"tensor {inputs.tensor!r}")
     exponent, terms = participants(inputs, weights)
+    base_weight += sum(term.weight for term in terms if term.is_tau)
+    check_weights((*weights, base_weight), f"tensor {inputs.tensor!r}")
     grid, bits = theta_grid(exponent, inputs.dtype), SIGNIFICAND_BITS[inputs.dtype]
-    summands = [(term.data, term.weight) for term in terms]
-    if base_weight:
-        summands.append((inputs.base, base_weight))
 
     def compute(part: range) -> Floats:
         total = GridSum(grid, len(part))
-        for data, weight in summands:
-            total.add(block(inputs, data, part), weight, bits)
+        if base_weight:
+            total.add(base_block(inputs, part), base_weight, bits)
+        for term in terms:
+            if term.is_tau:
+                tau = tau_block(inputs, term, None, part).astype(np.float64)
+                total.add(tau, term.weight, TAU_BITS)
+            else:
+                total.add(theta_block(inputs, term, part), term.weight, bits)
         return divide(total.total(), divisor)
 
     return emit_blocks(inputs, compute)
@@ -56,6 +78,10 @@ def _emit(inputs: Inputs) -> bytes:
     return emit_weighted(inputs, inputs.weights, 0, divisor)
 
 
+def _averages(values: Values) -> bool:
+    return values.flag("normalize")
+
+
 LINEAR = Strategy(
     name="linear",
     version=1,
@@ -66,5 +92,6 @@ LINEAR = Strategy(
         Parameter("normalize", "flag", TRUE, TRUE, "divide by the sum of the weights"),
     ),
     needs_base=False,
+    shifts=_averages,
     emit=_emit,
 )

@@ -43,11 +43,13 @@ def _trim(inputs: Inputs, term: Term, density: int) -> Keep:
 
 def _emit(inputs: Inputs) -> bytes:
     exponent, terms = participants(inputs, inputs.weights)
-    density = inputs.values.units("density")
     return emit_consensus(
         inputs,
         exponent,
-        [Voter(term, _trim(inputs, term, density)) for term in terms],
+        [
+            Voter(term, _trim(inputs, term, term.values.units("density")))
+            for term in terms
+        ],
         scale=inputs.values.units("lambda") / DECIMAL_UNIT,
         normalize=inputs.values.flag("normalize"),
     )
@@ -66,6 +68,7 @@ TIES = Strategy(
             mergekit_default="1",
             help="share of each task vector's items that is kept, per tensor",
             maximum=DECIMAL_UNIT,
+            per_model=True,
         ),
         LAMBDA,
         Parameter(

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from crdtmerge.bodies import SpaceId
+from crdtmerge.changes import changes_of
 from crdtmerge.digest import BlobId, blob_id_of
 from crdtmerge.errors import BadInputError, CrdtMergeError, NotFoundError
 from crdtmerge.formats.folder import ModelFolder, read_folder
@@ -18,7 +19,6 @@ from crdtmerge.formats.progress import Progress
 from crdtmerge.manifest import (
     Manifest,
     TensorEntry,
-    check_against_base,
     decode_manifest,
 )
 from crdtmerge.numerics import TensorFacts, inspect
@@ -60,7 +60,7 @@ def read_contribution(
     base = base_manifest(context, space)
     folder = read_folder(path)
     # Names and shapes are known from headers: refuse before gigabytes are hashed.
-    check_against_base(_unhashed(folder, base.content_id), base)
+    changes_of(_unhashed(folder, base.content_id), base)
     manifest = describe(folder, "full", base.content_id, report=telling(tell))
     check_content(folder, _base_facts(context.home.blobs, base), telling(tell))
     return Model(folder, manifest)

@@ -6,6 +6,7 @@ from typing import Any
 import msgpack
 import pytest
 
+from crdtmerge.changes import changes_of
 from crdtmerge.digest import BlobId, ContentId, blob_id_of
 from crdtmerge.errors import BadInputError, MalformedManifestError
 from crdtmerge.manifest import (
@@ -13,7 +14,6 @@ from crdtmerge.manifest import (
     FileEntry,
     Manifest,
     TensorEntry,
-    check_against_base,
     decode_manifest,
     is_file_name,
 )
@@ -159,7 +159,7 @@ def test_traps_are_no_file_names(name: str) -> None:
 def test_fine_tune_of_the_base_passes() -> None:
     """Same names, dtypes and shapes; the bytes are the contribution."""
     base = Manifest("base", b"", (replace(A, blob=OTHER), B))
-    check_against_base(Manifest("full", base.content_id, (A, B)), base)
+    changes_of(Manifest("full", base.content_id, (A, B)), base)
 
 
 @pytest.mark.parametrize(
@@ -180,4 +180,4 @@ def test_other_models_are_named_by_their_first_difference(
     """The message tells which tensor differs, and how."""
     base = Manifest("base", b"", (A, B))
     with pytest.raises(BadInputError, match=said):
-        check_against_base(Manifest("full", base.content_id, tensors), base)
+        changes_of(Manifest("full", base.content_id, tensors), base)

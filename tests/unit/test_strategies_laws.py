@@ -10,7 +10,7 @@ import pytest
 from crdtmerge import numerics
 from crdtmerge.digest import ContentId
 from crdtmerge.errors import ContractError
-from crdtmerge.numerics import Floats
+from crdtmerge.numerics import Data, Floats
 from crdtmerge.strategies import STRATEGIES, Inputs, Values, blocks, make_recipe
 
 UNIT = 10**9
@@ -45,6 +45,11 @@ def resolve(name: str, inputs: Inputs) -> bytes:
         coefficients = strategy.reduce([strategy.map(inputs)], inputs.weights)
         inputs = replace(inputs, coefficients=coefficients)
     return strategy.emit(inputs)
+
+
+def base_of(inputs: Inputs) -> Data:
+    assert inputs.base is not None
+    return inputs.base
 
 
 def sample(items: int, count: int, seed: int = 0) -> tuple[Floats, list[Floats]]:
@@ -84,7 +89,7 @@ def test_sizes_around_the_blocks_work(name: str, size: int) -> None:
     for dtype in ("BF16", "F32"):
         inputs = task(name, dtype, tunes, base)
         output = resolve(name, inputs)
-        assert len(output) == len(inputs.base)
+        assert len(output) == len(base_of(inputs))
         assert numerics.inspect(output, dtype).finite
 
 
@@ -274,23 +279,20 @@ def test_what_breaks_the_headroom_is_named(name: str, bad: float) -> None:
     base = np.full(4, 0.5)
     inputs = task(name, "F32", [base, base], base)
     poison = np.array([0, 0, bad, 0], dtype="<f4").tobytes()
-    inputs = replace(inputs, contributions=(inputs.base, poison))
+    inputs = replace(inputs, contributions=(base_of(inputs), poison))
     with pytest.raises(ContractError, match="contribution 010101010101, tensor 'w'"):
         resolve(name, inputs)
 
 
 @pytest.mark.parametrize("name", ["linear/1", "ties/1", "dare_ties/1"])
-@pytest.mark.parametrize(
-    ("weights", "reason"),
-    [((2**39, 2**39), "sum of"), ((-1, UNIT), "weight is negative")],
-)
+@pytest.mark.parametrize("weights", [(2**39, 2**39), (-(2**39), 2**39 + 1)])
 def test_weights_outside_the_contract_are_refused(
-    name: str, weights: tuple[int, int], reason: str
+    name: str, weights: tuple[int, int]
 ) -> None:
-    """sum|W| of 2**40 and negative weights have no result."""
+    """sum|W| of 2**40 has no result, whatever the signs."""
     base, tunes = sample(4, 2)
     inputs = replace(task(name, "F32", tunes, base), weights=weights)
-    with pytest.raises(ContractError, match=reason):
+    with pytest.raises(ContractError, match="sum of"):
         resolve(name, inputs)
 
 
@@ -307,7 +309,7 @@ def test_bytes_of_another_size_are_refused() -> None:
     base, tunes = sample(4, 1)
     inputs = task("linear/1", "F32", tunes, base)
     with pytest.raises(ContractError, match="12 bytes, not the 16"):
-        resolve("linear/1", replace(inputs, base=inputs.base[:12]))
+        resolve("linear/1", replace(inputs, base=bytes(base_of(inputs))[:12]))
 
 
 def test_metagpt_emits_only_after_its_reduce_step() -> None:
@@ -323,7 +325,7 @@ def test_memoryviews_and_bytearrays_are_read_as_bytes() -> None:
     inputs = task("linear/1", "BF16", tunes, base)
     views = replace(
         inputs,
-        base=bytearray(inputs.base),
+        base=bytearray(base_of(inputs)),
         contributions=tuple(memoryview(bytes(d)) for d in inputs.contributions),
     )
     assert resolve("linear/1", views) == resolve("linear/1", inputs)

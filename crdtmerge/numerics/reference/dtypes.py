@@ -148,6 +148,15 @@ def task_vector(theta: Floats, base: Floats, name: str = "") -> Singles:
     return tau
 
 
+def given_task_vector(data: Data, dtype: str, name: str = "") -> Singles:
+    """Return a task vector that is stored as such, rounded once to float32.
+
+    Raises:
+        ContractError: an item is NaN or beyond the largest finite float32.
+    """
+    return task_vector(upcast(data, dtype), np.zeros(1), name)
+
+
 def inspect(data: Data, dtype: str) -> TensorFacts:
     """Return whether all items are finite, and the exponent of the largest magnitude.
 

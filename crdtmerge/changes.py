@@ -1,0 +1,209 @@
+"""What a contribution's manifest says of each tensor of its base.
+
+Owns the three kinds of contribution and their fit with the base: `full` gives every
+tensor whole, `delta` gives task vectors of some, `lora` gives pairs of factors (and some
+tensors whole, as adapters do with heads and biases). What a contribution does not mention
+it leaves as it is in the base. Does not own bytes or arithmetic (`numerics`).
+
+Names in a manifest of kind `lora`: a pair for the base's tensor T is `T.lora_A`,
+`T.lora_B` and the F64 scalar `T.lora_scale`; its task vector is scale * B @ A, in the
+shape of T. Where a layer keeps its weight as (in, out), the factors' names end in
+`.lora_fan_in_A`/`_B`, and for an embedding in `.lora_embedding_A`/`_B`: there it is
+scale * (B @ A) transposed. The names are those under which PEFT tells these layers apart.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from crdtmerge.codec import Value
+from crdtmerge.errors import BadInputError
+from crdtmerge.manifest import FLOAT_DTYPES, Manifest, TensorEntry
+
+SCALE_SUFFIX: Final = ".lora_scale"
+PAIR_SUFFIXES: Final[Mapping[str, tuple[str, str]]] = {
+    "linear": (".lora_A", ".lora_B"),
+    "fan_in": (".lora_fan_in_A", ".lora_fan_in_B"),
+    "embedding": (".lora_embedding_A", ".lora_embedding_B"),
+}
+"""Suffixes of the two factors by how the layer keeps its weight."""
+
+HINT: Final = "contribute a fine-tune of the space's base"
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """The tensor itself, in the base's dtype and shape."""
+
+    entry: TensorEntry
+
+    @property
+    def key(self) -> Value:
+        """What of it can change an output bit."""
+        return self.entry.blob
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A task vector, in any float dtype and the base's shape."""
+
+    entry: TensorEntry
+
+    @property
+    def key(self) -> Value:
+        """What of it can change an output bit."""
+        return ["delta", self.entry.dtype, self.entry.blob]
+
+
+@dataclass(frozen=True, slots=True)
+class LowRank:
+    """A pair of factors: scale * B @ A, transposed where `layer` is not `linear`.
+
+    `a` is (rank, in, ...), `b` is (out, rank, ...), `scale` one F64.
+    """
+
+    layer: str
+    a: TensorEntry
+    b: TensorEntry
+    scale: TensorEntry
+
+    @property
+    def rank(self) -> int:
+        """The inner dimension of the product."""
+        return self.a.shape[0]
+
+    @property
+    def transposed(self) -> bool:
+        """Tell whether the product is turned before it is added to the base."""
+        return self.layer != "linear"
+
+    @property
+    def key(self) -> Value:
+        """What of it can change an output bit."""
+        factors: list[Value] = [
+            [e.dtype, list(e.shape), e.blob] for e in (self.a, self.b, self.scale)
+        ]
+        return ["lora", self.transposed, *factors]
+
+
+Change = Whole | Delta | LowRank
+
+
+def changes_of(manifest: Manifest, base: Manifest) -> dict[str, Change]:
+    """Return what `manifest` says of the tensors of `base`, by their names, sorted.
+
+    Raises:
+        BadInputError: names the first tensor that does not fit the base, and how.
+    """
+    theirs = {entry.name: entry for entry in base.tensors}
+    if manifest.kind == "full":
+        return _full(manifest, theirs)
+    if manifest.kind == "delta":
+        return {e.name: _delta(e, theirs) for e in manifest.tensors}
+    if manifest.kind == "lora":
+        return _lora(manifest, theirs)
+    message = f"a manifest of kind {manifest.kind!r} is no contribution"
+    raise BadInputError(message)
+
+
+def _full(manifest: Manifest, base: Mapping[str, TensorEntry]) -> dict[str, Change]:
+    names = {entry.name for entry in manifest.tensors}
+    if missing := sorted(base.keys() - names):
+        message = (
+            f"the model lacks {len(missing)} tensor(s) of the base: {missing[0]!r}"
+        )
+        raise BadInputError(message, hint=HINT)
+    if excess := sorted(names - base.keys()):
+        message = (
+            f"the model has {len(excess)} tensor(s) that the base lacks: {excess[0]!r}"
+        )
+        raise BadInputError(message, hint=HINT)
+    return {e.name: _whole(e, base[e.name]) for e in manifest.tensors}
+
+
+def _whole(entry: TensorEntry, expected: TensorEntry) -> Whole:
+    if entry.shape != expected.shape or entry.dtype != expected.dtype:
+        message = (
+            f"tensor {entry.name!r} is {entry.dtype} {list(entry.shape)},"
+            f" in the base {expected.dtype} {list(expected.shape)}"
+        )
+        raise BadInputError(message, hint=HINT)
+    return Whole(entry)
+
+
+def _delta(entry: TensorEntry, base: Mapping[str, TensorEntry]) -> Delta:
+    expected = base.get(entry.name)
+    if expected is None:
+        message = f"the delta has the tensor {entry.name!r}, which the base lacks"
+        raise BadInputError(message, hint=HINT)
+    if entry.shape != expected.shape:
+        message = (
+            f"the delta's tensor {entry.name!r} has the shape {list(entry.shape)},"
+            f" in the base {list(expected.shape)}"
+        )
+        raise BadInputError(message, hint=HINT)
+    if not {entry.dtype, expected.dtype} <= FLOAT_DTYPES:
+        message = (
+            f"the delta's tensor {entry.name!r} is {entry.dtype} on a base of"
+            f" {expected.dtype}: only floating-point tensors have task vectors"
+        )
+        raise BadInputError(message, hint="leave it out: it stays as in the base")
+    return Delta(entry)
+
+
+def _lora(manifest: Manifest, base: Mapping[str, TensorEntry]) -> dict[str, Change]:
+    left = {entry.name: entry for entry in manifest.tensors}
+    changes: dict[str, Change] = {}
+    for name in [name for name in left if name in base]:
+        changes[name] = _whole(left.pop(name), base[name])
+    for layer, (end_a, end_b) in PAIR_SUFFIXES.items():
+        for name in [name for name in left if name.endswith(end_a)]:
+            target = name.removesuffix(end_a)
+            if target not in base or target in changes:
+                continue
+            pair = (left.pop(name), left.pop(target + end_b, None))
+            scale = left.pop(target + SCALE_SUFFIX, None)
+            changes[target] = _pair(layer, pair, scale, base[target])
+    if left:
+        name = min(left)
+        message = f"the adapter has the tensor {name!r}, which fits none of the base"
+        raise BadInputError(message, hint="is its base another model?")
+    return dict(sorted(changes.items()))
+
+
+def _pair(
+    layer: str,
+    pair: tuple[TensorEntry, TensorEntry | None],
+    scale: TensorEntry | None,
+    target: TensorEntry,
+) -> LowRank:
+    a, b = pair
+    if b is None or scale is None:
+        message = f"the adapter's pair for {target.name!r} is incomplete"
+        raise BadInputError(message, hint="it needs both factors and a scale")
+    if not {a.dtype, b.dtype, target.dtype} <= FLOAT_DTYPES:
+        message = (
+            f"the adapter changes {target.name!r}, which is {target.dtype} in the base,"
+            f" by factors of {a.dtype} and {b.dtype}: only floating-point tensors merge"
+        )
+        hint = "is the base quantised? use the base that it was made from"
+        raise BadInputError(message, hint=hint)
+    made = LowRank(layer, a, b, scale)
+    if (scale.dtype, scale.shape) != ("F64", ()) or not _fits(made, target.shape):
+        message = (
+            f"the adapter's factors for {target.name!r} are {list(a.shape)} and"
+            f" {list(b.shape)}; in the base it is {list(target.shape)}"
+        )
+        raise BadInputError(message, hint="is its base another model?")
+    return made
+
+
+def _fits(pair: LowRank, shape: tuple[int, ...]) -> bool:
+    """Tell whether the product of the factors has as many rows and columns as `shape`."""
+    a, b = pair.a.shape, pair.b.shape
+    if min(len(a), len(b), len(shape)) < 2 or math.prod(b[2:]) != 1 or a[0] != b[1]:
+        return False
+    if pair.transposed:
+        return len(a) == len(shape) == 2 and shape == (a[1], b[0])
+    return (b[0], *a[1:]) == shape

@@ -1,0 +1,110 @@
+"""Matrix products with the same bits on every BLAS: operands sliced to integers.
+
+Owns the exact GEMM and the task vector of a pair of low-rank factors. Does not own what a
+pair means (`crdtmerge.changes`).
+
+An operand row (of the left) or column (of the right) with largest magnitude below 2**e
+becomes 2**e * (q1 2**-b + q2 2**-2b) with integers |q1| <= 2**b, |q2| <= 2**(b-1), by
+rounding to nearest, ties to even, twice. With 2b + ceil(log2 K) <= 53 every partial sum
+of a product of slices over K terms is an integer of at most 2**53, which float64 holds
+exactly: so a library may add in any order, with or without fused multiply-adds, on any
+device. Source: Ootomo, Ozaki, Yokota, "DGEMM on integer matrix multiplication unit",
+2024, and Ozaki et al. 2012 (error-free transformation of a matrix product). The four
+products are added as (P11 + (P12 + P22 2**-b) 2**-b) 2**-2b, with P12 = Q1 R2 + Q2 R1;
+what the slices cut off is below K 2**(1-2b) of the largest terms.
+"""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crdtmerge.errors import ContractError
+from crdtmerge.numerics.contract import prefix
+from crdtmerge.numerics.reference.dtypes import Floats, Singles
+
+PRODUCT_BITS: Final = 53
+INNER_MAX: Final = 1 << 21
+"""Largest inner dimension: slices keep 16 bits there."""
+
+BLOCK_ITEMS: Final = 1 << 20
+"""Items of a product made at once; no output bit depends on it."""
+
+_Sliced = tuple[NDArray[np.int64], Floats, Floats]
+
+
+def slice_bits(inner: int) -> int:
+    """Return the bits b of a slice for a product over `inner` terms.
+
+    Raises:
+        ContractError: the inner dimension is outside the contract.
+    """
+    if not 1 <= inner <= INNER_MAX:
+        message = f"a matrix product over {inner} terms is not in 1 to {INNER_MAX}"
+        raise ContractError(message)
+    return (PRODUCT_BITS - (inner - 1).bit_length()) // 2
+
+
+def matmul(left: Floats, right: Floats) -> Floats:
+    """Return left @ right for finite (m, K) and (K, n), the same bits everywhere.
+
+    Raises:
+        ContractError: K is outside the contract.
+    """
+    inner = left.shape[1]
+    bits = slice_bits(inner)
+    sliced = _slices(right.T, bits)
+    product = np.empty((left.shape[0], right.shape[1]))
+    rows = max(1, BLOCK_ITEMS // max(1, right.shape[1]))
+    for start in range(0, left.shape[0], rows):
+        part = _slices(left[start : start + rows], bits)
+        product[start : start + rows] = _product(part, sliced, bits)
+    return product
+
+
+def low_rank(
+    a: Floats, b: Floats, scale: float, *, transposed: bool, name: str = ""
+) -> Singles:
+    """Return scale * (b @ a) as a flat task vector, rounded once to float32.
+
+    `a` is (rank, in), `b` is (out, rank); the product is (out, in), or with `transposed`
+    (in, out). Every zero is +0.
+
+    Raises:
+        ContractError: an operand holds NaN or infinity, or an item is beyond float32.
+    """
+    if not (np.isfinite(scale) and np.isfinite(a).all() and np.isfinite(b).all()):
+        message = f"{prefix(name)}a factor or its scale holds NaN or infinity"
+        raise ContractError(message)
+    left, right = (a.T, b.T) if transposed else (b, a)
+    with np.errstate(over="ignore"):
+        tau = (np.float64(scale) * matmul(left, right)).astype(np.float32)
+    if not np.isfinite(tau).all():
+        message = f"{prefix(name)}the product of its factors is beyond float32"
+        raise ContractError(message)
+    tau += np.float32(0)  # -0 + 0 = +0; everything else stays
+    return tau.reshape(-1)
+
+
+def _slices(rows: Floats, bits: int) -> _Sliced:
+    """Return each row's exponent and its two slices; a row of zeros has exponent 0."""
+    _, exponents = np.frexp(np.abs(rows).max(axis=1))
+    scaled = np.ldexp(rows, (bits - exponents)[:, np.newaxis])
+    high = np.rint(scaled)
+    scaled -= high  # exact: at most one half
+    return exponents.astype(np.int64), high, np.rint(np.ldexp(scaled, bits))
+
+
+def _product(left: _Sliced, right: _Sliced, bits: int) -> Floats:
+    """Return the rows of `left` times the columns that the rows of `right` are."""
+    rows, high, low = left
+    columns, other_high, other_low = right
+    total = low @ other_low.T
+    total *= 2.0**-bits
+    middle = high @ other_low.T
+    middle += low @ other_high.T  # exact: at most 2**53
+    total += middle
+    total *= 2.0**-bits
+    total += high @ other_high.T
+    scaled: Floats = np.ldexp(total, rows[:, np.newaxis] + columns - 2 * bits)
+    return scaled
