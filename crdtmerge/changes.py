@@ -2,8 +2,9 @@
 
 Owns the three kinds of contribution and their fit with the base: `full` gives every
 tensor whole, `delta` gives task vectors of some, `lora` gives pairs of factors (and some
-tensors whole, as adapters do with heads and biases). What a contribution does not mention
-it leaves as it is in the base. Does not own bytes or arithmetic (`numerics`).
+tensors whole, as adapters do with heads and biases); and what a task vector given in
+another form is. What a contribution does not mention it leaves as it is in the base. Does
+not own arithmetic (`numerics`), nor how adapters are named on disk (`formats`).
 
 Names in a manifest of kind `lora`: a pair for the base's tensor T is `T.lora_A`,
 `T.lora_B` and the F64 scalar `T.lora_scale`; its task vector is scale * B @ A, in the
@@ -13,13 +14,21 @@ scale * (B @ A) transposed. The names are those under which PEFT tells these lay
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from crdtmerge.codec import Value
 from crdtmerge.errors import BadInputError
 from crdtmerge.manifest import FLOAT_DTYPES, Manifest, TensorEntry
+from crdtmerge.numerics import (
+    Data,
+    Floats,
+    Singles,
+    given_task_vector,
+    low_rank,
+    upcast,
+)
 
 SCALE_SUFFIX: Final = ".lora_scale"
 PAIR_SUFFIXES: Final[Mapping[str, tuple[str, str]]] = {
@@ -84,7 +93,7 @@ class LowRank:
         factors: list[Value] = [
             [e.dtype, list(e.shape), e.blob] for e in (self.a, self.b, self.scale)
         ]
-        return ["lora", self.transposed, *factors]
+        return ["lora", int(self.transposed), *factors]
 
 
 Change = Whole | Delta | LowRank
@@ -207,3 +216,23 @@ def _fits(pair: LowRank, shape: tuple[int, ...]) -> bool:
     if pair.transposed:
         return len(a) == len(shape) == 2 and shape == (a[1], b[0])
     return (b[0], *a[1:]) == shape
+
+
+def task_vector_of(
+    change: Delta | LowRank, read: Callable[[TensorEntry], Data], label: str
+) -> Singles:
+    """Return the task vector that a contribution gives, flat; `read` gives bytes.
+
+    Raises:
+        ContractError: it holds NaN or infinity, or is beyond float32.
+    """
+    if isinstance(change, Delta):
+        return given_task_vector(read(change.entry), change.entry.dtype, label)
+    a, b = (_matrix(read(entry), entry) for entry in (change.a, change.b))
+    scale = float(upcast(read(change.scale), change.scale.dtype)[0])
+    return low_rank(a, b, scale, transposed=change.transposed, name=label)
+
+
+def _matrix(data: Data, entry: TensorEntry) -> Floats:
+    """Return a factor with its trailing dimensions (a kernel's) made one."""
+    return upcast(data, entry.dtype).reshape(entry.shape[0], -1)

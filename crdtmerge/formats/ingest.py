@@ -1,18 +1,59 @@
 """What is done with a model before it is offered to others: naming it and checking it.
 
-Owns the manifest of a folder and the checks of its values. Does not own their limits
-(`numerics`), nor storing the bytes.
+Owns the manifest of a folder or an adapter, and the checks of its values. Does not own
+their limits (`numerics`), how an adapter is read (`adapter`), nor storing the bytes.
 """
 
+import struct
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeAlias
 
-from crdtmerge.digest import BlobId, blob_id, chunk_digest
+from crdtmerge.changes import (
+    SCALE_SUFFIX,
+    Change,
+    LowRank,
+    Whole,
+    changes_of,
+    task_vector_of,
+)
+from crdtmerge.digest import BlobId, blob_id, blob_id_of, chunk_digest
 from crdtmerge.errors import BadInputError, ContractError
+from crdtmerge.formats.adapter import Adapter, factor_names, fitted, layers
 from crdtmerge.formats.folder import ModelFolder, open_tensor, read_chunks
 from crdtmerge.formats.header import StoredTensor
 from crdtmerge.formats.progress import Progress, Report
 from crdtmerge.manifest import FLOAT_DTYPES, Manifest, TensorEntry
 from crdtmerge.numerics import TensorFacts, check_base, check_headroom, inspect
+
+Source: TypeAlias = StoredTensor | bytes
+"""Where the bytes of a manifest's tensor are: in the user's file, or made here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model or adapter of the user's: what it is called, and where its bytes are.
+
+    `sources` go with the manifest's tensors, one by one.
+    """
+
+    path: Path
+    manifest: Manifest
+    sources: tuple[Source, ...]
+
+    def reader(self) -> Callable[[TensorEntry], memoryview]:
+        """Return what gives the bytes of the manifest's tensors."""
+        found = dict(zip(self.manifest.tensors, self.sources, strict=True))
+
+        def read(entry: TensorEntry) -> memoryview:
+            source = found[entry]
+            if isinstance(source, bytes):
+                return memoryview(source)
+            return open_tensor(source)
+
+        return read
 
 
 def hash_tensor(stored: StoredTensor) -> tuple[BlobId, list[bytes]]:
@@ -46,6 +87,97 @@ def describe(
     return Manifest(kind, base, tuple(entries), notes=notes)
 
 
+def headers(folder: ModelFolder, kind: str, base: bytes) -> Manifest:
+    """Return the manifest as far as headers tell: with empty blob ids."""
+    none = BlobId(b"")
+    entries = [TensorEntry(t.name, t.dtype, t.shape, none) for t in folder.tensors]
+    return Manifest(kind, base, tuple(entries))
+
+
+def describe_adapter(
+    adapter: Adapter, base: Manifest, report: Report | None = None
+) -> Model:
+    """Return an adapter as a contribution of kind `lora`, under the base's names.
+
+    What it holds whole but unchanged is left out: that says nothing.
+
+    Raises:
+        BadInputError: it is of another base, or its two copies of a tensor differ.
+    """
+    here = fitted(adapter, base)
+    named = _named(here, base)
+    # Names and shapes are known from headers: refuse before anything is hashed.
+    changes_of(_lora(base, [_entry(name, source) for name, source in named]), base)
+    entries: list[TensorEntry] = []
+    sources: list[Source] = []
+    theirs = {entry.name: entry.blob for entry in base.tensors}
+    size = sum(source.size for _, source in named if isinstance(source, StoredTensor))
+    done = 0
+    for name, source in named:
+        entry = _hashed(name, source)
+        done += entry.size if isinstance(source, StoredTensor) else 0
+        if report:
+            report(Progress("hashing", done, size))
+        if theirs.get(name) != entry.blob:
+            entries.append(entry)
+            sources.append(source)
+    _check_copies(here)
+    _refuse_both(here, base)
+    return Model(here.path, _lora(base, entries), tuple(sources))
+
+
+def _named(adapter: Adapter, base: Manifest) -> list[tuple[str, Source]]:
+    """Return all that a fitted adapter holds under the names of a manifest, sorted."""
+    kept = layers(adapter, base)
+    named: dict[str, Source] = {
+        name: source
+        for name, source in adapter.whole.items()
+        if name not in adapter.pairs
+    }
+    for target, pair in adapter.pairs.items():
+        name_a, name_b = factor_names(target, kept[target])
+        named |= {name_a: pair.a, name_b: pair.b}
+        named[target + SCALE_SUFFIX] = struct.pack("<d", pair.scale)
+    return sorted(named.items())
+
+
+def _lora(base: Manifest, entries: list[TensorEntry]) -> Manifest:
+    return Manifest("lora", base.content_id, tuple(entries))
+
+
+def _entry(name: str, source: Source) -> TensorEntry:
+    if isinstance(source, bytes):
+        return TensorEntry(name, "F64", (), BlobId(b""))
+    return TensorEntry(name, source.dtype, source.shape, BlobId(b""))
+
+
+def _hashed(name: str, source: Source) -> TensorEntry:
+    if isinstance(source, bytes):
+        return replace(_entry(name, source), blob=blob_id_of(source))
+    return replace(_entry(name, source), blob=hash_tensor(source)[0])
+
+
+def _check_copies(adapter: Adapter) -> None:
+    for kept, copied in adapter.copies:
+        if hash_tensor(kept)[0] != hash_tensor(copied)[0]:
+            message = f"{adapter.path} holds {kept.name!r} and another {copied.name!r}"
+            raise BadInputError(message, hint="save the adapter again")
+
+
+def _refuse_both(adapter: Adapter, base: Manifest) -> None:
+    """Refuse a tensor that is given whole as well as by factors.
+
+    PEFT may save an embedding whole beside its factors; as long as it is the base's, that
+    says nothing.
+    """
+    theirs = {entry.name: entry.blob for entry in base.tensors}
+    for name in sorted(adapter.pairs.keys() & adapter.whole.keys()):
+        if hash_tensor(adapter.whole[name])[0] != theirs[name]:
+            message = f"{adapter.path} changes {name!r} whole and by factors at once"
+            hint = "was the vocabulary resized? then the base must be the resized one"
+            raise BadInputError(message, hint=hint)
+
+
 def tensor_facts(stored: StoredTensor) -> TensorFacts:
     """Return what the numeric contract needs to know of a float tensor.
 
@@ -75,14 +207,56 @@ def check_content(
             continue
         facts[stored.name] = found = tensor_facts(stored)
         label = f"tensor {stored.name!r}"
-        try:
+        with _as_bad_input():
             if base is None:
                 check_base(found, label)
             else:
                 check_headroom(found, base(stored.name), label)
-        except ContractError as e:
-            raise BadInputError(str(e), hint=e.hint) from e
     return facts
+
+
+def check_changes(
+    model: Model,
+    base: Manifest,
+    facts: Callable[[str], TensorFacts],
+    report: Report | None = None,
+) -> None:
+    """Refuse a delta or an adapter whose task vectors no resolve could use.
+
+    `facts` gives those of the base's tensor of a name. Products of factors are computed
+    for it, one tensor at a time.
+
+    Raises:
+        BadInputError: names the first tensor that holds NaN or infinity, or leaves the
+            headroom over the base, with the limit.
+    """
+    changes, read = changes_of(model.manifest, base), model.reader()
+    for done, (name, change) in enumerate(changes.items(), start=1):
+        label = f"tensor {name!r}"
+        with _as_bad_input():
+            if not isinstance(change, Whole) or change.entry.dtype in FLOAT_DTYPES:
+                check_headroom(_change_facts(read, change, label), facts(name), label)
+        if report:
+            report(Progress("checking", done, len(changes)))
+
+
+def _change_facts(
+    read: Callable[[TensorEntry], memoryview], change: Change, label: str
+) -> TensorFacts:
+    if isinstance(change, Whole):
+        return inspect(read(change.entry), change.entry.dtype)
+    if isinstance(change, LowRank):
+        label += " (the product of its factors)"
+    return inspect(task_vector_of(change, read, label).data, "F32")
+
+
+@contextmanager
+def _as_bad_input() -> Iterator[None]:
+    """Turn a broken limit of the contract into the fault of the file at hand."""
+    try:
+        yield
+    except ContractError as e:
+        raise BadInputError(str(e), hint=e.hint) from e
 
 
 def _each(

@@ -61,6 +61,7 @@ from crdtmerge.numerics.reference.selection import (
     kth_magnitude,
     threshold,
 )
+from crdtmerge.numerics.reference.spectral import low_rank_factors
 
 __all__ = [
     "CONTRACT_VERSION",
@@ -95,6 +96,7 @@ __all__ = [
     "keep_top",
     "kth_magnitude",
     "low_rank",
+    "low_rank_factors",
     "matmul",
     "philox4x32",
     "philox_key",

@@ -10,7 +10,7 @@ from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import replace
 from typing import Final, Protocol, TypeVar, assert_never
 
-from crdtmerge.changes import Change, Delta, LowRank, Whole
+from crdtmerge.changes import Change, Whole, task_vector_of
 from crdtmerge.digest import BlobId, blob_id_of
 from crdtmerge.errors import (
     BadInputError,
@@ -22,17 +22,12 @@ from crdtmerge.formats.progress import Progress, Report
 from crdtmerge.manifest import FLOAT_DTYPES, ITEM_BYTES, TensorEntry
 from crdtmerge.numerics import (
     EXPONENT_MAX,
-    Floats,
-    Singles,
     TensorFacts,
     check_base,
     check_headroom,
-    given_task_vector,
     inspect,
-    low_rank,
-    upcast,
 )
-from crdtmerge.resolve.plan import Contribution, Plan, Task
+from crdtmerge.resolve.plan import Contribution, Plan, Task, output_dtype
 from crdtmerge.strategies import Given, Inputs, Values
 
 THREADS_MAX: Final = 256
@@ -243,7 +238,7 @@ class _Run:
             weights=plan.weights,
             seed=plan.seeds.get(name, b""),
             seed_scope=plan.recipe.seed_scope,
-            output_dtype=plan.recipe.output_dtype,
+            output_dtype=output_dtype(plan.recipe, plan.frames[name]),
             values=Values(shared),
             own=tuple(
                 Values(tuple((dict(shared) | dict(c.parameters)).items()))
@@ -254,7 +249,7 @@ class _Run:
 
     def _stands_on(self, entry: TensorEntry) -> tuple[Bytes | None, str]:
         """Return what task vectors are added to, and the dtype that is computed in."""
-        match self._plan.grounds[entry.name]:
+        match self._plan.frames[entry.name].ground:
             case "base":
                 return self._read(entry), entry.dtype
             case "zero":
@@ -297,23 +292,3 @@ def _key(entry: TensorEntry, change: Change | None) -> BlobId | Change:
     if change is None:
         return entry.blob
     return change.entry.blob if isinstance(change, Whole) else change
-
-
-def task_vector_of(
-    change: Delta | LowRank, read: Callable[[TensorEntry], Bytes], label: str
-) -> Singles:
-    """Return the task vector that a contribution gives, as float32.
-
-    Raises:
-        ContractError: it holds NaN or infinity, or is beyond float32.
-    """
-    if isinstance(change, Delta):
-        return given_task_vector(read(change.entry), change.entry.dtype, label)
-    a, b = (_matrix(read(entry), entry) for entry in (change.a, change.b))
-    scale = float(upcast(read(change.scale), change.scale.dtype)[0])
-    return low_rank(a, b, scale, transposed=change.transposed, name=label)
-
-
-def _matrix(data: Bytes, entry: TensorEntry) -> Floats:
-    """Return a factor with its trailing dimensions (a kernel's) made one."""
-    return upcast(data, entry.dtype).reshape(entry.shape[0], -1)

@@ -15,7 +15,11 @@ from crdtmerge.formats.progress import Report
 from crdtmerge.formats.writer import ModelWriter
 from crdtmerge.resolve.execute import TensorSource, execute
 from crdtmerge.resolve.plan import Plan
-from crdtmerge.resolve.resolution import Resolution, make_resolution
+from crdtmerge.resolve.resolution import (
+    Resolution,
+    make_resolution,
+    model_tensors,
+)
 
 
 def resolve_model(
@@ -49,7 +53,11 @@ def resolve_model(
                 plan, source, writer, executor=executor, threads=threads, report=report
             )
         resolution = make_resolution(
-            plan, digests, space=space, merge_id=merge_id, visible_root=visible_root
+            plan,
+            model_tensors(plan, digests),
+            space=space,
+            merge_id=merge_id,
+            visible_root=visible_root,
         )
         for name, path in base_files:
             if name not in {MODEL_FILE, RESOLUTION_FILE}:

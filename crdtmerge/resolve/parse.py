@@ -18,6 +18,7 @@ from crdtmerge.errors import (
     MalformedRecordError,
     VerificationError,
 )
+from crdtmerge.formats.adapter_config import RANK_MAX
 from crdtmerge.manifest import ITEM_BYTES, TensorEntry
 from crdtmerge.recipe import Recipe, recipe_from_value
 from crdtmerge.resolve.resolution import VERSION, Resolution, Source
@@ -75,9 +76,10 @@ def _resolution(value: object) -> Resolution:
             "base": str(base),
             "recipe": recipe,
             "contributions": [*sources],
+            "adapter_rank": int(adapter_rank),
             "seeds": dict(seeds),
             "tensors": [*tensors],
-        } if type(contract) is int:
+        } if type(contract) is int and 0 <= adapter_rank <= RANK_MAX:
             return Resolution(
                 made_by,
                 contract,
@@ -89,6 +91,7 @@ def _resolution(value: object) -> Resolution:
                 _ascending(map(_source, sources), lambda item: item.content),
                 tuple(sorted((name, _hex(seed)) for name, seed in seeds.items())),
                 _ascending(map(_tensor, tensors), lambda item: item.name),
+                adapter_rank,
             )
         case _:
             message = "it lacks a field, or a field is of another type"

@@ -20,7 +20,7 @@ from crdtmerge.errors import (
     FaultyContributionError,
     NothingToResolveError,
 )
-from crdtmerge.manifest import FLOAT_DTYPES, Manifest, TensorEntry
+from crdtmerge.manifest import Manifest, TensorEntry
 from crdtmerge.numerics import CONTRACT_VERSION, check_weights
 from crdtmerge.recipe import Parameters, Recipe
 from crdtmerge.resolve.ground import Frame, Ground, lay_ground
@@ -61,7 +61,7 @@ class Plan:
     """Everything that a resolve needs to know before it reads a byte.
 
     Contributions are in canonical order, and `changes` with them: what each says of which
-    tensor. `grounds` tells of each tensor what it stands on. `seeds` holds those that
+    tensor. `frames` tells of each tensor what it stands on. `seeds` holds those that
     enter a task: none unless the strategy draws by the set, or depends on an order.
     `tasks` come in an order in which every task follows those that it needs.
     """
@@ -71,7 +71,7 @@ class Plan:
     base: Manifest
     contributions: tuple[Contribution, ...]
     changes: tuple[Mapping[str, Change], ...]
-    grounds: Mapping[str, Ground]
+    frames: Mapping[str, Frame]
     tasks: tuple[Task, ...]
     seeds: Mapping[str, bytes]
     outputs: tuple[Output, ...]
@@ -124,10 +124,10 @@ def make_plan(
         base,
         ordered,
         changes,
-        MappingProxyType({frame.entry.name: frame.ground for frame in laid}),
+        MappingProxyType({frame.entry.name: frame for frame in laid}),
         tuple(inputs.tasks()),
         MappingProxyType(inputs.seeds()),
-        tuple(_output(recipe, frame.entry) for frame in laid),
+        tuple(_output(recipe, frame) for frame in laid),
     )
 
 
@@ -161,9 +161,14 @@ def _changes(contribution: Contribution, base: Manifest) -> Mapping[str, Change]
         raise FaultyContributionError(content, str(e)) from e
 
 
-def _output(recipe: Recipe, entry: TensorEntry) -> Output:
-    dtype = recipe.output_dtype if entry.dtype in FLOAT_DTYPES else ""
-    return entry.name, dtype or entry.dtype, entry.shape
+def _output(recipe: Recipe, frame: Frame) -> Output:
+    entry = frame.entry
+    return entry.name, output_dtype(recipe, frame) or entry.dtype, entry.shape
+
+
+def output_dtype(recipe: Recipe, frame: Frame) -> str:
+    """Return the dtype asked for; empty where a tensor keeps the one computed in."""
+    return recipe.output_dtype if frame.is_merged and frame.ground != "zero" else ""
 
 
 class _Tensors:
@@ -241,7 +246,7 @@ class _Tensors:
             list(needs),
         ]
         if kind == "emit":
-            value.append(self._recipe.output_dtype or entry.dtype)
+            value.append(output_dtype(self._recipe, frame) or entry.dtype)
         if self._strategy.draws or self._strategy.order_dependent:
             # Masks and orders are keyed by these; else a tensor's name changes no bit.
             scope = self._recipe.seed_scope

@@ -7,7 +7,7 @@ It says nothing of time, host or path: replicas that resolve the same write the 
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -35,7 +35,8 @@ class Source:
 class Resolution:
     """Which contributions, recipe and seeds made a model, and what the model is.
 
-    `seeds` are (tensor, seed) pairs of the tensors whose strategy drew by the set.
+    `seeds` are (tensor, seed) pairs of the tensors whose tasks took one. `adapter_rank` is
+    0 for a whole model; else `tensors` are those of an adapter of this rank.
     """
 
     crdtmerge: str
@@ -48,6 +49,7 @@ class Resolution:
     contributions: tuple[Source, ...]
     seeds: tuple[tuple[str, bytes], ...]
     tensors: tuple[TensorEntry, ...]
+    adapter_rank: int = 0
 
     @property
     def model_digest(self) -> bytes:
@@ -73,6 +75,7 @@ class Resolution:
                 }
                 for source in self.contributions
             ],
+            "adapter_rank": self.adapter_rank,
             "seeds": {name: seed.hex() for name, seed in self.seeds},
             "strategies": [self.recipe.strategy],
             "tensors": [
@@ -111,13 +114,14 @@ def model_digest(tensors: Iterable[TensorEntry]) -> bytes:
 
 def make_resolution(
     plan: Plan,
-    digests: dict[str, BlobId],
+    tensors: Iterable[TensorEntry],
     *,
     space: bytes,
     merge_id: bytes,
     visible_root: bytes,
+    adapter_rank: int = 0,
 ) -> Resolution:
-    """Return the record of an executed plan; `digests` are those of its outputs."""
+    """Return the record of an executed plan; `tensors` are what it wrote."""
     return Resolution(
         crdtmerge=__version__,
         contract=CONTRACT_VERSION,
@@ -131,8 +135,14 @@ def make_resolution(
             for item in plan.contributions
         ),
         seeds=tuple(sorted(plan.seeds.items())),
-        tensors=tuple(
-            TensorEntry(name, dtype, shape, digests[name])
-            for name, dtype, shape in plan.outputs
-        ),
+        tensors=tuple(tensors),
+        adapter_rank=adapter_rank,
     )
+
+
+def model_tensors(plan: Plan, digests: Mapping[str, BlobId]) -> list[TensorEntry]:
+    """Return the tensors of a whole model; `digests` are those of the plan's outputs."""
+    return [
+        TensorEntry(name, dtype, shape, digests[name])
+        for name, dtype, shape in plan.outputs
+    ]

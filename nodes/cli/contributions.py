@@ -27,7 +27,10 @@ AnywhereOption: TypeAlias = Annotated[
 def contribute(
     context: typer.Context,
     path: Annotated[
-        Path, typer.Argument(help="A folder with safetensors files, or one such file.")
+        Path,
+        typer.Argument(
+            help="A folder with safetensors files, or one such file, or a PEFT adapter."
+        ),
     ],
     space: SpaceOption = None,
     weight: Annotated[
@@ -38,6 +41,15 @@ def contribute(
         str | None, typer.Option(metavar="TEXT", help="What others should know of it.")
     ] = None,
     *,
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND",
+            help="full, delta (differences to the base) or lora; an adapter is known by"
+            " its config, all else is full.",
+            show_default=False,
+        ),
+    ] = None,
     reference: Annotated[
         bool,
         typer.Option(
@@ -48,13 +60,14 @@ def contribute(
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Offer a fine-tune of the space's base to the merge."""
+    """Offer a fine-tune of the space's base to the merge: a model, or an adapter."""
     chosen = settings(context, home, as_json=as_json)
     asked = {
         "path": str(path.absolute()),
         "space": space,
         "weight": weight,
         "note": note,
+        "kind": kind,
         "reference": reference,
     }
     facts = write(chosen.home, "contribute", asked)

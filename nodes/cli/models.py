@@ -28,6 +28,22 @@ def resolve(
         ),
     ] = None,
     param: ParamOption = None,
+    form: Annotated[
+        str,
+        typer.Option(
+            "--as",
+            metavar="model|adapter",
+            help="Write a whole model, or an adapter for PEFT (the base is not read).",
+        ),
+    ] = "model",
+    rank: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Rank of the adapter; the largest of the contributions' if left out.",
+            show_default=False,
+        ),
+    ] = None,
     without: Annotated[
         list[str] | None,
         typer.Option(
@@ -49,13 +65,15 @@ def resolve(
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Compute the merged model of a space and write it as a folder."""
+    """Compute the merged model of a space, or an adapter, and write it as a folder."""
     chosen = settings(context, home, as_json=as_json)
     asked = {
         "space": space,
         "out": str(out.absolute()),
         "strategy": strategy,
         "params": pairs(param),
+        "as": form,
+        "rank": rank,
         "without": list(without or ()),
         "threads": threads,
         "force": force,

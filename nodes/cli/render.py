@@ -162,8 +162,13 @@ def resolved(facts: Facts) -> list[str]:
     count = counted(len(cast("Sequence[str]", facts["contributions"])), "contribution")
     explored = ", explored: not the shared merge" if facts["explored"] else ""
     amount = f"{facts['tensors']} tensors, {size(facts['bytes'])}{explored}"
+    lines = []
+    if facts["as"] == "adapter":
+        left = 100 * float(cast("float", facts["relative_error"]))
+        lines = [f"  rank {facts['rank']}      leaves out {left:.3g}% of the change"]
     return [
         f"resolved {count} to {plain(facts['out'])} ({amount})",
+        *lines,
         f"  model digest  {facts['model_digest']}",
         f"  merge id      {short(facts['merge_id'])}",
     ]

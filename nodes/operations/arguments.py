@@ -34,9 +34,15 @@ def flag(arguments: Arguments, name: str) -> bool:
 
 def count(arguments: Arguments, name: str, default: int) -> int:
     """Return a whole number above zero."""
+    found = optional_count(arguments, name)
+    return default if found is None else found
+
+
+def optional_count(arguments: Arguments, name: str) -> int | None:
+    """Return a whole number above zero, None if it was left out."""
     value = arguments.get(name)
     if value is None:
-        return default
+        return None
     if isinstance(value, int) and not isinstance(value, bool) and value > 0:
         return value
     raise _wrong(name, "a whole number above 0")

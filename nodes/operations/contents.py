@@ -8,13 +8,23 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from crdtmerge.bodies import SpaceId
 from crdtmerge.changes import changes_of
 from crdtmerge.digest import BlobId, blob_id_of
 from crdtmerge.errors import BadInputError, CrdtMergeError, NotFoundError
-from crdtmerge.formats.folder import ModelFolder, read_folder
-from crdtmerge.formats.ingest import check_content, describe
+from crdtmerge.formats.adapter import CONFIG_FILE, is_adapter, read_adapter
+from crdtmerge.formats.folder import read_folder
+from crdtmerge.formats.ingest import (
+    Model,
+    Source,
+    check_changes,
+    check_content,
+    describe,
+    describe_adapter,
+    headers,
+)
 from crdtmerge.formats.progress import Progress
 from crdtmerge.manifest import (
     Manifest,
@@ -27,13 +37,7 @@ from ..store.base import BaseFacts
 from ..store.blobs import FileBlobs
 from .live import Context, Tell, telling
 
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """A model of the user's that passed the checks: its files, and what it is called."""
-
-    folder: ModelFolder
-    manifest: Manifest
+KINDS: Final = ("full", "delta", "lora")
 
 
 def read_base(path: Path, tell: Tell) -> Model:
@@ -42,35 +46,58 @@ def read_base(path: Path, tell: Tell) -> Model:
     Raises:
         BadInputError: it is damaged, or holds NaN or infinity.
     """
+    if is_adapter(path):
+        message = f"{path} is an adapter, not a model"
+        raise BadInputError(message, hint="give the model that it was trained on")
     folder = read_folder(path)
     manifest = describe(folder, "base", report=telling(tell))
     check_content(folder, None, telling(tell))
-    return Model(folder, manifest)
+    return Model(folder.path, manifest, folder.tensors)
 
 
 def read_contribution(
-    context: Context, space: SpaceId, path: Path, tell: Tell
+    context: Context, space: SpaceId, path: Path, kind: str | None, tell: Tell
 ) -> Model:
-    """Return a model that may be contributed to `space`.
+    """Return a model, delta or adapter that may be contributed to `space`.
+
+    Without a `kind`, a PEFT adapter is known by its config; all else is a full model.
 
     Raises:
         BadInputError: it is damaged, does not fit the base, or has values out of bounds.
         NotFoundError: this home does not know where the base lies.
     """
     base = base_manifest(context, space)
-    folder = read_folder(path)
+    facts = _base_facts(context.home.blobs, base)
+    if _kind(path, kind) == "lora":
+        model = describe_adapter(read_adapter(path), base, telling(tell))
+        if not model.manifest.tensors:
+            raise BadInputError(f"{path} changes nothing of the base")
+        check_changes(model, base, facts, telling(tell))
+        return model
+    folder, kind = read_folder(path), kind or "full"
     # Names and shapes are known from headers: refuse before gigabytes are hashed.
-    changes_of(_unhashed(folder, base.content_id), base)
-    manifest = describe(folder, "full", base.content_id, report=telling(tell))
-    check_content(folder, _base_facts(context.home.blobs, base), telling(tell))
-    return Model(folder, manifest)
+    changes_of(headers(folder, kind, base.content_id), base)
+    manifest = describe(folder, kind, base.content_id, report=telling(tell))
+    model = Model(folder.path, manifest, folder.tensors)
+    if kind == "full":
+        check_content(folder, facts, telling(tell))
+    else:
+        check_changes(model, base, facts, telling(tell))
+    return model
 
 
-def _unhashed(folder: ModelFolder, base: bytes) -> Manifest:
-    """Return the manifest as far as headers tell: with empty blob ids."""
-    none = BlobId(b"")
-    entries = [TensorEntry(t.name, t.dtype, t.shape, none) for t in folder.tensors]
-    return Manifest("full", base, tuple(entries))
+def _kind(path: Path, asked: str | None) -> str:
+    """Return the kind asked for, which must be what lies at `path`; else what does."""
+    if asked is not None and asked not in KINDS:
+        raise BadInputError(f"kind {asked!r} is none of {', '.join(KINDS)}")
+    found = is_adapter(path)
+    if asked == "lora" and not found:
+        message = f"{path} is no adapter: it has no {CONFIG_FILE}"
+        raise BadInputError(message, hint="give the folder that PEFT saved")
+    if found and asked not in {None, "lora"}:
+        message = f"{path} is an adapter, not a model of kind {asked}"
+        raise BadInputError(message, hint="leave --kind out")
+    return "lora" if found else asked or "full"
 
 
 def _base_facts(blobs: FileBlobs, base: Manifest) -> Callable[[str], TensorFacts]:
@@ -128,26 +155,30 @@ class Intake:
             BadInputError: a file changed since it was checked.
             MachineError: the disk refused.
         """
-        report, done = telling(tell), 0
+        report, done, entries = telling(tell), 0, model.manifest.tensors
+        total = sum(entry.size for entry in entries)
         if not reference:
-            sizes = {e.blob: e.size for e in model.manifest.tensors}
+            sizes = {e.blob: e.size for e in entries}
             self.blobs.reserve(sum(sizes[b] for b in self.blobs.missing(sizes)))
-        entries = zip(model.folder.tensors, model.manifest.tensors, strict=True)
-        for stored, entry in entries:
-            place = (stored.path, stored.offset, stored.size)
+        for source, entry in zip(model.sources, entries, strict=True):
             new = not self.blobs.has(entry.blob)
-            if reference:
-                kept = self.blobs.reference_range(*place)
-            else:
-                kept = self.blobs.import_range(*place, expected=entry.blob)
+            kept = self._keep(source, entry, reference=reference)
             if new:
                 self.fresh.append(kept)
-                self.new_bytes += stored.size
+                self.new_bytes += entry.size
             if kept != entry.blob:
-                message = f"{stored.path} changed while it was being read"
+                message = f"{model.path} changed while it was being read"
                 raise BadInputError(message, hint="do not write to a model in use")
-            done += stored.size
-            report(Progress("keeping", done, model.folder.size))
+            done += entry.size
+            report(Progress("keeping", done, total))
+
+    def _keep(self, source: Source, entry: TensorEntry, *, reference: bool) -> BlobId:
+        if isinstance(source, bytes):
+            return self.blobs.put(source)
+        place = (source.path, source.offset, source.size)
+        if reference:
+            return self.blobs.reference_range(*place)
+        return self.blobs.import_range(*place, expected=entry.blob)
 
     def put(self, data: bytes) -> BlobId:
         """Keep a small blob such as a manifest."""

@@ -12,11 +12,12 @@ from crdtmerge.bodies import NOTE_CHARACTERS_MAX, Add, RecordId, SpaceId
 from crdtmerge.codec import format_decimal
 from crdtmerge.digest import ContentId
 from crdtmerge.errors import BadInputError, NotAllowedError
+from crdtmerge.formats.ingest import Model
 from crdtmerge.policy import NEEDED, View, Visible
 from crdtmerge.replica import Replica
 
 from . import arguments as given
-from .contents import Model, all_or_none, read_contribution
+from .contents import all_or_none, read_contribution
 from .live import Answer, Arguments, Context, Tell
 from .publishing import publish, replica
 from .selection import (
@@ -61,7 +62,8 @@ def contribute(context: Context, asked: Arguments, tell: Tell) -> Answer:
     weight = parse_weight(given.optional_text(asked, "weight") or "1")
     note = _note(given.optional_text(asked, "note") or "")
     replica(context, space).authority(NEEDED[Add])  # before any long work
-    model = read_contribution(context, space, given.path(asked, "path"), tell)
+    path, kind = given.path(asked, "path"), given.optional_text(asked, "kind")
+    model = read_contribution(context, space, path, kind, tell)
     offer = Offer(model, weight, note)
     _refuse_banned(context.spaces.view(space), offer.content)
     reference = given.flag(asked, "reference")
@@ -75,6 +77,7 @@ def contribute(context: Context, asked: Arguments, tell: Tell) -> Answer:
         "content": offer.content.hex(),
         "record": record.hex() if record else None,
         "new": record is not None,
+        "kind": model.manifest.kind,
         "weight": format_decimal(weight),
         "note": note,
         "tensors": len(model.manifest.tensors),

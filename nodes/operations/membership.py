@@ -14,6 +14,7 @@ from crdtmerge.errors import (
     MalformedRecordError,
     NotFoundError,
 )
+from crdtmerge.formats.ingest import Model
 from crdtmerge.orset import OpSet
 from crdtmerge.policy import Rank
 from crdtmerge.record import SignedRecord
@@ -22,7 +23,7 @@ from crdtmerge.replica import Replica, found_space
 from ..store.base import BaseFacts
 from ..ticket import SECRET_BYTES, Ticket, decode_ticket
 from . import arguments as given
-from .contents import Intake, Model, all_or_none, read_base
+from .contents import Intake, all_or_none, read_base
 from .facts import identity_facts, recipe_facts
 from .live import Answer, Arguments, Context, Tell
 from .publishing import announce_node, replica
@@ -103,7 +104,7 @@ def _genesis(context: Context, name: str, mode: str, model: Model) -> SignedReco
 def _take_base(intake: Intake, model: Model, tell: Tell) -> BaseFacts:
     """Reference the base's tensors where they lie, and keep its manifest."""
     intake.take(model, reference=True, tell=tell)
-    return BaseFacts(model.folder.path, intake.put(model.manifest.encode()))
+    return BaseFacts(model.path, intake.put(model.manifest.encode()))
 
 
 def space_join(context: Context, asked: Arguments, tell: Tell) -> Answer:
@@ -149,7 +150,7 @@ def _check_is_base(model: Model, ticket: Ticket) -> None:
     if ours.content_id == ticket.base:
         return
     raise BaseMismatchError(
-        f"{model.folder.path} ({len(ours.tensors)} tensors, {ours.size} bytes) has the"
+        f"{model.path} ({len(ours.tensors)} tensors, {ours.size} bytes) has the"
         f" content id {ours.content_id.hex()[:SHORT]}, but the base of space"
         f" {ticket.name!r} is {ticket.base.hex()[:SHORT]}",
         hint="use the very files that the space was founded on: same revision, same dtype",

@@ -8,10 +8,11 @@ left out). Does not own the plan, its execution or the form of a resolution
 import os
 from collections.abc import Iterable
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from crdtmerge.bodies import SpaceId
 from crdtmerge.digest import BlobId
 from crdtmerge.errors import (
     BadInputError,
@@ -23,9 +24,11 @@ from crdtmerge.errors import (
 from crdtmerge.formats.folder import read_folder
 from crdtmerge.policy import View
 from crdtmerge.recipe import Recipe
+from crdtmerge.resolve.adapter import AdapterPlan, plan_adapter, resolve_adapter
 from crdtmerge.resolve.execute import THREADS_MAX
 from crdtmerge.resolve.model import resolve_model
-from crdtmerge.resolve.plan import Contribution, make_plan
+from crdtmerge.resolve.plan import Contribution, Plan, make_plan
+from crdtmerge.resolve.resolution import Resolution
 from crdtmerge.strategies import make_recipe
 from crdtmerge.trie import Trie
 
@@ -36,43 +39,42 @@ from .live import Answer, Arguments, Context, Tell, telling
 from .selection import SHORT, choose_space, find_visible
 
 THREADS_DEFAULT_MAX: Final = 8
+FORMS: Final = ("model", "adapter")
 
 
 def resolve(context: Context, asked: Arguments, tell: Tell) -> Answer:
-    """Compute the merged model of a space into a new folder.
+    """Compute the merged model or adapter of a space into a new folder.
 
     Raises:
         NothingToResolveError: no contribution is visible.
         ContentMissingError: bytes of a contribution have not arrived.
         FaultyContributionError: a contribution cannot be merged.
         ConflictError: something is in the way of the output.
+        BadInputError: an adapter is wanted that cannot be.
     """
-    out, threads = given.path(asked, "out"), threads_of(asked)
+    out, form = given.path(asked, "out"), _form(asked)
     space = choose_space(context.spaces, given.optional_text(asked, "space"))
     view = _without(context.spaces.view(space), given.texts(asked, "without"))
     recipe = _recipe(context.spaces.view(space), asked)
     contributions = context.spaces.contributions(view.visible)
-    if out.resolve() == base_facts(context, space).folder.resolve():
+    where = base_facts(context, space).folder
+    if out.resolve() == where.resolve():
         message = f"{out} is the base of the space, which stays where it is"
         raise ConflictError(message, hint="choose another folder for the model")
     base = base_manifest(context, space)
-    plan = make_plan(recipe, base, contributions)
-    _require_bytes(context, contributions)
-    with workers(threads) as executor:
-        resolution = resolve_model(
-            plan=plan,
-            source=context.home.blobs,
-            out=out,
-            base_files=_companions(base_facts(context, space).folder),
-            space=space,
-            merge_id=view.merge_id(recipe),
-            visible_root=view.visible_root,
-            executor=executor,
-            threads=threads,
-            report=telling(tell),
-            overwrite=given.flag(asked, "force"),
-            fsync=given.flag(asked, "fsync"),
-        )
+    merge_id, root = view.merge_id(recipe), view.visible_root
+    job = _Job(context, asked, tell, out, space, merge_id, root)
+    extra: Answer = {"as": form}
+    if form == "model":
+        plan = make_plan(recipe, base, contributions)
+        _require_bytes(context, contributions)
+        resolution = job.to_model(plan, where)
+    else:
+        rank = given.optional_count(asked, "rank")
+        adapter = plan_adapter(recipe, base, contributions, rank)
+        _require_bytes(context, contributions)
+        resolution, error = job.to_adapter(adapter)
+        extra |= {"rank": resolution.adapter_rank, "relative_error": error}
     shared = context.spaces.view(space)
     return {
         "out": str(out),
@@ -85,7 +87,68 @@ def resolve(context: Context, asked: Arguments, tell: Tell) -> Answer:
         "bytes": sum(entry.size for entry in resolution.tensors),
         "recipe": recipe_facts(recipe),
         "explored": recipe != shared.recipe or view.visible != shared.visible,
+        **extra,
     }
+
+
+def _form(asked: Arguments) -> str:
+    """Return what is to be written: a model, or an adapter."""
+    form = given.optional_text(asked, "as") or "model"
+    if form not in FORMS:
+        raise BadInputError(f"{form!r} is none of {', '.join(FORMS)}")
+    if form == "model" and asked.get("rank") is not None:
+        raise BadInputError("a rank is of an adapter", hint="add --as adapter")
+    return form
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What the writing of a model and of an adapter share."""
+
+    context: Context
+    asked: Arguments
+    tell: Tell
+    out: Path
+    space: SpaceId
+    merge_id: bytes
+    visible_root: bytes
+
+    def to_model(self, plan: Plan, base: Path) -> Resolution:
+        """Write a whole model, with the companions of the base at `base`."""
+        threads = threads_of(self.asked)
+        with workers(threads) as executor:
+            return resolve_model(
+                plan=plan,
+                source=self.context.home.blobs,
+                out=self.out,
+                base_files=_companions(base),
+                space=self.space,
+                merge_id=self.merge_id,
+                visible_root=self.visible_root,
+                executor=executor,
+                threads=threads,
+                report=telling(self.tell),
+                overwrite=given.flag(self.asked, "force"),
+                fsync=given.flag(self.asked, "fsync"),
+            )
+
+    def to_adapter(self, adapter: AdapterPlan) -> tuple[Resolution, float]:
+        """Write an adapter; return its relative error too."""
+        threads = threads_of(self.asked)
+        with workers(threads) as executor:
+            return resolve_adapter(
+                adapter=adapter,
+                source=self.context.home.blobs,
+                out=self.out,
+                space=self.space,
+                merge_id=self.merge_id,
+                visible_root=self.visible_root,
+                executor=executor,
+                threads=threads,
+                report=telling(self.tell),
+                overwrite=given.flag(self.asked, "force"),
+                fsync=given.flag(self.asked, "fsync"),
+            )
 
 
 def threads_of(asked: Arguments) -> int:

@@ -5,6 +5,7 @@ the contributions. Does not own the comparison of digests (`crdtmerge.resolve.ve
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from crdtmerge.bodies import Add, SpaceId
@@ -17,13 +18,21 @@ from crdtmerge.errors import (
     UpgradeNeededError,
     VerificationError,
 )
+from crdtmerge.formats.progress import Report
 from crdtmerge.identity import AuthorId
+from crdtmerge.manifest import Manifest, TensorEntry
 from crdtmerge.numerics import CONTRACT_VERSION
 from crdtmerge.orset import OpSet
 from crdtmerge.policy import Visible, authority_of
-from crdtmerge.resolve.execute import execute
-from crdtmerge.resolve.plan import Contribution, make_plan
-from crdtmerge.resolve.resolution import Resolution, Source, make_resolution
+from crdtmerge.resolve.adapter import execute_adapter, plan_adapter
+from crdtmerge.resolve.execute import TensorSource, execute
+from crdtmerge.resolve.plan import Contribution, Plan, make_plan
+from crdtmerge.resolve.resolution import (
+    Resolution,
+    Source,
+    make_resolution,
+    model_tensors,
+)
 from crdtmerge.resolve.verify import verify_folder
 
 from . import arguments as given
@@ -129,25 +138,54 @@ def _recompute(
         raise VerificationError("resolution.json names another base than the space has")
     adds = _adds(context, space)
     sources = [_contribution(context, space, adds, s) for s in resolution.contributions]
-    plan = make_plan(resolution.recipe, base, sources)
-    threads = threads_of(asked)
-    with workers(threads) as executor:
-        digests = execute(
-            plan,
-            context.home.blobs,
-            _Nowhere(),
-            executor=executor,
-            threads=threads,
-            report=telling(tell),
-        )
-    again = make_resolution(
+    again = _Again(context.home.blobs, threads_of(asked), telling(tell))
+    plan, tensors = again.compute(resolution, base, sources)
+    found = make_resolution(
         plan,
-        digests,
+        tensors,
         space=space,
         merge_id=resolution.merge_id,
         visible_root=resolution.visible_root,
+        adapter_rank=resolution.adapter_rank,
     )
-    _compare(resolution, again)
+    _compare(resolution, found)
+
+
+@dataclass(frozen=True, slots=True)
+class _Again:
+    """Computes what a resolution names once more, and keeps digests alone."""
+
+    source: TensorSource
+    threads: int
+    report: Report
+
+    def compute(
+        self, resolution: Resolution, base: Manifest, sources: list[Contribution]
+    ) -> tuple[Plan, list[TensorEntry]]:
+        """Return the plan and the tensors that come out."""
+        recipe, rank = resolution.recipe, resolution.adapter_rank
+        with workers(self.threads) as executor:
+            if rank:
+                adapter = plan_adapter(recipe, base, sources, rank)
+                tensors, _ = execute_adapter(
+                    adapter,
+                    self.source,
+                    _Nowhere(),
+                    executor=executor,
+                    threads=self.threads,
+                    report=self.report,
+                )
+                return adapter.plan, tensors
+            plan = make_plan(recipe, base, sources)
+            digests = execute(
+                plan,
+                self.source,
+                _Nowhere(),
+                executor=executor,
+                threads=self.threads,
+                report=self.report,
+            )
+            return plan, model_tensors(plan, digests)
 
 
 def _compare(stated: Resolution, again: Resolution) -> None:

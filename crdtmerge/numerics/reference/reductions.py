@@ -11,7 +11,8 @@ The tree, which is part of the contract. The items are padded with +0 to whole b
 3. The block sums are padded with +0 to a power of two and added in neighbouring pairs,
    (0, 1), (2, 3), ..., until one is left. No items at all sum to +0.
 
-Products of two float32 are exact in float64, so the adds alone round. Nothing in it
+Products of two float32 are exact in float64, so the adds alone round; products of float64
+round once each. Nothing in it
 depends on threads, on how the tensor is cut, or on a library's own way to sum.
 """
 
@@ -33,8 +34,8 @@ def sum_of_squares(tau: Singles) -> float:
     return dot(tau, tau)
 
 
-def dot(left: Singles, right: Singles) -> float:
-    """Return the inner product of two task vectors, in float64 along the tree."""
+def dot(left: Singles | Floats, right: Singles | Floats) -> float:
+    """Return the inner product of two flat arrays, in float64 along the tree."""
     sums = [np.zeros(0)]
     for start in range(0, left.size, _GROUP_BLOCKS * BLOCK_ITEMS):
         part = slice(start, start + _GROUP_BLOCKS * BLOCK_ITEMS)
