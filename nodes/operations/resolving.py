@@ -52,7 +52,7 @@ def resolve(context: Context, asked: Arguments, tell: Tell) -> Answer:
         ConflictError: something is in the way of the output.
         BadInputError: an adapter is wanted that cannot be.
     """
-    out, form = given.path(asked, "out"), _form(asked)
+    out, form, threads = given.path(asked, "out"), _form(asked), threads_of(asked)
     space = choose_space(context.spaces, given.optional_text(asked, "space"))
     view = _without(context.spaces.view(space), given.texts(asked, "without"))
     recipe = _recipe(context.spaces.view(space), asked)
@@ -63,7 +63,7 @@ def resolve(context: Context, asked: Arguments, tell: Tell) -> Answer:
         raise ConflictError(message, hint="choose another folder for the model")
     base = base_manifest(context, space)
     merge_id, root = view.merge_id(recipe), view.visible_root
-    job = _Job(context, asked, tell, out, space, merge_id, root)
+    job = _Job(context, asked, tell, out, threads, space, merge_id, root)
     extra: Answer = {"as": form}
     if form == "model":
         plan = make_plan(recipe, base, contributions)
@@ -109,14 +109,14 @@ class _Job:
     asked: Arguments
     tell: Tell
     out: Path
+    threads: int
     space: SpaceId
     merge_id: bytes
     visible_root: bytes
 
     def to_model(self, plan: Plan, base: Path) -> Resolution:
         """Write a whole model, with the companions of the base at `base`."""
-        threads = threads_of(self.asked)
-        with workers(threads) as executor:
+        with workers(self.threads) as executor:
             return resolve_model(
                 plan=plan,
                 source=self.context.home.blobs,
@@ -126,7 +126,7 @@ class _Job:
                 merge_id=self.merge_id,
                 visible_root=self.visible_root,
                 executor=executor,
-                threads=threads,
+                threads=self.threads,
                 report=telling(self.tell),
                 overwrite=given.flag(self.asked, "force"),
                 fsync=given.flag(self.asked, "fsync"),
@@ -134,8 +134,7 @@ class _Job:
 
     def to_adapter(self, adapter: AdapterPlan) -> tuple[Resolution, float]:
         """Write an adapter; return its relative error too."""
-        threads = threads_of(self.asked)
-        with workers(threads) as executor:
+        with workers(self.threads) as executor:
             return resolve_adapter(
                 adapter=adapter,
                 source=self.context.home.blobs,
@@ -144,7 +143,7 @@ class _Job:
                 merge_id=self.merge_id,
                 visible_root=self.visible_root,
                 executor=executor,
-                threads=threads,
+                threads=self.threads,
                 report=telling(self.tell),
                 overwrite=given.flag(self.asked, "force"),
                 fsync=given.flag(self.asked, "fsync"),
