@@ -52,6 +52,7 @@ bench: venv
 vectors: venv
 	$(BIN)/python -m tests.vectors.formats > tests/vectors/formats.json
 	$(BIN)/python -m tests.vectors.resolves > tests/vectors/resolves.json
+	$(BIN)/python -m tests.vectors.adapters > tests/vectors/adapters.json
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
