@@ -14,6 +14,7 @@ products are added as (P11 + (P12 + P22 2**-b) 2**-b) 2**-2b, with P12 = Q1 R2 +
 what the slices cut off is below K 2**(1-2b) of the largest terms.
 """
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -30,7 +31,21 @@ INNER_MAX: Final = 1 << 21
 BLOCK_ITEMS: Final = 1 << 20
 """Items of a product made at once; no output bit depends on it."""
 
-_Sliced = tuple[NDArray[np.int64], Floats, Floats]
+
+@dataclass(frozen=True, slots=True)
+class Sliced:
+    """The rows of an operand as integers: to be multiplied many times, cut once."""
+
+    bits: int
+    exponents: NDArray[np.int64]
+    high: Floats
+    low: Floats
+
+    def part(self, start: int, stop: int) -> "Sliced":
+        """Return some of the rows."""
+        rows = slice(start, stop)
+        cut = self.exponents[rows], self.high[rows], self.low[rows]
+        return Sliced(self.bits, *cut)
 
 
 def slice_bits(inner: int) -> int:
@@ -45,21 +60,39 @@ def slice_bits(inner: int) -> int:
     return (PRODUCT_BITS - (inner - 1).bit_length()) // 2
 
 
-def matmul(left: Floats, right: Floats) -> Floats:
+def matmul(left: Floats | Sliced, right: Floats) -> Floats:
     """Return left @ right for finite (m, K) and (K, n), the same bits everywhere.
 
     Raises:
         ContractError: K is outside the contract.
     """
-    inner = left.shape[1]
-    bits = slice_bits(inner)
-    sliced = _slices(right.T, bits)
-    product = np.empty((left.shape[0], right.shape[1]))
-    rows = max(1, BLOCK_ITEMS // max(1, right.shape[1]))
-    for start in range(0, left.shape[0], rows):
-        part = _slices(left[start : start + rows], bits)
-        product[start : start + rows] = _product(part, sliced, bits)
+    rows, columns = len(left.high if isinstance(left, Sliced) else left), right.shape[1]
+    other = sliced(right.T)
+    product = np.empty((rows, columns))
+    step = max(1, BLOCK_ITEMS // max(1, columns, right.shape[0]))
+    for start in range(0, rows, step):
+        stop = min(start + step, rows)
+        if isinstance(left, Sliced):
+            part = left.part(start, stop)
+        else:
+            part = sliced(left[start:stop])
+        product[start:stop] = _product(part, other)
     return product
+
+
+def sliced(rows: Floats) -> Sliced:
+    """Return each row's exponent and its two slices; a row of zeros has exponent 0.
+
+    Raises:
+        ContractError: the rows' length is outside the contract.
+    """
+    bits = slice_bits(rows.shape[1])
+    _, exponents = np.frexp(np.abs(rows).max(axis=1))
+    scaled = np.ldexp(rows, (bits - exponents)[:, np.newaxis])
+    high = np.rint(scaled)
+    scaled -= high  # exact: at most one half
+    low = np.rint(np.ldexp(scaled, bits))
+    return Sliced(bits, exponents.astype(np.int64), high, low)
 
 
 def low_rank(
@@ -86,25 +119,16 @@ def low_rank(
     return tau.reshape(-1)
 
 
-def _slices(rows: Floats, bits: int) -> _Sliced:
-    """Return each row's exponent and its two slices; a row of zeros has exponent 0."""
-    _, exponents = np.frexp(np.abs(rows).max(axis=1))
-    scaled = np.ldexp(rows, (bits - exponents)[:, np.newaxis])
-    high = np.rint(scaled)
-    scaled -= high  # exact: at most one half
-    return exponents.astype(np.int64), high, np.rint(np.ldexp(scaled, bits))
-
-
-def _product(left: _Sliced, right: _Sliced, bits: int) -> Floats:
+def _product(left: Sliced, right: Sliced) -> Floats:
     """Return the rows of `left` times the columns that the rows of `right` are."""
-    rows, high, low = left
-    columns, other_high, other_low = right
-    total = low @ other_low.T
+    bits = left.bits
+    total = left.low @ right.low.T
     total *= 2.0**-bits
-    middle = high @ other_low.T
-    middle += low @ other_high.T  # exact: at most 2**53
+    middle = left.high @ right.low.T
+    middle += left.low @ right.high.T  # exact: at most 2**53
     total += middle
     total *= 2.0**-bits
-    total += high @ other_high.T
-    scaled: Floats = np.ldexp(total, rows[:, np.newaxis] + columns - 2 * bits)
+    total += left.high @ right.high.T
+    exponents = left.exponents[:, np.newaxis] + right.exponents
+    scaled: Floats = np.ldexp(total, exponents - 2 * bits)
     return scaled

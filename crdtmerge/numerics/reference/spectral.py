@@ -21,7 +21,7 @@ from typing import Final
 import numpy as np
 
 from crdtmerge.numerics.reference.dtypes import Floats, Singles
-from crdtmerge.numerics.reference.gemm import matmul
+from crdtmerge.numerics.reference.gemm import matmul, sliced
 from crdtmerge.numerics.reference.philox import random_words
 from crdtmerge.numerics.reference.reductions import dot
 
@@ -69,10 +69,11 @@ def _range(matrix: Floats, columns: int, key: bytes) -> Floats:
     words = random_words(key, matrix.shape[1] * columns)
     # Centred, exact: odd multiples of 2**-32 in (-1, 1).
     drawn = (2.0 * words.astype(np.float64) - (2.0**32 - 1)) * 2.0**-32
-    basis = _orthonormal(matmul(matrix, drawn.reshape(-1, columns)))
+    forth, back = sliced(matrix), sliced(matrix.T)
+    basis = _orthonormal(matmul(forth, drawn.reshape(-1, columns)))
     for _ in range(POWER_STEPS):
-        across = _orthonormal(matmul(matrix.T, basis))
-        basis = _orthonormal(matmul(matrix, across))
+        across = _orthonormal(matmul(back, basis))
+        basis = _orthonormal(matmul(forth, across))
     return basis
 
 
