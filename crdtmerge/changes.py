@@ -211,7 +211,9 @@ def _pair(
 def _fits(pair: LowRank, shape: tuple[int, ...]) -> bool:
     """Tell whether the product of the factors has as many rows and columns as `shape`."""
     a, b = pair.a.shape, pair.b.shape
-    if min(len(a), len(b), len(shape)) < 2 or math.prod(b[2:]) != 1 or a[0] != b[1]:
+    if min(len(a), len(b), len(shape)) < 2 or math.prod(b[2:]) != 1:
+        return False
+    if a[0] != b[1] or a[0] == 0:
         return False
     if pair.transposed:
         return len(a) == len(shape) == 2 and shape == (a[1], b[0])
@@ -235,4 +237,4 @@ def task_vector_of(
 
 def _matrix(data: Data, entry: TensorEntry) -> Floats:
     """Return a factor with its trailing dimensions (a kernel's) made one."""
-    return upcast(data, entry.dtype).reshape(entry.shape[0], -1)
+    return upcast(data, entry.dtype).reshape(entry.shape[0], math.prod(entry.shape[1:]))

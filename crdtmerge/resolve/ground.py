@@ -56,7 +56,8 @@ def lay_ground(
         return tuple(
             _without_base(recipe, strategy, entry, [c.get(entry.name) for c in changes])
             for entry in entries
-            if any(entry.name in found for found in changes)
+            if entry.dtype in FLOAT_DTYPES
+            and any(entry.name in found for found in changes)
         )
     if ground == "none" and strategy.needs_base:
         message = f"{strategy.name} merges differences to a base, and none is given"
