@@ -61,6 +61,7 @@ def contribute(context: Context, asked: Arguments, tell: Tell) -> Answer:
     weight = parse_weight(given.optional_text(asked, "weight") or "1")
     note = _note(given.optional_text(asked, "note") or "")
     replica(context, space).authority(NEEDED[Add])  # before any long work
+    context.key.unlock()
     model = read_contribution(context, space, given.path(asked, "path"), tell)
     offer = Offer(model, weight, note)
     _refuse_banned(context.spaces.view(space), offer.content)
