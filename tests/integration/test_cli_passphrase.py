@@ -19,10 +19,13 @@ import keyring
 import keyring.backends.null
 import pytest
 
+from crdtmerge.bodies import SpaceId
+from crdtmerge.digest import ContentId
 from crdtmerge.identity import SigningKey
 from nodes import cli
 from nodes.home import open_home
 from nodes.passphrase import from_text
+from nodes.ticket import Ticket
 from tests.homes import snapshot, write_model
 
 ROOT = Path(__file__).parents[2]
@@ -268,12 +271,41 @@ def test_a_wrong_passphrase_leaves_the_home_as_it_was(user: User) -> None:
 
 
 def test_without_a_passphrase_nothing_signs_and_the_ways_are_told(user: User) -> None:
-    """In a script, at once and not after hashing the model."""
+    """In a script, at once."""
     user.init()
     before = snapshot(user.home)
     text = user.refused(user.run(*user.founding), "no passphrase was given")
     assert "--passphrase-file" in text
     assert "CRDTMERGE_PASSPHRASE_FILE" in text
+    assert snapshot(user.home) == before
+
+
+def test_long_work_starts_only_once_the_keys_are_open(
+    user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits until gigabytes are hashed, only to be asked then."""
+    user.init()
+    user.found()
+    before, base = snapshot(user.home), user.folder / "base"
+    ticket = Ticket(
+        space=SpaceId(b"s" * 32),
+        base=ContentId(b"b" * 32),
+        secret=b"t" * 16,
+        node=b"n" * 32,
+        addresses=("127.0.0.1:1",),
+        name="other",
+    ).encode()
+
+    def hashed(*_: object, **__: object) -> None:
+        pytest.fail("a model was hashed first")
+
+    monkeypatch.setattr("nodes.operations.contents.describe", hashed)
+    for words in (
+        ("contribute", base),
+        ("space", "create", "second", "--base", base),
+        ("space", "join", ticket, "--base", base),
+    ):
+        user.refused(user.run(*words), "no passphrase was given")
     assert snapshot(user.home) == before
 
 
@@ -386,6 +418,27 @@ def test_a_node_takes_the_passphrase_at_its_start_and_commands_then_need_none(
         assert (joined["joined"], joined["rank"]) == (True, "contributor")
         change = user.run("passphrase", "--remove", CRDTMERGE_PASSPHRASE=SECRET)
         user.refused(change, "a node is already running", 5)
+
+
+def test_a_node_whose_author_stays_locked_does_not_start(user: User) -> None:
+    """Also on a home without a space: not at its first signature, days later."""
+    user.init()
+    old = (user.home / "author.key").read_bytes()
+    words = ("passphrase", "--new-passphrase-file", user.secret(OTHER))
+    assert user.run(*words, CRDTMERGE_PASSPHRASE=SECRET).code == 0
+    (user.home / "author.key").write_bytes(old)  # as from a backup
+    done = subprocess.run(
+        [*CLI, "node", "run"],
+        env=user.environment({"CRDTMERGE_PASSPHRASE": OTHER}),
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=15,
+    )
+    refused = Done(done.returncode, done.stdout, done.stderr)
+    user.refused(refused, f"does not open {user.home / 'author.key'}")
 
 
 def test_a_node_without_a_passphrase_says_how_to_give_one(user: User) -> None:
