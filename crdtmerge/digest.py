@@ -44,6 +44,7 @@ class Domain(StrEnum):
     MODEL = "crdtmerge v1 model digest"
     TICKET = "crdtmerge v1 ticket checksum"
     INVITE = "crdtmerge v1 invite answer"
+    KEY_FILE = "crdtmerge v1 key file checksum"
 
 
 def digest(domain: Domain, data: bytes) -> bytes:

@@ -128,6 +128,14 @@ class BadInputError(LocalError):
     exit_code = 3
 
 
+class WrongPassphraseError(BadInputError):
+    """A passphrase that does not open a key; nobody can tell in what it is wrong."""
+
+
+class PassphraseNeededError(BadInputError):
+    """A key must be opened or made, and no passphrase is at hand."""
+
+
 class NotFoundError(LocalError):
     """Something named by the user does not exist here."""
 

@@ -5,7 +5,7 @@ where keys are kept, nor what a key may do (`policy`).
 """
 
 from enum import StrEnum
-from typing import Final, NewType
+from typing import Final, NewType, Protocol
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import (
@@ -36,6 +36,19 @@ class Purpose(StrEnum):
     RECORD = "crdtmerge v1 record"
     JOIN_AUTHOR = "crdtmerge v1 join as author"
     JOIN_NODE = "crdtmerge v1 join as node"
+
+
+class Signer(Protocol):
+    """Whoever signs as one key: the key itself, or what unlocks it when it must."""
+
+    @property
+    def public(self) -> AuthorId:
+        """The key that the signatures are checked with; no secret."""
+        ...
+
+    def sign(self, purpose: Purpose, message: bytes) -> bytes:
+        """Return the 64-byte signature over `purpose` and `message`."""
+        ...
 
 
 class SigningKey:

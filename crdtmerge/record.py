@@ -31,7 +31,7 @@ from crdtmerge.identity import (
     SIGNATURE_BYTES,
     AuthorId,
     Purpose,
-    SigningKey,
+    Signer,
     verify,
 )
 
@@ -94,7 +94,7 @@ def make_record(
     return decode_record(encode([*head, kind, int(critical), body.to_value()]))
 
 
-def sign_record(record: Record, key: SigningKey) -> SignedRecord:
+def sign_record(record: Record, key: Signer) -> SignedRecord:
     """Return `record` signed with its author's key."""
     return SignedRecord(record, key.sign(Purpose.RECORD, record.id))
 

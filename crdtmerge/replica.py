@@ -22,7 +22,7 @@ from crdtmerge.bodies import (
 )
 from crdtmerge.digest import ContentId
 from crdtmerge.errors import NotAllowedError, NotFoundError
-from crdtmerge.identity import AuthorId, SigningKey
+from crdtmerge.identity import AuthorId, Signer
 from crdtmerge.manifest import Manifest
 from crdtmerge.orset import OpSet
 from crdtmerge.policy import (
@@ -39,7 +39,7 @@ from crdtmerge.record import SignedRecord, make_record, sign_record
 
 
 def found_space(
-    key: SigningKey, *, name: str, mode: str, base: ContentId, nonce: bytes
+    key: Signer, *, name: str, mode: str, base: ContentId, nonce: bytes
 ) -> SignedRecord:
     """Return the genesis of a new space owned by `key`; `nonce` makes its id unique."""
     body = Genesis(name, mode, base, (key.public,), nonce)
@@ -54,7 +54,7 @@ class Replica:
     """A set of records, and the key that speaks for its author."""
 
     opset: OpSet
-    key: SigningKey
+    key: Signer
 
     def contribute(self, manifest: Manifest, *, weight: int, note: str) -> SignedRecord:
         """Return an add of `manifest` with `weight` in units of 1e-9."""

@@ -1,68 +1,53 @@
 """The home of a node: a private folder with its keys, its store and its lock.
 
-Owns the layout of the folder, the form of key files, and that only one process writes at a
-time. Does not own what the store keeps (`store`), where entropy comes from (`runtime`),
-nor who listens on the control socket.
+Owns the layout of the folder, and that a home is whole or not there. Does not own the keys
+(`keys`), the lock (`lock`), what the store keeps (`store`), where entropy comes from
+(`runtime`), nor who listens on the control socket.
 
-Layout: `author.key` and `node.key` (hex, mode 0600), `store.sqlite`, `blobs/`, `partial/`,
+Layout: `author.key` and `node.key` (mode 0600), `store.sqlite`, `blobs/`, `partial/`,
 `temporary/`, `lock`, and `control.sock` while a node runs. The store is put in place last,
 so a folder that has it is a whole home.
 """
 
-import errno
-import fcntl
 import os
-import re
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Literal, Self
+from typing import Final, Self
 
 import platformdirs
 
-from crdtmerge.errors import (
-    BadInputError,
-    BusyError,
-    ConflictError,
-    MachineError,
-    NotFoundError,
-)
-from crdtmerge.identity import KEY_BYTES, SigningKey
+from crdtmerge.errors import ConflictError, NotFoundError
 
+from .keys import (
+    AUTHOR_KEY_FILE,
+    NODE_KEY_FILE,
+    HomeKey,
+    KeyForm,
+    clear,
+    finish_change,
+    read_keys,
+    write_keys,
+)
+from .lock import LOCK_FILE, HomeLock, LockPurpose
+from .passphrase import AskPassphrase, no_passphrase
+from .private import check_folder
 from .store.blobs import BLOB_FOLDER, PARTIAL_FOLDER, TEMPORARY_FOLDER, FileBlobs
 from .store.database import Database
 from .store.disk import (
-    PRIVATE_FILE,
     PRIVATE_FOLDER,
     explained,
     sync_folder,
-    write_file,
 )
 from .store.sqlite import SqliteLocal, SqliteRecords
 
 HOME_VARIABLE: Final = "CRDTMERGE_HOME"
-AUTHOR_KEY_FILE: Final = "author.key"
-NODE_KEY_FILE: Final = "node.key"
 STORE_FILE: Final = "store.sqlite"
 NEW_STORE_FILE: Final = "store.sqlite.new"
-LOCK_FILE: Final = "lock"
 CONTROL_SOCKET: Final = "control.sock"
-LOCK_BYTES_MAX: Final = 64
-KEY_FILE_BYTES_MAX: Final = 128
 
-LockPurpose = Literal["node", "command"]
-"""What holds a home: a running node, or one command."""
-
-_HOLDERS: Final = {
-    "node": ("a node is already running on this home", "stop it, or use another home"),
-    "command": (
-        "another command is changing this home",
-        "try again once it has finished",
-    ),
-}
 _STORES: Final = (STORE_FILE, NEW_STORE_FILE)
-_HOLDER: Final = re.compile(r"([0-9]{1,10}) (node|command)\n")
 
 
 def default_home() -> Path:
@@ -73,62 +58,13 @@ def default_home() -> Path:
     return platformdirs.user_data_path("crdtmerge", appauthor=False)
 
 
-class HomeLock:
-    """Held by the one process that may write to a home; the system frees it at its end."""
-
-    def __init__(self, home: Path, purpose: LockPurpose) -> None:
-        """Take the lock of `home`.
-
-        Raises:
-            ConflictError: another process, or another part of this one, holds it.
-            MachineError: the lock file cannot be opened.
-        """
-        path = home / LOCK_FILE
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-        with explained(f"locking {home}"):
-            self._descriptor = os.open(path, flags, PRIVATE_FILE)
-        try:
-            with explained(f"locking {home}"):
-                self._take(f"{os.getpid()} {purpose}\n")
-        except BaseException:
-            self.release()
-            raise
-
-    def _take(self, text: str) -> None:
-        """Lock the file, or say who has; the file stays, only its text changes."""
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as e:
-            raise _held_by(os.pread(self._descriptor, LOCK_BYTES_MAX, 0)) from e
-        os.ftruncate(self._descriptor, 0)
-        with suppress(OSError):  # a full disk must not keep out who would free it
-            os.pwrite(self._descriptor, text.encode(), 0)
-
-    def release(self) -> None:
-        """Let the next one in; calling it twice does no harm."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-
-
-def _held_by(text: bytes) -> ConflictError:
-    """Return the error that says who holds the lock."""
-    found = _HOLDER.fullmatch(text.decode("ascii", "replace"))
-    if found is None:  # it has only just taken it
-        message = "another process is using this home"
-        return BusyError(message, hint="try again once it has finished")
-    message, hint = _HOLDERS[found[2]]
-    kind = ConflictError if found[2] == "node" else BusyError
-    return kind(f"{message} (pid {found[1]})", hint=hint)
-
-
 @dataclass(frozen=True, slots=True)
 class Home:
     """An open home; `lock` is None when it was opened for reading only."""
 
     path: Path
-    author: SigningKey
-    node: SigningKey
+    author: HomeKey
+    node: HomeKey
     database: Database
     records: SqliteRecords
     local: SqliteLocal
@@ -139,6 +75,11 @@ class Home:
     def control_socket(self) -> Path:
         """Where a running node listens for commands."""
         return self.path / CONTROL_SOCKET
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether no key lies in the clear."""
+        return self.author.encrypted and self.node.encrypted
 
     def close(self) -> None:
         """Close everything, the lock last; calling it twice does no harm."""
@@ -160,9 +101,17 @@ class Home:
 
 
 def create_home(
-    path: Path, *, author_seed: bytes, node_seed: bytes, generation: bytes
+    path: Path,
+    *,
+    author_seed: bytes,
+    node_seed: bytes,
+    generation: bytes,
+    form: KeyForm = clear,
+    ask: AskPassphrase = no_passphrase,
 ) -> Home:
     """Make a home at `path`, with keys from the caller's entropy, and open it to write.
+
+    The key files are given the `form`.
 
     Raises:
         ConflictError: there is a home already, or the folder is not empty.
@@ -170,8 +119,7 @@ def create_home(
     """
     path = path.absolute()
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
-    if path.is_dir():
-        _require_empty(path)  # before the lock file is put there
+    require_empty(path)  # before the lock file is put there
     with explained(f"creating {path}"):
         path.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
         for folder in missing:
@@ -184,10 +132,13 @@ def create_home(
                 path.rmdir()  # only an empty one goes
         raise
     try:
-        _require_empty(path)
+        require_empty(path)
         try:
-            _fill(path, author_seed, node_seed, generation)
-            return _open(path, lock)
+            with explained(f"creating {path}"):
+                path.chmod(PRIVATE_FOLDER)
+            write_keys(path, author_seed, node_seed, form)
+            _put_store(path, generation)
+            return _open(path, lock, ask)
         except BaseException:
             _undo(path, made=bool(missing))
             raise
@@ -196,33 +147,42 @@ def create_home(
         raise
 
 
-def open_home(path: Path, *, write: bool, purpose: LockPurpose = "command") -> Home:
+def open_home(
+    path: Path,
+    *,
+    write: bool,
+    purpose: LockPurpose = "command",
+    ask: AskPassphrase = no_passphrase,
+) -> Home:
     """Open the home at `path`; with `write`, as the only process that may.
+
+    Keys that are encrypted stay so until one must sign: then `ask` is called, once.
 
     Raises:
         NotFoundError: there is no home, or a key file is missing.
         ConflictError: `write`, and another process holds the lock.
         BadInputError: a key file has no key.
-        MachineError: the store is damaged, the disk refused, or others can read a key.
+        MachineError: the store is damaged, the disk refused, or others can read the home.
     """
     path = path.absolute()
     if not (path / STORE_FILE).is_file():
         raise NotFoundError(f"no home at {path}", hint="run `crdtmerge init`")
+    check_folder(path)
     if not write:
-        return _open(path, None)
+        return _open(path, None, ask)
     lock = HomeLock(path, purpose)
     try:
-        return _open(path, lock)
+        finish_change(path)
+        return _open(path, lock, ask)
     except BaseException:
         lock.release()
         raise
 
 
-def _open(path: Path, lock: HomeLock | None) -> Home:
+def _open(path: Path, lock: HomeLock | None, ask: AskPassphrase) -> Home:
     """Return the home with its parts open; the caller releases the lock on an error."""
     write = lock is not None
-    author = _read_key(path / AUTHOR_KEY_FILE)
-    node = _read_key(path / NODE_KEY_FILE)
+    author, node = read_keys(path, ask)
     database = Database(path / STORE_FILE, write=write)
     try:
         return Home(
@@ -240,8 +200,14 @@ def _open(path: Path, lock: HomeLock | None) -> Home:
         raise
 
 
-def _require_empty(path: Path) -> None:
-    """Refuse a folder that is a home already, or holds anything else."""
+def require_empty(path: Path) -> None:
+    """Refuse a folder that is a home already, or holds anything else.
+
+    Raises:
+        ConflictError: it is, or does.
+    """
+    if not path.is_dir():
+        return
     if (path / STORE_FILE).exists():
         message = f"there is a home at {path} already"
         raise ConflictError(message, hint="give another folder with --home")
@@ -252,12 +218,8 @@ def _require_empty(path: Path) -> None:
         raise ConflictError(message, hint="give a new or an empty folder with --home")
 
 
-def _fill(path: Path, author_seed: bytes, node_seed: bytes, generation: bytes) -> None:
-    """Write the files of a new home, the store last; the caller holds the lock."""
-    with explained(f"creating {path}"):
-        path.chmod(PRIVATE_FOLDER)
-        write_file(path / AUTHOR_KEY_FILE, f"{author_seed.hex()}\n".encode())
-        write_file(path / NODE_KEY_FILE, f"{node_seed.hex()}\n".encode())
+def _put_store(path: Path, generation: bytes) -> None:
+    """Put the store into a new home, as the last of its files."""
     Database.create(path / NEW_STORE_FILE, generation).close()
     with explained(f"creating {path}"):
         (path / NEW_STORE_FILE).replace(path / STORE_FILE)
@@ -277,30 +239,3 @@ def _undo(path: Path, *, made: bool) -> None:
         with suppress(OSError):
             (path / LOCK_FILE).unlink(missing_ok=True)
             path.rmdir()
-
-
-def _read_key(path: Path) -> SigningKey:
-    """Return the key in a file that only its owner may read.
-
-    Raises:
-        NotFoundError: there is no such file.
-        MachineError: others may read it.
-        BadInputError: it holds no key.
-    """
-    try:
-        with path.open("rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            data = file.read(KEY_FILE_BYTES_MAX)
-    except FileNotFoundError as e:
-        hint = "restore it from a backup; without it this home cannot sign"
-        raise NotFoundError(f"the key {path} is missing", hint=hint) from e
-    except OSError as e:
-        reason = os.strerror(e.errno or errno.EIO)
-        raise MachineError(f"cannot read {path}: {reason}") from e
-    if mode & 0o077:
-        message = f"{path} is open to others (mode {mode & 0o777:04o})"
-        raise MachineError(message, hint=f"run `chmod 600 {path}`")
-    if not re.fullmatch(rb"[0-9a-f]{%d}\n?" % (2 * KEY_BYTES), data):
-        message = f"{path} does not hold a key of {2 * KEY_BYTES} hex digits"
-        raise BadInputError(message, hint="restore it from a backup")
-    return SigningKey(bytes.fromhex(data.decode().strip()))

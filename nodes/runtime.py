@@ -31,6 +31,7 @@ from .links import Link, Links, SendMessage, Turn
 from .node import Node
 from .operations import Operations
 from .operations.membership import JOIN_ADDRESSES
+from .passphrase import AskPassphrase, no_passphrase
 from .server import ControlServer, JoinServer, ReplicaServer
 from .spaces import Spaces
 from .tls import Leaf, make_leaf
@@ -248,25 +249,30 @@ def run_node(
     join_listen: str,
     advertise: str,
     ready: Callable[[Mapping[str, object]], None],
+    ask: AskPassphrase = no_passphrase,
 ) -> None:
     """Run a node on the home at `path` until SIGINT or SIGTERM.
 
+    `ask` finds the passphrase, at the start: a node must sign whenever peers want it to.
     `ready` is told where the node listens, once it does.
 
     Raises:
         ConflictError: another node runs on this home, or a port is in use.
+        BadInputError: the passphrase is wrong, or there is none.
         MachineError: the store failed.
     """
-    with _patiently_open(path) as home:
+    with _patiently_open(path, ask) as home:
+        for key in (home.author, home.node):
+            key.unlock()
         asyncio.run(_run(home, listen, join_listen, advertise, ready))
 
 
-def _patiently_open(path: Path) -> Home:
+def _patiently_open(path: Path, ask: AskPassphrase) -> Home:
     """Open the home once a command that holds it is done; one takes seconds at most."""
     end = time.monotonic() + COMMAND_PATIENCE_S
     while True:
         try:
-            return open_home(path, write=True, purpose="node")
+            return open_home(path, write=True, purpose="node", ask=ask)
         except BusyError:
             if time.monotonic() >= end:
                 raise
@@ -282,7 +288,7 @@ async def _run(
 ) -> None:
     now = datetime.now(UTC)
     leaf = make_leaf(
-        home.node, now - timedelta(days=1), now + timedelta(days=LEAF_DAYS)
+        home.node.unlock(), now - timedelta(days=1), now + timedelta(days=LEAF_DAYS)
     )
     runtime = Runtime(home, leaf)
     for name in (signal.SIGINT, signal.SIGTERM):

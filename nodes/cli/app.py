@@ -10,8 +10,8 @@ import typer
 
 from crdtmerge import __version__
 
-from . import contributions, homes, models, spaces
-from .options import HomeOption, JsonOption, Settings
+from . import contributions, homes, models, secrecy, spaces
+from .options import HomeOption, JsonOption, PassphraseFileOption, Settings
 
 
 def _show_version(asked: bool) -> None:
@@ -25,6 +25,7 @@ def program(
     home: HomeOption = None,
     *,
     as_json: JsonOption = False,
+    passphrase_file: PassphraseFileOption = None,
     version: Annotated[
         bool,
         typer.Option(
@@ -38,7 +39,7 @@ def program(
     """Merge fine-tunes of one base model with no server, byte for byte the same."""
     del version  # its callback has ended the program
     given = Path(home) if home else None
-    context.obj = Settings(given, as_json)
+    context.obj = Settings(given, as_json, passphrase_file)
 
 
 def build() -> typer.Typer:
@@ -53,7 +54,8 @@ def build() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(program)
-    app.command("init")(homes.init)
+    app.command("init")(secrecy.init)
+    app.command("passphrase")(secrecy.passphrase)
     app.command("whoami")(homes.whoami)
     app.add_typer(_space_group())
     app.add_typer(_node_group())

@@ -70,7 +70,7 @@ def contribute(
         "kind": kind,
         "reference": reference,
     }
-    facts = write(chosen.home, "contribute", asked)
+    facts = write(chosen, "contribute", asked)
     show(facts, render.contributed, as_json=chosen.as_json)
 
 
@@ -90,7 +90,7 @@ def remove(
     Contributing it again brings it back; a ban would not let it.
     """
     chosen = settings(context, home, as_json=as_json)
-    facts = write(chosen.home, "remove", {"id": given, "space": space})
+    facts = write(chosen, "remove", {"id": given, "space": space})
     show(facts, render.removed, as_json=chosen.as_json)
 
 
@@ -109,7 +109,7 @@ def ban(
 ) -> None:
     """Keep a contribution or an author out, whoever adds it again."""
     chosen = settings(context, home, as_json=as_json)
-    facts = write(chosen.home, "ban", {"id": given, "space": space})
+    facts = write(chosen, "ban", {"id": given, "space": space})
     show(facts, render.banned, as_json=chosen.as_json)
 
 

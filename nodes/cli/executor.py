@@ -13,6 +13,7 @@ from crdtmerge.errors import ConflictError
 
 from . import progress
 from .control import ask_node
+from .options import Settings
 
 if TYPE_CHECKING:
     from ..home import Home
@@ -52,21 +53,27 @@ def verify(home: Path, arguments: Mapping[str, object]) -> Answer:
         return verify_alone(arguments, tell)
 
 
-def write(home: Path, verb: str, arguments: Mapping[str, object]) -> Answer:
+def write(chosen: Settings, verb: str, arguments: Mapping[str, object]) -> Answer:
     """Run a verb that changes the home: in the running node, else here under the lock.
+
+    Here it asks for a passphrase if a key must sign and is encrypted; a running node has
+    been told.
 
     Raises:
         ConflictError: another process holds the home and stays.
+        BadInputError: the passphrase is wrong, or there is none.
     """
     from ..home import open_home
+    from .passphrases import present
 
+    home, ask = chosen.home, present(chosen.passphrase_file)
     with progress.shown() as tell:
         for attempt in range(1, ATTEMPTS + 1):
             answer = ask_node(home, verb, arguments, tell)
             if answer is not None:
                 return answer
             try:
-                opened = open_home(home, write=True)
+                opened = open_home(home, write=True, ask=ask)
             except ConflictError:
                 if attempt == ATTEMPTS:
                     raise

@@ -1,6 +1,6 @@
-"""The commands `init` and `whoami`, and those that run a node or the demo.
+"""The command `whoami`, and those that run a node or the demo.
 
-Owns their options. Does not own keys (`home`), the node (`runtime`) or the demo (`demo`).
+Owns their options. Does not own `init` (`secrecy`), the node (`runtime`) or the demo.
 """
 
 import json
@@ -12,35 +12,10 @@ import typer
 
 from . import render
 from .executor import read
-from .options import HomeOption, JsonOption, settings
+from .options import HomeOption, JsonOption, PassphraseFileOption, settings
 from .output import say, short, show
 
 LOOPBACK: Final = "127.0.0.1:0"
-
-
-def init(
-    context: typer.Context, home: HomeOption = None, *, as_json: JsonOption = False
-) -> None:
-    """Make a home, with fresh keys for you and your node."""
-    from crdtmerge.sync.messages import GENERATION_BYTES
-
-    from ..home import create_home
-    from ..runtime import entropy
-
-    chosen = settings(context, home, as_json=as_json)
-    made = create_home(
-        chosen.home,
-        author_seed=entropy(32),
-        node_seed=entropy(32),
-        generation=entropy(GENERATION_BYTES),
-    )
-    with made:
-        facts = {
-            "home": str(made.path),
-            "author": made.author.public.hex(),
-            "node": made.node.public.hex(),
-        }
-    show(facts, render.home, as_json=chosen.as_json)
 
 
 def whoami(
@@ -78,14 +53,19 @@ def node_run(
     ] = "",
     home: HomeOption = None,
     *,
+    passphrase_file: PassphraseFileOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Run a node: gossip, fetch what is visible, serve; until Ctrl-C."""
+    """Run a node: gossip, fetch what is visible, serve; until Ctrl-C.
+
+    If the keys are encrypted, it takes their passphrase at the start.
+    """
     from crdtmerge.bodies import is_address
 
     from ..runtime import run_node
+    from .passphrases import present
 
-    chosen = settings(context, home, as_json=as_json)
+    chosen = settings(context, home, as_json=as_json, passphrase_file=passphrase_file)
 
     def ready(facts: Mapping[str, object]) -> None:
         if chosen.as_json:
@@ -103,6 +83,7 @@ def node_run(
         join_listen=_address(join_listen, "--join-listen") or remembered["join_listen"],
         advertise=advertise,
         ready=ready,
+        ask=present(chosen.passphrase_file),
     )
 
 

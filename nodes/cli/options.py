@@ -1,6 +1,7 @@
 """Options that many commands share, and what they come to.
 
-Owns `--home`, `--json`, `--space` and `k=v` pairs. Does not own any command.
+Owns `--home`, `--json`, `--passphrase-file`, `--space` and `k=v` pairs. Does not own any
+command.
 """
 
 from collections.abc import Iterable
@@ -18,6 +19,15 @@ HomeOption: TypeAlias = Annotated[
         "--home",
         metavar="DIR",
         help=f"Home of this node; else {HOME_VARIABLE}, else the user's data folder.",
+        show_default=False,
+    ),
+]
+PassphraseFileOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--passphrase-file",
+        metavar="FILE",
+        help="Private file with the passphrase of the keys; see `crdtmerge passphrase -h`.",
         show_default=False,
     ),
 ]
@@ -50,6 +60,7 @@ class Settings:
 
     given: Path | None
     as_json: bool
+    passphrase_file: Path | None = None
 
     @property
     def home(self) -> Path:
@@ -62,11 +73,19 @@ class Settings:
 
 
 def settings(
-    context: typer.Context, home: Path | None = None, *, as_json: bool = False
+    context: typer.Context,
+    home: Path | None = None,
+    *,
+    as_json: bool = False,
+    passphrase_file: Path | None = None,
 ) -> Settings:
     """Return the settings of a command; its own options win over the program's."""
     outer = context.find_object(Settings) or Settings(None, as_json=False)
-    return Settings(home or outer.given, as_json or outer.as_json)
+    return Settings(
+        home or outer.given,
+        as_json or outer.as_json,
+        passphrase_file or outer.passphrase_file,
+    )
 
 
 def pairs(given: Iterable[str] | None) -> dict[str, str]:

@@ -33,7 +33,18 @@ def several(value: object) -> Sequence[Facts]:
 
 def home(facts: Facts) -> list[str]:
     """Return the lines of `init` and `whoami`."""
-    return [f"{key:7} {facts[key]}" for key in ("home", "author", "node")]
+    keys = "encrypted" if facts["encrypted"] else "in the clear: no passphrase"
+    lines = [f"{key:7} {facts[key]}" for key in ("home", "author", "node")]
+    return [*lines, f"keys    {keys}"]
+
+
+def rekeyed(facts: Facts) -> list[str]:
+    """Return the line of `passphrase`."""
+    return [
+        "the keys open with the new passphrase from now on"
+        if facts["encrypted"]
+        else "the keys are in the clear from now on: their mode alone protects them"
+    ]
 
 
 def ticket(facts: Facts) -> list[str]:

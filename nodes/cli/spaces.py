@@ -52,7 +52,7 @@ def create(
         "mode": mode,
     }
     show(
-        write(chosen.home, "space_create", asked),
+        write(chosen, "space_create", asked),
         render.founded,
         as_json=chosen.as_json,
     )
@@ -72,7 +72,7 @@ def join(
     chosen = settings(context, home, as_json=as_json)
     text = sys.stdin.read(TICKET_READ_MAX) if ticket == "-" else ticket
     asked = {"ticket": text, "base": str(base.absolute())}
-    show(write(chosen.home, "space_join", asked), render.joined, as_json=chosen.as_json)
+    show(write(chosen, "space_join", asked), render.joined, as_json=chosen.as_json)
 
 
 def ticket(
@@ -84,7 +84,7 @@ def ticket(
 ) -> None:
     """Print a ticket that lets somebody join; hand it out in private."""
     chosen = settings(context, home, as_json=as_json)
-    facts = write(chosen.home, "space_ticket", {"space": space})
+    facts = write(chosen, "space_ticket", {"space": space})
     show(facts, render.ticket, as_json=chosen.as_json)
 
 

@@ -129,7 +129,9 @@ class _Story:
         alice = self._peers[OWNER]
         joiners = [peer for peer in self._peers.values() if peer is not alice]
         cluster = self._cluster
-        cluster.run_each(dict.fromkeys(self._peers.values(), ("init",)))
+        cluster.run_each(
+            dict.fromkeys(self._peers.values(), ("init", "--no-passphrase"))
+        )
         create = ("space", "create", SPACE, "--base", "../base", "--strategy", "linear")
         cluster.run(alice, *create)
         cluster.start_nodes([alice])

@@ -62,6 +62,7 @@ def contribute(context: Context, asked: Arguments, tell: Tell) -> Answer:
     weight = parse_weight(given.optional_text(asked, "weight") or "1")
     note = _note(given.optional_text(asked, "note") or "")
     replica(context, space).authority(NEEDED[Add])  # before any long work
+    context.key.unlock()
     path, kind = given.path(asked, "path"), given.optional_text(asked, "kind")
     model = read_contribution(context, space, path, kind, tell)
     offer = Offer(model, weight, note)

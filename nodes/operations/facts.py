@@ -91,4 +91,5 @@ def home_facts(context: Context) -> Answer:
         "home": str(context.home.path),
         "author": context.home.author.public.hex(),
         "node": context.home.node.public.hex(),
+        "encrypted": context.home.encrypted,
     }

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 from crdtmerge.formats.progress import Progress
-from crdtmerge.identity import SigningKey
 
 from ..home import Home
+from ..keys import HomeKey
 from ..spaces import Spaces
 
 T = TypeVar("T")
@@ -60,8 +60,8 @@ class Context:
     live: Live | None
 
     @property
-    def key(self) -> SigningKey:
-        """The key that signs this home's records."""
+    def key(self) -> HomeKey:
+        """The key that signs this home's records; `unlock` it before long work."""
         return self.home.author
 
 

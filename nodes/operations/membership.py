@@ -55,6 +55,7 @@ def space_create(context: Context, asked: Arguments, tell: Tell) -> Answer:
     name, folder = given.text(asked, "name"), given.path(asked, "base")
     mode = given.optional_text(asked, "mode") or "members"
     _check_name(context, name, mode)
+    context.key.unlock()
     model = read_base(folder, tell)
     genesis = _genesis(context, name, mode, model)
     space = genesis.record.space_id
@@ -118,9 +119,12 @@ def space_join(context: Context, asked: Arguments, tell: Tell) -> Answer:
         RemoteError: the inviting node did not answer, or refused.
     """
     ticket = decode_ticket(given.text(asked, "ticket"))
+    member = ticket.space in context.spaces.all()
+    if not member:
+        context.key.unlock()
+        context.home.node.unlock()
     model = read_base(given.path(asked, "base"), tell)
     _check_is_base(model, ticket)
-    member = ticket.space in context.spaces.all()
     with all_or_none(context.home.blobs) as intake:
         facts = _take_base(intake, model, tell)
         intake.signing = True

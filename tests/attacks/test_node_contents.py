@@ -39,7 +39,7 @@ MEBI = random.Random(2).randbytes(CHUNK_BYTES + 5)
 
 async def _ask(asker: Home, host: Runtime, space: SpaceId, blob: BlobId) -> bytes:
     """Fetch a blob as a member's own program might."""
-    leaf = make_leaf(asker.node, BEFORE, AFTER)
+    leaf = make_leaf(asker.node.unlock(), BEFORE, AFTER)
     async with ReplicaClient(host.addresses[0], host.me, leaf) as client:
         replies = client.fetch(space, blob, want_chunk_list=False, first_chunk=0)
         return b"".join([reply async for reply in replies][1:])

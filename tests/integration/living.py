@@ -95,7 +95,7 @@ async def living(home: Home, knows: Runtime | None = None) -> AsyncIterator[Runt
     if knows is not None:
         for space in home.records.spaces():
             home.local.add_peer(space, knows.me, knows.addresses)
-    runtime = Runtime(home, make_leaf(home.node, BEFORE, AFTER))
+    runtime = Runtime(home, make_leaf(home.node.unlock(), BEFORE, AFTER))
     try:
         await runtime.start(ANY_PORT, ANY_PORT, "")
         yield runtime

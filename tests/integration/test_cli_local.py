@@ -109,7 +109,7 @@ def test_a_first_session_ends_with_a_verified_model(tmp_path: Path) -> None:
     base = write_model(tmp_path / "base", 0)
     tunes = [write_model(tmp_path / f"t{i}", i, near=base) for i in (1, 2)]
     steps: list[tuple[object, ...]] = [
-        ("init",),
+        ("init", "--no-passphrase"),
         ("space", "create", "digits", "--base", base, "--strategy", "ties"),
         ("contribute", tunes[0], "--space", "digits", "--note", "mine"),
         ("contribute", tunes[1], "--weight", "0.5"),
@@ -136,10 +136,10 @@ def test_two_homes_with_one_author_each_have_ids_of_their_own(
     """`init` draws fresh keys; `whoami` prints them again."""
     first = Terminal(tmp_path / "a", capsys)
     second = Terminal(tmp_path / "b", capsys)
-    made = [terminal.json("init") for terminal in (first, second)]
+    made = [terminal.json("init", "--no-passphrase") for terminal in (first, second)]
     ids = {facts[key] for facts in made for key in ("author", "node")}
     assert len(ids) == 4
-    assert first.json("whoami") == made[0]
+    assert {**first.json("whoami"), "notes": []} == made[0]
 
 
 # --- the form of the output ------------------------------------------------------------
@@ -156,6 +156,7 @@ def test_json_of_each_command_has_its_fields(terminal: Terminal) -> None:
         "home",
         "author",
         "node",
+        "encrypted",
         "running",
         "addresses",
         "join_addresses",

@@ -133,7 +133,7 @@ def test_a_node_whose_store_failed_stops(tmp_path: Path, error: Exception) -> No
         found(owner)
 
         async def fails() -> None:
-            runtime = Runtime(owner, make_leaf(owner.node, BEFORE, AFTER))
+            runtime = Runtime(owner, make_leaf(owner.node.unlock(), BEFORE, AFTER))
             try:
                 await runtime.start(ANY_PORT, ANY_PORT, "")
                 runtime.node = cast(Node, Broken(error))

@@ -12,7 +12,8 @@ from crdtmerge.errors import (
     NotFoundError,
 )
 from crdtmerge.identity import SigningKey
-from nodes.home import Home, HomeLock, create_home, default_home, open_home
+from nodes.home import Home, create_home, default_home, open_home
+from nodes.lock import HomeLock
 
 AUTHOR, NODE, GENERATION = b"a" * 32, b"n" * 32, b"g" * 16
 

@@ -38,6 +38,7 @@ from crdtmerge.orset import OpSet
 from crdtmerge.recipe import Recipe
 from crdtmerge.record import SignedRecord, make_record, sign_record
 from crdtmerge.trie import Trie
+from nodes.sealing import seal
 from nodes.ticket import Ticket
 
 VALUES: dict[str, Value] = {
@@ -150,6 +151,8 @@ def vectors() -> Iterator[tuple[str, str]]:
         yield f"{name} merge id", opset.view.merge_id(RECIPE).hex()
     ticket = Ticket(space, BASE, bytes(16), bytes(32), ("192.0.2.1:7421",), "vectors")
     yield "ticket", ticket.encode()
+    sealed = seal(OWNER.seed, b"passphrase", salt=bytes(16), nonce=bytes(12))
+    yield "sealed key", sealed.decode()
 
 
 def main() -> None:

@@ -1,0 +1,196 @@
+"""The two keys of a home and their files, in the clear or sealed with a passphrase.
+
+Owns the forms of a key file, reading and unlocking a key, and changing both files at once.
+Does not own the sealed form itself (`sealing`), where a passphrase comes from
+(`cli.passphrases`), nor the rest of a home (`home`).
+
+In the clear a key file is one line of hex, the seed. Either form tells the public part
+without a passphrase, so what only reads never asks for one.
+
+A change is made of whole files beside the old ones. The name `node.key.new` commits it: it
+is given last, when both new files are on the disk. Before, the old keys hold; after, who
+opens the home to write finishes the change: a crash leaves both keys changed, or neither.
+"""
+
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from crdtmerge.errors import BadInputError, NotFoundError, WrongPassphraseError
+from crdtmerge.identity import KEY_BYTES, Purpose, SigningKey
+
+from . import sealing
+from .passphrase import AskPassphrase, Passphrase
+from .private import read_private
+from .sealing import NONCE_BYTES, SALT_BYTES, Cost, SealedKey
+from .store.disk import explained, sync_folder, write_file
+
+AUTHOR_KEY_FILE: Final = "author.key"
+NODE_KEY_FILE: Final = "node.key"
+NEW_AUTHOR_KEY_FILE: Final = "author.key.new"
+NEW_NODE_KEY_FILE: Final = "node.key.new"
+"""Its presence commits a change of both keys."""
+PART_NODE_KEY_FILE: Final = "node.key.part"
+KEY_FILE_BYTES_MAX: Final = 1024
+
+KeyForm: TypeAlias = "Callable[[bytes], bytes]"
+"""Turns a seed into what a key file holds."""
+
+_CLEAR: Final = re.compile(rb"[0-9a-f]{%d}\n?" % (2 * KEY_BYTES))
+
+
+def clear(seed: bytes) -> bytes:
+    """Return the form that the file's mode alone protects."""
+    return f"{seed.hex()}\n".encode()
+
+
+def sealed_with(
+    passphrase: Passphrase,
+    entropy: Callable[[int], bytes],
+    cost: Cost = sealing.DEFAULT_COST,
+) -> KeyForm:
+    """Return the form that `passphrase` opens, with fresh salt and nonce each time."""
+
+    def form(seed: bytes) -> bytes:
+        salt, nonce = entropy(SALT_BYTES), entropy(NONCE_BYTES)
+        return sealing.seal(seed, passphrase.secret, salt=salt, nonce=nonce, cost=cost)
+
+    return form
+
+
+class HomeKey:
+    """A key of a home: who it is at once, the means to sign when that is needed."""
+
+    def __init__(
+        self, path: Path, held: SigningKey | SealedKey, ask: Callable[[], Passphrase]
+    ) -> None:
+        """Hold what the file at `path` holds; `ask` finds the passphrase."""
+        self.path = path
+        self.public = held.public
+        self.encrypted = isinstance(held, SealedKey)
+        self._held = held
+        self._ask = ask
+
+    def unlock(self) -> SigningKey:
+        """Return the key itself; the passphrase is asked for the first time only.
+
+        Verbs call it before long work, so that nobody waits for it in vain.
+
+        Raises:
+            PassphraseNeededError: it is encrypted, and there is no passphrase.
+            WrongPassphraseError: the passphrase does not open it.
+        """
+        if isinstance(self._held, SealedKey):
+            self._held = self._opened(self._held, self._ask())
+        return self._held
+
+    def _opened(self, sealed: SealedKey, given: Passphrase) -> SigningKey:
+        try:
+            return sealed.open(given.secret)
+        except WrongPassphraseError:
+            message = f"the passphrase from {given.source} does not open {self.path}"
+            hint = "nothing was changed; if it is right, restore the key from a backup"
+            raise WrongPassphraseError(message, hint=hint) from None
+        except BadInputError as e:
+            raise _in_file(self.path, e) from None
+
+    def sign(self, purpose: Purpose, message: bytes) -> bytes:
+        """Return the signature, unlocking the key if it is not; raises as `unlock`."""
+        return self.unlock().sign(purpose, message)
+
+
+def read_keys(home: Path, ask: AskPassphrase) -> tuple[HomeKey, HomeKey]:
+    """Return the author's and the node's key; one asking serves both.
+
+    Raises:
+        NotFoundError: a file is missing.
+        MachineError: others may read it, or it is no file of ours.
+        BadInputError: it holds no key.
+    """
+
+    @cache
+    def once() -> Passphrase:
+        return ask(home, author.public)
+
+    author = HomeKey(home / AUTHOR_KEY_FILE, _read(home / AUTHOR_KEY_FILE), once)
+    node = HomeKey(home / NODE_KEY_FILE, _read(home / NODE_KEY_FILE), once)
+    return author, node
+
+
+def write_keys(home: Path, author_seed: bytes, node_seed: bytes, form: KeyForm) -> None:
+    """Write the keys of a new home; the caller syncs the folder."""
+    for name, seed in ((AUTHOR_KEY_FILE, author_seed), (NODE_KEY_FILE, node_seed)):
+        data = form(seed)
+        with explained(f"creating {home}"):
+            write_file(home / name, data)
+
+
+def change_keys(home: Path, keys: tuple[HomeKey, HomeKey], form: KeyForm) -> None:
+    """Give both key files another form; the caller holds the home's lock.
+
+    Raises:
+        WrongPassphraseError: the present passphrase does not open one; nothing changed.
+        MachineError: the disk refused; the home opens with the old keys or the new ones.
+    """
+    author, node = (form(key.unlock().seed) for key in keys)
+    finish_change(home)
+    try:
+        with explained(f"changing the keys of {home}"):
+            write_file(home / NEW_AUTHOR_KEY_FILE, author)
+            write_file(home / PART_NODE_KEY_FILE, node)
+            sync_folder(home)
+            (home / PART_NODE_KEY_FILE).replace(home / NEW_NODE_KEY_FILE)
+            sync_folder(home)
+    except BaseException:
+        if not (home / NEW_NODE_KEY_FILE).exists():
+            _forget_parts(home)
+        raise
+    finish_change(home)
+
+
+def finish_change(home: Path) -> None:
+    """Finish a change that a crash cut short, or forget one that had not been committed.
+
+    The caller holds the home's lock.
+    """
+    with explained(f"changing the keys of {home}"):
+        if not (home / NEW_NODE_KEY_FILE).exists():
+            _forget_parts(home)
+            return
+        with suppress(FileNotFoundError):  # it has its name already
+            (home / NEW_AUTHOR_KEY_FILE).replace(home / AUTHOR_KEY_FILE)
+        # SUBTLE: the mark may go only when the first rename is on the disk; a system may
+        # bring two renames there in any order.
+        sync_folder(home)
+        (home / NEW_NODE_KEY_FILE).replace(home / NODE_KEY_FILE)
+        sync_folder(home)
+
+
+def _forget_parts(home: Path) -> None:
+    for name in (NEW_AUTHOR_KEY_FILE, PART_NODE_KEY_FILE):
+        (home / name).unlink(missing_ok=True)
+
+
+def _read(path: Path) -> SigningKey | SealedKey:
+    """Return the key in a file, sealed or not."""
+    try:
+        data = read_private(path, KEY_FILE_BYTES_MAX, follow=False)
+    except FileNotFoundError:
+        hint = "restore it from a backup; without it this home cannot sign"
+        raise NotFoundError(f"the key {path} is missing", hint=hint) from None
+    if data.startswith(sealing.HEAD):
+        try:
+            return sealing.parse(data)
+        except BadInputError as e:
+            raise _in_file(path, e) from None
+    if not _CLEAR.fullmatch(data):
+        message = f"{path} does not hold a key, in the clear or encrypted"
+        raise BadInputError(message, hint="restore it from a backup")
+    return SigningKey(bytes.fromhex(data.decode().strip()))
+
+
+def _in_file(path: Path, error: BadInputError) -> BadInputError:
+    return BadInputError(f"{path}: {error}", hint=error.hint)
