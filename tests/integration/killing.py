@@ -25,7 +25,7 @@ from safetensors.numpy import save_file
 
 from nodes.wire import replica_pb2 as wire
 
-SHAPES = {"big": (640, 1024), **{f"small.{i}": (16, 1024) for i in range(4)}}
+SHAPES = {"big": (1056, 1024), **{f"small.{i}": (16, 1024) for i in range(4)}}
 """One tensor of several chunks, so that a fetch can be cut and resumed inside it."""
 DEADLINE_S = 60.0
 POLL_S = 0.0005
@@ -92,6 +92,11 @@ class Witness:
         """Return the blobs that the store says are there."""
         with self._store() as sql:
             return {blob.hex() for (blob,) in sql.execute("SELECT blob FROM blobs")}
+
+    def touched(self) -> list[int]:
+        """Return what changes as soon as a blob is being written, wherever that is."""
+        folders = ("blobs", "partial", "temporary")
+        return [(self.path / name).stat().st_mtime_ns for name in folders]
 
     def check(self) -> None:
         """Check every byte of the home; what it holds now must be there next time too."""
