@@ -47,6 +47,7 @@ proto: venv
 bench: venv
 	$(BIN)/python benchmarks/resolve.py
 	$(BIN)/python benchmarks/repair.py
+	$(BIN)/python benchmarks/set.py
 
 # Golden bytes; changed only with a version bump or an ADR.
 vectors: venv

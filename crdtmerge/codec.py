@@ -136,6 +136,8 @@ def _header(data: bytes, at: int) -> tuple[int, int]:
 
 def _check(value: object, depth: int) -> None:
     """Refuse what the grammar does not have (bool is an int to Python, not to us)."""
+    if isinstance(value, bytes):  # most values are digests
+        return
     if isinstance(value, bool):
         message = "booleans are not in the grammar; use 0 or 1"
         raise EncodingError(message)
@@ -156,7 +158,7 @@ def _check(value: object, depth: int) -> None:
             raise EncodingError(message)
         for item in value:
             _check(item, depth - 1)
-    elif not isinstance(value, bytes):
+    else:
         message = f"{type(value).__name__} is not in the grammar"
         raise EncodingError(message)
 
@@ -188,6 +190,8 @@ def format_decimal(units: int) -> str:
     if whole >= 10**9:
         message = f"{units} units have more than nine digits before the point"
         raise EncodingError(message)
-    digits = f"{places:09d}".rstrip("0")
     sign = "-" if units < 0 else ""
-    return f"{sign}{whole}.{digits}" if digits else f"{sign}{whole}"
+    if not places:
+        return f"{sign}{whole}"
+    digits = f"{places:09d}".rstrip("0")
+    return f"{sign}{whole}.{digits}"

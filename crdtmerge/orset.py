@@ -2,12 +2,13 @@
 
 Owns join, the record root and the cached view. Does not own who may say what (`policy`),
 nor where records are kept (`nodes.store`). Immutable: every change gives a new value, so a
-refused batch leaves nothing behind.
+refused batch leaves nothing behind. Trie and view are computed when they are asked for.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 
 from crdtmerge.bodies import Genesis, RecordId, SpaceId
 from crdtmerge.errors import MissingAuthorityError, WrongSpaceError
@@ -18,11 +19,18 @@ from crdtmerge.trie import Trie
 
 @dataclass(frozen=True)
 class OpSet:
-    """The admissible records of one space."""
+    """The admissible records of one space; only `insert` and `join` make one with any."""
 
     space: SpaceId
     signed: Mapping[RecordId, SignedRecord] = field(default_factory=dict)
-    trie: Trie = field(default_factory=Trie)
+    _known: Trie = field(default_factory=Trie, compare=False, repr=False)
+    """The trie of the first so many of `signed`, from when it was last asked for."""
+
+    @cached_property
+    def trie(self) -> Trie:
+        """The trie over all record ids."""
+        # SUBTLE: a dict keeps the order of insertion, and `_with` adds at its end.
+        return self._known.insert(islice(self.signed, len(self._known), None))
 
     @property
     def root(self) -> bytes:
@@ -73,16 +81,30 @@ class OpSet:
 
         foreign = {s.record.space_id for s in fresh.values()} - {self.space}
         if foreign:
-            other = min(foreign).hex()[:12]
-            raise WrongSpaceError(f"a record of space {other} in another space")
+            raise _foreign(min(foreign))
         for signed in fresh.values():
             check_admissible(signed.record, lookup)
-        trie = self.trie.insert(sorted(fresh))
-        return OpSet(self.space, {**self.signed, **fresh}, trie)
+        return self._with(fresh)
 
     def join(self, other: "OpSet") -> "OpSet":
-        """Return the union: commutative, associative, idempotent."""
-        return self.insert(other.signed.values())
+        """Return the union: commutative, associative, idempotent.
+
+        SUBTLE: what `other` admitted is not admitted again. A record and its chain decide
+        alone whether it is admissible, and both are in `other`, hence in the union.
+
+        Raises:
+            WrongSpaceError: the other set is of another space.
+        """
+        if other.space != self.space:
+            raise _foreign(other.space)
+        ours = self.signed
+        fresh = {key: s for key, s in other.signed.items() if key not in ours}
+        return self._with(fresh) if fresh else self
+
+    def _with(self, fresh: Mapping[RecordId, SignedRecord]) -> "OpSet":
+        """Return the set with admitted records that it does not hold yet."""
+        known = self.trie if "trie" in vars(self) else self._known
+        return OpSet(self.space, {**self.signed, **fresh}, known)
 
     def chain(self, record: Record) -> list[SignedRecord]:
         """Return the grants that `record` hangs on, genesis first, without itself.
@@ -98,3 +120,7 @@ class OpSet:
             links.append(found)
             record = found.record
         return links[::-1]
+
+
+def _foreign(space: SpaceId) -> WrongSpaceError:
+    return WrongSpaceError(f"a record of space {space.hex()[:12]} in another space")

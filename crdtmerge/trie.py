@@ -9,10 +9,12 @@ Every node hashes its depth and count under a domain of its own, so no leaf can 
 as an inner node or at another depth. Nodes are immutable and shared between versions.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import groupby
+from itertools import pairwise
+from operator import is_
 from typing import Final
 
 from crdtmerge.digest import DIGEST_BYTES, Domain, digest
@@ -105,11 +107,9 @@ class Trie:
         return _items(self.node)
 
     def insert(self, items: Iterable[bytes]) -> "Trie":
-        """Return the trie with `items` added; O(log n) new nodes an item."""
-        node = self.node
-        for item in items:
-            node = _insert(node, item)
-        return Trie(node)
+        """Return the trie with `items` added; O(log n) new nodes an item at most."""
+        ordered = sorted(set(items))
+        return Trie(_insert(self.node, ordered)) if ordered else self
 
     def delete(self, items: Iterable[bytes]) -> "Trie":
         """Return the trie without `items`; absent ones are ignored."""
@@ -154,24 +154,44 @@ def _build(items: Sequence[bytes], depth: int) -> Node:
     """Build from sorted unique digests that share their first `depth` nibbles."""
     if len(items) <= LEAF_MAX:
         return Leaf(depth, tuple(items))
-    groups = {
-        key: list(group) for key, group in groupby(items, lambda i: nibble(i, depth))
-    }
-    return Inner(
-        depth, tuple(_build(groups.get(k, ()), depth + 1) for k in range(RADIX))
-    )
+    return Inner(depth, tuple(_build(part, depth + 1) for part in _parts(items, depth)))
 
 
-def _insert(node: Node, item: bytes) -> Node:
+def _parts(items: Sequence[bytes], depth: int) -> list[Sequence[bytes]]:
+    """Cut sorted digests that share their first `depth` nibbles into the sixteen."""
+    head, cuts = items[0][: depth // 2], [0]
+    if depth % 2:
+        shared = items[0][depth // 2] & 0xF0
+        starts = [shared | step for step in range(1, RADIX)]
+    else:
+        starts = [step << 4 for step in range(1, RADIX)]
+    for start in starts:
+        cuts.append(bisect_left(items, head + bytes((start,)), cuts[-1]))
+    cuts.append(len(items))
+    return [items[low:high] for low, high in pairwise(cuts)]
+
+
+def _insert(node: Node, items: Sequence[bytes]) -> Node:
+    """Return the node with sorted unique digests added, one at least.
+
+    It is the node itself if it has them all, and children that gain nothing are shared.
+    """
     if isinstance(node, Leaf):
-        if item in node.items:
+        union = sorted({*node.items, *items})
+        return node if len(union) == node.count else _build(union, node.depth)
+    if len(items) == 1:  # most often; cutting would cost more than the rest
+        step = nibble(items[0], node.depth)
+        child = _insert(node.children[step], items)
+        if child is node.children[step]:
             return node
-        return _build(sorted((*node.items, item)), node.depth)
-    step = nibble(item, node.depth)
-    child = _insert(node.children[step], item)
-    if child is node.children[step]:
+        return Inner(
+            node.depth, (*node.children[:step], child, *node.children[step + 1 :])
+        )
+    parts = zip(node.children, _parts(items, node.depth), strict=True)
+    children = tuple(_insert(child, part) if part else child for child, part in parts)
+    if all(map(is_, children, node.children)):
         return node
-    return Inner(node.depth, (*node.children[:step], child, *node.children[step + 1 :]))
+    return Inner(node.depth, children)
 
 
 def _delete(node: Node, item: bytes) -> Node:

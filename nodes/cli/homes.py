@@ -111,6 +111,12 @@ def _remembered(home: Path) -> dict[str, str]:
 
 
 def demo(
+    out: Annotated[
+        Path,
+        typer.Option(
+            metavar="DIR", help="Where the report goes; replaces an earlier one only."
+        ),
+    ] = Path("crdtmerge-demo"),
     json_path: Annotated[
         Path | None,
         typer.Option(
@@ -118,7 +124,8 @@ def demo(
         ),
     ] = None,
 ) -> None:
-    """Let four peers on this machine merge, and ban a poison."""
+    """Let four peers on this machine merge, and ban a poison; leave a report."""
     from ..demo import run_demo
 
-    raise typer.Exit(run_demo(json_path.absolute() if json_path else None))
+    figures = json_path.absolute() if json_path else None
+    raise typer.Exit(run_demo(figures, out=out.absolute()))

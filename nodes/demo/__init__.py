@@ -1,10 +1,10 @@
 """The demo: four peers on this machine merge a small real network, and ban a poison.
 
-Owns `run_demo`: its folder, its output and its exit code. Does not own the story
-(`story`), the peers (`peers`), their processes (`processes`), the network (`training`) nor
-what must hold at the end (`report`).
+Owns `run_demo`: its folders, its output and its exit code. Does not own the story
+(`story`), the peers (`peers`), their processes (`processes`), the network (`training`),
+what must hold at the end (`report`), nor the report that stays (`folder`, `page`, `plot`).
 
-torch and scikit-learn are imported here alone, and only when the demo runs.
+torch, scikit-learn and matplotlib are imported here alone, and only when the demo runs.
 """
 
 import json
@@ -18,32 +18,41 @@ import typer
 
 from crdtmerge.errors import BadInputError, ConflictError, MachineError
 
+from . import folder
 from .peers import DemoError
 from .report import Outcome, as_json, broken_promises, table
 
-PACKAGES: Final = ("torch", "sklearn")
+PACKAGES: Final = ("torch", "sklearn", "matplotlib")
 INSTALL_HINT: Final = "pip install 'crdtmerge[demo]'"
 
 _say: Final = typer.echo
 
 
-def run_demo(json_path: Path | None = None, *, keep: Path | None = None) -> int:
+def run_demo(
+    json_path: Path | None = None,
+    *,
+    out: Path | None = None,
+    keep: Path | None = None,
+) -> int:
     """Run the demo, print what it found, and return the exit code.
 
-    The code is 0 if everything that the demo promises came true, else 1. `json_path`
-    receives the figures. All files live in a temporary folder, removed at the end, or in
-    `keep`, which stays.
+    The code is 0 if everything that the demo promises came true, else 1. `out` receives
+    the report and `json_path` the figures. All files of the peers live in a temporary
+    folder, removed at the end, or in `keep`, which stays.
 
     Raises:
-        BadInputError: torch or scikit-learn is not installed, or `json_path` has no folder.
-        ConflictError: `keep` is there already and not an empty folder.
-        MachineError: a folder or the figures cannot be written.
+        BadInputError: a package is not installed, or `json_path` has no folder.
+        ConflictError: `keep` is there already and not an empty folder, or at `out` lies
+            something that is no earlier report.
+        MachineError: a folder, the report or the figures cannot be written.
     """
     if json_path is not None and not json_path.absolute().parent.is_dir():
         raise BadInputError(f"there is no folder {json_path.absolute().parent}")
-    _say("Loading torch and scikit-learn ...")
+    if out is not None:
+        folder.check_way(out)
+    _say("Loading torch, scikit-learn and matplotlib ...")
     try:
-        from . import story
+        from . import plot, story
     except ImportError as e:
         if (e.name or "").partition(".")[0] not in PACKAGES:
             raise  # not a matter of what is installed
@@ -51,15 +60,17 @@ def run_demo(json_path: Path | None = None, *, keep: Path | None = None) -> int:
             f"the demo trains a network and needs {e.name}, which is not installed"
         )
         raise BadInputError(message, hint=INSTALL_HINT) from e
-    with _workplace(keep) as folder:
+    with _workplace(keep) as place:
         try:
-            outcome = story.tell(folder, _say)
+            outcome = story.tell(place, _say)
         except DemoError as e:
             _say(f"The demo failed: {e}")
             return 1
     if json_path is not None:
         _write(json_path, outcome)
-    return _conclude(outcome)
+    if out is not None:
+        folder.write(out, outcome, plot.draw(outcome))
+    return _conclude(outcome, out)
 
 
 @contextmanager
@@ -67,8 +78,8 @@ def _workplace(keep: Path | None) -> Iterator[Path]:
     """Lend the folder in which everything happens."""
     if keep is None:
         # SUBTLE: the name is short because sockets' paths may have only 104 characters.
-        with tempfile.TemporaryDirectory(prefix="crdt-") as folder:
-            yield Path(folder).resolve()
+        with tempfile.TemporaryDirectory(prefix="crdt-") as place:
+            yield Path(place).resolve()
         return
     try:
         keep.mkdir(parents=True, exist_ok=True)
@@ -92,8 +103,8 @@ def _write(path: Path, outcome: Outcome) -> None:
         raise MachineError(f"cannot write {path}: {e.strerror}") from e
 
 
-def _conclude(outcome: Outcome) -> int:
-    """Print the table and the verdict; return the exit code."""
+def _conclude(outcome: Outcome, out: Path | None) -> int:
+    """Print the table, the verdict and where the report lies; return the exit code."""
     _say("")
     for line in table(outcome):
         _say(line)
@@ -101,10 +112,13 @@ def _conclude(outcome: Outcome) -> int:
     broken = list(broken_promises(outcome))
     for sentence in broken:
         _say(f"Broken promise: {sentence}.")
-    if broken:
-        return 1
-    _say(
-        "The merge beats every single fine-tune; the peers agree byte for byte; and the"
-        "\nbytes after the ban are the bytes before the poison."
-    )
-    return 0
+    if not broken:
+        _say(
+            "The merge beats every single fine-tune; the peers agree byte for byte; and"
+            "\nthe bytes after the ban are the bytes before the poison."
+        )
+    if out is not None:
+        _say(
+            f"\nThe report is in {out}: begin with README.md, or look at accuracy.png."
+        )
+    return 1 if broken else 0

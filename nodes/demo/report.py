@@ -1,7 +1,7 @@
 """What the demo found: its figures, what must hold of them, the table and the JSON.
 
 Owns the outcome as a value and every expectation. Does not own how it came about
-(`story`).
+(`story`), nor the folder that it is written to (`folder`, `page`, `plot`).
 """
 
 from collections.abc import Iterable, Iterator
@@ -24,21 +24,35 @@ class Accuracy:
 
 
 @dataclass(frozen=True, slots=True)
+class Row:
+    """One model: the share of all test images that it tells, and of each digit's."""
+
+    label: str
+    share: float
+    by_digit: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Stage:
-    """One moment at which every peer resolved: digest and model bytes, peer by peer."""
+    """One moment at which every peer resolved: what it wrote, peer by peer."""
 
     digests: tuple[str, ...]
     models: tuple[bytes, ...]
+    resolutions: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Everything the demo reports; tuples are in the order of `names`."""
+    """Everything the demo reports; tuples are in the order of `names`.
+
+    `by_digit` has one entry a model, in the order of `rows`.
+    """
 
     names: tuple[str, ...]
     classes: tuple[tuple[int, ...], ...]
     test_images: int
     accuracy: Accuracy
+    by_digit: tuple[tuple[float, ...], ...]
     merged: Stage
     poisoned: Stage
     after_ban: Stage
@@ -53,14 +67,23 @@ class Outcome:
             ("after the ban", self.after_ban),
         )
 
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The models in the order of the story, with their accuracies."""
+        named = _figures(self)
+        pairs = zip(named, self.by_digit, strict=True)
+        return tuple(Row(label, share, digits) for (label, share), digits in pairs)
+
 
 def broken_promises(outcome: Outcome) -> Iterator[str]:
     """Yield a sentence for each thing the demo promises that did not come true."""
     accuracy = outcome.accuracy
     for name, stage in outcome.stages:
-        if not _equal(stage.digests) or not _equal(stage.models):
+        if not equal(stage.digests) or not equal(stage.models):
             yield f"the peers resolved different models ({name})"
-    if not _equal(outcome.roots):
+        if not equal(stage.resolutions):
+            yield f"the peers wrote different resolutions ({name})"
+    if not equal(outcome.roots):
         yield "the peers ended with different record roots"
     if accuracy.merged <= max(accuracy.fine_tunes):
         yield "the merged model does not beat every single fine-tune"
@@ -95,7 +118,7 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
 
 
 def table(outcome: Outcome) -> Iterator[str]:
-    """Yield the lines of the report."""
+    """Yield the lines that are printed."""
     yield f"Accuracy on the full test set ({outcome.test_images} images, ten digits)"
     for label, share in _figures(outcome):
         yield f"  {label:<36}{share:>6.1%}"
@@ -106,7 +129,12 @@ def table(outcome: Outcome) -> Iterator[str]:
     yield _row("", headings)
     for index, name in enumerate(outcome.names):
         yield _row(name, (column[index][:SHOWN_CHARACTERS] for column in columns))
-    yield _row("", ("equal" if _equal(column) else "DIFFERENT" for column in columns))
+    yield _row("", ("equal" if equal(column) else "DIFFERENT" for column in columns))
+
+
+def equal(values: tuple[str, ...] | tuple[bytes, ...]) -> bool:
+    """Tell whether all of several values are the same."""
+    return len(set(values)) == 1
 
 
 def _figures(outcome: Outcome) -> Iterator[tuple[str, float]]:
@@ -123,7 +151,3 @@ def _figures(outcome: Outcome) -> Iterator[tuple[str, float]]:
 
 def _row(name: str, cells: Iterable[str]) -> str:
     return (f"  {name:<9}" + "".join(f"{cell:<17}" for cell in cells)).rstrip()
-
-
-def _equal(values: tuple[str, ...] | tuple[bytes, ...]) -> bool:
-    return len(set(values)) == 1

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from crdtmerge.formats.folder import RESOLUTION_FILE
+
 from .peers import Cluster, DemoError, Peer, Say
 from .processes import Children
 from .report import Accuracy, Outcome, Stage
@@ -20,6 +22,7 @@ from .training import (
     Digits,
     Weights,
     accuracy,
+    accuracy_by_digit,
     load_model,
     new_network,
     one_thread,
@@ -102,17 +105,24 @@ class _Story:
         roots = self._ban(honest, poison_id)
         self._say("      Every peer knows of the ban. All merge again, without it:")
         after_ban = self._resolve("after-ban")
-        tuned = self._models.tuned.values()
+        tuned = tuple(self._models.tuned.values())
+        ends = [self._resolved(n) for n in ("merged", "poisoned", "after-ban")]
+        of_ends = [self._accuracy(weights) for weights in ends]
+        test = self._models.digits.test
         return Outcome(
             names=tuple(self._peers),
             classes=tuple(CLASSES.values()),
-            test_images=len(self._models.digits.test.labels),
+            test_images=len(test.labels),
             accuracy=Accuracy(
                 base=self._accuracy(self._models.base),
                 fine_tunes=tuple(self._accuracy(weights) for weights in tuned),
-                merged=self._resolved_accuracy("merged"),
-                poisoned=self._resolved_accuracy("poisoned"),
-                after_ban=self._resolved_accuracy("after-ban"),
+                merged=of_ends[0],
+                poisoned=of_ends[1],
+                after_ban=of_ends[2],
+            ),
+            by_digit=tuple(
+                accuracy_by_digit(weights, test)
+                for weights in (self._models.base, *tuned, *ends)
             ),
             merged=merged,
             poisoned=poisoned,
@@ -193,14 +203,16 @@ class _Story:
         peers = self._peers.values()
         asked = dict.fromkeys(peers, ("resolve", "--space", SPACE, "--out", model))
         answers = self._cluster.json_each(asked)
+        folders = [peer.folder / model for peer in peers]
         return Stage(
             tuple(_field(answers[peer], "model_digest") for peer in peers),
-            tuple((peer.folder / model / MODEL_FILE).read_bytes() for peer in peers),
+            tuple((folder / MODEL_FILE).read_bytes() for folder in folders),
+            tuple((folder / RESOLUTION_FILE).read_bytes() for folder in folders),
         )
 
-    def _resolved_accuracy(self, model: str) -> float:
-        """Return the accuracy of what alice resolved; the others' bytes are compared."""
-        return self._accuracy(load_model(self._peers[OWNER].folder / model))
+    def _resolved(self, model: str) -> Weights:
+        """Return what alice resolved; the others' bytes are compared with hers."""
+        return load_model(self._peers[OWNER].folder / model)
 
     def _accuracy(self, weights: Weights) -> float:
         return accuracy(weights, self._models.digits.test)

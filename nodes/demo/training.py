@@ -162,6 +162,13 @@ def accuracy(weights: Weights, samples: Samples) -> float:
     return (guesses == samples.labels).double().mean().item()
 
 
+def accuracy_by_digit(weights: Weights, samples: Samples) -> tuple[float, ...]:
+    """Return for each digit the share of its samples that the network tells."""
+    return tuple(
+        accuracy(weights, samples.of_classes([digit])) for digit in range(WIDTHS[-1])
+    )
+
+
 def _forward(weights: Mapping[str, torch.Tensor], images: torch.Tensor) -> torch.Tensor:
     """Return the logits: linear layers with a rectifier between them."""
     last = len(WIDTHS) - 2

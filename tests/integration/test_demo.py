@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,8 +49,25 @@ def lives(group: int) -> bool:
     return True
 
 
+def check_report(report: Path, figures: dict[str, Any]) -> None:
+    """Check that the report agrees with the figures, and the peers with each other."""
+    told = json.loads((report / "figures.json").read_text())
+    assert told["accuracy"] == figures["accuracy"]
+    for model in told["models"]:
+        assert len(model["by_digit"]) == 10
+        assert abs(sum(model["by_digit"]) / 10 - model["all"]) < 0.02
+    assert (report / "accuracy.png").read_bytes().startswith(b"\x89PNG")
+    written: dict[str, set[bytes]] = {}
+    for file in report.glob("resolutions/*/*.json"):
+        written.setdefault(file.parent.name, set()).add(file.read_bytes())
+    assert [len(texts) for texts in written.values()] == [1, 1, 1]
+    assert written["merged"] == written["after-the-ban"] != written["with-the-poison"]
+    digest = json.loads(written["merged"].pop())["model_digest"]
+    assert digest == figures["peers"][0]["model_digest"]
+
+
 def test_the_demo_shows_what_it_promises(temporary: Path) -> None:
-    """Figures in the promised order, equal peers, no process and no file left."""
+    """Figures in the promised order, equal peers, a report; nothing else is left."""
     figures = temporary / "figures.json"
     demo = start(temporary, "--json", str(figures))
     try:
@@ -58,7 +76,10 @@ def test_the_demo_shows_what_it_promises(temporary: Path) -> None:
         left_behind = lives(demo.pid)
     assert demo.returncode == 0, printed
     assert not left_behind
-    assert list(temporary.iterdir()) == [figures]
+    report = temporary / "crdtmerge-demo"
+    assert set(temporary.iterdir()) == {figures, report}
+    check_report(report, json.loads(figures.read_text()))
+    assert f"The report is in {report.resolve()}" in printed
     found = json.loads(figures.read_text())
     peers, accuracy = found["peers"], found["accuracy"]
     assert [peer["name"] for peer in peers] == ["alice", "bob", "carol", "mallory"]

@@ -6,11 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crdtmerge.errors import MissingAuthorityError
+from crdtmerge.bodies import SpaceId
+from crdtmerge.errors import MissingAuthorityError, WrongSpaceError
 from crdtmerge.orset import OpSet
 from crdtmerge.record import SignedRecord
 from tests.properties.cast import outcome, wire
 from tests.properties.histories import REPLICAS, History, histories
+from tests.properties.oracle import trie_root
 
 Drawn = st.builds(random.Random, st.integers(0, 2**32))
 
@@ -64,6 +66,42 @@ def test_join_keeps_both_sides(history: History) -> None:
     kept = sorted((s.record.data, s.signature) for s in joined.signed.values())
     sent = (history.known[0] | history.known[1]).values()
     assert kept == sorted((s.record.data, s.signature) for s in sent)
+
+
+@given(histories())
+def test_join_is_insert_without_admitting_again(history: History) -> None:
+    """Records that another set admitted join as if each had been checked anew."""
+    left, right = history.opset(0), history.opset(1)
+    anew = left.insert(wire(signed) for signed in right.signed.values())
+    assert outcome(left.join(right)) == outcome(anew)
+
+
+@given(histories())
+def test_sets_of_two_spaces_do_not_join(history: History) -> None:
+    """Whichever begins, and though one of them is empty."""
+    ours, other = history.opset(0), OpSet(SpaceId(bytes(32)))
+    for one, two in ((ours, other), (other, ours)):
+        with pytest.raises(WrongSpaceError):
+            one.join(two)
+
+
+@given(histories(), Drawn)
+def test_the_root_is_that_of_the_set_whenever_it_was_asked_for(
+    history: History, rng: random.Random
+) -> None:
+    """Asked for after each change, seldom, or once: always the root of a fresh build."""
+    opset = history.opset(0)
+    for n in range(1, REPLICAS):
+        if rng.random() < 0.6:
+            assert opset.root == trie_root(sorted(opset.signed))
+        opset = opset.join(history.opset(n))
+    for signed in history.all.values():
+        before = opset
+        opset = opset.insert([wire(signed)])
+        if rng.random() < 0.6:
+            assert opset.root == trie_root(sorted(opset.signed))
+            assert before.root == trie_root(sorted(before.signed))
+    assert opset.root == history.union().root == trie_root(sorted(history.all))
 
 
 @given(histories(), Drawn)

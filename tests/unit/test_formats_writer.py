@@ -2,6 +2,9 @@
 
 import errno
 import os
+import signal
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,6 +13,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+import crdtmerge
 from crdtmerge.errors import BadInputError, ConflictError, MachineError
 from crdtmerge.formats.folder import RESOLUTION_FILE, open_tensor, read_folder
 from crdtmerge.formats.output import OutputFolder
@@ -208,3 +212,94 @@ def test_folder_that_came_meanwhile_is_kept(tmp_path: Path) -> None:
         ours.__exit__(None, None, None)
     assert (out / "file").read_text() == "theirs"
     assert [item.name for item in tmp_path.iterdir()] == ["out"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from crdtmerge.formats.output import OutputFolder
+
+out, moment = Path(sys.argv[1]), sys.argv[2]
+rename = Path.rename
+
+def dying(self, target):
+    rename(self, target)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+with OutputFolder(out, overwrite=True) as folder:
+    (folder / "file").write_text("half")
+    if moment == "writing":
+        print("writing", flush=True)
+        sys.stdin.read()
+        os.kill(os.getpid(), signal.SIGKILL)
+    Path.rename = dying
+"""
+
+
+def start(out: Path, moment: str) -> "subprocess.Popen[str]":
+    """Start a process that writes to `out` until it is killed at that moment."""
+    return subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(out), moment],
+        env=os.environ | {"PYTHONPATH": str(Path(crdtmerge.__file__).parents[1])},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def partials(out: Path) -> list[str]:
+    """Return the hidden folders beside `out`."""
+    return [p.name for p in out.parent.iterdir() if p.name.startswith(".out.partial-")]
+
+
+def write_out(out: Path, text: str) -> None:
+    """Write a whole model to `out`, over whatever model is there."""
+    with OutputFolder(out, overwrite=True) as folder:
+        fill(folder, text)
+        (folder / RESOLUTION_FILE).write_text("{}")
+
+
+def test_what_a_killed_process_left_is_removed_but_not_a_living_ones(
+    tmp_path: Path,
+) -> None:
+    """The lock tells them apart, so a process id that is used again does no harm."""
+    out = tmp_path / "out"
+    with start(out, "writing") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "writing\n"
+        (living,) = partials(out)
+        # a leftover that bears the id of a living process: ours
+        (tmp_path / f".out.partial-{os.getpid()}-1-0" / "new").mkdir(parents=True)
+        write_out(out, "whole")
+        assert partials(out) == [living]
+        process.communicate("go")
+    assert process.returncode == -signal.SIGKILL
+    assert partials(out) == [living]
+    write_out(out, "again")
+    assert [item.name for item in tmp_path.iterdir()] == ["out"]
+    assert (out / "file").read_text() == "again"
+
+
+def test_a_model_is_put_back_when_its_successor_died_between_the_renames(
+    tmp_path: Path,
+) -> None:
+    """At that moment nothing is at `out`; the next output finds what was there."""
+    out = tmp_path / "out"
+    write_out(out, "old")
+    with start(out, "renaming") as process:
+        process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert not out.exists()
+    with pytest.raises(ConflictError, match="not empty"), OutputFolder(out):
+        pass
+    assert (out / "file").read_text() == "old"
+    assert [item.name for item in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_users_folder_whose_name_fits_is_kept(tmp_path: Path) -> None:
+    """Only what holds nothing but our two folders is taken for a leftover."""
+    mine = tmp_path / ".out.partial-7"
+    mine.mkdir()
+    fill(mine, "mine")
+    write_out(tmp_path / "out", "new")
+    assert (mine / "file").read_text() == "mine"

@@ -61,6 +61,8 @@ def test_absent_and_present_digests_change_nothing() -> None:
     members = ids(100)
     trie = Trie.build(members)
     assert trie.insert(members).node is trie.node
+    assert trie.insert([]).node is trie.node
+    assert trie.insert(members[:1]).node is trie.node
     assert trie.delete(ids(120)[100:]).node is trie.node
     assert Trie().delete(members).root == Trie().root
 
@@ -74,6 +76,10 @@ def test_insert_shares_what_did_not_change() -> None:
     pairs = zip(trie.node.children, after.node.children, strict=True)
     assert sum(a is b for a, b in pairs) == 15
     assert len(trie) == 3000
+    several = trie.insert(ids(3002)[-2:])
+    assert isinstance(several.node, Inner)
+    pairs = zip(trie.node.children, several.node.children, strict=True)
+    assert sum(a is b for a, b in pairs) == 14
 
 
 def test_roots_tell_depth_and_kind_apart() -> None:
