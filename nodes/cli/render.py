@@ -198,6 +198,11 @@ def strategies(found: Sequence[Facts]) -> list[str]:
     return table(("STRATEGY", "CLASS", "PARAMETERS", "SUMMARY"), rows)
 
 
+def _range(parameter: Facts) -> str:
+    between = " to " if parameter["kind"] == "decimal" else " or "
+    return between.join(cast("Sequence[str]", parameter["range"]))
+
+
 def strategy(facts: Facts) -> list[str]:
     """Return the lines of `strategies NAME`: both columns of defaults."""
     aliases = ", ".join(cast("Sequence[str]", facts["aliases"])) or "none"
@@ -206,7 +211,7 @@ def strategy(facts: Facts) -> list[str]:
             p["name"],
             p["default"],
             p["mergekit_default"] or "-",
-            " to ".join(cast("Sequence[str]", p["range"])),
+            _range(p),
             p["help"],
         )
         for p in several(facts["parameters"])
