@@ -194,11 +194,15 @@ def test_seed_changes_with_set_recipe_and_tensor() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_seeds_are_there_only_where_the_set_draws(name: str) -> None:
-    """A strategy that draws nothing, or by contribution, has no seed to show."""
-    merge = make_merge()
-    assert bool(plan_of(merge, name).seeds) == STRATEGIES[name].draws
+    """A strategy that draws nothing, or by contribution, has no seed to show.
+
+    The order of a fold is the set's in either scope.
+    """
+    merge, strategy = make_merge(), STRATEGIES[name]
+    seeds = plan_of(merge, name).seeds
+    assert bool(seeds) == (strategy.draws or strategy.order_dependent)
     scoped = make_recipe(name, {}, seed_scope="contribution")
-    assert not plan_of(merge, scoped).seeds
+    assert bool(plan_of(merge, scoped).seeds) == strategy.order_dependent
 
 
 # --- keys ------------------------------------------------------------------------------
@@ -253,7 +257,7 @@ def test_key_keeps_where_no_input_changed(name: str) -> None:
 
 
 def test_name_is_in_the_key_only_where_masks_use_it() -> None:
-    """Two tensors with equal bytes share a task, unless the strategy draws."""
+    """Two tensors with equal bytes share a task, unless the strategy takes a seed."""
     merge = make_merge()
 
     def twins(manifest: Manifest) -> Manifest:
@@ -271,7 +275,8 @@ def test_name_is_in_the_key_only_where_masks_use_it() -> None:
     for name in NAMES:
         plan = plan_of(twin_merge, name)
         same = key(plan, "block.weight") == key(plan, "block.weight2")
-        assert same == (not STRATEGIES[name].draws)
+        strategy = STRATEGIES[name]
+        assert same != (strategy.draws or strategy.order_dependent)
 
 
 def test_set_reaches_masks_only_in_seed_scope_set() -> None:
