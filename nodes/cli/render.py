@@ -169,6 +169,18 @@ def resolved(facts: Facts) -> list[str]:
     ]
 
 
+def merged(facts: Facts) -> list[str]:
+    """Return the lines of `merge`."""
+    count = counted(len(cast("Sequence[str]", facts["contributions"])), "model")
+    amount = f"{facts['tensors']} tensors, {size(facts['bytes'])}"
+    return [
+        f"merged {count} to {plain(facts['out'])} ({amount})",
+        f"  recipe        {recipe(cast('Facts', facts['recipe']))}",
+        f"  model digest  {facts['model_digest']}",
+        f"  merge id      {short(facts['merge_id'])}",
+    ]
+
+
 def verified(facts: Facts) -> list[str]:
     """Return the lines of `verify`."""
     stated = f"{facts['tensors']} tensors have the digests of resolution.json"
