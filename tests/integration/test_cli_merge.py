@@ -421,3 +421,15 @@ def test_shards_are_read_as_one_model(bench: Bench) -> None:
     again = bench.merge(TIES.replace("model: two", "model: sharded"), "again")
     assert again["model_digest"] == facts["model_digest"]
     assert again["merge_id"] == facts["merge_id"]
+
+
+def test_the_configuration_in_the_readme_is_merged(bench: Bench) -> None:
+    """As it stands there, but for the folders' names."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    (text,) = re.findall(r"```yaml\n(.*?)```", readme, re.DOTALL)
+    text = text.replace("model: mine", "model: one").replace(
+        "model: yours", "model: two"
+    )
+    facts = bench.merge(text)
+    assert facts["recipe"]["parameters"]["density"] == "0.2"
+    assert facts["recipe"]["output_dtype"] == "BF16"

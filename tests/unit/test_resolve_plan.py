@@ -297,3 +297,19 @@ def test_reduce_covers_all_maps_and_emits_cover_the_reduce() -> None:
     # What is no float is copied from the base, whoever contributes and however.
     assert key(before, "positions") == key(after, "positions")
     assert key(before, "positions") == key(plan_of(merge, "linear"), "positions")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_whole_tensors_stand_on_nothing_only_where_that_changes_no_bit(
+    name: str,
+) -> None:
+    """Without the base, an arc of task vectors would silently be one of whole weights."""
+    merge, strategy = make_merge(), STRATEGIES[name]
+    recipe = make_recipe(name, {})
+    if strategy.needs_base or strategy.prefers_base:
+        with pytest.raises(BadInputError, match="without reading the base"):
+            make_plan(recipe, merge.base, merge.contributions, ground="zero")
+    else:
+        plan = make_plan(recipe, merge.base, merge.contributions, ground="zero")
+        assert set(plan.grounds.values()) == {"none"}
+    assert strategy.prefers_base == (name == "nuslerp/1")
