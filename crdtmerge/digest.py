@@ -40,6 +40,7 @@ class Domain(StrEnum):
     MERGE = "crdtmerge v1 merge id"
     SEED = "crdtmerge v1 tensor seed"
     PHILOX = "crdtmerge v1 philox key"
+    ORDER = "crdtmerge v1 order of a fold"
     TASK = "crdtmerge v1 task key"
     MODEL = "crdtmerge v1 model digest"
     TICKET = "crdtmerge v1 ticket checksum"

@@ -218,14 +218,8 @@ class View:
         return self.genesis.body.base
 
     def merge_id(self, recipe: Recipe) -> bytes:
-        """Return what names the model that `recipe` makes of the visible set.
-
-        The last field is the root of the evaluation records that the strategy reads;
-        no strategy of this version reads any.
-        """
-        return digest_value(
-            Domain.MERGE, [self.base, recipe.digest, self.visible_root, b""]
-        )
+        """Return what names the model that `recipe` makes of the visible set."""
+        return recipe.merge_id(self.base, self.visible_root)
 
 
 def evaluate(records: Mapping[RecordId, Record]) -> View:

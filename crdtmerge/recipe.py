@@ -58,6 +58,14 @@ class Recipe:
         """Digest of the recipe's content."""
         return digest_value(Domain.RECIPE, self.to_value())
 
+    def merge_id(self, base: bytes, root: bytes) -> bytes:
+        """Return what names the model that this recipe makes of what `root` covers.
+
+        The last field is the root of the evaluation records that the strategy reads; no
+        strategy of this version reads any.
+        """
+        return digest_value(Domain.MERGE, [base, self.digest, root, b""])
+
     def parameters_for(self, tensor: str) -> Parameters:
         """Return the parameters for one tensor, after the per-tensor rules."""
         merged = dict(self.parameters)

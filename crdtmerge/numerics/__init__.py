@@ -1,14 +1,15 @@
 """The numeric contract: everything that does arithmetic on weights, and nothing else.
 
 Owns exact upcasts and the one final rounding, sums over contributions on a grid, sums
-over elements along a fixed tree, selection on bits, and keyed randomness: the readable
-reference in NumPy whose bits every faster form must equal. Does not own what a strategy
-computes.
+over elements along a fixed tree, selection on bits, fixed polynomials for angles, and
+keyed randomness: the readable reference in NumPy whose bits every faster form must equal.
+Does not own what a strategy computes.
 
-Only exact conversions, single IEEE float64 additions, subtractions, multiplications and
-divisions, comparisons and integer operations are used, element by element. None of these
-may be fused or reordered, so the bits do not depend on machine, threads, block size or
-library version. docs/adr/0004-numeric-contract.md gives the constants and the reasons.
+Only exact conversions, single IEEE float64 additions, subtractions, multiplications,
+divisions and square roots, comparisons and integer operations are used, element by
+element. None of these may be fused or reordered, so the bits do not depend on machine,
+threads, block size or library version. docs/adr/0004-numeric-contract.md gives the
+constants and the reasons.
 """
 
 from crdtmerge.numerics.contract import (
@@ -53,7 +54,8 @@ from crdtmerge.numerics.reference.philox import (
     philox_key,
     random_words,
 )
-from crdtmerge.numerics.reference.reductions import dot, sum_of_squares
+from crdtmerge.numerics.reference.polynomials import acos, sin
+from crdtmerge.numerics.reference.reductions import dot, gram, sum_of_squares, tree_sum
 from crdtmerge.numerics.reference.selection import (
     at_least,
     keep_count,
@@ -81,6 +83,7 @@ __all__ = [
     "GridSum",
     "Singles",
     "TensorFacts",
+    "acos",
     "at_least",
     "bernoulli",
     "check_base",
@@ -91,6 +94,7 @@ __all__ = [
     "dot",
     "downcast",
     "given_task_vector",
+    "gram",
     "inspect",
     "keep_count",
     "keep_top",
@@ -101,10 +105,12 @@ __all__ = [
     "philox4x32",
     "philox_key",
     "random_words",
+    "sin",
     "sum_of_squares",
     "task_vector",
     "tau_grid",
     "theta_grid",
     "threshold",
+    "tree_sum",
     "upcast",
 ]

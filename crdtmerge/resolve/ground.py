@@ -71,7 +71,8 @@ def _without_base(
     entry: TensorEntry,
     said: Sequence[Change | None],
 ) -> Frame:
-    if all(isinstance(change, Whole) for change in said) and not strategy.needs_base:
+    reads_base = strategy.needs_base or strategy.prefers_base
+    if all(isinstance(change, Whole) for change in said) and not reads_base:
         return Frame(entry, "none")
     hint = "resolve the whole model instead, without --as adapter"
     if any(isinstance(change, Whole) for change in said):

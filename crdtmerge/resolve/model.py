@@ -5,10 +5,11 @@ written (`formats`).
 """
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 
+from crdtmerge.digest import ContentId
 from crdtmerge.formats.folder import MODEL_FILE, RESOLUTION_FILE
 from crdtmerge.formats.output import OutputFolder
 from crdtmerge.formats.progress import Report
@@ -31,15 +32,19 @@ def resolve_model(
     space: bytes,
     merge_id: bytes,
     visible_root: bytes,
+    base: ContentId | None = None,
     executor: Executor | None = None,
     threads: int = 1,
     report: Report | None = None,
     overwrite: bool = False,
     fsync: bool = False,
+    check: Callable[[], None] | None = None,
 ) -> Resolution:
     """Write the merged model of `plan` to the folder `out`; return how it came about.
 
     `base_files` are (name, path) of what the base has beside its weights; they are copied.
+    `base` stands in the resolution in place of the plan's. `check` may refuse the result
+    once it is computed.
     If anything fails, `out` is as it was.
 
     Raises:
@@ -52,12 +57,15 @@ def resolve_model(
             digests = execute(
                 plan, source, writer, executor=executor, threads=threads, report=report
             )
+        if check is not None:
+            check()
         resolution = make_resolution(
             plan,
             model_tensors(plan, digests),
             space=space,
             merge_id=merge_id,
             visible_root=visible_root,
+            base=base,
         )
         for name, path in base_files:
             if name not in {MODEL_FILE, RESOLUTION_FILE}:

@@ -21,7 +21,12 @@ from crdtmerge.errors import (
 from crdtmerge.formats.adapter_config import RANK_MAX
 from crdtmerge.manifest import ITEM_BYTES, TensorEntry
 from crdtmerge.recipe import Recipe, recipe_from_value
-from crdtmerge.resolve.resolution import VERSION, Resolution, Source
+from crdtmerge.resolve.resolution import (
+    VERSION,
+    Resolution,
+    Source,
+    root_without_space,
+)
 
 Item = TypeVar("Item", Source, TensorEntry)
 
@@ -61,6 +66,10 @@ def _check_digests(value: dict[str, object], resolution: Resolution) -> None:
     if value.get("model_digest") != resolution.model_digest.hex():
         message = "the model digest in resolution.json is not that of its tensors"
         raise VerificationError(message)
+    root = root_without_space(resolution.contributions)
+    if not resolution.space and resolution.visible_root != root:
+        message = "the root in resolution.json is not that of its contributions"
+        raise VerificationError(message)
 
 
 def _resolution(value: object) -> Resolution:
@@ -83,12 +92,12 @@ def _resolution(value: object) -> Resolution:
             return Resolution(
                 made_by,
                 contract,
-                _hex(space),
+                _hex(space) if space else b"",
                 _hex(merge_id),
                 _hex(visible_root),
-                ContentId(_hex(base)),
+                ContentId(_hex(base) if base or space else b""),
                 _recipe(recipe),
-                _ascending(map(_source, sources), lambda item: item.content),
+                _sources(map(_source, sources), unique=bool(space)),
                 tuple(sorted((name, _hex(seed)) for name, seed in seeds.items())),
                 _ascending(map(_tensor, tensors), lambda item: item.name),
                 adapter_rank,
@@ -131,12 +140,33 @@ def _pairs(parameters: dict[str, object]) -> list[list[object]]:
 
 def _source(value: object) -> Source:
     match value:
-        case {"content": str(content), "weight": str(weight), "authors": [*authors]}:
-            found = tuple(_hex(author) for author in authors)
-            return Source(ContentId(_hex(content)), parse_decimal(weight), found)
+        case {
+            "content": str(content),
+            "weight": str(weight),
+            "authors": [*authors],
+            "parameters": dict(parameters),
+        } if all(isinstance(text, str) for text in parameters.values()):
+            return Source(
+                ContentId(_hex(content)),
+                parse_decimal(weight),
+                tuple(_hex(author) for author in authors),
+                tuple(sorted(parameters.items())),
+            )
         case _:
-            message = "a contribution is not content, weight and authors"
+            message = "a contribution is not content, weight, authors and parameters"
     raise ValueError(message)
+
+
+def _sources(items: Iterable[Source], *, unique: bool) -> tuple[Source, ...]:
+    """Return the contributions; without a space, one model may stand there twice."""
+    if unique:
+        return _ascending(items, lambda item: item.content)
+    found = tuple(items)
+    keys = [(item.content, item.weight, item.parameters) for item in found]
+    if keys != sorted(keys):
+        message = "contributions are not sorted"
+        raise ValueError(message)
+    return found
 
 
 def _tensor(value: object) -> TensorEntry:

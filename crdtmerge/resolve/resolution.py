@@ -7,36 +7,44 @@ It says nothing of time, host or path: replicas that resolve the same write the 
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from crdtmerge import __version__
-from crdtmerge.codec import format_decimal
+from crdtmerge.codec import Value, format_decimal
 from crdtmerge.digest import BlobId, ContentId, Domain, digest_value
 from crdtmerge.manifest import TensorEntry
 from crdtmerge.numerics import CONTRACT_VERSION
-from crdtmerge.recipe import Recipe
+from crdtmerge.recipe import Parameters, Recipe
 from crdtmerge.resolve.plan import Plan
+from crdtmerge.trie import Trie
 
 VERSION: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A contribution that took part; `weight` is in units of 10**-9."""
+    """A contribution that took part; `weight` is in units of 10**-9.
+
+    `parameters` are its own, over the recipe's. In a space there are none.
+    """
 
     content: ContentId
     weight: int
     authors: tuple[bytes, ...]
+    parameters: Parameters = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
     """Which contributions, recipe and seeds made a model, and what the model is.
 
-    `seeds` are (tensor, seed) pairs of the tensors whose tasks took one. `adapter_rank` is
-    0 for a whole model; else `tensors` are those of an adapter of this rank.
+    `seeds` are (tensor, seed) pairs of the tensors whose strategy drew by the set, or
+    depends on an order. `space` is empty for a merge of no space; then `base` may be empty
+    too, where models were merged without one. `adapter_rank` is 0 for a whole model; else
+    `tensors` are those of an adapter of this rank.
     """
 
     crdtmerge: str
@@ -72,6 +80,7 @@ class Resolution:
                     "content": source.content.hex(),
                     "weight": format_decimal(source.weight),
                     "authors": [author.hex() for author in source.authors],
+                    "parameters": dict(source.parameters),
                 }
                 for source in self.contributions
             ],
@@ -106,6 +115,27 @@ def _recipe(recipe: Recipe) -> dict[str, object]:
     }
 
 
+def root_without_space(sources: Iterable[Source]) -> bytes:
+    """Return what stands for the visible root in a merge of no space.
+
+    It covers contents, weights and own parameters. A space that sees the same contents
+    with the same weights has the same root, as long as no model has parameters of its
+    own or stands there twice.
+    """
+    met: Counter[tuple[bytes, int, Parameters]] = Counter()
+    leaves = []
+    for source in sources:
+        key = (source.content, source.weight, source.parameters)
+        value: list[Value] = [source.content, format_decimal(source.weight), b""]
+        if source.parameters or met[key]:
+            value.append([list(pair) for pair in source.parameters])
+        if met[key]:
+            value.append(met[key])
+        met[key] += 1
+        leaves.append(digest_value(Domain.VISIBLE, value))
+    return Trie.build(leaves).root
+
+
 def model_digest(tensors: Iterable[TensorEntry]) -> bytes:
     """Return the digest of the sorted (name, dtype, shape, blob) of a model's tensors."""
     ordered = sorted(tensors, key=lambda entry: entry.name)
@@ -119,20 +149,24 @@ def make_resolution(
     space: bytes,
     merge_id: bytes,
     visible_root: bytes,
+    base: ContentId | None = None,
     adapter_rank: int = 0,
 ) -> Resolution:
-    """Return the record of an executed plan; `tensors` are what it wrote."""
+    """Return the record of an executed plan; `tensors` are what it wrote.
+
+    `base` stands in place of the plan's, where models were merged without one.
+    """
     return Resolution(
         crdtmerge=__version__,
         contract=CONTRACT_VERSION,
         space=space,
         merge_id=merge_id,
         visible_root=visible_root,
-        base=plan.base.content_id,
+        base=plan.base.content_id if base is None else base,
         recipe=plan.recipe,
         contributions=tuple(
-            Source(item.content, item.weight, tuple(sorted(item.authors)))
-            for item in plan.contributions
+            Source(c.content, c.weight, tuple(sorted(c.authors)), c.parameters)
+            for c in plan.contributions
         ),
         seeds=tuple(sorted(plan.seeds.items())),
         tensors=tuple(tensors),

@@ -31,35 +31,46 @@ class Parameter:
     """One parameter: its kind, our default, mergekit's (None: it has no such thing).
 
     `default` and `mergekit_default` are canonical text; `minimum` and `maximum` bound a
-    decimal, both inclusive, in units of 10**-9. `per_model` parameters may differ between
-    the contributions of one merge (in a mergekit configuration).
+    decimal, both inclusive, in units of 10**-9; `choices` are the texts that a choice may
+    be. `per_model` parameters may differ between the contributions of one merge (in a
+    mergekit configuration).
     """
 
     name: str
-    kind: Literal["decimal", "flag"]
+    kind: Literal["decimal", "flag", "choice"]
     default: str
     mergekit_default: str | None
     help: str
     minimum: int = 0
     maximum: int = 0
     per_model: bool = False
+    choices: tuple[str, ...] = ()
 
     @property
     def range_text(self) -> str:
         """Say which values are accepted."""
+        if self.kind == "choice":
+            return " or ".join(self.choices)
         if self.kind == "flag":
             return f"{TRUE} or {FALSE}"
         return f"{format_decimal(self.minimum)} to {format_decimal(self.maximum)}"
 
+    @property
+    def accepted(self) -> list[str]:
+        """The bounds of a decimal, both inclusive; else all values there are."""
+        if self.kind == "decimal":
+            return [format_decimal(self.minimum), format_decimal(self.maximum)]
+        return list(self.choices) if self.kind == "choice" else [FALSE, TRUE]
+
     def describe(self) -> Description:
         """Return the parameter as plain values."""
-        bounds = [format_decimal(self.minimum), format_decimal(self.maximum)]
         return {
             "name": self.name,
             "kind": self.kind,
             "default": self.default,
             "mergekit_default": self.mergekit_default,
-            "range": bounds if self.kind == "decimal" else [FALSE, TRUE],
+            "range": self.accepted,
+            "per_model": self.per_model,
             "help": self.help,
         }
 
@@ -80,6 +91,10 @@ class Values:
     def flag(self, name: str) -> bool:
         """Return a flag."""
         return dict(self.parameters)[name] == TRUE
+
+    def choice(self, name: str) -> str:
+        """Return one of the texts that the parameter allows."""
+        return dict(self.parameters)[name]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +131,11 @@ def always(_values: Values) -> bool:
     return True
 
 
+def never(_values: Values) -> bool:
+    """Hold for no parameters."""
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class Strategy:
     """One strategy at one version: what it needs, what it declares, its pure functions.
@@ -123,7 +143,8 @@ class Strategy:
     `emit` returns the output tensor's bytes. A strategy with a reduce step has `map` (one
     float64 per contribution, for each tensor) and `reduce` (map results in order of
     tensor names, weights -> coefficients in units). `needs_base` tells whether the
-    formula reads the base: if not, models can be merged without one. `shifts` tells
+    formula reads the base: if not, models can be merged without one. `prefers_base` tells
+    that it then is another formula: a base that there is must be read. `shifts` tells
     whether the result moves with the base, so that merging task vectors alone gives the
     merged task vector. One changed output bit is a new version.
     """
@@ -136,6 +157,7 @@ class Strategy:
     aliases: tuple[str, ...] = ()
     parameters: tuple[Parameter, ...] = ()
     needs_base: bool = True
+    prefers_base: bool = False
     shifts: Callable[[Values], bool] = always
     needs_evidence: bool = False
     draws: bool = False

@@ -76,6 +76,29 @@ def participants(inputs: Inputs, weights: Weights) -> tuple[int, tuple[Term, ...
     return base.exponent, terms
 
 
+def refuse_negative(weights: Weights, strategy: str, tensor: str = "") -> None:
+    """Refuse weights below zero, for a strategy whose formula gives them no meaning.
+
+    Raises:
+        ContractError: a weight is negative.
+    """
+    if min(weights, default=0) < 0:
+        place = f"tensor {tensor!r}: " if tensor else ""
+        message = f"{place}a negative weight has no meaning to {strategy}"
+        raise ContractError(message, hint="give weights of zero and above")
+
+
+def refuse_zero(terms: Sequence[object], tensor: str) -> None:
+    """Refuse a merge in which nothing takes part.
+
+    Raises:
+        ContractError: all weights are zero.
+    """
+    if not terms:
+        message = f"tensor {tensor!r}: all weights are zero, so none averages"
+        raise ContractError(message, hint="give a contribution a weight above zero")
+
+
 def _terms(inputs: Inputs, weights: Weights) -> tuple[Term, ...]:
     own = inputs.own or (inputs.values,) * len(inputs.contributions)
     label = "contribution {}, tensor {!r}"

@@ -5,10 +5,13 @@ own how it drops.
 
 Formula (TIES-Merging, Yadav et al. 2023, arXiv:2306.01708, section 4, in mergekit's
 weighted form): the sign of an item is that of sum(w_k tau_k), zero counts as +; q is
-sum(w_k tau_k) / sum(w_k) over the k that have a non-zero item of this sign, 0 if none
-has; out = theta_0 + scale * q. With `normalize=false` q is the sum itself. Exact: both
-sums and the sum of weights, on the grid. Ours: the task vectors are rounded to float32,
-and the order of the roundings (q, scale * q, the sum with the base, the dtype).
+sum(w_k tau_k) / sum(w_k) over the k whose w_k tau_k has this sign, 0 if none has; where
+negative weights make that sum of weights zero it counts as 1, as in mergekit. out =
+theta_0 + scale * q. With `normalize=false` q is the sum itself. A voter whose task vector
+is rescaled by a factor of its own has a coefficient in place of w_k in the sums of
+w_k tau_k. Exact: both sums and the sum of weights, on the grid. Ours: the task vectors
+are rounded to float32, and the order of the roundings (q, scale * q, the sum with the
+base, the dtype).
 """
 
 from collections.abc import Callable, Sequence
@@ -37,10 +40,14 @@ Keep: TypeAlias = Callable[[Singles, range], NDArray[np.bool_]]
 
 @dataclass(frozen=True, slots=True)
 class Voter:
-    """A contribution with the rule by which its task vector was thinned."""
+    """A contribution with the rule by which its task vector was thinned.
+
+    `coefficient` stands for its weight, in units, wherever its task vector is summed.
+    """
 
     term: Term
     keep: Keep
+    coefficient: int
 
 
 def emit_consensus(
@@ -60,7 +67,7 @@ def emit_consensus(
 
     def compute(part: range) -> Floats:
         base = base_block(inputs, part)
-        votes = [(_vote(inputs, voter, base, part), voter.term) for voter in voters]
+        votes = [(_vote(inputs, voter, base, part), voter) for voter in voters]
         mean = _disjoint(grid, len(part), votes, normalize=normalize)
         mean *= scale
         return base + mean
@@ -75,19 +82,21 @@ def _vote(inputs: Inputs, voter: Voter, base: Floats, part: range) -> Floats:
 
 
 def _disjoint(
-    grid: Grid, items: int, votes: Sequence[tuple[Floats, Term]], *, normalize: bool
+    grid: Grid, items: int, votes: Sequence[tuple[Floats, Voter]], *, normalize: bool
 ) -> Floats:
     elected = GridSum(grid, items)
-    for tau, term in votes:
-        elected.add(tau, term.weight, TAU_BITS)
+    for tau, voter in votes:
+        elected.add(tau, voter.coefficient, TAU_BITS)
     positive = elected.total() >= 0
     agreed, weight = GridSum(grid, items), np.zeros(items)
-    for tau, term in votes:
-        agrees = np.where(positive, tau > 0, tau < 0)
-        agreed.add(np.where(agrees, tau, 0.0), term.weight, TAU_BITS)
-        weight += np.where(agrees, float(term.weight), 0.0)  # exact integers
+    for tau, voter in votes:
+        # The sign that counts is that of weight * tau.
+        wanted = positive if voter.term.weight > 0 else ~positive
+        agrees = np.where(wanted, tau > 0, tau < 0)
+        agreed.add(np.where(agrees, tau, 0.0), voter.coefficient, TAU_BITS)
+        weight += np.where(agrees, float(voter.term.weight), 0.0)  # exact integers
     total = agreed.total()
     if not normalize:
         return divide(total, DECIMAL_UNIT)
-    mean: Floats = np.divide(total, weight, out=np.zeros(items), where=weight > 0)
+    mean: Floats = total / np.where(weight == 0, float(DECIMAL_UNIT), weight)
     return mean

@@ -8,6 +8,8 @@ Exact: the sum on the grid. Ours: weights are whole multiples of 10**-9, and the
 is rounded by the limbs' sum, the division and the dtype, once each.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from crdtmerge.codec import DECIMAL_UNIT
@@ -30,9 +32,11 @@ from crdtmerge.strategies.base import (
     Weights,
 )
 from crdtmerge.strategies.blocks import (
+    Term,
     base_block,
     emit_blocks,
     participants,
+    refuse_zero,
     tau_block,
     theta_block,
 )
@@ -49,23 +53,47 @@ def emit_weighted(
         ContractError: an input breaks the contract, or the divisor is zero.
     """
     exponent, terms = participants(inputs, weights)
-    base_weight += sum(term.weight for term in terms if term.is_tau)
-    check_weights((*weights, base_weight), f"tensor {inputs.tensor!r}")
-    grid, bits = theta_grid(exponent, inputs.dtype), SIGNIFICAND_BITS[inputs.dtype]
+    found = Weighted(inputs, exponent, terms, base_weight, divisor)
+    return emit_blocks(inputs, found.block)
 
-    def compute(part: range) -> Floats:
-        total = GridSum(grid, len(part))
-        if base_weight:
-            total.add(base_block(inputs, part), base_weight, bits)
-        for term in terms:
+
+class Weighted:
+    """A weighted sum over checked terms, to be had block by block.
+
+    Raises:
+        ContractError: the sum of |W|, the base's included, leaves the contract.
+    """
+
+    def __init__(
+        self,
+        inputs: Inputs,
+        exponent: int,
+        terms: Sequence[Term],
+        base_weight: int,
+        divisor: int,
+    ) -> None:
+        """Keep what is summed; the base takes the weights of task vectors too."""
+        self._inputs = inputs
+        self._terms = terms
+        self._divisor = divisor
+        self._base = base_weight + sum(term.weight for term in terms if term.is_tau)
+        weights = (*(term.weight for term in terms), self._base)
+        check_weights(weights, f"tensor {inputs.tensor!r}")
+        self._grid = theta_grid(exponent, inputs.dtype)
+        self._bits = SIGNIFICAND_BITS[inputs.dtype]
+
+    def block(self, part: range) -> Floats:
+        """Return the items of `part`: the sum on the grid, divided once."""
+        inputs, total = self._inputs, GridSum(self._grid, len(part))
+        if self._base:
+            total.add(base_block(inputs, part), self._base, self._bits)
+        for term in self._terms:
             if term.is_tau:
                 tau = tau_block(inputs, term, None, part).astype(np.float64)
                 total.add(tau, term.weight, TAU_BITS)
             else:
-                total.add(theta_block(inputs, term, part), term.weight, bits)
-        return divide(total.total(), divisor)
-
-    return emit_blocks(inputs, compute)
+                total.add(theta_block(inputs, term, part), term.weight, self._bits)
+        return divide(total.total(), self._divisor)
 
 
 def _emit(inputs: Inputs) -> bytes:
@@ -73,8 +101,9 @@ def _emit(inputs: Inputs) -> bytes:
         return emit_weighted(inputs, inputs.weights, 0, DECIMAL_UNIT)
     divisor = sum(inputs.weights)
     if divisor == 0:
-        message = f"tensor {inputs.tensor!r}: all weights are zero, so none averages"
-        raise ContractError(message, hint="give a contribution a weight above zero")
+        refuse_zero([w for w in inputs.weights if w], inputs.tensor)
+        message = f"tensor {inputs.tensor!r}: the weights sum to zero: no average"
+        raise ContractError(message, hint="change a weight, or set normalize=false")
     return emit_weighted(inputs, inputs.weights, 0, divisor)
 
 

@@ -17,7 +17,7 @@ from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.errors import ContractError
 from crdtmerge.numerics import sum_of_squares
 from crdtmerge.strategies.base import Inputs, Strategy, Weights
-from crdtmerge.strategies.blocks import participants, whole_task_vector
+from crdtmerge.strategies.blocks import participants, refuse_negative, whole_task_vector
 from crdtmerge.strategies.linear import emit_weighted
 
 
@@ -28,7 +28,12 @@ def _map(inputs: Inputs) -> tuple[float, ...]:
 
 
 def _reduce(squares: Sequence[tuple[float, ...]], weights: Weights) -> tuple[int, ...]:
-    """Return the coefficients in units; all zero if no contribution differs."""
+    """Return the coefficients in units; all zero if no contribution differs.
+
+    Raises:
+        ContractError: a weight is negative.
+    """
+    refuse_negative(weights, "metagpt")
     totals = [Fraction(0)] * len(weights)
     for tensor in squares:
         pairs = zip(totals, tensor, strict=True)

@@ -135,6 +135,10 @@ def _declared(strategy: Strategy, name: str) -> Parameter:
 
 
 def _typed_value(parameter: Parameter, text: str) -> str:
+    if parameter.kind == "choice":
+        if text.lower() not in parameter.choices:
+            raise _refusal(parameter, text)
+        return text.lower()
     if parameter.kind == "flag":
         flag = _FLAGS.get(text.lower())
         if flag is None:

@@ -11,16 +11,24 @@ from typing import Final
 
 from crdtmerge.errors import UnknownNameError
 from crdtmerge.strategies.base import Strategy
-from crdtmerge.strategies.dare_ties import DARE_TIES
+from crdtmerge.strategies.dare import DARE_LINEAR, DARE_TIES
+from crdtmerge.strategies.geometry import NUSLERP, SLERP
 from crdtmerge.strategies.linear import LINEAR
+from crdtmerge.strategies.median import MEDIAN
 from crdtmerge.strategies.metagpt import METAGPT
+from crdtmerge.strategies.task_arithmetic import TASK_ARITHMETIC
 from crdtmerge.strategies.ties import TIES
 
 STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
     {
+        "dare_linear/1": DARE_LINEAR,
         "dare_ties/1": DARE_TIES,
         "linear/1": LINEAR,
+        "median/1": MEDIAN,
         "metagpt/1": METAGPT,
+        "nuslerp/1": NUSLERP,
+        "slerp/1": SLERP,
+        "task_arithmetic/1": TASK_ARITHMETIC,
         "ties/1": TIES,
     }
 )

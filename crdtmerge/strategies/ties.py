@@ -47,7 +47,7 @@ def _emit(inputs: Inputs) -> bytes:
         inputs,
         exponent,
         [
-            Voter(term, _trim(inputs, term, term.values.units("density")))
+            Voter(term, _trim(inputs, term, term.values.units("density")), term.weight)
             for term in terms
         ],
         scale=inputs.values.units("lambda") / DECIMAL_UNIT,

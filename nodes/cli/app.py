@@ -64,6 +64,7 @@ def build() -> typer.Typer:
     app.command("ban")(contributions.ban)
     app.command("status")(contributions.status)
     app.command("resolve")(models.resolve)
+    app.command("merge")(models.merge)
     app.command("verify")(models.verify)
     app.command("strategies")(models.strategies)
     app.command("demo")(homes.demo)

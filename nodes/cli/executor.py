@@ -53,6 +53,14 @@ def verify(home: Path, arguments: Mapping[str, object]) -> Answer:
         return verify_alone(arguments, tell)
 
 
+def merge(arguments: Mapping[str, object]) -> Answer:
+    """Merge from a configuration: in this process, with no home."""
+    from ..operations.merging import merge as run
+
+    with progress.shown() as tell:
+        return run(arguments, tell)
+
+
 def write(chosen: Settings, verb: str, arguments: Mapping[str, object]) -> Answer:
     """Run a verb that changes the home: in the running node, else here under the lock.
 

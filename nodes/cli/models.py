@@ -1,16 +1,29 @@
-"""The commands `resolve`, `verify` and `strategies`.
+"""The commands `resolve`, `merge`, `verify` and `strategies`.
 
 Owns their options. Does not own what they do (`operations.models`, `strategies`).
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import typer
 
 from . import executor, render
 from .options import HomeOption, JsonOption, ParamOption, SpaceOption, pairs, settings
 from .output import say, say_json, show
+
+ThreadsOption: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Threads; they change no bit of the model.", show_default=False
+    ),
+]
+ForceOption: TypeAlias = Annotated[
+    bool, typer.Option("--force", help="Replace a model that is there already.")
+]
+FsyncOption: TypeAlias = Annotated[
+    bool, typer.Option("--fsync", help="Return only once the model is on the disk.")
+]
 
 
 def resolve(
@@ -50,18 +63,9 @@ def resolve(
             metavar="ID", help="Leave a contribution out, here only; repeat for more."
         ),
     ] = None,
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Threads; they change no bit of the model.", show_default=False
-        ),
-    ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace a model that is there already.")
-    ] = False,
-    fsync: Annotated[
-        bool, typer.Option("--fsync", help="Return only once the model is on the disk.")
-    ] = False,
+    threads: ThreadsOption = None,
+    force: ForceOption = False,
+    fsync: FsyncOption = False,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -83,10 +87,40 @@ def resolve(
     show(facts, render.resolved, as_json=chosen.as_json)
 
 
+def merge(
+    context: typer.Context,
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG", help="A configuration as mergekit's.")
+    ],
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="Where the model goes; a new folder.")
+    ],
+    *,
+    threads: ThreadsOption = None,
+    force: ForceOption = False,
+    fsync: FsyncOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Merge models from a mergekit configuration, with no node and no space.
+
+    Paths in it are taken from its folder. What is not known or not supported is refused.
+    """
+    chosen = settings(context, as_json=as_json)
+    asked = {
+        "config": str(config.absolute()),
+        "out": str(out.absolute()),
+        "threads": threads,
+        "force": force,
+        "fsync": fsync,
+    }
+    show(executor.merge(asked), render.merged, as_json=chosen.as_json)
+
+
 def verify(
     context: typer.Context,
     folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="A folder that resolve wrote.")
+        Path,
+        typer.Argument(metavar="DIR", help="A folder that resolve or merge wrote."),
     ],
     home: HomeOption = None,
     *,

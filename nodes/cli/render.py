@@ -185,6 +185,18 @@ def resolved(facts: Facts) -> list[str]:
     ]
 
 
+def merged(facts: Facts) -> list[str]:
+    """Return the lines of `merge`."""
+    count = counted(len(cast("Sequence[str]", facts["contributions"])), "model")
+    amount = f"{facts['tensors']} tensors, {size(facts['bytes'])}"
+    return [
+        f"merged {count} to {plain(facts['out'])} ({amount})",
+        f"  recipe        {recipe(cast('Facts', facts['recipe']))}",
+        f"  model digest  {facts['model_digest']}",
+        f"  merge id      {short(facts['merge_id'])}",
+    ]
+
+
 def verified(facts: Facts) -> list[str]:
     """Return the lines of `verify`."""
     stated = f"{facts['tensors']} tensors have the digests of resolution.json"
@@ -214,6 +226,11 @@ def strategies(found: Sequence[Facts]) -> list[str]:
     return table(("STRATEGY", "CLASS", "PARAMETERS", "SUMMARY"), rows)
 
 
+def _range(parameter: Facts) -> str:
+    between = " to " if parameter["kind"] == "decimal" else " or "
+    return between.join(cast("Sequence[str]", parameter["range"]))
+
+
 def strategy(facts: Facts) -> list[str]:
     """Return the lines of `strategies NAME`: both columns of defaults."""
     aliases = ", ".join(cast("Sequence[str]", facts["aliases"])) or "none"
@@ -222,7 +239,7 @@ def strategy(facts: Facts) -> list[str]:
             p["name"],
             p["default"],
             p["mergekit_default"] or "-",
-            " to ".join(cast("Sequence[str]", p["range"])),
+            _range(p),
             p["help"],
         )
         for p in several(facts["parameters"])

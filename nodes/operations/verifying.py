@@ -10,7 +10,7 @@ from pathlib import Path
 
 from crdtmerge.bodies import Add, SpaceId
 from crdtmerge.codec import format_decimal
-from crdtmerge.digest import BlobId, ContentId, Domain, digest_value
+from crdtmerge.digest import BlobId, ContentId
 from crdtmerge.errors import (
     ContentMissingError,
     CorruptBlobError,
@@ -43,6 +43,7 @@ from .selection import SHORT
 
 NO_HOME = "there is no home here, so the digests alone were checked"
 NOT_A_MEMBER = "this home does not take part in the space"
+NO_SPACE = "it was merged from a configuration, so the digests alone were checked"
 
 
 class _Nowhere:
@@ -63,7 +64,7 @@ def verify(context: Context, asked: Arguments, tell: Tell) -> Answer:
     resolution = verify_folder(folder, telling(tell))
     space = SpaceId(resolution.space)
     if space not in context.spaces.all():
-        return _answer(folder, resolution, NOT_A_MEMBER)
+        return _answer(folder, resolution, NOT_A_MEMBER if space else NO_SPACE)
     try:
         _recompute(context, space, resolution, asked, tell)
     except (
@@ -86,7 +87,8 @@ def verify_alone(asked: Arguments, tell: Tell) -> Answer:
         VerificationError: the model is not what its resolution says.
     """
     folder = given.path(asked, "dir")
-    return _answer(folder, verify_folder(folder, telling(tell)), NO_HOME)
+    resolution = verify_folder(folder, telling(tell))
+    return _answer(folder, resolution, NO_HOME if resolution.space else NO_SPACE)
 
 
 def _answer(folder: Path, resolution: Resolution, reason: str) -> Answer:
@@ -107,9 +109,8 @@ def _answer(folder: Path, resolution: Resolution, reason: str) -> Answer:
 
 def _check_merge_id(resolution: Resolution) -> None:
     """Refuse a merge id that is not of the base, recipe and root it stands beside."""
-    recipe, root = resolution.recipe.digest, resolution.visible_root
-    merge_id = digest_value(Domain.MERGE, [resolution.base, recipe, root, b""])
-    if merge_id != resolution.merge_id:
+    found = resolution.recipe.merge_id(resolution.base, resolution.visible_root)
+    if found != resolution.merge_id:
         message = "the merge id in resolution.json is not of its base, recipe and root"
         raise VerificationError(message)
 

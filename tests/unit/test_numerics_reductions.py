@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from crdtmerge import numerics
-from crdtmerge.numerics import Singles
+from crdtmerge.numerics import Floats, Singles
 from crdtmerge.numerics.reference import reductions
 
 SIZES = [0, 1, 63, 64, 65, 129, 65_535, 65_536, 65_537, 200_001]
@@ -44,6 +44,28 @@ def test_sums_follow_the_stated_tree(items: int) -> None:
     x, y = a.tolist(), b.tolist()
     assert numerics.sum_of_squares(a) == tree(x, x)
     assert numerics.dot(a, b) == tree(x, y)
+
+
+@pytest.mark.parametrize("items", [0, 1, 65, 65_536, 70_001])
+@pytest.mark.parametrize("sets", [1, 3])
+def test_a_gram_matrix_holds_the_inner_products(
+    items: int, sets: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each entry is that of `dot`, for float64 and many sets at once, in any cut."""
+    table = np.random.default_rng(4).standard_normal((sets, 3, items))
+
+    def values(part: range) -> list[Floats]:
+        return [table[:, i, part.start : part.stop] for i in range(3)]
+
+    for blocks in (16, 1):
+        monkeypatch.setattr(reductions, "_GROUP_BLOCKS", blocks)
+        found = numerics.gram(items, 3, values)
+        assert found.shape == (sets, 3, 3)
+        for one, matrix in zip(table, found, strict=True):
+            expected = [[numerics.dot(a, b) for b in one] for a in one]
+            assert matrix.tolist() == expected
+    x = table[0, 0].tolist()
+    assert numerics.dot(table[0, 0], table[0, 0]) == tree(x, x)
 
 
 def test_groups_of_blocks_do_not_change_bits(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
-from crdtmerge.digest import blob_id_of
+from crdtmerge.digest import ContentId, blob_id_of
 from crdtmerge.errors import (
     BadInputError,
     ConflictError,
@@ -23,11 +23,18 @@ from crdtmerge.errors import (
     VerificationError,
 )
 from crdtmerge.formats.folder import MODEL_FILE, RESOLUTION_FILE, read_folder
+from crdtmerge.resolve.model import resolve_model
 from crdtmerge.resolve.parse import parse_resolution
-from crdtmerge.resolve.resolution import Resolution, model_digest
+from crdtmerge.resolve.plan import make_plan
+from crdtmerge.resolve.resolution import (
+    Resolution,
+    Source,
+    model_digest,
+    root_without_space,
+)
 from crdtmerge.resolve.verify import read_resolution, verify_folder
 from crdtmerge.strategies import STRATEGIES, make_recipe
-from tests.models import UNIT, make_merge, resolve, shuffled
+from tests.models import UNIT, Merge, make_merge, resolve, shuffled
 
 NAMES = sorted(STRATEGIES)
 ROOT = Path(__file__).parents[2]
@@ -133,7 +140,7 @@ def test_model_digest_names_tensors_and_nothing_else(tmp_path: Path) -> None:
 
 def test_removing_a_contribution_brings_the_former_bytes_back(tmp_path: Path) -> None:
     """What was merged in between leaves no trace, for every strategy."""
-    merge = make_merge()
+    merge = make_merge((UNIT, UNIT, UNIT))  # of none that a median could ignore
     fewer = replace(merge, contributions=merge.contributions[:2])
     for i, name in enumerate(NAMES):
         models = [
@@ -272,6 +279,11 @@ def test_digests_that_do_not_fit_their_neighbours_fail(
         _set("contributions", 0, "weight", to="1.0"),
         _set("contributions", 0, "weight", to="1e3"),
         _set("contributions", 0, "authors", to=["00"]),
+        _set("contributions", 0, "parameters", to={"density": 1}),
+        _set("contributions", 0, "parameters", to=[]),
+        lambda value: value["contributions"][0].pop("parameters"),
+        lambda value: value["contributions"].append(value["contributions"][-1]),
+        _set("base", to=""),
         _set("tensors", 0, "dtype", to="F8"),
         _set("tensors", 0, "shape", to=[-1]),
         _set("tensors", 0, "shape", to=[1.0]),
@@ -289,6 +301,88 @@ def test_resolution_of_another_form_is_refused(tmp_path: Path, change: Change) -
     value = json.loads(resolve(make_merge(), tmp_path / "out").to_json())
     change(value)
     with pytest.raises(BadInputError, match=r"resolution\.json"):
+        parse_resolution(json.dumps(value))
+
+
+def of_no_space(merge: Merge, out: Path, *, based: bool = True) -> Resolution:
+    """Resolve as the merge of a configuration is resolved."""
+    plan = make_plan(
+        make_recipe("linear", {}),
+        merge.base,
+        merge.contributions,
+        ground="base" if based else "none",
+    )
+    root = root_without_space(
+        Source(c.content, c.weight, (), c.parameters) for c in plan.contributions
+    )
+    return resolve_model(
+        plan=plan,
+        source=merge.blobs,
+        out=out,
+        base_files=(),
+        space=b"",
+        merge_id=b"m" * 32,
+        visible_root=root,
+        base=None if based else ContentId(b""),
+    )
+
+
+def test_a_merge_of_no_space_survives_a_round_trip(tmp_path: Path) -> None:
+    """Own parameters, no base, and one model twice."""
+    merge = make_merge((UNIT, UNIT, UNIT))
+    first, second, _ = (replace(c, authors=()) for c in merge.contributions)
+    twice = (first, replace(first, weight=2 * UNIT), second, second)
+    own = replace(second, parameters=(("normalize", "true"),))
+    for i, given in enumerate((twice, (first, own), twice[:1])):
+        some = replace(merge, contributions=given)
+        made = of_no_space(some, tmp_path / f"based-{i}")
+        assert parse_resolution(made.to_json()) == made
+        bare = of_no_space(some, tmp_path / f"bare-{i}", based=False)
+        assert parse_resolution(bare.to_json()) == bare
+        assert (made.base, bare.base) == (merge.base.content_id, b"")
+        assert made.visible_root == bare.visible_root
+
+
+def test_the_root_of_no_space_covers_all_that_is_its_models_own() -> None:
+    """Content, weight, parameters, and how often one stands there; not the order."""
+    a, b = (ContentId(bytes([i]) * 32) for i in (1, 2))
+    pairs = (("p", "0.5"),)
+    cases = [
+        (),
+        (Source(a, 1, ()),),
+        (Source(b, 1, ()),),
+        (Source(a, 2, ()),),
+        (Source(a, 1, (), pairs),),
+        (Source(a, 1, (), (("p", "0.4"),)),),
+        (Source(a, 1, ()), Source(a, 1, ())),
+        (Source(a, 1, ()), Source(a, 1, ()), Source(a, 1, ())),
+        (Source(a, 1, (), pairs), Source(a, 1, ())),
+        (Source(a, 1, (), pairs), Source(a, 1, (), pairs)),
+        (Source(a, 1, ()), Source(b, 1, ())),
+    ]
+    roots = [root_without_space(case) for case in cases]
+    assert len(set(roots)) == len(cases)
+    assert [root_without_space(reversed(case)) for case in cases] == roots
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        (_set("contributions", 0, "weight", to="3"), VerificationError),
+        (_set("contributions", 0, "parameters", to={"p": "1"}), VerificationError),
+        (_set("visible_root", to="00" * 32), VerificationError),
+        (lambda value: value["contributions"].pop(), VerificationError),
+        (lambda value: value["contributions"].reverse(), BadInputError),
+        (_set("space", to="00" * 31), BadInputError),
+    ],
+)
+def test_a_record_of_no_space_cannot_say_what_its_root_does_not(
+    tmp_path: Path, change: Change, kind: type[Exception]
+) -> None:
+    """There is no set to compare it with, so it must agree with itself."""
+    value = json.loads(of_no_space(make_merge(), tmp_path / "out").to_json())
+    change(value)
+    with pytest.raises(kind):
         parse_resolution(json.dumps(value))
 
 

@@ -194,11 +194,15 @@ def test_seed_changes_with_set_recipe_and_tensor() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_seeds_are_there_only_where_the_set_draws(name: str) -> None:
-    """A strategy that draws nothing, or by contribution, has no seed to show."""
-    merge = make_merge()
-    assert bool(plan_of(merge, name).seeds) == STRATEGIES[name].draws
+    """A strategy that draws nothing, or by contribution, has no seed to show.
+
+    The order of a fold is the set's in either scope.
+    """
+    merge, strategy = make_merge(), STRATEGIES[name]
+    seeds = plan_of(merge, name).seeds
+    assert bool(seeds) == (strategy.draws or strategy.order_dependent)
     scoped = make_recipe(name, {}, seed_scope="contribution")
-    assert not plan_of(merge, scoped).seeds
+    assert bool(plan_of(merge, scoped).seeds) == strategy.order_dependent
 
 
 # --- keys ------------------------------------------------------------------------------
@@ -253,7 +257,7 @@ def test_key_keeps_where_no_input_changed(name: str) -> None:
 
 
 def test_name_is_in_the_key_only_where_masks_use_it() -> None:
-    """Two tensors with equal bytes share a task, unless the strategy draws."""
+    """Two tensors with equal bytes share a task, unless the strategy takes a seed."""
     merge = make_merge()
 
     def twins(manifest: Manifest) -> Manifest:
@@ -271,7 +275,8 @@ def test_name_is_in_the_key_only_where_masks_use_it() -> None:
     for name in NAMES:
         plan = plan_of(twin_merge, name)
         same = key(plan, "block.weight") == key(plan, "block.weight2")
-        assert same == (not STRATEGIES[name].draws)
+        strategy = STRATEGIES[name]
+        assert same != (strategy.draws or strategy.order_dependent)
 
 
 def test_set_reaches_masks_only_in_seed_scope_set() -> None:
@@ -292,3 +297,19 @@ def test_reduce_covers_all_maps_and_emits_cover_the_reduce() -> None:
     # What is no float is copied from the base, whoever contributes and however.
     assert key(before, "positions") == key(after, "positions")
     assert key(before, "positions") == key(plan_of(merge, "linear"), "positions")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_whole_tensors_stand_on_nothing_only_where_that_changes_no_bit(
+    name: str,
+) -> None:
+    """Without the base, an arc of task vectors would silently be one of whole weights."""
+    merge, strategy = make_merge(), STRATEGIES[name]
+    recipe = make_recipe(name, {})
+    if strategy.needs_base or strategy.prefers_base:
+        with pytest.raises(BadInputError, match="without reading the base"):
+            make_plan(recipe, merge.base, merge.contributions, ground="zero")
+    else:
+        plan = make_plan(recipe, merge.base, merge.contributions, ground="zero")
+        assert {frame.ground for frame in plan.frames.values()} == {"none"}
+    assert strategy.prefers_base == (name == "nuslerp/1")

@@ -21,7 +21,18 @@ UNIT = 10**9
 def test_the_table_is_keyed_by_versioned_names() -> None:
     """Keys are what recipes carry, and no name or alias means two strategies."""
     assert list(STRATEGIES) == [s.full_name for s in STRATEGIES.values()]
-    assert set(STRATEGIES) == {"linear/1", "ties/1", "dare_ties/1", "metagpt/1"}
+    assert list(STRATEGIES) == sorted(STRATEGIES)
+    assert {s.name for s in STRATEGIES.values()} == {
+        "dare_linear",
+        "dare_ties",
+        "linear",
+        "median",
+        "metagpt",
+        "nuslerp",
+        "slerp",
+        "task_arithmetic",
+        "ties",
+    }
     names = [n for s in STRATEGIES.values() for n in (s.name, *s.aliases)]
     assert len(names) == len(set(names))
 
@@ -34,6 +45,7 @@ def test_the_table_is_keyed_by_versioned_names() -> None:
         ("weight_average", "linear/1"),
         ("soup", "linear/1"),
         ("soup/1", "linear/1"),
+        ("dare", "dare_linear/1"),
     ],
 )
 def test_a_strategy_is_found_by_name_version_or_alias(asked: str, found: str) -> None:
@@ -51,7 +63,7 @@ def test_an_unknown_strategy_gets_a_suggestion_and_the_list(
     with pytest.raises(UnknownNameError, match="no strategy") as caught:
         find(asked)
     assert near in caught.value.hint
-    assert "dare_ties/1, linear/1, metagpt/1, ties/1" in caught.value.hint
+    assert ", ".join(STRATEGIES) in caught.value.hint
 
 
 def test_what_is_far_from_all_names_gets_the_list_alone() -> None:
@@ -69,6 +81,7 @@ def test_a_recipe_is_complete() -> None:
         "p": "0.5",
         "lambda": "1",
         "normalize": "false",
+        "rescale": "paper",
     }
 
 
@@ -86,6 +99,17 @@ def test_spellings_of_a_flag_become_one(text: str, flag: str) -> None:
     assert dict(make_recipe("linear", {"normalize": text}).parameters) == {
         "normalize": flag
     }
+
+
+@pytest.mark.parametrize("text", ["l1", "L1"])
+def test_a_choice_is_one_of_its_texts(text: str) -> None:
+    recipe = make_recipe("dare_ties", {"rescale": text})
+    assert dict(recipe.parameters)["rescale"] == "l1"
+    with pytest.raises(BadInputError, match="is not paper or l1 or none"):
+        make_recipe("dare_ties", {"rescale": "l2"})
+    shouted = replace(recipe, parameters=(*recipe.parameters[:-1], ("rescale", "L1")))
+    with pytest.raises(BadInputError, match="canonical"):
+        check_recipe(shouted)
 
 
 @pytest.mark.parametrize(
@@ -203,6 +227,21 @@ def test_our_defaults_and_mergekits_are_both_told() -> None:
     assert density is not None
     assert (density.default, density.mergekit_default) == ("0.2", "1")
     assert density.describe()["range"] == ["0", "1"]
+    rescale = STRATEGIES["dare_linear/1"].parameter("rescale")
+    assert rescale is not None
+    assert (rescale.default, rescale.mergekit_default) == ("paper", "l1")
+    assert rescale.describe()["range"] == ["paper", "l1", "none"]
+
+
+def test_a_contribution_may_have_its_own_densities_alone() -> None:
+    """What differs between models in one merge, as in mergekit."""
+    own = {
+        (s.name, p.name)
+        for s in STRATEGIES.values()
+        for p in s.parameters
+        if p.per_model
+    }
+    assert own == {("ties", "density"), ("dare_linear", "p"), ("dare_ties", "p")}
 
 
 @pytest.mark.parametrize(("text", "units"), [("1", UNIT), (".5", UNIT // 2), ("0", 0)])

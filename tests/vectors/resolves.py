@@ -53,28 +53,26 @@ def values(
     return np.where(words % 5 == 0, 0.0, centred)
 
 
-def merge(name: str, dtype: str) -> str:
-    """Return the model digest (hex) of one merge of three contributions."""
+def vector(title: str) -> str:
+    """Return the model digest (hex) of one merge of three contributions.
+
+    `title` is the strategy, the dtype of the base, and parameters K=V; the word `delta`
+    has contributions give task vectors, in F32.
+    """
+    name, dtype, *words = title.split()
+    deltas = "delta" in words
+    pairs = dict(word.split("=") for word in words if word != "delta")
     blobs = Blobs()
-
-    def manifest(kind: str, base: bytes, label: str, scale: float) -> Manifest:
-        entries = []
-        for tensor, shape in sorted(SHAPES.items()):
-            count = int(np.prod(shape, dtype=np.int64))
-            data = values(f"base/{tensor}", count, 0.5)
-            data = data + values(f"{label}/{tensor}", count, scale)
-            blob = blobs.put(downcast(data, dtype))
-            entries.append(TensorEntry(tensor, dtype, shape, blob))
-        entries.append(TensorEntry("d.step", "I64", (1,), blobs.put(bytes(8))))
-        return Manifest(kind, base, tuple(entries))
-
-    base = manifest("base", b"", "base", 0.0)
-    tuned = [manifest("full", base.content_id, f"tuned {i}", 0.02) for i in range(3)]
+    base = _manifest(blobs, dtype, "base", b"", "base")
+    kind = "delta" if deltas else "full"
+    tuned = [
+        _manifest(blobs, dtype, kind, base.content_id, f"tuned {i}") for i in range(3)
+    ]
     given = [
         Contribution(m.content_id, w, m, ())
         for m, w in zip(tuned, WEIGHTS, strict=True)
     ]
-    plan = make_plan(make_recipe(name, {}), base, given)
+    plan = make_plan(make_recipe(name, pairs), base, given)
     digests = execute(plan, blobs, blobs)
     outputs = [
         TensorEntry(tensor, kind, shape, digests[tensor])
@@ -83,16 +81,40 @@ def merge(name: str, dtype: str) -> str:
     return model_digest(outputs).hex()
 
 
-def vectors() -> Iterator[tuple[str, str]]:
-    """Yield (name, model digest) of every vector."""
+def _manifest(blobs: Blobs, dtype: str, kind: str, base: bytes, label: str) -> Manifest:
+    """Keep the tensors of a model of this kind; return its manifest."""
+    entries = []
+    for tensor, shape in sorted(SHAPES.items()):
+        count = int(np.prod(shape, dtype=np.int64))
+        change = values(f"{label}/{tensor}", count, 0.0 if kind == "base" else 0.02)
+        if kind == "delta":
+            entry = TensorEntry(
+                tensor, "F32", shape, blobs.put(downcast(change, "F32"))
+            )
+        else:
+            data = downcast(values(f"base/{tensor}", count, 0.5) + change, dtype)
+            entry = TensorEntry(tensor, dtype, shape, blobs.put(data))
+        entries.append(entry)
+    if kind != "delta":
+        entries.append(TensorEntry("d.step", "I64", (1,), blobs.put(bytes(8))))
+    return Manifest(kind, base, tuple(entries))
+
+
+def titles() -> Iterator[str]:
+    """Yield the title of every vector."""
     for name in sorted(STRATEGIES):
         for dtype in DTYPES:
-            yield f"{name} {dtype}", merge(name, dtype)
+            yield f"{name} {dtype}"
+        yield f"{name} BF16 delta"
+    yield "nuslerp/1 F32 flatten=false"
+    yield "nuslerp/1 F32 flatten=false row_wise=true"
+    yield "dare_linear/1 F32 rescale=l1"
+    yield "dare_ties/1 F32 rescale=l1"
 
 
 def main() -> None:
     """Print the vectors."""
-    json.dump(dict(vectors()), sys.stdout, indent=1)
+    json.dump({title: vector(title) for title in titles()}, sys.stdout, indent=1)
     sys.stdout.write("\n")
 
 

@@ -1,6 +1,7 @@
 """Sums over the elements of a tensor, along one fixed tree.
 
-Owns `dot` and `sum_of_squares`. Does not own sums over contributions (`grid`).
+Owns `tree_sum`, `dot`, `sum_of_squares` and `gram`. Does not own sums over contributions
+(`grid`).
 
 The tree, which is part of the contract. The items are padded with +0 to whole blocks of
 65,536; item i of a block stands in lane i mod 64 and row i div 64.
@@ -12,10 +13,12 @@ The tree, which is part of the contract. The items are padded with +0 to whole b
    (0, 1), (2, 3), ..., until one is left. No items at all sum to +0.
 
 Products of two float32 are exact in float64, so the adds alone round; products of float64
-round once each. Nothing in it
-depends on threads, on how the tensor is cut, or on a library's own way to sum.
+round once each. Nothing in it depends on threads, on how the tensor is cut, or on a
+library's own way to sum.
 """
 
+from collections.abc import Callable, Iterator, Sequence
+from itertools import combinations_with_replacement
 from typing import Final
 
 import numpy as np
@@ -29,41 +32,84 @@ BLOCK_ITEMS: Final = LANES * ROWS
 _GROUP_BLOCKS: Final = 16
 
 
-def sum_of_squares(tau: Singles) -> float:
+def sum_of_squares(tau: Singles | Floats) -> float:
     """Return the sum of the squares of `tau`, in float64 along the tree."""
     return dot(tau, tau)
 
 
 def dot(left: Singles | Floats, right: Singles | Floats) -> float:
-    """Return the inner product of two flat arrays, in float64 along the tree."""
-    sums = [np.zeros(0)]
-    for start in range(0, left.size, _GROUP_BLOCKS * BLOCK_ITEMS):
-        part = slice(start, start + _GROUP_BLOCKS * BLOCK_ITEMS)
-        sums.append(_block_sums(np.multiply(left[part], right[part], dtype=np.float64)))
-    return _tree_sum(np.concatenate(sums))
+    """Return the inner product of two vectors, in float64 along the tree."""
+
+    def products(part: range) -> Floats:
+        cut = slice(part.start, part.stop)
+        return np.multiply(left[cut], right[cut], dtype=np.float64)
+
+    return tree_sum(left.size, products)
+
+
+def tree_sum(items: int, values: Callable[[range], Floats]) -> float:
+    """Return the sum of `items` numbers along the tree; `values` gives those of a range."""
+    sums = [np.zeros((1, 0))]
+    sums += [_block_sums(values(part)[np.newaxis]) for part in _groups(items)]
+    return float(_tree_sums(np.concatenate(sums, axis=1))[0])
+
+
+def gram(
+    items: int, count: int, values: Callable[[range], Sequence[Singles | Floats]]
+) -> Floats:
+    """Return the inner products of `count` vectors of `items`, each along the tree.
+
+    Many such sets at once: `values` gives, for a range of items, one (sets, items) array
+    for each vector; the result is (sets, count, count).
+    """
+    pairs = list(combinations_with_replacement(range(count), 2))
+    sums: dict[tuple[int, int], list[Floats]] = {pair: [] for pair in pairs}
+    for part in _groups(items) if items else [range(0)]:
+        vectors = values(part)
+        for i, j in pairs:
+            products = np.multiply(vectors[i], vectors[j], dtype=np.float64)
+            sums[i, j].append(_block_sums(products))
+    found = [_tree_sums(np.concatenate(sums[pair], axis=1)) for pair in pairs]
+    matrix = np.empty((found[0].size, count, count))
+    for (i, j), total in zip(pairs, found, strict=True):
+        matrix[:, i, j] = matrix[:, j, i] = total
+    return matrix
+
+
+def _groups(items: int) -> Iterator[range]:
+    """Yield the ranges that are worked on at once: whole blocks, but for the last."""
+    step = _GROUP_BLOCKS * BLOCK_ITEMS
+    for start in range(0, items, step):
+        yield range(start, min(start + step, items))
 
 
 def _block_sums(products: Floats) -> Floats:
-    """Return the sum of each block; rows of padding alone are left out, they add +0."""
-    blocks = -(-products.size // BLOCK_ITEMS)
-    rows = ROWS if blocks > 1 else -(-products.size // LANES)
-    padded = np.zeros(blocks * rows * LANES)
-    padded[: products.size] = products
-    table = padded.reshape(blocks, rows, LANES)
-    lanes = np.zeros((blocks, LANES))
+    """Return the sum of each block of each set, (sets, items) to (sets, blocks).
+
+    Rows of padding alone are left out: they add +0.
+    """
+    sets, items = products.shape
+    blocks = -(-items // BLOCK_ITEMS)
+    rows = ROWS if blocks > 1 else -(-items // LANES)
+    padded = np.zeros((sets, blocks * rows * LANES))
+    padded[:, :items] = products
+    table = padded.reshape(sets * blocks, rows, LANES)
+    lanes = np.zeros((sets * blocks, LANES))
     for row in range(rows):
         lanes += table[:, row, :]
     while lanes.shape[1] > 1:
         half = lanes.shape[1] // 2
         lanes = lanes[:, :half] + lanes[:, half:]
-    return lanes[:, 0]
+    return lanes.reshape(sets, blocks)
 
 
-def _tree_sum(sums: Floats) -> float:
-    if not sums.size:
-        return 0.0
-    padded = np.zeros(1 << (sums.size - 1).bit_length())
-    padded[: sums.size] = sums
-    while padded.size > 1:
-        padded = padded[0::2] + padded[1::2]
-    return float(padded[0])
+def _tree_sums(sums: Floats) -> Floats:
+    """Return the sum of each set's blocks, (sets, blocks) to (sets,)."""
+    sets, blocks = sums.shape
+    if not blocks:
+        return np.zeros(sets)
+    padded = np.zeros((sets, 1 << (blocks - 1).bit_length()))
+    padded[:, :blocks] = sums
+    while padded.shape[1] > 1:
+        padded = padded[:, 0::2] + padded[:, 1::2]
+    return padded[:, 0]

@@ -1,0 +1,215 @@
+"""mergekit and `crdtmerge merge` on the same configurations, item by item.
+
+    python benchmarks/mergekit_compare.py --mergekit ENVIRONMENT [--json OUT] [--keep DIR]
+
+ENVIRONMENT is a virtual environment with mergekit in it (its own: the pins of torch and
+pydantic are not ours). Without one the comparison is skipped, with a message. The models
+are small random Llamas, made here. Differences are given in units of the last place, of
+each item itself and of its tensor's largest item: sums that cancel make the first large.
+Times are those of whole commands, importing torch included.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from crdtmerge.formats.folder import open_tensor, read_folder
+from crdtmerge.formats.writer import ModelWriter
+from crdtmerge.numerics import Floats, downcast, upcast
+
+HIDDEN, INNER, WORDS, LAYERS = 64, 160, 96, 2
+NAMES = {"F32": "float32", "BF16": "bfloat16"}
+OPTIONS = ("--quiet", "--no-cuda", "--no-copy-tokenizer", "--no-write-model-card")
+MANTISSA = {"F32": 23, "BF16": 7}
+TWO = (
+    "models: [{model: a, parameters: {weight: 0.5}},"
+    " {model: b, parameters: {weight: 1.5}}]"
+)
+THREE = TWO[:-1] + ", {model: c, parameters: {weight: 1}}]"
+OWN = THREE.replace("weight: 0.5", "weight: 0.5, density: 0.25")
+ENDS = "models: [{model: base}, {model: a}]\nbase_model: base"
+FAR = "models: [{model: base}, {model: far}]\nbase_model: base"
+
+CONFIGURATIONS = {
+    "linear": f"merge_method: linear\n{THREE}",
+    "linear, sum": f"merge_method: linear\n{THREE}\nparameters: {{normalize: false}}",
+    "linear, with base": "merge_method: linear\nbase_model: base\n"
+    "models: [{model: a}, {model: b}]\nparameters: {weight: 1}",
+    "task_arithmetic": f"merge_method: task_arithmetic\nbase_model: base\n{THREE}\n"
+    "parameters: {lambda: 0.4}",
+    "task_arithmetic, normalize": "merge_method: task_arithmetic\nbase_model: base\n"
+    f"{THREE}\nparameters: {{normalize: true}}",
+    "task_arithmetic, negative": "merge_method: task_arithmetic\nbase_model: base\n"
+    f"{THREE.replace('1.5', '-0.5')}",
+    "ties, density 1": f"merge_method: ties\nbase_model: base\n{THREE}",
+    "ties, density 0.5": f"merge_method: ties\nbase_model: base\n{THREE}\n"
+    "parameters: {density: 0.5, lambda: 0.7}",
+    "ties, own densities": f"merge_method: ties\nbase_model: base\n{OWN}\n"
+    "parameters: {density: 0.5, normalize: false}",
+    "ties, negative": "merge_method: ties\nbase_model: base\n"
+    f"{THREE.replace('1.5', '-0.5')}\nparameters: {{density: 0.5}}",
+    "slerp, near": f"merge_method: slerp\n{ENDS}\nparameters: {{t: 0.3}}",
+    "slerp, far": f"merge_method: slerp\n{FAR}\nparameters: {{t: 0.3}}",
+    "nuslerp": f"merge_method: nuslerp\nbase_model: base\n{TWO}",
+    "nuslerp, no base": f"merge_method: nuslerp\n{TWO.replace('model: b', 'model: far')}",
+    "nuslerp, rows": f"merge_method: nuslerp\nbase_model: base\n{TWO}\n"
+    "parameters: {nuslerp_flatten: false}",
+    "nuslerp, columns": f"merge_method: nuslerp\nbase_model: base\n{TWO}\n"
+    "parameters: {nuslerp_flatten: false, nuslerp_row_wise: true}",
+    "dare_linear, density 1": f"merge_method: dare_linear\nbase_model: base\n{THREE}",
+    "dare_ties, density 1": f"merge_method: dare_ties\nbase_model: base\n{THREE}",
+}
+
+
+def shapes() -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Yield the tensors of a small Llama."""
+    yield "model.embed_tokens.weight", (WORDS, HIDDEN)
+    for layer in range(LAYERS):
+        place = f"model.layers.{layer}."
+        for name in "qkvo":
+            yield f"{place}self_attn.{name}_proj.weight", (HIDDEN, HIDDEN)
+        for name in ("gate", "up"):
+            yield f"{place}mlp.{name}_proj.weight", (INNER, HIDDEN)
+        yield f"{place}mlp.down_proj.weight", (HIDDEN, INNER)
+        yield f"{place}input_layernorm.weight", (HIDDEN,)
+        yield f"{place}post_attention_layernorm.weight", (HIDDEN,)
+    yield "model.norm.weight", (HIDDEN,)
+    yield "lm_head.weight", (WORDS, HIDDEN)
+
+
+def write_models(folder: Path, dtype: str) -> None:
+    """Write a base, three fine-tunes near it, and a model far from it."""
+    config = {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "hidden_size": HIDDEN,
+        "intermediate_size": INNER,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+        "num_hidden_layers": LAYERS,
+        "vocab_size": WORDS,
+        "max_position_embeddings": 64,
+        "torch_dtype": NAMES[dtype],
+    }
+    entries = [(name, dtype, shape) for name, shape in shapes()]
+    base: dict[str, Floats] = {}
+    for seed, model in enumerate(("base", "a", "b", "c", "far")):
+        rng = np.random.default_rng(seed)
+        place = folder / model
+        place.mkdir(parents=True)
+        (place / "config.json").write_text(json.dumps(config))
+        with ModelWriter(place / "model.safetensors", entries) as writer:
+            for name, shape in shapes():
+                noise = rng.standard_normal(int(np.prod(shape)))
+                step = {"base": noise / 8, "far": noise / 8}.get(model, noise / 64)
+                values = step if model in {"base", "far"} else base[name] + step
+                if model == "base":
+                    base[name] = values
+                writer.write(name, downcast(values, dtype))
+
+
+def tensors_of(folder: Path) -> dict[str, tuple[str, bytes]]:
+    """Return dtype and bytes of each tensor of a model."""
+    return {
+        t.name: (t.dtype, bytes(open_tensor(t))) for t in read_folder(folder).tensors
+    }
+
+
+def compare(ours: Path, theirs: Path, dtype: str) -> dict[str, float]:
+    """Return the worst differences between two models."""
+    left, right = tensors_of(ours), tensors_of(theirs)
+    assert left.keys() == right.keys(), "other tensors"
+    own, largest, differing, items = 0.0, 0.0, 0, 0
+    for name, (kind, data) in left.items():
+        assert right[name][0] == kind == dtype, (name, kind, right[name][0])
+        a, b = upcast(data, dtype), upcast(right[name][1], dtype)
+        gap = np.abs(a - b)
+        size = np.maximum(np.abs(a), np.abs(b))
+        place = np.ldexp(1.0, np.frexp(size)[1] - 1 - MANTISSA[dtype])
+        own = max(own, float((gap / np.where(size > 0, place, 1.0)).max()))
+        largest = max(largest, float(gap.max() / place.max()))
+        differing += int((gap > 0).sum())
+        items += a.size
+    return {"own_ulps": own, "tensor_ulps": largest, "differing": differing / items}
+
+
+def timed(command: list[str], folder: Path) -> tuple[float, str]:
+    """Run a command to its end; return seconds and what it said if it failed."""
+    start = time.perf_counter()
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    took = time.perf_counter() - start
+    return took, "" if done.returncode == 0 else (done.stderr or done.stdout)[-400:]
+
+
+def run(environment: Path, folder: Path) -> Iterator[dict[str, object]]:
+    """Yield a row for each configuration and dtype."""
+    theirs = [str(environment / "bin" / "mergekit-yaml")]
+    ours = [sys.executable, "-m", "nodes.cli"]
+    for dtype, name in NAMES.items():
+        place = folder / name
+        write_models(place, dtype)
+        for i, (title, text) in enumerate(CONFIGURATIONS.items()):
+            (place / f"{i}.yml").write_text(f"{text}\ndtype: {name}\n")
+            row: dict[str, object] = {"configuration": title, "dtype": dtype}
+            their_s, failed = timed(
+                [*theirs, f"{i}.yml", f"theirs-{i}", *OPTIONS], place
+            )
+            our_s, refused = timed([*ours, "merge", f"{i}.yml", f"ours-{i}"], place)
+            if failed or refused:
+                yield row | {"mergekit": failed, "crdtmerge": refused}
+                continue
+            found = compare(place / f"ours-{i}", place / f"theirs-{i}", dtype)
+            yield row | found | {"mergekit_s": their_s, "crdtmerge_s": our_s}
+
+
+def main() -> int:
+    """Print a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--mergekit", type=Path, help="a virtual environment with it")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--keep", type=Path, help="an empty folder for all files")
+    asked = parser.parse_args()
+    if (
+        asked.mergekit is None
+        or not (asked.mergekit / "bin" / "mergekit-yaml").exists()
+    ):
+        print("skipped: no environment with mergekit (--mergekit ENVIRONMENT)")
+        return 0
+    rows = []
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = (asked.keep or Path(scratch)).absolute()
+        print(f"{'configuration':28} {'dtype':5} {'own ulp':>9} {'tensor ulp':>10} "
+              f"{'differ':>7} {'mergekit':>9} {'ours':>6}")  # fmt: skip
+        for row in run(asked.mergekit.absolute(), folder):
+            rows.append(row)
+            if "own_ulps" in row:
+                print(
+                    f"{row['configuration']:28} {row['dtype']:5} {row['own_ulps']:9.1f} "
+                    f"{row['tensor_ulps']:10.2f} {row['differing']:7.1%} "
+                    f"{row['mergekit_s']:8.1f}s {row['crdtmerge_s']:5.1f}s",
+                    flush=True,
+                )
+            else:
+                print(row, flush=True)
+    if asked.json:
+        asked.json.write_text(json.dumps(rows, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

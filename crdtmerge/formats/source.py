@@ -1,0 +1,70 @@
+"""The tensors of model folders by blob id: read where they lie, and never copied.
+
+Owns finding and mapping them. Does not own naming (`ingest`), nor what is computed. The
+bytes were hashed once, when they were named; they are not hashed again when they are
+used. Instead the files are looked at before and after: one that was written to meanwhile
+is refused.
+"""
+
+from pathlib import Path
+
+from crdtmerge.digest import BlobId
+from crdtmerge.errors import BadInputError, ContentMissingError
+from crdtmerge.formats.folder import ModelFolder, open_tensor
+from crdtmerge.formats.header import StoredTensor
+from crdtmerge.manifest import Manifest
+
+_State = tuple[int, int, int]
+
+
+class FolderSource:
+    """A tensor source over the user's own files; safe to read from threads."""
+
+    def __init__(self) -> None:
+        """Begin without any model."""
+        self._places: dict[BlobId, StoredTensor] = {}
+        self._states: dict[Path, _State] = {}
+
+    def watch(self, folder: ModelFolder) -> None:
+        """Remember the state of a model's files, before they are hashed."""
+        for path in {tensor.path for tensor in folder.tensors}:
+            self._states.setdefault(path, _state(path))
+
+    def add(self, folder: ModelFolder, manifest: Manifest) -> None:
+        """Take in a model by the names that its tensors were given."""
+        for stored, entry in zip(folder.tensors, manifest.tensors, strict=True):
+            self._places.setdefault(entry.blob, stored)
+
+    def read(self, blob: BlobId, size: int) -> memoryview:
+        """Return the bytes of a blob, mapped read-only.
+
+        Raises:
+            ContentMissingError: no model holds it.
+            BadInputError: the file is gone or shorter.
+        """
+        stored = self._places.get(blob)
+        if stored is None or stored.size != size:
+            raise ContentMissingError(f"no model holds blob {blob.hex()[:12]}")
+        return open_tensor(stored)
+
+    def check_unchanged(self) -> None:
+        """Refuse files that were written to since they were first looked at.
+
+        Raises:
+            BadInputError: names the first of them.
+        """
+        for path, state in sorted(self._states.items()):
+            if _state(path) != state:
+                message = f"{path} changed while it was being merged"
+                raise BadInputError(
+                    message, hint="do not write to a model that is in use"
+                )
+
+
+def _state(path: Path) -> _State:
+    """Return what changes when a file is written to."""
+    try:
+        found = path.stat()
+    except OSError as e:
+        raise BadInputError(f"cannot read {path}: {e.strerror}") from e
+    return found.st_size, found.st_mtime_ns, found.st_ino

@@ -1,0 +1,302 @@
+"""slerp and nuslerp: along the arc between models, and not along the chord.
+
+Owns `slerp/1`, `nuslerp/1` and the arc in the space of coefficients. Does not own the
+weighted sum (`linear`).
+
+Formula (Shoemake 1985; as merge methods in mergekit): with the angle phi between a and b
+and t = w_b / (w_a + w_b), out = (sin((1 - t) phi) a + sin(t phi) b) / sin(phi). slerp
+takes whole weights, one angle a tensor, and is (1 - t) a + t b where |cos phi| > 0.9995.
+nuslerp takes task vectors, or whole weights where there is no base, and is that where
+sin(phi) < 10**-8; with `flatten=false` each vector along the last dimension has its own
+angle, with `row_wise` those along the first (so mergekit's word means the columns).
+
+Ours: there is no t, weights say it ([ADR 8]). More than two are folded, the k-th taken in
+with t = w_k / (w_1 + ... + w_k), in the order of digest(tensor's seed, content id), which
+no author chooses. A vector of zeros has no angle, and one that is opposite within 1/256
+no arc that is sure: there the chord is taken. Everything happens on the matrix of inner
+products (sums along the tree) and on coefficients, in float64 with the contract's sine
+and arc cosine; these are rounded half-even to 9 places. Exact: the sum that they then
+weigh, on the grid.
+
+[ADR 8]: docs/adr/0008-slerp-without-t.md
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crdtmerge.codec import DECIMAL_UNIT
+from crdtmerge.digest import Domain, digest_value
+from crdtmerge.numerics import (
+    ITEM_BYTES,
+    Floats,
+    acos,
+    downcast,
+    gram,
+    sin,
+)
+from crdtmerge.strategies.base import (
+    FALSE,
+    TRUE,
+    Given,
+    Inputs,
+    Parameter,
+    Strategy,
+    Weights,
+    never,
+)
+from crdtmerge.strategies.blocks import (
+    Term,
+    emit_blocks,
+    participants,
+    refuse_negative,
+    refuse_zero,
+    tau_block,
+    theta_block,
+)
+from crdtmerge.strategies.linear import Weighted
+
+SLERP_COSINE_MAX: Final = 0.9995
+NUSLERP_SINE_MIN: Final = 1e-8
+OPPOSITE_SINE: Final = 1 / 256
+"""An obtuse angle of a smaller sine is taken for opposite: its coefficients explode."""
+
+BAND_ITEMS: Final = 1 << 20
+"""Items of many short vectors measured at once; no output bit depends on it."""
+
+IsChord: TypeAlias = Callable[[Floats, Floats], NDArray[np.bool_]]
+"""Tells by cosine and sine of an angle where the chord is taken for the arc."""
+
+
+def _slerp_chord(cosine: Floats, _sine: Floats) -> NDArray[np.bool_]:
+    found: NDArray[np.bool_] = np.abs(cosine) > SLERP_COSINE_MAX
+    return found
+
+
+def _nuslerp_chord(cosine: Floats, sine: Floats) -> NDArray[np.bool_]:
+    least = np.where(cosine < 0, OPPOSITE_SINE, NUSLERP_SINE_MIN)
+    found: NDArray[np.bool_] = sine < least
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Arc:
+    """One tensor of checked contributions, in the order in which they are folded.
+
+    It is `count` vectors of `length` items each; `on_tau` tells what they are made of.
+    """
+
+    inputs: Inputs
+    exponent: int
+    terms: tuple[Term, ...]
+    length: int
+    count: int
+    on_tau: bool
+    is_chord: IsChord
+
+    def emit(self) -> bytes:
+        """Return the output tensor."""
+        if self.count == 1:
+            (weights,) = self._coefficients(range(1))
+            return emit_blocks(self.inputs, self._weighted(weights).block)
+        dtype = self.inputs.output_dtype or self.inputs.dtype
+        name = f"tensor {self.inputs.tensor!r}"
+        return b"".join(
+            downcast(
+                self._weighted(weights).block(self._items(row, row + 1)), dtype, name
+            )
+            for band in self._bands()
+            for row, weights in zip(band, self._coefficients(band), strict=True)
+        )
+
+    def _bands(self) -> Iterator[range]:
+        step = max(1, BAND_ITEMS // max(1, self.length))
+        for start in range(0, self.count, step):
+            yield range(start, min(start + step, self.count))
+
+    def _items(self, first: int, end: int) -> range:
+        return range(first * self.length, end * self.length)
+
+    def _weighted(self, weights: Weights) -> Weighted:
+        terms = [replace(t, weight=w) for t, w in zip(self.terms, weights, strict=True)]
+        rest = DECIMAL_UNIT - sum(weights) if self.on_tau else 0
+        return Weighted(self.inputs, self.exponent, terms, rest, DECIMAL_UNIT)
+
+    def _coefficients(self, band: range) -> list[tuple[int, ...]]:
+        """Return the coefficients of each vector of `band`, in units."""
+        matrices = gram(self.length, len(self.terms), self._values(band))
+        found = fold(matrices, [term.weight for term in self.terms], self.is_chord)
+        return [
+            tuple(round(Fraction(c) * DECIMAL_UNIT) for c in row)
+            for row in found.tolist()
+        ]
+
+    def _values(self, band: range) -> Callable[[range], list[Floats]]:
+        """Return what reads a range of items of the vectors of `band`.
+
+        SUBTLE: scaled by a power of two, which changes no cosine, so that no product of
+        an F64 tensor overflows.
+        """
+        scale = 2.0**-self.exponent
+
+        def values(part: range) -> list[Floats]:
+            if len(band) > 1:  # short vectors: all of each
+                items = self._items(band.start, band.stop)
+            else:
+                start = band.start * self.length
+                items = range(start + part.start, start + part.stop)
+            read = [self._read(term, items) for term in self.terms]
+            return [(x * scale).reshape(len(band), len(part)) for x in read]
+
+        return values
+
+    def _read(self, term: Term, items: range) -> Floats:
+        if self.on_tau:
+            return tau_block(self.inputs, term, None, items).astype(np.float64)
+        return theta_block(self.inputs, term, items)
+
+
+def fold(matrices: Floats, weights: Weights, is_chord: IsChord) -> Floats:
+    """Return the coefficients, (sets, n), that folding along arcs gives each vector.
+
+    `matrices` are inner products, (sets, n, n), in the order of the fold.
+    """
+    found = np.zeros(matrices.shape[:2])
+    found[:, 0] = 1.0
+    total = weights[0]
+    for k in range(1, len(weights)):
+        before, total = total, total + weights[k]
+        product, square = np.zeros(len(matrices)), np.zeros(len(matrices))
+        for i in range(k):
+            product = product + found[:, i] * matrices[:, i, k]
+            for j in range(k):
+                square = square + found[:, i] * found[:, j] * matrices[:, i, j]
+        norms = np.sqrt(np.maximum(square, 0.0)) * np.sqrt(matrices[:, k, k])
+        here, there = _blend(
+            product, norms, before / total, weights[k] / total, is_chord
+        )
+        found[:, :k] = found[:, :k] * here[:, np.newaxis]
+        found[:, k] = there
+    return found
+
+
+def _blend(
+    product: Floats, norms: Floats, s: float, t: float, is_chord: IsChord
+) -> tuple[Floats, Floats]:
+    """Return the coefficients of a and b, s + t = 1."""
+    has_angle = norms > 0
+    cosine = np.where(has_angle, product, 0.0) / np.where(has_angle, norms, 1.0)
+    cosine = np.minimum(np.maximum(cosine, -1.0), 1.0)
+    angle = acos(cosine)
+    sine = sin(angle)
+    chord = ~has_angle | is_chord(cosine, sine)
+    divisor = np.where(chord, 1.0, sine)
+    here, there = sin(s * angle) / divisor, sin(t * angle) / divisor
+    return np.where(chord, s, here), np.where(chord, t, there)
+
+
+def _in_order(inputs: Inputs, terms: Sequence[Term]) -> tuple[Term, ...]:
+    """Return the terms in the order of the fold, whatever theirs."""
+
+    def key(term: Term) -> tuple[bytes, int]:
+        return digest_value(Domain.ORDER, [inputs.seed, term.content]), term.weight
+
+    return tuple(sorted(terms, key=key))
+
+
+def _arc(
+    inputs: Inputs, strategy: str, length: int, is_chord: IsChord, *, on_tau: bool
+) -> _Arc:
+    """Check the inputs, and see them as vectors of `length` items.
+
+    Raises:
+        ContractError: an input breaks the contract, or a weight is negative.
+    """
+    refuse_negative(inputs.weights, strategy, inputs.tensor)
+    exponent, terms = participants(inputs, inputs.weights)
+    refuse_zero(terms, inputs.tensor)
+    count = inputs.items // length if length else 1
+    ordered = _in_order(inputs, terms)
+    return _Arc(inputs, exponent, ordered, length, count, on_tau, is_chord)
+
+
+def _emit_slerp(inputs: Inputs) -> bytes:
+    return _arc(inputs, "slerp", inputs.items, _slerp_chord, on_tau=False).emit()
+
+
+def _emit_nuslerp(inputs: Inputs) -> bytes:
+    on_tau, shape = inputs.base is not None, inputs.shape
+    if inputs.values.flag("flatten") or len(shape) < 2 or not inputs.items:
+        length = inputs.items
+    else:
+        length = shape[0] if inputs.values.flag("row_wise") else shape[-1]
+    arc = _arc(inputs, "nuslerp", length, _nuslerp_chord, on_tau=on_tau)
+    if arc.count == 1 or not inputs.values.flag("row_wise"):
+        return arc.emit()
+    made = _turned(inputs, arc, length).emit()
+    size = ITEM_BYTES[inputs.output_dtype or inputs.dtype]
+    return _transposed(np.frombuffer(made, f"<u{size}"), arc.count).tobytes()
+
+
+def _turned(inputs: Inputs, arc: _Arc, rows: int) -> _Arc:
+    """Return the same with tensors transposed: vectors along the first dimension."""
+
+    def turn(given: Given) -> Given:
+        if isinstance(given, np.ndarray):
+            return _transposed(given, rows)
+        size = ITEM_BYTES[inputs.dtype]
+        return _transposed(np.frombuffer(given, f"<u{size}"), rows).tobytes()
+
+    terms = tuple(replace(term, data=turn(term.data)) for term in arc.terms)
+    base = None if inputs.base is None else turn(inputs.base)
+    assert not isinstance(base, np.ndarray), "a base is bytes"
+    return replace(arc, inputs=replace(inputs, base=base), terms=terms)
+
+
+def _transposed(flat: NDArray[Any], rows: int) -> NDArray[Any]:
+    """Return a flat matrix of `rows` rows, column after column."""
+    return np.ascontiguousarray(flat.reshape(rows, -1).T).reshape(-1)
+
+
+SLERP = Strategy(
+    name="slerp",
+    version=1,
+    summary="Along the arc between models; weights say how far",
+    paper="Shoemake 1985, https://doi.org/10.1145/325165.325242",
+    needs_base=False,
+    shifts=never,
+    order_dependent=True,
+    emit=_emit_slerp,
+)
+
+NUSLERP = Strategy(
+    name="nuslerp",
+    version=1,
+    summary="Along the arc between task vectors (without a base: between models)",
+    paper="Shoemake 1985, https://doi.org/10.1145/325165.325242",
+    parameters=(
+        Parameter(
+            "flatten",
+            "flag",
+            TRUE,
+            TRUE,
+            "one angle a tensor; mergekit: nuslerp_flatten",
+        ),
+        Parameter(
+            "row_wise",
+            "flag",
+            FALSE,
+            FALSE,
+            "else angles of vectors along the first dimension, not the last;"
+            " mergekit: nuslerp_row_wise",
+        ),
+    ),
+    needs_base=False,
+    prefers_base=True,
+    order_dependent=True,
+    emit=_emit_nuslerp,
+)
