@@ -146,7 +146,7 @@ class _Parser:
 
     def _own(self, value: Plain, place: str, *, ignored: bool) -> dict[str, str]:
         """Return the parameters of one model; those of a base that is skipped are none."""
-        entry = _mapping(value or {}, f"{place}, parameters")
+        entry = _mapping({} if value is None else value, f"{place}, parameters")
         words = {word.name: word for word in self._method.words}
         own = [name for name, word in words.items() if word.per_model]
         if shared := sorted(entry.keys() & (words.keys() - set(own))):

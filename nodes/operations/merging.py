@@ -36,7 +36,7 @@ from .facts import recipe_facts
 from .live import Answer, Arguments, Tell, telling
 from .resolving import threads_of, workers
 
-SAME_BASE = "models must be fine-tunes of one base: same tensors, shapes and dtypes"
+SAME_BASE = "convert it to the shapes and dtypes of the base, or leave it out"
 
 
 @dataclass(frozen=True, slots=True)

@@ -212,6 +212,22 @@ def test_without_a_base_models_stand_on_nothing(bench: Bench) -> None:
         assert bench.run("verify", out)[0] == 0
 
 
+def test_without_a_base_nuslerp_turns_whole_weights(bench: Bench) -> None:
+    """The first model gives names and integers, and is no base to measure from."""
+    write_model(bench.folder / "away", 9, steps=np.arange(4))
+    text = LINEAR.replace("linear", "nuslerp").replace("two", "away")
+    bench.merge(text.replace("0.5", "1"))
+    made, one, away = (
+        load_file(bench.folder / name / "model.safetensors")
+        for name in ("out", "one", "away")
+    )
+    for name in made.keys() - {"steps"}:
+        a, b = one[name].astype(float), away[name].astype(float)
+        cosine = (a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum())
+        middle = (a + b) / np.sqrt(2 + 2 * cosine)
+        assert np.abs(made[name] - middle).max() < 1e-6
+
+
 def test_own_parameters_stand_in_the_resolution(bench: Bench) -> None:
     """They are part of what the merge id names."""
     text = TIES.replace("weight: 1", "weight: 1, density: 0.4")

@@ -236,6 +236,8 @@ TIES = f"merge_method: ties\nbase_model: base\n{TWO}\n"
         (TIES + "parameters: {density: [0, 1]}", "a gradient over layers", ""),
         (TIES + "parameters: {density: {value: 1}}", "a filter on tensors", ""),
         (TIES + "parameters: [1]", "parameters: not a mapping", ""),
+        (TIES + "parameters: []", "parameters: not a mapping", ""),
+        (TIES.replace("{weight: 3}", "[]"), "number 2, parameters: not a mapping", ""),
         (TIES + "parameters: {density: 1.5}", "not a number from 0 to 1", ""),
         (TIES + "parameters: {density: true}", "not a number from 0 to 1", ""),
         (TIES + "parameters: {normalize: maybe}", "not true or false", ""),

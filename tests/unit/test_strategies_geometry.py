@@ -226,9 +226,9 @@ def test_rows_of_task_vectors_are_turned_too() -> None:
 
 
 def test_models_of_the_largest_values_do_not_overflow() -> None:
-    """Squares of 2**515 would: cosines are those of scaled vectors."""
+    """Squares of 2**511 would: cosines are those of scaled vectors."""
     base, tunes = far_apart(2)
-    scale = 2.0**505
+    scale = 2.0**510
     inputs = task("slerp", base * scale, [t * scale for t in tunes], (UNIT, UNIT))
     small = task("slerp", base, tunes, (UNIT, UNIT))
     found = emit(inputs, "slerp") / scale
