@@ -38,6 +38,9 @@ PAIR_SUFFIXES: Final[Mapping[str, tuple[str, str]]] = {
 }
 """Suffixes of the two factors by how the layer keeps its weight."""
 
+RANK_FREE: Final = 1024
+"""Ranks up to this are taken for any weight; above, none beyond the weight's own."""
+
 HINT: Final = "contribute a fine-tune of the space's base"
 
 
@@ -81,6 +84,11 @@ class LowRank:
     def rank(self) -> int:
         """The inner dimension of the product."""
         return self.a.shape[0]
+
+    @property
+    def useful_rank(self) -> int:
+        """The largest rank that the product can have."""
+        return min(self.rank, self.b.shape[0], math.prod(self.a.shape[1:]))
 
     @property
     def transposed(self) -> bool:
@@ -209,11 +217,14 @@ def _pair(
 
 
 def _fits(pair: LowRank, shape: tuple[int, ...]) -> bool:
-    """Tell whether the product of the factors has as many rows and columns as `shape`."""
+    """Tell whether the product of the factors has the weight's `shape`, and a sane rank.
+
+    SUBTLE: a rank costs work and memory for each of its columns, whatever the weight is.
+    """
     a, b = pair.a.shape, pair.b.shape
     if min(len(a), len(b), len(shape)) < 2 or math.prod(b[2:]) != 1:
         return False
-    if a[0] != b[1] or a[0] == 0:
+    if a[0] != b[1] or not 0 < a[0] <= max(RANK_FREE, min(b[0], math.prod(a[1:]))):
         return False
     if pair.transposed:
         return len(a) == len(shape) == 2 and shape == (a[1], b[0])

@@ -20,7 +20,7 @@ from crdtmerge.digest import (
     blob_id_of,
     digest_value,
 )
-from crdtmerge.errors import EncodingError, MalformedManifestError
+from crdtmerge.errors import BadInputError, EncodingError, MalformedManifestError
 
 VERSION: Final = 1
 MANIFEST_BYTES_MAX: Final = 64 << 20
@@ -252,6 +252,18 @@ def _evidence(value: object) -> EvidenceEntry:
             return EvidenceEntry(kind, _tensor(tensor))
     message = "a piece of evidence is not [kind, tensor]"
     raise MalformedManifestError(message)
+
+
+def check_form(manifest: Manifest) -> None:
+    """Refuse a manifest that peers could not read, before it is signed.
+
+    Raises:
+        BadInputError: it is too large, has no tensor, or a name is too long.
+    """
+    try:
+        decode_manifest(manifest.encode())
+    except (EncodingError, MalformedManifestError) as e:
+        raise BadInputError(f"the model has no manifest that can be signed: {e}") from e
 
 
 def _check_form(manifest: Manifest) -> None:

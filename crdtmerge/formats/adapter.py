@@ -15,7 +15,7 @@ with `bias="all"` stand `X.modules_to_save.bias`, the same again, and
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -24,6 +24,7 @@ from crdtmerge.changes import PAIR_SUFFIXES
 from crdtmerge.errors import BadInputError
 from crdtmerge.formats.adapter_config import AdapterConfig, read_config
 from crdtmerge.formats.header import StoredTensor, read_header
+from crdtmerge.layers import FAN_IN, LINEAR, layers_of
 from crdtmerge.manifest import Manifest
 
 CONFIG_FILE: Final = "adapter_config.json"
@@ -49,12 +50,6 @@ class Pair:
     b: StoredTensor
     scale: float
     is_embedding: bool
-
-    def layer(self, shape: tuple[int, ...], *, fan_in: bool) -> str:
-        """Return how the layer keeps its weight of `shape`; `fan_in` decides a square."""
-        if self.is_embedding:
-            return "embedding"
-        return "fan_in" if self.turned(shape) or (self.square and fan_in) else "linear"
 
     def turned(self, shape: tuple[int, ...]) -> bool:
         """Tell whether the weight can only be kept as (in, out)."""
@@ -165,48 +160,81 @@ def fitted(adapter: Adapter, base: Manifest) -> Adapter:
     """Return `adapter` under the names of the base's tensors.
 
     A model class may prefix the names of its body (`bert.`), or a base may be saved with
-    a prefix that the adapter lacks: one change of prefix must explain all pairs.
+    a prefix that the adapter lacks: one change of prefix must explain all pairs, and only
+    one. Whole tensors that the base lacks keep their names: the caller refuses them.
 
     Raises:
-        BadInputError: its weights are none of the base's.
+        BadInputError: its weights are none of the base's, or could be several.
     """
-    names = {entry.name for entry in base.tensors}
-    for rename in _renamings(adapter.pairs, names):
-        if all(rename(name) in names for name in adapter.pairs):
-            break
-    else:
-        lost = min(adapter.pairs.keys() - names, default=min(adapter.pairs))
-        made_for = adapter.config.base_name
-        said = f"; it says that its base is {made_for!r}" if made_for else ""
-        message = f"the adapter changes {lost!r}, which the base lacks{said}"
-        raise BadInputError(message, hint="contribute an adapter of the space's base")
+    shapes = {entry.name: entry.shape for entry in base.tensors}
+    fitting: dict[tuple[str, ...], dict[str, str]] = {}
+    for rename in _renamings(adapter.pairs, shapes):
+        renamed = {name: rename(name) for name in (*adapter.pairs, *adapter.whole)}
+        if all(
+            _fits(pair, shapes.get(renamed[n])) for n, pair in adapter.pairs.items()
+        ):
+            fitting.setdefault(tuple(renamed[name] for name in adapter.pairs), renamed)
+            if rename is str:  # names that are the base's own leave no doubt
+                break
+    if len(fitting) != 1:
+        raise _stranger(adapter, shapes, sorted(fitting))
+    (renamed,) = fitting.values()
     whole = {
-        rename(name) if rename(name) in names else name: tensor
+        renamed[name] if renamed[name] in shapes else name: tensor
         for name, tensor in adapter.whole.items()
     }
-    if excess := sorted(whole.keys() - names):
-        message = (
-            f"the adapter has a trained {excess[0]!r} (modules_to_save or bias), which"
-            " the base lacks"
-        )
-        hint = "found the space on a base that has it: save the model with its head"
-        raise BadInputError(message, hint=hint)
-    pairs = {rename(name): pair for name, pair in adapter.pairs.items()}
+    pairs = {renamed[name]: pair for name, pair in adapter.pairs.items()}
     return replace(adapter, pairs=pairs, whole=whole)
+
+
+def _fits(pair: Pair, shape: tuple[int, ...] | None) -> bool:
+    """Tell whether the product of the factors could be added to a weight of `shape`."""
+    rows, columns = pair.b.shape[0], pair.a.shape[1:]
+    return shape in {(rows, *columns), (*columns, rows)}
+
+
+def _stranger(
+    adapter: Adapter,
+    shapes: Mapping[str, tuple[int, ...]],
+    fitting: Sequence[tuple[str, ...]],
+) -> BadInputError:
+    """Return the error for an adapter that fits nothing of the base, or several parts."""
+    if fitting:
+        places = ", ".join(repr(names[0]) for names in fitting)
+        message = f"the adapter's {min(adapter.pairs)!r} could be any of {places}"
+        hint = "adapt the whole model, so that the names say which part is meant"
+        return BadInputError(message, hint=hint)
+    lost = min(adapter.pairs.keys() - shapes.keys(), default="")
+    made_for = adapter.config.base_name
+    said = f"; it says that its base is {made_for!r}" if made_for else ""
+    hint = (
+        "contribute an adapter of the space's base; names count as they are in its file"
+        " (a head tied to the embedding has none there)"
+    )
+    if lost:
+        message = f"the adapter changes {lost!r}, which the base lacks{said}"
+        return BadInputError(message, hint=hint)
+    name = min(n for n, p in adapter.pairs.items() if not _fits(p, shapes[n]))
+    pair = adapter.pairs[name]
+    message = (
+        f"the adapter's factors for {name!r} are {list(pair.a.shape)} and"
+        f" {list(pair.b.shape)}; in the base it is {list(shapes[name])}{said}"
+    )
+    return BadInputError(message, hint=hint)
 
 
 def _renamings(
     names: Iterable[str], base: Iterable[str]
-) -> Iterable[Callable[[str], str]]:
+) -> Iterator[Callable[[str], str]]:
     """Yield changes of prefix, the smallest first."""
     yield str
-    theirs, ours = min(names), sorted(base)
+    theirs = min(names)
     for count in range(1, PREFIX_PARTS_MAX + 1):
         head = ".".join(theirs.split(".")[:count]) + "."
         yield lambda name, head=head: name.removeprefix(head)  # type: ignore[misc]
     heads = {
         ".".join(name.split(".")[:count]) + "."
-        for name in ours
+        for name in base
         for count in range(1, PREFIX_PARTS_MAX + 1)
         if name.count(".") > count
     }
@@ -217,21 +245,24 @@ def _renamings(
 def layers(adapter: Adapter, base: Manifest) -> dict[str, str]:
     """Return how each layer of a fitted adapter keeps its weight.
 
-    Shapes tell, except for square weights: those are as all others are, or else as the
-    config says (PEFT sets `fan_in_fan_out` when it meets such a layer).
+    Shapes tell, except for square weights: those are as their relatives are, or else as
+    the config says. PEFT sets `fan_in_fan_out` for the layer it met last, so that is no
+    more than a hint.
     """
     shapes = {entry.name: entry.shape for entry in base.tensors}
-    plain = [
-        pair.turned(shapes[name])
+    kept = {
+        name: FAN_IN if pair.turned(shapes[name]) else LINEAR
         for name, pair in adapter.pairs.items()
         if not pair.square and not pair.is_embedding
-    ]
-    agreed = bool(plain) and len(set(plain)) == 1
-    fan_in = plain[0] if agreed else adapter.config.fan_in_fan_out
-    return {
-        name: pair.layer(shapes[name], fan_in=fan_in)
-        for name, pair in adapter.pairs.items()
     }
+    relatives = layers_of(base, kept.items())
+    usual = FAN_IN if adapter.config.fan_in_fan_out else LINEAR
+    for name, pair in adapter.pairs.items():
+        if pair.is_embedding:
+            kept[name] = "embedding"
+        elif pair.square:
+            kept[name] = relatives.like(name) or usual
+    return kept
 
 
 def factor_names(target: str, layer: str) -> tuple[str, str]:

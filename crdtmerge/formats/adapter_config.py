@@ -17,6 +17,8 @@ from crdtmerge.errors import BadInputError
 
 CONFIG_BYTES_MAX: Final = 1 << 20
 RANK_MAX: Final = 1 << 16
+DEFAULT: Final = 8
+"""What PEFT takes for r and lora_alpha where an older version did not write them."""
 
 _REFUSED: Final[Mapping[str, str]] = {
     "use_dora": "DoRA (use_dora)",
@@ -50,6 +52,7 @@ _HARMLESS: Final = frozenset(
         "lora_dropout",
         "lora_ga_config",
         "megatron_core",
+        "merge_weights",
         "modules_to_save",
         "peft_type",
         "peft_version",
@@ -136,7 +139,7 @@ def _unsupported(path: Path, what: str, hint: str = "") -> BadInputError:
 
 
 def _config(path: Path, value: Mapping[str, object]) -> AdapterConfig:
-    rank, alpha = value.get("r"), value.get("lora_alpha")
+    rank, alpha = value.get("r", DEFAULT), value.get("lora_alpha", DEFAULT)
     if not _is_rank(rank):
         raise BadInputError(f"{path} has no rank r of 1 to {RANK_MAX}")
     base = value.get("base_model_name_or_path")

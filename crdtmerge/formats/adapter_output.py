@@ -7,6 +7,7 @@ rank.
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -75,22 +76,25 @@ class Slot:
 class Layout:
     """All tensors of an adapter: pairs of factors, and those that it holds whole.
 
-    `whole` maps the base's name of a tensor to its name in the adapter.
+    `whole` maps the base's name of a tensor to its name in the adapter; `modules` are
+    saved whole, `others` are all that the base has.
     """
 
     rank: int
     slots: tuple[Slot, ...]
     whole: Mapping[str, str]
     modules: tuple[str, ...]
+    others: tuple[str, ...]
 
     @property
     def config(self) -> bytes:
         """The text of `adapter_config.json`; equal layouts give equal bytes."""
-        low = {s.module: s.rank for s in self.slots if s.rank != self.rank}
+        low = {_exactly(s.module): s.rank for s in self.slots if s.rank != self.rank}
+        biases = [n for n in self.whole if n.rpartition(".")[0] not in self.modules]
         value = {
             "peft_type": "LORA",
             "base_model_name_or_path": None,
-            "bias": "all" if len(self.whole) > len(self.modules) else "none",
+            "bias": "all" if biases else "none",
             "fan_in_fan_out": any(slot.layer == "fan_in" for slot in self.slots),
             "inference_mode": True,
             "init_lora_weights": True,
@@ -100,11 +104,30 @@ class Layout:
             "r": self.rank,
             "rank_pattern": low,
             "alpha_pattern": low,
-            "target_modules": [slot.module for slot in self.slots],
+            "target_modules": self._targets(),
             "task_type": None,
             "use_rslora": False,
         }
         return (json.dumps(value, sort_keys=True, indent=2) + "\n").encode()
+
+    def _targets(self) -> list[str] | str:
+        """Return the adapted modules; as one pattern, if names would hit others too.
+
+        PEFT takes a name for all modules that end in it, and a text for a pattern.
+        """
+        names = [slot.module for slot in self.slots]
+        if any(_ends(other, name) for name in names for other in self.others):
+            return "|".join(re.escape(name) for name in names)
+        return names
+
+
+def _exactly(module: str) -> str:
+    """Return the pattern of one module, where PEFT takes those that end in a name too."""
+    return "^" + re.escape(module)
+
+
+def _ends(module: str, name: str) -> bool:
+    return module.endswith("." + name)
 
 
 def lay_out_adapter(
@@ -125,8 +148,11 @@ def lay_out_adapter(
         message = "no contribution changes a weight by factors or a delta"
         raise BadInputError(message, hint=_HINT)
     adapted = {slot.module for slot in slots}
-    modules, names = _modules(whole, base, adapted)
-    return Layout(rank, slots, names, modules)
+    parts: dict[str, set[str]] = {}
+    for name in base:
+        parts.setdefault(name.rpartition(".")[0], set()).add(name)
+    modules, names = _modules(set(whole), parts, adapted)
+    return Layout(rank, slots, names, modules, tuple(sorted(parts)))
 
 
 def _slot(entry: TensorEntry, layer: str, rank: int) -> Slot:
@@ -141,24 +167,31 @@ def _slot(entry: TensorEntry, layer: str, rank: int) -> Slot:
 
 
 def _modules(
-    whole: Sequence[str], base: Iterable[str], adapted: set[str]
+    whole: set[str], parts: Mapping[str, set[str]], adapted: set[str]
 ) -> tuple[tuple[str, ...], dict[str, str]]:
-    """Return the modules saved whole, and all whole tensors' names in the adapter."""
-    parts: dict[str, set[str]] = {}
-    for name in base:
-        parts.setdefault(name.rpartition(".")[0], set()).add(name)
-    given = set(whole)
+    """Return the modules saved whole, and all whole tensors' names in the adapter.
+
+    `parts` are the names of all tensors of each module of the base; integer ones (counters)
+    are merged by none, so their modules cannot be saved whole.
+    """
     modules = sorted(
         module
         for module, names in parts.items()
-        if module and module not in adapted and names <= given
+        if module and module not in adapted and names <= whole
     )
+    for module in modules:
+        if hit := [m for m in parts if _ends(m, module) and m not in modules]:
+            message = f"PEFT would save {hit[0]!r} along with {module!r}"
+            raise BadInputError(message, hint=_HINT)
     names: dict[str, str] = {}
-    for name in sorted(given):
+    for name in sorted(whole):
         module = name.rpartition(".")[0]
         inner = ".base_layer" if module in adapted else ""
         if module not in modules and not name.endswith(_BIAS):
-            message = f"tensor {name!r} is given whole, apart from others of its module"
+            message = (
+                f"tensor {name!r} is given whole, others of its module are not, or are"
+                " integers"
+            )
             raise BadInputError(message, hint=_HINT)
         names[name] = f"{NAME_PREFIX}{module}{inner}{name[len(module) :]}"
     return tuple(modules), names

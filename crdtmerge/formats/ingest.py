@@ -26,7 +26,13 @@ from crdtmerge.formats.folder import ModelFolder, open_tensor, read_chunks
 from crdtmerge.formats.header import StoredTensor
 from crdtmerge.formats.progress import Progress, Report
 from crdtmerge.manifest import FLOAT_DTYPES, Manifest, TensorEntry
-from crdtmerge.numerics import TensorFacts, check_base, check_headroom, inspect
+from crdtmerge.numerics import (
+    TensorFacts,
+    check_base,
+    check_headroom,
+    check_reach,
+    inspect,
+)
 
 Source: TypeAlias = StoredTensor | bytes
 """Where the bytes of a manifest's tensor are: in the user's file, or made here."""
@@ -104,13 +110,11 @@ def describe_adapter(
     Raises:
         BadInputError: it is of another base, or its two copies of a tensor differ.
     """
-    here = fitted(adapter, base)
+    here = _without_copies(fitted(adapter, base), base)
     named = _named(here, base)
     # Names and shapes are known from headers: refuse before anything is hashed.
     changes_of(_lora(base, [_entry(name, source) for name, source in named]), base)
-    entries: list[TensorEntry] = []
-    sources: list[Source] = []
-    theirs = {entry.name: entry.blob for entry in base.tensors}
+    found: list[tuple[TensorEntry, Source]] = []
     size = sum(source.size for _, source in named if isinstance(source, StoredTensor))
     done = 0
     for name, source in named:
@@ -118,12 +122,51 @@ def describe_adapter(
         done += entry.size if isinstance(source, StoredTensor) else 0
         if report:
             report(Progress("hashing", done, size))
-        if theirs.get(name) != entry.blob:
-            entries.append(entry)
-            sources.append(source)
+        found.append((entry, source))
     _check_copies(here)
     _refuse_both(here, base)
-    return Model(here.path, _lora(base, entries), tuple(sources))
+    said = _said(found, base)
+    entries = [entry for entry, _ in said]
+    return Model(here.path, _lora(base, entries), tuple(source for _, source in said))
+
+
+def _said(
+    found: list[tuple[TensorEntry, Source]], base: Manifest
+) -> list[tuple[TensorEntry, Source]]:
+    """Leave out the modules that are held whole but are the base's own."""
+    theirs = {entry.name: entry.blob for entry in base.tensors}
+    changed = {
+        entry.name.rpartition(".")[0]
+        for entry, _ in found
+        if theirs.get(entry.name) not in {None, entry.blob}
+    }
+    return [
+        (entry, source)
+        for entry, source in found
+        if entry.name not in theirs or entry.name.rpartition(".")[0] in changed
+    ]
+
+
+def _without_copies(adapter: Adapter, base: Manifest) -> Adapter:
+    """Leave out whole tensors that the base lacks by name, if it has their bytes.
+
+    PEFT may save a head that is tied to the embedding, which stands in no base's file.
+
+    Raises:
+        BadInputError: the adapter has trained something that the base lacks.
+    """
+    names = {entry.name for entry in base.tensors}
+    blobs = {entry.blob for entry in base.tensors}
+    whole = dict(adapter.whole)
+    for name in sorted(whole.keys() - names):
+        if hash_tensor(whole.pop(name))[0] not in blobs:
+            message = (
+                f"the adapter has a trained {name!r} (modules_to_save or bias), which"
+                " the base lacks"
+            )
+            hint = "found the space on a base that has it: save the model with its head"
+            raise BadInputError(message, hint=hint)
+    return replace(adapter, whole=whole)
 
 
 def _named(adapter: Adapter, base: Manifest) -> list[tuple[str, Source]]:
@@ -218,36 +261,43 @@ def check_content(
 def check_changes(
     model: Model,
     base: Manifest,
-    facts: Callable[[str], TensorFacts],
+    read_base: Callable[[TensorEntry], memoryview],
     report: Report | None = None,
 ) -> None:
     """Refuse a delta or an adapter whose task vectors no resolve could use.
 
-    `facts` gives those of the base's tensor of a name. Products of factors are computed
-    for it, one tensor at a time.
+    Products of factors are computed for it, one tensor at a time.
 
     Raises:
         BadInputError: names the first tensor that holds NaN or infinity, or leaves the
             headroom over the base, with the limit.
     """
     changes, read = changes_of(model.manifest, base), model.reader()
+    theirs = {entry.name: entry for entry in base.tensors}
     for done, (name, change) in enumerate(changes.items(), start=1):
-        label = f"tensor {name!r}"
-        with _as_bad_input():
-            if not isinstance(change, Whole) or change.entry.dtype in FLOAT_DTYPES:
-                check_headroom(_change_facts(read, change, label), facts(name), label)
+        if theirs[name].dtype in FLOAT_DTYPES:
+            with _as_bad_input():
+                _check_change(change, read, theirs[name], read_base(theirs[name]))
         if report:
             report(Progress("checking", done, len(changes)))
 
 
-def _change_facts(
-    read: Callable[[TensorEntry], memoryview], change: Change, label: str
-) -> TensorFacts:
+def _check_change(
+    change: Change,
+    read: Callable[[TensorEntry], memoryview],
+    entry: TensorEntry,
+    base: memoryview,
+) -> None:
+    """Check one tensor of a contribution against the base's, `entry` with its bytes."""
+    label, facts = f"tensor {entry.name!r}", inspect(base, entry.dtype)
     if isinstance(change, Whole):
-        return inspect(read(change.entry), change.entry.dtype)
+        check_headroom(inspect(read(change.entry), entry.dtype), facts, label)
+        return
     if isinstance(change, LowRank):
         label += " (the product of its factors)"
-    return inspect(task_vector_of(change, read, label).data, "F32")
+    tau = task_vector_of(change, read, label)
+    check_headroom(inspect(tau.data, "F32"), facts, label)
+    check_reach(base, tau, entry.dtype, label)
 
 
 @contextmanager

@@ -6,10 +6,10 @@ keyed randomness: the readable reference in NumPy whose bits every faster form m
 Does not own what a strategy computes.
 
 Only exact conversions, single IEEE float64 additions, subtractions, multiplications,
-divisions and square roots, comparisons and integer operations are used, element by
-element. None of these may be fused or reordered, so the bits do not depend on machine,
-threads, block size or library version. docs/adr/0004-numeric-contract.md gives the
-constants and the reasons.
+divisions and square roots, scaling by powers of two, rounding to integers, comparisons
+and integer operations are used, element by element; and products of integer matrices whose
+sums are exact in any order. So the bits do not depend on machine, threads, block size or
+library version. docs/adr/0004-numeric-contract.md gives the constants and the reasons.
 """
 
 from crdtmerge.numerics.contract import (
@@ -34,6 +34,7 @@ from crdtmerge.numerics.reference.dtypes import (
     check_base,
     check_dtype,
     check_headroom,
+    check_reach,
     downcast,
     given_task_vector,
     inspect,
@@ -89,6 +90,7 @@ __all__ = [
     "check_base",
     "check_dtype",
     "check_headroom",
+    "check_reach",
     "check_weights",
     "divide",
     "dot",

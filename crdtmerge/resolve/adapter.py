@@ -18,8 +18,8 @@ from typing import Final
 
 import numpy as np
 
-from crdtmerge.changes import Change, LowRank
-from crdtmerge.digest import blob_id_of
+from crdtmerge.changes import LowRank
+from crdtmerge.digest import ContentId, blob_id_of
 from crdtmerge.errors import BadInputError
 from crdtmerge.formats.adapter import CONFIG_FILE, WEIGHTS_FILE
 from crdtmerge.formats.adapter_config import RANK_MAX
@@ -28,15 +28,19 @@ from crdtmerge.formats.folder import RESOLUTION_FILE
 from crdtmerge.formats.output import OutputFolder
 from crdtmerge.formats.progress import Report
 from crdtmerge.formats.writer import ModelWriter
+from crdtmerge.layers import LINEAR, Layers, layers_of
 from crdtmerge.manifest import Manifest, TensorEntry
 from crdtmerge.numerics import low_rank_factors, philox_key, sum_of_squares
 from crdtmerge.recipe import Recipe
 from crdtmerge.resolve.execute import Bytes, TensorSink, TensorSource, execute
+from crdtmerge.resolve.ground import Footing
 from crdtmerge.resolve.plan import Contribution, Plan, make_plan
-from crdtmerge.resolve.resolution import Resolution, make_resolution
+from crdtmerge.resolve.resolution import Adapted, Resolution, make_resolution
 
 RANK_DEFAULT: Final = 16
 """The rank where no contribution has one: all are deltas."""
+RANK_DEFAULT_MAX: Final = 128
+"""A larger rank must be asked for: one contribution could make it costly for all."""
 
 SKETCH: Final = "adapter/1"
 """Names the draw of random matrices; another way to factor is another version."""
@@ -48,6 +52,11 @@ class AdapterPlan:
 
     plan: Plan
     layout: Layout
+
+    @property
+    def adapted(self) -> Adapted:
+        """What a resolution says of it beside the tensors."""
+        return Adapted(self.layout.rank, blob_id_of(self.layout.config))
 
     @property
     def outputs(self) -> list[tuple[str, str, tuple[int, ...]]]:
@@ -108,27 +117,32 @@ def plan_adapter(
     base: Manifest,
     contributions: Iterable[Contribution],
     rank: int | None,
+    exponents: Mapping[str, int],
 ) -> AdapterPlan:
     """Return the plan of an adapter; without a `rank`, the largest of any pair.
+
+    `exponents` are those of the base's float tensors: the grid and the headroom are the
+    base's own, though its bytes are not read.
 
     Raises:
         BadInputError: the rank is out of bounds, or something that a contribution
             changes cannot stand in an adapter, which is named.
         CrdtMergeError: whatever `make_plan` raises.
     """
-    plan = make_plan(recipe, base, contributions, ground="zero")
+    plan = make_plan(recipe, base, contributions, footing=Footing("zero", exponents))
     pairs = [
         c for found in plan.changes for c in found.values() if isinstance(c, LowRank)
     ]
     if rank is None:
-        rank = max((pair.rank for pair in pairs), default=RANK_DEFAULT)
+        largest = max((pair.useful_rank for pair in pairs), default=RANK_DEFAULT)
+        rank = min(largest, RANK_DEFAULT_MAX)
     if not 1 <= rank <= RANK_MAX:
         raise BadInputError(f"rank {rank} is not 1 to {RANK_MAX}")
-    usual = "fan_in" if any(p.layer == "fan_in" for p in pairs) else "linear"
+    kept = _Kept(plan, layers_of(base))
     zero = [f.entry for f in plan.frames.values() if f.ground == "zero"]
     whole = [name for name, frame in plan.frames.items() if frame.ground == "none"]
     layout = lay_out_adapter(
-        [(entry, _layer(entry.name, plan.changes, usual)) for entry in zero],
+        [(entry, kept.layer(entry)) for entry in zero],
         whole,
         [entry.name for entry in base.tensors],
         rank,
@@ -136,20 +150,36 @@ def plan_adapter(
     return AdapterPlan(plan, layout)
 
 
-def _layer(name: str, changes: Iterable[Mapping[str, Change]], usual: str) -> str:
-    """Return how a layer keeps its weight, as the contributions' pairs say.
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """How layers keep their weights: as the pairs say, else as the base's shapes tell."""
 
-    Raises:
-        BadInputError: two pairs say otherwise of one square weight.
-    """
-    said = [found[name] for found in changes if name in found]
-    kept = {change.layer for change in said if isinstance(change, LowRank)}
-    if len(kept) > 1:
-        message = f"adapters disagree whether {name!r} is kept as (in, out)"
-        raise BadInputError(
-            message, hint="one of their configs is wrong: see --without"
-        )
-    return kept.pop() if kept else usual
+    plan: Plan
+    layers: Layers
+
+    def layer(self, entry: TensorEntry) -> str:
+        """Return how the layer of a weight keeps it.
+
+        Raises:
+            BadInputError: two contributions disagree, or nothing tells.
+        """
+        name = entry.name
+        said: dict[str, ContentId] = {}
+        for item, found in zip(self.plan.contributions, self.plan.changes, strict=True):
+            change = found.get(name)
+            if isinstance(change, LowRank):
+                said.setdefault(change.layer, item.content)
+        if len(said) > 1:
+            who = " and ".join(content.hex()[:12] for content in sorted(said.values()))
+            message = f"contributions {who} disagree on how {name!r} is kept"
+            hint = "one of their configs is wrong: leave it out with --without"
+            raise BadInputError(message, hint=hint)
+        square = len(entry.shape) == 2 and entry.shape[0] == entry.shape[1]
+        known = self.layers.like(name) if square else self.layers.of(name)
+        if not said and known is None and len(entry.shape) == 2:
+            message = f"only a delta changes {name!r}: nothing tells which layer it is"
+            raise BadInputError(message, hint="resolve the whole model instead")
+        return next(iter(said), known or LINEAR)
 
 
 def execute_adapter(
@@ -218,7 +248,7 @@ def resolve_adapter(
             space=space,
             merge_id=merge_id,
             visible_root=visible_root,
-            adapter_rank=adapter.layout.rank,
+            adapter=adapter.adapted,
         )
         (folder / CONFIG_FILE).write_bytes(adapter.layout.config)
         (folder / RESOLUTION_FILE).write_bytes(resolution.to_json().encode())

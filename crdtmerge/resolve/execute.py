@@ -10,6 +10,8 @@ from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import replace
 from typing import Final, Protocol, TypeVar, assert_never
 
+import numpy as np
+
 from crdtmerge.changes import Change, Whole, task_vector_of
 from crdtmerge.digest import BlobId, blob_id_of
 from crdtmerge.errors import (
@@ -25,6 +27,7 @@ from crdtmerge.numerics import (
     TensorFacts,
     check_base,
     check_headroom,
+    check_reach,
     inspect,
 )
 from crdtmerge.resolve.plan import Contribution, Plan, Task, output_dtype
@@ -213,19 +216,24 @@ class _Run:
         """Read and check one tensor of every model."""
         plan, entry = self._plan, self._base[name]
         base, dtype = self._stands_on(entry)
-        facts = TensorFacts(finite=True, exponent=EXPONENT_MAX)
+        known = plan.frames[name].exponent
+        facts = TensorFacts(
+            finite=True, exponent=EXPONENT_MAX if known is None else known
+        )
         held: dict[BlobId | Change, Given] = {}
         if base is not None:
+            held[entry.blob] = base
+        if base is not None and known is None:
             facts = inspect(base, dtype)
             check_base(facts, f"tensor {name!r}")
-            held[entry.blob] = base
         given = []
         for contribution, changes in zip(plan.contributions, plan.changes, strict=True):
             change = changes.get(name)
             key = _key(entry, change)
             if key not in held:
                 assert change is not None, "who leaves a tensor alone gives the base's"
-                held[key] = self._given(contribution, entry, change, facts)
+                held[key] = self._given(contribution, change, facts, name)
+                self._check_reach(contribution, held[key], entry, base)
             given.append(held[key])
         shared = plan.recipe.parameters_for(name)
         return Inputs(
@@ -245,6 +253,7 @@ class _Run:
                 for c in plan.contributions
             ),
             shape=entry.shape,
+            exponent=known,
         )
 
     def _stands_on(self, entry: TensorEntry) -> tuple[Bytes | None, str]:
@@ -269,12 +278,12 @@ class _Run:
     def _given(
         self,
         contribution: Contribution,
-        entry: TensorEntry,
         change: Change,
         base: TensorFacts,
+        name: str,
     ) -> Given:
         """Read a contribution's tensor: that it is visible says nothing of its values."""
-        label = f"tensor {entry.name!r}"
+        label = f"tensor {name!r}"
         try:
             if isinstance(change, Whole):
                 data = self._read(change.entry)
@@ -285,6 +294,23 @@ class _Run:
         except ContractError as e:
             raise FaultyContributionError(contribution.content, str(e)) from e
         return tau
+
+    def _check_reach(
+        self,
+        contribution: Contribution,
+        given: Given,
+        entry: TensorEntry,
+        base: Bytes | None,
+    ) -> None:
+        """Refuse a task vector that leads out of the dtype: its author is to be named."""
+        if base is None or not isinstance(given, np.ndarray):
+            return
+        if self._plan.frames[entry.name].ground != "base":
+            return
+        try:
+            check_reach(base, given, entry.dtype, f"tensor {entry.name!r}")
+        except ContractError as e:
+            raise FaultyContributionError(contribution.content, str(e)) from e
 
 
 def _key(entry: TensorEntry, change: Change | None) -> BlobId | Change:

@@ -9,10 +9,11 @@ whole can be merged without zeros, if the strategy needs no base.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal, TypeAlias
 
 from crdtmerge.changes import Change, Whole
+from crdtmerge.digest import ContentId
 from crdtmerge.errors import BadInputError
 from crdtmerge.manifest import FLOAT_DTYPES, Manifest, TensorEntry
 from crdtmerge.recipe import Recipe
@@ -27,11 +28,13 @@ merged task vector in F32; or nothing, where models are merged without a base.""
 class Frame:
     """One tensor of a merge: its description, and what it stands on.
 
-    `entry` has the dtype that is computed in; its blob is the base's.
+    `entry` has the dtype that is computed in; its blob is the base's. `exponent` is that
+    of the base's tensor where the base is not read, None where the inputs tell.
     """
 
     entry: TensorEntry
     ground: Ground
+    exponent: int | None = None
 
     @property
     def is_merged(self) -> bool:
@@ -39,49 +42,67 @@ class Frame:
         return self.entry.dtype in FLOAT_DTYPES
 
 
+@dataclass(frozen=True, slots=True)
+class Footing:
+    """What a whole merge stands on.
+
+    `exponents` are those of the base's tensors, by name, for a merge that must know the
+    base's grid without reading it; empty where the inputs' own largest will do.
+    """
+
+    ground: Ground = "base"
+    exponents: Mapping[str, int] = field(default_factory=dict)
+
+
+ON_BASE: Final = Footing()
+
+
 def lay_ground(
     recipe: Recipe,
     strategy: Strategy,
     base: Manifest,
-    changes: Sequence[Mapping[str, Change]],
-    ground: Ground,
+    changes: Sequence[tuple[ContentId, Mapping[str, Change]]],
+    footing: Footing,
 ) -> tuple[Frame, ...]:
-    """Return the tensors of a merge, by name.
+    """Return the tensors of a merge, by name; `changes` are those of each contribution.
 
     Raises:
-        BadInputError: the strategy cannot do without what `ground` does not give.
+        BadInputError: the strategy cannot do without what `footing` does not give.
     """
     entries = sorted(base.tensors, key=lambda entry: entry.name)
-    if ground == "zero":
+    if footing.ground == "zero":
         return tuple(
-            _without_base(recipe, strategy, entry, [c.get(entry.name) for c in changes])
+            _without_base(recipe, strategy, entry, changes, footing)
             for entry in entries
             if entry.dtype in FLOAT_DTYPES
-            and any(entry.name in found for found in changes)
+            and any(entry.name in found for _, found in changes)
         )
-    if ground == "none" and strategy.needs_base:
+    if footing.ground == "none" and strategy.needs_base:
         message = f"{strategy.name} merges differences to a base, and none is given"
         raise BadInputError(message, hint="name the model that all were tuned from")
-    return tuple(Frame(entry, ground) for entry in entries)
+    return tuple(Frame(entry, footing.ground) for entry in entries)
 
 
 def _without_base(
     recipe: Recipe,
     strategy: Strategy,
     entry: TensorEntry,
-    said: Sequence[Change | None],
+    changes: Sequence[tuple[ContentId, Mapping[str, Change]]],
+    footing: Footing,
 ) -> Frame:
+    exponent = footing.exponents.get(entry.name)
     reads_base = strategy.needs_base or strategy.prefers_base
-    if all(isinstance(change, Whole) for change in said) and not reads_base:
-        return Frame(entry, "none")
+    whole = [c for c, found in changes if isinstance(found.get(entry.name), Whole)]
+    if len(whole) == len(changes) and not reads_base:
+        return Frame(entry, "none", exponent)
     hint = "resolve the whole model instead, without --as adapter"
-    if any(isinstance(change, Whole) for change in said):
+    if whole:
         message = (
-            f"tensor {entry.name!r} is given whole by a contribution: its difference"
-            " to the base cannot be told without reading the base"
+            f"contribution {whole[0].hex()[:12]} gives tensor {entry.name!r} whole: its"
+            " difference to the base cannot be told without reading the base"
         )
-        raise BadInputError(message, hint=hint)
+        raise BadInputError(message, hint=f"{hint}, or leave it out with --without")
     if not strategy.shifts(Values(recipe.parameters_for(entry.name))):
         message = f"{strategy.name} as set merges whole weights, not differences"
         raise BadInputError(message, hint=hint)
-    return Frame(replace(entry, dtype="F32"), "zero")
+    return Frame(replace(entry, dtype="F32"), "zero", exponent)

@@ -23,6 +23,7 @@ from crdtmerge.manifest import ITEM_BYTES, TensorEntry
 from crdtmerge.recipe import Recipe, recipe_from_value
 from crdtmerge.resolve.resolution import (
     VERSION,
+    Adapted,
     Resolution,
     Source,
     root_without_space,
@@ -85,10 +86,10 @@ def _resolution(value: object) -> Resolution:
             "base": str(base),
             "recipe": recipe,
             "contributions": [*sources],
-            "adapter_rank": int(adapter_rank),
+            "adapter": adapter,
             "seeds": dict(seeds),
             "tensors": [*tensors],
-        } if type(contract) is int and 0 <= adapter_rank <= RANK_MAX:
+        } if type(contract) is int:
             return Resolution(
                 made_by,
                 contract,
@@ -100,10 +101,21 @@ def _resolution(value: object) -> Resolution:
                 _sources(map(_source, sources), unique=bool(space)),
                 tuple(sorted((name, _hex(seed)) for name, seed in seeds.items())),
                 _ascending(map(_tensor, tensors), lambda item: item.name),
-                adapter_rank,
+                _adapted(adapter),
             )
         case _:
             message = "it lacks a field, or a field is of another type"
+    raise ValueError(message)
+
+
+def _adapted(value: object) -> Adapted | None:
+    match value:
+        case None:
+            return None
+        case {"rank": int(rank), "config": config} if 1 <= rank <= RANK_MAX:
+            return Adapted(rank, BlobId(_hex(config)))
+        case _:
+            message = "its adapter is not a rank and the digest of a config"
     raise ValueError(message)
 
 

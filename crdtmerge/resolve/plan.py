@@ -23,7 +23,7 @@ from crdtmerge.errors import (
 from crdtmerge.manifest import Manifest, TensorEntry
 from crdtmerge.numerics import CONTRACT_VERSION, check_weights
 from crdtmerge.recipe import Parameters, Recipe
-from crdtmerge.resolve.ground import Frame, Ground, lay_ground
+from crdtmerge.resolve.ground import ON_BASE, Footing, Frame, lay_ground
 from crdtmerge.strategies import Strategy, check_recipe
 from crdtmerge.trie import Trie
 
@@ -91,19 +91,18 @@ def make_plan(
     recipe: Recipe,
     base: Manifest,
     contributions: Iterable[Contribution],
-    *,
-    ground: Ground = "base",
+    footing: Footing = ON_BASE,
 ) -> Plan:
     """Return the plan; the order of `contributions` does not matter.
 
-    With `ground` "none" the base says only which tensors there are, and gives those that
-    are not merged. With "zero" the result holds merged task vectors in F32, of the
+    On "none" the base says only which tensors there are, and gives those that
+    are not merged. On "zero" the result holds merged task vectors in F32, of the
     tensors that any contribution changes; a tensor that each gives whole stands on none.
 
     Raises:
         UpgradeNeededError: this version does not know the strategy.
         BadInputError: the recipe is not acceptable, or its strategy needs a base that
-            `ground` does not give.
+            `footing` does not give.
         NothingToResolveError: there is no contribution.
         FaultyContributionError: a manifest cannot be merged into this base.
         ContractError: the weights leave the numeric contract.
@@ -116,7 +115,8 @@ def make_plan(
         raise NothingToResolveError(message)
     changes = tuple(_changes(contribution, base) for contribution in ordered)
     check_weights(item.weight for item in ordered)
-    laid = lay_ground(recipe, strategy, base, changes, ground)
+    said = [(c.content, found) for c, found in zip(ordered, changes, strict=True)]
+    laid = lay_ground(recipe, strategy, base, said, footing)
     inputs = _Tensors(recipe, strategy, laid, ordered, changes)
     return Plan(
         recipe,
@@ -240,7 +240,7 @@ class _Tensors:
             list(self._own),
             entry.dtype,
             list(entry.shape),
-            [frame.ground, entry.blob if frame.ground == "base" else b""],
+            _stands_on(frame),
             self._said(frame),
             self._weights,
             list(needs),
@@ -259,6 +259,13 @@ class _Tensors:
         name = self._strategy.full_name
         value: Value = [CONTRACT_VERSION, "reduce", name, list(maps), self._weights]
         return digest_value(Domain.TASK, value)
+
+
+def _stands_on(frame: Frame) -> Value:
+    """Return what of the base can change a bit: its bytes, or their exponent alone."""
+    if frame.ground == "base":
+        return ["base", frame.entry.blob]
+    return [frame.ground, [] if frame.exponent is None else [frame.exponent]]
 
 
 def takes_seed(strategy: Strategy, recipe: Recipe) -> bool:

@@ -38,13 +38,20 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class Adapted:
+    """What makes tensors an adapter: its rank, and the digest of its config's bytes."""
+
+    rank: int
+    config: BlobId
+
+
+@dataclass(frozen=True, slots=True)
 class Resolution:
     """Which contributions, recipe and seeds made a model, and what the model is.
 
     `seeds` are (tensor, seed) pairs of the tensors whose strategy drew by the set, or
     depends on an order. `space` is empty for a merge of no space; then `base` may be empty
-    too, where models were merged without one. `adapter_rank` is 0 for a whole model; else
-    `tensors` are those of an adapter of this rank.
+    too, where models were merged without one. With an `adapter`, `tensors` are its.
     """
 
     crdtmerge: str
@@ -57,7 +64,7 @@ class Resolution:
     contributions: tuple[Source, ...]
     seeds: tuple[tuple[str, bytes], ...]
     tensors: tuple[TensorEntry, ...]
-    adapter_rank: int = 0
+    adapter: Adapted | None = None
 
     @property
     def model_digest(self) -> bytes:
@@ -84,7 +91,11 @@ class Resolution:
                 }
                 for source in self.contributions
             ],
-            "adapter_rank": self.adapter_rank,
+            "adapter": self.adapter
+            and {
+                "rank": self.adapter.rank,
+                "config": self.adapter.config.hex(),
+            },
             "seeds": {name: seed.hex() for name, seed in self.seeds},
             "strategies": [self.recipe.strategy],
             "tensors": [
@@ -150,7 +161,7 @@ def make_resolution(
     merge_id: bytes,
     visible_root: bytes,
     base: ContentId | None = None,
-    adapter_rank: int = 0,
+    adapter: Adapted | None = None,
 ) -> Resolution:
     """Return the record of an executed plan; `tensors` are what it wrote.
 
@@ -170,7 +181,7 @@ def make_resolution(
         ),
         seeds=tuple(sorted(plan.seeds.items())),
         tensors=tuple(tensors),
-        adapter_rank=adapter_rank,
+        adapter=adapter,
     )
 
 

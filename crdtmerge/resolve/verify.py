@@ -6,13 +6,15 @@ resolve to: that takes the contributions.
 
 from pathlib import Path
 
+from crdtmerge.digest import blob_id_of
 from crdtmerge.errors import BadInputError, NotFoundError, VerificationError
+from crdtmerge.formats.adapter import CONFIG_FILE
 from crdtmerge.formats.folder import RESOLUTION_FILE, read_folder
 from crdtmerge.formats.ingest import describe
 from crdtmerge.formats.progress import Report
 from crdtmerge.manifest import TensorEntry
 from crdtmerge.resolve.parse import RESOLUTION_BYTES_MAX, parse_resolution
-from crdtmerge.resolve.resolution import Resolution
+from crdtmerge.resolve.resolution import Adapted, Resolution
 
 
 def read_resolution(folder: Path) -> Resolution:
@@ -55,7 +57,19 @@ def verify_folder(path: Path, report: Report | None = None) -> Resolution:
         raise VerificationError(message) from e
     # The model digest covers these entries and nothing else, and was checked on reading.
     _compare(resolution.tensors, found.tensors)
+    if resolution.adapter:
+        _compare_config(resolution.adapter, path / CONFIG_FILE)
     return resolution
+
+
+def _compare_config(stated: Adapted, path: Path) -> None:
+    """Refuse another config: it says how the factors act."""
+    try:
+        found = blob_id_of(path.read_bytes())
+    except OSError as e:
+        raise VerificationError(f"cannot read {path}: {e.strerror}") from e
+    if found != stated.config:
+        raise VerificationError(f"{path.name} is not what the resolution says")
 
 
 def _compare(stated: tuple[TensorEntry, ...], found: tuple[TensorEntry, ...]) -> None:

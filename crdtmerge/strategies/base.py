@@ -107,7 +107,8 @@ class Inputs:
     (units, from the reduce step) go together, in canonical order. `seed` is the tensor's,
     there for strategies that draw or depend on order; masks use it only in seed scope
     `set`. An empty `output_dtype` means `dtype`, an empty `own` that all contributions
-    take `values`. `shape` is the tensor's, for strategies that look at rows.
+    take `values`. `shape` is the tensor's, for strategies that look at rows. `exponent` is
+    that of the base's tensor if it is known without the base; else the bytes tell.
     """
 
     tensor: str
@@ -124,6 +125,7 @@ class Inputs:
     own: tuple[Values, ...] = ()
     coefficients: tuple[int, ...] | None = None
     shape: tuple[int, ...] = ()
+    exponent: int | None = None
 
 
 def always(_values: Values) -> bool:

@@ -65,7 +65,9 @@ def participants(inputs: Inputs, weights: Weights) -> tuple[int, tuple[Term, ...
     check_dtype(inputs.dtype)
     terms = _terms(inputs, weights)
     facts = [_facts(inputs, term) for term in terms]
-    if inputs.base is None:
+    if inputs.exponent is not None:
+        base = TensorFacts(finite=True, exponent=inputs.exponent)
+    elif inputs.base is None:
         base = _largest(facts)
     else:
         _check_size(inputs, inputs.base, inputs.dtype, f"{name} of the base")

@@ -4,9 +4,11 @@ Owns the order of the checks and the undoing. Does not own the checks (`crdtmerg
 `crdtmerge.manifest`) nor how a blob is kept (`store`).
 """
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +29,7 @@ from crdtmerge.formats.ingest import (
 )
 from crdtmerge.formats.progress import Progress
 from crdtmerge.manifest import (
+    FLOAT_DTYPES,
     Manifest,
     TensorEntry,
     decode_manifest,
@@ -35,13 +38,15 @@ from crdtmerge.numerics import TensorFacts, inspect
 
 from ..store.base import BaseFacts
 from ..store.blobs import FileBlobs
+from ..store.sqlite import SqliteLocal
 from .live import Context, Tell, telling
 
 KINDS: Final = ("full", "delta", "lora")
+_EXPONENTS: Final = "base exponents "
 
 
-def read_base(path: Path, tell: Tell) -> Model:
-    """Return a model that may be a base.
+def read_base(path: Path, tell: Tell) -> tuple[Model, Mapping[str, TensorFacts]]:
+    """Return a model that may be a base, and the facts of its float tensors.
 
     Raises:
         BadInputError: it is damaged, or holds NaN or infinity.
@@ -51,8 +56,8 @@ def read_base(path: Path, tell: Tell) -> Model:
         raise BadInputError(message, hint="give the model that it was trained on")
     folder = read_folder(path)
     manifest = describe(folder, "base", report=telling(tell))
-    check_content(folder, None, telling(tell))
-    return Model(folder.path, manifest, folder.tensors)
+    facts = check_content(folder, None, telling(tell))
+    return Model(folder.path, manifest, folder.tensors), facts
 
 
 def read_contribution(
@@ -60,19 +65,17 @@ def read_contribution(
 ) -> Model:
     """Return a model, delta or adapter that may be contributed to `space`.
 
-    Without a `kind`, a PEFT adapter is known by its config; all else is a full model.
+    What it returns can be signed: peers will read its manifest as it is. Without a
+    `kind`, a PEFT adapter is known by its config; all else is a full model.
 
     Raises:
         BadInputError: it is damaged, does not fit the base, or has values out of bounds.
         NotFoundError: this home does not know where the base lies.
     """
-    base = base_manifest(context, space)
-    facts = _base_facts(context.home.blobs, base)
+    base, blobs = base_manifest(context, space), context.home.blobs
     if _kind(path, kind) == "lora":
         model = describe_adapter(read_adapter(path), base, telling(tell))
-        if not model.manifest.tensors:
-            raise BadInputError(f"{path} changes nothing of the base")
-        check_changes(model, base, facts, telling(tell))
+        check_changes(model, base, partial(_read, blobs), telling(tell))
         return model
     folder, kind = read_folder(path), kind or "full"
     # Names and shapes are known from headers: refuse before gigabytes are hashed.
@@ -80,10 +83,14 @@ def read_contribution(
     manifest = describe(folder, kind, base.content_id, report=telling(tell))
     model = Model(folder.path, manifest, folder.tensors)
     if kind == "full":
-        check_content(folder, facts, telling(tell))
+        check_content(folder, _base_facts(blobs, base), telling(tell))
     else:
-        check_changes(model, base, facts, telling(tell))
+        check_changes(model, base, partial(_read, blobs), telling(tell))
     return model
+
+
+def _read(blobs: FileBlobs, entry: TensorEntry) -> memoryview:
+    return memoryview(blobs.read(entry.blob, entry.size))
 
 
 def _kind(path: Path, asked: str | None) -> str:
@@ -105,7 +112,7 @@ def _base_facts(blobs: FileBlobs, base: Manifest) -> Callable[[str], TensorFacts
 
     def facts(name: str) -> TensorFacts:
         entry = entries[name]
-        return inspect(blobs.read(entry.blob, entry.size), entry.dtype)
+        return inspect(_read(blobs, entry), entry.dtype)
 
     return facts
 
@@ -134,6 +141,28 @@ def base_manifest(context: Context, space: SpaceId) -> Manifest:
     blobs, blob = context.home.blobs, base_facts(context, space).manifest
     size, _ = blobs.chunk_list(blob)
     return decode_manifest(bytes(blobs.read(blob, size)))
+
+
+def keep_exponents(
+    local: SqliteLocal, space: SpaceId, facts: Mapping[str, TensorFacts]
+) -> None:
+    """Keep what an adapter must know of the base, so that it need not be read again."""
+    text = json.dumps({name: found.exponent for name, found in facts.items()})
+    local.set_value(f"{_EXPONENTS}{space.hex()}", text.encode())
+
+
+def base_exponents(context: Context, space: SpaceId) -> dict[str, int]:
+    """Return the exponents of the base's float tensors, as they were found on entry.
+
+    A home of an older version has none: there the base is read.
+    """
+    kept = context.home.local.get_value(f"{_EXPONENTS}{space.hex()}")
+    if kept is not None:
+        return dict(json.loads(kept))
+    base = base_manifest(context, space)
+    facts = _base_facts(context.home.blobs, base)
+    floats = [e.name for e in base.tensors if e.dtype in FLOAT_DTYPES]
+    return {name: facts(name).exponent for name in floats}
 
 
 @dataclass(slots=True)

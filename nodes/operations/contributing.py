@@ -13,6 +13,7 @@ from crdtmerge.codec import format_decimal
 from crdtmerge.digest import ContentId
 from crdtmerge.errors import BadInputError, NotAllowedError
 from crdtmerge.formats.ingest import Model
+from crdtmerge.manifest import check_form
 from crdtmerge.policy import NEEDED, View, Visible
 from crdtmerge.replica import Replica
 
@@ -65,6 +66,7 @@ def contribute(context: Context, asked: Arguments, tell: Tell) -> Answer:
     context.key.unlock()
     path, kind = given.path(asked, "path"), given.optional_text(asked, "kind")
     model = read_contribution(context, space, path, kind, tell)
+    check_form(model.manifest)
     offer = Offer(model, weight, note)
     _refuse_banned(context.spaces.view(space), offer.content)
     reference = given.flag(asked, "reference")

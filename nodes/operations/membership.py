@@ -23,7 +23,7 @@ from crdtmerge.replica import Replica, found_space
 from ..store.base import BaseFacts
 from ..ticket import SECRET_BYTES, Ticket, decode_ticket
 from . import arguments as given
-from .contents import Intake, all_or_none, read_base
+from .contents import Intake, all_or_none, keep_exponents, read_base
 from .facts import identity_facts, recipe_facts
 from .live import Answer, Arguments, Context, Tell
 from .publishing import announce_node, replica
@@ -56,7 +56,7 @@ def space_create(context: Context, asked: Arguments, tell: Tell) -> Answer:
     mode = given.optional_text(asked, "mode") or "members"
     _check_name(context, name, mode)
     context.key.unlock()
-    model = read_base(folder, tell)
+    model, found = read_base(folder, tell)
     genesis = _genesis(context, name, mode, model)
     space = genesis.record.space_id
     founded = Replica(OpSet(space).insert([genesis]), context.key)
@@ -64,6 +64,7 @@ def space_create(context: Context, asked: Arguments, tell: Tell) -> Answer:
     with all_or_none(context.home.blobs) as intake:
         facts = _take_base(intake, model, tell)
         context.home.local.set_base(space, facts.folder, facts.manifest)
+        keep_exponents(context.home.local, space, found)
         intake.signing = True
         context.spaces.publish(space, records)
     if context.live is not None:
@@ -123,7 +124,7 @@ def space_join(context: Context, asked: Arguments, tell: Tell) -> Answer:
     if not member:
         context.key.unlock()
         context.home.node.unlock()
-    model = read_base(given.path(asked, "base"), tell)
+    model, found = read_base(given.path(asked, "base"), tell)
     _check_is_base(model, ticket)
     with all_or_none(context.home.blobs) as intake:
         facts = _take_base(intake, model, tell)
@@ -131,6 +132,7 @@ def space_join(context: Context, asked: Arguments, tell: Tell) -> Answer:
         if not member:
             _enter(context, ticket)
         context.home.local.set_base(ticket.space, facts.folder, facts.manifest)
+        keep_exponents(context.home.local, ticket.space, found)
     view = context.spaces.view(ticket.space)
     return {
         **identity_facts(view, ticket.space, context.key.public),

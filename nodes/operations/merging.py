@@ -23,6 +23,7 @@ from crdtmerge.formats.ingest import describe
 from crdtmerge.formats.mergekit import Configuration, Listed, read_configuration
 from crdtmerge.formats.source import FolderSource
 from crdtmerge.manifest import Manifest, TensorEntry
+from crdtmerge.resolve.ground import Footing
 from crdtmerge.resolve.model import resolve_model
 from crdtmerge.resolve.plan import Contribution, Plan, make_plan
 from crdtmerge.resolve.resolution import (
@@ -72,7 +73,7 @@ def merge(asked: Arguments, tell: Tell) -> Answer:
         configuration.recipe,
         models.base,
         models.contributions,
-        ground="base" if models.based else "none",
+        footing=Footing("base" if models.based else "none"),
     )
     try:
         resolution = _resolve(plan, models, asked, out, tell)

@@ -33,7 +33,7 @@ from crdtmerge.strategies import make_recipe
 from crdtmerge.trie import Trie
 
 from . import arguments as given
-from .contents import base_facts, base_manifest
+from .contents import base_exponents, base_facts, base_manifest
 from .facts import recipe_facts
 from .live import Answer, Arguments, Context, Tell, telling
 from .selection import SHORT, choose_space, find_visible
@@ -71,10 +71,11 @@ def resolve(context: Context, asked: Arguments, tell: Tell) -> Answer:
         resolution = job.to_model(plan, where)
     else:
         rank = given.optional_count(asked, "rank")
-        adapter = plan_adapter(recipe, base, contributions, rank)
+        exponents = base_exponents(context, space)
+        adapter = plan_adapter(recipe, base, contributions, rank, exponents)
         _require_bytes(context, contributions)
         resolution, error = job.to_adapter(adapter)
-        extra |= {"rank": resolution.adapter_rank, "relative_error": error}
+        extra |= {"rank": adapter.layout.rank, "relative_error": error}
     shared = context.spaces.view(space)
     return {
         "out": str(out),

@@ -28,6 +28,7 @@ from crdtmerge.resolve.adapter import execute_adapter, plan_adapter
 from crdtmerge.resolve.execute import TensorSource, execute
 from crdtmerge.resolve.plan import Contribution, Plan, make_plan
 from crdtmerge.resolve.resolution import (
+    Adapted,
     Resolution,
     Source,
     make_resolution,
@@ -36,7 +37,7 @@ from crdtmerge.resolve.resolution import (
 from crdtmerge.resolve.verify import verify_folder
 
 from . import arguments as given
-from .contents import base_manifest
+from .contents import base_exponents, base_manifest
 from .live import Answer, Arguments, Context, Tell, telling
 from .resolving import threads_of, workers
 from .selection import SHORT
@@ -140,14 +141,15 @@ def _recompute(
     adds = _adds(context, space)
     sources = [_contribution(context, space, adds, s) for s in resolution.contributions]
     again = _Again(context.home.blobs, threads_of(asked), telling(tell))
-    plan, tensors = again.compute(resolution, base, sources)
+    exponents = base_exponents(context, space) if resolution.adapter else {}
+    plan, tensors, adapted = again.compute(resolution, base, sources, exponents)
     found = make_resolution(
         plan,
         tensors,
         space=space,
         merge_id=resolution.merge_id,
         visible_root=resolution.visible_root,
-        adapter_rank=resolution.adapter_rank,
+        adapter=adapted,
     )
     _compare(resolution, found)
 
@@ -161,13 +163,17 @@ class _Again:
     report: Report
 
     def compute(
-        self, resolution: Resolution, base: Manifest, sources: list[Contribution]
-    ) -> tuple[Plan, list[TensorEntry]]:
-        """Return the plan and the tensors that come out."""
-        recipe, rank = resolution.recipe, resolution.adapter_rank
+        self,
+        resolution: Resolution,
+        base: Manifest,
+        sources: list[Contribution],
+        exponents: Mapping[str, int],
+    ) -> tuple[Plan, list[TensorEntry], Adapted | None]:
+        """Return the plan, the tensors that come out, and what makes them an adapter."""
+        recipe, stated = resolution.recipe, resolution.adapter
         with workers(self.threads) as executor:
-            if rank:
-                adapter = plan_adapter(recipe, base, sources, rank)
+            if stated:
+                adapter = plan_adapter(recipe, base, sources, stated.rank, exponents)
                 tensors, _ = execute_adapter(
                     adapter,
                     self.source,
@@ -176,7 +182,7 @@ class _Again:
                     threads=self.threads,
                     report=self.report,
                 )
-                return adapter.plan, tensors
+                return adapter.plan, tensors, adapter.adapted
             plan = make_plan(recipe, base, sources)
             digests = execute(
                 plan,
@@ -186,7 +192,7 @@ class _Again:
                 threads=self.threads,
                 report=self.report,
             )
-            return plan, model_tensors(plan, digests)
+            return plan, model_tensors(plan, digests), None
 
 
 def _compare(stated: Resolution, again: Resolution) -> None:
@@ -197,6 +203,8 @@ def _compare(stated: Resolution, again: Resolution) -> None:
             raise VerificationError(message, hint=hint)
     if stated.model_digest != again.model_digest:
         raise VerificationError("computed again, the model has other tensors")
+    if stated.adapter != again.adapter:
+        raise VerificationError("computed again, the adapter has another config")
     if stated.seeds != again.seeds:
         raise VerificationError("computed again, the seeds are others")
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from crdtmerge.errors import BadInputError
 from tests import adapters
 from tests.homes import Fleet
 
@@ -144,3 +145,61 @@ def test_an_adapter_resolves_without_its_base(tmp_path: Path) -> None:
     least = float((best / total) ** 0.5)
     assert least <= answer["relative_error"] * (1 + 1e-4)
     assert answer["relative_error"] < 1.02 * least
+
+
+def test_square_weights_are_kept_as_their_relatives_are(tmp_path: Path) -> None:
+    """PEFT's flag is that of the layer it met last; a model may have both kinds."""
+    base = adapters.gpt2(tmp_path / "base", tie_word_embeddings=False)
+    friends = Friends(tmp_path, base)
+    adapter = adapters.adapt(
+        base, tmp_path / "a", 1, r=4, target_modules=["attn.c_proj", "lm_head"]
+    )
+    friends.call("contribute", path=adapter)
+    same(friends.resolved(), adapters.merged_by_peft(base, adapter))
+    friends.call("resolve", out=tmp_path / "adapter", **{"as": "adapter"})
+    same(friends.resolved(), adapters.merged_by_peft(base, tmp_path / "adapter"))
+
+
+def test_a_delta_becomes_an_adapter_where_its_layer_is_known(tmp_path: Path) -> None:
+    """Biases tell of GPT-2's layers; of its embedding nothing does, so it is refused."""
+    base = adapters.gpt2(tmp_path / "base")
+    friends = Friends(tmp_path, base)
+    shapes = {n: t.shape for n, t in adapters.tensors_of(base).items()}
+    names = [f"transformer.h.0.attn.{n}.weight" for n in ("c_attn", "c_proj")]
+    delta = adapters.save_delta(tmp_path / "delta", {n: shapes[n] for n in names})
+    friends.call("contribute", path=delta, kind="delta")
+    friends.call("resolve", out=tmp_path / "adapter", **{"as": "adapter"})
+    same(friends.resolved(), adapters.merged_by_peft(base, tmp_path / "adapter"))
+    wte = "transformer.wte.weight"
+    more = adapters.save_delta(tmp_path / "more", {wte: shapes[wte]})
+    friends.call("contribute", path=more, kind="delta")
+    with pytest.raises(BadInputError, match="only a delta changes"):
+        friends.call("resolve", out=tmp_path / "other", **{"as": "adapter"})
+
+
+def test_modules_whose_names_end_alike_are_told_apart(tmp_path: Path) -> None:
+    """PEFT takes a name for every module that ends in it; ours are exact."""
+    base, model = adapters.convolutions(tmp_path / "base")
+    friends = Friends(tmp_path, base)
+    adapter = adapters.adapt_module(
+        model(), tmp_path / "a", 1, r=4, target_modules=["conv1"]
+    )  # fmt: skip
+    friends.call("contribute", path=adapter)
+    ours = friends.resolved()
+    same(ours, adapters.merged_module(model(), adapter))
+    friends.call("resolve", out=tmp_path / "out", rank=4, **{"as": "adapter"})
+    same(ours, adapters.merged_module(model(), tmp_path / "out"))
+
+
+def test_statistics_are_merged_but_stand_in_no_adapter(tmp_path: Path) -> None:
+    """A normalisation has a counter that no merge makes, so it is refused by name."""
+    base, model = adapters.convolutions(tmp_path / "base")
+    friends = Friends(tmp_path, base)
+    adapter = adapters.adapt_module(
+        model(), tmp_path / "a", 1, target_modules=["conv1"], modules_to_save=["bn"]
+    )
+    friends.call("contribute", path=adapter)
+    ours, theirs = friends.resolved(), adapters.merged_module(model(), adapter)
+    same({n: t for n, t in ours.items() if n in theirs}, theirs)
+    with pytest.raises(BadInputError, match=r"'block\.bn\..*integers"):
+        friends.call("resolve", out=tmp_path / "out", **{"as": "adapter"})

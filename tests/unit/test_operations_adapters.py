@@ -326,7 +326,7 @@ def test_an_adapter_cannot_hold_everything(setting: Setting) -> None:
     content = setting.call("contribute", path=tune)["content"]
     setting.call("contribute", path=write_adapter(setting.folder / "a"))
     form = {"as": "adapter", "out": out}
-    setting.refused(BadInputError, "is given whole", "resolve", **form)
+    setting.refused(BadInputError, "gives tensor .* whole", "resolve", **form)
     setting.call("remove", id=content)
     setting.refused(BadInputError, "rank", "resolve", rank=1 << 17, **form)
     setting.refused(
@@ -359,7 +359,7 @@ def test_an_adapter_has_a_resolution_that_verifies(setting: Setting) -> None:
     for file in out.iterdir():
         assert file.read_bytes() == (again / file.name).read_bytes()
     stated = json.loads((out / "resolution.json").read_text())
-    stated["adapter_rank"] = 1
+    stated["adapter"]["rank"] = 1
     (out / "resolution.json").write_text(
         json.dumps(stated, sort_keys=True, indent=2) + "\n"
     )
@@ -397,3 +397,144 @@ def test_a_signed_adapter_that_breaks_the_headroom_is_its_authors_fault(
         setting.call("resolve", out=out)
     assert found.value.content == model.manifest.content_id
     assert not out.exists()
+
+
+# --- what a hostile review found ----------------------------------------------------------
+
+
+def two_towers(setting: Setting) -> str:
+    """Found a space on a base of two equal parts; return its name."""
+    tensors = {
+        f"{part}.layer.weight": np.full((17, 5), number, np.float32)
+        for number, part in enumerate(("text", "vision"))
+    }
+    folder = setting.folder / "towers"
+    folder.mkdir()
+    save_file(tensors, folder / "model.safetensors")
+    setting.call("space_create", name="two", base=folder, strategy="linear")
+    return "two"
+
+
+def test_an_adapter_that_fits_two_parts_is_refused(setting: Setting) -> None:
+    """It is never added to a part that was not meant."""
+    space, adapter = two_towers(setting), write_adapter(setting.folder / "a")
+    error = setting.refused(
+        BadInputError, "any of 'text.*'vision", "contribute", path=adapter, space=space
+    )
+    assert "adapt the whole model" in error.hint
+    named = write_adapter(setting.folder / "b", _renamed("layer.", "vision.layer."))
+    assert setting.call("contribute", path=named, space=space)["new"]
+
+
+def test_names_too_long_for_a_manifest_are_refused_before_signing(
+    setting: Setting,
+) -> None:
+    """A manifest that nobody can read would stop the whole space."""
+    module = "m" * 496
+    folder = setting.folder / "long"
+    folder.mkdir()
+    save_file(
+        {f"{module}.weight": np.ones((17, 5), "<f4")}, folder / "model.safetensors"
+    )
+    setting.call("space_create", name="long", base=folder, strategy="linear")
+    named = {
+        name.replace(f"{PREFIX}layer", module): values
+        for name, values in factors().items()
+    }
+    adapter = write_adapter(setting.folder / "a", named)
+    setting.refused(
+        BadInputError, "can be signed", "contribute", path=adapter, space="long"
+    )
+
+
+def pair_of_rank(rank: int) -> Tensors:
+    """A pair for `layer.weight` of any rank."""
+    return {
+        f"{PREFIX}layer.lora_A.weight": np.full((rank, 5), 0.01, np.float32),
+        f"{PREFIX}layer.lora_B.weight": np.full((17, rank), 0.01, np.float32),
+    }
+
+
+def test_one_rank_does_not_make_an_adapter_costly_for_all(setting: Setting) -> None:
+    """The default is the rank that a product can have; above 1,024 it is refused."""
+    wide = write_adapter(setting.folder / "wide", pair_of_rank(400), r=400)
+    setting.call("contribute", path=wide)
+    answer = setting.call("resolve", out=setting.folder / "out", **{"as": "adapter"})
+    assert answer["rank"] == 5
+    absurd = write_adapter(setting.folder / "absurd", pair_of_rank(1025), r=1025)
+    setting.refused(BadInputError, r"\[1025, 5\]", "contribute", path=absurd)
+
+
+def large_base(setting: Setting, dtype: str, value: float) -> str:
+    """Found a space on a base of large values; return its name."""
+    folder = setting.folder / "large"
+    folder.mkdir()
+    weight = np.full((17, 5), value, dtype)
+    save_file({"layer.weight": weight}, folder / "model.safetensors")
+    setting.call("space_create", name="large", base=folder, strategy="linear")
+    return "large"
+
+
+def test_the_bases_exponent_counts_where_the_base_is_not_read(setting: Setting) -> None:
+    """What a model takes, an adapter takes too: the headroom is that of the base."""
+    space = large_base(setting, "<f4", 500.0)
+    delta = np.float32(100) * np.ones((17, 5), np.float32)
+    pair = {
+        f"{PREFIX}layer.lora_A.weight": delta[:2],
+        f"{PREFIX}layer.lora_B.weight": np.eye(17, 2, dtype=np.float32),
+    }
+    adapter = write_adapter(setting.folder / "a", pair, lora_alpha=2)
+    setting.call("contribute", path=adapter, space=space)
+    (setting.folder / "large" / "model.safetensors").unlink()
+    answer = setting.call(
+        "resolve", out=setting.folder / "out", space=space, **{"as": "adapter"}
+    )
+    assert answer["relative_error"] < 1e-6
+    found = load_file(setting.folder / "out" / "adapter_model.safetensors")
+    product = (
+        found[f"{PREFIX}layer.lora_B.weight"] @ found[f"{PREFIX}layer.lora_A.weight"]
+    )
+    assert np.allclose(product[:2], 100)
+
+
+def test_a_sum_that_the_dtype_cannot_hold_is_its_contributions_fault(
+    setting: Setting,
+) -> None:
+    """A task vector inside the headroom can lead out of F16: refused with its name."""
+    space = large_base(setting, "<f2", -1e4)
+    folder = setting.folder / "delta"
+    folder.mkdir()
+    values = np.full((17, 5), -9e4, np.float32)
+    save_file({"layer.weight": values}, folder / "model.safetensors")
+    setting.refused(
+        BadInputError, "'layer.weight'.*largest finite F16", "contribute",
+        path=folder, kind="delta", space=space,
+    )  # fmt: skip
+
+
+def test_a_changed_config_of_an_adapter_is_found(setting: Setting) -> None:
+    """The config says how factors act, so it is verified as the tensors are."""
+    out = setting.folder / "out"
+    setting.call("contribute", path=write_adapter(setting.folder / "a"))
+    setting.call("resolve", out=out, **{"as": "adapter"})
+    config = json.loads((out / "adapter_config.json").read_text())
+    config["lora_alpha"] *= 100
+    (out / "adapter_config.json").write_text(json.dumps(config))
+    with pytest.raises(CrdtMergeError, match=r"adapter_config\.json is not what"):
+        setting.call("verify", dir=out)
+
+
+def test_a_tied_head_that_is_saved_as_well_says_nothing(setting: Setting) -> None:
+    """Its bytes are the embedding's, under a name that the base does not have."""
+    base = load_file(setting.base / "model.safetensors")
+    tied = {**factors(), f"{PREFIX}lm_head.weight": base["head.weight"]}
+    answer = setting.call("contribute", path=write_adapter(setting.folder / "a", tied))
+    assert answer["tensors"] == 3
+
+
+def test_configs_of_old_versions_are_read(setting: Setting) -> None:
+    """PEFT's own defaults stand in for what it did not write then."""
+    adapter = write_adapter(setting.folder / "a", pair_of_rank(8), merge_weights=True)
+    config = {"peft_type": "LORA", "target_modules": ["layer"], "merge_weights": False}
+    (adapter / "adapter_config.json").write_text(json.dumps(config))
+    assert setting.call("contribute", path=adapter)["new"]

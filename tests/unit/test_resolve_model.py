@@ -23,6 +23,7 @@ from crdtmerge.errors import (
     VerificationError,
 )
 from crdtmerge.formats.folder import MODEL_FILE, RESOLUTION_FILE, read_folder
+from crdtmerge.resolve.ground import Footing
 from crdtmerge.resolve.model import resolve_model
 from crdtmerge.resolve.parse import parse_resolution
 from crdtmerge.resolve.plan import make_plan
@@ -310,7 +311,7 @@ def of_no_space(merge: Merge, out: Path, *, based: bool = True) -> Resolution:
         make_recipe("linear", {}),
         merge.base,
         merge.contributions,
-        ground="base" if based else "none",
+        footing=Footing("base" if based else "none"),
     )
     root = root_without_space(
         Source(c.content, c.weight, (), c.parameters) for c in plan.contributions

@@ -18,6 +18,7 @@ from crdtmerge.errors import (
 from crdtmerge.manifest import Manifest
 from crdtmerge.recipe import Recipe
 from crdtmerge.resolve import plan as planning
+from crdtmerge.resolve.ground import Footing
 from crdtmerge.resolve.plan import Contribution, Plan, make_plan, tensor_seed
 from crdtmerge.strategies import STRATEGIES, make_recipe
 from crdtmerge.trie import Trie
@@ -308,8 +309,10 @@ def test_whole_tensors_stand_on_nothing_only_where_that_changes_no_bit(
     recipe = make_recipe(name, {})
     if strategy.needs_base or strategy.prefers_base:
         with pytest.raises(BadInputError, match="without reading the base"):
-            make_plan(recipe, merge.base, merge.contributions, ground="zero")
+            make_plan(recipe, merge.base, merge.contributions, footing=Footing("zero"))
     else:
-        plan = make_plan(recipe, merge.base, merge.contributions, ground="zero")
+        plan = make_plan(
+            recipe, merge.base, merge.contributions, footing=Footing("zero")
+        )
         assert {frame.ground for frame in plan.frames.values()} == {"none"}
     assert strategy.prefers_base == (name == "nuslerp/1")

@@ -104,7 +104,8 @@ def adapted(dtype: str, strategy: str, rank: int) -> str:
     """Return the digest (hex) of an adapter made of two adapters and a delta."""
     world = World(dtype)
     given = world.contributions(world.delta, *world.loras)
-    plan = plan_adapter(make_recipe(strategy, {}), world.base, given, rank)
+    exponents = dict.fromkeys(SHAPES, 0)
+    plan = plan_adapter(make_recipe(strategy, {}), world.base, given, rank, exponents)
     entries, _ = execute_adapter(plan, world.blobs, world.blobs)
     return model_digest(entries).hex()
 

@@ -41,6 +41,9 @@ ITEM_BYTES: Final[Mapping[str, int]] = MappingProxyType(
 
 _INSPECT_ITEMS: Final = 1 << 18
 _FLOATS: Final = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}
+_EXPONENT_LIMITS: Final = {"F64": 1024, "F32": 128, "BF16": 128, "F16": 16}
+"""2 to this is beyond the largest finite value."""
+
 _INFINITY_BITS: Final = {
     "F64": 0x7FF << 52,
     "F32": 0xFF << 23,
@@ -155,6 +158,25 @@ def given_task_vector(data: Data, dtype: str, name: str = "") -> Singles:
         ContractError: an item is NaN or beyond the largest finite float32.
     """
     return task_vector(upcast(data, dtype), np.zeros(1), name)
+
+
+def check_reach(base: Data, tau: Singles, dtype: str, name: str = "") -> None:
+    """Refuse a task vector whose sum with the base's tensor `dtype` cannot hold.
+
+    Only a dtype of narrow range can be left within the headroom; most tensors are far
+    from its end, which the exponents tell.
+
+    Raises:
+        ContractError: an item of the sum is beyond the largest finite value.
+    """
+    largest = max(inspect(base, dtype).exponent, inspect(tau.data, "F32").exponent)
+    if largest + 1 < _EXPONENT_LIMITS[dtype]:
+        return
+    try:
+        downcast(upcast(base, dtype) + tau, dtype)
+    except ContractError as e:
+        message = f"{prefix(name)}with the base it is beyond the largest finite {dtype}"
+        raise ContractError(message) from e
 
 
 def inspect(data: Data, dtype: str) -> TensorFacts:

@@ -11,7 +11,7 @@ exactly: so a library may add in any order, with or without fused multiply-adds,
 device. Source: Ootomo, Ozaki, Yokota, "DGEMM on integer matrix multiplication unit",
 2024, and Ozaki et al. 2012 (error-free transformation of a matrix product). The four
 products are added as (P11 + (P12 + P22 2**-b) 2**-b) 2**-2b, with P12 = Q1 R2 + Q2 R1;
-what the slices cut off is below K 2**(1-2b) of the largest terms.
+what the slices cut off is below K 2**(1-2b) of the row's largest entry times the column's.
 """
 
 from dataclasses import dataclass
