@@ -294,6 +294,9 @@ def test_fifty_sigkills_lose_nothing(scene: Scene) -> None:
     scene.converge()
     for home in scene.homes.values():
         home.check()
+        assert not names(home.path / "partial"), (
+            "what was cut is neither whole nor gone"
+        )
     *members, spared = scene.resolve_everywhere()
     assert members[0] == members[1] == members[2]
     assert members[0]["model.safetensors"] == spared["model.safetensors"]
