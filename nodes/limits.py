@@ -67,6 +67,7 @@ def check_message(message: Message) -> None:  # noqa: C901  one case a message t
         _check_hello(message)
         return
     _check_length("space", message.space, DIGEST_BYTES)
+    _check_number(message)
     match message:
         case Heartbeat():
             _check_length("root", message.root, DIGEST_BYTES)
@@ -94,6 +95,11 @@ def check_message(message: Message) -> None:  # noqa: C901  one case a message t
             _check_records(records)
         case _:
             assert_never(message)
+
+
+def _check_number(message: Message) -> None:
+    if not isinstance(message, Hello | Heartbeat | Rumour):
+        _check_range("number", message.number, 0, NUMBER_MAX)
 
 
 def _check_hello(hello: Hello) -> None:

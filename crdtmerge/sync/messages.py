@@ -3,6 +3,9 @@
 Owns the message types and their limits. Does not own their bytes: `nodes.convert` maps
 them to the wire. Every pull is asked for by the side that lacks something; nothing in a
 message is trusted before it is checked against its digest or signature.
+
+A question bears a `number`, counted by the asker from 1 on, and its answer bears the same:
+so an answer that comes twice, or late, is known as such and is no lie.
 """
 
 from dataclasses import dataclass
@@ -30,10 +33,15 @@ class SignedBytes:
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """First message of each side: the protocol it speaks and what it is."""
+    """First message of each side: the protocol it speaks and what it is.
+
+    `heard` tells that the sender has had the receiver's hello; said again without it, a
+    hello asks for that one.
+    """
 
     version: int
     agent: str
+    heard: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +66,7 @@ class FeedRequest:
     space: bytes
     generation: bytes
     after: int
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +82,7 @@ class FeedReply:
     through: int
     more: bool
     records: tuple[SignedBytes, ...]
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +91,7 @@ class TrieRequest:
 
     space: bytes
     prefixes: tuple[Prefix, ...]
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +116,7 @@ class TrieReply:
 
     space: bytes
     nodes: tuple[TrieLeaf | TrieInner, ...]
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +125,7 @@ class RecordsRequest:
 
     space: bytes
     ids: tuple[bytes, ...]
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +139,7 @@ class RecordsReply:
     space: bytes
     records: tuple[SignedBytes, ...]
     unsent: tuple[bytes, ...]
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True)
