@@ -102,13 +102,14 @@ def _write(message: Message, frame: wire.Frame) -> None:
         case Hello(version, agent, heard):
             frame.hello.version, frame.hello.agent = version, agent
             frame.hello.heard = heard
-        case Heartbeat(space, root, count, generation, sequence):
+        case Heartbeat(space, root, count, generation, sequence, answered):
             beat = wire.Heartbeat(
                 space=space,
                 root=root,
                 count=count,
                 generation=generation,
                 sequence=sequence,
+                answered=answered,
             )
             frame.heartbeat.CopyFrom(beat)
         case FeedRequest(space, generation, after, number):
@@ -175,7 +176,7 @@ def _node(node: wire.TrieNode) -> TrieLeaf | TrieInner:
 _READERS: Final[dict[str, Callable[[_Body], Message]]] = {
     "hello": lambda b: Hello(b.version, b.agent, b.heard),
     "heartbeat": lambda b: Heartbeat(
-        b.space, b.root, b.count, b.generation, b.sequence
+        b.space, b.root, b.count, b.generation, b.sequence, b.answered
     ),
     "feed_request": lambda b: FeedRequest(b.space, b.generation, b.after, b.number),
     "feed_reply": lambda b: FeedReply(

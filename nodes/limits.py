@@ -73,6 +73,7 @@ def check_message(message: Message) -> None:  # noqa: C901  one case a message t
             _check_length("root", message.root, DIGEST_BYTES)
             _check_range("count", message.count, 0, NUMBER_MAX)
             _check_position(message.generation, message.sequence)
+            _check_range("answered", message.answered, 0, NUMBER_MAX)
         case FeedRequest(generation=generation, after=after):
             _check_position(generation, after)
         case FeedReply():

@@ -230,13 +230,14 @@ class Node:
     def _drop(self, peer: bytes, reason: str, now: float) -> None:
         """Part with a peer that broke the rules."""
         self._backoff.banish(peer, now)
-        self._hang_up(peer, reason, now)
+        if self.sessions.pop(peer, None) is not None:
+            self._effects.append(Close(peer, reason, broke_rules=True))
 
     def _hang_up(self, peer: bytes, reason: str, now: float) -> None:
         """End the stream with a peer; it is dialled again after a while."""
         self._backoff.failed(peer, now, self.rng)
-        if self.sessions.pop(peer, None) is not None:
-            self._effects.append(Close(peer, reason))
+        self.sessions.pop(peer)
+        self._effects.append(Close(peer, reason))
 
     def _members_may_have_changed(self, now: float) -> None:
         """Follow the sets: whom to trust, which sessions share which spaces.

@@ -4,8 +4,9 @@ Owns the message types and their limits. Does not own their bytes: `nodes.conver
 them to the wire. Every pull is asked for by the side that lacks something; nothing in a
 message is trusted before it is checked against its digest or signature.
 
-A question bears a `number`, counted by the asker from 1 on, and its answer bears the same:
-so an answer that comes twice, or late, is known as such and is no lie.
+A question bears a `number`, counted by the asker from 1 on. Its answer bears the same, so
+one that comes twice, or late, is known as such and is no lie; and a question is answered
+once under one number, so it may be asked again without harm.
 """
 
 from dataclasses import dataclass
@@ -49,7 +50,8 @@ class Heartbeat:
     """Where a space stands at the sender: equal roots mean nothing to do.
 
     `generation` and `sequence` are the sender's feed position: the random id of its
-    store's life, and the number of its last record.
+    store's life, and the number of its last record. `answered` is the number of the
+    receiver's last question about this space that the sender answered.
     """
 
     space: bytes
@@ -57,6 +59,7 @@ class Heartbeat:
     count: int
     generation: bytes
     sequence: int
+    answered: int = 0
 
 
 @dataclass(frozen=True, slots=True)

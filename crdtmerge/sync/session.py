@@ -48,9 +48,8 @@ FEED_WITHOUT_CURSOR_MAX: Final = 64
 DOUBTS_MAX: Final = 3
 """Heartbeats that may differ with a drained feed before we repair: in most cases the
 peer lacks something of ours and is about to pull it."""
-ASK_AGAIN_AFTER: Final = (4, 8, 16)
-"""Heartbeats that come while a question of ours waits, after which it is asked again: it
-or its answer may be lost. Ever rarer, or slow links would fill with answers."""
+ASK_AGAIN_BEATS: Final = 2
+"""Heartbeats that come while a question of ours waits, after which it is asked again."""
 UNANSWERED_MAX: Final = 32
 """Heartbeats that may come while a question waits, before we hang up."""
 UNGREETED_MAX: Final = 1024
@@ -68,6 +67,7 @@ _AboutSpace = (
     | Rumour
 )
 _Question = FeedRequest | TrieRequest | RecordsRequest
+_Answer = FeedReply | TrieReply | RecordsReply
 _Q = TypeVar("_Q", FeedRequest, TrieRequest, RecordsRequest)
 
 
@@ -124,6 +124,7 @@ class _Pull:
     target: Heartbeat | None = None
     doubts: int = 0
     told: Heartbeat | None = None
+    answered: int = 0
 
 
 @dataclass(slots=True)
@@ -203,17 +204,12 @@ class Session:
         match message:
             case Heartbeat():
                 self._compare(space, message)
-            case FeedRequest(generation=generation, after=after):
-                self._serve_feed(space, generation, after, message.number)
+            case FeedRequest() | TrieRequest() | RecordsRequest():
+                self._serve(space, message)
             case FeedReply():
                 self._take_feed(space, message)
-            case TrieRequest(prefixes=prefixes):
-                nodes = tuple(answer(self.spaces.trie(space), prefixes))
-                self._send(TrieReply(space, nodes, message.number))
             case TrieReply():
                 self._take_nodes(space, message)
-            case RecordsRequest(ids=ids):
-                self._serve_records(space, ids, message.number)
             case RecordsReply():
                 self._take_records(space, message)
             case Rumour(records=records):
@@ -232,7 +228,7 @@ class Session:
             # SUBTLE: the peer may lack ours too; told once, so that two never echo.
             self._tell(space)
         if pull.asked is not None:
-            self._wait(pull, pull.asked)
+            self._wait(pull, pull.asked, theirs)
             return
         cursor = self.cursors.get(space)
         if theirs.root == ours.root:
@@ -261,19 +257,51 @@ class Session:
 
     # --- questions ----------------------------------------------------------------------
 
+    def _serve(self, space: SpaceId, question: _Question) -> None:
+        """Answer a question, once under one number."""
+        if question.number == 0:
+            raise MalformedMessageError("a question without a number")
+        pull = self._pulls.setdefault(space, _Pull())
+        if question.number <= pull.answered:
+            return  # asked again while the answer was under way, or doubled by the link
+        pull.answered = question.number
+        reply: _Answer
+        match question:
+            case FeedRequest(generation=generation, after=after):
+                reply = self._feed(space, generation, after)
+            case TrieRequest(prefixes=prefixes):
+                nodes = tuple(answer(self.spaces.trie(space), prefixes))
+                reply = TrieReply(space, nodes)
+            case RecordsRequest(ids=ids):
+                reply = self._records(space, ids)
+            case _:
+                assert_never(question)
+        self._send(replace(reply, number=question.number))
+
     def _ask(self, pull: _Pull, question: _Question) -> None:
-        """Ask, under a number of its own."""
+        """Ask for the first time."""
+        pull.beats = 0
+        self._number(pull, question)
+
+    def _number(self, pull: _Pull, question: _Question) -> None:
+        """Ask under a new number."""
         self._questions += 1
         pull.asked = replace(question, number=self._questions)
-        pull.beats = 0
         self._send(pull.asked)
 
-    def _wait(self, pull: _Pull, asked: _Question) -> None:
-        """Ask again if the peer has beaten a few times; in the end, hang up."""
+    def _wait(self, pull: _Pull, asked: _Question, theirs: Heartbeat) -> None:
+        """Ask again if the peer has beaten a few times; in the end, hang up.
+
+        SUBTLE: a stream in order brings the answer before the heartbeat that tells of it.
+        So if that comes first the answer is lost, and it takes a new number to get another;
+        until it comes, the number stays, and a slow stream fills with no second answers.
+        """
         pull.beats += 1
         if pull.beats > UNANSWERED_MAX:
             raise UnansweredError("the peer does not answer a question")
-        if pull.beats in ASK_AGAIN_AFTER:
+        if theirs.answered >= asked.number:
+            self._number(pull, asked)
+        elif pull.beats % ASK_AGAIN_BEATS == 0:
             self._send(asked)
 
     def _answered(
@@ -302,15 +330,11 @@ class Session:
         self.cursors[space] = cursor
         self._ask(pull, FeedRequest(space, cursor.generation, cursor.sequence))
 
-    def _serve_feed(
-        self, space: SpaceId, generation: bytes, after: int, number: int
-    ) -> None:
+    def _feed(self, space: SpaceId, generation: bytes, after: int) -> FeedReply:
         ours = self.spaces.heartbeat(space)
         if generation == ours.generation:
-            reply = self.spaces.feed(space, after)
-        else:
-            reply = FeedReply(space, ours.generation, 0, more=False, records=())
-        self._send(replace(reply, number=number))
+            return self.spaces.feed(space, after)
+        return FeedReply(space, ours.generation, 0, more=False, records=())
 
     def _take_feed(self, space: SpaceId, reply: FeedReply) -> None:
         answered = self._answered(space, reply.number, FeedRequest)
@@ -371,12 +395,10 @@ class Session:
         pull.descent.take(reply.nodes)
         self._advance(space, pull, pull.descent)
 
-    def _serve_records(
-        self, space: SpaceId, ids: tuple[bytes, ...], number: int
-    ) -> None:
+    def _records(self, space: SpaceId, ids: tuple[bytes, ...]) -> RecordsReply:
         if not 0 < len(ids) <= IDS_MAX:
             raise MalformedMessageError(f"{len(ids)} records asked for at once")
-        self._send(replace(self.spaces.fetch(space, ids), number=number))
+        return self.spaces.fetch(space, ids)
 
     def _take_records(self, space: SpaceId, reply: RecordsReply) -> None:
         answered = self._answered(space, reply.number, RecordsRequest)
@@ -408,8 +430,9 @@ class Session:
 
     def _tell(self, space: SpaceId) -> None:
         ours = self.spaces.heartbeat(space)
-        self._pulls.setdefault(space, _Pull()).told = ours
-        self._send(ours)
+        pull = self._pulls.setdefault(space, _Pull())
+        pull.told = ours
+        self._send(replace(ours, answered=pull.answered))
 
     def _send(self, message: Message) -> None:
         self.outbox.append(message)

@@ -445,10 +445,15 @@ def test_a_lying_heartbeat_costs_one_question() -> None:
 
 
 @pytest.mark.parametrize(
-    "message", [RecordsRequest(SPACE, ()), RecordsRequest(SPACE, HASHES * 513)]
+    "message",
+    [
+        RecordsRequest(SPACE, (), 1),
+        RecordsRequest(SPACE, HASHES * 513, 1),
+        RecordsRequest(SPACE, HASHES, 0),
+    ],
 )
 def test_a_question_out_of_bounds_is_refused(message: Message) -> None:
-    """Too many ids at once, or none, break the protocol."""
+    """Too many ids at once, or none, or no number, break the protocol."""
     with pytest.raises(MalformedMessageError):
         _greeted(spaces_with("a", ())).handle(message)
 

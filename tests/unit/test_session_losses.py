@@ -19,7 +19,7 @@ from crdtmerge.sync.messages import (
     TrieRequest,
 )
 from crdtmerge.sync.session import (
-    ASK_AGAIN_AFTER,
+    ASK_AGAIN_BEATS,
     FEED_WITHOUT_CURSOR_MAX,
     UNANSWERED_MAX,
     UNGREETED_MAX,
@@ -59,11 +59,20 @@ QUESTIONS = [FeedRequest, TrieRequest, RecordsRequest]
 
 @pytest.mark.parametrize("kind", QUESTIONS)
 def test_a_lost_question_is_asked_again_as_it_was(kind: type) -> None:
-    """After some heartbeats, ever fewer times, and under the number that it had."""
+    """Every few heartbeats, under the number that it had: it may only be slow."""
     ours, asked = _asking(kind)
-    said = [ours.handle(CLAIM) for _ in range(UNANSWERED_MAX)]
-    assert [n for n, items in enumerate(said, 1) if items] == list(ASK_AGAIN_AFTER)
-    assert all(items == [asked] for items in said if items)
+    said = [ours.handle(CLAIM) for _ in range(2 * ASK_AGAIN_BEATS)]
+    assert said == [*[[]] * (ASK_AGAIN_BEATS - 1), [asked]] * 2
+
+
+@pytest.mark.parametrize("kind", QUESTIONS)
+def test_a_lost_answer_is_asked_for_under_a_new_number(kind: type) -> None:
+    """A heartbeat that tells of an answer which did not come: that one is lost."""
+    ours, asked = _asking(kind)
+    assert isinstance(asked, FeedRequest | TrieRequest | RecordsRequest)
+    (again,) = ours.handle(replace(CLAIM, answered=asked.number))
+    assert again == replace(asked, number=asked.number + 1)
+    assert ours.handle(replace(CLAIM, answered=asked.number)) == [again]
 
 
 @pytest.mark.parametrize("kind", QUESTIONS)
@@ -74,6 +83,16 @@ def test_a_peer_that_beats_but_does_not_answer_is_given_up(kind: type) -> None:
         ours.handle(CLAIM)
     with pytest.raises(UnansweredError):
         ours.handle(CLAIM)
+
+
+def test_a_peer_that_claims_to_have_answered_is_given_up() -> None:
+    """Telling of answers that never come buys no more time than silence."""
+    ours, _ = _asking(FeedRequest)
+    lie = replace(CLAIM, answered=2**62)
+    for _ in range(UNANSWERED_MAX):
+        ours.handle(lie)
+    with pytest.raises(UnansweredError):
+        ours.handle(lie)
 
 
 def test_an_answer_ends_the_count_of_heartbeats() -> None:
@@ -143,19 +162,32 @@ def test_an_answer_to_what_was_never_asked_is_a_lie(number: int) -> None:
         ours.handle(FeedReply(SPACE, GENERATION, 1, False, (), number))
 
 
-def test_a_question_that_comes_twice_is_answered_twice() -> None:
-    """Answering changes nothing, and each answer bears the number of its question."""
+def test_a_question_is_answered_once_under_one_number() -> None:
+    """A doubled question costs nothing; under a new number it is answered again."""
     ours = _greeted(9)
     generation = ours.spaces.heartbeat(SPACE).generation
-    for question in (
-        FeedRequest(SPACE, generation, 3, number=7),
-        TrieRequest(SPACE, ((),), number=7),
-        RecordsRequest(SPACE, (note(1).record.id,), number=7),
-    ):
-        (reply,) = ours.handle(question)
+    questions: tuple[Message, ...] = (
+        FeedRequest(SPACE, generation, 3),
+        TrieRequest(SPACE, ((),)),
+        RecordsRequest(SPACE, (note(1).record.id,)),
+    )
+    for number, question in enumerate((*questions, *questions), 1):
+        assert isinstance(question, FeedRequest | TrieRequest | RecordsRequest)
+        numbered = replace(question, number=number)
+        (reply,) = ours.handle(numbered)
         assert isinstance(reply, FeedReply | TrieReply | RecordsReply)
-        assert reply.number == 7
-        assert ours.handle(question) == [reply]
+        assert reply.number == number
+        assert ours.handle(numbered) == []
+        (beat,) = ours.heartbeats()
+        assert isinstance(beat, Heartbeat)
+        assert beat.answered == number
+
+
+def test_an_overtaken_question_is_not_answered() -> None:
+    """Its asker has gone on: only the answer to the later one is waited for."""
+    ours = _greeted(9)
+    assert ours.handle(TrieRequest(SPACE, ((),), number=5))
+    assert ours.handle(TrieRequest(SPACE, ((),), number=4)) == []
 
 
 def test_a_hello_that_was_lost_is_asked_for() -> None:
