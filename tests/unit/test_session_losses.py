@@ -118,6 +118,16 @@ def test_an_answer_that_comes_twice_counts_once() -> None:
     assert (ours.cursors[SPACE], ids(ours.spaces)) == (cursor, held)
 
 
+def test_a_last_answer_frees_the_space_for_the_next_question() -> None:
+    """Its second copy is ignored, and news is asked for at once."""
+    ours, _ = _asking(FeedRequest)
+    last = FeedReply(SPACE, GENERATION, 1_000, False, (raw(note(50)),), number=1)
+    ours.handle(last)
+    assert ours.handle(last) == []
+    asked = ours.handle(replace(CLAIM, sequence=1_001))[-1]
+    assert asked == FeedRequest(SPACE, GENERATION, 1_000, number=2)
+
+
 def test_a_late_answer_does_not_answer_the_next_question() -> None:
     """The copy of an old answer never moves the cursor of a question asked since."""
     ours, _ = _asking(FeedRequest)
