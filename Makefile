@@ -36,9 +36,10 @@ mutants: venv
 demo: venv
 	$(BIN)/crdtmerge demo
 
-# One scenario after the other in a deterministic world: the seed is the whole repro.
+# All scenarios and a swarm in a deterministic world: the seed is the whole repro.
 sim: venv
-	$(BIN)/python -m simulations --seed $(SEED)
+	$(BIN)/crdtmerge simulate scenario --seed $(SEED)
+	$(BIN)/crdtmerge simulate swarm --seed $(SEED)
 
 proto: venv
 	$(BIN)/python -m grpc_tools.protoc -Inodes/wire=proto --python_out=. --pyi_out=. \

@@ -223,6 +223,10 @@ class UnreachableError(RemoteError):
     """No answer from a peer."""
 
 
+class UnansweredError(RemoteError):
+    """A peer that is heard but does not answer us: no lie, a link may lose the answers."""
+
+
 class RefusedError(RemoteError):
     """A peer refused what we asked, and said why."""
 

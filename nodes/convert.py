@@ -99,36 +99,39 @@ def decode(data: bytes) -> Message:
 
 def _write(message: Message, frame: wire.Frame) -> None:
     match message:
-        case Hello(version, agent):
+        case Hello(version, agent, heard):
             frame.hello.version, frame.hello.agent = version, agent
-        case Heartbeat(space, root, count, generation, sequence):
+            frame.hello.heard = heard
+        case Heartbeat(space, root, count, generation, sequence, answered):
             beat = wire.Heartbeat(
                 space=space,
                 root=root,
                 count=count,
                 generation=generation,
                 sequence=sequence,
+                answered=answered,
             )
             frame.heartbeat.CopyFrom(beat)
-        case FeedRequest(space, generation, after):
-            asked = wire.FeedRequest(space=space, generation=generation, after=after)
-            frame.feed_request.CopyFrom(asked)
-        case FeedReply(space, generation, through, more, records):
+        case FeedRequest(space, generation, after, number):
+            asked = frame.feed_request
+            asked.space, asked.generation = space, generation
+            asked.after, asked.number = after, number
+        case FeedReply(space, generation, through, more, records, number):
             reply = frame.feed_reply
             reply.space, reply.generation = space, generation
-            reply.through, reply.more = through, more
+            reply.through, reply.more, reply.number = through, more, number
             reply.records.extend(_wire_records(records))
-        case TrieRequest(space, prefixes):
-            frame.trie_request.space = space
+        case TrieRequest(space, prefixes, number):
+            frame.trie_request.space, frame.trie_request.number = space, number
             frame.trie_request.prefixes.extend(bytes(p) for p in prefixes)
-        case TrieReply(space, nodes):
-            frame.trie_reply.space = space
+        case TrieReply(space, nodes, number):
+            frame.trie_reply.space, frame.trie_reply.number = space, number
             frame.trie_reply.nodes.extend(_wire_node(node) for node in nodes)
-        case RecordsRequest(space, ids):
-            frame.records_request.space = space
+        case RecordsRequest(space, ids, number):
+            frame.records_request.space, frame.records_request.number = space, number
             frame.records_request.ids = b"".join(ids)
-        case RecordsReply(space, records, unsent):
-            frame.records_reply.space = space
+        case RecordsReply(space, records, unsent, number):
+            frame.records_reply.space, frame.records_reply.number = space, number
             frame.records_reply.records.extend(_wire_records(records))
             frame.records_reply.unsent = b"".join(unsent)
         case Rumour(space, records):
@@ -171,21 +174,23 @@ def _node(node: wire.TrieNode) -> TrieLeaf | TrieInner:
 
 
 _READERS: Final[dict[str, Callable[[_Body], Message]]] = {
-    "hello": lambda b: Hello(b.version, b.agent),
+    "hello": lambda b: Hello(b.version, b.agent, b.heard),
     "heartbeat": lambda b: Heartbeat(
-        b.space, b.root, b.count, b.generation, b.sequence
+        b.space, b.root, b.count, b.generation, b.sequence, b.answered
     ),
-    "feed_request": lambda b: FeedRequest(b.space, b.generation, b.after),
+    "feed_request": lambda b: FeedRequest(b.space, b.generation, b.after, b.number),
     "feed_reply": lambda b: FeedReply(
-        b.space, b.generation, b.through, b.more, _records(b.records)
+        b.space, b.generation, b.through, b.more, _records(b.records), b.number
     ),
     "trie_request": lambda b: TrieRequest(
-        b.space, tuple(tuple(prefix) for prefix in b.prefixes)
+        b.space, tuple(tuple(prefix) for prefix in b.prefixes), b.number
     ),
-    "trie_reply": lambda b: TrieReply(b.space, tuple(_node(n) for n in b.nodes)),
-    "records_request": lambda b: RecordsRequest(b.space, _digests(b.ids)),
+    "trie_reply": lambda b: TrieReply(
+        b.space, tuple(_node(n) for n in b.nodes), b.number
+    ),
+    "records_request": lambda b: RecordsRequest(b.space, _digests(b.ids), b.number),
     "records_reply": lambda b: RecordsReply(
-        b.space, _records(b.records), _digests(b.unsent)
+        b.space, _records(b.records), _digests(b.unsent), b.number
     ),
     "rumour": lambda b: Rumour(b.space, _records(b.records)),
 }

@@ -108,10 +108,14 @@ class Dial:
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """End the stream with a peer; the reason is for the log."""
+    """End the stream with a peer; the reason is for the log.
+
+    `broke_rules` if it ends because the peer sent what no honest one sends.
+    """
 
     peer: bytes
     reason: str
+    broke_rules: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,11 +67,13 @@ def check_message(message: Message) -> None:  # noqa: C901  one case a message t
         _check_hello(message)
         return
     _check_length("space", message.space, DIGEST_BYTES)
+    _check_number(message)
     match message:
         case Heartbeat():
             _check_length("root", message.root, DIGEST_BYTES)
             _check_range("count", message.count, 0, NUMBER_MAX)
             _check_position(message.generation, message.sequence)
+            _check_range("answered", message.answered, 0, NUMBER_MAX)
         case FeedRequest(generation=generation, after=after):
             _check_position(generation, after)
         case FeedReply():
@@ -94,6 +96,11 @@ def check_message(message: Message) -> None:  # noqa: C901  one case a message t
             _check_records(records)
         case _:
             assert_never(message)
+
+
+def _check_number(message: Message) -> None:
+    if not isinstance(message, Hello | Heartbeat | Rumour):
+        _check_range("number", message.number, 0, NUMBER_MAX)
 
 
 def _check_hello(hello: Hello) -> None:

@@ -14,7 +14,7 @@ from typing import Final, Protocol, assert_never
 
 from crdtmerge.bodies import RecordId, SpaceId
 from crdtmerge.digest import BlobId
-from crdtmerge.errors import RemoteError
+from crdtmerge.errors import RemoteError, UnansweredError
 from crdtmerge.sync.messages import MESSAGE_BYTES_MAX, Message, Rumour
 from crdtmerge.sync.session import Cursor, Learned, Session
 from crdtmerge.sync.session import Spaces as SyncSpaces
@@ -208,6 +208,9 @@ class Node:
             return  # closed while the message was under way
         try:
             said = session.handle(message)
+        except UnansweredError as e:
+            self._hang_up(peer, str(e), now)
+            return
         except RemoteError as e:
             self._drop(peer, f"{type(e).__name__}: {e}", now)
             return
@@ -225,9 +228,16 @@ class Node:
                 self._effects.append(Send(peer, item))
 
     def _drop(self, peer: bytes, reason: str, now: float) -> None:
+        """Part with a peer that broke the rules."""
         self._backoff.banish(peer, now)
         if self.sessions.pop(peer, None) is not None:
-            self._effects.append(Close(peer, reason))
+            self._effects.append(Close(peer, reason, broke_rules=True))
+
+    def _hang_up(self, peer: bytes, reason: str, now: float) -> None:
+        """End the stream with a peer; it is dialled again after a while."""
+        self._backoff.failed(peer, now, self.rng)
+        self.sessions.pop(peer)
+        self._effects.append(Close(peer, reason))
 
     def _members_may_have_changed(self, now: float) -> None:
         """Follow the sets: whom to trust, which sessions share which spaces.

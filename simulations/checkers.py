@@ -1,38 +1,56 @@
 """What must hold when a cluster has had time to settle.
 
-Owns the checks and the words in which they fail. Does not own the waiting: that is
-`scenarios`.
+Owns the checks and the words in which they fail. Does not own the waiting (`settling`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 from crdtmerge.bodies import SpaceId
 from crdtmerge.digest import Domain, digest
+from crdtmerge.errors import CrdtMergeError
 from crdtmerge.trie import Trie
+from nodes.spaces import Spaces
+from nodes.store.memory import MemoryRecords
 
-from .cluster import RECIPE, Cluster, Machine
+from .cluster import RECIPE, Cluster
+from .merging import Merged, merge
+from .world import Machine
 
-Reading = Callable[[Machine, SpaceId], bytes]
-
-
-class NotConvergedError(AssertionError):
-    """Nodes that should agree do not, or lack something."""
+Reading = Callable[[Spaces, SpaceId], bytes]
 
 
-def record_root(machine: Machine, space: SpaceId) -> bytes:
+class NotConvergedError(CrdtMergeError):
+    """Nodes that should agree do not, or lack something: a bug of ours."""
+
+
+@contextmanager
+def repeatable(command: str) -> Iterator[None]:
+    """Let whatever goes wrong inside say by which command it goes wrong again."""
+    again = f"the same again: crdtmerge simulate {command}"
+    try:
+        yield
+    except Exception as e:
+        e.add_note(again)
+        if isinstance(e, NotConvergedError):
+            e.hint = f"this is a bug of crdtmerge; {again}"
+        raise
+
+
+def record_root(spaces: Spaces, space: SpaceId) -> bytes:
     """Return the root over all records."""
-    return machine.spaces.opset(space).root
+    return spaces.opset(space).root
 
 
-def visible_root(machine: Machine, space: SpaceId) -> bytes:
+def visible_root(spaces: Spaces, space: SpaceId) -> bytes:
     """Return the root over what counts in the merge."""
-    return machine.spaces.view(space).visible_root
+    return spaces.view(space).visible_root
 
 
-def merge_id(machine: Machine, space: SpaceId) -> bytes:
+def merge_id(spaces: Spaces, space: SpaceId) -> bytes:
     """Return the name of the model that the node would resolve."""
-    view = machine.spaces.view(space)
+    view = spaces.view(space)
     return view.merge_id(view.recipe or RECIPE)
 
 
@@ -45,13 +63,13 @@ AGREED: Final[dict[str, Reading]] = {
 
 def same_records(cluster: Cluster, machines: Sequence[Machine]) -> bool:
     """Tell whether `machines` have the same records, whatever contents they lack."""
-    return len({record_root(machine, cluster.space) for machine in machines}) == 1
+    return len({record_root(m.spaces, cluster.space) for m in machines}) == 1
 
 
 def disagreement(cluster: Cluster, machines: Sequence[Machine]) -> str:
     """Return what `machines` differ in or lack; empty when they have converged."""
     for name, reading in AGREED.items():
-        values = {reading(machine, cluster.space) for machine in machines}
+        values = {reading(machine.spaces, cluster.space) for machine in machines}
         if len(values) > 1:
             return f"{len(values)} different {name}s among {len(machines)} nodes"
     for machine in machines:
@@ -67,19 +85,60 @@ def check_settled(cluster: Cluster, machines: Sequence[Machine]) -> None:
         NotConvergedError: says what does not hold, and the seed that shows it.
     """
     problem = disagreement(cluster, machines)
+    if cluster.accused:
+        problem = f"an honest node was taken for a liar: {cluster.accused[0]}"
     for machine in machines:
         problem = problem or _lost(cluster, machine) or _damaged(cluster, machine)
     if problem:
-        raise NotConvergedError(
-            f"seed {cluster.seed}, {cluster.clock.now:.1f} s: {problem}"
-        )
+        raise _broken(cluster, problem)
+
+
+def check_merged(cluster: Cluster, machines: Sequence[Machine]) -> Merged | None:
+    """Merge on every machine, and once from the ledger; return the model, if there is one.
+
+    Each merge reads nothing but what lies on its own machine. The one from the ledger never
+    saw a network: it holds what was committed, in the order of commitment.
+
+    Raises:
+        NotConvergedError: two of them differ in a bit.
+    """
+    expected = merge(_oracle(cluster), cluster.space, cluster.base.manifest)
+    for machine in machines:
+        found = merge(machine.spaces, cluster.space, cluster.base.manifest)
+        if problem := _difference(found, expected):
+            raise _broken(cluster, f"{machine.name} merges to {problem}")
+    return expected
+
+
+def _oracle(cluster: Cluster) -> Spaces:
+    """Return the space as it is for whoever has all that was ever committed."""
+    records = MemoryRecords(bytes(16))
+    records.append(cluster.space, list(cluster.ledger.values()))
+    return Spaces(records, cluster.library)
+
+
+def _difference(found: Merged | None, expected: Merged | None) -> str:
+    if found is None or expected is None:
+        return "" if found is expected else "nothing, or something where nothing is"
+    for name, data in expected.tensors.items():
+        if found.tensors.get(name) != data:
+            return f"other bytes of tensor {name}"
+    if found != expected:
+        return "the same tensors with another resolution.json"
+    return ""
+
+
+def _broken(cluster: Cluster, problem: str) -> NotConvergedError:
+    return NotConvergedError(
+        f"seed {cluster.seed}, {cluster.clock.now:.1f} s: {problem}"
+    )
 
 
 def _lost(cluster: Cluster, machine: Machine) -> str:
     """Compare the records of one node with those that commands committed anywhere."""
-    held = set(machine.spaces.opset(cluster.space).signed)
-    if held != cluster.ledger:
-        lost, extra = len(cluster.ledger - held), len(held - cluster.ledger)
+    held = machine.spaces.opset(cluster.space).signed.keys()
+    if held != cluster.ledger.keys():
+        lost, extra = len(cluster.ledger.keys() - held), len(held - cluster.ledger)
         return f"{machine.name} lost {lost} records and has {extra} that nobody made"
     return ""
 
@@ -88,6 +147,8 @@ def _damaged(cluster: Cluster, machine: Machine) -> str:
     """Read the store of one node again, and trust nothing of what it holds."""
     stored = machine.records.load(cluster.space)
     root = Trie.build(digest(Domain.RECORD, s.record.data) for s in stored).root
-    if root != record_root(machine, cluster.space):
+    if root != record_root(machine.spaces, cluster.space):
         return f"the disk of {machine.name} does not hold its record root"
+    if any(s != cluster.ledger[s.record.id] for s in stored):
+        return f"the disk of {machine.name} holds what its author did not sign"
     return ""

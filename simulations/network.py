@@ -1,8 +1,8 @@
-"""Links between simulated nodes: ordered and reliable until somebody cuts them.
+"""Links between simulated nodes: ordered and reliable until cut, unless faults say else.
 
-Owns who is linked to whom, delays, partitions, and the count of what travelled. Messages
-cross as the bytes of real frames. Does not own who dials or what is said: that is the node
-cores', through `cluster`.
+Owns who is linked to whom, delays, losses, partitions, and the count of what travelled.
+Messages cross as the bytes of real frames. Does not own who dials or what is said: that is
+the node cores', through `world`.
 """
 
 import random
@@ -15,9 +15,12 @@ from crdtmerge.sync.messages import Message
 from nodes.convert import decode, encode
 
 from .clock import Clock
+from .faults import Faults
 
-DELAY_S: Final = (0.005, 0.08)
-"""Shortest and longest time that a message takes."""
+DELAY_MIN_S: Final = 0.005
+"""Shortest time that a message takes."""
+HELD_UP_S: Final = 2.0
+"""Longest time by which a message, or its second copy, comes later than it should."""
 BYTES_PER_S: Final = 10_000_000
 NOTICE_S: Final = 0.2
 """How long both ends of a cut link take to notice."""
@@ -36,7 +39,13 @@ class Traffic:
 
     messages: int = 0
     message_bytes: int = 0
+    cut_off: int = 0
+    """Messages that were under way, or sent, when their link was cut."""
     lost: int = 0
+    duplicated: int = 0
+    reordered: int = 0
+    refused: int = 0
+    """Dials and fetches that failed by chance."""
     kinds: Counter[str] = field(default_factory=Counter)
     blobs: int = 0
     blob_bytes: int = 0
@@ -56,15 +65,16 @@ class Network:
 
     clock: Clock
     rng: random.Random
+    faults: Faults
     deliver: Callable[[bytes, bytes, Message], None]
     closed: Callable[[bytes, bytes], None]
     traffic: Traffic = field(default_factory=Traffic)
     links: dict[Pair, Link] = field(default_factory=dict)
-    _islands: list[frozenset[bytes]] = field(default_factory=list)
+    islands: list[frozenset[bytes]] = field(default_factory=list)
 
     def reaches(self, one: bytes, other: bytes) -> bool:
         """Tell whether no partition lies between two nodes."""
-        return all((one in island) == (other in island) for island in self._islands)
+        return all((one in island) == (other in island) for island in self.islands)
 
     def linked(self, one: bytes, other: bytes) -> bool:
         """Tell whether a stream is open between two nodes, or cut and not noticed yet."""
@@ -72,7 +82,14 @@ class Network:
 
     def delay(self, size: int) -> float:
         """Return how long `size` bytes take this time."""
-        return self.rng.uniform(*DELAY_S) + size / BYTES_PER_S
+        longest = max(DELAY_MIN_S, self.faults.delay)
+        return self.rng.uniform(DELAY_MIN_S, longest) + size / BYTES_PER_S
+
+    def refuses(self) -> bool:
+        """Tell whether a dial or a fetch fails this time."""
+        refused = self._happens(self.faults.refuse)
+        self.traffic.refused += refused
+        return refused
 
     def open(self, one: bytes, other: bytes) -> None:
         """Open the stream between two nodes."""
@@ -80,26 +97,41 @@ class Network:
         self.links[pair(one, other)] = Link()
 
     def send(self, sender: bytes, receiver: bytes, message: Message) -> None:
-        """Send a message; it arrives after those sent before, or is lost with its link."""
+        """Send a message; it arrives after those sent before, but for what faults do."""
         link = self.links.get(pair(sender, receiver))
         if link is None or link.cut:
-            self.traffic.lost += 1
+            self.traffic.cut_off += 1
             return
         frame = encode(message)
         self.traffic.messages += 1
         self.traffic.kinds[type(message).__name__] += 1
         self.traffic.message_bytes += len(frame)
-        earliest = self.clock.now + self.delay(len(frame))
-        arrival = max(earliest, link.last_arrival.get(receiver, 0.0))
-        link.last_arrival[receiver] = arrival
 
         def arrive() -> None:
             if link.cut:
-                self.traffic.lost += 1
+                self.traffic.cut_off += 1
             else:
                 self.deliver(sender, receiver, decode(frame))
 
-        self.clock.after(arrival - self.clock.now, arrive)
+        if self._happens(self.faults.loss):
+            self.traffic.lost += 1
+        elif self._happens(self.faults.reorder):
+            self.traffic.reordered += 1
+            self.clock.after(self._held_up(len(frame)), arrive)
+        else:
+            earliest = self.clock.now + self.delay(len(frame))
+            arrival = max(earliest, link.last_arrival.get(receiver, 0.0))
+            link.last_arrival[receiver] = arrival
+            self.clock.after(arrival - self.clock.now, arrive)
+        if self._happens(self.faults.duplicate):
+            self.traffic.duplicated += 1
+            self.clock.after(self._held_up(len(frame)), arrive)
+
+    def _held_up(self, size: int) -> float:
+        return self.delay(size) + self.rng.uniform(0, HELD_UP_S)
+
+    def _happens(self, chance: float) -> bool:
+        return chance > 0 and self.rng.random() < chance
 
     def cut(self, one: bytes, other: bytes) -> None:
         """Cut the link between two nodes; both notice a little later."""
@@ -123,11 +155,11 @@ class Network:
 
     def partition(self, island: Collection[bytes]) -> None:
         """Separate the nodes of `island` from all others."""
-        self._islands.append(frozenset(island))
+        self.islands.append(frozenset(island))
         for one, other in sorted(self.links):
             if not self.reaches(one, other):
                 self.cut(one, other)
 
     def heal(self) -> None:
         """Take all partitions away; the nodes dial again by themselves."""
-        self._islands.clear()
+        self.islands.clear()

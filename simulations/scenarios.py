@@ -1,76 +1,25 @@
 """Stories that a cluster must survive, each ending in a settled set.
 
-Owns what happens and when, and how long nodes may take to agree. Does not own what
-agreeing means (`checkers`).
+Owns what happens and when. Does not own the waiting (`settling`), nor what agreeing means
+(`checkers`). The story in which everything happens at once is `swarm`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from crdtmerge.digest import ContentId
+from crdtmerge.errors import UnknownNameError
 from crdtmerge.sync.session import FEED_WITHOUT_CURSOR_MAX
 
-from .checkers import NotConvergedError, check_settled, disagreement, same_records
-from .cluster import TICK_S, Cluster, Machine
-
-ROUNDS_MAX: Final = 120
-"""Rounds that nodes get to agree: the longest back-off, twice, and the gossip itself."""
-STEP_S: Final = 0.25
-CALM_ROUNDS: Final = 3
-"""Rounds to go on for once nodes agree: agreement must last."""
+from .checkers import NotConvergedError, check_settled, disagreement, repeatable
+from .cluster import Cluster
+from .limits import check_run
+from .outcome import Outcome, outcome_of
+from .settling import STEP_S, Settled, settle
+from .world import TICK_S, Machine
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """Rounds until all had the same records, and until all had all contents too."""
-
-    record_rounds: float
-    rounds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What one run of a scenario came to, counted from the last disturbance."""
-
-    scenario: str
-    seed: int
-    nodes: int
-    settled: Settled
-    messages: int
-    message_bytes: int
-    blob_bytes: int
-    records: int
-    events: int
-    log_digest: str
-    kinds: Mapping[str, int]
-
-
-def settle(cluster: Cluster, machines: Sequence[Machine] = ()) -> Settled:
-    """Let time pass until `machines` (all, unless given) agree; return how long it took.
-
-    Raises:
-        NotConvergedError: they do not agree in time, or lost something.
-    """
-    chosen = machines or cluster.machines
-    begun = cluster.clock.now
-    records = -1.0
-    while problem := disagreement(cluster, chosen):
-        if records < 0 and same_records(cluster, chosen):
-            records = cluster.clock.now - begun
-        if cluster.clock.now - begun > ROUNDS_MAX * TICK_S:
-            raise NotConvergedError(
-                f"seed {cluster.seed}: after {ROUNDS_MAX} rounds, {problem}"
-            )
-        cluster.run(STEP_S)
-    contents = cluster.clock.now - begun
-    cluster.run(CALM_ROUNDS * TICK_S)
-    check_settled(cluster, chosen)
-    records = contents if records < 0 else records
-    return Settled(records / TICK_S, contents / TICK_S)
-
-
-def _gather(cluster: Cluster, count: int) -> None:
+def gather(cluster: Cluster, count: int) -> None:
     """Let machines join until there are `count`, and meet."""
     while len(cluster.machines) < count:
         cluster.join()
@@ -80,7 +29,7 @@ def _gather(cluster: Cluster, count: int) -> None:
 
 def everyone_contributes(cluster: Cluster, count: int) -> Settled:
     """All contribute at about the same time; two contribute the same model."""
-    _gather(cluster, count)
+    gather(cluster, count)
     for machine in cluster.machines:
         cluster.contribute(machine)
         cluster.run(cluster.rng.uniform(0, STEP_S))
@@ -93,7 +42,7 @@ def everyone_contributes(cluster: Cluster, count: int) -> Settled:
 
 def islands_heal(cluster: Cluster, count: int) -> Settled:
     """Two islands work apart, each with adds and a remove; then the partition heals."""
-    _gather(cluster, count)
+    gather(cluster, count)
     for machine in cluster.machines:
         cluster.contribute(machine)
     cluster.run(3 * TICK_S)
@@ -117,7 +66,7 @@ def islands_heal(cluster: Cluster, count: int) -> Settled:
 
 def crash_and_restart(cluster: Cluster, count: int) -> Settled:
     """Nodes crash amid the work; one keeps its disk, one comes back with an empty one."""
-    _gather(cluster, count)
+    gather(cluster, count)
     kept, emptied = cluster.rng.sample(cluster.machines[1:], 2)
     for machine in cluster.machines:
         cluster.contribute(machine)
@@ -138,7 +87,7 @@ def crash_and_restart(cluster: Cluster, count: int) -> Settled:
 
 def ban_in_partition(cluster: Cluster, count: int) -> Settled:
     """A poisoned model is banned on one island while the other adds it again."""
-    _gather(cluster, count)
+    gather(cluster, count)
     poisoner, admirer = cluster.machines[-2:]
     poison = cluster.contribute(poisoner, "poison")
     for machine in cluster.machines[:-2]:
@@ -160,7 +109,7 @@ def ban_in_partition(cluster: Cluster, count: int) -> Settled:
 
 def banned_author(cluster: Cluster, count: int) -> Settled:
     """The author of a node is banned: the others cut the node off and go on."""
-    _gather(cluster, count)
+    gather(cluster, count)
     banned, *others = reversed(cluster.machines)
     for machine in cluster.machines:
         cluster.contribute(machine)
@@ -183,7 +132,7 @@ def banned_author(cluster: Cluster, count: int) -> Settled:
 
 def late_joiner(cluster: Cluster, count: int) -> Settled:
     """A node joins a large set while another is down, and comes back without cursors."""
-    _gather(cluster, count - 1)
+    gather(cluster, count - 1)
     for machine in cluster.machines:
         cluster.contribute(machine)
     cluster.fill(cluster.owner, FEED_WITHOUT_CURSOR_MAX)
@@ -203,7 +152,7 @@ def late_joiner(cluster: Cluster, count: int) -> Settled:
 
 def flaky_links(cluster: Cluster, count: int) -> Settled:
     """Links break again and again while all work, and never quite stop breaking."""
-    _gather(cluster, count)
+    gather(cluster, count)
     for _ in range(10):
         for machine in cluster.machines:
             if cluster.rng.random() < 0.3:
@@ -257,6 +206,7 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "flaky-links": flaky_links,
 }
 NODES_MIN: Final = 4
+"""Below, there is nobody to be apart from whom the story needs apart."""
 
 
 def run_scenario(name: str, seed: int, nodes: int) -> Outcome:
@@ -264,23 +214,14 @@ def run_scenario(name: str, seed: int, nodes: int) -> Outcome:
 
     Raises:
         NotConvergedError: a promise does not hold under this seed.
-        ValueError: there are too few nodes for the story.
+        UnknownNameError: there is no such scenario.
+        BadInputError: seed or nodes are out of range.
     """
-    if nodes < NODES_MIN:
-        raise ValueError(f"a scenario needs {NODES_MIN} nodes, not {nodes}")
-    cluster = Cluster(seed)
-    settled = SCENARIOS[name](cluster, nodes)
-    traffic = cluster.network.traffic
-    return Outcome(
-        scenario=name,
-        seed=seed,
-        nodes=nodes,
-        settled=settled,
-        messages=traffic.messages,
-        message_bytes=traffic.message_bytes,
-        blob_bytes=traffic.blob_bytes,
-        records=len(cluster.ledger),
-        events=cluster.events,
-        log_digest=cluster.log_digest,
-        kinds=dict(traffic.kinds),
-    )
+    if name not in SCENARIOS:
+        hint = f"known: {', '.join(SCENARIOS)}"
+        raise UnknownNameError(f"there is no scenario {name!r}", hint=hint)
+    check_run(seed, nodes, NODES_MIN)
+    command = f"scenario {name} --nodes {nodes} --seed {seed}"
+    with repeatable(command):
+        cluster = Cluster(seed)
+        return outcome_of(command, cluster, SCENARIOS[name](cluster, nodes))

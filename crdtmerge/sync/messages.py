@@ -3,6 +3,10 @@
 Owns the message types and their limits. Does not own their bytes: `nodes.convert` maps
 them to the wire. Every pull is asked for by the side that lacks something; nothing in a
 message is trusted before it is checked against its digest or signature.
+
+A question bears a `number`, counted by the asker from 1 on. Its answer bears the same, so
+one that comes twice, or late, is known as such and is no lie; and a question is answered
+once under one number, so it may be asked again without harm.
 """
 
 from dataclasses import dataclass
@@ -30,10 +34,15 @@ class SignedBytes:
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """First message of each side: the protocol it speaks and what it is."""
+    """First message of each side: the protocol it speaks and what it is.
+
+    `heard` tells that the sender has had the receiver's hello; said again without it, a
+    hello asks for that one.
+    """
 
     version: int
     agent: str
+    heard: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +50,8 @@ class Heartbeat:
     """Where a space stands at the sender: equal roots mean nothing to do.
 
     `generation` and `sequence` are the sender's feed position: the random id of its
-    store's life, and the number of its last record.
+    store's life, and the number of its last record. `answered` is the number of the
+    receiver's last question about this space that the sender answered.
     """
 
     space: bytes
@@ -49,6 +59,7 @@ class Heartbeat:
     count: int
     generation: bytes
     sequence: int
+    answered: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +69,7 @@ class FeedRequest:
     space: bytes
     generation: bytes
     after: int
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +85,7 @@ class FeedReply:
     through: int
     more: bool
     records: tuple[SignedBytes, ...]
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +94,7 @@ class TrieRequest:
 
     space: bytes
     prefixes: tuple[Prefix, ...]
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +119,7 @@ class TrieReply:
 
     space: bytes
     nodes: tuple[TrieLeaf | TrieInner, ...]
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +128,7 @@ class RecordsRequest:
 
     space: bytes
     ids: tuple[bytes, ...]
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +142,7 @@ class RecordsReply:
     space: bytes
     records: tuple[SignedBytes, ...]
     unsent: tuple[bytes, ...]
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True)

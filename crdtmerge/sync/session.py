@@ -9,16 +9,21 @@ For each space, three mechanisms, the cheapest that will do:
 2. the feed: records after our cursor in the peer's store, nothing but the new ones;
 3. trie repair: where there is no cursor, or the feed did not explain the difference.
 Equality is proved by the root, never assumed.
+
+A stream keeps its order and loses nothing until it is cut, but nothing here is unsafe where
+messages get lost, come twice or overtake each other: what is lost is asked for again, what
+answers no waiting question is ignored, and what we take is checked as ever.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Final, Protocol, assert_never
+from dataclasses import dataclass, field, replace
+from typing import Final, Protocol, TypeVar, assert_never
 
 from crdtmerge.bodies import RecordId, SpaceId
 from crdtmerge.errors import (
     MalformedMessageError,
     MissingAuthorityError,
+    UnansweredError,
 )
 from crdtmerge.sync.messages import (
     IDS_MAX,
@@ -43,9 +48,12 @@ FEED_WITHOUT_CURSOR_MAX: Final = 64
 DOUBTS_MAX: Final = 3
 """Heartbeats that may differ with a drained feed before we repair: in most cases the
 peer lacks something of ours and is about to pull it."""
+ASK_AGAIN_BEATS: Final = 2
+"""Heartbeats that come while a question of ours waits, after which it is asked again."""
 UNANSWERED_MAX: Final = 32
-"""Heartbeats in a row that may come while a request of ours waits: a stream keeps its
-order, so a peer that goes on beating does not mean to answer."""
+"""Heartbeats that may come while a question waits, before we hang up."""
+UNGREETED_MAX: Final = 1024
+"""Messages that may come before the peer's hello, before we hang up."""
 
 
 _AboutSpace = (
@@ -58,6 +66,9 @@ _AboutSpace = (
     | RecordsReply
     | Rumour
 )
+_Question = FeedRequest | TrieRequest | RecordsRequest
+_Answer = FeedReply | TrieReply | RecordsReply
+_Q = TypeVar("_Q", FeedRequest, TrieRequest, RecordsRequest)
 
 
 class Spaces(Protocol):
@@ -107,17 +118,13 @@ class _Pull:
     """What we are doing about one space, towards one peer."""
 
     latest: Heartbeat | None = None
-    feeding: bool = False
+    asked: _Question | None = None
+    beats: int = 0
     descent: Descent | None = None
     target: Heartbeat | None = None
-    wanted: tuple[bytes, ...] = ()
     doubts: int = 0
-    unanswered: int = 0
     told: Heartbeat | None = None
-
-    @property
-    def busy(self) -> bool:
-        return self.feeding or self.descent is not None
+    answered: int = 0
 
 
 @dataclass(slots=True)
@@ -133,6 +140,8 @@ class Session:
     agent: str
     outbox: list[Message | Learned] = field(default_factory=list)
     greeted: bool = False
+    _ungreeted: int = 0
+    _questions: int = 0
     _pulls: dict[SpaceId, _Pull] = field(default_factory=dict)
 
     def open(self) -> list[Message | Learned]:
@@ -157,43 +166,50 @@ class Session:
         """Return what follows from a message of the peer.
 
         Messages about a space that we do not share are ignored: membership may have
-        changed while they were under way.
+        changed while they were under way. So are answers to no waiting question.
 
         Raises:
             RemoteError: the peer broke the protocol, or sent what breaks a rule.
+            UnansweredError: it does neither, but does not answer either.
         """
         if isinstance(message, Hello):
             self._greet(message)
         elif not self.greeted:
-            raise MalformedMessageError("the first message was no hello")
+            self._ask_for_hello(message)
         elif message.space in self.shared:
             self._dispatch(SpaceId(message.space), message)
         return self._flush()
 
     def _greet(self, hello: Hello) -> None:
-        if self.greeted:
-            raise MalformedMessageError("a second hello")
         if hello.version != PROTOCOL_VERSION:
             raise MalformedMessageError(
                 f"the peer speaks protocol {hello.version}, we speak {PROTOCOL_VERSION}"
             )
+        if self.greeted and not hello.heard:
+            # Ours was lost, and the peer has ignored all that we said since.
+            self._send(Hello(PROTOCOL_VERSION, self.agent, heard=True))
+            for space in sorted(self.shared):
+                self._tell(space)
         self.greeted = True
+
+    def _ask_for_hello(self, message: _AboutSpace) -> None:
+        """Ignore what comes before the hello, which may be lost; ask for that."""
+        self._ungreeted += 1
+        if self._ungreeted > UNGREETED_MAX:
+            raise UnansweredError("the peer does not say hello")
+        if isinstance(message, Heartbeat):
+            self._send(Hello(PROTOCOL_VERSION, self.agent))
 
     def _dispatch(self, space: SpaceId, message: _AboutSpace) -> None:
         match message:
             case Heartbeat():
                 self._compare(space, message)
-            case FeedRequest(generation=generation, after=after):
-                self._serve_feed(space, generation, after)
+            case FeedRequest() | TrieRequest() | RecordsRequest():
+                self._serve(space, message)
             case FeedReply():
                 self._take_feed(space, message)
-            case TrieRequest(prefixes=prefixes):
-                nodes = tuple(answer(self.spaces.trie(space), prefixes))
-                self._send(TrieReply(space, nodes))
             case TrieReply():
                 self._take_nodes(space, message)
-            case RecordsRequest(ids=ids):
-                self._serve_records(space, ids)
             case RecordsReply():
                 self._take_records(space, message)
             case Rumour(records=records):
@@ -211,10 +227,8 @@ class Session:
         if theirs.root != ours.root and ours != pull.told:
             # SUBTLE: the peer may lack ours too; told once, so that two never echo.
             self._tell(space)
-        if pull.busy:
-            pull.unanswered += 1
-            if pull.unanswered > UNANSWERED_MAX:
-                raise MalformedMessageError("the peer does not answer a request")
+        if pull.asked is not None:
+            self._wait(pull, pull.asked, theirs)
             return
         cursor = self.cursors.get(space)
         if theirs.root == ours.root:
@@ -241,34 +255,98 @@ class Session:
         if latest.generation != done.generation or latest.sequence > done.sequence:
             self._compare(space, latest)
 
+    # --- questions ----------------------------------------------------------------------
+
+    def _serve(self, space: SpaceId, question: _Question) -> None:
+        """Answer a question, once under one number."""
+        if question.number == 0:
+            raise MalformedMessageError("a question without a number")
+        pull = self._pulls.setdefault(space, _Pull())
+        if question.number <= pull.answered:
+            return  # asked again while the answer was under way, or doubled by the link
+        pull.answered = question.number
+        reply: _Answer
+        match question:
+            case FeedRequest(generation=generation, after=after):
+                reply = self._feed(space, generation, after)
+            case TrieRequest(prefixes=prefixes):
+                nodes = tuple(answer(self.spaces.trie(space), prefixes))
+                reply = TrieReply(space, nodes)
+            case RecordsRequest(ids=ids):
+                reply = self._records(space, ids)
+            case _:
+                assert_never(question)
+        self._send(replace(reply, number=question.number))
+
+    def _ask(self, pull: _Pull, question: _Question) -> None:
+        """Ask for the first time."""
+        pull.beats = 0
+        self._number(pull, question)
+
+    def _number(self, pull: _Pull, question: _Question) -> None:
+        """Ask under a new number."""
+        self._questions += 1
+        pull.asked = replace(question, number=self._questions)
+        self._send(pull.asked)
+
+    def _wait(self, pull: _Pull, asked: _Question, theirs: Heartbeat) -> None:
+        """Ask again if the peer has beaten a few times; in the end, hang up.
+
+        SUBTLE: a stream in order brings the answer before the heartbeat that tells of it.
+        So if that comes first the answer is lost, and it takes a new number to get another;
+        until it comes, the number stays, and a slow stream fills with no second answers.
+        """
+        pull.beats += 1
+        if pull.beats > UNANSWERED_MAX:
+            raise UnansweredError("the peer does not answer a question")
+        if theirs.answered >= asked.number:
+            self._number(pull, asked)
+        elif pull.beats % ASK_AGAIN_BEATS == 0:
+            self._send(asked)
+
+    def _answered(
+        self, space: SpaceId, number: int, kind: type[_Q]
+    ) -> tuple[_Pull, _Q] | None:
+        """Return the pull and the question that an answer is for: it waits no more.
+
+        None if no question waits for it: a link may deliver late and twice. An answer to
+        what was never asked, or asked otherwise, is no accident.
+        """
+        if not 0 < number <= self._questions:
+            raise MalformedMessageError("an answer to what was not asked")
+        pull = self._pulls.get(space)
+        if pull is None or pull.asked is None or pull.asked.number != number:
+            return None
+        asked = pull.asked
+        if not isinstance(asked, kind):
+            raise MalformedMessageError("an answer of another kind than was asked for")
+        pull.asked = None
+        return pull, asked
+
     # --- the feed -----------------------------------------------------------------------
 
     def _ask_feed(self, space: SpaceId, pull: _Pull, cursor: Cursor) -> None:
-        pull.feeding = True
-        pull.unanswered = 0
         pull.target = pull.target or pull.latest
         self.cursors[space] = cursor
-        self._send(FeedRequest(space, cursor.generation, cursor.sequence))
+        self._ask(pull, FeedRequest(space, cursor.generation, cursor.sequence))
 
-    def _serve_feed(self, space: SpaceId, generation: bytes, after: int) -> None:
+    def _feed(self, space: SpaceId, generation: bytes, after: int) -> FeedReply:
         ours = self.spaces.heartbeat(space)
         if generation == ours.generation:
-            self._send(self.spaces.feed(space, after))
-        else:
-            self._send(FeedReply(space, ours.generation, 0, more=False, records=()))
+            return self.spaces.feed(space, after)
+        return FeedReply(space, ours.generation, 0, more=False, records=())
 
     def _take_feed(self, space: SpaceId, reply: FeedReply) -> None:
-        pull = self._pulls.get(space)
-        cursor = self.cursors.get(space)
-        if pull is None or cursor is None or not pull.feeding:
-            raise MalformedMessageError("records that were not asked for")
-        pull.feeding = False
-        if reply.generation != cursor.generation:
+        answered = self._answered(space, reply.number, FeedRequest)
+        if answered is None:
+            return
+        pull, asked = answered
+        if reply.generation != asked.generation:
             del self.cursors[space]  # another life of the peer's store: start over
             self._finish(space, pull)
             return
         # Numbers have no gap, so every record moves the feed by one at least.
-        moved = reply.through - cursor.sequence
+        moved = reply.through - asked.after
         if moved < len(reply.records) or (reply.more and not reply.records):
             raise MalformedMessageError("a feed that does not move on")
         self._learn(space, reply.records)
@@ -289,13 +367,11 @@ class Session:
 
     def _advance(self, space: SpaceId, pull: _Pull, descent: Descent) -> None:
         """Ask for records once enough are lacking, for trie nodes until then."""
-        pull.unanswered = 0
         lacking = self._still_lacking(space, descent)
         if len(lacking) < IDS_MAX and (prefixes := descent.ask()):
-            self._send(TrieRequest(space, prefixes))
+            self._ask(pull, TrieRequest(space, prefixes))
         elif lacking:
-            pull.wanted = lacking[:IDS_MAX]
-            self._send(RecordsRequest(space, pull.wanted))
+            self._ask(pull, RecordsRequest(space, lacking[:IDS_MAX]))
         else:
             pull.descent = None
             if pull.target is not None:
@@ -311,25 +387,28 @@ class Session:
         return lacking
 
     def _take_nodes(self, space: SpaceId, reply: TrieReply) -> None:
-        pull = self._pulls.get(space)
-        if pull is None or pull.descent is None:
-            raise MalformedMessageError("trie nodes that were not asked for")
+        answered = self._answered(space, reply.number, TrieRequest)
+        if answered is None:
+            return
+        pull, _ = answered
+        assert pull.descent is not None
         pull.descent.take(reply.nodes)
         self._advance(space, pull, pull.descent)
 
-    def _serve_records(self, space: SpaceId, ids: tuple[bytes, ...]) -> None:
+    def _records(self, space: SpaceId, ids: tuple[bytes, ...]) -> RecordsReply:
         if not 0 < len(ids) <= IDS_MAX:
             raise MalformedMessageError(f"{len(ids)} records asked for at once")
-        self._send(self.spaces.fetch(space, ids))
+        return self.spaces.fetch(space, ids)
 
     def _take_records(self, space: SpaceId, reply: RecordsReply) -> None:
-        pull = self._pulls.get(space)
-        if pull is None or pull.descent is None or not pull.wanted:
-            raise MalformedMessageError("records that were not asked for")
-        asked, pull.wanted = pull.wanted, ()
+        answered = self._answered(space, reply.number, RecordsRequest)
+        if answered is None:
+            return
+        pull, asked = answered
+        assert pull.descent is not None
         self._learn(space, reply.records)
         trie = self.spaces.trie(space)
-        if not any(i in trie for i in asked):
+        if not any(i in trie for i in asked.ids):
             # Records are never forgotten: who shows an id can send what it names.
             raise MalformedMessageError("ids of records that the peer does not send")
         pull.descent.progressed()
@@ -351,8 +430,9 @@ class Session:
 
     def _tell(self, space: SpaceId) -> None:
         ours = self.spaces.heartbeat(space)
-        self._pulls.setdefault(space, _Pull()).told = ours
-        self._send(ours)
+        pull = self._pulls.setdefault(space, _Pull())
+        pull.told = ours
+        self._send(replace(ours, answered=pull.answered))
 
     def _send(self, message: Message) -> None:
         self.outbox.append(message)

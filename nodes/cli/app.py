@@ -11,6 +11,7 @@ import typer
 from crdtmerge import __version__
 
 from . import contributions, homes, models, secrecy, spaces
+from .added import Program
 from .options import HomeOption, JsonOption, PassphraseFileOption, Settings
 
 
@@ -46,6 +47,7 @@ def build() -> typer.Typer:
     """Return the program with all its commands, in the order of a first session."""
     app = typer.Typer(
         name="crdtmerge",
+        cls=Program,
         no_args_is_help=True,
         add_completion=True,
         pretty_exceptions_enable=False,

@@ -37,66 +37,78 @@ class SignedRecord(_message.Message):
     def __init__(self, data: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("version", "agent")
+    __slots__ = ("version", "agent", "heard")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     AGENT_FIELD_NUMBER: _ClassVar[int]
+    HEARD_FIELD_NUMBER: _ClassVar[int]
     version: int
     agent: str
-    def __init__(self, version: _Optional[int] = ..., agent: _Optional[str] = ...) -> None: ...
+    heard: bool
+    def __init__(self, version: _Optional[int] = ..., agent: _Optional[str] = ..., heard: _Optional[bool] = ...) -> None: ...
 
 class Heartbeat(_message.Message):
-    __slots__ = ("space", "root", "count", "generation", "sequence")
+    __slots__ = ("space", "root", "count", "generation", "sequence", "answered")
     SPACE_FIELD_NUMBER: _ClassVar[int]
     ROOT_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    ANSWERED_FIELD_NUMBER: _ClassVar[int]
     space: bytes
     root: bytes
     count: int
     generation: bytes
     sequence: int
-    def __init__(self, space: _Optional[bytes] = ..., root: _Optional[bytes] = ..., count: _Optional[int] = ..., generation: _Optional[bytes] = ..., sequence: _Optional[int] = ...) -> None: ...
+    answered: int
+    def __init__(self, space: _Optional[bytes] = ..., root: _Optional[bytes] = ..., count: _Optional[int] = ..., generation: _Optional[bytes] = ..., sequence: _Optional[int] = ..., answered: _Optional[int] = ...) -> None: ...
 
 class FeedRequest(_message.Message):
-    __slots__ = ("space", "generation", "after")
+    __slots__ = ("space", "generation", "after", "number")
     SPACE_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     AFTER_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
     space: bytes
     generation: bytes
     after: int
-    def __init__(self, space: _Optional[bytes] = ..., generation: _Optional[bytes] = ..., after: _Optional[int] = ...) -> None: ...
+    number: int
+    def __init__(self, space: _Optional[bytes] = ..., generation: _Optional[bytes] = ..., after: _Optional[int] = ..., number: _Optional[int] = ...) -> None: ...
 
 class FeedReply(_message.Message):
-    __slots__ = ("space", "generation", "through", "more", "records")
+    __slots__ = ("space", "generation", "through", "more", "records", "number")
     SPACE_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     THROUGH_FIELD_NUMBER: _ClassVar[int]
     MORE_FIELD_NUMBER: _ClassVar[int]
     RECORDS_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
     space: bytes
     generation: bytes
     through: int
     more: bool
     records: _containers.RepeatedCompositeFieldContainer[SignedRecord]
-    def __init__(self, space: _Optional[bytes] = ..., generation: _Optional[bytes] = ..., through: _Optional[int] = ..., more: _Optional[bool] = ..., records: _Optional[_Iterable[_Union[SignedRecord, _Mapping]]] = ...) -> None: ...
+    number: int
+    def __init__(self, space: _Optional[bytes] = ..., generation: _Optional[bytes] = ..., through: _Optional[int] = ..., more: _Optional[bool] = ..., records: _Optional[_Iterable[_Union[SignedRecord, _Mapping]]] = ..., number: _Optional[int] = ...) -> None: ...
 
 class TrieRequest(_message.Message):
-    __slots__ = ("space", "prefixes")
+    __slots__ = ("space", "prefixes", "number")
     SPACE_FIELD_NUMBER: _ClassVar[int]
     PREFIXES_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
     space: bytes
     prefixes: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, space: _Optional[bytes] = ..., prefixes: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    number: int
+    def __init__(self, space: _Optional[bytes] = ..., prefixes: _Optional[_Iterable[bytes]] = ..., number: _Optional[int] = ...) -> None: ...
 
 class TrieReply(_message.Message):
-    __slots__ = ("space", "nodes")
+    __slots__ = ("space", "nodes", "number")
     SPACE_FIELD_NUMBER: _ClassVar[int]
     NODES_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
     space: bytes
     nodes: _containers.RepeatedCompositeFieldContainer[TrieNode]
-    def __init__(self, space: _Optional[bytes] = ..., nodes: _Optional[_Iterable[_Union[TrieNode, _Mapping]]] = ...) -> None: ...
+    number: int
+    def __init__(self, space: _Optional[bytes] = ..., nodes: _Optional[_Iterable[_Union[TrieNode, _Mapping]]] = ..., number: _Optional[int] = ...) -> None: ...
 
 class TrieNode(_message.Message):
     __slots__ = ("prefix", "items", "hashes")
@@ -109,22 +121,26 @@ class TrieNode(_message.Message):
     def __init__(self, prefix: _Optional[bytes] = ..., items: _Optional[bytes] = ..., hashes: _Optional[bytes] = ...) -> None: ...
 
 class RecordsRequest(_message.Message):
-    __slots__ = ("space", "ids")
+    __slots__ = ("space", "ids", "number")
     SPACE_FIELD_NUMBER: _ClassVar[int]
     IDS_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
     space: bytes
     ids: bytes
-    def __init__(self, space: _Optional[bytes] = ..., ids: _Optional[bytes] = ...) -> None: ...
+    number: int
+    def __init__(self, space: _Optional[bytes] = ..., ids: _Optional[bytes] = ..., number: _Optional[int] = ...) -> None: ...
 
 class RecordsReply(_message.Message):
-    __slots__ = ("space", "records", "unsent")
+    __slots__ = ("space", "records", "unsent", "number")
     SPACE_FIELD_NUMBER: _ClassVar[int]
     RECORDS_FIELD_NUMBER: _ClassVar[int]
     UNSENT_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
     space: bytes
     records: _containers.RepeatedCompositeFieldContainer[SignedRecord]
     unsent: bytes
-    def __init__(self, space: _Optional[bytes] = ..., records: _Optional[_Iterable[_Union[SignedRecord, _Mapping]]] = ..., unsent: _Optional[bytes] = ...) -> None: ...
+    number: int
+    def __init__(self, space: _Optional[bytes] = ..., records: _Optional[_Iterable[_Union[SignedRecord, _Mapping]]] = ..., unsent: _Optional[bytes] = ..., number: _Optional[int] = ...) -> None: ...
 
 class Rumour(_message.Message):
     __slots__ = ("space", "records")

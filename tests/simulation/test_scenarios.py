@@ -1,15 +1,11 @@
 """Clusters of real node cores converge under every scenario, from one seed each."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 from simulations.checkers import NotConvergedError, check_settled
 from simulations.cluster import Cluster
-from simulations.scenarios import SCENARIOS, Outcome, run_scenario
+from simulations.outcome import Outcome
+from simulations.scenarios import SCENARIOS, run_scenario
 
 SEEDS = range(20)
 NODES = (5, 5, 6, 8)
@@ -29,25 +25,6 @@ def test_another_seed_gives_another_log() -> None:
     """The digest covers what happened: it could not be a constant."""
     logs = {run_scenario("ban-in-partition", seed, 5).log_digest for seed in range(3)}
     assert len(logs) == 3
-
-
-def test_the_log_does_not_depend_on_the_hash_seed() -> None:
-    """No set's order leaks into what nodes do, in another process either."""
-    root = Path(__file__).parents[2]
-    command = [sys.executable, "-m", "simulations", "--seed", "5", "--nodes", "5"]
-    said = {
-        subprocess.run(
-            [*command, "--scenario", "islands-heal", "--scenario", "flaky-links"],
-            cwd=root,
-            env={**os.environ, "PYTHONHASHSEED": hash_seed},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for hash_seed in ("0", "1", "4242")
-    }
-    assert len(said) == 1
-    assert run_scenario("islands-heal", 5, 5).log_digest[:16] in said.pop()
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -77,7 +54,8 @@ def test_a_check_fails_where_a_record_is_lost() -> None:
     cluster.join()
     cluster.run(5.0)
     check_settled(cluster, cluster.machines)
-    cluster.ledger.add(next(iter(cluster.ledger))[::-1])  # type: ignore[arg-type]
+    made_up = cluster.replica(cluster.owner).ban("content", bytes(32))
+    cluster.ledger[made_up.record.id] = made_up
     with pytest.raises(NotConvergedError, match="lost 1 records"):
         check_settled(cluster, cluster.machines)
 

@@ -6,7 +6,7 @@ every message crosses as the bytes of its frame and is counted.
 
 from collections import Counter, deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from crdtmerge.bodies import Genesis, Grant, SpaceId, Unknown
@@ -14,7 +14,14 @@ from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.digest import ContentId, Domain, digest
 from crdtmerge.identity import SigningKey
 from crdtmerge.record import Record, SignedRecord, make_record, sign_record
-from crdtmerge.sync.messages import GENERATION_BYTES, Message, SignedBytes
+from crdtmerge.sync.messages import (
+    GENERATION_BYTES,
+    FeedReply,
+    Message,
+    RecordsReply,
+    SignedBytes,
+    TrieReply,
+)
 from crdtmerge.sync.session import Cursor, Learned, Session
 from crdtmerge.sync.session import Spaces as SyncSpaces
 from nodes.convert import decode, encode
@@ -24,6 +31,7 @@ from nodes.store.memory import MemoryBlobs, MemoryRecords
 OWNER: Final = SigningKey(digest(Domain.SEED, b"owner"))
 MEMBER: Final = SigningKey(digest(Domain.SEED, b"member"))
 BASE: Final = ContentId(bytes([0xBA]) * 32)
+Reply = FeedReply | TrieReply | RecordsReply
 
 
 def _genesis() -> SignedRecord:
@@ -139,6 +147,11 @@ def session(spaces: Spaces, cursors: dict[SpaceId, Cursor] | None = None) -> Ses
     """Return a session over `spaces`."""
     kept = {} if cursors is None else cursors
     return Session(spaces, frozenset([SPACE]), kept, "tests/1")
+
+
+def answer(to: Session, reply: Reply) -> list[Message | Learned]:
+    """Hand `reply` to a session as the answer to what it asked last."""
+    return to.handle(replace(reply, number=to._questions))
 
 
 def connect(left: Spaces, right: Spaces) -> Wire:

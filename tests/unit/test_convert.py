@@ -62,14 +62,18 @@ inners = st.builds(
 )
 agents = st.text(st.characters(categories=["L", "N", "P", "S"]), max_size=128)
 messages: st.SearchStrategy[Message] = st.one_of(
-    st.builds(Hello, st.integers(1, 2**32 - 1), agents),
-    st.builds(Heartbeat, digests, digests, numbers, generations, numbers),
-    st.builds(FeedRequest, digests, generations, numbers),
-    st.builds(FeedReply, digests, generations, numbers, st.booleans(), records),
-    st.builds(TrieRequest, digests, st.lists(prefixes, max_size=5).map(tuple)),
-    st.builds(TrieReply, digests, st.lists(leaves | inners, max_size=3).map(tuple)),
-    st.builds(RecordsRequest, digests, ids),
-    st.builds(RecordsReply, digests, records, ids),
+    st.builds(Hello, st.integers(1, 2**32 - 1), agents, st.booleans()),
+    st.builds(Heartbeat, digests, digests, numbers, generations, numbers, numbers),
+    st.builds(FeedRequest, digests, generations, numbers, numbers),
+    st.builds(
+        FeedReply, digests, generations, numbers, st.booleans(), records, numbers
+    ),
+    st.builds(TrieRequest, digests, st.lists(prefixes, max_size=5).map(tuple), numbers),
+    st.builds(
+        TrieReply, digests, st.lists(leaves | inners, max_size=3).map(tuple), numbers
+    ),
+    st.builds(RecordsRequest, digests, ids, numbers),
+    st.builds(RecordsReply, digests, records, ids, numbers),
     st.builds(Rumour, digests, records),
 )
 join_messages: st.SearchStrategy[JoinMessage] = st.one_of(
@@ -114,6 +118,7 @@ WRONG: dict[str, Message] = {
     "short generation": Heartbeat(SPACE, b"r" * 32, 0, b"g", 0),
     "count above 63 bits": Heartbeat(SPACE, b"r" * 32, 2**63, GENERATION, 0),
     "sequence above 63 bits": FeedRequest(SPACE, GENERATION, 2**63),
+    "number above 63 bits": TrieReply(SPACE, (), 2**63),
     "version zero": Hello(0, "a"),
     "long agent": Hello(1, "a" * 129),
     "agent with an escape": Hello(1, "\x1b[2J"),

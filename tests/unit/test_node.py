@@ -20,6 +20,7 @@ from crdtmerge.sync.messages import (
     Rumour,
     SignedBytes,
 )
+from crdtmerge.sync.session import UNANSWERED_MAX
 from nodes.effects import (
     BlobFailed,
     BlobStored,
@@ -210,6 +211,19 @@ def test_a_liar_is_closed_and_banished_for_a_while() -> None:
     assert only(home.do(PeerOpened(transport(1)), after=1.0), Close)
     assert only(home.do(Ticked(), after=1.0), Dial) == []
     assert only(home.do(Ticked(), after=BANISHED_S), Dial)
+
+
+def test_who_does_not_answer_is_left_and_dialled_again_soon() -> None:
+    """A silent peer holds no stream; a bad link is no crime, so nobody is banished."""
+    home = Home(members=1)
+    home.open(1)
+    claim = Heartbeat(home.space, b"r" * 32, 1_000, b"g" * 16, 1_000)
+    beat = MessageReceived(transport(1), claim)
+    closes = [c for _ in range(UNANSWERED_MAX + 2) for c in only(home.do(beat), Close)]
+    assert [close.peer for close in closes] == [transport(1)]
+    home.do(PeerClosed(transport(1)))
+    assert only(home.do(Ticked()), Dial) == []
+    assert only(home.do(Ticked(), after=2.0), Dial)
 
 
 def test_a_banned_author_loses_its_stream() -> None:

@@ -1,0 +1,34 @@
+"""What a run may be asked for.
+
+Owns the bounds of seeds, clusters and lengths. Does not own those of faults (`faults`).
+"""
+
+from typing import Final
+
+from crdtmerge.errors import BadInputError
+
+NODES_MAX: Final = 128
+"""Every node holds all records: twice the nodes are four times the work."""
+ROUNDS_MAX: Final = 1000
+ROUNDS_DEFAULT: Final = 20
+SEED_MAX: Final = 2**63 - 1
+
+
+def check_run(seed: int, nodes: int, nodes_min: int) -> None:
+    """Refuse a run that is out of bounds.
+
+    Raises:
+        BadInputError: names what is, and its range.
+    """
+    check_range("seed", seed, 0, SEED_MAX)
+    check_range("nodes", nodes, nodes_min, NODES_MAX)
+
+
+def check_range(what: str, value: int, least: int, most: int) -> None:
+    """Refuse a number out of its range.
+
+    Raises:
+        BadInputError: names it.
+    """
+    if not least <= value <= most:
+        raise BadInputError(f"{what} is {value}, not {least} to {most}")

@@ -1,0 +1,67 @@
+"""Waiting until a cluster agrees.
+
+Owns how long nodes may take, and for how long agreement must last. Does not own what
+agreeing means (`checkers`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from .checkers import (
+    NotConvergedError,
+    check_merged,
+    check_settled,
+    disagreement,
+    same_records,
+)
+from .cluster import Cluster
+from .world import TICK_S, Machine
+
+PATIENCE_ROUNDS: Final = 120
+"""Rounds that nodes get to agree: the longest back-off, twice, and the gossip itself."""
+STEP_S: Final = 0.25
+CALM_ROUNDS: Final = 3
+"""Rounds to go on for once nodes agree: agreement must last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """Rounds until all had the same records, and until all had all contents too.
+
+    `model_digest` is that of the model which all of them merged; empty if there is none.
+    """
+
+    record_rounds: float
+    rounds: float
+    model_digest: bytes
+
+
+def settle(
+    cluster: Cluster,
+    machines: Sequence[Machine] = (),
+    patience_rounds: int = PATIENCE_ROUNDS,
+) -> Settled:
+    """Let time pass until `machines` (all, unless given) agree; return how long it took.
+
+    Raises:
+        NotConvergedError: they do not agree in time, or lost something.
+    """
+    chosen = machines or cluster.machines
+    begun = cluster.clock.now
+    records = -1.0
+    while problem := disagreement(cluster, chosen):
+        if records < 0 and same_records(cluster, chosen):
+            records = cluster.clock.now - begun
+        if cluster.clock.now - begun > patience_rounds * TICK_S:
+            raise NotConvergedError(
+                f"seed {cluster.seed}: after {patience_rounds} rounds, {problem}"
+            )
+        cluster.run(STEP_S)
+    contents = cluster.clock.now - begun
+    cluster.run(CALM_ROUNDS * TICK_S)
+    check_settled(cluster, chosen)
+    merged = check_merged(cluster, chosen)
+    records = contents if records < 0 else records
+    model_digest = merged.model_digest if merged else b""
+    return Settled(records / TICK_S, contents / TICK_S, model_digest)

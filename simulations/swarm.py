@@ -1,0 +1,70 @@
+"""The story in which everything happens at once, drawn from one seed.
+
+Owns its course: some people meet, then all work and more join while everything fails, then
+no more is said and no more machines fail, and all must agree. Does not own what people do
+(`workload`), nor what fails (`weather`, `network`). Links go on losing messages to the end.
+"""
+
+from typing import Final
+
+from crdtmerge.sync.session import FEED_WITHOUT_CURSOR_MAX
+
+from .checkers import repeatable
+from .cluster import Cluster
+from .faults import STORM, Faults
+from .limits import ROUNDS_DEFAULT, ROUNDS_MAX, check_range, check_run
+from .outcome import Outcome, outcome_of
+from .settling import settle
+from .weather import Weather
+from .workload import Workload
+from .world import TICK_S
+
+NODES_MIN: Final = 2
+PATIENCE_ROUNDS: Final = 600
+"""Rounds to agree while links lose half: seldom one in ten is needed, and luck varies."""
+OLD: Final = 0.5
+"""Share of the spaces with so many records already that newcomers repair by trie."""
+NODES_PER_ACTION: Final = 4
+"""So many nodes together do one thing a round, and never less than two things."""
+
+
+def run_swarm(
+    seed: int, nodes: int, faults: Faults = STORM, rounds: int = ROUNDS_DEFAULT
+) -> Outcome:
+    """Run a swarm; the same arguments give the same outcome.
+
+    Raises:
+        NotConvergedError: a promise does not hold under these arguments.
+        BadInputError: one of them is out of range.
+    """
+    check_run(seed, nodes, NODES_MIN)
+    check_range("rounds", rounds, 1, ROUNDS_MAX)
+    faults.check()
+    command = f"swarm --nodes {nodes} --seed {seed} --rounds {rounds} "
+    command += faults.options()
+    with repeatable(command):
+        cluster = Cluster(seed, faults)
+        play(cluster, nodes, rounds)
+        settled = settle(cluster, patience_rounds=PATIENCE_ROUNDS)
+        return outcome_of(command, cluster, settled)
+
+
+def play(cluster: Cluster, nodes: int, rounds: int) -> None:
+    """Let a new cluster work and suffer until it has `nodes`, and may agree."""
+    workload = Workload(cluster, cluster.random("workload"))
+    if workload.rng.random() < OLD:
+        cluster.fill(cluster.owner, FEED_WITHOUT_CURSOR_MAX)
+    weather = Weather(cluster, cluster.random("weather"))
+    while len(cluster.machines) < (nodes + 1) // 2:
+        workload.join()
+    for done in range(rounds):
+        weather.strike()
+        if len(cluster.machines) < nodes * (done + 1) / rounds:
+            workload.join()
+        for _ in range(max(2, nodes // NODES_PER_ACTION)):
+            workload.act()
+            cluster.run(workload.rng.uniform(0, TICK_S / 4))
+        cluster.run(workload.rng.uniform(0, TICK_S))
+    weather.pass_over()
+    while len(cluster.machines) < nodes:
+        workload.join()

@@ -1,0 +1,263 @@
+"""A world of simulated machines: processes, and the performer of what their nodes decide.
+
+Owns what `nodes.runtime` owns in a real process (ticks, dials, fetches, trust), and crashes
+and restarts. Does not own the wires (`network`), nor what people do (`cluster`).
+"""
+
+import random
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Final, assert_never
+
+from crdtmerge.digest import Domain, digest
+from crdtmerge.errors import CorruptBlobError
+from crdtmerge.identity import SigningKey
+from crdtmerge.sync.messages import GENERATION_BYTES, Message
+from nodes.effects import (
+    BlobFailed,
+    BlobStored,
+    Close,
+    Dial,
+    Effect,
+    Fetch,
+    Input,
+    MessageReceived,
+    PeerClosed,
+    PeerOpened,
+    Send,
+    Ticked,
+    Trust,
+)
+from nodes.node import Node
+from nodes.spaces import Spaces
+from nodes.store.memory import MemoryBlobs, MemoryRecords
+
+from .clock import Clock
+from .faults import CALM, Faults
+from .network import Network
+
+TICK_S: Final = 1.0
+DIAL_TIMEOUT_S: Final = 1.0
+
+
+@dataclass(slots=True, eq=False)
+class Machine:
+    """One simulated machine: what survives a crash, and the core if it runs."""
+
+    name: str
+    author: SigningKey
+    transport: bytes
+    records: MemoryRecords
+    blobs: MemoryBlobs
+    spaces: Spaces
+    node: Node | None = None
+    life: int = 0
+    members: frozenset[bytes] = frozenset()
+
+    @property
+    def address(self) -> str:
+        """Where it listens."""
+        return f"{self.name}.sim:7000"
+
+
+@dataclass
+class World:
+    """All machines, their network and their clock, from one seed."""
+
+    seed: int
+    faults: Faults = CALM
+    clock: Clock = field(default_factory=Clock)
+    machines: list[Machine] = field(default_factory=list)
+    network: Network = field(init=False)
+    events: int = 0
+    crashes: int = 0
+    accused: list[str] = field(default_factory=list)
+    """Who was taken for a liar, and why: all are honest here, so it must stay empty."""
+    _log: bytes = b""
+    _by_transport: dict[bytes, Machine] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Build the network that carries messages between the machines."""
+        self.network = Network(
+            self.clock,
+            self.random("network"),
+            self.faults,
+            self._deliver,
+            self._closed,
+        )
+
+    # --- machines -----------------------------------------------------------------------
+
+    @property
+    def running(self) -> list[Machine]:
+        """The machines whose process runs."""
+        return [machine for machine in self.machines if machine.node is not None]
+
+    def add_machine(self) -> Machine:
+        """Set up one more machine with keys and an empty disk; it does not run yet."""
+        name = f"node{len(self.machines)}"
+        records = MemoryRecords(self.draw(f"{name}/generation")[:GENERATION_BYTES])
+        blobs = MemoryBlobs()
+        machine = Machine(
+            name,
+            SigningKey(self.draw(f"{name}/author")),
+            self.draw(f"{name}/transport"),
+            records,
+            blobs,
+            Spaces(records, blobs),
+        )
+        self.machines.append(machine)
+        self._by_transport[machine.transport] = machine
+        return machine
+
+    def start(self, machine: Machine) -> None:
+        """Start the process of `machine`, and its ticks at a phase of its own."""
+        rng = self.random(f"{machine.name}/{machine.life}")
+        machine.node = Node(machine.transport, machine.spaces, rng, "simulated/1")
+        self._note(machine, "start")
+        life = machine.life
+
+        def tick() -> None:
+            if machine.life == life:
+                self.submit(machine, Ticked())
+                self.clock.after(TICK_S, tick)
+
+        self.clock.after(rng.uniform(0, TICK_S), tick)
+
+    def crash(self, machine: Machine) -> None:
+        """Kill the process of `machine`; its disk stays."""
+        machine.node = None
+        machine.life += 1
+        self.crashes += 1
+        self.network.cut_all(machine.transport)
+        self._note(machine, "crash")
+
+    def restart(self, machine: Machine) -> None:
+        """Start `machine` again from its disk."""
+        assert machine.node is None
+        machine.spaces = Spaces(machine.records, machine.blobs)
+        self.start(machine)
+
+    def empty_disk(self, machine: Machine) -> None:
+        """Give a crashed `machine` an empty disk."""
+        assert machine.node is None
+        generation = self.draw(f"{machine.name}/{machine.life}")[:GENERATION_BYTES]
+        machine.records = MemoryRecords(generation)
+        machine.blobs = MemoryBlobs()
+        machine.spaces = Spaces(machine.records, machine.blobs)
+
+    # --- time and chance ----------------------------------------------------------------
+
+    def run(self, seconds: float) -> None:
+        """Let `seconds` of virtual time pass."""
+        self.clock.run_until(self.clock.now + seconds)
+
+    def random(self, label: str) -> random.Random:
+        """Return a generator that the seed and `label` decide."""
+        return random.Random(self.draw(label))  # noqa: S311  a seed decides it all
+
+    def draw(self, label: str) -> bytes:
+        """Return 32 bytes that the seed and `label` decide."""
+        return digest(Domain.SEED, f"simulation {self.seed} {label}".encode())
+
+    @property
+    def log_digest(self) -> str:
+        """Digest of all that happened, in its order."""
+        return self._log.hex()
+
+    def _note(self, machine: Machine, what: str) -> None:
+        self.events += 1
+        line = f"{self.clock.now!r} {machine.name} {what}"
+        self._log = sha256(self._log + line.encode()).digest()
+
+    # --- performing effects -------------------------------------------------------------
+
+    def submit(self, machine: Machine, item: Input) -> None:
+        """Hand one input to a node that runs, and perform what follows."""
+        self._note(machine, repr(item))  # inputs hold no set: one order
+        if machine.node is None:
+            return
+        for effect in machine.node.handle(item, self.clock.now):
+            self._perform(machine, effect)
+
+    def _perform(self, machine: Machine, effect: Effect) -> None:
+        match effect:
+            case Send(peer, message):
+                self.network.send(machine.transport, peer, message)
+            case Dial():
+                self._dial(machine, effect)
+            case Close(peer, reason, broke_rules):
+                end = f"{machine.name} closed on {self._by_transport[peer].name}"
+                if broke_rules:
+                    self.accused.append(f"{end}: {reason}")
+                self._note(machine, f"{end}: {reason}")
+                self.network.cut(machine.transport, peer)
+            case Fetch():
+                self._fetch(machine, effect)
+            case Trust(members):
+                machine.members = members
+            case _:
+                assert_never(effect)
+
+    def _dial(self, machine: Machine, dial: Dial) -> None:
+        me, peer = machine.transport, dial.peer
+        callee, life = self._by_transport[peer], machine.life
+
+        def serves() -> bool:
+            return callee.node is not None and self.network.reaches(me, peer)
+
+        def ended() -> None:
+            if machine.life != life or self.network.linked(me, peer):
+                return  # it crashed, or the peer's own dial was quicker
+            if not answers or not serves():
+                self.submit(machine, PeerClosed(peer))
+                return
+            assert callee.address in dial.addresses
+            self.network.open(me, peer)
+            if me in callee.members and peer in machine.members:
+                self.submit(machine, PeerOpened(peer))
+                self.submit(callee, PeerOpened(me))
+            else:
+                self.network.cut(me, peer)
+
+        answers = serves() and not self.network.refuses()
+        self.clock.after(self.network.delay(0) if answers else DIAL_TIMEOUT_S, ended)
+
+    def _fetch(self, machine: Machine, fetch: Fetch) -> None:
+        peer, life = self._by_transport[fetch.peer], machine.life
+
+        def ended() -> None:
+            if machine.life == life:
+                self.submit(machine, self._fetched(machine, peer, fetch))
+
+        self.clock.after(self.network.delay(fetch.size), ended)
+
+    def _fetched(self, machine: Machine, peer: Machine, fetch: Fetch) -> Input:
+        """Move one blob between two stores, as `nodes.runtime` would over a channel."""
+        failed = BlobFailed(peer.transport, fetch.blob, lied=False)
+        if not self._serves(peer, machine, fetch) or self.network.refuses():
+            return failed
+        data = peer.blobs.read(fetch.blob, fetch.size)
+        self.network.traffic.blobs += 1
+        self.network.traffic.blob_bytes += len(data)
+        try:
+            machine.blobs.receive(fetch.blob, data)
+        except CorruptBlobError:
+            return BlobFailed(peer.transport, fetch.blob, lied=True)
+        return BlobStored(peer.transport, fetch.blob)
+
+    def _serves(self, peer: Machine, to: Machine, fetch: Fetch) -> bool:
+        """Tell whether `peer` runs, is reached, shares the space, and has the blob."""
+        return (
+            peer.node is not None
+            and self.network.reaches(to.transport, peer.transport)
+            and fetch.space in peer.spaces.shared_with(to.transport)
+            and peer.spaces.serves(fetch.space, fetch.blob)
+            and peer.blobs.has(fetch.blob)
+        )
+
+    def _deliver(self, sender: bytes, receiver: bytes, message: Message) -> None:
+        self.submit(self._by_transport[receiver], MessageReceived(sender, message))
+
+    def _closed(self, one: bytes, other: bytes) -> None:
+        self.submit(self._by_transport[one], PeerClosed(other))
