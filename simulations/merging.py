@@ -14,7 +14,7 @@ from crdtmerge.errors import NothingToResolveError
 from crdtmerge.manifest import Manifest
 from crdtmerge.resolve.execute import Bytes, execute
 from crdtmerge.resolve.plan import make_plan
-from crdtmerge.resolve.resolution import make_resolution
+from crdtmerge.resolve.resolution import make_resolution, model_tensors
 from nodes.spaces import Spaces
 
 
@@ -53,7 +53,7 @@ def merge(spaces: Spaces, space: SpaceId, base: Manifest) -> Merged | None:
     digests = execute(plan, spaces.blobs, sink)
     resolution = make_resolution(
         plan,
-        digests,
+        model_tensors(plan, digests),
         space=space,
         merge_id=view.merge_id(view.recipe),
         visible_root=view.visible_root,
