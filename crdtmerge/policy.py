@@ -209,6 +209,7 @@ class View:
     nodes: Mapping[bytes, tuple[str, ...]]
     node_authors: Mapping[bytes, tuple[AuthorId, ...]]
     bans: Mapping[RecordId, Ban]
+    revocations: Mapping[RecordId, Revoke]
     unknown_critical: tuple[str, ...]
 
     @property
@@ -391,6 +392,7 @@ class _Evaluation:
             },
             node_authors={node: tuple(claims) for node, claims in nodes.items()},
             bans={r.id: r.body for r in standing if isinstance(r.body, Ban)},
+            revocations={r.id: r.body for r in standing if isinstance(r.body, Revoke)},
             unknown_critical=tuple(sorted(unknown)),
         )
 
