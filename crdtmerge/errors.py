@@ -215,6 +215,12 @@ class UnreachableError(RemoteError):
     """No answer from a peer."""
 
 
+class NotConvergedError(RemoteError):
+    """Peers that do not agree with this home, or with fewer of them than asked for."""
+
+    hint = "`crdtmerge peers list` shows who is connected; waiting longer may do"
+
+
 class RefusedError(RemoteError):
     """A peer refused what we asked, and said why."""
 

@@ -69,6 +69,11 @@ class Authority:
     records_max: int
     bytes_max: int
 
+    @property
+    def measure(self) -> tuple[int, int, int, int]:
+        """What grants are compared by: the rank, then weight, bytes and records."""
+        return self.rank, self.weight_cap, self.bytes_max, self.records_max
+
     def covers(self, grant: Grant) -> bool:
         """Tell whether `grant` gives no more than this: a cap could be shed otherwise.
 

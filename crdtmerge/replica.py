@@ -61,12 +61,7 @@ def best_grant(opset: OpSet, author: AuthorId) -> tuple[RecordId, Authority] | N
         for grant in opset.view.effective
         if (authority := given_by(opset.records[grant], author))
     ]
-    return max(given, key=lambda pair: (_most(pair[1]), pair[0]), default=None)
-
-
-def _most(authority: Authority) -> tuple[int, ...]:
-    a = authority
-    return (a.rank, a.weight_cap, a.bytes_max, a.records_max)
+    return max(given, key=lambda pair: (pair[1].measure, pair[0]), default=None)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ Owns that choice, and the patience with a home that is busy. Does not own what v
 """
 
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -24,6 +24,7 @@ PAUSE_S: Final = 0.2
 T = TypeVar("T")
 
 Answer = dict[str, object]
+Here = Callable[["Home", str, Mapping[str, object], progress.Tell], Answer]
 
 
 def read(home: Path, verb: str, arguments: Mapping[str, object]) -> Answer:
@@ -58,6 +59,22 @@ def write(home: Path, verb: str, arguments: Mapping[str, object]) -> Answer:
     Raises:
         ConflictError: another process holds the home and stays.
     """
+    return _in_node_or(_call, home, verb, arguments)
+
+
+def with_node(home: Path, verb: str, arguments: Mapping[str, object]) -> Answer:
+    """Run a verb that needs peers: in the running node, else in one that runs meanwhile.
+
+    Raises:
+        ConflictError: another process holds the home and stays.
+    """
+    return _in_node_or(_call_in_node, home, verb, arguments)
+
+
+def _in_node_or(
+    here: "Here", home: Path, verb: str, arguments: Mapping[str, object]
+) -> Answer:
+    """Run a verb in the running node, else as `here` does, patiently, under the lock."""
     from ..home import open_home
 
     with progress.shown() as tell:
@@ -73,7 +90,7 @@ def write(home: Path, verb: str, arguments: Mapping[str, object]) -> Answer:
                 time.sleep(PAUSE_S)
                 continue
             with opened:
-                return _call(opened, verb, arguments, tell)
+                return here(opened, verb, arguments, tell)
         raise AssertionError("the last attempt returns or raises")
 
 
@@ -87,6 +104,15 @@ def _call(
     spaces = Spaces(home.records, home.blobs)
     here = Operations(home, spaces, entropy=_entropy, run=_Run(), live=None)
     return here.call(verb, arguments, tell)
+
+
+def _call_in_node(
+    home: "Home", verb: str, arguments: Mapping[str, object], tell: progress.Tell
+) -> Answer:
+    """Run a verb in a node that starts and stops here."""
+    from ..errand import run_errand
+
+    return run_errand(home, verb, arguments, tell)
 
 
 def _entropy(count: int) -> bytes:
