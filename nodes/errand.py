@@ -29,17 +29,17 @@ def run_errand(home: Home, verb: str, asked: Arguments, tell: Tell) -> Answer:
 async def _run(home: Home, verb: str, asked: Arguments, tell: Tell) -> Answer:
     runtime = await _started(home)
     stopped = asyncio.ensure_future(runtime.stopping.wait())
+    work = asyncio.to_thread(runtime.operations.call, verb, asked, tell)
+    call = asyncio.ensure_future(work)
     try:
-        work = asyncio.to_thread(runtime.operations.call, verb, asked, tell)
-        call = asyncio.ensure_future(work)
         await asyncio.wait({call, stopped}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         stopped.cancel()
         await runtime.stop()  # a command that still waits is told so, and ends
-    if runtime.failure is not None:
         await asyncio.gather(call, return_exceptions=True)
+    if runtime.failure is not None:
         raise runtime.failure
-    return await call
+    return call.result()
 
 
 async def _started(home: Home) -> Runtime:

@@ -25,7 +25,7 @@ STRANGER = "ab" * 32
 class Cast:
     """An owner, and members with ranks, in one space; records are shared on demand."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, alone: bool = False) -> None:
         self.fleet = Fleet.at(folder)
         self.base = write_model(folder / "base", 0)
         self.tunes = [
@@ -35,6 +35,8 @@ class Cast:
         words = {"name": "digits", "base": self.base, "strategy": "linear"}
         self.call(self.owner, "space_create", **words)
         self.homes = [self.owner]
+        if alone:
+            return
         self.maintainer = self.join("maintainer")
         self.contributor = self.join("contributor")
         self.share()
