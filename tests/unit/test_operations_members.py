@@ -238,6 +238,8 @@ def test_a_revoked_authors_work_stays_and_new_work_does_not_come(cast: Cast) -> 
         cast.contributor, NotAllowedError, "contribute", path=cast.tunes[2]
     )
     assert "revoked" in str(error)
+    (space,) = cast.call(cast.contributor, "status")["spaces"]
+    assert (space["rank"], space["rightless"]) == ("contributor", True)
     assert "maintainer" in error.hint
     found = cast.member(cast.maintainer, cast.contributor)
     assert (found["state"], found["revoked_by"]) == ("revoked", [made["record"]])
@@ -388,6 +390,13 @@ def test_every_ban_of_a_target_is_lifted_or_none(cast: Cast) -> None:
     cast.share()
     both = cast.call(cast.owner, "ban_lift", id=content)
     assert both["bans"] == [bans[0]["record"]]
+    assert cast.visible(cast.owner) == {content}
+    cast.share()
+    again = [cast.call(h, "ban", id=content) for h in (cast.owner, cast.maintainer)]
+    cast.share()
+    both = cast.call(cast.owner, "ban_lift", id=content)
+    assert both["bans"] == sorted(ban["record"] for ban in again)
+    assert not both["still_banned"]
     assert cast.visible(cast.owner) == {content}
 
 
