@@ -10,10 +10,17 @@ from fnmatch import fnmatchcase
 from typing import Final
 
 from crdtmerge.bodies import RecipeChange, RecordId, SpaceId
-from crdtmerge.errors import BadInputError, CrdtMergeError
+from crdtmerge.errors import (
+    BadInputError,
+    CrdtMergeError,
+    EncodingError,
+    MalformedRecordError,
+)
 from crdtmerge.orset import OpSet
 from crdtmerge.policy import NEEDED
 from crdtmerge.recipe import Recipe
+from crdtmerge.record import SignedRecord
+from crdtmerge.replica import Replica
 
 from . import arguments as given
 from .contents import base_manifest
@@ -53,7 +60,7 @@ def recipe_set(context: Context, asked: Arguments, _tell: Tell) -> Answer:
         record = (
             view.recipe_heads[0]
             if same
-            else publish(context, space, lambda r: r.set_recipe(recipe))
+            else publish(context, space, lambda r: _signed(r, recipe))
         )
         after = context.spaces.view(space)
     return {
@@ -65,6 +72,15 @@ def recipe_set(context: Context, asked: Arguments, _tell: Tell) -> Answer:
         "merge_id": after.merge_id(recipe).hex(),
         "notes": [SET_ALREADY] if same else _idle_rules(context, space, recipe),
     }
+
+
+def _signed(current: Replica, recipe: Recipe) -> SignedRecord:
+    """Return the record; what does not fit into one is the user's to change."""
+    try:
+        return current.set_recipe(recipe)
+    except (EncodingError, MalformedRecordError) as e:
+        hint = "use fewer rules, or shorter patterns"
+        raise BadInputError(f"no record can carry this recipe: {e}", hint=hint) from e
 
 
 def _recipe(asked: Arguments) -> Recipe:

@@ -109,6 +109,12 @@ RECIPES: list[tuple[dict[str, object], type[CrdtMergeError], str]] = [
     ({"rules": [["*", "density", "1"]] * 2}, BadInputError, "twice"),
     ({"rules": [["*", "density"]]}, BadInputError, "rule"),
     ({"rules": [[f"a{i}", "density", "1"] for i in range(257)]}, BadInputError, "256"),
+    ({"rules": [["a\udcff", "density", "1"]]}, BadInputError, "surrogate"),
+    (
+        {"rules": [[f"{i:03}".ljust(250, "x"), "density", "1"] for i in range(256)]},
+        BadInputError,
+        "fewer rules",
+    ),
     ({"output_dtype": "int8"}, BadInputError, "BF16"),
     ({"seed_scope": "all"}, BadInputError, "contribution"),
 ]
