@@ -140,6 +140,12 @@ class ConflictError(LocalError):
     exit_code = 5
 
 
+class NodeNeededError(ConflictError):
+    """What was asked takes peers, and no node runs here."""
+
+    hint = "start `crdtmerge node run`"
+
+
 class BusyError(ConflictError):
     """Another command is changing the home; it will be done soon."""
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from crdtmerge.errors import ConflictError
+from crdtmerge.errors import ConflictError, NodeNeededError
 
 from . import progress
 from .control import ask_node
@@ -109,10 +109,13 @@ def _call(
 def _call_in_node(
     home: "Home", verb: str, arguments: Mapping[str, object], tell: progress.Tell
 ) -> Answer:
-    """Run a verb in a node that starts and stops here."""
-    from ..errand import run_errand
+    """Run a verb in a node that starts and stops here, once all else is checked."""
+    try:
+        return _call(home, verb, arguments, tell)
+    except NodeNeededError:
+        from ..errand import run_errand
 
-    return run_errand(home, verb, arguments, tell)
+        return run_errand(home, verb, arguments, tell)
 
 
 def _entropy(count: int) -> bytes:

@@ -24,6 +24,7 @@ PATIENCE_S: Final = 60.0
 """How long nothing may come: longer than a node waits before it dials a peer again."""
 POLL_S: Final = 0.2
 LISTED_MAX: Final = 8
+Contents = frozenset[tuple[SpaceId, ContentId]]
 
 NOT_COMPARED: Final = (
     "no peer could be asked what there is: there may be contributions unknown here"
@@ -37,7 +38,7 @@ class _Errand:
     context: Context
     live: Live
     spaces: list[SpaceId]
-    contents: frozenset[tuple[SpaceId, ContentId]] | None
+    contents: Contents | None
     began: Mapping[SpaceId, Reports] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -106,10 +107,15 @@ def fetch(context: Context, asked: Arguments, tell: Tell) -> Answer:
         ContentMissingError: nothing came for too long; the message says what is missing,
             and who could not be reached.
         NoRoomError: the disk has no room for it.
+        NodeNeededError: no node runs here.
     """
+    spaces, contents = _wanted(context, asked)
+    seconds = given.seconds(asked, "patience") or PATIENCE_S
     live = live_of(context)
-    errand = _errand(context, live, asked)
-    patience = _Patience(live, given.seconds(asked, "patience") or PATIENCE_S)
+    errand, patience = (
+        _Errand(context, live, spaces, contents),
+        _Patience(live, seconds),
+    )
     first = live.brought()
     while True:
         lacking, compared = errand.lacking(), errand.compared()
@@ -141,16 +147,19 @@ def _faults(context: Context, errand: _Errand) -> list[str]:
     ]
 
 
-def _errand(context: Context, live: Live, asked: Arguments) -> _Errand:
+def _wanted(
+    context: Context, asked: Arguments
+) -> tuple[list[SpaceId], Contents | None]:
+    """Return the spaces, and the contributions that were named; None means all."""
     space, ids = given.optional_text(asked, "space"), given.texts(asked, "ids")
     if ids:
         named = [find_contribution(context.spaces, text, space) for text in ids]
         contents = frozenset((n.space, ContentId(n.id)) for n in named)
-        return _Errand(context, live, sorted({n.space for n in named}), contents)
+        return sorted({n.space for n in named}), contents
     chosen = context.spaces.all()
     if space is not None or not chosen:
         chosen = [choose_space(context.spaces, space)]
-    return _Errand(context, live, chosen, None)
+    return chosen, None
 
 
 def _progress(

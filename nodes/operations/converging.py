@@ -17,7 +17,7 @@ from typing import Final
 
 from crdtmerge.bodies import SpaceId
 from crdtmerge.digest import BlobId
-from crdtmerge.errors import ConflictError, NotConvergedError
+from crdtmerge.errors import NodeNeededError, NotConvergedError
 from crdtmerge.sync.messages import Heartbeat
 
 from . import arguments as given
@@ -54,11 +54,12 @@ def wait(context: Context, asked: Arguments, tell: Tell) -> Answer:
 
     Raises:
         NotConvergedError: the time is over; the message says who differs.
+        NodeNeededError: no node runs here.
     """
-    live = live_of(context)
     space = choose_space(context.spaces, given.optional_text(asked, "space"))
     timeout = given.seconds(asked, "timeout")
     asked_peers = given.count(asked, "peers", None, least=0)
+    live = live_of(context)
     began, start = live.reports(space), live.now()
     while True:
         state = _look(context, live, space, began)
@@ -75,9 +76,14 @@ def wait(context: Context, asked: Arguments, tell: Tell) -> Answer:
 
 
 def live_of(context: Context) -> Live:
-    """Return the running node; without one nothing would ever come."""
+    """Return the running node; without one nothing would ever come.
+
+    Raises:
+        NodeNeededError: none runs. Whoever can start one then does, so what is asked is
+            checked before this.
+    """
     if context.live is None:
-        raise ConflictError("no node runs here", hint="start `crdtmerge node run`")
+        raise NodeNeededError("no node runs here")
     return context.live
 
 

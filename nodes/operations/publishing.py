@@ -56,13 +56,14 @@ def replica(context: Context, space: SpaceId) -> Replica:
 def name_node(context: Context, node: bytes) -> None:
     """Publish the key of this node, without an address, where the set has no word of it.
 
-    Peers let in only nodes that an author with rights has named.
+    Peers let in only nodes that an author with rights has named; a space without other
+    authors has no peers.
     """
     for space in context.spaces.all():
         with context.spaces.lock:
             view, me = context.spaces.view(space), context.key.public
-            said = me in view.node_authors.get(node, ())
-            if not said and me in view.ranks and me not in view.rightless:
+            needed = me not in view.node_authors.get(node, ()) and len(view.ranks) > 1
+            if needed and me in view.ranks and me not in view.rightless:
                 publish(context, space, lambda r: r.announce(node, ()))
 
 
