@@ -49,8 +49,10 @@ def run(test: Callable[[Commands], Coroutine[Any, Any, None]]) -> None:
     async def bounded() -> None:
         async with asyncio.timeout(20):
             commands = Commands()
-            await test(commands)
-            await commands.stop()
+            try:
+                await test(commands)
+            finally:
+                await commands.stop()
 
     asyncio.run(bounded())
 
@@ -169,9 +171,10 @@ def test_commands_that_wait_do_not_hold_up_the_others() -> None:
             asyncio.ensure_future(replies(commands, work, WAIT)) for work in waiting
         ]
         for work in waiting:
-            await asyncio.to_thread(work.begun.wait)
+            assert await asyncio.to_thread(work.begun.wait, 3)
         quick = Work(lambda _: {"it": "worked"})
-        assert await replies(commands, quick) == [{"result": {"it": "worked"}}]
+        async with asyncio.timeout(3):
+            assert await replies(commands, quick) == [{"result": {"it": "worked"}}]
         (refused,) = await replies(commands, Work(lambda _: {}), WAIT)
         error = refused["error"]
         assert isinstance(error, dict)
