@@ -148,6 +148,12 @@ class ConflictError(LocalError):
     exit_code = 5
 
 
+class NodeNeededError(ConflictError):
+    """What was asked takes peers, and no node runs here."""
+
+    hint = "start `crdtmerge node run`"
+
+
 class BusyError(ConflictError):
     """Another command is changing the home; it will be done soon."""
 
@@ -225,6 +231,12 @@ class UnreachableError(RemoteError):
 
 class UnansweredError(RemoteError):
     """A peer that is heard but does not answer us: no lie, a link may lose the answers."""
+
+
+class NotConvergedError(RemoteError):
+    """Peers that do not agree with this home, or with fewer of them than asked for."""
+
+    hint = "`crdtmerge peers list` shows who is connected; waiting longer may do"
 
 
 class RefusedError(RemoteError):

@@ -69,6 +69,11 @@ class Authority:
     records_max: int
     bytes_max: int
 
+    @property
+    def measure(self) -> tuple[int, int, int, int]:
+        """What grants are compared by: the rank, then weight, bytes and records."""
+        return self.rank, self.weight_cap, self.bytes_max, self.records_max
+
     def covers(self, grant: Grant) -> bool:
         """Tell whether `grant` gives no more than this: a cap could be shed otherwise.
 
@@ -209,6 +214,7 @@ class View:
     nodes: Mapping[bytes, tuple[str, ...]]
     node_authors: Mapping[bytes, tuple[AuthorId, ...]]
     bans: Mapping[RecordId, Ban]
+    revocations: Mapping[RecordId, Revoke]
     unknown_critical: tuple[str, ...]
 
     @property
@@ -385,6 +391,7 @@ class _Evaluation:
             },
             node_authors={node: tuple(claims) for node, claims in nodes.items()},
             bans={r.id: r.body for r in standing if isinstance(r.body, Ban)},
+            revocations={r.id: r.body for r in standing if isinstance(r.body, Revoke)},
             unknown_critical=tuple(sorted(unknown)),
         )
 

@@ -19,6 +19,7 @@ from crdtmerge.bodies import (
     RecipeChange,
     RecordId,
     Remove,
+    Revoke,
 )
 from crdtmerge.digest import ContentId
 from crdtmerge.errors import NotAllowedError, NotFoundError
@@ -47,6 +48,20 @@ def found_space(
         space=b"", author=key.public, author_seq=0, prev=b"", auth=b"", body=body
     )
     return sign_record(record, key)
+
+
+def best_grant(opset: OpSet, author: AuthorId) -> tuple[RecordId, Authority] | None:
+    """Return the effective grant that gives `author` most, and what it gives.
+
+    By rank, then by weight, bytes and records: a later grant with higher limits is the
+    one that counts, whatever its id. None if no grant has effect.
+    """
+    given = [
+        (grant, authority)
+        for grant in opset.view.effective
+        if (authority := given_by(opset.records[grant], author))
+    ]
+    return max(given, key=lambda pair: (pair[1].measure, pair[0]), default=None)
 
 
 @dataclass(frozen=True)
@@ -117,22 +132,68 @@ class Replica:
         Raises:
             NotAllowedError: the author to ban is not of lower rank.
         """
-        ranks = self.opset.view.ranks
-        theirs = ranks.get(AuthorId(target)) if subject == "author" else None
-        if theirs is not None and ranks.get(self.key.public, Rank.READER) <= theirs:
-            raise NotAllowedError("a ban of an author works only on a lower rank")
+        if subject == "author":
+            self._require_below(AuthorId(target), "a ban of an author works")
         return self._sign(Ban(subject, target))
 
+    def revoke(self, author: AuthorId, accepted: Iterable[RecordId]) -> SignedRecord:
+        """Return a revocation: of `author` only `accepted`, and what precedes, counts.
+
+        Raises:
+            NotFoundError: one of `accepted` is no record of the author.
+            NotAllowedError: the author is not of lower rank.
+        """
+        self._require_below(author, "a revocation works")
+        heads = tuple(sorted(set(accepted)))
+        for head in heads:
+            record = self.opset.get(head)
+            if record is None or record.author != author:
+                raise NotFoundError(
+                    f"{head.hex()[:12]} is no record of author {author.hex()[:12]}"
+                )
+        return self._sign(Revoke(author, heads))
+
+    def last_records(self, author: AuthorId) -> tuple[RecordId, ...]:
+        """Return the records of `author` that none of its own follows, sorted.
+
+        One, unless the author forked: all that is here of it precedes these.
+        """
+        own = [r for r in self.opset.records.values() if r.author == author]
+        return tuple(sorted({r.id for r in own} - {r.prev for r in own}))
+
     def lift(self, target: RecordId) -> SignedRecord:
-        """Return a lift of the ban or revocation `target`."""
+        """Return a lift of the ban or revocation `target`.
+
+        Raises:
+            NotFoundError: no such ban or revocation stands.
+            NotAllowedError: an author of higher rank made it.
+        """
+        view = self.opset.view
+        if target not in view.bans and target not in view.revocations:
+            short = target.hex()[:12]
+            raise NotFoundError(f"no ban or revocation {short} stands in this space")
+        maker = view.ranks[self.opset.records[target].author]
+        if view.ranks.get(self.key.public, Rank.READER) < maker:
+            raise NotAllowedError(
+                f"the {self.opset.records[target].kind} was made by an author of higher"
+                f" rank: {maker.name.lower()}",
+                hint=f"ask an author of rank {maker.name.lower()} to lift it",
+            )
         return self._sign(Lift(target))
+
+    def _require_below(self, author: AuthorId, what: str) -> None:
+        """Refuse what works only on an author whose rank is strictly lower."""
+        ranks = self.opset.view.ranks
+        theirs = ranks.get(author)
+        if theirs is not None and ranks.get(self.key.public, Rank.READER) <= theirs:
+            raise NotAllowedError(f"{what} only on a lower rank")
 
     def announce(self, node: bytes, addresses: Iterable[str]) -> SignedRecord:
         """Return a node record that names a transport key and its addresses."""
         return self._sign(NodeAddress(node, tuple(addresses)))
 
     def authority(self, needed: Rank) -> tuple[RecordId, Authority]:
-        """Return the grant of highest rank that stands for this author.
+        """Return the grant that gives this author most: by rank, then by its limits.
 
         Raises:
             NotAllowedError: none of rank `needed` does.
@@ -140,20 +201,18 @@ class Replica:
         view = self.opset.view
         me = self.key.public
         if me in view.rightless:
-            raise NotAllowedError("your rights in this space were revoked")
-        given = [
-            (authority, grant)
-            for grant in view.effective
-            if (authority := given_by(self.opset.records[grant], me))
-        ]
-        best = max(given, key=lambda pair: (pair[0].rank, pair[1]), default=None)
-        if best is None or best[0].rank < needed:
-            have = best[0].rank.name.lower() if best else "no member"
+            raise NotAllowedError(
+                "your rights in this space were revoked",
+                hint="what you say there has no effect until a maintainer lifts that",
+            )
+        best = best_grant(self.opset, me)
+        if best is None or best[1].rank < needed:
+            have = best[1].rank.name.lower() if best else "no member"
             raise NotAllowedError(
                 f"this needs the rank of {needed.name.lower()}; you are {have}",
                 hint="ask an owner of the space for a grant",
             )
-        return best[1], best[0]
+        return best
 
     def _sign(self, body: Body, at_least: Rank = Rank.READER) -> SignedRecord:
         needed = max(NEEDED[type(body)], at_least)

@@ -5,20 +5,23 @@ node. Does not own what a command does (`operations`), nor the socket (`server`)
 """
 
 import asyncio
+import contextlib
 import json
 import threading
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
 from crdtmerge.errors import ConflictError, CrdtMergeError
 
-from .operations import Operations
+from .operations import PATIENT, Operations
 
 T = TypeVar("T")
 
 COMMANDS_MAX: Final = 4
 """Commands at work at once; more wait."""
+PATIENT_MAX: Final = 8
+"""Commands that wait for peers at once, beside those; more are refused."""
 PROGRESS_MAX: Final = 64
 """Progress that waits for a slow caller; what comes on top is left out."""
 
@@ -32,8 +35,19 @@ class Commands:
         """Start with none, on the running loop."""
         self._loop = asyncio.get_running_loop()
         self._threads = ThreadPoolExecutor(COMMANDS_MAX, "command")
+        self._patient = ThreadPoolExecutor(PATIENT_MAX, "patient")
+        self._patient_now = 0
         self._stopped = threading.Event()
         self._waiting: set[Future[Any]] = set()
+
+    def pause(self, seconds: float) -> None:
+        """Let time pass in a command's thread.
+
+        Raises:
+            ConflictError: the node stops.
+        """
+        if self._stopped.wait(seconds):
+            raise _stops()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run asynchronous work of a command on the node's loop; called in its thread.
@@ -60,6 +74,10 @@ class Commands:
         A command whose caller is gone is given up the next time that it tells of
         progress, as one that runs alone is by Ctrl-C.
         """
+        patient = json.loads(request).get("verb") in PATIENT
+        if patient and self._patient_now >= PATIENT_MAX:
+            yield json.dumps({"error": error_facts(_crowded())}).encode()
+            return
         replies, gone = Replies(), threading.Event()
 
         def tell(progress: Mapping[str, object]) -> None:
@@ -82,14 +100,27 @@ class Commands:
                 for reply in (last, None):
                     self._loop.call_soon_threadsafe(replies.put_nowait, reply)
 
-        done = self._loop.run_in_executor(self._threads, work)
+        with self._place(patient=patient) as threads:
+            done = self._loop.run_in_executor(threads, work)
+            try:
+                while (reply := await replies.get()) is not None:
+                    yield json.dumps(reply).encode()
+                await done
+            finally:
+                gone.set()
+                done.cancel()  # if it has not begun
+
+    @contextlib.contextmanager
+    def _place(self, *, patient: bool) -> Iterator[ThreadPoolExecutor]:
+        """Lend the threads for a command: those that wait do not hold up the others."""
+        if not patient:
+            yield self._threads
+            return
+        self._patient_now += 1
         try:
-            while (reply := await replies.get()) is not None:
-                yield json.dumps(reply).encode()
-            await done
+            yield self._patient
         finally:
-            gone.set()
-            done.cancel()  # if it has not begun
+            self._patient_now -= 1
 
     async def stop(self) -> None:
         """Give up what can be, and wait for the rest: they write to the home.
@@ -99,7 +130,13 @@ class Commands:
         self._stopped.set()
         for future in tuple(self._waiting):
             future.cancel()
-        await asyncio.to_thread(self._threads.shutdown, wait=True, cancel_futures=True)
+        for threads in (self._threads, self._patient):
+            await asyncio.to_thread(threads.shutdown, wait=True, cancel_futures=True)
+
+
+def _crowded() -> ConflictError:
+    message = f"{PATIENT_MAX} commands wait for peers already"
+    return ConflictError(message, hint="end one of them first")
 
 
 def _stops() -> ConflictError:

@@ -37,6 +37,13 @@ class PeerClosed:
 
 
 @dataclass(frozen=True, slots=True)
+class PeerMoved:
+    """The user named another address of a peer: it is to be tried at once."""
+
+    peer: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class DialEnded:
     """A dial is over, with or without a stream; one the peer opened may stand."""
 
@@ -80,6 +87,7 @@ Input = (
     Ticked
     | PeerOpened
     | PeerClosed
+    | PeerMoved
     | DialEnded
     | MessageReceived
     | RecordsCommitted

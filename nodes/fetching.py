@@ -69,6 +69,10 @@ class Fetching:
         self._channels = channels
         self._submit = submit
         self._resting: OrderedDict[BlobId, None] = OrderedDict()
+        self.brought = 0
+        """Bytes of chunks that came and were stored, since the start."""
+        self.arriving: dict[BlobId, int] = {}
+        """How much is here of each blob that is coming."""
 
     # --- serving ------------------------------------------------------------------------
 
@@ -129,6 +133,7 @@ class Fetching:
         except CrdtMergeError as e:
             _log.debug("a fetch failed: %s", e)
         finally:
+            self.arriving.pop(fetch.blob, None)
             if fetch.blob not in self._resting:
                 await asyncio.to_thread(self._blobs.pause, fetch.blob)
         self._submit(lambda: [ended])
@@ -182,6 +187,8 @@ class Fetching:
                 chunk = incoming.take(message)
                 if chunk is not None:
                     await asyncio.to_thread(self._store_chunk, incoming, *chunk)
+                    self.brought += len(chunk[1])
+                    self.arriving[fetch.blob] = chunk[0] * CHUNK_BYTES + len(chunk[1])
                 brought += len(message)
                 if self._clock() - began > TURN_S:
                     if brought < TURN_BYTES:

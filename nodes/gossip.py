@@ -56,6 +56,11 @@ class Backoff:
         """Note a peer that broke the rules."""
         self._banished_until[peer] = now + BANISHED_S
 
+    def forgive(self, peer: bytes) -> None:
+        """Forget all that was held against `peer`: it has its rights back."""
+        self._banished_until.pop(peer, None)
+        self.succeeded(peer)
+
     def succeeded(self, peer: bytes) -> None:
         """Forget the failures of `peer`."""
         self._failures.pop(peer, None)

@@ -13,7 +13,12 @@ from functools import partial
 from typing import Final
 
 from crdtmerge.digest import DIGEST_BYTES
-from crdtmerge.errors import CrdtMergeError, RemoteError, UnreachableError
+from crdtmerge.errors import (
+    CrdtMergeError,
+    RefusedError,
+    RemoteError,
+    UnreachableError,
+)
 from crdtmerge.sync.messages import (
     FeedReply,
     Message,
@@ -238,8 +243,8 @@ class Links:
             async for message in incoming:
                 received = MessageReceived(link.peer, message)
                 await self._submit(partial(self._said, link, received))
-        except UnreachableError:
-            raise
+        except (UnreachableError, RefusedError):
+            raise  # it is gone, or wants us no more: both may change
         except RemoteError:
             link.broke_rules = True
             raise

@@ -15,7 +15,7 @@ from typing import Final, Protocol, assert_never
 from crdtmerge.bodies import RecordId, SpaceId
 from crdtmerge.digest import BlobId
 from crdtmerge.errors import RemoteError, UnansweredError
-from crdtmerge.sync.messages import MESSAGE_BYTES_MAX, Message, Rumour
+from crdtmerge.sync.messages import MESSAGE_BYTES_MAX, Heartbeat, Message, Rumour
 from crdtmerge.sync.session import Cursor, Learned, Session
 from crdtmerge.sync.session import Spaces as SyncSpaces
 
@@ -30,6 +30,7 @@ from .effects import (
     Input,
     MessageReceived,
     PeerClosed,
+    PeerMoved,
     PeerOpened,
     RecordsCommitted,
     Send,
@@ -98,7 +99,7 @@ class Node:
     _trusted: frozenset[bytes] | None = None
     _effects: list[Effect] = field(default_factory=list)
 
-    def handle(self, item: Input, now: float) -> list[Effect]:
+    def handle(self, item: Input, now: float) -> list[Effect]:  # noqa: C901  one case an input
         """Return the effects of one input, in the order they must be performed."""
         match item:
             case Ticked():
@@ -107,6 +108,9 @@ class Node:
                 self._open(peer, now)
             case PeerClosed(peer, broke_rules):
                 self._closed(peer, broke_rules=broke_rules, now=now)
+            case PeerMoved(peer):
+                self._backoff.succeeded(peer)
+                self._dial(now)
             case DialEnded(peer):
                 self._dial_ended(peer, now)
             case MessageReceived(peer, message):
@@ -126,6 +130,14 @@ class Node:
         self._fetch_next(now)
         effects, self._effects = self._effects, []
         return effects
+
+    def reports(self, space: SpaceId) -> dict[bytes, Heartbeat | None]:
+        """Return the peers that share `space` now, and where each last said it stands."""
+        return {
+            peer: session.reported(space)
+            for peer, session in sorted(self.sessions.items())
+            if space in session.shared
+        }
 
     # --- gossip -------------------------------------------------------------------------
 
@@ -247,6 +259,8 @@ class Node:
         """
         members = self.spaces.members()
         if members != self._trusted:
+            for peer in members - (self._trusted or members):
+                self._backoff.forgive(peer)  # it may have been cut off as no member
             self._trusted = members
             self._effects.append(Trust(members))
             kept = members | self.sessions.keys()

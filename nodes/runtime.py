@@ -10,7 +10,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,10 +20,21 @@ from crdtmerge import __version__
 from crdtmerge.bodies import RecordId, SpaceId
 from crdtmerge.digest import BlobId
 from crdtmerge.errors import BusyError
-from crdtmerge.sync.messages import Message
+from crdtmerge.sync.messages import Heartbeat, Message
 
 from .commands import Commands
-from .effects import Close, Dial, Effect, Fetch, RecordsCommitted, Send, Ticked, Trust
+from .effects import (
+    Close,
+    Dial,
+    Effect,
+    Fetch,
+    Input,
+    PeerMoved,
+    RecordsCommitted,
+    Send,
+    Ticked,
+    Trust,
+)
 from .fetching import Fetching
 from .home import Home, open_home
 from .join import Doorkeeper
@@ -68,6 +79,7 @@ class Runtime:
             for space in self.spaces.all()
             for facts in home.local.peers(space)
         }
+        self.spaces.added = _added(home)
         rng = random.Random(entropy(32))  # noqa: S311  choices of peers are no secrets
         agent = f"crdtmerge/{__version__}"
         self.node = Node(self.me, self.spaces, rng, agent, bootstrap)
@@ -97,8 +109,13 @@ class Runtime:
 
     # --- start and stop -----------------------------------------------------------------
 
-    async def start(self, listen: str, join_listen: str, advertise: str) -> None:
+    async def start(
+        self, listen: str, join_listen: str, advertise: str, *, lasting: bool = True
+    ) -> None:
         """Open the ports and the control socket, and say where we are.
+
+        A node that is not `lasting` runs for one command: nobody is told where it
+        listens, and the next start does not listen there again.
 
         Raises:
             ConflictError: a port is in use.
@@ -108,14 +125,18 @@ class Runtime:
         bound = await self.sync_server.start(host, port)
         join_host, join_port = _split(join_listen)
         join_bound = await self.join_server.start(join_host, join_port)
-        self.addresses = (f"{advertise or host}:{bound}",)
-        self.join_addresses = (f"{advertise or join_host}:{join_bound}",)
         await self.control_server.start(self.home.control_socket)
-        keep = self.home.local.set_value
-        keep("listen", f"{host}:{bound}".encode())
-        keep("join_listen", f"{join_host}:{join_bound}".encode())
-        keep(JOIN_ADDRESSES, " ".join(self.join_addresses).encode())
-        self.operations.announce_node(self.me, self.addresses)
+        if lasting:
+            self.addresses = (f"{advertise or host}:{bound}",)
+            self.join_addresses = (f"{advertise or join_host}:{join_bound}",)
+            keep = self.home.local.set_value
+            keep("listen", f"{host}:{bound}".encode())
+            keep("join_listen", f"{join_host}:{join_bound}".encode())
+            keep("advertise", advertise.encode())
+            keep(JOIN_ADDRESSES, " ".join(self.join_addresses).encode())
+            self.operations.announce_node(self.me, self.addresses)
+        else:
+            self.operations.name_node(self.me)
         self.spawn(self._take_turns())
         self.spawn(self._tick())
 
@@ -232,14 +253,66 @@ class Runtime:
         """Run one command of the control socket; yield its progress and its result."""
         return self.commands.call(self.operations, request)
 
+    # --- what commands ask (the port `operations.Live`) -----------------------------------
+
     def connected(self) -> list[bytes]:
         """Return the peers with an open stream."""
         return self.links.peers()
+
+    def moved(self, node: bytes) -> None:
+        """Take up what the home knows of where nodes listen, and try `node` at once."""
+        self.spaces.added = _added(self.home)
+        item = PeerMoved(node)
+        self.loop.call_soon_threadsafe(self.submit, lambda: [item])
+
+    def reports(self, space: SpaceId) -> Mapping[bytes, Heartbeat | None]:
+        """Return the peers that share `space`, and where each last said it stands."""
+        return self.commands.run(self._reports(space))
+
+    async def _reports(self, space: SpaceId) -> Mapping[bytes, Heartbeat | None]:
+        """Ask the node between two of its inputs: nobody else touches it then."""
+        found: dict[bytes, Heartbeat | None] = {}
+
+        def look() -> Sequence[Input]:
+            found.update(self.node.reports(space))
+            return ()
+
+        await self.submit(look)
+        return found
+
+    def brought(self) -> int:
+        """Return how many bytes came from peers since the start."""
+        return self.fetching.brought
+
+    def arriving(self) -> Mapping[BlobId, int]:
+        """Return the blobs that are coming now, and how much of each is here."""
+        return self.fetching.arriving.copy()
+
+    def now(self) -> float:
+        """Return seconds that only grow."""
+        return time.monotonic()
+
+    def pause(self, seconds: float) -> None:
+        """Let time pass, in a command's thread; raises as `Commands.pause` does."""
+        self.commands.pause(seconds)
+
+
+def _added(home: Home) -> dict[bytes, tuple[str, ...]]:
+    return {facts.node: facts.addresses for facts in home.local.addresses()}
 
 
 def _split(address: str) -> tuple[str, int]:
     host, _, port = address.rpartition(":")
     return host, int(port)
+
+
+def runtime_on(home: Home) -> Runtime:
+    """Return a node on an open home that has not started, with a fresh TLS leaf."""
+    now = datetime.now(UTC)
+    leaf = make_leaf(
+        home.node.unlock(), now - timedelta(days=1), now + timedelta(days=LEAF_DAYS)
+    )
+    return Runtime(home, leaf)
 
 
 def run_node(
@@ -286,11 +359,7 @@ async def _run(
     advertise: str,
     ready: Callable[[Mapping[str, object]], None],
 ) -> None:
-    now = datetime.now(UTC)
-    leaf = make_leaf(
-        home.node.unlock(), now - timedelta(days=1), now + timedelta(days=LEAF_DAYS)
-    )
-    runtime = Runtime(home, leaf)
+    runtime = runtime_on(home)
     for name in (signal.SIGINT, signal.SIGTERM):
         runtime.loop.add_signal_handler(name, runtime.stopping.set)
     try:

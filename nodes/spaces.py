@@ -49,6 +49,8 @@ class Spaces:
     blobs: BlobStore
     lock: RLock = field(default_factory=RLock)
     on_publish: Callable[[SpaceId, tuple[RecordId, ...]], None] | None = None
+    added: Mapping[bytes, tuple[str, ...]] = field(default_factory=dict)
+    """Where the user says that nodes listen; replaced as a whole."""
     _opsets: dict[SpaceId, OpSet] = field(default_factory=dict)
     _complete: dict[SpaceId, set[Visible]] = field(default_factory=dict)
     _lacking: dict[SpaceId, dict[Visible, dict[BlobId, int]]] = field(
@@ -184,11 +186,12 @@ class Spaces:
         return frozenset(s for s in self.all() if node in self.view(s).nodes)
 
     def addresses(self) -> dict[bytes, tuple[str, ...]]:
-        """Return the announced addresses of every member node."""
+        """Return the addresses of every member node: what the user added, then its own."""
         known: dict[bytes, tuple[str, ...]] = {}
         for space in self.all():
             for node, addresses in self.view(space).nodes.items():
-                known[node] = tuple(dict.fromkeys((*known.get(node, ()), *addresses)))
+                before = known.get(node) or self.added.get(node, ())
+                known[node] = tuple(dict.fromkeys((*before, *addresses)))
         return known
 
     # --- contents -----------------------------------------------------------------------
@@ -236,13 +239,20 @@ class Spaces:
         come prove the true one.
         """
         missing: dict[BlobId, int] = {}
-        complete = self._complete.get(space, set())
         for visible in self.view(space).visible:
-            if visible not in complete:
-                needed = self._needed(visible)
-                lacking = self.blobs.missing(needed)
-                _join_sizes(missing, {blob: needed[blob] for blob in lacking})
+            _join_sizes(missing, self.lacking(space, visible))
         return missing
+
+    def lacking(self, space: SpaceId, visible: Visible) -> dict[BlobId, int]:
+        """Return what one contribution needs and we lack, with sizes."""
+        if visible in self._complete.get(space, set()):
+            return {}
+        needed = self._needed(visible)
+        return {blob: needed[blob] for blob in self.blobs.missing(needed)}
+
+    def size(self, visible: Visible) -> int:
+        """Return how many bytes one contribution has, as far as that is known here."""
+        return sum(self._needed(visible).values())
 
     def wanted(self, space: SpaceId) -> dict[BlobId, int]:
         """Return what to fetch next: of each visible contribution, a bounded part.

@@ -17,6 +17,7 @@ from safetensors.numpy import save_file
 from crdtmerge.bodies import SpaceId
 from nodes.home import Home, create_home, open_home
 from nodes.operations import Answer, Operations
+from nodes.operations.contents import all_or_none, read_base
 from nodes.operations.live import Live
 from nodes.spaces import Spaces
 
@@ -108,6 +109,43 @@ class Fleet:
         with self.open(home) as (_, _, verbs):
             return verbs.call(verb, given, lambda _: None)
 
+    def author(self, home: Path) -> str:
+        """Return the author key of a home."""
+        return str(self.call(home, "whoami")["author"])
+
+    def node(self, home: Path) -> str:
+        """Return the node key of a home."""
+        return str(self.call(home, "whoami")["node"])
+
+    def admit(self, owner: Path, member: Path, base: Path, rank: str) -> None:
+        """Grant `member` a rank in the one space of `owner`; it comes with a base."""
+        key = self.author(member)
+        self.call(owner, "space_grant", author=key, rank=rank)
+        self.share(owner, member)
+        with self.open(member) as (home, spaces, verbs):
+            model, _ = read_base(base, lambda _: None)
+            with all_or_none(home.blobs) as intake:
+                intake.take(model, reference=True, tell=lambda _: None)
+                manifest = intake.put(model.manifest.encode())
+            for space in spaces.all():
+                home.local.set_base(space, base, manifest)
+            verbs.name_node(home.node.public)
+        self.share(owner, member)
+
+    def share(self, *homes: Path) -> None:
+        """Give each home the records of all, as if they had met; no bytes."""
+        for source in homes:
+            for target in homes:
+                if source != target:
+                    self._copy(source, target)
+
+    def _copy(self, source: Path, target: Path) -> None:
+        with self.open(source) as (_, spaces, _):
+            found = {s: list(spaces.opset(s).signed.values()) for s in spaces.all()}
+        with self.open(target) as (_, spaces, _):
+            for space, records in found.items():
+                spaces.commit(space, records)
+
 
 def records_of(path: Path) -> dict[str, tuple[int, str]]:
     """Return for each space how many records there are, and their root."""
@@ -132,4 +170,5 @@ def snapshot(path: Path) -> tuple[object, ...]:
         blobs = [blob.hex() for blob in home.blobs.ids()]
         bases = [home.local.base(space) for space in home.records.spaces()]
         invites = [home.local.invites(space) for space in home.records.spaces()]
-    return records_of(path), files, blobs, bases, invites
+        addresses = home.local.addresses()
+    return records_of(path), files, blobs, bases, invites, addresses

@@ -162,6 +162,11 @@ class Session:
         self.shared = shared
         return self.heartbeats()
 
+    def reported(self, space: SpaceId) -> Heartbeat | None:
+        """Return where the peer last said that it stands; each report is a new object."""
+        pull = self._pulls.get(space)
+        return pull.latest if pull else None
+
     def handle(self, message: Message) -> list[Message | Learned]:
         """Return what follows from a message of the peer.
 

@@ -10,7 +10,17 @@ import typer
 
 from crdtmerge import __version__
 
-from . import contributions, homes, models, secrecy, spaces
+from . import (
+    contributions,
+    history,
+    homes,
+    members,
+    models,
+    peers,
+    recipes,
+    secrecy,
+    spaces,
+)
 from .added import Program
 from .options import HomeOption, JsonOption, PassphraseFileOption, Settings
 
@@ -61,10 +71,15 @@ def build() -> typer.Typer:
     app.command("whoami")(homes.whoami)
     app.add_typer(_space_group())
     app.add_typer(_node_group())
+    app.add_typer(_recipe_group())
+    app.add_typer(_peers_group())
     app.command("contribute")(contributions.contribute)
     app.command("remove")(contributions.remove)
     app.command("ban")(contributions.ban)
     app.command("status")(contributions.status)
+    app.command("log")(history.log)
+    app.command("fetch")(peers.fetch)
+    app.command("wait")(peers.wait)
     app.command("resolve")(models.resolve)
     app.command("merge")(models.merge)
     app.command("verify")(models.verify)
@@ -78,12 +93,40 @@ def _space_group() -> typer.Typer:
         name="space",
         no_args_is_help=True,
         rich_markup_mode=None,
-        help="Found, enter and list spaces: one space is one shared merge.",
+        help="Spaces and their members: one space is one shared merge.",
     )
     group.command("create")(spaces.create)
     group.command("join")(spaces.join)
     group.command("ticket")(spaces.ticket)
     group.command("list")(spaces.listing)
+    group.command("members")(members.members)
+    group.command("grant")(members.grant)
+    group.command("revoke")(members.revoke)
+    return group
+
+
+def _recipe_group() -> typer.Typer:
+    group = typer.Typer(
+        name="recipe",
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        help="How a space is merged: one recipe, the same for everybody.",
+    )
+    group.command("set")(recipes.set_recipe)
+    group.command("show")(recipes.show_recipe)
+    return group
+
+
+def _peers_group() -> typer.Typer:
+    group = typer.Typer(
+        name="peers",
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        help="The other nodes: where they listen, and which are connected.",
+    )
+    group.command("list")(peers.listing)
+    group.command("add")(peers.add)
+    group.command("remove")(peers.remove)
     return group
 
 

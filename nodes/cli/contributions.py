@@ -1,6 +1,6 @@
 """The commands `contribute`, `remove`, `ban` and `status`.
 
-Owns their options. Does not own what they do (`operations.contributing`).
+Owns their options. Does not own what they do (`operations.contributing`, `banning`).
 """
 
 from pathlib import Path
@@ -8,7 +8,7 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from . import render
+from . import completion, render, render_members
 from .executor import ask, write
 from .options import HomeOption, JsonOption, SpaceOption, settings
 from .output import show
@@ -20,6 +20,7 @@ AnywhereOption: TypeAlias = Annotated[
         metavar="SPACE",
         help="Name or id prefix; needed only if the id is in several spaces.",
         show_default=False,
+        autocompletion=completion.spaces,
     ),
 ]
 
@@ -78,7 +79,11 @@ def remove(
     context: typer.Context,
     given: Annotated[
         str,
-        typer.Argument(metavar="ID", help="Start of a contribution's or an add's id."),
+        typer.Argument(
+            metavar="ID",
+            help="Start of a contribution's or an add's id.",
+            autocompletion=completion.contributions,
+        ),
     ],
     space: AnywhereOption = None,
     home: HomeOption = None,
@@ -99,16 +104,26 @@ def ban(
     given: Annotated[
         str,
         typer.Argument(
-            metavar="ID|AUTHOR", help="Start of a contribution's id or of an author's."
+            metavar="ID|AUTHOR",
+            help="Start of a contribution's id or of an author's; to lift one ban of"
+            " several, of its record's.",
+            autocompletion=completion.bannable,
         ),
     ],
+    *,
+    lift: Annotated[
+        bool, typer.Option("--lift", help="The other way: let it in again.")
+    ] = False,
     space: AnywhereOption = None,
     home: HomeOption = None,
-    *,
     as_json: JsonOption = False,
 ) -> None:
     """Keep a contribution or an author out, whoever adds it again."""
     chosen = settings(context, home, as_json=as_json)
+    if lift:
+        facts = write(chosen, "ban_lift", {"id": given, "space": space})
+        show(facts, render_members.unbanned, as_json=chosen.as_json)
+        return
     facts = write(chosen, "ban", {"id": given, "space": space})
     show(facts, render.banned, as_json=chosen.as_json)
 
@@ -121,6 +136,7 @@ def status(
             metavar="SPACE",
             help="Name or id prefix; all spaces if left out.",
             show_default=False,
+            autocompletion=completion.spaces,
         ),
     ] = None,
     home: HomeOption = None,

@@ -5,11 +5,11 @@ Owns that choice, and the patience with a home that is busy. Does not own what v
 """
 
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from crdtmerge.errors import ConflictError
+from crdtmerge.errors import ConflictError, NodeNeededError
 
 from . import progress
 from .control import ask_node
@@ -25,6 +25,7 @@ PAUSE_S: Final = 0.2
 T = TypeVar("T")
 
 Answer = dict[str, object]
+Here = Callable[["Home", str, Mapping[str, object], progress.Tell], Answer]
 
 
 def read(home: Path, verb: str, arguments: Mapping[str, object]) -> Answer:
@@ -71,6 +72,22 @@ def write(chosen: Settings, verb: str, arguments: Mapping[str, object]) -> Answe
         ConflictError: another process holds the home and stays.
         BadInputError: the passphrase is wrong, or there is none.
     """
+    return _in_node_or(_call, chosen, verb, arguments)
+
+
+def with_node(chosen: Settings, verb: str, arguments: Mapping[str, object]) -> Answer:
+    """Run a verb that needs peers: in the running node, else in one that runs meanwhile.
+
+    Raises:
+        ConflictError: another process holds the home and stays.
+    """
+    return _in_node_or(_call_in_node, chosen, verb, arguments)
+
+
+def _in_node_or(
+    here: "Here", chosen: Settings, verb: str, arguments: Mapping[str, object]
+) -> Answer:
+    """Run a verb in the running node, else as `here` does, patiently, under the lock."""
     from ..home import open_home
     from .passphrases import present
 
@@ -88,7 +105,7 @@ def write(chosen: Settings, verb: str, arguments: Mapping[str, object]) -> Answe
                 time.sleep(PAUSE_S)
                 continue
             with opened:
-                return _call(opened, verb, arguments, tell)
+                return here(opened, verb, arguments, tell)
         raise AssertionError("the last attempt returns or raises")
 
 
@@ -102,6 +119,18 @@ def _call(
     spaces = Spaces(home.records, home.blobs)
     here = Operations(home, spaces, entropy=_entropy, run=_Run(), live=None)
     return here.call(verb, arguments, tell)
+
+
+def _call_in_node(
+    home: "Home", verb: str, arguments: Mapping[str, object], tell: progress.Tell
+) -> Answer:
+    """Run a verb in a node that starts and stops here, once all else is checked."""
+    try:
+        return _call(home, verb, arguments, tell)
+    except NodeNeededError:
+        from ..errand import run_errand
+
+        return run_errand(home, verb, arguments, tell)
 
 
 def _entropy(count: int) -> bytes:

@@ -16,6 +16,7 @@ from .options import HomeOption, JsonOption, PassphraseFileOption, settings
 from .output import say, short, show
 
 LOOPBACK: Final = "127.0.0.1:0"
+WILDCARDS: Final = ("0.0.0.0", "[::]")  # noqa: S104  told apart, not listened on
 
 
 def whoami(
@@ -46,11 +47,14 @@ def node_run(
         ),
     ] = None,
     advertise: Annotated[
-        str,
+        str | None,
         typer.Option(
-            metavar="HOST", help="The host that peers are told; needed behind 0.0.0.0."
+            metavar="HOST",
+            help="The host that peers are told, without a port; needed behind 0.0.0.0."
+            " First the one it listens on, then as last time; '' forgets it.",
+            show_default=False,
         ),
-    ] = "",
+    ] = None,
     home: HomeOption = None,
     *,
     passphrase_file: PassphraseFileOption = None,
@@ -60,8 +64,6 @@ def node_run(
 
     If the keys are encrypted, it takes their passphrase at the start.
     """
-    from crdtmerge.bodies import is_address
-
     from ..runtime import run_node
     from .passphrases import present
 
@@ -74,17 +76,17 @@ def node_run(
             where = " ".join(str(a) for a in _several(facts["addresses"]))
             say(f"node {short(facts['node'])} listens on {where}; Ctrl-C stops it")
 
-    if advertise and not is_address(f"{advertise}:1"):
-        raise typer.BadParameter(f"{advertise!r} is no host", param_hint="--advertise")
-    remembered = _remembered(chosen.home)
-    run_node(
-        chosen.home,
-        listen=_address(listen, "--listen") or remembered["listen"],
-        join_listen=_address(join_listen, "--join-listen") or remembered["join_listen"],
-        advertise=advertise,
-        ready=ready,
-        ask=present(chosen.passphrase_file),
-    )
+    asked = {
+        "listen": _address(listen, "--listen"),
+        "join_listen": _address(join_listen, "--join-listen"),
+        "advertise": _host(advertise),
+    }
+    where = {
+        **_remembered(chosen.home),
+        **{k: v for k, v in asked.items() if v is not None},
+    }
+    _require_host(where)
+    run_node(chosen.home, **where, ready=ready, ask=present(chosen.passphrase_file))
 
 
 def _several(value: object) -> list[object]:
@@ -96,18 +98,48 @@ def _address(given: str | None, option: str) -> str | None:
     if given is None:
         return None
     host, _, port = given.rpartition(":")
-    if host and port.isascii() and port.isdigit() and int(port) < 1 << 16:
+    if _is_host(host) and port.isascii() and port.isdigit() and int(port) < 1 << 16:
         return given
-    raise typer.BadParameter(f"{given!r} is not HOST:PORT", param_hint=option)
+    message = f"{given!r} is not HOST:PORT; an IPv6 address stands in brackets"
+    raise typer.BadParameter(message, param_hint=option)
+
+
+def _host(given: str | None) -> str | None:
+    """Return the host to advertise as it was given; empty forgets the last one."""
+    if not given or (_is_host(given) and given not in WILDCARDS):
+        return given
+    message = f"{given!r} is no host that peers can call; leave the port out"
+    raise typer.BadParameter(message, param_hint="--advertise")
+
+
+def _is_host(text: str) -> bool:
+    """Tell whether `text` can stand before `:PORT`, so that the port is told apart."""
+    from crdtmerge.bodies import is_address
+
+    bracketed = text.startswith("[") and text.endswith("]")
+    return is_address(f"{text}:1") and (bracketed or ":" not in text)
+
+
+def _require_host(where: Mapping[str, str]) -> None:
+    """Refuse to tell peers an address that is every machine's own."""
+    from crdtmerge.errors import BadInputError
+
+    hosts = [where[key].rpartition(":")[0] for key in ("listen", "join_listen")]
+    if not where["advertise"] and set(hosts) & set(WILDCARDS):
+        raise BadInputError(
+            "this node would tell its peers 0.0.0.0, where nobody reaches it",
+            hint="give --advertise HOST: the name or address of this machine",
+        )
 
 
 def _remembered(home: Path) -> dict[str, str]:
-    """Return where a node listened when it last ran on this home."""
+    """Return where a node listened, and what it advertised, when it last ran here."""
     from ..home import open_home
 
+    first = {"listen": LOOPBACK, "join_listen": LOOPBACK, "advertise": ""}
     with open_home(home, write=False) as opened:
-        found = {key: opened.local.get_value(key) for key in ("listen", "join_listen")}
-    return {key: value.decode() if value else LOOPBACK for key, value in found.items()}
+        found = {key: opened.local.get_value(key) for key in first}
+    return {key: v.decode() if (v := found[key]) else first[key] for key in first}
 
 
 def demo(

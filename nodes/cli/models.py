@@ -8,7 +8,7 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from . import executor, render
+from . import completion, executor, render
 from .options import HomeOption, JsonOption, ParamOption, SpaceOption, pairs, settings
 from .output import say, say_json, show
 
@@ -38,6 +38,7 @@ def resolve(
         typer.Option(
             help="Explore another strategy here; the space's recipe stays as it is.",
             show_default=False,
+            autocompletion=completion.strategies,
         ),
     ] = None,
     param: ParamOption = None,
@@ -139,7 +140,11 @@ def strategies(
     context: typer.Context,
     name: Annotated[
         str | None,
-        typer.Argument(help="One strategy, by name or alias.", show_default=False),
+        typer.Argument(
+            help="One strategy, by name or alias.",
+            show_default=False,
+            autocompletion=completion.strategies,
+        ),
     ] = None,
     *,
     as_json: JsonOption = False,

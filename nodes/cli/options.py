@@ -13,6 +13,14 @@ import typer
 
 HOME_VARIABLE = "CRDTMERGE_HOME"
 
+
+def _spaces(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Offer the names of spaces; `completion` takes its home from here, so it is late."""
+    from .completion import spaces
+
+    return spaces(ctx, incomplete)
+
+
 HomeOption: TypeAlias = Annotated[
     Path | None,
     typer.Option(
@@ -41,6 +49,7 @@ SpaceOption: TypeAlias = Annotated[
         metavar="SPACE",
         help="Name or id prefix; not needed in a home with one space.",
         show_default=False,
+        autocompletion=_spaces,
     ),
 ]
 ParamOption: TypeAlias = Annotated[

@@ -88,7 +88,8 @@ def status(facts: Facts) -> list[str]:
 
 
 def _space(facts: Facts) -> Iterator[str]:
-    rank = f", you are {facts['rank']}" if facts["rank"] else ""
+    lost = ", your rights were revoked" if facts["rightless"] else ""
+    rank = f", you are {facts['rank']}{lost}" if facts["rank"] else ""
     name = plain(facts["name"])
     yield f"space {name} ({short(facts['id'])}), {facts['mode']}{rank}"
     found = facts["recipe"]

@@ -9,7 +9,7 @@ from typing import Annotated, Final, TypeAlias
 
 import typer
 
-from . import render
+from . import completion, render, render_members
 from .executor import read, write
 from .options import HomeOption, JsonOption, ParamOption, SpaceOption, pairs, settings
 from .output import show
@@ -33,7 +33,11 @@ def create(
     base: BaseOption,
     *,
     strategy: Annotated[
-        str, typer.Option(help="How it is merged; see `crdtmerge strategies`.")
+        str,
+        typer.Option(
+            help="How it is merged; see `crdtmerge strategies`.",
+            autocompletion=completion.strategies,
+        ),
     ] = "linear",
     param: ParamOption = None,
     mode: Annotated[
@@ -77,6 +81,15 @@ def join(
 
 def ticket(
     context: typer.Context,
+    revoke: Annotated[
+        str | None,
+        typer.Option(
+            "--revoke",
+            metavar="TICKET|all",
+            help="Let nobody in any more with this ticket of this home, or with any.",
+            show_default=False,
+        ),
+    ] = None,
     space: SpaceOption = None,
     home: HomeOption = None,
     *,
@@ -84,6 +97,11 @@ def ticket(
 ) -> None:
     """Print a ticket that lets somebody join; hand it out in private."""
     chosen = settings(context, home, as_json=as_json)
+    if revoke is not None:
+        asked = {"ticket": revoke, "space": space}
+        facts = write(chosen, "space_ticket_revoke", asked)
+        show(facts, render_members.tickets_revoked, as_json=chosen.as_json)
+        return
     facts = write(chosen, "space_ticket", {"space": space})
     show(facts, render.ticket, as_json=chosen.as_json)
 

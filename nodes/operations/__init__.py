@@ -12,15 +12,25 @@ from crdtmerge.errors import BadInputError
 
 from ..home import Home
 from ..spaces import Spaces
-from .contributing import ban, contribute, remove
+from .banning import ban, ban_lift
+from .bringing import fetch
+from .contributing import contribute, remove
+from .converging import wait
+from .granting import space_grant
+from .history import log
 from .live import Answer, Arguments, Context, Live, Run, Tell
-from .membership import space_create, space_join, space_ticket
-from .publishing import announce_node
+from .members import space_members
+from .membership import space_create, space_join, space_ticket, space_ticket_revoke
+from .peers import peers_add, peers_list, peers_remove
+from .publishing import announce_node, name_node
 from .reading import space_list, status, whoami
+from .recipes import recipe_set, recipe_show
 from .resolving import resolve
+from .revoking import space_revoke, space_revoke_lift
 from .verifying import verify, verify_alone
 
 __all__ = [
+    "PATIENT",
     "VERBS",
     "Answer",
     "Arguments",
@@ -40,10 +50,26 @@ VERBS: Final = {
     "space_create": space_create,
     "space_join": space_join,
     "space_ticket": space_ticket,
+    "space_ticket_revoke": space_ticket_revoke,
+    "space_grant": space_grant,
+    "space_revoke": space_revoke,
+    "space_revoke_lift": space_revoke_lift,
+    "space_members": space_members,
     "contribute": contribute,
     "remove": remove,
     "ban": ban,
+    "ban_lift": ban_lift,
+    "recipe_set": recipe_set,
+    "recipe_show": recipe_show,
+    "log": log,
+    "peers_add": peers_add,
+    "peers_remove": peers_remove,
+    "peers_list": peers_list,
+    "fetch": fetch,
+    "wait": wait,
 }
+PATIENT: Final = frozenset({"fetch", "wait"})
+"""Verbs that mostly wait: for peers, as long as it takes. They need a node."""
 
 
 class Operations:
@@ -78,3 +104,7 @@ class Operations:
     def announce_node(self, node: bytes, addresses: tuple[str, ...]) -> None:
         """Publish where this node listens, in each space whose set does not say so."""
         announce_node(self._context, node, addresses)
+
+    def name_node(self, node: bytes) -> None:
+        """Publish the key of this node in each space that does not know it as ours."""
+        name_node(self._context, node)

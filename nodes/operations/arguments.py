@@ -5,10 +5,15 @@ control socket from a command of another version, so nothing is taken for grante
 """
 
 from pathlib import Path
+from typing import Final, TypeVar
 
 from crdtmerge.errors import BadInputError
 
 from .live import Arguments
+
+D = TypeVar("D")
+
+SECONDS_MAX: Final = 10.0**9
 
 
 def text(arguments: Arguments, name: str) -> str:
@@ -32,20 +37,26 @@ def flag(arguments: Arguments, name: str) -> bool:
     raise _wrong(name, "true or false")
 
 
-def count(arguments: Arguments, name: str, default: int) -> int:
-    """Return a whole number above zero."""
-    found = optional_count(arguments, name)
-    return default if found is None else found
+def count(arguments: Arguments, name: str, default: D, *, least: int = 1) -> int | D:
+    """Return a whole number of `least` or more."""
+    value = arguments.get(name)
+    if value is None:
+        return default
+    if isinstance(value, int) and not isinstance(value, bool) and value >= least:
+        return value
+    raise _wrong(name, f"a whole number of {least} or more")
 
 
-def optional_count(arguments: Arguments, name: str) -> int | None:
-    """Return a whole number above zero, None if it was left out."""
+def seconds(arguments: Arguments, name: str) -> float | None:
+    """Return a duration above zero, None if it was left out."""
     value = arguments.get(name)
     if value is None:
         return None
-    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-        return value
-    raise _wrong(name, "a whole number above 0")
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _wrong(name, "a number of seconds")
+    if 0 < value < SECONDS_MAX:
+        return float(value)
+    raise _wrong(name, "a number of seconds above 0")
 
 
 def texts(arguments: Arguments, name: str) -> list[str]:

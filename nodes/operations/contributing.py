@@ -1,4 +1,4 @@
-"""The verbs that change what is merged: contribute, remove, ban.
+"""The verbs that change what is merged: contribute and remove.
 
 Owns what each checks before it signs, and what it says when there is nothing to do. Does
 not own who may do what (`policy`, `replica`), nor the check of tensors (`contents`).
@@ -25,12 +25,10 @@ from .selection import (
     SHORT,
     add_of,
     choose_space,
-    find_bannable,
     find_removable,
 )
 
 SAME: Final = "the same model, weight and note are in the merge already"
-BANNED_ALREADY: Final = "it is banned already"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +104,7 @@ def _refuse_banned(view: View, content: ContentId) -> None:
     if any(ban.target == content for ban in view.bans.values()):
         raise NotAllowedError(
             f"contribution {content.hex()[:SHORT]} is banned in this space",
-            hint="a ban stands until a maintainer of the space lifts it",
+            hint="a maintainer of the space can `crdtmerge ban --lift` it",
         )
 
 
@@ -206,46 +204,3 @@ def _content_of(current: Replica, adds: Iterable[RecordId]) -> ContentId:
     bodies = [current.opset.records[add].body for add in adds]
     assert isinstance(bodies[0], Add)
     return bodies[0].content
-
-
-def ban(context: Context, asked: Arguments, _tell: Tell) -> Answer:
-    """Keep a content or an author out, whatever is added; a second ban says nothing.
-
-    Raises:
-        NotFoundError: no content or author of the space has such an id.
-        NotAllowedError: this author's rank does not suffice.
-    """
-    named = find_bannable(
-        context.spaces,
-        given.text(asked, "id"),
-        given.optional_text(asked, "space"),
-    )
-    space = named.space
-    subject = "author" if named.kind == "author" else "content"
-    with context.spaces.lock:
-        view = context.spaces.view(space)
-        standing = [k for k, b in view.bans.items() if b.target == named.id]
-        if named.id == context.key.public:
-            raise NotAllowedError("you cannot ban yourself")
-        record = (
-            min(standing)
-            if standing
-            else publish(context, space, lambda r: r.ban(subject, named.id))
-        )
-        after = context.spaces.view(space)
-    return {
-        "space": space.hex(),
-        "subject": subject,
-        "target": named.id.hex(),
-        "record": record.hex(),
-        "new": not standing,
-        "hidden": len(view.visible) - len(after.visible),
-        "notes": [BANNED_ALREADY] if standing else _ban_remarks(after, subject),
-    }
-
-
-def _ban_remarks(view: View, subject: str) -> list[str]:
-    from .membership import OPEN_SPACE
-
-    mode = getattr(view.genesis.body, "mode", "members")
-    return [OPEN_SPACE] if subject == "author" and mode == "open" else []

@@ -62,6 +62,7 @@ def identity_facts(view: View, space: SpaceId, author: AuthorId) -> Answer:
         "mode": view.genesis.body.mode,
         "base": view.base.hex(),
         "rank": rank.name.lower() if rank is not None else None,
+        "rightless": author in view.rightless,
     }
 
 

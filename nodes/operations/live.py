@@ -7,7 +7,10 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeVar
 
+from crdtmerge.bodies import SpaceId
+from crdtmerge.digest import BlobId
 from crdtmerge.formats.progress import Progress
+from crdtmerge.sync.messages import Heartbeat
 
 from ..home import Home
 from ..keys import HomeKey
@@ -46,6 +49,37 @@ class Live(Protocol):
 
     def connected(self) -> list[bytes]:
         """Return the transport keys of the peers with an open stream."""
+        ...
+
+    def moved(self, node: bytes) -> None:
+        """Take up the addresses that the home has for `node`, and try them at once."""
+        ...
+
+    def reports(self, space: SpaceId, /) -> Mapping[bytes, Heartbeat | None]:
+        """Return the peers that share `space`, and where each last said it stands.
+
+        A later report of a peer is another object, even if it says the same.
+        """
+        ...
+
+    def brought(self) -> int:
+        """Return how many bytes came from peers since the node started."""
+        ...
+
+    def arriving(self) -> Mapping[BlobId, int]:
+        """Return the blobs that are coming now, and how much of each is here."""
+        ...
+
+    def now(self) -> float:
+        """Return seconds that only grow."""
+        ...
+
+    def pause(self, seconds: float) -> None:
+        """Let time pass, in a command's thread.
+
+        Raises:
+            ConflictError: the node stops.
+        """
         ...
 
 

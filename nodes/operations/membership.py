@@ -38,6 +38,8 @@ OPEN_SPACE: Final = (
 )
 
 REBASED: Final = "this home takes part in the space already; it now uses this base"
+ALL: Final = "all"
+"""In place of a ticket: every ticket that this home made for the space."""
 NOT_RUNNING: Final = "no node runs here: start `crdtmerge node run` before it is used"
 
 
@@ -194,9 +196,36 @@ def space_ticket(context: Context, asked: Arguments, _tell: Tell) -> Answer:
     }
 
 
+def space_ticket_revoke(context: Context, asked: Arguments, _tell: Tell) -> Answer:
+    """Close the door that a ticket opens, or every door of a space; members stay.
+
+    Raises:
+        MalformedTicketError: the ticket was cut or mistyped.
+        NotFoundError: this home hands out no such ticket, or does so no more.
+    """
+    text, local = given.text(asked, "ticket"), context.home.local
+    if text.strip().lower() == ALL:
+        space = choose_space(context.spaces, given.optional_text(asked, "space"))
+        secrets = local.invites(space)
+    else:
+        ticket = decode_ticket(text)
+        space, secrets = ticket.space, [ticket.secret]
+    revoked = sum(local.revoke_invite(space, secret) for secret in secrets)
+    if not revoked:
+        message = "this home lets nobody in with that ticket"
+        hint = "it was revoked already, or another node made it: revoke it there"
+        raise NotFoundError(message, hint=hint)
+    return {
+        "space": space.hex(),
+        "name": context.spaces.name(space),
+        "revoked": revoked,
+        "notes": [],
+    }
+
+
 def _join_addresses(context: Context) -> tuple[str, ...]:
     """Return where a joiner reaches us: now, or when a node last ran here."""
-    if context.live is not None:
+    if context.live is not None and context.live.join_addresses:
         return context.live.join_addresses
     known = context.home.local.get_value(JOIN_ADDRESSES)
     if not known:

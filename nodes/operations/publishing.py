@@ -4,7 +4,7 @@ Owns that no two commands of one home sign records of the same `author_seq`: tha
 a fork of our own author. Does not own what the records say.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from crdtmerge.bodies import RecordId, SpaceId
 from crdtmerge.record import SignedRecord
@@ -29,9 +29,42 @@ def publish(
     return signed.record.id
 
 
+def publish_all(
+    context: Context,
+    space: SpaceId,
+    makes: Iterable[Callable[[Replica], SignedRecord]],
+) -> list[RecordId]:
+    """Sign what each of `makes` says, one after the other; commit all of it or nothing.
+
+    Raises:
+        LocalError: one of them refused, or the store did; nothing was published.
+    """
+    with context.spaces.lock:
+        current, batch = replica(context, space), list[SignedRecord]()
+        for make in makes:
+            batch.append(make(current))
+            current = Replica(current.opset.insert(batch[-1:]), current.key)
+        context.spaces.publish(space, batch)
+    return [signed.record.id for signed in batch]
+
+
 def replica(context: Context, space: SpaceId) -> Replica:
     """Return the present set of `space` with this home's author."""
     return Replica(context.spaces.opset(space), context.key)
+
+
+def name_node(context: Context, node: bytes) -> None:
+    """Publish the key of this node, without an address, where the set has no word of it.
+
+    Peers let in only nodes that an author with rights has named; a space without other
+    authors has no peers.
+    """
+    for space in context.spaces.all():
+        with context.spaces.lock:
+            view, me = context.spaces.view(space), context.key.public
+            needed = me not in view.node_authors.get(node, ()) and len(view.ranks) > 1
+            if needed and me in view.ranks and me not in view.rightless:
+                publish(context, space, lambda r: r.announce(node, ()))
 
 
 def announce_node(context: Context, node: bytes, addresses: tuple[str, ...]) -> None:

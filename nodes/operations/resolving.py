@@ -70,7 +70,7 @@ def resolve(context: Context, asked: Arguments, tell: Tell) -> Answer:
         _require_bytes(context, contributions)
         resolution = job.to_model(plan, where)
     else:
-        rank = given.optional_count(asked, "rank")
+        rank = given.count(asked, "rank", None)
         exponents = base_exponents(context, space)
         adapter = plan_adapter(recipe, base, contributions, rank, exponents)
         _require_bytes(context, contributions)

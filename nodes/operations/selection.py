@@ -9,10 +9,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from crdtmerge.bodies import Add, RecordId, SpaceId
+from crdtmerge.bodies import Add, Ban, Grant, RecordId, SpaceId
 from crdtmerge.digest import DIGEST_BYTES, ContentId
 from crdtmerge.errors import BadInputError, NotFoundError
-from crdtmerge.identity import AuthorId
+from crdtmerge.identity import KEY_BYTES, AuthorId
+from crdtmerge.orset import OpSet
 from crdtmerge.policy import Visible
 
 from ..spaces import Spaces
@@ -20,6 +21,7 @@ from ..spaces import Spaces
 PREFIX_CHARACTERS_MIN: Final = 4
 SHORT: Final = 12
 """Characters of an id that people are shown."""
+MEMBERS_LISTED: Final = "`crdtmerge space members` lists them"
 _LISTED_MAX: Final = 8
 
 _HEX: Final = re.compile(r"[0-9a-f]+")
@@ -30,7 +32,7 @@ class Named:
     """Something in a space that an id names."""
 
     space: SpaceId
-    kind: Literal["content", "add", "author"]
+    kind: Literal["content", "add", "author", "record", "node"]
     id: bytes
 
 
@@ -90,11 +92,81 @@ def find_bannable(spaces: Spaces, given: str, space: str | None) -> Named:
     """Return the content (visible or not) or the author that `given` names."""
     found: set[Named] = set()
     for place in _places(spaces, space):
-        for record in spaces.opset(place).records.values():
-            found.add(Named(place, "author", record.author))
+        opset = spaces.opset(place)
+        found |= {Named(place, "author", author) for author in authors_of(opset)}
+        for record in opset.records.values():
             if isinstance(record.body, Add):
                 found.add(Named(place, "content", record.body.content))
     return _only(found, given, "contribution or author")
+
+
+def find_banned(spaces: Spaces, given: str, space: str | None) -> Named:
+    """Return the banned content or author, or the one ban of it, that `given` names."""
+    found: set[Named] = set()
+    for place in _places(spaces, space):
+        for key, ban in spaces.view(place).bans.items():
+            kind: Literal["content", "author"] = (
+                "author" if ban.subject == "author" else "content"
+            )
+            found |= {Named(place, kind, ban.target), Named(place, "record", key)}
+    return _only(found, given, "contribution, author or record of a ban that stands")
+
+
+def find_contribution(spaces: Spaces, given: str, space: str | None) -> Named:
+    """Return the visible contribution that `given` names."""
+    found = {
+        Named(place, "content", visible.content)
+        for place in _places(spaces, space)
+        for visible in spaces.view(place).visible
+    }
+    return _only(found, given, "contribution in the merge")
+
+
+def authors_of(opset: OpSet) -> set[AuthorId]:
+    """Return every author that a record of the space names or is signed by."""
+    records = opset.records.values()
+    named = {
+        AuthorId(body.author if isinstance(body, Grant) else body.target)
+        for body in (record.body for record in records)
+        if isinstance(body, Grant)
+        or (isinstance(body, Ban) and body.subject == "author")
+    }
+    return {r.author for r in records} | named | set(opset.view.ranks)
+
+
+def find_author(opset: OpSet, given: str) -> AuthorId:
+    """Return the author of the space whose key starts with `given`."""
+    found = {Named(opset.space, "author", author) for author in authors_of(opset)}
+    return AuthorId(_only(found, given, "author of the space", MEMBERS_LISTED).id)
+
+
+def find_grantee(opset: OpSet, given: str) -> AuthorId:
+    """Return the author that `given` names: a whole key may be new to the space."""
+    text = given.strip().lower()
+    if len(text) == 2 * KEY_BYTES and _HEX.fullmatch(text):
+        return AuthorId(bytes.fromhex(text))
+    hint = f"of who is new here give the whole key of {2 * KEY_BYTES} characters"
+    found = {Named(opset.space, "author", author) for author in authors_of(opset)}
+    return AuthorId(_only(found, given, "author of the space", hint).id)
+
+
+def find_record_of(opset: OpSet, author: AuthorId, given: str) -> RecordId:
+    """Return the record of `author` whose id starts with `given`."""
+    found = {
+        Named(opset.space, "record", record.id)
+        for record in opset.records.values()
+        if record.author == author
+    }
+    what = f"record of author {author.hex()[:SHORT]}"
+    return RecordId(_only(found, given, what, "`crdtmerge log` lists them").id)
+
+
+def find_node(spaces: Spaces, given: str) -> bytes:
+    """Return the transport key of a member that starts with `given`."""
+    nowhere = SpaceId(b"")
+    found = {Named(nowhere, "node", node) for node in spaces.members()}
+    hint = "`crdtmerge peers list` has the nodes of members"
+    return _only(found, given, "node of a member", hint).id
 
 
 def find_visible(visible: Iterable[Visible], given: str) -> ContentId:
@@ -110,8 +182,13 @@ def _places(spaces: Spaces, space: str | None) -> list[SpaceId]:
     return [choose_space(spaces, space)]
 
 
-def _only(found: Iterable[Named], given: str, what: str) -> Named:
-    """Return the one of `found` whose id starts with `given`.
+def _only(
+    found: Iterable[Named],
+    given: str,
+    what: str,
+    listed: str = "`crdtmerge status` lists what there is",
+) -> Named:
+    """Return the one of `found` whose id starts with `given`; `listed` says where to look.
 
     Raises:
         BadInputError: `given` is no id, is too short, or fits several.
@@ -136,7 +213,7 @@ def _only(found: Iterable[Named], given: str, what: str) -> Named:
     if not fitting:
         raise NotFoundError(
             f"no {what} has an id that starts with {given!r}",
-            hint="`crdtmerge status` lists what there is",
+            hint=listed,
         )
     if len({named.space for named in fitting}) == len(fitting):
         spaces = ", ".join(named.space.hex()[:SHORT] for named in fitting)

@@ -28,7 +28,7 @@ class BaseFacts:
 
 @dataclass(frozen=True, slots=True)
 class PeerFacts:
-    """A node that a ticket named: its transport key, and where it listened."""
+    """Where this home was told that a node listens: its transport key, addresses."""
 
     node: bytes
     addresses: tuple[str, ...]
@@ -102,6 +102,12 @@ class LocalStore(Protocol):
 
     def peers(self, space: SpaceId) -> list[PeerFacts]:
         """Return the nodes to begin with in `space`, sorted by key."""
+
+    def set_addresses(self, node: bytes, addresses: Sequence[str]) -> None:
+        """Keep what the user says of where a node listens, in any space; none forgets."""
+
+    def addresses(self) -> list[PeerFacts]:
+        """Return what the user said of where nodes listen, sorted by key."""
 
     def set_value(self, key: str, value: bytes) -> None:
         """Keep a small setting of this machine."""

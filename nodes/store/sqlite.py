@@ -25,6 +25,8 @@ from .database import Database
 
 SEQUENCE_MAX = 2**63 - 1
 ADDRESSES_BYTES_MAX = 64 << 10
+ANYWHERE = SpaceId(b"")
+"""In place of a space, for addresses that the user added: they hold in every space."""
 
 
 class SqliteRecords:
@@ -196,6 +198,18 @@ class SqliteLocal:
             query = "SELECT node, addresses FROM peers WHERE space = ? ORDER BY node"
             rows = sql.execute(query, [space]).fetchall()
         return [PeerFacts(node, self._addresses(data)) for node, data in rows]
+
+    def set_addresses(self, node: bytes, addresses: Sequence[str]) -> None:
+        """Keep what the user says of where a node listens, in any space; none forgets."""
+        if addresses:
+            self.add_peer(ANYWHERE, node, addresses)
+        else:
+            query = "DELETE FROM peers WHERE space = ? AND node = ?"
+            self._write(query, (ANYWHERE, node))
+
+    def addresses(self) -> list[PeerFacts]:
+        """Return what the user said of where nodes listen, sorted by key."""
+        return self.peers(ANYWHERE)
 
     def set_value(self, key: str, value: bytes) -> None:
         """Keep a small setting of this machine."""

@@ -170,6 +170,7 @@ def test_json_of_each_command_has_its_fields(terminal: Terminal) -> None:
         "mode",
         "base",
         "rank",
+        "rightless",
         "record_root",
         "records",
         "visible_root",

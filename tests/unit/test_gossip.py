@@ -51,6 +51,18 @@ def test_a_long_outage_does_not_overflow() -> None:
     assert backoff.ready(PEERS[0], BACKOFF_LAST_S)
 
 
+def test_who_is_forgiven_is_dialled_at_once() -> None:
+    """Banishment and failures are forgotten, of that peer alone."""
+    backoff, rng = Backoff(), random.Random(1)
+    for peer in PEERS[:2]:
+        backoff.banish(peer, 5.0)
+        backoff.failed(peer, 5.0, rng)
+    backoff.forgive(PEERS[0])
+    assert backoff.ready(PEERS[0], 5.0)
+    assert not backoff.banished(PEERS[0], 5.0)
+    assert not backoff.ready(PEERS[1], 5.0)
+
+
 def test_the_banished_wait_whatever_else_happens() -> None:
     """A success does not end a banishment; time does. Others are not touched."""
     backoff = Backoff()

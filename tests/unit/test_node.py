@@ -31,6 +31,7 @@ from nodes.effects import (
     Input,
     MessageReceived,
     PeerClosed,
+    PeerMoved,
     PeerOpened,
     RecordsCommitted,
     Send,
@@ -156,6 +157,56 @@ def test_who_does_not_answer_is_dialled_later() -> None:
     assert home.do(PeerClosed(transport(1))) == []
     assert only(home.do(Ticked()), Dial) == []
     assert only(home.do(Ticked(), after=1.0), Dial)
+
+
+def test_a_peer_that_moved_is_dialled_at_once() -> None:
+    """The user names an address: no back-off stands in its way, and it comes first."""
+    home = Home(members=1)
+    home.do(Ticked())
+    for _ in range(5):
+        home.do(PeerClosed(transport(1)))
+    assert only(home.do(Ticked()), Dial) == []
+    home.spaces.added = {transport(1): ("moved:1",), STRANGER: ("away:1",)}
+    (dial,) = only(home.do(PeerMoved(transport(1))), Dial)
+    assert dial == Dial(transport(1), ("moved:1", "peer1:1"))
+    assert only(home.do(PeerMoved(STRANGER)), Dial) == []  # no member
+
+
+def test_who_gets_its_rights_back_is_let_in_at_once() -> None:
+    """It was cut off as no member; once the revocation is lifted, that is forgotten."""
+    home = Home(members=1)
+    home.open(1)
+    revoke = home.replica(0).revoke(author(1).public, ())
+    effects = home.do(RecordsCommitted(home.space, home.say(revoke)))
+    assert [close.peer for close in only(effects, Close)] == [transport(1)]
+    assert only(home.do(PeerOpened(transport(1))), Close)
+    lift = home.replica(0).lift(revoke.record.id)
+    home.do(RecordsCommitted(home.space, home.say(lift)))
+    assert only(home.do(Ticked()), Dial)
+    home.open(1)
+    assert list(home.node.sessions) == [transport(1)]
+
+
+def test_reports_are_what_the_peers_of_a_space_said_last() -> None:
+    """None before the first; each report is another object, though it says the same."""
+    home = Home(members=2)
+    home.open(1, 2)
+    assert home.node.reports(home.space) == {transport(1): None, transport(2): None}
+    beats = [
+        MessageReceived(
+            transport(1), Heartbeat(home.space, bytes(32), 9, b"h" * 16, number)
+        )
+        for number in (3, 3, 4)
+    ]
+    found = []
+    for beat in beats:
+        home.do(beat)
+        found.append(home.node.reports(home.space)[transport(1)])
+    assert found == [beat.message for beat in beats]
+    assert found[0] is not found[1]
+    assert home.node.reports(SpaceId(bytes(32))) == {}
+    home.do(PeerClosed(transport(1)))
+    assert list(home.node.reports(home.space)) == [transport(2)]
 
 
 def test_a_tick_beats_to_one_peer() -> None:

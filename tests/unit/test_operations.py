@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from crdtmerge.bodies import SpaceId
+from crdtmerge.digest import BlobId
 from crdtmerge.errors import (
     BadInputError,
     BaseMismatchError,
@@ -22,6 +24,7 @@ from crdtmerge.errors import (
     UnknownNameError,
     VerificationError,
 )
+from crdtmerge.sync.messages import Heartbeat
 from nodes.operations import VERBS, Operations
 from nodes.store.blobs import FileBlobs
 from nodes.ticket import decode_ticket
@@ -174,14 +177,42 @@ def test_a_ticket_needs_an_address(setting: Setting) -> None:
 
 
 class Live:
-    """A node that listens but has no peer."""
+    """A node that listens but has no peer; its time passes in pauses alone."""
 
     addresses = ("127.0.0.1:1",)
     join_addresses = ("127.0.0.1:2",)
 
+    def __init__(self) -> None:
+        self.tried: list[bytes] = []
+        self.time = 0.0
+
     def connected(self) -> list[bytes]:
         """Return no peer."""
         return []
+
+    def moved(self, node: bytes) -> None:
+        """Note it."""
+        self.tried.append(node)
+
+    def reports(self, _space: SpaceId, /) -> dict[bytes, Heartbeat | None]:
+        """Return none."""
+        return {}
+
+    def brought(self) -> int:
+        """Return nothing."""
+        return 0
+
+    def arriving(self) -> dict[BlobId, int]:
+        """Return nothing."""
+        return {}
+
+    def now(self) -> float:
+        """Return how long was paused."""
+        return self.time
+
+    def pause(self, seconds: float) -> None:
+        """Let no time pass in truth."""
+        self.time += seconds
 
 
 def test_a_ticket_names_space_base_and_addresses(setting: Setting) -> None:
@@ -676,7 +707,21 @@ def test_the_table_of_verbs_is_complete() -> None:
         "space_create",
         "space_join",
         "space_ticket",
+        "space_ticket_revoke",
+        "space_grant",
+        "space_revoke",
+        "space_revoke_lift",
+        "space_members",
         "contribute",
         "remove",
         "ban",
+        "ban_lift",
+        "recipe_set",
+        "recipe_show",
+        "log",
+        "peers_add",
+        "peers_remove",
+        "peers_list",
+        "fetch",
+        "wait",
     }

@@ -201,3 +201,81 @@ def test_chain_misses_what_was_not_received() -> None:
     with pytest.raises(MissingAuthorityError):
         without.chain(add.record)
     assert [s.record.id for s in pen.opset().chain(add.record)][-1] == grant.id
+
+
+def test_a_revocation_keeps_what_it_accepts_and_nothing_after() -> None:
+    """What the author contributed stays; what it says later is admitted in vain."""
+    pen = Pen.start()
+    kept = pen.add(CLEO, CONTENTS[0])
+    opset = pen.opset()
+    mia = Replica(opset, MIA)
+    assert mia.last_records(CLEO.public) == (kept,)
+    signed = mia.revoke(CLEO.public, mia.last_records(CLEO.public))
+    late = Replica(opset, CLEO).contribute(MANIFEST, weight=DECIMAL_UNIT, note="")
+    revoked = after(opset, signed)
+    both = after(revoked, late)  # signed by who had not heard of it
+    assert [v.adds for v in both.view.visible] == [(kept,)]
+    assert both.view.visible_root == opset.view.visible_root
+    assert list(both.view.revocations) == [signed.record.id]
+    with pytest.raises(NotAllowedError, match="revoked"):
+        Replica(revoked, CLEO).contribute(MANIFEST, weight=DECIMAL_UNIT, note="")
+    none = after(opset, mia.revoke(CLEO.public, ()))
+    assert none.view.visible == ()
+
+
+def test_a_revocation_is_lifted_with_all_that_was_held_back() -> None:
+    """A lift names the record: the author's rights and records are back."""
+    pen = Pen.start()
+    pen.add(CLEO, CONTENTS[0])
+    opset = pen.opset()
+    signed = Replica(opset, MIA).revoke(CLEO.public, ())
+    revoked = after(opset, signed)
+    lifted = after(revoked, Replica(revoked, OLGA).lift(signed.record.id))
+    assert lifted.view.revocations == {}
+    assert lifted.view.visible_root == opset.view.visible_root
+    Replica(lifted, CLEO).contribute(MANIFEST, weight=DECIMAL_UNIT, note="")
+
+
+def test_a_revocation_of_an_equal_or_of_others_records_is_refused() -> None:
+    """It works downwards only, and accepts records of that author alone."""
+    pen = Pen.start()
+    theirs = pen.add(CARL, CONTENTS[1])
+    opset = pen.opset()
+    for target in (MAINTAINERS[1].public, OLGA.public, MIA.public):
+        with pytest.raises(NotAllowedError):
+            Replica(opset, MIA).revoke(target, ())
+    with pytest.raises(NotAllowedError):
+        Replica(opset, CLEO).revoke(READER.public, ())
+    for alien in (theirs, RecordId(bytes(32))):
+        with pytest.raises(NotFoundError):
+            Replica(opset, MIA).revoke(CLEO.public, [alien])
+
+
+def test_a_lift_that_would_have_no_effect_is_refused_before_signing() -> None:
+    """Only what stands is lifted, and only by the rank that made it or above."""
+    pen = Pen.start()
+    add = pen.add(CLEO, CONTENTS[0])
+    opset = pen.opset()
+    for nothing in (add, RecordId(bytes(32))):
+        with pytest.raises(NotFoundError):
+            Replica(opset, OLGA).lift(nothing)
+    ban = Replica(opset, OLGA).ban("content", CONTENTS[0])
+    banned = after(opset, ban)
+    with pytest.raises(NotAllowedError, match="owner"):
+        Replica(banned, MIA).lift(ban.record.id)
+    lifted = after(banned, Replica(banned, OLGA).lift(ban.record.id))
+    with pytest.raises(NotFoundError):
+        Replica(lifted, OLGA).lift(ban.record.id)
+
+
+@pytest.mark.parametrize("first", [1, 5])
+def test_member_acts_under_the_grant_of_highest_limits(first: int) -> None:
+    """Of two grants of one rank the better counts, whatever their ids and order."""
+    opset = space_of()
+    for cap in (first, 6 - first):
+        grant = Replica(opset, OLGA).grant(
+            CLEO.public, Rank.CONTRIBUTOR, weight_cap=cap * DECIMAL_UNIT
+        )
+        opset = after(opset, grant)
+    _, authority = Replica(opset, CLEO).authority(Rank.READER)
+    assert authority.weight_cap == 5 * DECIMAL_UNIT

@@ -10,9 +10,10 @@ from typing import Any, cast
 import pytest
 
 from crdtmerge.errors import ConflictError, NotFoundError
-from nodes.commands import PROGRESS_MAX, Commands
+from nodes.commands import PATIENT_MAX, PROGRESS_MAX, Commands
 from nodes.operations import Operations
 
+WAIT = json.dumps({"verb": "wait", "arguments": {}}).encode()
 REQUEST = json.dumps({"verb": "any", "arguments": {}}).encode()
 Tell = Callable[[Mapping[str, object]], None]
 
@@ -48,14 +49,18 @@ def run(test: Callable[[Commands], Coroutine[Any, Any, None]]) -> None:
     async def bounded() -> None:
         async with asyncio.timeout(20):
             commands = Commands()
-            await test(commands)
-            await commands.stop()
+            try:
+                await test(commands)
+            finally:
+                await commands.stop()
 
     asyncio.run(bounded())
 
 
-async def replies(commands: Commands, work: Work) -> list[dict[str, object]]:
-    return [json.loads(r) async for r in commands.call(work.operations, REQUEST)]
+async def replies(
+    commands: Commands, work: Work, request: bytes = REQUEST
+) -> list[dict[str, object]]:
+    return [json.loads(r) async for r in commands.call(work.operations, request)]
 
 
 def test_a_command_answers_with_progress_and_result() -> None:
@@ -153,6 +158,43 @@ def test_a_command_that_waits_for_the_loop_ends_with_the_node() -> None:
         await commands.stop()
         assert work.ended == ["ConflictError"]
         await asked
+
+    run(test)
+
+
+def test_commands_that_wait_do_not_hold_up_the_others() -> None:
+    """However many wait for peers, a quick one answers; more than a few are refused."""
+
+    async def test(commands: Commands) -> None:
+        waiting = [Work(lambda _: commands.pause(60)) for _ in range(PATIENT_MAX)]
+        asked = [
+            asyncio.ensure_future(replies(commands, work, WAIT)) for work in waiting
+        ]
+        for work in waiting:
+            assert await asyncio.to_thread(work.begun.wait, 3)
+        quick = Work(lambda _: {"it": "worked"})
+        async with asyncio.timeout(3):
+            assert await replies(commands, quick) == [{"result": {"it": "worked"}}]
+        (refused,) = await replies(commands, Work(lambda _: {}), WAIT)
+        error = refused["error"]
+        assert isinstance(error, dict)
+        assert (error["type"], error["exit_code"]) == ("ConflictError", 5)
+        await commands.stop()
+        ends = await asyncio.gather(*asked)
+        assert all("error" in end[-1] for end in ends)
+        assert {name for work in waiting for name in work.ended} == {"ConflictError"}
+
+    run(test)
+
+
+def test_one_that_waited_makes_room_for_the_next() -> None:
+    """The few places are given back when a wait ends, however it ends."""
+
+    async def test(commands: Commands) -> None:
+        for _ in range(2 * PATIENT_MAX):
+            work = Work(lambda _: {})
+            (reply,) = await replies(commands, work, WAIT)
+            assert reply == {"result": {}}
 
     run(test)
 

@@ -7,7 +7,11 @@ from typing import Any, cast
 
 import pytest
 
-from crdtmerge.errors import MalformedMessageError, UnreachableError
+from crdtmerge.errors import (
+    MalformedMessageError,
+    RefusedError,
+    UnreachableError,
+)
 from crdtmerge.identity import SigningKey
 from crdtmerge.sync.messages import FeedReply, Heartbeat, Hello, Message, SignedBytes
 from nodes.client import ReplicaClient, _target
@@ -145,12 +149,16 @@ def test_what_came_on_a_replaced_stream_is_not_heard() -> None:
 
 @pytest.mark.parametrize(
     ("error", "broke_rules"),
-    [(MalformedMessageError("a frame"), True), (UnreachableError("gone"), False)],
+    [
+        (MalformedMessageError("a frame"), True),
+        (UnreachableError("gone"), False),
+        (RefusedError("no member any more"), False),
+    ],
 )
 def test_the_node_hears_why_a_stream_ended(
     error: Exception, *, broke_rules: bool
 ) -> None:
-    """What is no message counts against its sender; a lost connection does not."""
+    """What is no message counts against its sender; to be lost or refused does not."""
 
     async def test(loop: Loop) -> None:
         await loop.open(LOW, LOW, HELLO, error)

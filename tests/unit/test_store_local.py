@@ -62,6 +62,23 @@ def test_the_latest_addresses_of_a_peer_count(local: SqliteLocal) -> None:
     assert local.peers(TWO) == []
 
 
+def test_what_the_user_says_of_a_node_stands_beside_tickets(local: SqliteLocal) -> None:
+    """It belongs to no space, is replaced as a whole, and forgotten when it is empty."""
+    local.add_peer(ONE, b"n" * 32, ["a:1"])
+    local.set_addresses(b"n" * 32, ["b:2"])
+    local.set_addresses(b"m" * 32, ["c:3"])
+    local.set_addresses(b"n" * 32, ["d:4", "e:5"])
+    assert local.peers(ONE) == [PeerFacts(b"n" * 32, ("a:1",))]
+    assert local.addresses() == [
+        PeerFacts(b"m" * 32, ("c:3",)),
+        PeerFacts(b"n" * 32, ("d:4", "e:5")),
+    ]
+    local.set_addresses(b"n" * 32, [])
+    local.set_addresses(b"n" * 32, [])
+    assert local.addresses() == [PeerFacts(b"m" * 32, ("c:3",))]
+    assert local.peers(ONE) == [PeerFacts(b"n" * 32, ("a:1",))]
+
+
 def test_a_setting_cannot_reach_the_stores_own(
     database: Database, local: SqliteLocal
 ) -> None:

@@ -1,0 +1,110 @@
+"""Completion of values in a shell: spaces, strategies, ids, peers.
+
+Owns what is offered while a word is typed. Does not own completion scripts: typer's
+`--install-completion` writes those. Whatever goes wrong here offers nothing: a shell must
+never show a traceback for a tab.
+"""
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import typer
+
+from .options import Settings
+
+if TYPE_CHECKING:
+    from ..spaces import Spaces
+
+Complete = Callable[[typer.Context, str], list[str]]
+SHOWN: Final = 12
+
+
+def _quiet(find: Complete) -> Complete:
+    """Return `find`, offering what fits, and nothing if it fails."""
+
+    @functools.wraps(find)
+    def complete(ctx: typer.Context, incomplete: str) -> list[str]:
+        with suppress(Exception):
+            return sorted(
+                {w for w in find(ctx, incomplete) if w.startswith(incomplete)}
+            )
+        return []
+
+    return complete
+
+
+@_quiet
+def spaces(ctx: typer.Context, incomplete: str) -> list[str]:  # noqa: ARG001
+    """Offer the names of spaces."""
+    with _opened(ctx) as found:
+        return [found.name(space) for space in found.all()]
+
+
+@_quiet
+def strategies(ctx: typer.Context, incomplete: str) -> list[str]:  # noqa: ARG001
+    """Offer the names of strategies, without their version."""
+    from crdtmerge.strategies import STRATEGIES
+
+    return [name.partition("/")[0] for name in STRATEGIES]
+
+
+@_quiet
+def contributions(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Offer the ids of visible contributions."""
+    with _opened(ctx) as found:
+        ids = [v.content.hex() for s in found.all() for v in found.view(s).visible]
+    return _shortened(ids, incomplete)
+
+
+@_quiet
+def authors(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Offer the keys of authors."""
+    with _opened(ctx) as found:
+        ids = [author.hex() for s in found.all() for author in found.view(s).ranks]
+    return _shortened(ids, incomplete)
+
+
+@_quiet
+def bannable(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Offer contributions, authors, and what is banned."""
+    with _opened(ctx) as found:
+        views = [found.view(space) for space in found.all()]
+    ids = [a.hex() for view in views for a in view.ranks]
+    ids += [v.content.hex() for view in views for v in view.visible]
+    ids += [ban.target.hex() for view in views for ban in view.bans.values()]
+    return _shortened(ids, incomplete)
+
+
+@_quiet
+def nodes(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Offer the keys of members' nodes."""
+    with _opened(ctx) as found:
+        return _shortened([node.hex() for node in found.members()], incomplete)
+
+
+def _shortened(ids: list[str], incomplete: str) -> list[str]:
+    """Return ids as people are shown them, or whole once more than that is typed."""
+    return [i if len(incomplete) >= SHOWN else i[:SHOWN] for i in ids]
+
+
+@contextmanager
+def _opened(ctx: typer.Context) -> Iterator["Spaces"]:
+    """Lend the spaces of the home that the line names, read only."""
+    from ..home import open_home
+    from ..spaces import Spaces
+
+    with open_home(_home(ctx), write=False) as home:
+        yield Spaces(home.records, home.blobs)
+
+
+def _home(ctx: typer.Context) -> Path:
+    """Return the home of a line that is still being typed: the innermost `--home`."""
+    place: Any = ctx  # typer's contexts are of its own class, their parents of click's
+    while place is not None:
+        if given := place.params.get("home"):
+            return Settings(Path(given), as_json=False).home
+        place = place.parent
+    return Settings(None, as_json=False).home

@@ -1,0 +1,79 @@
+"""Members, grants, revocations and lifted bans as people read them.
+
+Owns the words and the order. Does not own the facts (`operations`), nor what all
+renderers share (`render`).
+"""
+
+from collections.abc import Sequence
+from typing import cast
+
+from .output import plain, short, table
+from .render import Facts, counted, several, size
+
+
+def members(facts: Facts) -> list[str]:
+    """Return the lines of `space members`."""
+    rows = [_member(member) for member in several(facts["members"])]
+    head = ("AUTHOR", "RANK", "STATE", "SINCE", "LIMITS", "NODES", "CONTRIBUTIONS")
+    name = f"space {plain(facts['name'])} ({short(facts['space'])})"
+    return [name, *table(head, rows)]
+
+
+def _member(facts: Facts) -> tuple[str, ...]:
+    judged = cast("Sequence[str]", facts["banned_by"] or facts["revoked_by"])
+    state = f"{facts['state']} by {short(judged[0])}" if judged else str(facts["state"])
+    return (
+        short(facts["author"]) + (" (you)" if facts["you"] else ""),
+        str(facts["rank"] or "-"),
+        state,
+        short(facts["since"] or "-"),
+        limits(facts) if facts["since"] else "-",
+        " ".join(map(short, cast("Sequence[str]", facts["nodes"]))) or "-",
+        " ".join(map(short, cast("Sequence[str]", facts["contributions"]))) or "-",
+    )
+
+
+def limits(facts: Facts) -> str:
+    """Return the limits of a grant on one line."""
+    cap, records = facts["weight_cap"], facts["records_max"]
+    if facts["rank"] == "owner":
+        return "none"
+    return f"weight {cap}, {records} records, {size(facts['bytes_max'])}"
+
+
+def granted(facts: Facts) -> list[str]:
+    """Return the line of `space grant`."""
+    verb = "granted" if facts["new"] else "unchanged:"
+    return [f"{verb} {short(facts['author'])} {facts['rank']} ({limits(facts)})"]
+
+
+def revoked(facts: Facts) -> list[str]:
+    """Return the lines of `space revoke`."""
+    author = short(facts["author"])
+    if not facts["new"]:
+        return [f"author {author} stays revoked"]
+    kept = counted(facts["kept"], "record")
+    hidden = counted(facts["hidden"], "contribution")
+    fewer = f"{hidden} fewer in the merge"
+    return [f"revoked author {author}: {kept} of it in effect still, {fewer}"]
+
+
+def reinstated(facts: Facts) -> list[str]:
+    """Return the line of `space revoke --lift`."""
+    shown = counted(facts["shown"], "contribution")
+    return [f"author {short(facts['author'])} has its rights back: {shown} more"]
+
+
+def unbanned(facts: Facts) -> list[str]:
+    """Return the line of `ban --lift`."""
+    what = f"{facts['subject']} {short(facts['target'])}"
+    if facts["still_banned"]:
+        return [f"lifted a ban of {what}, which stays banned"]
+    shown = counted(facts["shown"], "contribution")
+    return [f"lifted the ban of {what}: {shown} more in the merge"]
+
+
+def tickets_revoked(facts: Facts) -> list[str]:
+    """Return the line of `space ticket --revoke`."""
+    count = counted(facts["revoked"], "ticket")
+    return [f"revoked {count} of space {plain(facts['name'])}; members stay members"]

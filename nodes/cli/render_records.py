@@ -1,0 +1,114 @@
+"""Recipes and the log of records as people read them.
+
+Owns the words and the order of words. Does not own the facts (`operations`), nor what all
+renderers share (`render`).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, cast
+
+from . import render
+from .output import plain, short, table
+from .render import Facts, several, size
+
+
+def recipe_was_set(facts: Facts) -> list[str]:
+    """Return the lines of `recipe set`."""
+    verb = "set" if facts["new"] else "unchanged:"
+    made = cast("Facts", facts["recipe"])
+    return [
+        f"{verb} recipe {render.recipe(made)}",
+        *(f"  {line}" for line in _details(made)),
+        f"  merge id      {short(facts['merge_id'])}",
+    ]
+
+
+def recipe(facts: Facts) -> list[str]:
+    """Return the lines of `recipe show`."""
+    name = f"space {plain(facts['name'])} ({short(facts['space'])})"
+    lines = [name]
+    heads = several(facts["heads"])
+    for head in heads:
+        made = cast("Facts", head["recipe"])
+        state = "" if len(heads) == 1 else " serves" if head["serves"] else " waits"
+        by = f"record {short(head['record'])} by {short(head['author'])}{state}"
+        lines += [f"recipe {render.recipe(made)}", f"  {by}"]
+        lines += [f"  {line}" for line in _details(made)]
+    return lines if heads else [name, "no recipe yet: `crdtmerge recipe set` sets one"]
+
+
+def _details(facts: Facts) -> list[str]:
+    """Return what a recipe says beside its strategy and parameters."""
+    lines = [
+        f"rule {plain(rule['pattern'])}: {_pairs(cast('Facts', rule['parameters']))}"
+        for rule in several(facts["rules"])
+    ]
+    dtype, scope = facts["output_dtype"] or "as the base", facts["seed_scope"]
+    return [*lines, f"output dtype  {dtype}", f"seed scope    {scope}"]
+
+
+def _pairs(parameters: Facts) -> str:
+    return plain(" ".join(f"{name}={value}" for name, value in parameters.items()))
+
+
+def log(facts: Facts) -> list[str]:
+    """Return the lines of `log`, the newest last."""
+    found, total = several(facts["records"]), cast("int", facts["total"])
+    rows = [
+        (
+            short(record["record"]),
+            short(record["author"]),
+            record["kind"],
+            record["state"],
+            _says(record),
+        )
+        for record in found
+    ]
+    before = total - len(found)
+    head = [f"({before} records before these: --limit {total})"] if before else []
+    return [*head, *table(("RECORD", "AUTHOR", "KIND", "NOW", "SAYS"), rows)]
+
+
+def _says(record: Facts) -> str:
+    words = _WORDS.get(str(record["kind"]))
+    return words(cast("Facts", record["says"])) if words else ""
+
+
+def _add(says: Facts) -> str:
+    note = f" {says['note']!r}" if says["note"] else ""
+    return (
+        f"{short(says['content'])} weight {says['weight']}, {size(says['bytes'])}{note}"
+    )
+
+
+def _ids(key: str) -> Callable[[Facts], str]:
+    def words(says: Facts) -> str:
+        ids = cast("Sequence[str]", says[key])
+        return " ".join(map(short, ids)) if ids else "nothing"
+
+    return words
+
+
+def _node(says: Facts) -> str:
+    addresses = " ".join(cast("Sequence[str]", says["addresses"]))
+    return f"{short(says['node'])} at {addresses or 'no address'}"
+
+
+def _grant(says: Facts) -> str:
+    cap, rank = says["weight_cap"], says["rank"]
+    return f"{short(says['author'])} {rank}, weight up to {cap}"
+
+
+_WORDS: Final[Mapping[str, Callable[[Facts], str]]] = {
+    "genesis": lambda says: f"{says['name']} ({says['mode']})",
+    "add": _add,
+    "remove": _ids("adds"),
+    "recipe": lambda says: render.recipe(cast("Facts", says["recipe"])),
+    "grant": _grant,
+    "revoke": lambda says: (
+        f"{short(says['author'])}, accepting {_ids('accepted')(says)}"
+    ),
+    "ban": lambda says: f"{says['subject']} {short(says['target'])}",
+    "lift": lambda says: short(says["target"]),
+    "node": _node,
+}

@@ -1,0 +1,62 @@
+"""A node that runs for one command, where none runs: start, do it, stop.
+
+Owns when such a node ends. Does not own the node (`runtime`), nor what the command does
+(`operations`). It listens where a node last did on this home, if that is free, and tells
+nobody; other commands reach it over the control socket, as they would any node.
+"""
+
+import asyncio
+from typing import Final
+
+from crdtmerge.errors import BadInputError, ConflictError
+
+from .home import Home
+from .operations import Answer, Arguments, Tell
+from .runtime import Runtime, runtime_on
+
+LOOPBACK: Final = "127.0.0.1:0"
+
+
+def run_errand(home: Home, verb: str, asked: Arguments, tell: Tell) -> Answer:
+    """Run one verb in a node on the open `home`, whose lock the caller holds.
+
+    Raises:
+        CrdtMergeError: what the verb refuses, or why the node could not run.
+    """
+    return asyncio.run(_run(home, verb, asked, tell))
+
+
+async def _run(home: Home, verb: str, asked: Arguments, tell: Tell) -> Answer:
+    runtime = await _started(home)
+    stopped = asyncio.ensure_future(runtime.stopping.wait())
+    work = asyncio.to_thread(runtime.operations.call, verb, asked, tell)
+    call = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait({call, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopped.cancel()
+        await runtime.stop()  # a command that still waits is told so, and ends
+        await asyncio.gather(call, return_exceptions=True)
+    if runtime.failure is not None:
+        raise runtime.failure
+    return call.result()
+
+
+async def _started(home: Home) -> Runtime:
+    """Start where peers know this node, else at any port of this machine."""
+    known = (home.local.get_value(key) for key in ("listen", "join_listen"))
+    listen, join_listen = (value.decode() if value else LOOPBACK for value in known)
+    try:
+        return await _started_at(home, listen, join_listen)
+    except (ConflictError, BadInputError):
+        return await _started_at(home, LOOPBACK, LOOPBACK)
+
+
+async def _started_at(home: Home, listen: str, join_listen: str) -> Runtime:
+    runtime = runtime_on(home)
+    try:
+        await runtime.start(listen, join_listen, "", lasting=False)
+    except BaseException:
+        await runtime.stop()
+        raise
+    return runtime

@@ -1,0 +1,104 @@
+"""What each kind of record says, as a JSON object.
+
+Owns the names of the fields. Does not own what has effect (`states`), nor the words in
+which people read it (`cli.render_records`).
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from crdtmerge.bodies import (
+    Add,
+    Ban,
+    Genesis,
+    Grant,
+    Lift,
+    NodeAddress,
+    RecipeChange,
+    Remove,
+    Revoke,
+    Unknown,
+)
+from crdtmerge.codec import format_decimal
+from crdtmerge.policy import Rank
+from crdtmerge.record import Record
+
+from .facts import recipe_facts
+from .live import Answer
+
+
+def says(record: Record) -> Answer:
+    """Return what a record says, as JSON."""
+    return _SAYS[type(record.body)](record.body)
+
+
+def _genesis(body: Genesis) -> Answer:
+    return {
+        "name": body.name,
+        "mode": body.mode,
+        "base": body.base.hex(),
+        "owners": [owner.hex() for owner in body.owners],
+    }
+
+
+def _add(body: Add) -> Answer:
+    return {
+        "content": body.content.hex(),
+        "weight": format_decimal(body.weight),
+        "note": body.note,
+        "bytes": body.content_bytes,
+    }
+
+
+def _remove(body: Remove) -> Answer:
+    return {"adds": [add.hex() for add in body.adds]}
+
+
+def _recipe(body: RecipeChange) -> Answer:
+    replaces = [old.hex() for old in body.replaces]
+    return {"recipe": recipe_facts(body.recipe), "replaces": replaces}
+
+
+def _grant(body: Grant) -> Answer:
+    return {
+        "author": body.author.hex(),
+        "rank": Rank(body.rank).name.lower(),
+        "weight_cap": format_decimal(body.weight_cap),
+        "records_max": body.records_max,
+        "bytes_max": body.bytes_max,
+    }
+
+
+def _revoke(body: Revoke) -> Answer:
+    accepted = [key.hex() for key in body.accepted]
+    return {"author": body.author.hex(), "accepted": accepted}
+
+
+def _ban(body: Ban) -> Answer:
+    return {"subject": body.subject, "target": body.target.hex()}
+
+
+def _lift(body: Lift) -> Answer:
+    return {"target": body.target.hex()}
+
+
+def _node(body: NodeAddress) -> Answer:
+    return {"node": body.node.hex(), "addresses": list(body.addresses)}
+
+
+def _unknown(_body: Unknown) -> Answer:
+    return {}
+
+
+_SAYS: Final[dict[type, Callable[[Any], Answer]]] = {
+    Genesis: _genesis,
+    Add: _add,
+    Remove: _remove,
+    RecipeChange: _recipe,
+    Grant: _grant,
+    Revoke: _revoke,
+    Ban: _ban,
+    Lift: _lift,
+    NodeAddress: _node,
+    Unknown: _unknown,
+}

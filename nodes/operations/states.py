@@ -1,0 +1,154 @@
+"""Whether a record has effect now, and if not, why.
+
+Owns the words. Does not own the rules, which this follows (`crdtmerge.policy`): what is
+merged is decided there.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from crdtmerge.bodies import (
+    Add,
+    Ban,
+    Genesis,
+    Grant,
+    Lift,
+    NodeAddress,
+    RecipeChange,
+    RecordId,
+    Remove,
+    Revoke,
+    Unknown,
+)
+from crdtmerge.identity import AuthorId
+from crdtmerge.orset import OpSet
+from crdtmerge.policy import View
+from crdtmerge.record import Record
+
+from .standing import acts, bans_of, revocations_of
+
+IN_EFFECT: Final = ""
+
+
+@dataclass(slots=True)
+class States:
+    """Whether each record of one set has effect."""
+
+    opset: OpSet
+    live: frozenset[RecordId] = field(init=False)
+    hidden: frozenset[bytes] = field(init=False)
+    last: Mapping[tuple[AuthorId, bytes], RecordId] = field(init=False)
+
+    def __post_init__(self) -> None:
+        view = self.opset.view
+        self.live = frozenset(add for v in view.visible for add in v.adds)
+        self.hidden = frozenset(
+            ban.target for ban in view.bans.values() if ban.subject == "content"
+        )
+        last: dict[tuple[AuthorId, bytes], Record] = {}
+        for key in view.effective:
+            record = self.opset.records[key]
+            if isinstance(record.body, NodeAddress):
+                place = record.author, record.body.node
+                before = last.get(place)
+                if not before or _age(record) > _age(before):
+                    last[place] = record
+        self.last = {place: record.id for place, record in last.items()}
+
+    @property
+    def view(self) -> View:
+        """What the set means now."""
+        return self.opset.view
+
+    def of(self, record: Record) -> str:
+        """Return why `record` has no effect; empty if it has."""
+        if record.id not in self.view.effective:
+            return self._shut_out(record)
+        return _OF[type(record.body)](self, record, record.body)
+
+    def _shut_out(self, record: Record) -> str:
+        if bans_of(self.opset, record.author):
+            return "its author is banned"
+        if revocations_of(self.opset, record.author):
+            return "its author was revoked"
+        return "its grant has no effect"
+
+    def add(self, record: Record, add: Add) -> str:
+        """An add counts unless all of its content, or just this add, was taken out."""
+        if record.id in self.live:
+            return IN_EFFECT
+        return "banned" if add.content in self.hidden else "removed"
+
+    def remove(self, record: Record, remove: Remove) -> str:
+        """A remove works on effective adds of its author, or of lower ranks."""
+        records, ranks = self.opset.records, self.view.ranks
+        for add in remove.adds:
+            if add in self.view.effective:
+                author = records[add].author
+                if author == record.author or ranks[record.author] > ranks[author]:
+                    return IN_EFFECT
+        return "nothing to remove"
+
+    def recipe(self, record: Record, _body: RecipeChange) -> str:
+        """Of several that none replaces, the lowest id serves."""
+        heads = self.view.recipe_heads
+        if record.id not in heads:
+            return "replaced"
+        return IN_EFFECT if record.id == heads[0] else "concurrent: another serves"
+
+    def judgement(self, record: Record, body: Ban | Revoke) -> str:
+        """A ban or revocation stands until it is lifted; of authors, on lower ranks."""
+        key, view = record.id, self.view
+        if key not in view.bans and key not in view.revocations:
+            return "lifted"
+        if isinstance(body, Ban) and body.subject == "content":
+            return IN_EFFECT
+        target = AuthorId(body.target if isinstance(body, Ban) else body.author)
+        return IN_EFFECT if acts(self.opset, key, target) else "not of lower rank"
+
+    def lift(self, record: Record, body: Lift) -> str:
+        """A lift works on a ban or revocation by its author's rank, or one below."""
+        view, target = self.view, body.target
+        if target not in view.effective:
+            return "nothing to lift"
+        made = self.opset.records[target]
+        able = view.ranks[record.author] >= view.ranks[made.author]
+        return (
+            IN_EFFECT
+            if isinstance(made.body, Ban | Revoke) and able
+            else "nothing to lift"
+        )
+
+    def node(self, record: Record, body: NodeAddress) -> str:
+        """Of one author and node the last word counts, while the author has rights."""
+        if record.id != self.last.get((record.author, body.node)):
+            return "said again since"
+        authors = self.view.node_authors.get(body.node, ())
+        return IN_EFFECT if record.author in authors else "it does not count now"
+
+
+def _always(_states: States, _record: Record, _body: object) -> str:
+    return IN_EFFECT
+
+
+def _unknown(_states: States, _record: Record, _body: object) -> str:
+    return "this version does not know the kind"
+
+
+_OF: Final[dict[type, Callable[[States, Record, Any], str]]] = {
+    Genesis: _always,
+    Add: States.add,
+    Remove: States.remove,
+    RecipeChange: States.recipe,
+    Grant: _always,
+    Revoke: States.judgement,
+    Ban: States.judgement,
+    Lift: States.lift,
+    NodeAddress: States.node,
+    Unknown: _unknown,
+}
+
+
+def _age(record: Record) -> tuple[int, RecordId]:
+    return record.author_seq, record.id
