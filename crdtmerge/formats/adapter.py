@@ -75,6 +75,12 @@ class Adapter:
     whole: Mapping[str, StoredTensor]
     copies: tuple[tuple[StoredTensor, StoredTensor], ...] = ()
 
+    @property
+    def tensors(self) -> list[StoredTensor]:
+        """All tensors that it is read from."""
+        factors = [part for pair in self.pairs.values() for part in (pair.a, pair.b)]
+        return [*factors, *self.whole.values(), *(copied for _, copied in self.copies)]
+
 
 def is_adapter(path: Path) -> bool:
     """Tell whether a folder is an adapter rather than a model."""

@@ -47,13 +47,15 @@ class Listed:
     """One model that takes part: what it is called, weighs, and has of its own.
 
     `name` is as the file has it, `weight` in units of 10**-9; `parameters` are those in
-    which it differs from the recipe.
+    which it differs from the recipe. With `adapter`, `path` is that of an adapter of the
+    base_model.
     """
 
     name: str
     path: Path
     weight: int
     parameters: Parameters = ()
+    adapter: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,7 @@ class _Parser:
         self._value = {key: item for key, item in value.items() if item is not None}
         self._method = _method(self._value)
         self._notes: list[str] = []
+        self._adapters: set[Path] = set()
 
     def configuration(self) -> Configuration:
         shared = _mapping(self._value.get("parameters", {}), "parameters")
@@ -135,10 +138,11 @@ class _Parser:
             _check_keys(entry, _MODEL, place)
             if entry.get("model") is None:
                 raise BadInputError(f"{place}: it lacks `model`")
-            path = self._path(entry["model"], place)
+            path = self._adapted(entry["model"], place, base)
+            name, adapter = _reference(entry["model"], place)
+            name += f"+{adapter}" if adapter else ""
             if any(path == other for _, other, _ in found):
                 raise BadInputError(f"{place}: {path.name} is listed twice")
-            name = _reference(entry["model"], place)
             is_base = self._method.base == "skipped" and path == base
             own = self._own(entry.get("parameters"), place, ignored=is_base)
             found.append((name, path, own))
@@ -167,7 +171,24 @@ class _Parser:
 
     def _path(self, value: Plain, place: str) -> Path:
         """Return the folder that a reference names, seen from the file's folder."""
-        return (self._folder / _reference(value, place)).resolve()
+        model, adapter = _reference(value, place)
+        if adapter:
+            message = f"{place}: an adapter changes a model, and this is to be one"
+            raise BadInputError(message, hint="list MODEL+ADAPTER among the models")
+        return (self._folder / model).resolve()
+
+    def _adapted(self, value: Plain, place: str, base: Path | None) -> Path:
+        """Return the folder of a model, or of an adapter on the base_model."""
+        model, adapter = _reference(value, place)
+        if not adapter:
+            return self._path(value, place)
+        if (self._folder / model).resolve() != base:
+            message = f"{place}: the adapter {adapter!r} is not on the base_model"
+            hint = "merge it into its model with PEFT, and list that"
+            raise BadInputError(message, hint=hint)
+        path = (self._folder / adapter).resolve()
+        self._adapters.add(path)
+        return path
 
     def _weighed(
         self,
@@ -184,7 +205,7 @@ class _Parser:
         if method.name == "slerp":
             return self._two_ends(listed, shared, base)
         if method.base == "counts" and base and all(p != base for _, p, _ in listed):
-            name = _reference(self._value["base_model"], "base_model")
+            name, _ = _reference(self._value["base_model"], "base_model")
             listed = [*listed, (name, base, {})]
         rest = [item for item in listed if method.base != "skipped" or item[1] != base]
         if not rest:
@@ -219,7 +240,7 @@ class _Parser:
             raise BadInputError(message, hint="0 is the base_model, 1 the other")
         t = units_of(shared["t"])
         assert base is not None, "slerp was refused without a base"
-        name = _reference(self._value["base_model"], "base_model")
+        name, _ = _reference(self._value["base_model"], "base_model")
         return [
             Listed(name, base, DECIMAL_UNIT - t),
             Listed(others[0][0], others[0][1], t),
@@ -265,7 +286,7 @@ class _Parser:
         recipe = make_recipe(method.strategy, parameters, output_dtype=self._dtype())
         complete = [_canonical(recipe, method.strategy, mine) for mine in own]
         return recipe, tuple(
-            Listed(m.name, m.path, m.weight, mine)
+            Listed(m.name, m.path, m.weight, mine, m.path in self._adapters)
             for m, mine in zip(models, complete, strict=True)
         )
 
@@ -331,21 +352,28 @@ def _mapping(value: Plain, place: str) -> dict[str, Plain]:
     raise BadInputError(f"{place}: not a mapping of names to values")
 
 
-def _reference(value: Plain, place: str) -> str:
-    """Return the path in a reference to a model, which may be a mapping."""
+def _reference(value: Plain, place: str) -> tuple[str, str]:
+    """Return the paths in a reference: of a model, and of an adapter on it or nothing."""
     if isinstance(value, dict):
-        _check_keys(value, _REFERENCE[:1], place, not_yet=_REFERENCE[1:])
-        return _reference(value.get("model"), place)
+        _check_keys(value, _REFERENCE[:2], place, not_yet=_REFERENCE[2:])
+        model, inner = _reference(value.get("model"), place)
+        lora = value.get("lora")
+        if lora is None:
+            return model, inner
+        adapter, more = _reference(lora, f"{place}, lora")
+        if inner or more:
+            raise BadInputError(f"{place}: it asks for two adapters at once")
+        return model, adapter
     if not isinstance(value, str) or not value or not value.isprintable():
         raise BadInputError(f"{place}: the model is not the path of a folder, as text")
-    if "+" in value:
-        message = f"{place}: {value!r} asks for a model with an adapter (MODEL+ADAPTER)"
-        raise BadInputError(f"{message}, which is not supported yet")
     if "@" in value:
         message = f"{place}: {value!r} asks for a revision (MODEL@REVISION)"
         hint = "there is no hub here: download it, and give its folder"
         raise BadInputError(message, hint=hint)
-    return value
+    model, plus, adapter = value.partition("+")
+    if plus and not (model and adapter):
+        raise BadInputError(f"{place}: {value!r} is not MODEL+ADAPTER")
+    return model, adapter
 
 
 def _sorted(own: Mapping[str, str]) -> Parameters:

@@ -6,13 +6,14 @@ used. Instead the files are looked at before and after: one that was written to 
 is refused.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from crdtmerge.digest import BlobId
 from crdtmerge.errors import BadInputError, ContentMissingError
-from crdtmerge.formats.folder import ModelFolder, open_tensor
+from crdtmerge.formats.folder import open_tensor
 from crdtmerge.formats.header import StoredTensor
-from crdtmerge.manifest import Manifest
+from crdtmerge.formats.ingest import Model, Source
 
 _State = tuple[int, int, int]
 
@@ -22,18 +23,18 @@ class FolderSource:
 
     def __init__(self) -> None:
         """Begin without any model."""
-        self._places: dict[BlobId, StoredTensor] = {}
+        self._places: dict[BlobId, Source] = {}
         self._states: dict[Path, _State] = {}
 
-    def watch(self, folder: ModelFolder) -> None:
+    def watch(self, tensors: Iterable[StoredTensor]) -> None:
         """Remember the state of a model's files, before they are hashed."""
-        for path in {tensor.path for tensor in folder.tensors}:
+        for path in {tensor.path for tensor in tensors}:
             self._states.setdefault(path, _state(path))
 
-    def add(self, folder: ModelFolder, manifest: Manifest) -> None:
-        """Take in a model by the names that its tensors were given."""
-        for stored, entry in zip(folder.tensors, manifest.tensors, strict=True):
-            self._places.setdefault(entry.blob, stored)
+    def add(self, model: Model) -> None:
+        """Take in a model or adapter by the names that its tensors were given."""
+        for source, entry in zip(model.sources, model.manifest.tensors, strict=True):
+            self._places.setdefault(entry.blob, source)
 
     def read(self, blob: BlobId, size: int) -> memoryview:
         """Return the bytes of a blob, mapped read-only.
@@ -42,10 +43,12 @@ class FolderSource:
             ContentMissingError: no model holds it.
             BadInputError: the file is gone or shorter.
         """
-        stored = self._places.get(blob)
-        if stored is None or stored.size != size:
-            raise ContentMissingError(f"no model holds blob {blob.hex()[:12]}")
-        return open_tensor(stored)
+        source = self._places.get(blob)
+        if isinstance(source, bytes) and len(source) == size:
+            return memoryview(source)
+        if isinstance(source, StoredTensor) and source.size == size:
+            return open_tensor(source)
+        raise ContentMissingError(f"no model holds blob {blob.hex()[:12]}")
 
     def check_unchanged(self) -> None:
         """Refuse files that were written to since they were first looked at.

@@ -6,23 +6,30 @@ the plan and its execution (`crdtmerge.resolve`): a space with the same contribu
 weights and recipe makes the same bytes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from crdtmerge.changes import changes_of
-from crdtmerge.digest import BlobId, ContentId
+from crdtmerge.digest import ContentId
 from crdtmerge.errors import (
     BadInputError,
     ConflictError,
     CrdtMergeError,
     FaultyContributionError,
 )
+from crdtmerge.formats.adapter import (
+    CONFIG_FILE,
+    Adapter,
+    is_adapter,
+    read_adapter,
+)
 from crdtmerge.formats.folder import ModelFolder, read_folder
-from crdtmerge.formats.ingest import describe
+from crdtmerge.formats.ingest import Model, describe, describe_adapter, headers
 from crdtmerge.formats.mergekit import Configuration, Listed, read_configuration
 from crdtmerge.formats.source import FolderSource
-from crdtmerge.manifest import Manifest, TensorEntry
+from crdtmerge.manifest import Manifest
 from crdtmerge.resolve.ground import Footing
 from crdtmerge.resolve.model import resolve_model
 from crdtmerge.resolve.plan import Contribution, Plan, make_plan
@@ -145,16 +152,13 @@ def _read(configuration: Configuration, tell: Tell) -> _Models:
     """
     base_path = configuration.base or configuration.models[0].path
     base_folder = _folder(base_path, base_path.name)
-    folders = {
-        model.path: base_folder
-        if model.path == base_path
-        else _folder(model.path, name)
-        for model in configuration.models
-        for name in [model.name]
-    }
-    unhashed = _unhashed(base_folder, "base", b"")
-    for model in configuration.models:
-        _check_fit(model, folders[model.path], unhashed)
+    listed = [m for m in configuration.models if m.path != base_path]
+    folders = {m.path: _folder(m.path, m.name) for m in listed if not m.adapter}
+    adapters = {m.path: _adapter(m) for m in listed if m.adapter}
+    unhashed = headers(base_folder, "base", b"")
+    for model in listed:
+        if not model.adapter:
+            _check_fit(model, folders[model.path], unhashed)
     source = FolderSource()
     base = _named(base_folder, "base", b"", source, tell)
     contributions: list[Contribution] = []
@@ -162,6 +166,8 @@ def _read(configuration: Configuration, tell: Tell) -> _Models:
     for model in configuration.models:
         if model.path == base_path:
             manifest = Manifest("full", base.content_id, base.tensors)
+        elif model.adapter:
+            manifest = _named_adapter(model, adapters[model.path], base, source, tell)
         else:
             folder = folders[model.path]
             manifest = _named(folder, "full", base.content_id, source, tell)
@@ -175,28 +181,52 @@ def _read(configuration: Configuration, tell: Tell) -> _Models:
     return _Models(based, base, base_folder, tuple(contributions), names, source)
 
 
+def _adapter(model: Listed) -> Adapter:
+    if not is_adapter(model.path):
+        message = f"model {model.name!r}: there is no adapter at {model.path}"
+        raise BadInputError(message, hint=f"it has no {CONFIG_FILE}")
+    with _naming(model):
+        return read_adapter(model.path)
+
+
+def _named_adapter(
+    model: Listed, adapter: Adapter, base: Manifest, source: FolderSource, tell: Tell
+) -> Manifest:
+    """Return the manifest of an adapter, and have its tensors found by it."""
+    with _naming(model):
+        source.watch(adapter.tensors)
+        named = describe_adapter(adapter, base, telling(tell))
+    source.add(named)
+    return named.manifest
+
+
+@contextmanager
+def _naming(model: Listed) -> Iterator[None]:
+    """Say in an error which model of the configuration it is about."""
+    try:
+        yield
+    except CrdtMergeError as e:
+        raise BadInputError(f"model {model.name!r}: {e}", hint=e.hint) from e
+
+
 def _folder(path: Path, name: str) -> ModelFolder:
     if not path.exists():
         message = f"model {name!r}: there is no folder {path}"
         hint = "paths are taken from the configuration's folder; there is no hub here"
         raise BadInputError(message, hint=hint)
+    if is_adapter(path):
+        message = f"model {name!r} is an adapter, not a model"
+        raise BadInputError(message, hint="write MODEL+ADAPTER, with the base_model")
     try:
         return read_folder(path)
     except CrdtMergeError as e:
         raise BadInputError(f"model {name!r}: {e}", hint=e.hint) from e
 
 
-def _unhashed(folder: ModelFolder, kind: str, base: bytes) -> Manifest:
-    """Return the manifest as far as headers tell: with empty blob ids."""
-    none = BlobId(b"")
-    entries = [TensorEntry(t.name, t.dtype, t.shape, none) for t in folder.tensors]
-    return Manifest(kind, base, tuple(entries))
-
-
 def _check_fit(model: Listed, folder: ModelFolder, base: Manifest) -> None:
     """Refuse a model whose tensors are not those of the base, before any is hashed."""
     try:
-        changes_of(_unhashed(folder, "full", base.content_id), base)
+        changes_of(headers(folder, "full", base.content_id), base)
     except BadInputError as e:
         raise BadInputError(f"model {model.name!r}: {e}", hint=SAME_BASE) from e
 
@@ -205,7 +235,7 @@ def _named(
     folder: ModelFolder, kind: str, base: bytes, source: FolderSource, tell: Tell
 ) -> Manifest:
     """Return the manifest of a model, and have its tensors found by it."""
-    source.watch(folder)
+    source.watch(folder.tensors)
     manifest = describe(folder, kind, base, report=telling(tell))
-    source.add(folder, manifest)
+    source.add(Model(folder.path, manifest, folder.tensors))
     return manifest

@@ -15,10 +15,11 @@ from safetensors.numpy import load_file, save_file
 
 from crdtmerge.errors import BadInputError
 from crdtmerge.formats.folder import read_folder
-from crdtmerge.formats.ingest import describe
+from crdtmerge.formats.ingest import Model, describe
 from crdtmerge.formats.source import FolderSource
 from nodes import cli
-from tests.homes import write_model
+from tests.homes import Fleet, write_model
+from tests.small_adapters import PREFIX, factors, write_adapter
 
 TIES = (
     "merge_method: ties\nbase_model: base\nmodels:\n"
@@ -405,9 +406,9 @@ def test_a_model_that_is_written_to_meanwhile_is_refused(bench: Bench) -> None:
     """The bytes that were hashed are the bytes that are merged."""
     folder = read_folder(bench.folder / "one")
     source = FolderSource()
-    source.watch(folder)
+    source.watch(folder.tensors)
     manifest = describe(folder, "base")
-    source.add(folder, manifest)
+    source.add(Model(folder.path, manifest, folder.tensors))
     entry = manifest.tensors[0]
     stored = folder.tensors[0]
     data = source.read(entry.blob, entry.size)
@@ -449,3 +450,54 @@ def test_the_configuration_in_the_readme_is_merged(bench: Bench) -> None:
     facts = bench.merge(text)
     assert facts["recipe"]["parameters"]["density"] == "0.2"
     assert facts["recipe"]["output_dtype"] == "BF16"
+
+
+ADAPTED = TIES + "- {model: base+lora, parameters: {weight: 1}}\n"
+
+
+def test_an_adapter_on_the_base_merges_as_in_a_space(bench: Bench) -> None:
+    """Mergekit's MODEL+ADAPTER: the same contribution as `contribute` makes of it."""
+    write_adapter(bench.folder / "lora")
+    facts = bench.merge(ADAPTED)
+    spelled = "{model: {model: base, lora: ./lora}, parameters"
+    again = bench.merge(ADAPTED.replace("{model: base+lora, parameters", spelled), "b")
+    assert again["model_digest"] == facts["model_digest"]
+    fleet = Fleet.at(bench.folder)
+    home = fleet.init("home")
+    fleet.call(
+        home, "space_create", name="s", base=bench.folder / "base", strategy="ties",
+        params=facts["recipe"]["parameters"],
+    )  # fmt: skip
+    for name, weight in (("one", "1"), ("two", "0.5"), ("lora", "1")):
+        fleet.call(home, "contribute", path=bench.folder / name, weight=weight)
+    resolved = fleet.call(home, "resolve", out=bench.folder / "resolved")
+    assert resolved["model_digest"] == facts["model_digest"]
+    assert bench.run("verify", bench.folder / "out")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (ADAPTED, "there is no adapter at .*lora"),
+        (TIES.replace("two", "lora"), "there is no folder|write BASE.ADAPTER"),
+        (LINEAR.replace("two", "one+lora"), "not on the base_model"),
+    ],
+)
+def test_an_adapter_that_is_not_there_is_named(
+    bench: Bench, text: str, said: str
+) -> None:
+    """Nor may it be on another model than the base, or stand for a model."""
+    assert re.search(said, bench.refused(text)["message"])
+
+
+def test_an_adapter_is_no_model(bench: Bench) -> None:
+    """Listed alone it is refused with how to write it; a strange one by name."""
+    write_adapter(bench.folder / "lora")
+    error = bench.refused(TIES.replace("two", "lora"))
+    assert "is an adapter" in error["message"]
+    assert "MODEL+ADAPTER" in error["hint"]
+    other = {name.replace("layer", "other"): v for name, v in factors().items()}
+    assert f"{PREFIX}other.lora_A.weight" in other
+    write_adapter(bench.folder / "strange", other)
+    error = bench.refused(ADAPTED.replace("+lora", "+strange"))
+    assert "'other.weight', which the base lacks" in error["message"]
