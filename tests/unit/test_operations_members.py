@@ -17,6 +17,9 @@ from crdtmerge.errors import (
     NotAllowedError,
     NotFoundError,
 )
+from crdtmerge.record import SignedRecord
+from crdtmerge.replica import Replica
+from nodes.operations.publishing import publish_all
 from tests.homes import Fleet, snapshot, write_model
 
 STRANGER = "ab" * 32
@@ -398,6 +401,26 @@ def test_every_ban_of_a_target_is_lifted_or_none(cast: Cast) -> None:
     assert both["bans"] == sorted(ban["record"] for ban in again)
     assert not both["still_banned"]
     assert cast.visible(cast.owner) == {content}
+
+
+def test_of_several_records_all_are_published_or_none(cast: Cast) -> None:
+    """Each is signed upon the one before; a refusal of the last takes back the first."""
+
+    def announces(replica: Replica) -> SignedRecord:
+        return replica.announce(b"\x02" * 32, ())
+
+    def refuses(_: Replica) -> SignedRecord:
+        raise NotAllowedError("not this one")
+
+    before = snapshot(cast.owner)
+    with cast.fleet.open(cast.owner) as (_, spaces, verbs):
+        (space,) = spaces.all()
+        with pytest.raises(NotAllowedError):
+            publish_all(verbs._context, space, [announces, refuses])
+    assert snapshot(cast.owner) == before
+    with cast.fleet.open(cast.owner) as (_, spaces, verbs):
+        first, second = publish_all(verbs._context, space, [announces, announces])
+        assert spaces.opset(space).records[second].prev == first
 
 
 def test_what_is_not_banned_is_not_lifted(cast: Cast) -> None:
