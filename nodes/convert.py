@@ -102,7 +102,7 @@ def _write(message: Message, frame: wire.Frame) -> None:
         case Hello(version, agent, heard):
             frame.hello.version, frame.hello.agent = version, agent
             frame.hello.heard = heard
-        case Heartbeat(space, root, count, generation, sequence, answered):
+        case Heartbeat(space, root, count, generation, sequence, answered, echo):
             beat = wire.Heartbeat(
                 space=space,
                 root=root,
@@ -110,6 +110,7 @@ def _write(message: Message, frame: wire.Frame) -> None:
                 generation=generation,
                 sequence=sequence,
                 answered=answered,
+                echo=echo,
             )
             frame.heartbeat.CopyFrom(beat)
         case FeedRequest(space, generation, after, number):
@@ -176,7 +177,7 @@ def _node(node: wire.TrieNode) -> TrieLeaf | TrieInner:
 _READERS: Final[dict[str, Callable[[_Body], Message]]] = {
     "hello": lambda b: Hello(b.version, b.agent, b.heard),
     "heartbeat": lambda b: Heartbeat(
-        b.space, b.root, b.count, b.generation, b.sequence, b.answered
+        b.space, b.root, b.count, b.generation, b.sequence, b.answered, b.echo
     ),
     "feed_request": lambda b: FeedRequest(b.space, b.generation, b.after, b.number),
     "feed_reply": lambda b: FeedReply(

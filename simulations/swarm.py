@@ -68,3 +68,4 @@ def play(cluster: Cluster, nodes: int, rounds: int) -> None:
     weather.pass_over()
     while len(cluster.machines) < nodes:
         workload.join()
+    workload.add(cluster.owner)  # whatever was removed and banned, there is a merge

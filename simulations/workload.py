@@ -118,7 +118,7 @@ ACTIONS: Final[dict[Callable[[Workload, Machine], None], int]] = {
     Workload.remove: 4,
     Workload.ban: 2,
     Workload.lift: 2,
-    Workload.change_recipe: 3,
+    Workload.change_recipe: 6,
     Workload.say_much: 1,
 }
 """What people do, and how often."""

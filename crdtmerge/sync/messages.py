@@ -51,7 +51,8 @@ class Heartbeat:
 
     `generation` and `sequence` are the sender's feed position: the random id of its
     store's life, and the number of its last record. `answered` is the number of the
-    receiver's last question about this space that the sender answered.
+    receiver's last question about this space that the sender answered. An `echo` answers
+    a heartbeat that differed, and is not answered itself.
     """
 
     space: bytes
@@ -60,6 +61,7 @@ class Heartbeat:
     generation: bytes
     sequence: int
     answered: int = 0
+    echo: bool = False
 
 
 @dataclass(frozen=True, slots=True)

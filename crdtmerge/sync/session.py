@@ -123,7 +123,6 @@ class _Pull:
     descent: Descent | None = None
     target: Heartbeat | None = None
     doubts: int = 0
-    told: Heartbeat | None = None
     answered: int = 0
 
 
@@ -208,7 +207,7 @@ class Session:
     def _dispatch(self, space: SpaceId, message: _AboutSpace) -> None:
         match message:
             case Heartbeat():
-                self._compare(space, message)
+                self._take_beat(space, message)
             case FeedRequest() | TrieRequest() | RecordsRequest():
                 self._serve(space, message)
             case FeedReply():
@@ -224,17 +223,20 @@ class Session:
 
     # --- deciding -----------------------------------------------------------------------
 
-    def _compare(self, space: SpaceId, theirs: Heartbeat) -> None:
-        """Start a pull if the peer may have what we lack."""
+    def _take_beat(self, space: SpaceId, theirs: Heartbeat) -> None:
         pull = self._pulls.setdefault(space, _Pull())
         pull.latest = theirs
-        ours = self.spaces.heartbeat(space)
-        if theirs.root != ours.root and ours != pull.told:
-            # SUBTLE: the peer may lack ours too; told once, so that two never echo.
-            self._tell(space)
+        if theirs.root != self.spaces.trie(space).root and not theirs.echo:
+            # SUBTLE: the peer may lack ours too; an echo has none, so that this ends.
+            self._tell(space, echo=True)
         if pull.asked is not None:
             self._wait(pull, pull.asked, theirs)
-            return
+        else:
+            self._compare(space, pull, theirs)
+
+    def _compare(self, space: SpaceId, pull: _Pull, theirs: Heartbeat) -> None:
+        """Start a pull if the peer may have what we lack."""
+        ours = self.spaces.heartbeat(space)
         cursor = self.cursors.get(space)
         if theirs.root == ours.root:
             self.cursors[space] = Cursor(theirs.generation, theirs.sequence)
@@ -258,7 +260,7 @@ class Session:
         if latest is None or done is None:
             return
         if latest.generation != done.generation or latest.sequence > done.sequence:
-            self._compare(space, latest)
+            self._compare(space, pull, latest)
 
     # --- questions ----------------------------------------------------------------------
 
@@ -433,11 +435,10 @@ class Session:
         if fresh:
             self.outbox.append(Learned(space, fresh))
 
-    def _tell(self, space: SpaceId) -> None:
+    def _tell(self, space: SpaceId, *, echo: bool = False) -> None:
         ours = self.spaces.heartbeat(space)
-        pull = self._pulls.setdefault(space, _Pull())
-        pull.told = ours
-        self._send(replace(ours, answered=pull.answered))
+        answered = self._pulls.setdefault(space, _Pull()).answered
+        self._send(replace(ours, answered=answered, echo=echo))
 
     def _send(self, message: Message) -> None:
         self.outbox.append(message)

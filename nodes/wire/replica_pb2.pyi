@@ -47,20 +47,22 @@ class Hello(_message.Message):
     def __init__(self, version: _Optional[int] = ..., agent: _Optional[str] = ..., heard: _Optional[bool] = ...) -> None: ...
 
 class Heartbeat(_message.Message):
-    __slots__ = ("space", "root", "count", "generation", "sequence", "answered")
+    __slots__ = ("space", "root", "count", "generation", "sequence", "answered", "echo")
     SPACE_FIELD_NUMBER: _ClassVar[int]
     ROOT_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     ANSWERED_FIELD_NUMBER: _ClassVar[int]
+    ECHO_FIELD_NUMBER: _ClassVar[int]
     space: bytes
     root: bytes
     count: int
     generation: bytes
     sequence: int
     answered: int
-    def __init__(self, space: _Optional[bytes] = ..., root: _Optional[bytes] = ..., count: _Optional[int] = ..., generation: _Optional[bytes] = ..., sequence: _Optional[int] = ..., answered: _Optional[int] = ...) -> None: ...
+    echo: bool
+    def __init__(self, space: _Optional[bytes] = ..., root: _Optional[bytes] = ..., count: _Optional[int] = ..., generation: _Optional[bytes] = ..., sequence: _Optional[int] = ..., answered: _Optional[int] = ..., echo: _Optional[bool] = ...) -> None: ...
 
 class FeedRequest(_message.Message):
     __slots__ = ("space", "generation", "after", "number")

@@ -63,7 +63,16 @@ inners = st.builds(
 agents = st.text(st.characters(categories=["L", "N", "P", "S"]), max_size=128)
 messages: st.SearchStrategy[Message] = st.one_of(
     st.builds(Hello, st.integers(1, 2**32 - 1), agents, st.booleans()),
-    st.builds(Heartbeat, digests, digests, numbers, generations, numbers, numbers),
+    st.builds(
+        Heartbeat,
+        digests,
+        digests,
+        numbers,
+        generations,
+        numbers,
+        numbers,
+        st.booleans(),
+    ),
     st.builds(FeedRequest, digests, generations, numbers, numbers),
     st.builds(
         FeedReply, digests, generations, numbers, st.booleans(), records, numbers

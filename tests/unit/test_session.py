@@ -265,7 +265,7 @@ def _stored(ours: Session) -> set[bytes]:
 
 def _claims(count: int = 1_000, sequence: int = 1_000) -> Heartbeat:
     """Return the heartbeat of a peer that claims to have a great deal."""
-    return Heartbeat(SPACE, b"r" * 32, count, b"g" * 16, sequence)
+    return Heartbeat(SPACE, b"r" * 32, count, b"g" * 16, sequence, echo=True)
 
 
 def _feeding() -> Session:

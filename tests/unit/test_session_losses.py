@@ -30,7 +30,7 @@ from tests.unit.peers import SPACE, Reply, ids, note, notes, raw, session, space
 
 HELLO = Hello(PROTOCOL_VERSION, "tests/1")
 GENERATION = b"g" * 16
-CLAIM = Heartbeat(SPACE, b"r" * 32, 1_000, GENERATION, 1_000)
+CLAIM = Heartbeat(SPACE, b"r" * 32, 1_000, GENERATION, 1_000, echo=True)
 """Where a peer claims to stand that has a great deal."""
 MANY = FEED_WITHOUT_CURSOR_MAX + 40
 
@@ -93,6 +93,15 @@ def test_a_peer_that_claims_to_have_answered_is_given_up() -> None:
         ours.handle(lie)
     with pytest.raises(UnansweredError):
         ours.handle(lie)
+
+
+def test_a_heartbeat_that_differs_is_always_answered_and_an_echo_never() -> None:
+    """The answer may be lost too, so it is given each time; and two never echo on."""
+    ours = _greeted(4)
+    for _ in range(3):
+        first = ours.handle(replace(CLAIM, echo=False))[0]
+        assert first == replace(ours.spaces.heartbeat(SPACE), echo=True)
+    assert not [item for item in ours.handle(CLAIM) if isinstance(item, Heartbeat)]
 
 
 def test_an_answer_ends_the_count_of_heartbeats() -> None:
