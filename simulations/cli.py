@@ -10,8 +10,9 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from nodes.cli.options import JsonOption, settings
+from nodes.cli.options import JsonOption
 from nodes.cli.output import say, say_json, show, table
+from nodes.cli.settings import settings
 
 from .faults import STORM, Faults
 from .limits import ROUNDS_DEFAULT

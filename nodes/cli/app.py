@@ -22,7 +22,8 @@ from . import (
     spaces,
 )
 from .added import Program
-from .options import HomeOption, JsonOption, PassphraseFileOption, Settings
+from .options import HomeOption, JsonOption, PassphraseFileOption
+from .settings import Settings
 
 
 def _show_version(asked: bool) -> None:

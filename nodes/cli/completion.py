@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
-from .options import Settings
+from .settings import Settings
 
 if TYPE_CHECKING:
     from ..spaces import Spaces

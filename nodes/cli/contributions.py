@@ -10,8 +10,9 @@ import typer
 
 from . import completion, render, render_members
 from .executor import ask, write
-from .options import HomeOption, JsonOption, SpaceOption, settings
+from .options import HomeOption, JsonOption, SpaceOption
 from .output import show
+from .settings import settings
 
 AnywhereOption: TypeAlias = Annotated[
     str | None,

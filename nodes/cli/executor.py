@@ -13,7 +13,7 @@ from crdtmerge.errors import ConflictError, NodeNeededError
 
 from . import progress
 from .control import ask_node
-from .options import Settings
+from .settings import Settings
 
 if TYPE_CHECKING:
     from ..home import Home

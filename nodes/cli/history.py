@@ -9,8 +9,9 @@ import typer
 
 from . import render_records
 from .executor import read
-from .options import HomeOption, JsonOption, SpaceOption, settings
+from .options import HomeOption, JsonOption, SpaceOption
 from .output import show
+from .settings import settings
 
 
 def log(

@@ -12,8 +12,9 @@ import typer
 
 from . import render
 from .executor import read
-from .options import HomeOption, JsonOption, PassphraseFileOption, settings
+from .options import HomeOption, JsonOption, PassphraseFileOption
 from .output import say, short, show
+from .settings import settings
 
 LOOPBACK: Final = "127.0.0.1:0"
 WILDCARDS: Final = ("0.0.0.0", "[::]")  # noqa: S104  told apart, not listened on

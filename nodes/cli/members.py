@@ -10,8 +10,9 @@ import typer
 
 from . import completion, render_members
 from .executor import read, write
-from .options import HomeOption, JsonOption, SpaceOption, settings
+from .options import HomeOption, JsonOption, SpaceOption
 from .output import show
+from .settings import settings
 
 AuthorArgument: TypeAlias = Annotated[
     str,

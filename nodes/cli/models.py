@@ -9,8 +9,9 @@ from typing import Annotated, TypeAlias
 import typer
 
 from . import completion, executor, render
-from .options import HomeOption, JsonOption, ParamOption, SpaceOption, pairs, settings
+from .options import HomeOption, JsonOption, ParamOption, SpaceOption, pairs
 from .output import say, say_json, show
+from .settings import settings
 
 ThreadsOption: TypeAlias = Annotated[
     int | None,

@@ -1,24 +1,18 @@
-"""Options that many commands share, and what they come to.
+"""Options that many commands share.
 
-Owns `--home`, `--json`, `--passphrase-file`, `--space` and `k=v` pairs. Does not own any
-command.
+Owns `--home`, `--json`, `--passphrase-file`, `--space` and `k=v` pairs. Does not own what
+they come to (`settings`), nor any command.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import typer
 
+from . import completion
+
 HOME_VARIABLE = "CRDTMERGE_HOME"
-
-
-def _spaces(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Offer the names of spaces; `completion` takes its home from here, so it is late."""
-    from .completion import spaces
-
-    return spaces(ctx, incomplete)
 
 
 HomeOption: TypeAlias = Annotated[
@@ -49,7 +43,7 @@ SpaceOption: TypeAlias = Annotated[
         metavar="SPACE",
         help="Name or id prefix; not needed in a home with one space.",
         show_default=False,
-        autocompletion=_spaces,
+        autocompletion=completion.spaces,
     ),
 ]
 ParamOption: TypeAlias = Annotated[
@@ -61,40 +55,6 @@ ParamOption: TypeAlias = Annotated[
         show_default=False,
     ),
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What holds for one command: the home, and the form of the output."""
-
-    given: Path | None
-    as_json: bool
-    passphrase_file: Path | None = None
-
-    @property
-    def home(self) -> Path:
-        """The home: as given, or the default of this system."""
-        if self.given is not None:
-            return self.given.expanduser().absolute()
-        from ..home import default_home
-
-        return default_home().absolute()
-
-
-def settings(
-    context: typer.Context,
-    home: Path | None = None,
-    *,
-    as_json: bool = False,
-    passphrase_file: Path | None = None,
-) -> Settings:
-    """Return the settings of a command; its own options win over the program's."""
-    outer = context.find_object(Settings) or Settings(None, as_json=False)
-    return Settings(
-        home or outer.given,
-        as_json or outer.as_json,
-        passphrase_file or outer.passphrase_file,
-    )
 
 
 def pairs(given: Iterable[str] | None) -> dict[str, str]:

@@ -10,8 +10,9 @@ import typer
 
 from . import completion, render_peers
 from .executor import ask, with_node, write
-from .options import HomeOption, JsonOption, SpaceOption, settings
+from .options import HomeOption, JsonOption, SpaceOption
 from .output import show
+from .settings import settings
 
 NodeArgument: TypeAlias = Annotated[
     str,

@@ -10,8 +10,9 @@ import typer
 
 from . import completion, render_records
 from .executor import read, write
-from .options import HomeOption, JsonOption, ParamOption, SpaceOption, pairs, settings
+from .options import HomeOption, JsonOption, ParamOption, SpaceOption, pairs
 from .output import show
+from .settings import settings
 
 
 def set_recipe(

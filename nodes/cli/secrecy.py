@@ -12,8 +12,9 @@ import typer
 from crdtmerge.errors import BadInputError, PassphraseNeededError
 
 from . import render
-from .options import HomeOption, JsonOption, PassphraseFileOption, settings
+from .options import HomeOption, JsonOption, PassphraseFileOption
 from .output import show
+from .settings import settings
 
 if TYPE_CHECKING:
     from ..home import Home

@@ -11,8 +11,9 @@ import typer
 
 from . import completion, render, render_members
 from .executor import read, write
-from .options import HomeOption, JsonOption, ParamOption, SpaceOption, pairs, settings
+from .options import HomeOption, JsonOption, ParamOption, SpaceOption, pairs
 from .output import show
+from .settings import settings
 
 TICKET_READ_MAX: Final = 1 << 16
 """Characters read from stdin: more than any ticket has."""
