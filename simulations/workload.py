@@ -26,6 +26,11 @@ RECIPES: Final = (
     make_recipe("dare_ties", {"p": "0.4"}),
     make_recipe("dare_ties", {}, seed_scope="contribution"),
     make_recipe("metagpt", {}),
+    make_recipe("task_arithmetic", {"lambda": "0.7"}),
+    make_recipe("slerp", {}),
+    make_recipe("nuslerp", {}),
+    make_recipe("dare_linear", {"p": "0.5"}),
+    make_recipe("median", {}),
 )
 
 
@@ -86,8 +91,11 @@ class Workload:
             self.cluster.commit(machine, banned)
 
     def lift(self, machine: Machine) -> None:
-        """Lift a ban."""
-        bans = sorted(self._view(machine).bans)
+        """Lift a ban of somebody whose rank is not higher."""
+        view, opset = self._view(machine), machine.spaces.opset(self.cluster.space)
+        rank = view.ranks[machine.author.public]
+        makers = {ban: opset.records[ban].author for ban in view.bans}
+        bans = sorted(ban for ban, maker in makers.items() if view.ranks[maker] <= rank)
         if bans and self._maintains(machine):
             lifted = self.cluster.replica(machine).lift(self.rng.choice(bans))
             self.cluster.commit(machine, lifted)
