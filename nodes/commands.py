@@ -55,10 +55,13 @@ class Commands:
         Raises:
             ConflictError: the node stops.
         """
+        if self._stopped.is_set():
+            work.close()
+            raise _stops()
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         self._waiting.add(future)
         try:
-            if self._stopped.is_set():
+            if self._stopped.is_set():  # it was, while this was added
                 future.cancel()
             return future.result()
         except CancelledError as e:
