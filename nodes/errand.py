@@ -6,6 +6,7 @@ nobody; other commands reach it over the control socket, as they would any node.
 """
 
 import asyncio
+import signal
 from typing import Final
 
 from crdtmerge.errors import BadInputError, ConflictError
@@ -22,24 +23,37 @@ def run_errand(home: Home, verb: str, asked: Arguments, tell: Tell) -> Answer:
 
     Raises:
         CrdtMergeError: what the verb refuses, or why the node could not run.
+        KeyboardInterrupt: Ctrl-C, once the node has stopped.
     """
-    return asyncio.run(_run(home, verb, asked, tell))
+    answer = asyncio.run(_run(home, verb, asked, tell))
+    if answer is None:
+        raise KeyboardInterrupt
+    return answer
 
 
-async def _run(home: Home, verb: str, asked: Arguments, tell: Tell) -> Answer:
+async def _run(home: Home, verb: str, asked: Arguments, tell: Tell) -> "Answer | None":
+    """Return what the verb answers; None if Ctrl-C came first.
+
+    SUBTLE: Ctrl-C must not break into the start, as it would by cancelling us: a server
+    that is half started cannot be stopped.
+    """
+    interrupt = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupt.set)
     runtime = await _started(home)
-    stopped = asyncio.ensure_future(runtime.stopping.wait())
+    ends = [asyncio.ensure_future(e.wait()) for e in (runtime.stopping, interrupt)]
     work = asyncio.to_thread(runtime.operations.call, verb, asked, tell)
     call = asyncio.ensure_future(work)
     try:
-        await asyncio.wait({call, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({call, *ends}, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        stopped.cancel()
+        for end in ends:
+            end.cancel()
+        answered = call.done()
         await runtime.stop()  # a command that still waits is told so, and ends
         await asyncio.gather(call, return_exceptions=True)
     if runtime.failure is not None:
         raise runtime.failure
-    return call.result()
+    return None if interrupt.is_set() and not answered else call.result()
 
 
 async def _started(home: Home) -> Runtime:
