@@ -236,7 +236,10 @@ class UnansweredError(RemoteError):
 class NotConvergedError(RemoteError):
     """Peers that do not agree with this home, or with fewer of them than asked for."""
 
-    hint = "`crdtmerge peers list` shows who is connected; waiting longer may do"
+    hint = (
+        "`crdtmerge peers list` shows who is connected; waiting longer may do. Peers that"
+        " run and never connect may refuse this node: was its author revoked or banned?"
+    )
 
 
 class RefusedError(RemoteError):

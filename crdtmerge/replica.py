@@ -105,7 +105,7 @@ class Replica:
             if not own and mine <= view.ranks.get(add.author, Rank.READER):
                 raise NotAllowedError(
                     f"{target.hex()[:12]} is of an author whose rank is not below yours",
-                    hint="ask its author, or a maintainer, to remove it",
+                    hint="ask its author, or somebody of higher rank, to remove it",
                 )
         return self._sign(Remove(targets))
 
@@ -201,9 +201,12 @@ class Replica:
         view = self.opset.view
         me = self.key.public
         if me in view.rightless:
+            banned = any(ban.target == me for ban in view.bans.values())
+            what = "you were banned from" if banned else "your rights were revoked in"
             raise NotAllowedError(
-                "your rights in this space were revoked",
-                hint="what you say there has no effect until a maintainer lifts that",
+                f"{what} this space",
+                hint="what you say there has no effect until that is lifted, by somebody"
+                " of the rank of whoever did it",
             )
         best = best_grant(self.opset, me)
         if best is None or best[1].rank < needed:

@@ -147,6 +147,7 @@ def lay_out_adapter(
     if not slots:
         message = "no contribution changes a weight by factors or a delta"
         raise BadInputError(message, hint=_HINT)
+    rank = max(slot.rank for slot in slots)  # no more than any of them can use
     adapted = {slot.module for slot in slots}
     parts: dict[str, set[str]] = {}
     for name in base:

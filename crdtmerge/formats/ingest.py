@@ -42,12 +42,14 @@ Source: TypeAlias = StoredTensor | bytes
 class Model:
     """A model or adapter of the user's: what it is called, and where its bytes are.
 
-    `sources` go with the manifest's tensors, one by one.
+    `sources` go with the manifest's tensors, one by one; `made_for` is what an adapter
+    calls its base.
     """
 
     path: Path
     manifest: Manifest
     sources: tuple[Source, ...]
+    made_for: str = ""
 
     def reader(self) -> Callable[[TensorEntry], memoryview]:
         """Return what gives the bytes of the manifest's tensors."""
@@ -127,7 +129,8 @@ def describe_adapter(
     _refuse_both(here, base)
     said = _said(found, base)
     entries = [entry for entry, _ in said]
-    return Model(here.path, _lora(base, entries), tuple(source for _, source in said))
+    sources = tuple(source for _, source in said)
+    return Model(here.path, _lora(base, entries), sources, here.config.base_name)
 
 
 def _said(

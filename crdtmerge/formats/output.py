@@ -144,11 +144,13 @@ class _Sibling:
             path = out.with_name(
                 f".{out.name}.partial-{os.getpid()}-{threading.get_native_id()}-{number}"
             )
+            try:
+                path.mkdir()
+            except FileExistsError:
+                continue
             # SUBTLE: between its making and its locking, somebody may take it for a
             # leftover and remove it; then the next name is tried.
-            taken = (FileExistsError, BlockingIOError, FileNotFoundError)
-            with contextlib.suppress(*taken):
-                path.mkdir()
+            with contextlib.suppress(BlockingIOError, FileNotFoundError):
                 sibling = cls(path, _lock_of(path))
                 try:
                     sibling.new.mkdir()

@@ -39,7 +39,8 @@ def present(file: Path | None) -> AskPassphrase:
         if not on_terminal():
             raise PassphraseNeededError(
                 f"the keys of {home} are encrypted, and no passphrase was given",
-                hint=f"give --passphrase-file, set {PASSPHRASE_VARIABLE} or"
+                hint="give `--passphrase-file FILE` before the verb, set"
+                f" {PASSPHRASE_VARIABLE} or"
                 f" {PASSPHRASE_FILE_VARIABLE}, put it into the system's keyring"
                 f" (service {KEYRING_SERVICE}, user {author.hex()}), or use a terminal",
             )

@@ -18,7 +18,7 @@ from crdtmerge.policy import NEEDED, View, Visible
 from crdtmerge.replica import Replica
 
 from . import arguments as given
-from .contents import all_or_none, read_contribution
+from .contents import all_or_none, base_manifest, read_contribution
 from .live import Answer, Arguments, Context, Tell
 from .publishing import publish, replica
 from .selection import (
@@ -134,11 +134,15 @@ def _own_live_adds(current: Replica, content: ContentId) -> list[tuple[int, str]
 def _remarks(
     context: Context, space: SpaceId, offer: Offer, *, signed: bool
 ) -> list[str]:
-    """Return what the author should know about the weight that now counts."""
+    """Return what the author should know of the model, and the weight that counts."""
     current = replica(context, space)
     _, authority = current.authority(NEEDED[Add])
     visible = _visible(current.opset.view, offer.content)
     remarks = [] if signed else [SAME]
+    if offer.model.made_for:
+        remarks.append(f"the adapter says that its base is {offer.model.made_for!r}")
+    if _is_base(context, space, offer.model):
+        remarks.append("this is the base itself: it changes nothing")
     if offer.weight > authority.weight_cap:
         cap = format_decimal(authority.weight_cap)
         remarks.append(f"your grant caps weights: this one counts as {cap}")
@@ -148,6 +152,11 @@ def _remarks(
             f"an earlier add of this model says more: its weight is {counts}"
         )
     return remarks
+
+
+def _is_base(context: Context, space: SpaceId, model: Model) -> bool:
+    theirs = base_manifest(context, space).tensors
+    return model.manifest.kind == "full" and model.manifest.tensors == theirs
 
 
 def _visible(view: View, content: bytes) -> Visible | None:

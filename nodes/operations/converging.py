@@ -18,11 +18,13 @@ from typing import Final
 from crdtmerge.bodies import SpaceId
 from crdtmerge.digest import BlobId
 from crdtmerge.errors import NodeNeededError, NotConvergedError
+from crdtmerge.policy import Rank
 from crdtmerge.sync.messages import Heartbeat
 
 from . import arguments as given
 from .live import Answer, Arguments, Context, Live, Tell
 from .peers import others, unreached
+from .publishing import replica
 from .selection import SHORT, choose_space
 
 POLL_S: Final = 0.2
@@ -54,9 +56,11 @@ def wait(context: Context, asked: Arguments, tell: Tell) -> Answer:
 
     Raises:
         NotConvergedError: the time is over; the message says who differs.
+        NotAllowedError: this author was revoked or banned: no peer will connect.
         NodeNeededError: no node runs here.
     """
     space = choose_space(context.spaces, given.optional_text(asked, "space"))
+    _require_rights(context, space)
     timeout = given.seconds(asked, "timeout")
     asked_peers = given.count(asked, "peers", None, least=0)
     live = live_of(context)
@@ -73,6 +77,16 @@ def wait(context: Context, asked: Arguments, tell: Tell) -> Answer:
         agree, total = len(state.agreeing()), max(len(state.heard), least)
         tell({"work": "peers that agree", "done": agree, "total": total})
         live.pause(POLL_S)
+
+
+def _require_rights(context: Context, space: SpaceId) -> None:
+    """Refuse to wait for peers that refuse us.
+
+    Raises:
+        NotAllowedError: this author was revoked or banned, as far as this home knows.
+    """
+    if context.key.public in context.spaces.view(space).rightless:
+        replica(context, space).authority(Rank.READER)  # says which
 
 
 def live_of(context: Context) -> Live:
@@ -139,9 +153,9 @@ def _not_converged(
     agree = len(state.agreeing())
     if agree < least:
         away = unreached(context, [space])
-        reasons.append(
-            f"{agree} of {least} peers agree; not connected: {away or 'none is known'}"
-        )
+        known = len(others(context, space))
+        lost = f"not connected: {away}" if away else f"{known} are known in all"
+        reasons.append(f"{agree} of {least} peers agree; {lost}")
     name, root = context.spaces.name(space), state.root.hex()[:SHORT]
     text = f"space {name!r} has not converged in {timeout:g} s: root {root} here"
     return NotConvergedError("; ".join([text, *reasons]))

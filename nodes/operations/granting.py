@@ -62,7 +62,8 @@ class _Asked:
     def limited_by(self, mine: Authority, held: Authority | None) -> Authority:
         """Return what is granted: what is left out is the default, within one's own.
 
-        A limit that the author has is not lowered: its older grant would still hold.
+        A limit that the author has is not lowered, as far as one's own limits reach: its
+        older grant holds in any case.
         """
         default = Authority(
             self.rank,
@@ -77,9 +78,9 @@ class _Asked:
         bytes_max = _either(self.bytes_max, default.bytes_max)
         return Authority(
             self.rank,
-            max(least.weight_cap, weight_cap),
-            max(least.records_max, records_max),
-            max(least.bytes_max, bytes_max),
+            max(min(least.weight_cap, mine.weight_cap), weight_cap),
+            max(min(least.records_max, mine.records_max), records_max),
+            max(min(least.bytes_max, mine.bytes_max), bytes_max),
         )
 
 

@@ -19,6 +19,7 @@ from crdtmerge.errors import (
     ConflictError,
     ContentMissingError,
     NotFoundError,
+    NothingToResolveError,
     UpgradeNeededError,
 )
 from crdtmerge.formats.folder import read_folder
@@ -184,6 +185,10 @@ def _without(view: View, left_out: Iterable[str]) -> View:
     if not gone:
         return view
     visible = tuple(v for v in view.visible if v.content not in gone)
+    if not visible:
+        raise NothingToResolveError(
+            "--without leaves nothing to merge", hint="keep one"
+        )
     root = Trie.build(item.leaf for item in visible).root
     return replace(view, visible=visible, visible_root=root)
 

@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from crdtmerge.errors import BadInputError, CrdtMergeError, FaultyContributionError
+from crdtmerge.errors import (
+    BadInputError,
+    CrdtMergeError,
+    FaultyContributionError,
+    MachineError,
+    NothingToResolveError,
+)
 from tests.homes import Fleet, snapshot, write_model
 from tests.small_adapters import PREFIX, Tensors, factors, write_adapter
 
@@ -57,6 +63,7 @@ def test_a_pair_is_added_to_the_base(setting: Setting) -> None:
     """Alpha / r * B @ A, in the tensor that the pair is for, and nowhere else."""
     answer = setting.call("contribute", path=write_adapter(setting.folder / "a"))
     assert answer["kind"] == "lora"
+    assert answer["notes"] == ["the adapter says that its base is 'ann/base'"]
     assert answer["tensors"] == 3
     base, merged = load_file(setting.base / "model.safetensors"), setting.merged()
     a, b = (part.astype(np.float64) for part in factors().values())
@@ -302,6 +309,12 @@ def test_an_adapter_cannot_hold_everything(setting: Setting) -> None:
         params={"normalize": "false"}, **form,
     )  # fmt: skip
     setting.refused(BadInputError, "a rank is", "resolve", out=out, rank=2)
+    only = [c["content"] for c in setting.call("status")["spaces"][0]["contributions"]]
+    setting.refused(
+        NothingToResolveError, "leaves nothing", "resolve", without=only, **form
+    )
+    if Path("/proc/self").exists():  # a folder in which nobody can create anything
+        setting.refused(MachineError, "cannot create", "resolve", out="/proc/merged")
     setting.refused(BadInputError, "none of", "resolve", out=out, **{"as": "picture"})
     folder = setting.folder / "delta"
     folder.mkdir()
@@ -427,8 +440,11 @@ def test_one_rank_does_not_make_an_adapter_costly_for_all(setting: Setting) -> N
     """The default is the rank that a product can have; above 1,024 it is refused."""
     wide = write_adapter(setting.folder / "wide", pair_of_rank(400), r=400)
     setting.call("contribute", path=wide)
-    answer = setting.call("resolve", out=setting.folder / "out", **{"as": "adapter"})
-    assert answer["rank"] == 5
+    for number, rank in enumerate((None, 999)):
+        out = setting.folder / f"out{number}"
+        answer = setting.call("resolve", out=out, rank=rank, **{"as": "adapter"})
+        assert answer["rank"] == 5
+        assert setting.call("verify", dir=out)["recomputed"]
     absurd = write_adapter(setting.folder / "absurd", pair_of_rank(1025), r=1025)
     setting.refused(BadInputError, r"\[1025, 5\]", "contribute", path=absurd)
 

@@ -163,6 +163,18 @@ def test_a_maintainers_grant_stays_within_its_own_limits(cast: Cast) -> None:
         assert "higher limits than your own" in str(error)
 
 
+def test_a_limited_maintainer_raises_who_holds_more_elsewhere(cast: Cast) -> None:
+    """The contributor's own grant goes on to hold; what is new stays within limits."""
+    small = cast.fleet.init("small")
+    words = {"author": cast.key(small), "rank": "maintainer", "weight_cap": "5"}
+    cast.call(cast.owner, "space_grant", **words, bytes="2GB")
+    cast.homes.append(small)
+    cast.share()
+    raised = {"author": cast.key(cast.contributor), "rank": "contributor"}
+    made = cast.call(small, "space_grant", **raised, weight_cap="3")
+    assert (made["weight_cap"], made["bytes_max"]) == ("3", 2 * 10**9)
+
+
 def test_nobody_grants_its_own_rank_or_without_one(cast: Cast) -> None:
     """Maintainers make contributors, owners make maintainers, contributors nobody."""
     words = {"author": STRANGER, "rank": "maintainer"}
@@ -243,7 +255,7 @@ def test_a_revoked_authors_work_stays_and_new_work_does_not_come(cast: Cast) -> 
     assert "revoked" in str(error)
     (space,) = cast.call(cast.contributor, "status")["spaces"]
     assert (space["rank"], space["rightless"]) == ("contributor", True)
-    assert "maintainer" in error.hint
+    assert "lifted" in error.hint
     found = cast.member(cast.maintainer, cast.contributor)
     assert (found["state"], found["revoked_by"]) == ("revoked", [made["record"]])
     assert (found["contributions"], found["nodes"]) == ([first], [])
