@@ -16,6 +16,10 @@ from .operations import Answer, Arguments, Tell
 from .runtime import Runtime, runtime_on
 
 LOOPBACK: Final = "127.0.0.1:0"
+STOPS: Final = (
+    "the node that ran for this has stopped: peers fetch what you contributed only while"
+    " one runs here (`crdtmerge node run`)"
+)
 
 
 def run_errand(home: Home, verb: str, asked: Arguments, tell: Tell) -> Answer:
@@ -28,7 +32,8 @@ def run_errand(home: Home, verb: str, asked: Arguments, tell: Tell) -> Answer:
     answer = asyncio.run(_run(home, verb, asked, tell))
     if answer is None:
         raise KeyboardInterrupt
-    return answer
+    notes = answer.get("notes")
+    return {**answer, "notes": [*(notes if isinstance(notes, list) else []), STOPS]}
 
 
 async def _run(home: Home, verb: str, asked: Arguments, tell: Tell) -> "Answer | None":

@@ -48,6 +48,7 @@ def test_bytes_come_without_a_node_of_ones_own(
     first, second = people
     content = first.json("contribute", folder / "tune1")["content"]
     found = second.json("fetch")
+    assert "only while one runs here" in found["notes"][-1]
     assert found["contributions"] == [content]
     assert found["compared"]
     second.json("resolve", "--out", folder / "out")
