@@ -55,7 +55,8 @@ def resolve(
         int | None,
         typer.Option(
             min=1,
-            help="Rank of the adapter; the largest of the contributions' if left out.",
+            help="Rank of the adapter; if left out the largest that a contribution can"
+            " use, 128 at most.",
             show_default=False,
         ),
     ] = None,
