@@ -37,6 +37,11 @@ def philox_key(seed: bytes, strategy: str, content: bytes, tensor: str) -> bytes
     return digest_value(Domain.PHILOX, value)[:KEY_BYTES]
 
 
+def key_words(key: bytes) -> tuple[int, int]:
+    """Return the two words that a key's 8 bytes are, low first."""
+    return int.from_bytes(key[:4], "little"), int.from_bytes(key[4:], "little")
+
+
 def philox4x32(counters: Words, key: tuple[int, int]) -> Words:
     """Return the block of four words of each counter (n rows of four words)."""
     shift, mask = np.uint64(WORD_BITS), np.uint64(_MASK)
@@ -61,8 +66,7 @@ def random_words(key: bytes, count: int, start: int = 0) -> Words:
     counters = np.zeros((index.size, 4), dtype=np.uint32)
     counters[:, 0] = index & np.uint64(_MASK)
     counters[:, 1] = index >> np.uint64(WORD_BITS)
-    halves = (int.from_bytes(key[:4], "little"), int.from_bytes(key[4:], "little"))
-    words = philox4x32(counters, halves).reshape(-1)
+    words = philox4x32(counters, key_words(key)).reshape(-1)
     return words[start - 4 * first :][:count]
 
 
