@@ -225,6 +225,10 @@ class ContractError(LocalError):
 # --- peers -----------------------------------------------------------------------------
 
 
+class BackendError(MachineError):
+    """A backend of the numeric contract that was asked for and does not work here."""
+
+
 class UnreachableError(RemoteError):
     """No answer from a peer."""
 

@@ -12,7 +12,8 @@ from crdtmerge.bodies import SpaceId
 from crdtmerge.digest import ContentId
 from crdtmerge.errors import NothingToResolveError
 from crdtmerge.manifest import Manifest
-from crdtmerge.resolve.execute import Bytes, execute
+from crdtmerge.numerics import Data
+from crdtmerge.resolve.execute import execute
 from crdtmerge.resolve.plan import make_plan
 from crdtmerge.resolve.resolution import make_resolution, model_tensors
 from nodes.spaces import Spaces
@@ -31,7 +32,7 @@ class Merged:
 class _Sink:
     tensors: dict[str, bytes] = field(default_factory=dict)
 
-    def write(self, name: str, data: Bytes) -> None:
+    def write(self, name: str, data: Data) -> None:
         self.tensors[name] = bytes(data)
 
 

@@ -1,17 +1,26 @@
 """The numeric contract: everything that does arithmetic on weights, and nothing else.
 
 Owns exact upcasts and the one final rounding, sums over contributions on a grid, sums
-over elements along a fixed tree, selection on bits, fixed polynomials for angles, and
-keyed randomness: the readable reference in NumPy whose bits every faster form must equal.
-Does not own what a strategy computes.
+over elements along a fixed tree, selection on bits, fixed polynomials, products and
+factors of matrices, and keyed randomness. Does not own what a strategy computes.
 
 Only exact conversions, single IEEE float64 additions, subtractions, multiplications,
 divisions and square roots, scaling by powers of two, rounding to integers, comparisons
 and integer operations are used, element by element; and products of integer matrices whose
 sums are exact in any order. So the bits do not depend on machine, threads, block size or
 library version. docs/adr/0004-numeric-contract.md gives the constants and the reasons.
+
+`reference` says what each kernel means, in readable NumPy; `cpu` and `cuda` are faster
+forms with equal bits; `backends` decides which one serves; `kernels` is what to call.
 """
 
+from crdtmerge.numerics.backends import (
+    BACKENDS,
+    BackendWarning,
+    choose,
+    chosen,
+    forced,
+)
 from crdtmerge.numerics.contract import (
     CONTRACT_VERSION,
     EXPONENT_MAX,
@@ -22,6 +31,16 @@ from crdtmerge.numerics.contract import (
     TERMS_MAX,
     WEIGHT_BITS,
     check_weights,
+)
+from crdtmerge.numerics.kernels import (
+    consensus,
+    inner_products,
+    inspect,
+    kth_largest,
+    magnitude_sum,
+    thinned_sum,
+    weighted_median,
+    weighted_sum,
 )
 from crdtmerge.numerics.reference.dtypes import (
     ITEM_BYTES,
@@ -37,7 +56,6 @@ from crdtmerge.numerics.reference.dtypes import (
     check_reach,
     downcast,
     given_task_vector,
-    inspect,
     task_vector,
     upcast,
 )
@@ -51,6 +69,7 @@ from crdtmerge.numerics.reference.grid import (
 )
 from crdtmerge.numerics.reference.philox import (
     bernoulli,
+    draw_limit,
     philox4x32,
     philox_key,
     random_words,
@@ -65,8 +84,20 @@ from crdtmerge.numerics.reference.selection import (
     threshold,
 )
 from crdtmerge.numerics.reference.spectral import low_rank_factors
+from crdtmerge.numerics.vectors import (
+    Difference,
+    Items,
+    Keep,
+    Output,
+    Shifted,
+    Tau,
+    Vector,
+    Voter,
+    Weighed,
+)
 
 __all__ = [
+    "BACKENDS",
     "CONTRACT_VERSION",
     "EXPONENT_MAX",
     "EXPONENT_MIN",
@@ -78,12 +109,22 @@ __all__ = [
     "TAU_BITS",
     "TERMS_MAX",
     "WEIGHT_BITS",
+    "BackendWarning",
     "Data",
+    "Difference",
     "Floats",
     "Grid",
     "GridSum",
+    "Items",
+    "Keep",
+    "Output",
+    "Shifted",
     "Singles",
+    "Tau",
     "TensorFacts",
+    "Vector",
+    "Voter",
+    "Weighed",
     "acos",
     "at_least",
     "bernoulli",
@@ -92,17 +133,25 @@ __all__ = [
     "check_headroom",
     "check_reach",
     "check_weights",
+    "choose",
+    "chosen",
+    "consensus",
     "divide",
     "dot",
     "downcast",
+    "draw_limit",
+    "forced",
     "given_task_vector",
     "gram",
+    "inner_products",
     "inspect",
     "keep_count",
     "keep_top",
+    "kth_largest",
     "kth_magnitude",
     "low_rank",
     "low_rank_factors",
+    "magnitude_sum",
     "matmul",
     "philox4x32",
     "philox_key",
@@ -112,7 +161,10 @@ __all__ = [
     "task_vector",
     "tau_grid",
     "theta_grid",
+    "thinned_sum",
     "threshold",
     "tree_sum",
     "upcast",
+    "weighted_median",
+    "weighted_sum",
 ]

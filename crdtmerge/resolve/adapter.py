@@ -30,9 +30,9 @@ from crdtmerge.formats.progress import Report
 from crdtmerge.formats.writer import ModelWriter
 from crdtmerge.layers import LINEAR, Layers, layers_of
 from crdtmerge.manifest import Manifest, TensorEntry
-from crdtmerge.numerics import low_rank_factors, philox_key, sum_of_squares
+from crdtmerge.numerics import Data, low_rank_factors, philox_key, sum_of_squares
 from crdtmerge.recipe import Recipe
-from crdtmerge.resolve.execute import Bytes, TensorSink, TensorSource, execute
+from crdtmerge.resolve.execute import TensorSink, TensorSource, execute
 from crdtmerge.resolve.ground import Footing
 from crdtmerge.resolve.plan import Contribution, Plan, make_plan
 from crdtmerge.resolve.resolution import Adapted, Resolution, make_resolution
@@ -80,7 +80,7 @@ class _Factoring:
     def __post_init__(self) -> None:
         self.slots = {slot.target: slot for slot in self.adapter.layout.slots}
 
-    def write(self, name: str, data: Bytes) -> None:
+    def write(self, name: str, data: Data) -> None:
         """Factor one merged task vector, or keep one whole tensor."""
         slot = self.slots.get(name)
         if slot is None:
@@ -100,7 +100,7 @@ class _Factoring:
         self._pass(slot.b, b.astype("<f4").tobytes())
         self.errors[name] = (sum_of_squares(tau), math.fsum(sigma * sigma))
 
-    def _pass(self, part: tuple[str, str, tuple[int, ...]], data: Bytes) -> None:
+    def _pass(self, part: tuple[str, str, tuple[int, ...]], data: Data) -> None:
         self.sink.write(part[0], data)
         self.entries.append(TensorEntry(*part, blob_id_of(data)))
 

@@ -24,6 +24,7 @@ from crdtmerge.formats.progress import Progress, Report
 from crdtmerge.manifest import FLOAT_DTYPES, ITEM_BYTES, TensorEntry
 from crdtmerge.numerics import (
     EXPONENT_MAX,
+    Data,
     TensorFacts,
     check_base,
     check_headroom,
@@ -36,14 +37,13 @@ from crdtmerge.strategies import Given, Inputs, Values
 THREADS_MAX: Final = 256
 """Tasks that may be in flight, each holding its inputs in memory."""
 
-Bytes = bytes | memoryview
 Result = TypeVar("Result")
 
 
 class TensorSource(Protocol):
     """Where the bytes of base and contributions come from; safe to call from threads."""
 
-    def read(self, blob: BlobId, size: int) -> Bytes:
+    def read(self, blob: BlobId, size: int) -> Data:
         """Return the `size` bytes of `blob`, verified.
 
         Raises:
@@ -55,7 +55,7 @@ class TensorSource(Protocol):
 class TensorSink(Protocol):
     """Where output tensors go; safe to call from threads, in any order of names."""
 
-    def write(self, name: str, data: Bytes) -> None:
+    def write(self, name: str, data: Data) -> None:
         """Keep the bytes of one output tensor."""
 
 
@@ -206,7 +206,7 @@ class _Run:
             if task.needs:
                 found = self._coefficients[task.needs[0]]
                 inputs = replace(inputs, coefficients=found)
-            data: Bytes = self._plan.strategy.emit(inputs)
+            data: Data = self._plan.strategy.emit(inputs)
         else:
             data = self._read(entry)
         self._sink.write(task.tensor, data)
@@ -256,7 +256,7 @@ class _Run:
             exponent=known,
         )
 
-    def _stands_on(self, entry: TensorEntry) -> tuple[Bytes | None, str]:
+    def _stands_on(self, entry: TensorEntry) -> tuple[Data | None, str]:
         """Return what task vectors are added to, and the dtype that is computed in."""
         match self._plan.frames[entry.name].ground:
             case "base":
@@ -268,7 +268,7 @@ class _Run:
             case ground:
                 assert_never(ground)
 
-    def _read(self, entry: TensorEntry) -> Bytes:
+    def _read(self, entry: TensorEntry) -> Data:
         data = self._source.read(entry.blob, entry.size)
         if len(data) != entry.size:
             message = f"tensor {entry.name!r} has {len(data)} bytes, not {entry.size}"
@@ -300,7 +300,7 @@ class _Run:
         contribution: Contribution,
         given: Given,
         entry: TensorEntry,
-        base: Bytes | None,
+        base: Data | None,
     ) -> None:
         """Refuse a task vector that leads out of the dtype: its author is to be named."""
         if base is None or not isinstance(given, np.ndarray):

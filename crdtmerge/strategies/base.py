@@ -155,7 +155,7 @@ class Strategy:
     version: int
     summary: str
     paper: str
-    emit: Callable[[Inputs], bytes]
+    emit: Callable[[Inputs], Data]
     aliases: tuple[str, ...] = ()
     parameters: tuple[Parameter, ...] = ()
     needs_base: bool = True

@@ -1,7 +1,7 @@
 """dare_linear and dare_ties: drop items at random, rescale what is left, add it up.
 
 Owns `dare_linear/1`, `dare_ties/1`, their masks and the rescale. Does not own election
-and disjoint sum (`consensus`).
+and disjoint sum (`numerics.consensus`).
 
 Formula (DARE, Yu et al. 2023, arXiv:2311.03099): each item of a task vector is dropped
 with chance `p`, the rest is scaled by 1 / (1 - p); then out = theta_0 + lambda *
@@ -16,32 +16,28 @@ dare_linear always, with lambda), which is rounded half-even to 9 places.
 from collections.abc import Sequence
 from fractions import Fraction
 
-import numpy as np
-from numpy.typing import NDArray
-
 from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.numerics import (
-    TAU_BITS,
-    Floats,
-    GridSum,
-    Singles,
-    bernoulli,
-    divide,
+    Data,
+    Keep,
+    Tau,
+    Voter,
+    consensus,
+    draw_limit,
+    magnitude_sum,
     philox_key,
     tau_grid,
-    tree_sum,
+    thinned_sum,
 )
 from crdtmerge.strategies.base import FALSE, Inputs, Parameter, Strategy
-from crdtmerge.strategies.blocks import (
-    Term,
-    base_block,
-    emit_blocks,
-    participants,
-    tau_block,
-    whole_task_vector,
-)
-from crdtmerge.strategies.consensus import Keep, Voter, emit_consensus
 from crdtmerge.strategies.task_arithmetic import NORMALIZE, divisor_of
+from crdtmerge.strategies.tensors import (
+    Term,
+    base_of,
+    output_of,
+    participants,
+    tau_of,
+)
 from crdtmerge.strategies.ties import LAMBDA
 
 _P = Parameter(
@@ -68,98 +64,67 @@ def _keep_units(term: Term) -> int:
 
 
 def _mask(inputs: Inputs, strategy: str, term: Term) -> Keep:
-    """Return the rule that draws one contribution's mask.
+    """Return the draw of one contribution's mask.
 
     The tensor's seed enters in scope `set` only: with an empty seed a mask is the same
     in every set (and its author may grind it).
     """
     seed = inputs.seed if inputs.seed_scope == "set" else b""
     key = philox_key(seed, strategy, term.content, inputs.tensor)
-    keep_units = _keep_units(term)
-
-    def keep(tau: Singles, part: range) -> NDArray[np.bool_]:
-        return bernoulli(key, tau.size, keep_units, part.start)
-
-    return keep
+    return Keep(key=key, limit=draw_limit(_keep_units(term)))
 
 
-def _rescale(inputs: Inputs, term: Term, keep: Keep) -> Fraction:
+def _rescale(inputs: Inputs, term: Term, tau: Tau, keep: Keep) -> Fraction:
     """Return the factor of what is left of one task vector."""
     rescale = inputs.values.choice("rescale")
     if rescale == "paper":
         return Fraction(DECIMAL_UNIT, _keep_units(term))
     if rescale == "none":
         return Fraction(1)
-    before, after = _magnitudes(whole_task_vector(inputs, term), keep)
+    before, after = magnitude_sum(tau, Keep()), magnitude_sum(tau, keep)
     return Fraction(before) / Fraction(after) if after else Fraction(1)
 
 
-def _magnitudes(tau: Singles, keep: Keep) -> tuple[float, float]:
-    """Return the sums of the magnitudes of all items, and of those that are kept."""
-
-    def whole(part: range) -> Floats:
-        return np.abs(tau[part.start : part.stop]).astype(np.float64)
-
-    def kept(part: range) -> Floats:
-        return np.where(keep(tau[part.start : part.stop], part), whole(part), 0.0)
-
-    return tree_sum(tau.size, whole), tree_sum(tau.size, kept)
-
-
 def _thinned(
-    inputs: Inputs, strategy: str
-) -> tuple[int, list[tuple[Term, Keep, Fraction]]]:
-    """Return the exponent, and who takes part with mask and factor."""
+    inputs: Inputs, strategy: str, terms: Sequence[Term]
+) -> list[tuple[Term, Tau, Keep, Fraction]]:
+    """Return who takes part, with task vector, mask and factor."""
+    found = []
+    for term in terms:
+        tau, keep = tau_of(inputs, term), _mask(inputs, strategy, term)
+        found.append((term, tau, keep, _rescale(inputs, term, tau, keep)))
+    return found
+
+
+def _emit_ties(inputs: Inputs) -> Data:
     exponent, terms = participants(inputs, inputs.weights)
-    masks = [_mask(inputs, strategy, term) for term in terms]
-    pairs = list(zip(terms, masks, strict=True))
-    return exponent, [(t, keep, _rescale(inputs, t, keep)) for t, keep in pairs]
-
-
-def _emit_ties(inputs: Inputs) -> bytes:
-    exponent, thinned = _thinned(inputs, "dare_ties/1")
+    thinned = _thinned(inputs, "dare_ties/1", terms)
     scale = Fraction(inputs.values.units("lambda"), DECIMAL_UNIT)
-    factors = {factor for _, _, factor in thinned}
-    if len(factors) == 1:
-        scale *= factors.pop()
-        thinned = [(term, keep, Fraction(1)) for term, keep, _ in thinned]
-    return emit_consensus(
-        inputs,
-        exponent,
-        [Voter(t, keep, round(t.weight * factor)) for t, keep, factor in thinned],
-        scale=float(scale),
+    factors = {factor for _, _, _, factor in thinned}
+    common = factors.pop() if len(factors) == 1 else Fraction(1)
+    return consensus(
+        base_of(inputs),
+        [
+            Voter(tau, keep, term.weight, round(term.weight * factor / common))
+            for term, tau, keep, factor in thinned
+        ],
+        tau_grid(exponent, inputs.dtype),
+        output_of(inputs),
+        scale=float(scale * common),
         normalize=inputs.values.flag("normalize"),
     )
 
 
-def _emit_linear(inputs: Inputs) -> bytes:
-    exponent, thinned = _thinned(inputs, "dare_linear/1")
+def _emit_linear(inputs: Inputs) -> Data:
+    exponent, terms = participants(inputs, inputs.weights)
     scale = Fraction(inputs.values.units("lambda"), DECIMAL_UNIT)
-    scaled = [
-        (t, keep, round(scale * t.weight * factor)) for t, keep, factor in thinned
+    voters = [
+        Voter(tau, keep, term.weight, round(scale * term.weight * factor))
+        for term, tau, keep, factor in _thinned(inputs, "dare_linear/1", terms)
     ]
     divisor = divisor_of(inputs.weights, normalize=inputs.values.flag("normalize"))
-    return _emit_sum(inputs, exponent, scaled, divisor)
-
-
-def _emit_sum(
-    inputs: Inputs,
-    exponent: int,
-    scaled: Sequence[tuple[Term, Keep, int]],
-    divisor: int,
-) -> bytes:
-    """Return the base plus the sum of the thinned task vectors over the divisor."""
     grid = tau_grid(exponent, inputs.dtype)
-
-    def compute(part: range) -> Floats:
-        base, total = base_block(inputs, part), GridSum(grid, len(part))
-        for term, keep, coefficient in scaled:
-            tau = tau_block(inputs, term, base, part)
-            kept = np.where(keep(tau, part), tau.astype(np.float64), 0.0)
-            total.add(kept, coefficient, TAU_BITS)
-        return base + divide(total.total(), divisor)
-
-    return emit_blocks(inputs, compute)
+    return thinned_sum(base_of(inputs), voters, divisor, grid, output_of(inputs))
 
 
 DARE_LINEAR = Strategy(

@@ -33,11 +33,13 @@ from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.digest import Domain, digest_value
 from crdtmerge.numerics import (
     ITEM_BYTES,
+    Data,
     Floats,
     acos,
-    downcast,
-    gram,
+    inner_products,
     sin,
+    theta_grid,
+    weighted_sum,
 )
 from crdtmerge.strategies.base import (
     FALSE,
@@ -49,16 +51,16 @@ from crdtmerge.strategies.base import (
     Weights,
     never,
 )
-from crdtmerge.strategies.blocks import (
+from crdtmerge.strategies.linear import terms_of
+from crdtmerge.strategies.tensors import (
     Term,
-    emit_blocks,
+    output_of,
     participants,
     refuse_negative,
     refuse_zero,
-    tau_block,
-    theta_block,
+    tau_of,
+    theta_of,
 )
-from crdtmerge.strategies.linear import Weighted
 
 SLERP_COSINE_MAX: Final = 0.9995
 NUSLERP_SINE_MIN: Final = 1e-8
@@ -98,17 +100,13 @@ class _Arc:
     on_tau: bool
     is_chord: IsChord
 
-    def emit(self) -> bytes:
+    def emit(self) -> Data:
         """Return the output tensor."""
         if self.count == 1:
             (weights,) = self._coefficients(range(1))
-            return emit_blocks(self.inputs, self._weighted(weights).block)
-        dtype = self.inputs.output_dtype or self.inputs.dtype
-        name = f"tensor {self.inputs.tensor!r}"
+            return self._merged(weights, range(self.inputs.items))
         return b"".join(
-            downcast(
-                self._weighted(weights).block(self._items(row, row + 1)), dtype, name
-            )
+            self._merged(weights, range(row * self.length, (row + 1) * self.length))
             for band in self._bands()
             for row, weights in zip(band, self._coefficients(band), strict=True)
         )
@@ -118,46 +116,28 @@ class _Arc:
         for start in range(0, self.count, step):
             yield range(start, min(start + step, self.count))
 
-    def _items(self, first: int, end: int) -> range:
-        return range(first * self.length, end * self.length)
-
-    def _weighted(self, weights: Weights) -> Weighted:
+    def _merged(self, weights: Weights, items: range) -> Data:
+        """Return some items of the tensors, weighed by coefficients."""
         terms = [replace(t, weight=w) for t, w in zip(self.terms, weights, strict=True)]
         rest = DECIMAL_UNIT - sum(weights) if self.on_tau else 0
-        return Weighted(self.inputs, self.exponent, terms, rest, DECIMAL_UNIT)
+        weighed = terms_of(self.inputs, terms, rest)
+        grid = theta_grid(self.exponent, self.inputs.dtype)
+        return weighted_sum(weighed, DECIMAL_UNIT, grid, output_of(self.inputs, items))
 
     def _coefficients(self, band: range) -> list[tuple[int, ...]]:
-        """Return the coefficients of each vector of `band`, in units."""
-        matrices = gram(self.length, len(self.terms), self._values(band))
+        """Return the coefficients of each vector of `band`, in units.
+
+        SUBTLE: scaled by a power of two, which changes no cosine, so that no product of
+        an F64 tensor overflows.
+        """
+        of = tau_of if self.on_tau else theta_of
+        vectors = [of(self.inputs, term) for term in self.terms]
+        matrices = inner_products(vectors, self.length, band, self.exponent)
         found = fold(matrices, [term.weight for term in self.terms], self.is_chord)
         return [
             tuple(round(Fraction(c) * DECIMAL_UNIT) for c in row)
             for row in found.tolist()
         ]
-
-    def _values(self, band: range) -> Callable[[range], list[Floats]]:
-        """Return what reads a range of items of the vectors of `band`.
-
-        SUBTLE: scaled by a power of two, which changes no cosine, so that no product of
-        an F64 tensor overflows.
-        """
-        scale = 2.0**-self.exponent
-
-        def values(part: range) -> list[Floats]:
-            if len(band) > 1:  # short vectors: all of each
-                items = self._items(band.start, band.stop)
-            else:
-                start = band.start * self.length
-                items = range(start + part.start, start + part.stop)
-            read = [self._read(term, items) for term in self.terms]
-            return [(x * scale).reshape(len(band), len(part)) for x in read]
-
-        return values
-
-    def _read(self, term: Term, items: range) -> Floats:
-        if self.on_tau:
-            return tau_block(self.inputs, term, None, items).astype(np.float64)
-        return theta_block(self.inputs, term, items)
 
 
 def fold(matrices: Floats, weights: Weights, is_chord: IsChord) -> Floats:
@@ -224,11 +204,11 @@ def _arc(
     return _Arc(inputs, exponent, ordered, length, count, on_tau, is_chord)
 
 
-def _emit_slerp(inputs: Inputs) -> bytes:
+def _emit_slerp(inputs: Inputs) -> Data:
     return _arc(inputs, "slerp", inputs.items, _slerp_chord, on_tau=False).emit()
 
 
-def _emit_nuslerp(inputs: Inputs) -> bytes:
+def _emit_nuslerp(inputs: Inputs) -> Data:
     on_tau, shape = inputs.base is not None, inputs.shape
     if inputs.values.flag("flatten") or len(shape) < 2 or not inputs.items:
         length = inputs.items

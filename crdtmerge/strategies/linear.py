@@ -10,19 +10,9 @@ is rounded by the limbs' sum, the division and the dtype, once each.
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.errors import ContractError
-from crdtmerge.numerics import (
-    SIGNIFICAND_BITS,
-    TAU_BITS,
-    Floats,
-    GridSum,
-    check_weights,
-    divide,
-    theta_grid,
-)
+from crdtmerge.numerics import Data, Weighed, theta_grid, weighted_sum
 from crdtmerge.strategies.base import (
     TRUE,
     Inputs,
@@ -31,20 +21,19 @@ from crdtmerge.strategies.base import (
     Values,
     Weights,
 )
-from crdtmerge.strategies.blocks import (
+from crdtmerge.strategies.tensors import (
     Term,
-    base_block,
-    emit_blocks,
+    base_of,
+    given_of,
+    output_of,
     participants,
     refuse_zero,
-    tau_block,
-    theta_block,
 )
 
 
 def emit_weighted(
     inputs: Inputs, weights: Weights, base_weight: int, divisor: int
-) -> bytes:
+) -> Data:
     """Return (sum of weights * contributions + base_weight * base) / divisor.
 
     A contribution given as a task vector counts as base + tau: its weight goes to both.
@@ -53,50 +42,19 @@ def emit_weighted(
         ContractError: an input breaks the contract, or the divisor is zero.
     """
     exponent, terms = participants(inputs, weights)
-    found = Weighted(inputs, exponent, terms, base_weight, divisor)
-    return emit_blocks(inputs, found.block)
+    grid = theta_grid(exponent, inputs.dtype)
+    weighed = terms_of(inputs, terms, base_weight)
+    return weighted_sum(weighed, divisor, grid, output_of(inputs))
 
 
-class Weighted:
-    """A weighted sum over checked terms, to be had block by block.
-
-    Raises:
-        ContractError: the sum of |W|, the base's included, leaves the contract.
-    """
-
-    def __init__(
-        self,
-        inputs: Inputs,
-        exponent: int,
-        terms: Sequence[Term],
-        base_weight: int,
-        divisor: int,
-    ) -> None:
-        """Keep what is summed; the base takes the weights of task vectors too."""
-        self._inputs = inputs
-        self._terms = terms
-        self._divisor = divisor
-        self._base = base_weight + sum(term.weight for term in terms if term.is_tau)
-        weights = (*(term.weight for term in terms), self._base)
-        check_weights(weights, f"tensor {inputs.tensor!r}")
-        self._grid = theta_grid(exponent, inputs.dtype)
-        self._bits = SIGNIFICAND_BITS[inputs.dtype]
-
-    def block(self, part: range) -> Floats:
-        """Return the items of `part`: the sum on the grid, divided once."""
-        inputs, total = self._inputs, GridSum(self._grid, len(part))
-        if self._base:
-            total.add(base_block(inputs, part), self._base, self._bits)
-        for term in self._terms:
-            if term.is_tau:
-                tau = tau_block(inputs, term, None, part).astype(np.float64)
-                total.add(tau, term.weight, TAU_BITS)
-            else:
-                total.add(theta_block(inputs, term, part), term.weight, self._bits)
-        return divide(total.total(), self._divisor)
+def terms_of(inputs: Inputs, terms: Sequence[Term], base_weight: int) -> list[Weighed]:
+    """Return what is summed; the base takes the weights of task vectors too."""
+    rest = base_weight + sum(term.weight for term in terms if term.is_tau)
+    weighed = [Weighed(given_of(inputs, term), term.weight) for term in terms]
+    return [*weighed, Weighed(base_of(inputs), rest)] if rest else weighed
 
 
-def _emit(inputs: Inputs) -> bytes:
+def _emit(inputs: Inputs) -> Data:
     if not inputs.values.flag("normalize"):
         return emit_weighted(inputs, inputs.weights, 0, DECIMAL_UNIT)
     divisor = sum(inputs.weights)

@@ -11,49 +11,23 @@ integers; an odd number of 16-bit or F32 models gives one of their values. Ours:
 weights. mergekit has no median.
 """
 
-import numpy as np
-from numpy.typing import NDArray
-
-from crdtmerge.numerics import Floats
+from crdtmerge.numerics import Data, weighted_median
 from crdtmerge.strategies.base import Inputs, Strategy
-from crdtmerge.strategies.blocks import (
-    emit_blocks,
+from crdtmerge.strategies.tensors import (
+    output_of,
     participants,
     refuse_negative,
     refuse_zero,
-    theta_block,
+    theta_of,
 )
 
 
-def _emit(inputs: Inputs) -> bytes:
+def _emit(inputs: Inputs) -> Data:
     refuse_negative(inputs.weights, "median", inputs.tensor)
     _, terms = participants(inputs, inputs.weights)
     refuse_zero(terms, inputs.tensor)
-    weights = np.array([term.weight for term in terms], dtype=np.int64)
-
-    def compute(part: range) -> Floats:
-        return _median(
-            np.stack([theta_block(inputs, term, part) for term in terms]), weights
-        )
-
-    return emit_blocks(inputs, compute)
-
-
-def _median(thetas: Floats, weights: NDArray[np.int64]) -> Floats:
-    """Return the weighted median of each column.
-
-    SUBTLE: which of two equal values comes first depends on the algorithm that sorts, but
-    neither median does: both look at where the cumulated weight passes a value.
-    """
-    order = np.argsort(thetas, axis=0, kind="stable")
-    values = np.take_along_axis(thetas, order, axis=0)
-    doubled = 2 * np.cumsum(weights[order], axis=0)
-    total = int(weights.sum())
-    lower = np.argmax(doubled >= total, axis=0)[np.newaxis]
-    upper = np.argmax(doubled > total, axis=0)[np.newaxis]
-    least, most = (np.take_along_axis(values, at, axis=0)[0] for at in (lower, upper))
-    middle: Floats = (least + most) * 0.5
-    return middle
+    vectors = [theta_of(inputs, term) for term in terms]
+    return weighted_median(vectors, [t.weight for t in terms], output_of(inputs))
 
 
 MEDIAN = Strategy(

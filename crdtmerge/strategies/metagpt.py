@@ -15,16 +15,21 @@ from fractions import Fraction
 
 from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.errors import ContractError
-from crdtmerge.numerics import sum_of_squares
+from crdtmerge.numerics import Data, inner_products
 from crdtmerge.strategies.base import Inputs, Strategy, Weights
-from crdtmerge.strategies.blocks import participants, refuse_negative, whole_task_vector
 from crdtmerge.strategies.linear import emit_weighted
+from crdtmerge.strategies.tensors import Term, participants, refuse_negative, tau_of
 
 
 def _map(inputs: Inputs) -> tuple[float, ...]:
     """Return the sum of squares of each task vector; weights play no part here."""
     _, terms = participants(inputs, (1,) * len(inputs.contributions))
-    return tuple(sum_of_squares(whole_task_vector(inputs, term)) for term in terms)
+    return tuple(_squares(inputs, term) for term in terms)
+
+
+def _squares(inputs: Inputs, term: Term) -> float:
+    tau = tau_of(inputs, term)
+    return float(inner_products([tau], inputs.items, range(1), 0)[0, 0, 0])
 
 
 def _reduce(squares: Sequence[tuple[float, ...]], weights: Weights) -> tuple[int, ...]:
@@ -45,7 +50,7 @@ def _reduce(squares: Sequence[tuple[float, ...]], weights: Weights) -> tuple[int
     return tuple(round(share * DECIMAL_UNIT / whole) for share in shares)
 
 
-def _emit(inputs: Inputs) -> bytes:
+def _emit(inputs: Inputs) -> Data:
     if inputs.coefficients is None:
         message = "metagpt emits only after its reduce step"
         raise ContractError(message)

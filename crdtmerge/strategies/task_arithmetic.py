@@ -13,6 +13,7 @@ from fractions import Fraction
 from typing import Final
 
 from crdtmerge.codec import DECIMAL_UNIT
+from crdtmerge.numerics import Data
 from crdtmerge.strategies.base import FALSE, Inputs, Parameter, Strategy, Weights
 from crdtmerge.strategies.linear import emit_weighted
 from crdtmerge.strategies.ties import LAMBDA
@@ -31,7 +32,7 @@ def divisor_of(weights: Weights, *, normalize: bool) -> int:
     return total if normalize and abs(total) >= DIVISOR_MIN else DECIMAL_UNIT
 
 
-def _emit(inputs: Inputs) -> bytes:
+def _emit(inputs: Inputs) -> Data:
     scale = inputs.values.units("lambda")
     scaled = [round(Fraction(scale * w, DECIMAL_UNIT)) for w in inputs.weights]
     divisor = divisor_of(inputs.weights, normalize=inputs.values.flag("normalize"))

@@ -1,6 +1,6 @@
 """ties: trim, elect a sign, average what agrees.
 
-Owns `ties/1` and its trim. Does not own election and mean (`consensus`).
+Owns `ties/1` and its trim. Does not own election and mean (`numerics.consensus`).
 
 Formula (TIES-Merging, Yadav et al. 2023, arXiv:2306.01708): keep the `density` share of
 largest magnitudes of each task vector, elect signs, take the disjoint mean, add `lambda`
@@ -9,14 +9,24 @@ the whole model), and votes are weighted. Exact: k = ceil(density * items) by in
 the k-th magnitude, and keeping all that tie with it.
 """
 
-import numpy as np
-from numpy.typing import NDArray
-
 from crdtmerge.codec import DECIMAL_UNIT
-from crdtmerge.numerics import Singles, at_least, keep_count, threshold
+from crdtmerge.numerics import (
+    Data,
+    Keep,
+    Voter,
+    consensus,
+    keep_count,
+    kth_largest,
+    tau_grid,
+)
 from crdtmerge.strategies.base import TRUE, Inputs, Parameter, Strategy
-from crdtmerge.strategies.blocks import Term, participants, whole_task_vector
-from crdtmerge.strategies.consensus import Keep, Voter, emit_consensus
+from crdtmerge.strategies.tensors import (
+    Term,
+    base_of,
+    output_of,
+    participants,
+    tau_of,
+)
 
 LAMBDA = Parameter(
     "lambda",
@@ -28,28 +38,23 @@ LAMBDA = Parameter(
 )
 
 
-def _trim(inputs: Inputs, term: Term, density: int) -> Keep:
-    """Return the rule that keeps the largest magnitudes of one task vector."""
-    k = keep_count(inputs.items, density)
+def _trimmed(inputs: Inputs, term: Term) -> Voter:
+    """Return a contribution of which the largest magnitudes vote."""
+    tau = tau_of(inputs, term)
+    k = keep_count(inputs.items, term.values.units("density"))
     least = 0.0 if k == inputs.items else float("inf")
     if 0 < k < inputs.items:
-        least = threshold(whole_task_vector(inputs, term), k)
-
-    def keep(tau: Singles, _: range) -> NDArray[np.bool_]:
-        return at_least(tau, least)
-
-    return keep
+        least = kth_largest(tau, k)
+    return Voter(tau, Keep(least), term.weight, term.weight)
 
 
-def _emit(inputs: Inputs) -> bytes:
+def _emit(inputs: Inputs) -> Data:
     exponent, terms = participants(inputs, inputs.weights)
-    return emit_consensus(
-        inputs,
-        exponent,
-        [
-            Voter(term, _trim(inputs, term, term.values.units("density")), term.weight)
-            for term in terms
-        ],
+    return consensus(
+        base_of(inputs),
+        [_trimmed(inputs, term) for term in terms],
+        tau_grid(exponent, inputs.dtype),
+        output_of(inputs),
         scale=inputs.values.units("lambda") / DECIMAL_UNIT,
         normalize=inputs.values.flag("normalize"),
     )

@@ -152,7 +152,7 @@ def test_inspect_finds_nan_and_infinity_anywhere(dtype: str, place: int) -> None
     for bits in (infinity[dtype], infinity[dtype] | sign, infinity[dtype] | 1):
         data = bytearray(300_001 * size)
         data[place * size : (place + 1) * size] = bits.to_bytes(size, "little")
-        assert not numerics.inspect(data, dtype).finite
+        assert not numerics.inspect(memoryview(data), dtype).finite
     assert numerics.inspect(bytes(300_001 * size), dtype).finite
 
 

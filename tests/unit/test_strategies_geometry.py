@@ -12,7 +12,8 @@ from crdtmerge import numerics
 from crdtmerge.digest import ContentId, Domain, digest_value
 from crdtmerge.errors import ContractError
 from crdtmerge.numerics import Floats
-from crdtmerge.strategies import Inputs, Values, blocks, find, geometry, make_recipe
+from crdtmerge.numerics.reference import reading
+from crdtmerge.strategies import Inputs, Values, find, geometry, make_recipe
 
 UNIT = 10**9
 SHAPE = (6, 5, 7)
@@ -206,7 +207,7 @@ def test_a_row_is_a_tensor_of_its_own_on_the_grid_of_the_whole(
         assert np.moveaxis(whole, axis, -1)[i].tolist() == alone[:-1].tolist()
     for items in (1, 80, 10**6):
         monkeypatch.setattr(geometry, "BAND_ITEMS", items)
-        monkeypatch.setattr(blocks, "BLOCK_ITEMS", items)
+        monkeypatch.setattr(reading, "BLOCK_ITEMS", items)
         assert emit(inputs, "nuslerp").tolist() == whole.tolist()
 
 

@@ -33,8 +33,8 @@ def compiled(loop: Loop) -> Loop:
 
 
 def inlined(loop: Loop) -> Loop:
-    """Return a function of single values that compiled loops take in."""
-    found: Loop = njit(inline="always", fastmath=False, error_model="numpy")(loop)
+    """Return a function of single values, which the code generator puts in place."""
+    found: Loop = njit(nogil=True, fastmath=False, error_model="numpy")(loop)
     return found
 
 

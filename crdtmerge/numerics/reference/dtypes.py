@@ -24,7 +24,7 @@ from crdtmerge.numerics.contract import (
 
 Floats: TypeAlias = NDArray[np.float64]
 Singles: TypeAlias = NDArray[np.float32]
-Data: TypeAlias = bytes | bytearray | memoryview
+Data: TypeAlias = bytes | memoryview
 """The raw bytes of a tensor, or of a run of its items."""
 
 SIGNIFICAND_BITS: Final[Mapping[str, int]] = MappingProxyType(
@@ -74,6 +74,20 @@ def check_dtype(dtype: str) -> None:
         known = ", ".join(SIGNIFICAND_BITS)
         message = f"dtype {dtype!r} has no arithmetic; only {known} do"
         raise ContractError(message)
+
+
+def item_count(data: Data, dtype: str) -> int:
+    """Return how many items of `dtype` the bytes hold.
+
+    Raises:
+        ContractError: `dtype` has no arithmetic, or the bytes are not whole items.
+    """
+    check_dtype(dtype)
+    size, width = memoryview(data).nbytes, ITEM_BYTES[dtype]
+    if size % width:
+        message = f"{size} bytes are not whole items of {dtype}"
+        raise ContractError(message)
+    return size // width
 
 
 def upcast(data: Data, dtype: str) -> Floats:
@@ -195,9 +209,14 @@ def inspect(data: Data, dtype: str) -> TensorFacts:
     largest = 0
     for start in range(0, bits.size, _INSPECT_ITEMS):
         largest = max(largest, int((bits[start : start + _INSPECT_ITEMS] & mask).max()))
+    return facts_of(largest, dtype)
+
+
+def facts_of(largest: int, dtype: str) -> TensorFacts:
+    """Return the facts of a tensor whose largest bit pattern, without sign, this is."""
     if largest >= _INFINITY_BITS[dtype]:
         return TensorFacts(finite=False, exponent=EXPONENT_MIN)
-    value = float(upcast(largest.to_bytes(size, "little"), dtype)[0])
+    value = float(upcast(largest.to_bytes(ITEM_BYTES[dtype], "little"), dtype)[0])
     return TensorFacts(finite=True, exponent=max(math.frexp(value)[1], EXPONENT_MIN))
 
 

@@ -40,7 +40,7 @@ VALUE_SPLIT_MASK: Final = np.uint64(2**64 - 2**27)
 """A wide float64 is x_hi + x_lo; x_hi has the low 27 bits of the pattern cleared."""
 
 _SPLIT_VALUES_ABOVE_BITS: Final = 24
-_ROUNDING_SHIFT: Final = 1.5 * 2.0**52
+ROUNDING_SHIFT: Final = 1.5 * 2.0**52
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ class GridSum:
         """Begin with the empty sum, +0 everywhere."""
         self._limbs = [np.zeros(items) for _ in range(grid.limbs)]
         self._shifts = [
-            _ROUNDING_SHIFT * 2.0 ** (grid.step_exponent - LIMB_BITS * limb)
+            ROUNDING_SHIFT * 2.0 ** (grid.step_exponent - LIMB_BITS * limb)
             for limb in range(grid.limbs)
         ]
         self._product = np.empty(items)
@@ -129,7 +129,7 @@ class GridSum:
             ContractError: sum|W| or the number of products leaves the contract.
         """
         check_weights((self._weight, weight))
-        terms = self._terms + _pieces(weight, significand_bits)
+        terms = self._terms + pieces(weight, significand_bits)
         if terms > TERMS_MAX:
             message = f"a sum of {terms} products is above the limit of {TERMS_MAX}"
             raise ContractError(message)
@@ -143,7 +143,7 @@ class GridSum:
         Raises:
             ContractError: more would be taken away than was added.
         """
-        terms = self._terms - _pieces(weight, significand_bits)
+        terms = self._terms - pieces(weight, significand_bits)
         if terms < 0 or abs(weight) > self._weight:
             message = "a term is taken out of a sum that does not hold it"
             raise ContractError(message)
@@ -159,7 +159,7 @@ class GridSum:
 
     def _put(self, values: Floats, weight: int, significand_bits: int) -> None:
         """Put every product on the grid: x_hi W_hi, x_hi W_lo, x_lo W_hi, x_lo W_lo."""
-        if _pieces(weight, significand_bits) == 1:
+        if pieces(weight, significand_bits) == 1:
             self._put_product(values, weight)
             return
         parts = [values]
@@ -185,8 +185,8 @@ class GridSum:
             np.add(limb, rounded, out=limb)
 
 
-def _pieces(weight: int, significand_bits: int) -> int:
-    """Return how many exact products one term needs."""
+def pieces(weight: int, significand_bits: int) -> int:
+    """Return how many exact products a term W * x needs."""
     if weight_bits(weight) + significand_bits <= PRODUCT_BITS:
         return 1
     return 4 if significand_bits > _SPLIT_VALUES_ABOVE_BITS else 2
@@ -198,7 +198,16 @@ def divide(total: Floats, divisor: int) -> Floats:
     Raises:
         ContractError: the divisor is zero or needs more than 53 bits.
     """
+    check_divisor(divisor)
+    return total / np.float64(divisor)
+
+
+def check_divisor(divisor: int) -> None:
+    """Refuse what a sum cannot be divided by exactly once.
+
+    Raises:
+        ContractError: the divisor is zero or needs more than 53 bits.
+    """
     if divisor == 0 or int(float(divisor)) != divisor:
         message = f"a sum cannot be divided by {divisor} units"
         raise ContractError(message)
-    return total / np.float64(divisor)

@@ -51,7 +51,7 @@ def tree_sum(items: int, values: Callable[[range], Floats]) -> float:
     """Return the sum of `items` numbers along the tree; `values` gives those of a range."""
     sums = [np.zeros((1, 0))]
     sums += [_block_sums(values(part)[np.newaxis]) for part in _groups(items)]
-    return float(_tree_sums(np.concatenate(sums, axis=1))[0])
+    return float(tree_sums(np.concatenate(sums, axis=1))[0])
 
 
 def gram(
@@ -69,7 +69,7 @@ def gram(
         for i, j in pairs:
             products = np.multiply(vectors[i], vectors[j], dtype=np.float64)
             sums[i, j].append(_block_sums(products))
-    found = [_tree_sums(np.concatenate(sums[pair], axis=1)) for pair in pairs]
+    found = [tree_sums(np.concatenate(sums[pair], axis=1)) for pair in pairs]
     matrix = np.empty((found[0].size, count, count))
     for (i, j), total in zip(pairs, found, strict=True):
         matrix[:, i, j] = matrix[:, j, i] = total
@@ -103,7 +103,7 @@ def _block_sums(products: Floats) -> Floats:
     return lanes.reshape(sets, blocks)
 
 
-def _tree_sums(sums: Floats) -> Floats:
+def tree_sums(sums: Floats) -> Floats:
     """Return the sum of each set's blocks, (sets, blocks) to (sets,)."""
     sets, blocks = sums.shape
     if not blocks:

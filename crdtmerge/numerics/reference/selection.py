@@ -28,13 +28,22 @@ def kth_magnitude(tau: Singles, k: int) -> float:
     Raises:
         ContractError: `tau` has no k-th item.
     """
-    if not 1 <= k <= tau.size:
-        message = f"there is no {k}-th largest of {tau.size} items"
-        raise ContractError(message)
+    check_place(k, tau.size)
     place = tau.size - k
     bits = tau.view(np.uint32) & _MAGNITUDE
     bits.partition(place)  # the value at a place is unique, whatever the algorithm
     return float(bits[place : place + 1].view(np.float32)[0])
+
+
+def check_place(k: int, items: int) -> None:
+    """Refuse a place that so many items do not have.
+
+    Raises:
+        ContractError: k is not 1 to `items`.
+    """
+    if not 1 <= k <= items:
+        message = f"there is no {k}-th largest of {items} items"
+        raise ContractError(message)
 
 
 def threshold(tau: Singles, k: int) -> float:

@@ -1,13 +1,11 @@
-"""Running over the tensors of one task in blocks, after the contract's checks.
+"""The tensors of one task as vectors that kernels read, after the contract's checks.
 
-Owns the block size (which no output bit depends on), the checks of what takes part, and
-what a contribution's tensor is: its items, or its task vector, whichever way it was
-given. Does not own any formula.
+Owns the checks of what takes part, and what a contribution's tensor is: its items, or its
+task vector, whichever way it was given. Does not own any formula.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 
@@ -17,22 +15,19 @@ from crdtmerge.numerics import (
     EXPONENT_MIN,
     ITEM_BYTES,
     Data,
-    Floats,
-    Singles,
+    Difference,
+    Items,
+    Output,
+    Shifted,
+    Tau,
     TensorFacts,
     check_base,
     check_dtype,
     check_headroom,
     check_weights,
-    downcast,
     inspect,
-    task_vector,
-    upcast,
 )
 from crdtmerge.strategies.base import Given, Inputs, Values, Weights
-
-BLOCK_ITEMS: Final = 1 << 15
-"""Items worked on at once; their float64 forms stay in a core's cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +132,8 @@ def _check_size(inputs: Inputs, data: Data, dtype: str, label: str) -> None:
         raise ContractError(message)
 
 
-def base_block(inputs: Inputs, part: range) -> Floats:
-    """Return the items of `part` of the base, exactly, as float64.
+def base_of(inputs: Inputs) -> Items:
+    """Return the base's tensor.
 
     Raises:
         ContractError: the models are merged without a base.
@@ -146,69 +141,34 @@ def base_block(inputs: Inputs, part: range) -> Floats:
     if inputs.base is None:
         message = f"tensor {inputs.tensor!r}: the strategy needs a base"
         raise ContractError(message)
-    return _upcast(inputs.base, inputs.dtype, part)
+    return Items(inputs.base, inputs.dtype)
 
 
-def theta_block(inputs: Inputs, term: Term, part: range) -> Floats:
-    """Return the items of `part` of a contribution in float64.
-
-    Exactly, where the tensor is given whole; else base + tau, rounded once to float64.
-    """
+def given_of(inputs: Inputs, term: Term) -> Items:
+    """Return what a contribution gives: its tensor, or its task vector in float32."""
     if isinstance(term.data, np.ndarray):
-        return base_block(inputs, part) + tau_block(inputs, term, None, part)
-    return _upcast(term.data, inputs.dtype, part)
+        return Items(term.data.data, "F32")
+    return Items(term.data, inputs.dtype)
 
 
-def tau_block(inputs: Inputs, term: Term, base: Floats | None, part: range) -> Singles:
-    """Return the items of `part` of a contribution's task vector.
-
-    `base` is the same block of the base if the caller has it already.
-
-    Raises:
-        ContractError: a difference is beyond float32.
-    """
-    if isinstance(term.data, np.ndarray):
-        return term.data[part.start : part.stop]
-    theta = _upcast(term.data, inputs.dtype, part)
-    if base is None:
-        base = base_block(inputs, part)
-    return task_vector(theta, base, term.label)
+def theta_of(inputs: Inputs, term: Term) -> Items | Shifted:
+    """Return a contribution's tensor: as given, or the base and its task vector."""
+    given = given_of(inputs, term)
+    if term.is_tau:
+        return Shifted(given.data, base_of(inputs).data, inputs.dtype)
+    return given
 
 
-def _upcast(data: Data, dtype: str, part: range) -> Floats:
-    size = ITEM_BYTES[dtype]
-    view = memoryview(data).cast("B")
-    return upcast(view[part.start * size : part.stop * size], dtype)
+def tau_of(inputs: Inputs, term: Term) -> Tau:
+    """Return a contribution's task vector: as given, or the difference to the base."""
+    given = given_of(inputs, term)
+    if term.is_tau:
+        return given
+    return Difference(given.data, base_of(inputs).data, inputs.dtype, term.label)
 
 
-def emit_blocks(inputs: Inputs, compute: Callable[[range], Floats]) -> bytes:
-    """Return the output tensor, computed block by block and rounded once at the end.
-
-    Raises:
-        ContractError: a result is beyond the output dtype.
-    """
+def output_of(inputs: Inputs, items: range | None = None) -> Output:
+    """Return what a task makes: the whole tensor, or some of its items."""
     dtype = inputs.output_dtype or inputs.dtype
-    name = f"tensor {inputs.tensor!r}"
-    return b"".join(
-        downcast(compute(part), dtype, name) for part in parts_of(inputs.items)
-    )
-
-
-def whole_task_vector(inputs: Inputs, term: Term) -> Singles:
-    """Return the task vector of a whole tensor.
-
-    Raises:
-        ContractError: a difference is beyond float32.
-    """
-    if isinstance(term.data, np.ndarray):
-        return term.data
-    tau = np.empty(inputs.items, dtype=np.float32)
-    for part in parts_of(inputs.items):
-        tau[part.start : part.stop] = tau_block(inputs, term, None, part)
-    return tau
-
-
-def parts_of(items: int) -> Iterator[range]:
-    """Yield the blocks that a tensor is worked on in."""
-    for start in range(0, items, BLOCK_ITEMS):
-        yield range(start, min(start + BLOCK_ITEMS, items))
+    part = range(inputs.items) if items is None else items
+    return Output(dtype, part, f"tensor {inputs.tensor!r}")

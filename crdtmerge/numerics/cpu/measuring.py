@@ -1,0 +1,242 @@
+"""What strategies measure, in compiled loops: extremes, inner products, magnitudes.
+
+Owns the compiled forms of `inspect`, `inner_products` and `magnitude_sum`. Does not own
+the tree (`reference.reductions`): a block's lanes are summed here, in its order, and the
+few sums of blocks by the reference.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crdtmerge.numerics.cpu.compiling import at, compiled
+from crdtmerge.numerics.cpu.drawing import keep_items, keep_table
+from crdtmerge.numerics.cpu.formats import addresses_of, load
+from crdtmerge.numerics.cpu.threads import on_threads
+from crdtmerge.numerics.reference import measuring
+from crdtmerge.numerics.reference.dtypes import (
+    ITEM_BYTES,
+    Data,
+    Floats,
+    TensorFacts,
+    facts_of,
+)
+from crdtmerge.numerics.reference.reductions import BLOCK_ITEMS, LANES, tree_sums
+from crdtmerge.numerics.vectors import Items, Keep, Tau, Vector
+
+STRIP_ITEMS: Final = 1024
+"""Items of each vector that are loaded at once: whole rows of lanes."""
+
+VECTORS_AT_ONCE: Final = 32
+"""Vectors whose strips are held at once; pairs across groups load them again."""
+
+_INSPECT_ITEMS: Final = 1 << 16
+
+
+@compiled
+def _largest_bits(width: int, address: Any, start: int, stop: int) -> Any:
+    """Return the largest bit pattern without its sign."""
+    found = np.uint64(0)
+    if width == 8:
+        longs = at(address, np.uint64, stop)[start:stop]
+        for i in range(longs.size):
+            found = max(found, np.uint64(longs[i] & np.uint64(0x7FFF_FFFF_FFFF_FFFF)))
+    elif width == 4:
+        words, most = at(address, np.uint32, stop)[start:stop], np.uint32(0)
+        for i in range(words.size):
+            most = max(most, np.uint32(words[i] & np.uint32(0x7FFF_FFFF)))
+        found = np.uint64(most)
+    elif width == 2:
+        halves, top = at(address, np.uint16, stop)[start:stop], np.uint16(0)
+        for i in range(halves.size):
+            top = max(top, np.uint16(halves[i] & np.uint16(0x7FFF)))
+        found = np.uint64(top)
+    else:
+        octets, peak = at(address, np.uint8, stop)[start:stop], np.uint8(0)
+        for i in range(octets.size):
+            peak = max(peak, np.uint8(octets[i] & np.uint8(0x7F)))
+        found = np.uint64(peak)
+    return found
+
+
+def inspect(data: Data, dtype: str) -> TensorFacts:
+    """Return whether all items are finite, and the exponent of the largest magnitude."""
+    table, held = addresses_of([Items(data, dtype)])
+    items = Items(data, dtype).count
+    width, address = ITEM_BYTES[dtype], table[0, 2]
+
+    def work(start: int, stop: int) -> int:
+        return int(_largest_bits(width, address, start, stop))
+
+    found = max(on_threads(work, range(items), _INSPECT_ITEMS))
+    del held
+    return facts_of(found, dtype)
+
+
+@compiled
+def _product_sums(
+    table: NDArray[np.uint64],
+    origin: int,
+    items: int,
+    scale: float,
+    pairs: NDArray[np.int64],
+    sums: NDArray[np.float64],
+    start: int,
+    stop: int,
+) -> bool:
+    """Fill sums[pair, block] for the blocks of items start to stop of one row.
+
+    The row begins at item `origin` of each vector. Return whether a difference was
+    beyond float32.
+    """
+    bad = False
+    strips = np.empty((table.shape[0], STRIP_ITEMS))
+    lanes = np.empty((pairs.shape[0], LANES))
+    other = np.empty(STRIP_ITEMS)
+    for begin in range(start, stop, BLOCK_ITEMS):
+        lanes[:] = 0.0
+        for first in range(begin, min(begin + BLOCK_ITEMS, items), STRIP_ITEMS):
+            n = min(STRIP_ITEMS, items - first)
+            rows = (n + LANES - 1) // LANES
+            for v in range(table.shape[0]):
+                bad |= load(table[v], origin + first, n, strips[v], other)
+                _scale(strips[v], n, rows * LANES, scale)
+            for p in range(pairs.shape[0]):
+                _add_rows(strips[pairs[p, 0]], strips[pairs[p, 1]], rows, lanes[p])
+        for p in range(pairs.shape[0]):
+            sums[p, begin // BLOCK_ITEMS] = _halved(lanes[p])
+    return bad
+
+
+@compiled
+def _scale(strip: NDArray[np.float64], n: int, padded: int, scale: float) -> None:
+    """Scale n items, and fill up with zeros."""
+    if scale != 1.0:
+        for i in range(n):
+            strip[i] = strip[i] * scale
+    for i in range(n, padded):
+        strip[i] = 0.0
+
+
+@compiled
+def _add_rows(left: Any, right: Any, rows: int, lanes: Any) -> None:
+    """Add the products of whole rows to the lanes, row after row."""
+    for row in range(rows):
+        a = left[row * LANES : (row + 1) * LANES]
+        b = right[row * LANES : (row + 1) * LANES]
+        for lane in range(LANES):
+            lanes[lane] += a[lane] * b[lane]
+
+
+@compiled
+def _halved(lanes: Any) -> float:
+    """Return the sum of the lanes, halved to one."""
+    half = LANES // 2
+    while half:
+        for lane in range(half):
+            lanes[lane] = lanes[lane] + lanes[lane + half]
+        half //= 2
+    return lanes[0]  # type: ignore[no-any-return]
+
+
+def inner_products(
+    vectors: Sequence[Vector], length: int, sets: range, exponent: int
+) -> Floats:
+    """Return (sets, n, n) inner products of n vectors, each cut in rows of `length`."""
+    table, held = addresses_of(vectors)
+    count, scale = len(vectors), 2.0**-exponent
+    matrices = np.empty((len(sets), count, count))
+    blocks = -(-length // BLOCK_ITEMS)
+    for group, pairs in _groups(count):
+        sums = np.empty((len(sets), len(pairs), blocks))
+        for place, row in enumerate(sets):
+
+            def work(start: int, stop: int, place: int = place, row: int = row) -> bool:
+                return bool(
+                    _product_sums(
+                        table[group],  # noqa: B023  used before the next group
+                        row * length,
+                        length,
+                        scale,
+                        _within(group, pairs),  # noqa: B023
+                        sums[place],  # noqa: B023
+                        start,
+                        stop,
+                    )
+                )
+
+            if any(on_threads(work, range(length), BLOCK_ITEMS)):
+                return measuring.inner_products(vectors, length, sets, exponent)
+        flat = sums.reshape(len(sets) * len(pairs), blocks)
+        totals = tree_sums(flat).reshape(len(sets), len(pairs))
+        for (i, j), column in zip(pairs, totals.T, strict=True):
+            matrices[:, i, j] = matrices[:, j, i] = column
+    del held
+    return matrices
+
+
+def _groups(count: int) -> list[tuple[list[int], list[tuple[int, int]]]]:
+    """Return which vectors are held together, and the pairs that are then summed."""
+    step = VECTORS_AT_ONCE // 2
+    cuts = [
+        list(range(start, min(start + step, count))) for start in range(0, count, step)
+    ]
+    found = []
+    for i, left in enumerate(cuts):
+        for right in cuts[i:]:
+            group = left if left is right else left + right
+            pairs = [(a, b) for a in left for b in right if a <= b]
+            found.append((group, pairs))
+    return found
+
+
+def _within(group: list[int], pairs: list[tuple[int, int]]) -> NDArray[np.int64]:
+    places = {vector: place for place, vector in enumerate(group)}
+    found = [(places[i], places[j]) for i, j in pairs]
+    return np.array(found, dtype=np.int64).reshape(-1, 2)
+
+
+@compiled
+def _magnitude_sums(
+    row: Any,
+    rule: Any,
+    items: int,
+    sums: NDArray[np.float64],
+    start: int,
+    stop: int,
+) -> bool:
+    """Fill sums[block] with the magnitudes that stay, for items start to stop."""
+    bad = False
+    strip, other = np.empty(STRIP_ITEMS), np.empty(STRIP_ITEMS)
+    words, lanes = np.empty(STRIP_ITEMS + 8, np.uint32), np.empty(LANES)
+    for begin in range(start, stop, BLOCK_ITEMS):
+        lanes[:] = 0.0
+        for first in range(begin, min(begin + BLOCK_ITEMS, items), STRIP_ITEMS):
+            n = min(STRIP_ITEMS, items - first)
+            rows = (n + LANES - 1) // LANES
+            bad |= load(row, first, n, strip, other)
+            keep_items(rule, first, n, strip, words)
+            _scale(strip, n, rows * LANES, 1.0)
+            for r in range(rows):
+                part = strip[r * LANES : (r + 1) * LANES]
+                for lane in range(LANES):
+                    lanes[lane] += abs(part[lane])
+        sums[begin // BLOCK_ITEMS] = _halved(lanes)
+    return bad
+
+
+def magnitude_sum(tau: Tau, keep: Keep) -> float:
+    """Return the sum of the magnitudes of the items that stay, along the tree."""
+    table, held = addresses_of([tau])
+    items = tau.count
+    sums = np.zeros((1, -(-items // BLOCK_ITEMS)))
+    rule = keep_table([keep])[0]
+
+    def work(start: int, stop: int) -> bool:
+        return bool(_magnitude_sums(table[0], rule, items, sums[0], start, stop))
+
+    bad = any(on_threads(work, range(items), BLOCK_ITEMS))
+    del held
+    return measuring.magnitude_sum(tau, keep) if bad else float(tree_sums(sums)[0])

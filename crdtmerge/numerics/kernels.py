@@ -1,0 +1,207 @@
+"""The kernels: what each computes, checked, and handed to the backend that serves.
+
+Owns their public signatures and the checks that all backends share, so that a backend
+does arithmetic alone. Does not own which backend serves (`backends`). Shapes are in
+items; weights, coefficients and divisors are integers in units of 10**-9.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from crdtmerge.errors import ContractError
+from crdtmerge.numerics.backends import serving
+from crdtmerge.numerics.contract import TERMS_MAX, check_weights, prefix
+from crdtmerge.numerics.reference.dtypes import (
+    Data,
+    Floats,
+    TensorFacts,
+    check_dtype,
+    item_count,
+)
+from crdtmerge.numerics.reference.grid import Grid, check_divisor, pieces
+from crdtmerge.numerics.reference.selection import check_place
+from crdtmerge.numerics.vectors import (
+    Items,
+    Keep,
+    Output,
+    Tau,
+    Vector,
+    Voter,
+    Weighed,
+    check_counts,
+)
+
+
+def inspect(data: Data, dtype: str) -> TensorFacts:
+    """Return whether all items are finite, and the exponent of the largest magnitude.
+
+    Raises:
+        ContractError: `dtype` has no arithmetic, or `data` is not whole items.
+    """
+    module = serving("inspect", item_count(data, dtype))
+    found: TensorFacts = module.inspect(data, dtype)
+    return found
+
+
+def weighted_sum(
+    terms: Sequence[Weighed], divisor: int, grid: Grid, output: Output
+) -> Data:
+    """Return the output's items of sum(weight * vector) / divisor.
+
+    Exact on the grid, divided once, rounded once; any part of a tensor has the bytes that
+    it has in the whole.
+
+    Raises:
+        ContractError: sum|W|, the number of products or the divisor is outside the
+            contract, sizes differ, or a result is beyond the output dtype.
+    """
+    check_divisor(divisor)
+    _check_part([term.vector for term in terms], output)
+    _check_sum(((t.weight, t.vector.significand_bits) for t in terms), output.name)
+    module = serving("weighted_sum", len(output.part))
+    found: Data = module.weighted_sum(terms, divisor, grid, output)
+    return found
+
+
+def thinned_sum(
+    base: Items,
+    voters: Sequence[Voter],
+    divisor: int,
+    grid: Grid,
+    output: Output,
+) -> Data:
+    """Return the output's items of base + sum(coefficient * kept tau) / divisor.
+
+    The sum is exact on the grid and divided once; the addition and `dtype` round once
+    each.
+
+    Raises:
+        ContractError: as for `weighted_sum`; or a difference is beyond float32.
+    """
+    check_divisor(divisor)
+    _check_part([base, *(voter.tau for voter in voters)], output)
+    _check_voters(voters, output.name)
+    module = serving("thinned_sum", len(output.part))
+    found: Data = module.thinned_sum(base, voters, divisor, grid, output)
+    return found
+
+
+def consensus(
+    base: Items,
+    voters: Sequence[Voter],
+    grid: Grid,
+    output: Output,
+    *,
+    scale: float,
+    normalize: bool,
+) -> Data:
+    """Return the output's items of base + scale * q: what agrees with the majority.
+
+    Formula (TIES-Merging, Yadav et al. 2023, arXiv:2306.01708, section 4, in mergekit's
+    weighted form): the elected sign of an item is that of sum(c_k tau_k) over what each
+    voter k keeps, zero counts as +; q is the same sum over those whose w_k tau_k has this
+    sign, divided by the sum of their w_k. It is 0 if none has; where negative weights
+    make the sum of weights zero it counts as 1, as in mergekit. Without `normalize` q is
+    the sum itself. Coefficients c_k stand for w_k where voters are rescaled.
+
+    Exact: both sums and the sum of weights, on the grid. Ours: task vectors are rounded
+    to float32, and the order of the roundings (q, scale * q, the sum with the base, the
+    dtype).
+
+    Raises:
+        ContractError: as for `thinned_sum`.
+    """
+    _check_part([base, *(voter.tau for voter in voters)], output)
+    _check_voters(voters, output.name)
+    module = serving("consensus", len(output.part))
+    found: Data = module.consensus(
+        base, voters, grid, output, scale=scale, normalize=normalize
+    )
+    return found
+
+
+def weighted_median(
+    vectors: Sequence[Vector],
+    weights: Sequence[int],
+    output: Output,
+) -> Data:
+    """Return the output's items of the mean of the lower and the upper weighted median.
+
+    Sorted by value, the lower is the first whose cumulated weight reaches half of all,
+    the upper the first whose cumulated weight exceeds it. At least one vector; weights
+    are positive.
+
+    Raises:
+        ContractError: sizes differ, sum|W| is outside the contract, or a result is
+            beyond the output dtype.
+    """
+    _check_part(vectors, output)
+    check_weights(weights, output.name)
+    module = serving("weighted_median", len(output.part))
+    found: Data = module.weighted_median(vectors, weights, output)
+    return found
+
+
+def kth_largest(tau: Tau, k: int) -> float:
+    """Return the k-th largest magnitude of a task vector, counted from 1: a float32.
+
+    Raises:
+        ContractError: it has no k-th item, or a difference is beyond float32.
+    """
+    check_place(k, tau.count)
+    return float(serving("kth_largest", tau.count).kth_largest(tau, k))
+
+
+def inner_products(
+    vectors: Sequence[Vector], length: int, sets: range, exponent: int
+) -> Floats:
+    """Return (sets, n, n) inner products of n vectors, each cut in rows of `length`.
+
+    Row s of each vector makes matrix s, for s in `sets`. Items are scaled by 2**-exponent
+    first; products are summed in float64 along the tree (`reference.reductions`).
+
+    Raises:
+        ContractError: the vectors' sizes differ or do not hold the rows.
+    """
+    items = check_counts(list(vectors))
+    if not 0 <= sets.start * length <= sets.stop * length <= items:
+        message = f"rows {sets} of {length} items are not in vectors of {items}"
+        raise ContractError(message)
+    module = serving("inner_products", length * len(sets))
+    found: Floats = module.inner_products(vectors, length, sets, exponent)
+    return found
+
+
+def magnitude_sum(tau: Tau, keep: Keep) -> float:
+    """Return the sum of the magnitudes of the items that stay, along the tree.
+
+    Raises:
+        ContractError: a difference is beyond float32.
+    """
+    return float(serving("magnitude_sum", tau.count).magnitude_sum(tau, keep))
+
+
+def _check_part(vectors: Sequence[Vector], output: Output) -> None:
+    check_dtype(output.dtype)
+    part, name = output.part, output.name
+    items = check_counts(list(vectors), name) if vectors else part.stop
+    if part.step != 1 or not 0 <= part.start <= part.stop <= items:
+        message = f"{prefix(name)}items {part} are not in vectors of {items}"
+        raise ContractError(message)
+
+
+def _check_voters(voters: Sequence[Voter], name: str) -> None:
+    check_weights((voter.weight for voter in voters), name)
+    _check_sum(((v.coefficient, v.tau.significand_bits) for v in voters), name)
+
+
+def _check_sum(terms: Iterable[tuple[int, int]], name: str) -> None:
+    """Refuse a sum that would not stay exact on the grid."""
+    found = list(terms)
+    check_weights((weight for weight, _ in found), name)
+    products = sum(pieces(weight, bits) for weight, bits in found)
+    if products > TERMS_MAX:
+        message = (
+            f"{prefix(name)}a sum of {products} products is above the limit of"
+            f" {TERMS_MAX}"
+        )
+        raise ContractError(message)

@@ -1,0 +1,88 @@
+"""Reading vectors: a block of what is stored, as the numbers that it stands for.
+
+Owns what `Items`, `Difference` and `Shifted` mean, and which items a `Keep` keeps. Does
+not own the conversions (`dtypes`) or the words drawn (`philox`).
+"""
+
+from collections.abc import Iterator
+from typing import Final, assert_never
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crdtmerge.numerics.reference.dtypes import (
+    ITEM_BYTES,
+    Data,
+    Floats,
+    Singles,
+    given_task_vector,
+    task_vector,
+    upcast,
+)
+from crdtmerge.numerics.reference.philox import random_words
+from crdtmerge.numerics.reference.selection import at_least
+from crdtmerge.numerics.vectors import Difference, Items, Keep, Shifted, Tau, Vector
+
+BLOCK_ITEMS: Final = 1 << 15
+"""Items worked on at once; their float64 forms stay in a core's cache."""
+
+
+def parts_of(part: range) -> Iterator[range]:
+    """Yield the blocks that a range of items is worked on in; no bit depends on them."""
+    for start in range(part.start, part.stop, BLOCK_ITEMS):
+        yield range(start, min(start + BLOCK_ITEMS, part.stop))
+
+
+def read(vector: Vector, part: range) -> Floats:
+    """Return the items of `part` as float64.
+
+    Raises:
+        ContractError: a difference is beyond float32.
+    """
+    match vector:
+        case Items(data, dtype):
+            return upcast(_cut(data, dtype, part), dtype)
+        case Difference():
+            return read_tau(vector, part).astype(np.float64)
+        case Shifted(tau, base, dtype):
+            return upcast(_cut(base, dtype, part), dtype) + upcast(
+                _cut(tau, "F32", part), "F32"
+            )
+        case _:
+            assert_never(vector)
+
+
+def read_tau(vector: Tau, part: range) -> Singles:
+    """Return the items of `part` of a task vector, every zero +0.
+
+    Raises:
+        ContractError: a difference is beyond float32.
+    """
+    if isinstance(vector, Items):
+        return given_task_vector(_cut(vector.data, vector.dtype, part), vector.dtype)
+    dtype = vector.dtype
+    theta = upcast(_cut(vector.theta, dtype, part), dtype)
+    return task_vector(
+        theta, upcast(_cut(vector.base, dtype, part), dtype), vector.name
+    )
+
+
+def kept(tau: Singles, keep: Keep, start: int) -> NDArray[np.bool_]:
+    """Tell which items stay of a block that begins at item `start`."""
+    stays = at_least(tau, keep.least)
+    if keep.draws:
+        words = random_words(keep.key, tau.size, start)
+        stays = stays & (words < np.uint64(keep.limit))
+    return stays
+
+
+def read_kept(tau: Tau, keep: Keep, part: range) -> Floats:
+    """Return the items of `part` that stay, the others +0, as float64."""
+    found = read_tau(tau, part)
+    stays = kept(found, keep, part.start)
+    return np.where(stays, found.astype(np.float64), 0.0)
+
+
+def _cut(data: Data, dtype: str, part: range) -> memoryview:
+    size = ITEM_BYTES[dtype]
+    return memoryview(data).cast("B")[part.start * size : part.stop * size]
