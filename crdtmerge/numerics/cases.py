@@ -302,3 +302,6 @@ _MAKERS: Final = {
     "inner_products": _inner_products,
     "magnitude_sum": _magnitude_sum,
 }
+
+KERNELS: Final = (*_MAKERS, *sorted({case.kernel for case in _on_arrays()}))
+"""The names of all kernels."""
