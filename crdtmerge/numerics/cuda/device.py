@@ -12,12 +12,18 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from crdtmerge.errors import BackendError
 from crdtmerge.numerics.backends import forget
 from crdtmerge.numerics.reference.dtypes import ITEM_BYTES, Data
+
+try:
+    import torch
+    from torch import Tensor
+except ImportError as e:
+    message = f"torch cannot be imported: {e}"
+    hint = 'the cuda backend needs it: install "crdtmerge[cuda]"'
+    raise BackendError(message, hint=hint) from e
 
 BLOCK_ITEMS: Final = 1 << 22
 """Items worked on at once: 32 MiB in float64, and about ten such buffers live."""

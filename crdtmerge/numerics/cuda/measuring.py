@@ -39,6 +39,9 @@ PRODUCT_ITEMS: Final = 1 << 24
 VECTORS_AT_ONCE: Final = 32
 """Vectors that are held at once; pairs across groups read them again."""
 
+_MAGNITUDE_BUFFERS: Final = 4
+"""What `magnitude_sum` holds of a vector: items, magnitudes, words, padding."""
+
 _INTEGERS: Final = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 Pairs = list[tuple[int, int]]
@@ -95,14 +98,19 @@ def _cuts(sets: int, length: int, held: int) -> Iterator[tuple[range, range]]:
 
     These are several whole rows, or whole blocks of one.
     """
-    room = max(BLOCK_ITEMS, PRODUCT_ITEMS // held)
+    room = _room(held)
     if length <= room:
         for rows in blocks_of(range(sets), room // max(1, length)):
             yield rows, range(length)
         return
     for row in range(sets):
-        for part in blocks_of(range(length), room // BLOCK_ITEMS * BLOCK_ITEMS):
+        for part in blocks_of(range(length), room):
             yield range(row, row + 1), part
+
+
+def _room(held: int) -> int:
+    """Return how many items of each of so many buffers are held: whole blocks."""
+    return max(1, PRODUCT_ITEMS // held // BLOCK_ITEMS) * BLOCK_ITEMS
 
 
 def _pair_sums(values: Sequence[Tensor], pairs: Pairs, rows: int) -> Floats:
@@ -137,7 +145,7 @@ def magnitude_sum(tau: Tau, keep: Keep) -> float:
     """Return the sum of the magnitudes of the items that stay, along the tree."""
     faults = Faults()
     sums = [torch.zeros((1, 0), dtype=torch.float64, device=current())]
-    for part in blocks_of(range(tau.count), PRODUCT_ITEMS // 4):
+    for part in blocks_of(range(tau.count), _room(_MAGNITUDE_BUFFERS)):
         magnitudes = read_kept(tau, keep, part, faults).abs()
         sums.append(_block_sums(magnitudes[None]))
     if faults.any():

@@ -101,9 +101,8 @@ def _normals(key: bytes, first: int, last: int) -> Tensor:
     x0, x1, x2, x3 = _blocks(key, first, last).unbind(1)
     radius = square_root(-2 * log_of((_upper(x0, x1) + 1) * UNIFORM_STEP))
     angle = PI * (_upper(x2, x3) * UNIFORM_STEP)
-    sign = torch.where((x2 & 1) != 0, -1.0, 1.0).to(torch.float64)
-    cosine = radius * cos_of(angle)
-    sine = radius * sin_of(angle) * sign
+    cosine, sine = radius * cos_of(angle), radius * sin_of(angle)
+    sine = torch.where((x2 & 1) != 0, -sine, sine)
     return torch.stack([cosine, sine], dim=1).reshape(-1) + 0.0
 
 
