@@ -35,6 +35,16 @@ def test_compiled_masks_have_the_bytes_of_the_reference(
     assert (got.dtype, got.tobytes()) == (expected.dtype, expected.tobytes())
 
 
+@pytest.mark.parametrize(("count", "start"), CUTS)
+def test_compiled_normals_have_the_bytes_of_the_reference(
+    count: int, start: int
+) -> None:
+    """At any start, odd ones included, across buffers and the counter's low word."""
+    got = fast.normals(KEY, count, start)
+    expected = reference.normals(KEY, count, start)
+    assert (got.dtype, got.tobytes()) == (expected.dtype, expected.tobytes())
+
+
 def test_a_word_at_the_limit_is_dropped_by_the_compiled_mask_too() -> None:
     """Below means below, for chances whose limit is a drawn word."""
     drawn = reference.random_words(KEY, 200).tolist()

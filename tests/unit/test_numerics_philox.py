@@ -1,10 +1,13 @@
-"""Philox: the published answers, the counters, exact chances."""
+"""Philox: the published answers, the counters, exact chances, normals."""
+
+import math
 
 import numpy as np
 import pytest
 
 from crdtmerge import numerics
 from crdtmerge.digest import Domain, digest_value
+from crdtmerge.numerics.reference import philox
 
 UNIT = 10**9
 KEY = bytes(range(8))
@@ -92,3 +95,66 @@ def test_a_key_changes_with_each_of_its_parts() -> None:
         numerics.philox_key(*parts[:3], "v"),
     }
     assert len(others | {key}) == 5
+
+
+def normals_of(block: list[int]) -> tuple[float, float]:
+    """Return the two normals of a block, by the formula and the system's functions."""
+    one, two = block[0] | block[1] << 32, block[2] | block[3] << 32
+    radius = math.sqrt(-2 * math.log(((one >> 11) + 1) / 2**53))
+    angle = math.pi * (two >> 11) / 2**53
+    return radius * math.cos(angle), radius * math.sin(angle) * (-1) ** (two & 1)
+
+
+def test_normals_are_those_of_box_and_muller() -> None:
+    """Block j makes normals 2j and 2j + 1, to the last places of a library's functions."""
+    words = philox.random_words(KEY, 4000).tolist()
+    blocks = [words[i : i + 4] for i in range(0, 4000, 4)]
+    expected = [normal for block in blocks for normal in normals_of(block)]
+    assert philox.normals(KEY, 2000) == pytest.approx(expected, rel=1e-13, abs=1e-13)
+
+
+def test_a_normal_depends_on_its_index_alone() -> None:
+    """Any cut of the index range draws the same bits."""
+    whole = philox.normals(KEY, 1000)
+    for start, stop in ((0, 1), (1, 2), (3, 4), (4, 9), (5, 1000), (999, 1000), (8, 8)):
+        part = philox.normals(KEY, stop - start, start)
+        assert part.tobytes() == whole[start:stop].tobytes()
+
+
+def test_normals_have_the_moments_and_tails_of_the_normal_distribution() -> None:
+    """Within five standard deviations of each estimate, pairs included."""
+    items = 1 << 20
+    drawn = philox.normals(philox.philox_key(b"seed", "x/1", b"c" * 32, "w"), items)
+    even, odd = drawn[0::2], drawn[1::2]
+    spreads = {1: 1, 2: 2, 3: 15, 4: 96}  # variances of the powers
+    for power, variance in spreads.items():
+        expected = {1: 0, 2: 1, 3: 0, 4: 3}[power]
+        spread = 5 * math.sqrt(variance / items)
+        assert abs(float((drawn**power).mean()) - expected) < spread
+    for product in (even * odd, (even**2 - 1) * (odd**2 - 1) / 2):
+        assert abs(float(product.mean())) < 5 * math.sqrt(2 / items)
+    for bound in (0.0, 0.5, 1.0, 2.0, 3.0, 4.0):
+        share = math.erfc(bound / math.sqrt(2)) / 2
+        for tail in (drawn > bound, drawn < -bound):
+            kept = int(tail.sum())
+            assert abs(kept - share * items) < 5 * math.sqrt(share * items)
+
+
+@pytest.mark.parametrize(
+    ("block", "expected"),
+    [
+        ([0, 0, 0, 0], (math.sqrt(106 * math.log(2)), 0.0)),
+        ([0, 0, 1, 0], (math.sqrt(106 * math.log(2)), 0.0)),
+        ([0xFFFF_FFFF] * 4, (0.0, 0.0)),
+        ([0xFFFF_FFFF] * 2 + [0, 0], (0.0, 0.0)),
+    ],
+)
+def test_the_extreme_words_make_finite_normals(
+    block: list[int], expected: tuple[float, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The least and the greatest u and v: a radius of 8.57, and of 0, which is +0."""
+    drawn = np.array(block, dtype=np.uint32)
+    monkeypatch.setattr(philox, "random_words", lambda *_: drawn)
+    got = philox.normals(KEY, 2)
+    assert got == pytest.approx(expected, rel=1e-15)
+    assert not np.signbit(got).any()

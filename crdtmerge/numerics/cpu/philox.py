@@ -14,10 +14,20 @@ from numpy.typing import NDArray
 
 from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.numerics.cpu.compiling import compiled, inlined
-from crdtmerge.numerics.reference.philox import WORD_BITS, Words, key_words
+from crdtmerge.numerics.cpu.polynomials import cos_of, log_of, sin_of
+from crdtmerge.numerics.reference.dtypes import Floats
+from crdtmerge.numerics.reference.philox import (
+    UNIFORM_SHIFT,
+    UNIFORM_STEP,
+    WORD_BITS,
+    Words,
+    key_words,
+)
+from crdtmerge.numerics.reference.polynomials import PI
 
 _MASK: Final = np.uint64(0xFFFF_FFFF)
 _SHIFT: Final = np.uint64(WORD_BITS)
+_UNIFORM_SHIFT: Final = np.uint64(UNIFORM_SHIFT)
 _MULTIPLIER_0: Final = np.uint64(0xD251_1F53)
 _MULTIPLIER_1: Final = np.uint64(0xCD9E_8D57)
 _KEY_STEP_0: Final = np.uint64(0x9E37_79B9)
@@ -77,6 +87,35 @@ def _fill_mask(mask: Any, first: Any, limit: Any, k0: Any, k1: Any) -> None:
             part[i] = drawn[i] < limit
 
 
+@compiled
+def _fill_normals(drawn: Any, first: Any, k0: Any, k1: Any) -> None:
+    words = np.empty(BUFFER_WORDS, dtype=np.uint32)
+    for start in range(0, drawn.size, BUFFER_WORDS // 2):
+        part = drawn[start : start + BUFFER_WORDS // 2]
+        fill_words(words[: 2 * part.size], first + np.uint64(start // 2), k0, k1)
+        for j in range(part.size // 2):
+            one = np.uint64(words[4 * j]) | (np.uint64(words[4 * j + 1]) << _SHIFT)
+            two = np.uint64(words[4 * j + 2]) | (np.uint64(words[4 * j + 3]) << _SHIFT)
+            radius = radius_of(one)
+            angle = angle_of(two)
+            sign = -1.0 if two & np.uint64(1) else 1.0
+            part[2 * j] = radius * cos_of(angle) + 0.0
+            part[2 * j + 1] = radius * sin_of(angle) * sign + 0.0
+
+
+@inlined
+def radius_of(bits: Any) -> Any:
+    """Return the distance from the middle that 64 bits stand for."""
+    uniform = (np.float64(np.int64(bits >> _UNIFORM_SHIFT)) + 1) * UNIFORM_STEP
+    return np.sqrt(-2 * log_of(uniform))
+
+
+@inlined
+def angle_of(bits: Any) -> Any:
+    """Return the angle from 0 to pi that 64 bits stand for."""
+    return PI * (np.float64(np.int64(bits >> _UNIFORM_SHIFT)) * UNIFORM_STEP)
+
+
 def random_words(key: bytes, count: int, start: int = 0) -> Words:
     """Return words `start` to `start + count` of `key` (8 bytes, two words, low first)."""
     first, blocks = _blocks(count, start)
@@ -96,6 +135,15 @@ def bernoulli(
     k0, k1 = key_words(key)
     _fill_mask(mask, np.uint64(first), limit, np.uint64(k0), np.uint64(k1))
     return mask[start - 4 * first :][:count]
+
+
+def normals(key: bytes, count: int, start: int = 0) -> Floats:
+    """Return standard normals `start` to `start + count` of `key`; zero is +0."""
+    first, last = start // 2, -(-(start + count) // 2)
+    drawn = np.empty(2 * (last - first))
+    k0, k1 = key_words(key)
+    _fill_normals(drawn, np.uint64(first), np.uint64(k0), np.uint64(k1))
+    return drawn[start - 2 * first :][:count]
 
 
 def _blocks(count: int, start: int) -> tuple[int, int]:

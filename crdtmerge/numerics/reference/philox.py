@@ -1,12 +1,19 @@
 """Randomness that depends on a key and an index, and on nothing else.
 
-Owns Philox4x32-10, the words and masks drawn from it, and how its keys are derived. Does
-not own seeds. Source: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as
-1, 2, 3", SC 2011; tested against the known answers published with Random123.
+Owns Philox4x32-10, the words, masks and normals drawn from it, and how its keys are
+derived. Does not own seeds. Source: Salmon, Moraes, Dror, Shaw, "Parallel random numbers:
+as easy as 1, 2, 3", SC 2011; tested against the known answers published with Random123.
 
 Word i of a key is word (i mod 4) of the block with counter (i div 4), a 64-bit number in
 counter words 0 (low) and 1 (high), words 2 and 3 zero. So a draw does not depend on how
 a tensor is cut, on threads, or on the order of visits.
+
+Normals 2j and 2j + 1 come from the words 4j to 4j + 3, which is block j (Box and Muller,
+"A note on the generation of random normal deviates", 1958). Words 4j (low) and 4j + 1 are
+64 bits, of which the upper 53 and one more make u in (0, 1]: the radius is
+sqrt(-2 log u), at most 8.6. Words 4j + 2 (low) and 4j + 3 are 64 bits, of which the upper
+53 make v in [0, 1) and the lowest a sign: normal 2j is radius * cos(pi v), normal 2j + 1
+is radius * sin(pi v) with that sign, so that the two stand for any angle.
 """
 
 from typing import Final
@@ -16,6 +23,8 @@ from numpy.typing import NDArray
 
 from crdtmerge.codec import DECIMAL_UNIT, Value
 from crdtmerge.digest import Domain, digest_value
+from crdtmerge.numerics.reference.dtypes import Floats
+from crdtmerge.numerics.reference.polynomials import PI, cos, log, sin
 
 KEY_BYTES: Final = 8
 WORD_BITS: Final = 32
@@ -24,6 +33,9 @@ ROUNDS: Final = 10
 _MASK: Final = 0xFFFF_FFFF
 _MULTIPLIERS: Final = (np.uint64(0xD251_1F53), np.uint64(0xCD9E_8D57))
 _KEY_STEPS: Final = (0x9E37_79B9, 0xBB67_AE85)
+
+UNIFORM_SHIFT: Final = 11
+UNIFORM_STEP: Final = 2.0**-53
 
 Words = NDArray[np.uint32]
 
@@ -82,3 +94,18 @@ def bernoulli(
         return np.ones(count, dtype=np.bool_)
     kept: NDArray[np.bool_] = random_words(key, count, start) < np.uint32(limit)
     return kept
+
+
+def normals(key: bytes, count: int, start: int = 0) -> Floats:
+    """Return standard normals `start` to `start + count` of `key`; zero is +0."""
+    first, last = start // 2, -(-(start + count) // 2)
+    words = random_words(key, 4 * (last - first), 4 * first).astype(np.uint64)
+    pairs = words[0::2] | (words[1::2] << np.uint64(WORD_BITS))
+    numbers = (pairs >> np.uint64(UNIFORM_SHIFT)).astype(np.float64)
+    radius = np.sqrt(-2 * log((numbers[0::2] + 1) * UNIFORM_STEP))
+    angle = PI * (numbers[1::2] * UNIFORM_STEP)
+    drawn = np.empty((last - first, 2))
+    drawn[:, 0] = radius * cos(angle)
+    drawn[:, 1] = radius * sin(angle) * np.where(pairs[1::2] & np.uint64(1), -1, 1)
+    drawn += 0.0  # -0 + 0 = +0
+    return drawn.reshape(-1)[start - 2 * first :][:count]
