@@ -4,30 +4,35 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.errors import BackendError, ContractError
 from crdtmerge.numerics import backends
 from crdtmerge.numerics.cases import cases_of, numbers
+from crdtmerge.numerics.cases_elements import ElementCase, element_cases
 from crdtmerge.numerics.cuda import (
     device,
     formats,
     gemm,
-    measuring,
     philox,
     polynomials,
+    reductions,
 )
 from crdtmerge.numerics.cuda.formats import Faults
 from crdtmerge.numerics.reference import gemm as reference_gemm
 from crdtmerge.numerics.reference import kernels as reference
 from crdtmerge.numerics.reference import philox as reference_philox
 from crdtmerge.numerics.reference import polynomials as reference_polynomials
-from crdtmerge.numerics.reference.dtypes import Floats, downcast, upcast
+from crdtmerge.numerics.reference import reductions as reference_reductions
+from crdtmerge.numerics.reference import selection as reference_selection
+from crdtmerge.numerics.reference.dtypes import downcast, upcast
 from crdtmerge.numerics.reference.grid import tau_grid, theta_grid
 from crdtmerge.numerics.vectors import Difference, Items, Keep, Output, Voter, Weighed
 
@@ -57,7 +62,19 @@ def kernels() -> Any:
     return backends.load("cuda")
 
 
-def same(found: Floats, wanted: Floats) -> bool:
+@pytest.fixture
+def no_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel that left its work to the reference would be compared with itself."""
+    true_any = Faults.any
+
+    def any_(faults: Faults) -> bool:
+        assert not true_any(faults), "the reference was asked"
+        return False
+
+    monkeypatch.setattr(Faults, "any", any_)
+
+
+def same(found: NDArray[Any], wanted: NDArray[Any]) -> bool:
     """Tell whether two arrays have the same bytes."""
     return found.dtype == wanted.dtype and found.tobytes() == wanted.tobytes()
 
@@ -163,12 +180,22 @@ def test_rounding_is_once_to_the_nearest_ties_to_even(dtype: str) -> None:
         assert not faults.any()
 
 
-@pytest.mark.parametrize("dtype", ["F64", "F32", "BF16", "F16"])
+RANGES = {
+    "F64": (-1074, 1022),
+    "F32": (-151, 126),
+    "BF16": (-135, 126),
+    "F16": (-26, 14),
+    "F8_E4M3": (-11, 7),
+    "F8_E5M2": (-18, 14),
+}
+"""Exponents from below the smallest item to below the largest."""
+
+
+@pytest.mark.parametrize("dtype", sorted(RANGES))
 def test_rounding_has_the_bytes_of_the_reference(dtype: str) -> None:
     """Numbers of all exponents that the format has, subnormals among them."""
     generator = np.random.default_rng(7)
-    low = {"F64": -1074, "F32": -151, "BF16": -135, "F16": -26}[dtype]
-    high = {"F64": 1022, "F32": 127, "BF16": 127, "F16": 14}[dtype]
+    low, high = RANGES[dtype]
     exponents = generator.integers(low, high, 50_000)
     values = np.ldexp(generator.uniform(-2, 2, 50_000), exponents)
     faults = Faults()
@@ -240,7 +267,7 @@ def test_masks_are_those_of_the_reference(keep: int) -> None:
     assert same(philox.bernoulli(KEY, 2003, keep, 5), wanted)
 
 
-DOMAINS = {
+DOMAINS: dict[str, list[tuple[float, float]]] = {
     "sin": [(-4, 4), (-(2.0**20), 2.0**20)],
     "cos": [(-4, 4), (-(2.0**20), 2.0**20)],
     "acos": [(-1, 1), (-(2.0**-30), 2.0**-30)],
@@ -281,11 +308,55 @@ def test_products_of_matrices_have_the_bits_of_the_reference(
     assert same(gemm.matmul(left, right), wanted)
 
 
+OWNERS = (
+    reference_polynomials,
+    reference_philox,
+    reference_reductions,
+    reference_selection,
+)
+
+
+def test_kernels_on_arrays_have_the_bytes_of_the_reference(kernels: Any) -> None:
+    """All cases of those that have a form here; which have none is known."""
+    lacking = set()
+    for name, title, run in element_cases():
+        if hasattr(kernels, name):
+            (owner,) = [m for m in OWNERS if _defines(m, name)]
+            assert run(kernels) == run(owner), title
+        else:
+            lacking.add(name)
+    assert lacking == {"assign", "largest", "largest_magnitude"}
+
+
+def _defines(module: ModuleType, name: str) -> bool:
+    return getattr(getattr(module, name, None), "__module__", "") == module.__name__
+
+
+def test_blocks_change_no_byte_of_a_kernel_on_arrays(
+    kernels: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Few items at a time, and rows longer than a block."""
+    wanted = {title: run(kernels) for _, title, run in some_of(kernels)}
+    monkeypatch.setattr(device, "BLOCK_ITEMS", 1001)
+    monkeypatch.setattr(reductions, "PRODUCT_ITEMS", 1)
+    for _, title, run in some_of(kernels):
+        assert run(kernels) == wanted[title], title
+
+
+def some_of(kernels: Any) -> Iterator[ElementCase]:
+    """Yield the cases of one size: more than a block of the tree."""
+    for case in element_cases():
+        name, title, _ = case
+        if hasattr(kernels, name) and ("65537" in title or "4097 from 3" in title):
+            yield case
+
+
 # --- blocks ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("items", [1000, 4096])
 @pytest.mark.parametrize("kernel", ["weighted_sum", "thinned_sum", "consensus"])
+@pytest.mark.usefixtures("no_reference")
 def test_blocks_change_no_byte_of_a_merge(
     kernel: str, items: int, kernels: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -298,17 +369,19 @@ def test_blocks_change_no_byte_of_a_merge(
 @pytest.mark.parametrize(
     "kernel", ["inspect", "weighted_median", "kth_largest", "inner_products"]
 )
+@pytest.mark.usefixtures("no_reference")
 def test_blocks_change_no_byte_of_a_measure(
     kernel: str, kernels: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Room for one block of the tree, and for few items elsewhere."""
     monkeypatch.setattr(device, "BLOCK_ITEMS", 3001)
-    monkeypatch.setattr(measuring, "PRODUCT_ITEMS", 1)
+    monkeypatch.setattr(reductions, "PRODUCT_ITEMS", 1)
     for case in cases_of(kernel):
         if "F32" in case.title or "drawn" in case.title:
             assert case.run(kernels) == case.run(reference), case.title
 
 
+@pytest.mark.usefixtures("no_reference")
 def test_a_sum_of_magnitudes_does_not_depend_on_room(
     kernels: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -317,7 +390,7 @@ def test_a_sum_of_magnitudes_does_not_depend_on_room(
     keep = Keep(0.01, KEY, 1 << 31)
     wanted = reference.magnitude_sum(tau, keep)
     assert kernels.magnitude_sum(tau, keep) == wanted
-    monkeypatch.setattr(measuring, "PRODUCT_ITEMS", 1)
+    monkeypatch.setattr(reductions, "PRODUCT_ITEMS", 1)
     assert kernels.magnitude_sum(tau, keep) == wanted
 
 
@@ -327,6 +400,24 @@ def test_vectors_may_be_more_than_are_held_at_once(count: int, kernels: Any) -> 
     vectors = [Items(downcast(numbers(i, 210), "F32"), "F32") for i in range(count)]
     found = kernels.inner_products(vectors, 70, range(1, 3), 0)
     assert same(found, reference.inner_products(vectors, 70, range(1, 3), 0))
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+def test_a_coefficient_of_nothing_leaves_the_weight_in_the_mean(
+    normalize: bool, kernels: Any
+) -> None:
+    """A voter that adds 0 is one of those that the mean is of."""
+    base = downcast(numbers(1, 999), "F32")
+    taus = [Items(downcast(numbers(2 + i, 999), "F32"), "F32") for i in range(3)]
+    coefficients = (DECIMAL_UNIT, 0, -DECIMAL_UNIT)
+    voters = [
+        Voter(tau, Keep(), DECIMAL_UNIT * (i + 1), coefficient)
+        for i, (tau, coefficient) in enumerate(zip(taus, coefficients, strict=True))
+    ]
+    given = Items(base, "F32"), voters, tau_grid(0, "F32"), Output("F32", range(999))
+    wanted = reference.consensus(*given, scale=1.0, normalize=normalize)
+    found = kernels.consensus(*given, scale=1.0, normalize=normalize)
+    assert bytes(found) == wanted
 
 
 # --- refusals ----------------------------------------------------------------------------

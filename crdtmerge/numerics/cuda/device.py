@@ -9,9 +9,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from crdtmerge.errors import BackendError
 from crdtmerge.numerics.backends import forget
@@ -101,6 +102,11 @@ def moved(data: Data, dtype: str, part: range) -> Tensor:
     staged = torch.empty(raw.size, dtype=torch.uint8, pin_memory=pinned)
     staged.numpy()[:] = raw
     return staged.to(device, non_blocking=pinned)
+
+
+def moved_array(values: NDArray[Any]) -> Tensor:
+    """Return a copy of an array on the device; the array may be read-only."""
+    return torch.tensor(np.ascontiguousarray(values), device=current())
 
 
 def number(value: float) -> Tensor:

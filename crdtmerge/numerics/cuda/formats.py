@@ -69,11 +69,12 @@ def upcast(raw: Tensor, dtype: str) -> Tensor:
     form = _NARROW[dtype]
     stored = raw.view(torch.int16) if form.bits == 16 else raw
     words = stored.to(torch.int32)
+    if form.bits + form.shift == 32:  # the upper part of a float32 as it is
+        return (words << form.shift).view(torch.float32).to(torch.float64)
     sign = 1 << (form.bits - 1)
     bits = (words & (sign - 1)) << form.shift
     bits |= torch.where((words & sign) != 0, _SINGLE_SIGN, 0).to(torch.int32)
-    values = bits.view(torch.float32).to(torch.float64)
-    return values * 2.0**form.scale_exponent if form.scale_exponent else values
+    return bits.view(torch.float32).to(torch.float64) * 2.0**form.scale_exponent
 
 
 def to_single(values: Tensor, faults: Faults) -> Tensor:

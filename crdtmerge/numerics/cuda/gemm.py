@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from crdtmerge.numerics.cuda.device import current
+from crdtmerge.numerics.cuda.device import moved_array
 from crdtmerge.numerics.reference import gemm
 from crdtmerge.numerics.reference.dtypes import Floats
 
@@ -54,7 +54,7 @@ def matmul(left: Floats | gemm.Sliced, right: Floats, slices: int = 2) -> Floats
         stop = min(start + step, rows)
         if isinstance(left, gemm.Sliced):
             part = left.part(start, stop)
-            cut = _Cut(part.exponents, _moved(part.high), _moved(part.low))
+            cut = _Cut(part.exponents, moved_array(part.high), moved_array(part.low))
         else:
             cut = _cut(left[start:stop])
         product[start:stop] = _product(cut, other, bits, slices).cpu().numpy()
@@ -63,7 +63,7 @@ def matmul(left: Floats | gemm.Sliced, right: Floats, slices: int = 2) -> Floats
 
 def _cut(rows: Floats) -> _Cut:
     """Return each row's exponent and its two slices; a row of zeros has exponent 0."""
-    bits, values = gemm.slice_bits(rows.shape[1]), _moved(rows)
+    bits, values = gemm.slice_bits(rows.shape[1]), moved_array(rows)
     _, exponents = np.frexp(values.abs().amax(dim=1).cpu().numpy())
     powers = torch.from_numpy(bits - exponents.astype(np.int64)).to(values.device)
     scaled = _scaled(values, powers[:, None])
@@ -97,7 +97,3 @@ def _scaled(values: Tensor, powers: Tensor) -> Tensor:
 
 def _power_of_two(power: Tensor) -> Tensor:
     return ((power + 1023) << 52).view(torch.float64)
-
-
-def _moved(values: Floats) -> Tensor:
-    return torch.tensor(np.ascontiguousarray(values), device=current())

@@ -8,7 +8,14 @@ from crdtmerge.numerics.cuda.gemm import matmul
 from crdtmerge.numerics.cuda.measuring import inner_products, inspect, magnitude_sum
 from crdtmerge.numerics.cuda.philox import bernoulli, normals, random_words
 from crdtmerge.numerics.cuda.polynomials import acos, cos, exp, log, sin, tanh
+from crdtmerge.numerics.cuda.reductions import dot, mean, sum_of_squares, variance
 from crdtmerge.numerics.cuda.selecting import kth_largest, weighted_median
+from crdtmerge.numerics.cuda.selection import (
+    keep_n_of_m,
+    median,
+    quantile,
+    rank_in_row,
+)
 from crdtmerge.numerics.cuda.sums import consensus, thinned_sum, weighted_sum
 
 __all__ = [
@@ -16,18 +23,26 @@ __all__ = [
     "bernoulli",
     "consensus",
     "cos",
+    "dot",
     "exp",
     "inner_products",
     "inspect",
+    "keep_n_of_m",
     "kth_largest",
     "log",
     "magnitude_sum",
     "matmul",
+    "mean",
+    "median",
     "normals",
+    "quantile",
     "random_words",
+    "rank_in_row",
     "sin",
+    "sum_of_squares",
     "tanh",
     "thinned_sum",
+    "variance",
     "weighted_median",
     "weighted_sum",
 ]

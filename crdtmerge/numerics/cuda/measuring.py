@@ -1,8 +1,7 @@
 """What strategies measure, on the device: extremes, inner products, magnitudes.
 
 Owns the device's forms of `inspect`, `inner_products` and `magnitude_sum`. Does not own
-the tree (`reference.reductions`): lanes are summed here in its order, many blocks side by
-side, and the few sums of blocks by the reference.
+the tree (`reference.reductions`) nor its form here (`reductions`).
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from torch import Tensor
 from crdtmerge.numerics.cuda.device import blocks_of, current, moved
 from crdtmerge.numerics.cuda.formats import Faults
 from crdtmerge.numerics.cuda.reading import read, read_kept
+from crdtmerge.numerics.cuda.reductions import block_sums, room_for
 from crdtmerge.numerics.reference import measuring
 from crdtmerge.numerics.reference.dtypes import (
     ITEM_BYTES,
@@ -27,14 +27,9 @@ from crdtmerge.numerics.reference.dtypes import (
 )
 from crdtmerge.numerics.reference.reductions import (
     BLOCK_ITEMS,
-    LANES,
-    ROWS,
     tree_sums,
 )
 from crdtmerge.numerics.vectors import Keep, Tau, Vector
-
-PRODUCT_ITEMS: Final = 1 << 24
-"""Items and products held at once, 128 MiB; never less than one block of each."""
 
 VECTORS_AT_ONCE: Final = 32
 """Vectors that are held at once; pairs across groups read them again."""
@@ -98,7 +93,7 @@ def _cuts(sets: int, length: int, held: int) -> Iterator[tuple[range, range]]:
 
     These are several whole rows, or whole blocks of one.
     """
-    room = _room(held)
+    room = room_for(held)
     if length <= room:
         for rows in blocks_of(range(sets), room // max(1, length)):
             yield rows, range(length)
@@ -108,46 +103,21 @@ def _cuts(sets: int, length: int, held: int) -> Iterator[tuple[range, range]]:
             yield range(row, row + 1), part
 
 
-def _room(held: int) -> int:
-    """Return how many items of each of so many buffers are held: whole blocks."""
-    return max(1, PRODUCT_ITEMS // held // BLOCK_ITEMS) * BLOCK_ITEMS
-
-
 def _pair_sums(values: Sequence[Tensor], pairs: Pairs, rows: int) -> Floats:
     """Return the sums of blocks of the products of pairs: (rows, pairs, blocks)."""
     products = torch.stack([values[i] * values[j] for i, j in pairs])
-    sums = _block_sums(products.view(len(pairs) * rows, -1))
+    sums = block_sums(products.view(len(pairs) * rows, -1))
     found: Floats = sums.view(len(pairs), rows, -1).transpose(0, 1).cpu().numpy()
     return found
-
-
-def _block_sums(values: Tensor) -> Tensor:
-    """Return the sum of each block of each set, (sets, items) to (sets, blocks).
-
-    Rows of padding alone are left out: they add +0.
-    """
-    sets, items = values.shape
-    blocks = -(-items // BLOCK_ITEMS)
-    rows = ROWS if blocks > 1 else -(-items // LANES)
-    padded = values.new_zeros((sets, blocks * rows * LANES))
-    padded[:, :items] = values
-    table = padded.view(sets * blocks, rows, LANES)
-    lanes = values.new_zeros((sets * blocks, LANES))
-    for row in range(rows):
-        lanes += table[:, row]
-    while lanes.shape[1] > 1:
-        half = lanes.shape[1] // 2
-        lanes = lanes[:, :half] + lanes[:, half:]
-    return lanes.view(sets, blocks)
 
 
 def magnitude_sum(tau: Tau, keep: Keep) -> float:
     """Return the sum of the magnitudes of the items that stay, along the tree."""
     faults = Faults()
     sums = [torch.zeros((1, 0), dtype=torch.float64, device=current())]
-    for part in blocks_of(range(tau.count), _room(_MAGNITUDE_BUFFERS)):
+    for part in blocks_of(range(tau.count), room_for(_MAGNITUDE_BUFFERS)):
         magnitudes = read_kept(tau, keep, part, faults).abs()
-        sums.append(_block_sums(magnitudes[None]))
+        sums.append(block_sums(magnitudes[None]))
     if faults.any():
         return measuring.magnitude_sum(tau, keep)
     return float(tree_sums(torch.cat(sums, dim=1).cpu().numpy())[0])

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crdtmerge.numerics.cuda.device import blocks_of, current, square_root
+from crdtmerge.numerics.cuda.device import blocks_of, moved_array, square_root
 from crdtmerge.numerics.reference.dtypes import Floats
 from crdtmerge.numerics.reference.polynomials import (
     ANGLE_MAX,
@@ -210,6 +210,5 @@ def _blockwise(function: Callable[[Tensor], Tensor], x: Floats) -> Floats:
     out = np.empty(flat.size)
     for part in blocks_of(range(flat.size)):
         cut = slice(part.start, part.stop)
-        items = torch.tensor(flat[cut], device=current())
-        out[cut] = function(items).cpu().numpy()
+        out[cut] = function(moved_array(flat[cut])).cpu().numpy()
     return out.reshape(x.shape)
