@@ -18,10 +18,11 @@ from crdtmerge.numerics.cases_elements import element_cases
 from crdtmerge.numerics.cuda.device import on_device
 
 MOVING = {
-    "alias", "_local_scalar_dense", "arange", "cat", "clone", "copy_", "detach", "empty",
-    "full", "full_like", "gather", "index", "lift_fresh", "new_zeros", "ones_like",
-    "permute", "new_full", "scalar_tensor", "select", "slice", "stack", "transpose", "unbind",
-    "unsqueeze", "view", "where", "zeros", "zeros_like", "_to_copy", "scatter", "expand",
+    "_local_scalar_dense", "_to_copy", "alias", "arange", "cat", "clone", "copy_",
+    "detach", "empty", "expand", "full", "full_like", "gather", "index",
+    "lift_fresh", "new_full", "new_zeros", "ones_like", "permute", "scalar_tensor",
+    "scatter", "select", "slice", "stack", "transpose", "unbind", "unsqueeze",
+    "view", "where", "zeros", "zeros_like",
 }  # fmt: skip
 """Operations that move items, or cast them; casts are looked at apart."""
 
