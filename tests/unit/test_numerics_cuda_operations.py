@@ -14,7 +14,6 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from crdtmerge.numerics.cases import Case, cases
-from crdtmerge.numerics.cases_elements import element_cases
 from crdtmerge.numerics.cuda.device import on_device
 
 MOVING = {
@@ -111,21 +110,6 @@ def test_a_kernel_uses_operations_that_every_device_rounds_alike(kernel: str) ->
             if case.kernel == kernel and hasattr(kernels, kernel):
                 with Watched():
                     case.run(kernels)
-
-
-def test_kernels_on_arrays_use_operations_that_every_device_rounds_alike() -> None:
-    """One size of each kind is enough to see every operation."""
-    kinds = {}
-    for name, title, run in element_cases():
-        words = (word for word in title.split() if not word.isdigit())
-        kinds[name, *words] = name, run
-    with on_device("cpu"):
-        from crdtmerge.numerics.cuda import kernels
-
-        for name, run in kinds.values():
-            if hasattr(kernels, name):
-                with Watched():
-                    run(kernels)
 
 
 def test_products_of_matrices_are_of_integers_that_stay_exact() -> None:

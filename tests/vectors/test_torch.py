@@ -20,6 +20,10 @@ from tests.vectors.resolves import vector
 FOLDER = Path(__file__).parent
 KERNELS = json.loads((FOLDER / "kernels.json").read_text())
 RESOLVES = json.loads((FOLDER / "resolves.json").read_text())
+WITHOUT = {"assign"}
+"""What has no form in torch: its steps wait for each other."""
+
+KERNEL_NAMES = sorted({case.kernel for case in cases()} - WITHOUT)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -47,7 +51,7 @@ def no_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Faults, "any", any_)
 
 
-@pytest.mark.parametrize("kernel", sorted({case.kernel for case in cases()}))
+@pytest.mark.parametrize("kernel", KERNEL_NAMES)
 def test_kernel_has_the_golden_bytes(kernel: str) -> None:
     """Each case of each kernel has the digest that was once written down."""
     module = backends.load("cuda")
@@ -61,7 +65,7 @@ def test_resolve_writes_the_golden_bytes(title: str) -> None:
     assert vector(title) == RESOLVES[title]
 
 
-def test_torch_has_a_form_of_the_kernels_of_merges() -> None:
+def test_torch_has_a_form_of_every_kernel_but_one() -> None:
     """A kernel that lost its form would be served by the reference unseen."""
     module = backends.load("cuda")
-    assert {c.kernel for c in cases() if not hasattr(module, c.kernel)} == set()
+    assert {c.kernel for c in cases() if not hasattr(module, c.kernel)} == WITHOUT

@@ -1,6 +1,7 @@
 """The kernels of the CUDA backend, by the names of the reference's.
 
-Owns the list. Importing it is refused where there is no device to compute on.
+Owns the list. `assign` is not in it: its steps wait for each other. Importing it is
+refused where there is no device to compute on.
 """
 
 from crdtmerge.numerics.cuda.device import current
@@ -8,7 +9,14 @@ from crdtmerge.numerics.cuda.gemm import matmul
 from crdtmerge.numerics.cuda.measuring import inner_products, inspect, magnitude_sum
 from crdtmerge.numerics.cuda.philox import bernoulli, normals, random_words
 from crdtmerge.numerics.cuda.polynomials import acos, cos, exp, log, sin, tanh
-from crdtmerge.numerics.cuda.reductions import dot, mean, sum_of_squares, variance
+from crdtmerge.numerics.cuda.reductions import (
+    dot,
+    largest,
+    largest_magnitude,
+    mean,
+    sum_of_squares,
+    variance,
+)
 from crdtmerge.numerics.cuda.selecting import kth_largest, weighted_median
 from crdtmerge.numerics.cuda.selection import (
     keep_n_of_m,
@@ -29,6 +37,8 @@ __all__ = [
     "inspect",
     "keep_n_of_m",
     "kth_largest",
+    "largest",
+    "largest_magnitude",
     "log",
     "magnitude_sum",
     "matmul",

@@ -5,7 +5,7 @@ they and `measuring` are made of. Does not own the tree: lanes are summed here i
 order, many blocks side by side, and the few sums of blocks by the reference.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import torch
@@ -82,6 +82,27 @@ def variance(values: Singles | Floats) -> float:
         return away * away
 
     return share(_sum(squares, values), values.size, "variance")
+
+
+def largest(values: Singles | Floats) -> float:
+    """Return the largest item; zero is +0."""
+    if not values.size:
+        message = "there is no largest of no items"
+        raise ContractError(message)
+    return max(_extremes(values, lambda x: x)) + 0.0
+
+
+def largest_magnitude(values: Singles | Floats) -> float:
+    """Return the largest magnitude, +0 of no items."""
+    return max(_extremes(values, torch.abs), default=0.0)
+
+
+def _extremes(
+    values: Singles | Floats, of: Callable[[Tensor], Tensor]
+) -> Iterator[float]:
+    flat = values.reshape(-1)
+    for part in blocks_of(range(flat.size)):
+        yield float(of(moved_array(flat[part.start : part.stop])).amax())
 
 
 def _sum(of: Callable[..., Tensor], *arrays: NDArray[Any]) -> float:
