@@ -35,6 +35,11 @@ class _Narrow:
     least_exponent: int
     largest: float
 
+    @property
+    def upper(self) -> bool:
+        """Whether it is the upper half of a float32, sign and bias included."""
+        return self.bits + self.shift == 32
+
 
 _NARROW: Final = {
     "BF16": _Narrow(16, 16, 0, 8, -126, float.fromhex("0x1.fep+127")),
@@ -69,7 +74,7 @@ def upcast(raw: Tensor, dtype: str) -> Tensor:
     form = _NARROW[dtype]
     stored = raw.view(torch.int16) if form.bits == 16 else raw
     words = stored.to(torch.int32)
-    if form.bits + form.shift == 32:  # the upper part of a float32 as it is
+    if form.upper:
         return (words << form.shift).view(torch.float32).to(torch.float64)
     sign = 1 << (form.bits - 1)
     bits = (words & (sign - 1)) << form.shift
@@ -94,6 +99,9 @@ def downcast(values: Tensor, dtype: str, faults: Faults) -> Tensor:
     form = _NARROW[dtype]
     rounded = _rounded(values, form)
     faults.note(rounded, form.largest)
+    if form.upper:
+        bits = rounded.to(torch.float32).view(torch.int32)  # exact
+        return (bits >> form.shift).to(torch.int16).view(torch.uint8)
     scaled = rounded * 2.0**-form.scale_exponent
     bits = scaled.to(torch.float32).view(torch.int32)  # exact
     magnitude = (bits & 0x7FFF_FFFF) >> form.shift
