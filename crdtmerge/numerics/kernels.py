@@ -195,6 +195,9 @@ def _check_part(vectors: Sequence[Vector], output: Output) -> None:
 
 def _check_voters(voters: Sequence[Voter], name: str) -> None:
     check_weights((voter.weight for voter in voters), name)
+    if any(voter.weight * voter.coefficient < 0 for voter in voters):
+        message = f"{prefix(name)}a coefficient has another sign than its weight"
+        raise ContractError(message)
     _check_sum(((v.coefficient, v.tau.significand_bits) for v in voters), name)
 
 
