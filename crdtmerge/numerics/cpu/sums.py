@@ -108,25 +108,28 @@ def _add_product(
 ) -> None:
     """Add the bits of products on the grid, one limb or two."""
     c, d = shifts[0], shifts[1]
-    for i in range(first.size):
-        first[i] += _bits(np.float64(x[i]) * factor + c)
     if d == 0.0:
+        for i in range(first.size):
+            first[i] += _bits(np.float64(x[i]) * factor + c)
         return
     for i in range(first.size):
         v = np.float64(x[i]) * factor
-        second[i] += _bits((v - ((v + c) - c)) + d)
+        t = v + c
+        first[i] += _bits(t)
+        second[i] += _bits((v - (t - c)) + d)
 
 
 @compiled
 def _add_bf16(
-    address: Any, start: int, factor: float, shift: float, sums: Array
+    words: Array, factor: float, shifts: Array, first: Array, second: Array
 ) -> None:
-    """Add the bits of products of stored items, on a grid of one limb."""
-    end = start + sums.size
-    words = at(address, np.uint16, end)[start:end]
-    for i in range(sums.size):
-        x = np.float64(_U32(_U32(words[i]) << _U32(16)).view(np.float32))
-        sums[i] += _bits(x * factor + shift)
+    """Do the same with stored bfloat16 items, on two limbs."""
+    c, d = shifts[0], shifts[1]
+    for i in range(first.size):
+        v = np.float64(_U32(_U32(words[i]) << _U32(16)).view(np.float32)) * factor
+        t = v + c
+        first[i] += _bits(t)
+        second[i] += _bits((v - (t - c)) + d)
 
 
 @compiled
@@ -164,8 +167,9 @@ def _sum_loop(
         for p in range(vectors.size):
             row = table[vectors[p]]
             plain = row[0] == ITEMS and halves[p] == _WHOLE
-            if plain and row[1] == BF16 and d == 0.0:
-                _add_bf16(row[2], begin, factors[p], c, one)
+            if plain and row[1] == BF16:
+                words = at(row[2], np.uint16, begin + n)[begin:]
+                _add_bf16(words, factors[p], shifts, one, two)
                 continue
             if plain and row[1] == F32:
                 singles = at(row[2], np.float32, begin + n)[begin:]

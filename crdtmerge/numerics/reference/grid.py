@@ -54,7 +54,9 @@ class Grid:
 def theta_grid(exponent: int, dtype: str) -> Grid:
     """Return the grid for sums of W * theta, |theta| < 2**(exponent + headroom).
 
-    `exponent` is that of the base's tensor, `dtype` the stored one.
+    `exponent` is that of the base's tensor, `dtype` the stored one. There are two limbs
+    for every dtype: W = 10**9 w has 21 bits more than w, and with one limb alone those of
+    W * theta that fall off decide means that lie halfway between two 16-bit items.
 
     Raises:
         ContractError: the exponent or the dtype is outside the contract.
@@ -80,7 +82,8 @@ def _grid(exponent: int, dtype: str, extra_bits: int) -> Grid:
         )
         raise ContractError(message)
     step = exponent + HEADROOM_BITS + extra_bits + WEIGHT_BITS - SUM_BITS
-    return Grid(step, 2 if dtype in {"F64", "F32"} else 1)
+    limbs = 1 if extra_bits and dtype not in {"F64", "F32"} else 2
+    return Grid(step, limbs)
 
 
 def weight_bits(weight: int) -> int:
