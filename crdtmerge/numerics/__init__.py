@@ -14,6 +14,14 @@ library version. docs/adr/0004-numeric-contract.md gives the constants and the r
 forms with equal bits; `backends` decides which one serves; `kernels` is what to call.
 """
 
+from crdtmerge.numerics.accumulators import (
+    finish_sum,
+    finish_thinned,
+    finish_votes,
+    sum_planes,
+    thinned_planes,
+    vote_planes,
+)
 from crdtmerge.numerics.backends import (
     BACKENDS,
     BackendWarning,
@@ -33,6 +41,7 @@ from crdtmerge.numerics.contract import (
     check_weights,
 )
 from crdtmerge.numerics.kernels import (
+    check_sum,
     consensus,
     inner_products,
     inspect,
@@ -42,6 +51,7 @@ from crdtmerge.numerics.kernels import (
     weighted_median,
     weighted_sum,
 )
+from crdtmerge.numerics.reference.accumulating import sum_rows, vote_rows
 from crdtmerge.numerics.reference.dtypes import (
     ITEM_BYTES,
     SIGNIFICAND_BITS,
@@ -89,6 +99,7 @@ from crdtmerge.numerics.vectors import (
     Items,
     Keep,
     Output,
+    Planes,
     Shifted,
     Tau,
     Vector,
@@ -118,6 +129,7 @@ __all__ = [
     "Items",
     "Keep",
     "Output",
+    "Planes",
     "Shifted",
     "Singles",
     "Tau",
@@ -132,6 +144,7 @@ __all__ = [
     "check_dtype",
     "check_headroom",
     "check_reach",
+    "check_sum",
     "check_weights",
     "choose",
     "chosen",
@@ -140,6 +153,9 @@ __all__ = [
     "dot",
     "downcast",
     "draw_limit",
+    "finish_sum",
+    "finish_thinned",
+    "finish_votes",
     "forced",
     "given_task_vector",
     "gram",
@@ -158,13 +174,18 @@ __all__ = [
     "random_words",
     "sin",
     "sum_of_squares",
+    "sum_planes",
+    "sum_rows",
     "task_vector",
     "tau_grid",
     "theta_grid",
+    "thinned_planes",
     "thinned_sum",
     "threshold",
     "tree_sum",
     "upcast",
+    "vote_planes",
+    "vote_rows",
     "weighted_median",
     "weighted_sum",
 ]

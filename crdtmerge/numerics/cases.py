@@ -58,7 +58,9 @@ class Case:
 
 def cases() -> Iterator[Case]:
     """Yield every case of every kernel."""
-    for make in _MAKERS:
+    from crdtmerge.numerics.accumulating_cases import accumulating_cases
+
+    for make in (*_MAKERS, accumulating_cases):
         yield from make()
 
 
@@ -94,7 +96,8 @@ def subnormal(count: int, dtype: str) -> bytes:
     return b"".join(item.to_bytes(width, "little") for item in items)
 
 
-def _model(label: int, count: int, dtype: str) -> Items:
+def model(label: int, count: int, dtype: str) -> Items:
+    """Return a model's tensor."""
     return Items(stored(label, count, dtype), dtype)
 
 
@@ -133,7 +136,7 @@ def _weighted_sum() -> Iterator[Case]:
     for dtype in DTYPES:
         for count in SIZES:
             terms = [
-                Weighed(_model(i, count, dtype), weight)
+                Weighed(model(i, count, dtype), weight)
                 for i, weight in enumerate(WEIGHTS)
             ]
             terms.append(Weighed(Items(stored(9, count, "F32", 0.1), "F32"), -77))
@@ -143,11 +146,11 @@ def _weighted_sum() -> Iterator[Case]:
         same = [Weighed(items, DECIMAL_UNIT)] * 3
         made = run(same, 3 * DECIMAL_UNIT, dtype, _whole(37, dtype))
         yield Case("weighted_sum", f"weighted_sum {dtype} subnormal", made)
-        many = [Weighed(_model(i % 5, 13, dtype), DECIMAL_UNIT) for i in range(1000)]
+        many = [Weighed(model(i % 5, 13, dtype), DECIMAL_UNIT) for i in range(1000)]
         made = run(many, 1000 * DECIMAL_UNIT, dtype, _whole(13, dtype))
         yield Case("weighted_sum", f"weighted_sum {dtype} of 1000", made)
         part = Output("F32", range(1001, 4999), "a case")
-        terms = [Weighed(_model(i, 5003, dtype), DECIMAL_UNIT // 3) for i in (1, 2)]
+        terms = [Weighed(model(i, 5003, dtype), DECIMAL_UNIT // 3) for i in (1, 2)]
         made = run(terms, DECIMAL_UNIT, dtype, part)
         yield Case("weighted_sum", f"weighted_sum {dtype} a part, to F32", made)
 
@@ -158,7 +161,8 @@ def _keeps() -> list[Keep]:
     return [Keep(0.25), drawn, Keep(), Keep(0.125, b"8 bytes!", half), Keep(INFINITY)]
 
 
-def _voters(count: int, dtype: str) -> list[Voter]:
+def voters_of(count: int, dtype: str) -> list[Voter]:
+    """Return voters of every kind of `Keep`, one of them with a negative weight."""
     keeps = _keeps()
     taus = _taus(count, dtype, len(keeps))
     weights = (DECIMAL_UNIT, DECIMAL_UNIT // 3, -DECIMAL_UNIT // 7, 5, 7)
@@ -168,7 +172,8 @@ def _voters(count: int, dtype: str) -> list[Voter]:
     ]
 
 
-def _parts(count: int, dtype: str) -> Iterator[tuple[str, Output]]:
+def parts(count: int, dtype: str) -> Iterator[tuple[str, Output]]:
+    """Yield the outputs of so many items, with titles: all, and of the longest a part."""
     yield f"{dtype} {count}", _whole(count, dtype)
     if count > 5000:
         yield f"{dtype} a part", Output("BF16", range(1003, 4997), "a case")
@@ -176,7 +181,7 @@ def _parts(count: int, dtype: str) -> Iterator[tuple[str, Output]]:
 
 def _thinned_sum() -> Iterator[Case]:
     def run(count: int, dtype: str, output: Output) -> Callable[[Any], bytes]:
-        base, voters = _model(1, count, dtype), _voters(count, dtype)
+        base, voters = model(1, count, dtype), voters_of(count, dtype)
         grid = tau_grid(0, dtype)
         return lambda backend: bytes(
             backend.thinned_sum(base, voters, 2 * DECIMAL_UNIT, grid, output)
@@ -184,7 +189,7 @@ def _thinned_sum() -> Iterator[Case]:
 
     for dtype in DTYPES:
         for count in SIZES:
-            for title, output in _parts(count, dtype):
+            for title, output in parts(count, dtype):
                 made = run(count, dtype, output)
                 yield Case("thinned_sum", f"thinned_sum {title}", made)
 
@@ -193,7 +198,7 @@ def _consensus() -> Iterator[Case]:
     def run(
         count: int, dtype: str, output: Output, *, normalize: bool
     ) -> Callable[[Any], bytes]:
-        base, voters = _model(1, count, dtype), _voters(count, dtype)
+        base, voters = model(1, count, dtype), voters_of(count, dtype)
         grid = tau_grid(0, dtype)
         return lambda backend: bytes(
             backend.consensus(
@@ -203,7 +208,7 @@ def _consensus() -> Iterator[Case]:
 
     for dtype in DTYPES:
         for count in SIZES:
-            for title, output in _parts(count, dtype):
+            for title, output in parts(count, dtype):
                 for normalize in (True, False):
                     made = run(count, dtype, output, normalize=normalize)
                     word = "mean" if normalize else "sum"
@@ -219,7 +224,7 @@ def _weighted_median() -> Iterator[Case]:
     for dtype in DTYPES:
         for count in SIZES:
             base = stored(1, count, dtype)
-            vectors: list[Vector] = [_model(i % 3, count, dtype) for i in range(4)]
+            vectors: list[Vector] = [model(i % 3, count, dtype) for i in range(4)]
             tau = stored(9, count, "F32", 0.1)
             for number in (1, 2, 5):
                 used = [Shifted(tau, base, dtype), *vectors][:number]
@@ -262,13 +267,13 @@ def _inner_products() -> Iterator[Case]:
         for count in (0, 1, 63, 65, TREE_ITEMS):
             base, tau = stored(1, count, dtype), stored(9, count, "F32", 0.1)
             vectors: list[Vector] = [
-                _model(2, count, dtype),
+                model(2, count, dtype),
                 Difference(stored(3, count, dtype), base, dtype),
                 Shifted(tau, base, dtype),
             ]
             made = run(vectors, count, range(1), 1)
             yield Case("inner_products", f"inner_products {dtype} {count}", made)
-        rows: list[Vector] = [_model(i, 4690, dtype) for i in range(2)]
+        rows: list[Vector] = [model(i, 4690, dtype) for i in range(2)]
         made = run(rows, 67, range(3, 70), 0)
         yield Case("inner_products", f"inner_products {dtype} rows", made)
 

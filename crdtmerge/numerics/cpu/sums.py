@@ -47,7 +47,7 @@ BLOCK: Final = 2048
 
 Array: TypeAlias = NDArray[Any]
 
-_WHOLE: Final = 0
+WHOLE: Final = 0
 _HIGH: Final = 1
 _LOW: Final = 2
 _I64: Final = np.int64
@@ -56,7 +56,7 @@ _SPLIT: Final = np.uint64(VALUE_SPLIT_MASK)
 
 
 @dataclass(frozen=True, slots=True)
-class _Products:
+class Products:
     """The exact products of a sum: which vector, times what, and which part of it."""
 
     vectors: Array
@@ -64,25 +64,25 @@ class _Products:
     halves: Array
 
 
-def _products(terms: Sequence[tuple[Vector, int, int]]) -> _Products:
+def products_of(terms: Sequence[tuple[Vector, int, int]]) -> Products:
     """Return the products of (vector, weight, significand bits), as `GridSum` has them."""
     rows: list[tuple[int, float, int]] = []
     for place, (_, weight, bits) in enumerate(terms):
         number = pieces(weight, bits)
         factors = [weight] if number == 1 else split_weight(weight)
-        halves = [_HIGH, _LOW] if number == 4 else [_WHOLE]
+        halves = [_HIGH, _LOW] if number == 4 else [WHOLE]
         used = [float(factor) for factor in factors if factor or number == 1]
         rows += [(place, factor, half) for half in halves for factor in used]
     columns = list(zip(*rows, strict=True)) or [(), (), ()]
     vectors, factors_, halves_ = columns
-    return _Products(
+    return Products(
         np.array(vectors, dtype=np.int64),
         np.array(factors_, dtype=np.float64),
         np.array(halves_, dtype=np.int64),
     )
 
 
-def _shifts(grid: Grid) -> Array:
+def shifts_of(grid: Grid) -> Array:
     """Return C of each limb; that of a limb that is not there is zero."""
     shifts = np.zeros(2)
     for limb in range(grid.limbs):
@@ -91,32 +91,33 @@ def _shifts(grid: Grid) -> Array:
 
 
 @inlined
-def _bits(x: float) -> Any:
+def bits_of(x: float) -> Any:
+    """Return the pattern of a float64 as an integer."""
     return np.float64(x).view(np.int64)
 
 
 @inlined
-def _limb(total: int, shift: float) -> float:
+def limb_of(total: int, shift: float) -> float:
     """Return a limb's sum from its integer."""
-    return _I64(total + _bits(shift)).view(np.float64) - shift
+    return _I64(total + bits_of(shift)).view(np.float64) - shift
 
 
 @compiled
-def _add_product(
+def add_product(
     x: Array, n: int, factor: float, shifts: Array, first: Array, second: Array
 ) -> None:
     """Put n products on the grid, one limb or two."""
     c, d = shifts[0], shifts[1]
-    base, fine = _bits(c), _bits(d)
+    base, fine = bits_of(c), bits_of(d)
     if d == 0.0:
         for i in range(n):
-            first[i] += _bits(x[i] * factor + c) - base
+            first[i] += bits_of(x[i] * factor + c) - base
         return
     for i in range(n):
         v = x[i] * factor
         t = v + c
-        first[i] += _bits(t) - base
-        second[i] += _bits((v - (t - c)) + d) - fine
+        first[i] += bits_of(t) - base
+        second[i] += bits_of((v - (t - c)) + d) - fine
 
 
 @compiled
@@ -130,20 +131,20 @@ def _add_stored(
     sums: Array,
 ) -> None:
     """Put n products of stored bf16 or fp32 items on a grid of one limb."""
-    base = _bits(shift)
+    base = bits_of(shift)
     if code == BF16:
         words = at(address, np.uint16, start + n)[start : start + n]
         for i in range(n):
             x = np.float64(_U32(_U32(words[i]) << _U32(16)).view(np.float32))
-            sums[i] += _bits(x * factor + shift) - base
+            sums[i] += bits_of(x * factor + shift) - base
     else:
         singles = at(address, np.float32, start + n)[start : start + n]
         for i in range(n):
-            sums[i] += _bits(np.float64(singles[i]) * factor + shift) - base
+            sums[i] += bits_of(np.float64(singles[i]) * factor + shift) - base
 
 
 @compiled
-def _halve(half: int, x: Array, n: int, out: Array) -> None:
+def halve(half: int, x: Array, n: int, out: Array) -> None:
     """Fill `out` with the high or the low part of n values."""
     for i in range(n):
         high = np.uint64(np.float64(x[i]).view(np.uint64) & _SPLIT).view(np.float64)
@@ -175,34 +176,35 @@ def _sum_loop(
         loaded = -1
         for p in range(vectors.size):
             row = table[vectors[p]]
-            plain = row[0] == ITEMS and halves[p] == _WHOLE and shifts[1] == 0.0
+            plain = row[0] == ITEMS and halves[p] == WHOLE and shifts[1] == 0.0
             if plain and (row[1] == BF16 or row[1] == F32):
                 _add_stored(row[1], row[2], begin, n, factors[p], shifts[0], first)
                 continue
             if loaded != vectors[p]:
                 loaded = vectors[p]
                 bad |= load(row, begin, n, x, other)
-            if halves[p] == _WHOLE:
-                _add_product(x, n, factors[p], shifts, first, second)
+            if halves[p] == WHOLE:
+                add_product(x, n, factors[p], shifts, first, second)
             else:
-                _halve(halves[p], x, n, other)
-                _add_product(other, n, factors[p], shifts, first, second)
-        _divide(first, second, n, shifts, divisor, x)
+                halve(halves[p], x, n, other)
+                add_product(other, n, factors[p], shifts, first, second)
+        divide_limbs(first, second, n, shifts, divisor, x)
         bad |= store(code, out, begin - origin, n, x)
     return bad
 
 
 @compiled
-def _divide(
+def divide_limbs(
     first: Array, second: Array, n: int, shifts: Array, divisor: float, out: Array
 ) -> None:
+    """Fill `out` with n sums, each divided once."""
     c, d = shifts[0], shifts[1]
     if d == 0.0:
         for i in range(n):
-            out[i] = _limb(first[i], c) / divisor
+            out[i] = limb_of(first[i], c) / divisor
         return
     for i in range(n):
-        out[i] = (_limb(first[i], c) + _limb(second[i], d)) / divisor
+        out[i] = (limb_of(first[i], c) + limb_of(second[i], d)) / divisor
 
 
 def weighted_sum(
@@ -210,7 +212,7 @@ def weighted_sum(
 ) -> Data:
     """Return the stored items of sum(weight * vector) / divisor."""
     table, held = addresses_of([term.vector for term in terms])
-    products = _products(
+    products = products_of(
         [(t.vector, t.weight, t.vector.significand_bits) for t in terms]
     )
     made, address = room(output)
@@ -222,7 +224,7 @@ def weighted_sum(
                 products.vectors,
                 products.factors,
                 products.halves,
-                _shifts(grid),
+                shifts_of(grid),
                 float(divisor),
                 CODES[output.dtype],
                 address,
@@ -250,7 +252,7 @@ class _Votes:
     table: Array
     held: list[Any]
     keeps: Array
-    products: _Products
+    products: Products
     weights: Array
 
 
@@ -260,7 +262,7 @@ def _votes(base: Items, voters: Sequence[Voter]) -> _Votes:
         table,
         held,
         keep_table([voter.keep for voter in voters]),
-        _products([(v.tau, v.coefficient, v.tau.significand_bits) for v in voters]),
+        products_of([(v.tau, v.coefficient, v.tau.significand_bits) for v in voters]),
         np.array([float(voter.weight) for voter in voters]),
     )
 
@@ -294,8 +296,8 @@ def _thin_loop(
                 loaded = vectors[p]
                 bad |= load(table[loaded + 1], begin, n, x, other)
                 keep_items(keeps[loaded], begin, n, x, words)
-            _add_product(x, n, factors[p], shifts, first, second)
-        _divide(first, second, n, shifts, divisor, x)
+            add_product(x, n, factors[p], shifts, first, second)
+        divide_limbs(first, second, n, shifts, divisor, x)
         load_stored(table[0, 1], table[0, 2], begin, n, other)
         for i in range(n):
             x[i] = other[i] + x[i]
@@ -317,7 +319,7 @@ def thinned_sum(
                 votes.keeps,
                 votes.products.vectors,
                 votes.products.factors,
-                _shifts(grid),
+                shifts_of(grid),
                 float(divisor),
                 CODES[output.dtype],
                 address,
@@ -332,7 +334,7 @@ def thinned_sum(
 
 
 @compiled
-def _vote(
+def vote(
     x: Array,
     n: int,
     factor: float,
@@ -348,14 +350,14 @@ def _vote(
     that of weight * tau; `counts` tells whether the weight is added too.
     """
     c, d = shifts[0], shifts[1]
-    base, fine = _bits(c), _bits(d)
+    base, fine = bits_of(c), bits_of(d)
     plus, minus = (0, 2) if weight > 0 else (2, 0)
     up, up_fine, down, down_fine = (
         sums[plus], sums[plus + 1], sums[minus], sums[minus + 1]
     )  # fmt: skip
     if d == 0.0:
         for i in range(n):
-            put = _bits(x[i] * factor + c) - base
+            put = bits_of(x[i] * factor + c) - base
             side = -_I64(x[i] > 0)
             up[i] += put & side
             down[i] += put & ~side
@@ -363,8 +365,8 @@ def _vote(
         for i in range(n):
             v = x[i] * factor
             t = v + c
-            put = _bits(t) - base
-            rest = _bits((v - (t - c)) + d) - fine
+            put = bits_of(t) - base
+            rest = bits_of((v - (t - c)) + d) - fine
             side = -_I64(x[i] > 0)
             up[i] += put & side
             down[i] += put & ~side
@@ -378,7 +380,7 @@ def _vote(
 
 
 @compiled
-def _elect(
+def elect(
     sums: Array,
     weights: Array,
     n: int,
@@ -390,13 +392,13 @@ def _elect(
     """Fill `out` with scale times what agrees with the elected sign."""
     c, d = shifts[0], shifts[1]
     for i in range(n):
-        elected = _limb(sums[0, i] + sums[2, i], c)
+        elected = limb_of(sums[0, i] + sums[2, i], c)
         if d != 0.0:
-            elected = elected + _limb(sums[1, i] + sums[3, i], d)
+            elected = elected + limb_of(sums[1, i] + sums[3, i], d)
         side = 0 if elected >= 0 else 2
-        total = _limb(sums[side, i], c)
+        total = limb_of(sums[side, i], c)
         if d != 0.0:
-            total = total + _limb(sums[side + 1, i], d)
+            total = total + limb_of(sums[side + 1, i], d)
         weight = weights[side // 2, i]
         divides = normalize and weight != 0
         out[i] = total / (weight if divides else float(DECIMAL_UNIT)) * scale
@@ -435,8 +437,8 @@ def _vote_loop(
                 bad |= load(table[loaded + 1], begin, n, x, other)
                 keep_items(keeps[loaded], begin, n, x, words)
             weight = voter_weights[loaded]
-            _vote(x, n, factors[p], weight, counts, shifts, sums, weights)
-        _elect(sums, weights, n, shifts, scale, normalize, x)
+            vote(x, n, factors[p], weight, counts, shifts, sums, weights)
+        elect(sums, weights, n, shifts, scale, normalize, x)
         load_stored(table[0, 1], table[0, 2], begin, n, other)
         for i in range(n):
             x[i] = other[i] + x[i]
@@ -465,7 +467,7 @@ def consensus(
                 votes.products.vectors,
                 votes.products.factors,
                 votes.weights,
-                _shifts(grid),
+                shifts_of(grid),
                 scale,
                 normalize,
                 CODES[output.dtype],

@@ -3,6 +3,14 @@
 Owns the list. Every other backend has some of these names, with equal bits.
 """
 
+from crdtmerge.numerics.reference.accumulating import (
+    finish_sum,
+    finish_thinned,
+    finish_votes,
+    sum_planes,
+    thinned_planes,
+    vote_planes,
+)
 from crdtmerge.numerics.reference.dtypes import inspect
 from crdtmerge.numerics.reference.measuring import (
     inner_products,
@@ -18,11 +26,17 @@ from crdtmerge.numerics.reference.merging import (
 
 __all__ = [
     "consensus",
+    "finish_sum",
+    "finish_thinned",
+    "finish_votes",
     "inner_products",
     "inspect",
     "kth_largest",
     "magnitude_sum",
+    "sum_planes",
+    "thinned_planes",
     "thinned_sum",
+    "vote_planes",
     "weighted_median",
     "weighted_sum",
 ]
