@@ -111,9 +111,7 @@ class GridSum:
     products are checked here.
     """
 
-    def __init__(
-        self, grid: Grid, items: int, limbs: Floats | None = None
-    ) -> None:
+    def __init__(self, grid: Grid, items: int, limbs: Floats | None = None) -> None:
         """Begin with the empty sum, +0 everywhere; or go on with `limbs`, in place.
 
         What `limbs` hold already does not count in the limits that are checked here.
