@@ -10,7 +10,7 @@ from typing import Protocol, assert_never
 import numpy as np
 
 from crdtmerge.changes import Change, Whole, task_vector_of
-from crdtmerge.digest import BlobId
+from crdtmerge.digest import BlobId, ContentId
 from crdtmerge.errors import (
     ContractError,
     CorruptBlobError,
@@ -26,7 +26,8 @@ from crdtmerge.numerics import (
     check_reach,
     inspect,
 )
-from crdtmerge.resolve.plan import Contribution, Plan, output_dtype
+from crdtmerge.recipe import Parameters
+from crdtmerge.resolve.plan import Plan, output_dtype
 from crdtmerge.strategies import Given, Inputs, Values
 
 
@@ -69,14 +70,15 @@ class TensorReader:
             key = _key(entry, change)
             if key not in held:
                 assert change is not None, "who leaves a tensor alone gives the base's"
-                held[key] = self.given(name, contribution, change, facts, base)
+                content = contribution.content
+                held[key] = self.given(name, content, change, facts, base)
             given.append(held[key])
         return replace(
             self.frame(name),
             base=base,
             contributions=tuple(given),
             contents=plan.contents,
-            own=tuple(self.own(name, c) for c in plan.contributions),
+            own=tuple(self.own(name, c.parameters) for c in plan.contributions),
         )
 
     def frame(self, name: str) -> Inputs:
@@ -101,10 +103,10 @@ class TensorReader:
             exponent=frame.exponent,
         )
 
-    def own(self, name: str, contribution: Contribution) -> Values:
-        """Return the parameters that hold for one contribution's tensor."""
+    def own(self, name: str, parameters: Parameters) -> Values:
+        """Return what holds for one contribution's tensor, given its own parameters."""
         shared = dict(self._plan.recipe.parameters_for(name))
-        return Values(tuple((shared | dict(contribution.parameters)).items()))
+        return Values(tuple((shared | dict(parameters)).items()))
 
     def base(self, name: str) -> Data | None:
         """Return what task vectors are added to; None if there is no such thing."""
@@ -147,7 +149,7 @@ class TensorReader:
     def given(
         self,
         name: str,
-        contribution: Contribution,
+        content: ContentId,
         change: Change,
         facts: TensorFacts,
         base: Data | None,
@@ -161,7 +163,7 @@ class TensorReader:
             found = self._given(name, change, facts)
             self._check_reach(name, found, base)
         except ContractError as e:
-            raise FaultyContributionError(contribution.content, str(e)) from e
+            raise FaultyContributionError(content, str(e)) from e
         return found
 
     def _given(self, name: str, change: Change, facts: TensorFacts) -> Given:

@@ -13,7 +13,7 @@ only at their weights and factors.
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Final, Protocol
+from typing import ClassVar, Final, Protocol
 
 from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.numerics import (
@@ -104,8 +104,11 @@ class Sums(Protocol):
     """One form of sums with one strategy's numbers.
 
     The sums of a set: `planes` of any cut of it, added. Its tensor: `finish` of these
-    with the `ending` of all shares, which has the bytes of `emit`.
+    with the `ending` of all shares, which has the bytes of `emit`. `of_task_vectors`
+    tells that whoever leaves a tensor as it is in the base brings nothing to the planes.
     """
+
+    of_task_vectors: ClassVar[bool]
 
     def grid(self, exponent: int, dtype: str) -> Grid:
         """Return the grid on which contributions are summed."""
@@ -185,6 +188,8 @@ class TensorSum:
     the base's own weight is what they leave of the divisor.
     """
 
+    of_task_vectors: ClassVar[bool] = False
+
     divisor: Callable[[Inputs], int]
     factor: Callable[[Values], Fraction] = _plain
     adds_to_base: bool = False
@@ -250,6 +255,8 @@ class TensorSum:
 class ThinnedSum:
     """base + (sum of coefficients * what stays of task vectors) / divisor."""
 
+    of_task_vectors: ClassVar[bool] = True
+
     brings: Callable[[Inputs, Term], tuple[Keep, Fraction]]
     divisor: Callable[[Inputs], int]
 
@@ -311,6 +318,8 @@ class Votes:
 
     Both signs are summed, so who agrees with the elected one can be told at the end.
     """
+
+    of_task_vectors: ClassVar[bool] = True
 
     brings: Callable[[Inputs, Term], tuple[Keep, Fraction]]
 
@@ -382,7 +391,7 @@ def _tau_portion(
     brings: Callable[[Inputs, Term], tuple[Keep, Fraction]], inputs: Inputs, term: Term
 ) -> Portion:
     keep, factor = brings(inputs, term)
-    return Portion(Share(term.weight, factor, term.is_tau), tau_of(inputs, term), keep)
+    return Portion(Share(term.weight, factor), tau_of(inputs, term), keep)
 
 
 def _check_votes(inputs: Inputs, shares: Sequence[Share], common: Fraction) -> None:
