@@ -135,9 +135,13 @@ class Accumulator:
         )
 
     def changed(
-        self, sums: Sums, leave: Sequence[Entry], join: Sequence[Entry]
+        self,
+        sums: Sums,
+        leave: Sequence[Entry],
+        join: Sequence[Entry],
+        name: str = "",
     ) -> "Accumulator | None":
-        """Return the sums without who leaves and with who joins.
+        """Return the sums without who leaves and with who joins; `name` is for errors.
 
         None if the planes cannot be gone on with: the members would have another factor
         in common, so that the coefficients of those who stay change too.
@@ -155,7 +159,7 @@ class Accumulator:
                 return None
             then = replace(then, planes=np.zeros_like(self.planes))
             leave, common = (), sums.common(then.shares)
-        return _planes_after(then, sums, common, leave, join)
+        return _planes_after(then, sums, common, leave, join, name=name)
 
     def _members_after(
         self, leave: Sequence[Entry], join: Sequence[Entry]
@@ -187,6 +191,8 @@ def _planes_after(
     common: Fraction,
     leave: Sequence[Entry],
     join: Sequence[Entry],
+    *,
+    name: str,
 ) -> Accumulator:
     """Return planes less those of who leaves, plus those of who joins: all exact."""
     less, more = (
@@ -203,7 +209,7 @@ def _planes_after(
         made[:, cut] = held.planes[:, cut]
         # SUBTLE: who leaves goes first, so no sum on the way holds more than allowed.
         if less:
-            made[:, cut] -= sums.planes(less, common, held.grid, part)
+            made[:, cut] -= sums.planes(less, common, held.grid, part, name)
         if more:
-            made[:, cut] += sums.planes(more, common, held.grid, part)
+            made[:, cut] += sums.planes(more, common, held.grid, part, name)
     return replace(held, planes=made)

@@ -207,6 +207,7 @@ class _Tensor:
     def __init__(self, plan: Plan, name: str, source: TensorSource) -> None:
         self._plan = plan
         self._name = name
+        self._label = f"tensor {name!r}"
         self._sums: Sums = SUMS[plan.strategy.full_name]
         self._reader = TensorReader(plan, source)
         self._entry = self._reader.entry(name)
@@ -242,7 +243,7 @@ class _Tensor:
         except (BadInputError, ContentMissingError, CorruptBlobError) as e:
             return None, f"a contribution to be taken out cannot be read: {e}"
         come = [self._entry_of(key, joins=True) for key in join.elements()]
-        sums = old.changed(self._sums, gone, come)
+        sums = old.changed(self._sums, gone, come, self._label)
         if sums is None:
             return None, "the factor that all contributions share is another now"
         return sums, ""
@@ -253,7 +254,7 @@ class _Tensor:
         self._inputs = replace(self._inputs, exponent=facts.exponent)
         nothing = Accumulator.empty(self._sums, self._made_for, self._inputs)
         come = [self._entry_of(key, joins=True) for key in self._wanted.elements()]
-        sums = nothing.changed(self._sums, [], come)
+        sums = nothing.changed(self._sums, [], come, self._label)
         assert sums is not None, "empty sums have nobody whose coefficient could change"
         return sums
 

@@ -126,9 +126,17 @@ class Sums(Protocol):
         """
 
     def planes(
-        self, portions: Sequence[Portion], common: Fraction, grid: Grid, part: range
+        self,
+        portions: Sequence[Portion],
+        common: Fraction,
+        grid: Grid,
+        part: range,
+        name: str,
     ) -> Planes:
-        """Return the planes of some contributions, over the items of `part`."""
+        """Return the planes of some contributions, over the items of `part`.
+
+        `name` stands in errors.
+        """
 
     def ending(self, inputs: Inputs, shares: Sequence[Share]) -> Ending:
         """Return the numbers for all shares, whose weights `inputs` has too.
@@ -213,11 +221,16 @@ class TensorSum:
         return ONE
 
     def planes(
-        self, portions: Sequence[Portion], common: Fraction, grid: Grid, part: range
+        self,
+        portions: Sequence[Portion],
+        common: Fraction,
+        grid: Grid,
+        part: range,
+        name: str,
     ) -> Planes:
         """Return the limbs of the sum of coefficients * what is given."""
         terms = [Weighed(p.vector, p.share.units(common)) for p in portions]
-        return sum_planes(terms, grid, part)
+        return sum_planes(terms, grid, part, name)
 
     def ending(self, inputs: Inputs, shares: Sequence[Share]) -> Ending:
         """Return divisor and base's weight; task vectors bring their base with them."""
@@ -278,10 +291,15 @@ class ThinnedSum:
         return ONE
 
     def planes(
-        self, portions: Sequence[Portion], common: Fraction, grid: Grid, part: range
+        self,
+        portions: Sequence[Portion],
+        common: Fraction,
+        grid: Grid,
+        part: range,
+        name: str,
     ) -> Planes:
         """Return the limbs of the sum of coefficients * kept taus."""
-        return thinned_planes([p.voter(common) for p in portions], grid, part)
+        return thinned_planes([p.voter(common) for p in portions], grid, part, name)
 
     def ending(self, inputs: Inputs, shares: Sequence[Share]) -> Ending:
         """Return the divisor."""
@@ -341,10 +359,15 @@ class Votes:
         return factors.pop() if len(factors) == 1 else ONE
 
     def planes(
-        self, portions: Sequence[Portion], common: Fraction, grid: Grid, part: range
+        self,
+        portions: Sequence[Portion],
+        common: Fraction,
+        grid: Grid,
+        part: range,
+        name: str,
     ) -> Planes:
         """Return the planes of the votes."""
-        return vote_planes([p.voter(common) for p in portions], grid, part)
+        return vote_planes([p.voter(common) for p in portions], grid, part, name)
 
     def ending(self, inputs: Inputs, shares: Sequence[Share]) -> Ending:
         """Return the scale, and whether the sum is divided."""

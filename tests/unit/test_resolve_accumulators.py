@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from crdtmerge import numerics
 from crdtmerge.digest import blob_id_of
-from crdtmerge.errors import BadInputError, FaultyContributionError
+from crdtmerge.errors import BadInputError, ContractError, FaultyContributionError
 from crdtmerge.recipe import Recipe
 from crdtmerge.resolve.incremental import FIRST, resolve_incrementally, why_not
 from crdtmerge.resolve.plan import make_plan
@@ -51,29 +51,49 @@ offers = st.lists(
 )
 
 
-def sums_to_something(chosen: Sequence[tuple[int, int]]) -> bool:
-    return sum(weight for _, weight in chosen) != 0
-
-
 @kept
-@given(history=st.lists(offers.filter(sums_to_something), min_size=1, max_size=4))
+@given(history=st.lists(offers, min_size=1, max_size=4))
 def test_any_history_gives_the_bytes_of_a_fresh_resolve(
     recipe: Recipe, history: list[list[tuple[int, int]]]
 ) -> None:
     """Models come, go, change their weights and are listed twice; sums go on.
 
-    After each step model and kept sums are those of somebody who kept nothing.
+    After each step model and kept sums are those of somebody who kept nothing. What a
+    fresh resolve refuses (weights that sum to nothing, or too much) is refused, and the
+    next step goes on from what there was.
     """
     store, sink = Store(), Sink()
     for chosen in history:
         contributions = WORLD.offers(chosen)
         held = {name: blob_id_of(data) for name, data in sink.held.items()}
+        try:
+            whole = WORLD.whole(recipe, contributions)
+        except ContractError:
+            with pytest.raises(ContractError):
+                WORLD.again(recipe, contributions, store, sink, held)
+            continue
         outcome, _ = WORLD.again(recipe, contributions, store, sink, held)
-        assert sink.held == WORLD.whole(recipe, contributions)
+        assert sink.held == whole
         assert outcome.digests == {n: blob_id_of(d) for n, d in sink.held.items()}
         fresh = Store()
         WORLD.again(recipe, contributions, fresh)
         assert store.held == fresh.held
+
+
+def test_sums_that_leave_the_contract_by_and_by_are_refused() -> None:
+    """The limit is on all members: five may pass, and the sixth not, as in a whole."""
+    for name, parameters in (
+        ("task_arithmetic", {"lambda": "100"}),
+        ("dare_linear", {"lambda": "100", "p": "0.5"}),
+    ):
+        recipe = make_recipe(name, parameters, seed_scope="contribution")
+        chosen, store = [(m, UNIT) for m in (0, 1, 3, 4, 6, 7)], Store()
+        WORLD.again(recipe, WORLD.offers(chosen[:5]), store)
+        reason = r"tensor '.*the sum of \|weights"
+        with pytest.raises(ContractError, match=reason):
+            WORLD.whole(recipe, WORLD.offers(chosen))
+        with pytest.raises(ContractError, match=reason):
+            WORLD.again(recipe, WORLD.offers(chosen), store)
 
 
 @pytest.mark.parametrize("backend", ["reference", "cpu"])
