@@ -1,7 +1,7 @@
 """dare_linear and dare_ties: drop items at random, rescale what is left, add it up.
 
 Owns `dare_linear/1`, `dare_ties/1`, their masks and the rescale. Does not own sums,
-election and disjoint mean (`sums`).
+election and disjoint mean (`forms`).
 
 Formula (DARE, Yu et al. 2023, arXiv:2311.03099): each item of a task vector is dropped
 with chance `p`, the rest is scaled by 1 / (1 - p); then out = theta_0 + lambda *
@@ -20,7 +20,7 @@ from typing import Final
 from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.numerics import Keep, Tau, draw_limit, magnitude_sum, philox_key
 from crdtmerge.strategies.base import FALSE, Inputs, Parameter, Strategy
-from crdtmerge.strategies.sums import ThinnedSum, Votes
+from crdtmerge.strategies.forms import ThinnedSum, Votes
 from crdtmerge.strategies.task_arithmetic import NORMALIZE, divisor_of
 from crdtmerge.strategies.tensors import Term, tau_of
 from crdtmerge.strategies.ties import LAMBDA

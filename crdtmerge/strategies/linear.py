@@ -1,6 +1,6 @@
 """linear: the weighted average.
 
-Owns `linear/1` and its divisor. Does not own the weighted sum (`sums`).
+Owns `linear/1` and its divisor. Does not own the weighted sum (`forms`).
 
 Formula (model soups, Wortsman et al. 2022, arXiv:2203.05482, the uniform soup with
 weights): out = sum(w_k theta_k) / sum(w_k). With `normalize=false` the sum itself.
@@ -13,7 +13,7 @@ from typing import Final
 from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.errors import ContractError
 from crdtmerge.strategies.base import TRUE, Inputs, Parameter, Strategy, Values
-from crdtmerge.strategies.sums import TensorSum
+from crdtmerge.strategies.forms import TensorSum
 from crdtmerge.strategies.tensors import refuse_zero
 
 

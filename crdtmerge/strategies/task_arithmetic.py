@@ -1,6 +1,6 @@
 """task_arithmetic: add the task vectors to the base.
 
-Owns `task_arithmetic/1`. Does not own the weighted sum (`sums`).
+Owns `task_arithmetic/1`. Does not own the weighted sum (`forms`).
 
 Formula (Ilharco et al. 2023, arXiv:2212.04089): out = theta_0 + lambda * sum(w_k tau_k).
 With `normalize=true` the sum is divided by sum(w_k), as in mergekit; a sum of weights
@@ -21,7 +21,7 @@ from crdtmerge.strategies.base import (
     Values,
     Weights,
 )
-from crdtmerge.strategies.sums import TensorSum
+from crdtmerge.strategies.forms import TensorSum
 from crdtmerge.strategies.ties import LAMBDA
 
 DIVISOR_MIN: Final = 10

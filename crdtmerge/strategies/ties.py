@@ -1,6 +1,6 @@
 """ties: trim, elect a sign, average what agrees.
 
-Owns `ties/1` and its trim. Does not own election and mean (`sums`).
+Owns `ties/1` and its trim. Does not own election and mean (`forms`).
 
 Formula (TIES-Merging, Yadav et al. 2023, arXiv:2306.01708): keep the `density` share of
 largest magnitudes of each task vector, elect signs, take the disjoint mean, add `lambda`
@@ -15,7 +15,8 @@ from typing import Final
 from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.numerics import Keep, keep_count, kth_largest
 from crdtmerge.strategies.base import TRUE, Inputs, Parameter, Strategy
-from crdtmerge.strategies.sums import ONE, Votes
+from crdtmerge.strategies.forms import Votes
+from crdtmerge.strategies.sums import ONE
 from crdtmerge.strategies.tensors import Term, tau_of
 
 LAMBDA = Parameter(
