@@ -1,6 +1,6 @@
 """What tests of kept sums share: a source that counts, a store in a dict, many models."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -64,10 +64,10 @@ class Store:
         """Return what was kept."""
         return self.held.get(tensor)
 
-    def save(self, tensor: str, data: bytes | memoryview) -> None:
+    def save(self, tensor: str, pieces: Iterable[bytes | memoryview]) -> None:
         """Keep it."""
         self.saved += 1
-        self.held[tensor] = bytes(data)
+        self.held[tensor] = b"".join(pieces)
 
 
 def delta_of(tune: Tensors, base: Tensors, names: Sequence[str]) -> Tensors:

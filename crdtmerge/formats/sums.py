@@ -8,6 +8,7 @@ is forced to disk, and what a crash tears is found and made afresh.
 import contextlib
 import mmap
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -63,7 +64,7 @@ class SumsFolder:
             raise machine_error("read", path, e) from e
         return memoryview(mapped)
 
-    def save(self, tensor: str, data: Data) -> None:
+    def save(self, tensor: str, pieces: Iterable[Data]) -> None:
         """Put a file in place of the one there was, whole or not at all.
 
         Raises:
@@ -73,7 +74,9 @@ class SumsFolder:
         partial = path.with_suffix(_PARTIAL)
         try:
             try:
-                partial.write_bytes(data)
+                with partial.open("wb") as file:
+                    for piece in pieces:
+                        file.write(piece)
                 partial.replace(path)
             except OSError:
                 with contextlib.suppress(OSError):

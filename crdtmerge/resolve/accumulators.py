@@ -206,10 +206,13 @@ def _planes_after(
     for start in range(0, items, PART_ITEMS):
         part = range(start, min(start + PART_ITEMS, items))
         cut = slice(part.start, part.stop)
-        made[:, cut] = held.planes[:, cut]
+        now = held.planes[:, cut]
         # SUBTLE: who leaves goes first, so no sum on the way holds more than allowed.
         if less:
-            made[:, cut] -= sums.planes(less, common, held.grid, part, name)
+            gone = sums.planes(less, common, held.grid, part, name)
+            now = np.subtract(now, gone, out=gone)
         if more:
-            made[:, cut] += sums.planes(more, common, held.grid, part, name)
+            come = sums.planes(more, common, held.grid, part, name)
+            now = np.add(now, come, out=come)
+        made[:, cut] = now
     return replace(held, planes=made)

@@ -11,7 +11,7 @@ base where task vectors or the end need it; none that stayed. The bytes are thos
 recipe or base, are dropped with a reason and made afresh.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -42,8 +42,8 @@ class SumsStore(Protocol):
     def load(self, tensor: str) -> Data | None:
         """Return what was kept for a tensor, None if nothing was."""
 
-    def save(self, tensor: str, data: Data) -> None:
-        """Keep this in place of what was kept."""
+    def save(self, tensor: str, pieces: Iterable[Data]) -> None:
+        """Keep these bytes, one piece after another, in place of what was kept."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,13 +73,17 @@ class Kept:
         return self.sums
 
 
-def to_bytes(sums: Accumulator, last: Last) -> bytes:
-    """Return sums and their last output as the bytes of a file."""
-    planes = np.ascontiguousarray(sums.planes, "<f8").tobytes()
+def to_bytes(sums: Accumulator, last: Last) -> tuple[bytes, memoryview]:
+    """Return sums and their last output as the bytes of a file, in two pieces.
+
+    The second are the planes as they are: no copy is made of what is large.
+    """
+    array = np.ascontiguousarray(sums.planes, "<f8")
+    planes = array.data.cast("B") if array.size else memoryview(b"")
     header = encode(_header(sums, last, digest(Domain.SUMS_PLANES, planes)))
     numbers = [VERSION.to_bytes(4, "little"), len(header).to_bytes(4, "little")]
     head = b"".join([MAGIC, *numbers, header, digest(Domain.SUMS_HEADER, header)])
-    return b"".join([head, bytes(-len(head) % _ALIGNMENT), planes])
+    return head + bytes(-len(head) % _ALIGNMENT), planes
 
 
 def from_bytes(data: Data) -> Kept:

@@ -43,7 +43,7 @@ def test_a_file_says_what_was_written() -> None:
     for tensor, data in stored().held.items():
         found = kept.from_bytes(data)
         sums = found.accumulator()
-        assert kept.to_bytes(sums, found.last) == data
+        assert b"".join(kept.to_bytes(sums, found.last)) == data
         assert sums.counts.total() == len(CHOSEN), tensor
         weights = Counter(member_of_key(key).weight for key in sums.counts.elements())
         assert weights == Counter(weight for _, weight in CHOSEN)
@@ -258,14 +258,14 @@ def test_a_folder_that_others_can_write_to_is_refused(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
     """The machine's refusal is said as such; an empty file is a damaged one."""
     folder = SumsFolder(tmp_path / "sums")
-    folder.save("w", b"")
+    folder.save("w", [b""])
     found = folder.load("w")
     assert found is not None
     with pytest.raises(DamagedStateError):
         kept.from_bytes(found)
     next((tmp_path / "sums").glob("*.sums")).with_suffix(".partial").mkdir()
     with pytest.raises(MachineError, match="cannot write"):
-        folder.save("w", b"more")
+        folder.save("w", [b"more"])
     assert folder.load("w") == b""
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(MachineError, match="cannot use"):
