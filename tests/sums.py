@@ -84,8 +84,8 @@ def delta_of(tune: Tensors, base: Tensors, names: Sequence[str]) -> Tensors:
 class World:
     """A base, and models that anybody may offer with any weight.
 
-    Every third gives task vectors of some tensors; of the others one gives the base's
-    `scale` and `head.bias` as they are, and one is the base itself.
+    Every third gives task vectors of some tensors, one of these as pairs of factors; of
+    the others one gives the base's `scale` and `head.bias`, and one is the base itself.
     """
 
     blobs: Counting
@@ -105,7 +105,9 @@ class World:
                 tune |= {name: tensors[name] for name in ("scale", "head.bias")}
             if seed == 4:
                 tune = dict(tensors)
-            if seed % 3 == 0:
+            if seed == 6:
+                made.append(_adapter(seed, blobs, base))
+            elif seed % 3 == 0:
                 made.append(_delta(tune, tensors, blobs, base))
             else:
                 made.append(describe(tune, blobs, "full", base.content_id))
@@ -144,6 +146,24 @@ def _delta(tune: Tensors, base: Tensors, blobs: Blobs, described: Manifest) -> M
         for name, data in delta_of(tune, base, names).items()
     )
     return Manifest("delta", described.content_id, entries)
+
+
+def _adapter(seed: int, blobs: Blobs, described: Manifest) -> Manifest:
+    """Return pairs of factors, one as layers keep them, one as embeddings do."""
+    generator = np.random.default_rng(seed)
+    entries = []
+    for name, middle in (("block.weight", "lora"), ("embed.weight", "lora_embedding")):
+        rows, columns = SHAPES[name][1]
+        if middle != "lora":
+            rows, columns = columns, rows
+        for end, shape in (("A", (2, columns)), ("B", (rows, 2))):
+            data = (generator.standard_normal(shape) / 8).astype("<f4").tobytes()
+            blob = blobs.put(data)
+            entries.append(TensorEntry(f"{name}.{middle}_{end}", "F32", shape, blob))
+        scale = blobs.put(np.float64(0.5).tobytes())
+        entries.append(TensorEntry(f"{name}.lora_scale", "F64", (), scale))
+    made = tuple(sorted(entries, key=lambda entry: entry.name))
+    return Manifest("lora", described.content_id, made)
 
 
 def own(offer: Contribution, **parameters: str) -> Contribution:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from crdtmerge.digest import Domain, digest
+from crdtmerge.digest import blob_id_of
 from crdtmerge.errors import NotAllowedError
 from crdtmerge.formats.writer import machine_error
 from crdtmerge.numerics import Data
@@ -42,7 +42,7 @@ class SumsFolder:
             mode = path.stat().st_mode
         except OSError as e:
             raise machine_error("use", path, e) from e
-        if mode & _OTHERS_WRITE:
+        if os.name == "posix" and mode & _OTHERS_WRITE:
             message = f"other users may write to {path}, and so change what is merged"
             raise NotAllowedError(message, hint=f"chmod go-w {path}")
 
@@ -86,5 +86,5 @@ class SumsFolder:
             raise machine_error("write", path, e) from e
 
     def _file(self, tensor: str) -> Path:
-        name = digest(Domain.SUMS, tensor.encode()).hex()
+        name = blob_id_of(tensor.encode()).hex()  # any name fits, on any file system
         return self._path / f"{name}{SUFFIX}"

@@ -101,7 +101,7 @@ def resolve_incrementally(
             "resolve it whole; linear, task_arithmetic and ties can be kept, and dare"
         )
         raise BadInputError(reason, hint=f"{hint} with the seed scope `contribution`")
-    run = _Run(plan, source, sink, store, held or {})
+    run = _Run(plan, TensorReader(plan, source), sink, store, held or {})
     emits = [task for task in plan.tasks if task.kind == "emit"]
     count = reporter(plan, "merging", emits, report)
     done = Pool(executor, threads).run(run.emit, emits, count)
@@ -127,7 +127,7 @@ class _Run:
     """One resolve: what its tasks share."""
 
     plan: Plan
-    source: TensorSource
+    reader: TensorReader
     sink: TensorSink
     store: SumsStore
     held: Mapping[str, BlobId]
@@ -139,14 +139,14 @@ class _Run:
         entry = self.plan.frames[task.tensor].entry
         if self.held.get(task.tensor) == entry.blob:
             return _Made(entry.blob)
-        data = TensorReader(self.plan, self.source).read(entry)
+        data = self.reader.read(entry)
         return _Made(self._write(task, data), written=True)
 
     def _merge(self, task: Task) -> _Made:
         found, reason = self._load(task)
         if found and self._has(task, found.last) and found.last.task == task.key:
             return _Made(found.last.output)
-        tensor = TensorSums(self.plan, task.tensor, self.source)
+        tensor = TensorSums(self.plan, task.tensor, self.reader)
         old: Accumulator | None = None
         if found:
             old, reason = tensor.verified(found)

@@ -27,7 +27,7 @@ from crdtmerge.resolve.accumulators import (
 )
 from crdtmerge.resolve.kept import Kept, Last
 from crdtmerge.resolve.plan import Plan, stands_on
-from crdtmerge.resolve.reading import TensorReader, TensorSource
+from crdtmerge.resolve.reading import TensorReader
 from crdtmerge.strategies import Given
 from crdtmerge.strategies.sums import Ending, Share, Sums, unchanged
 from crdtmerge.strategies.table import SUMS
@@ -37,13 +37,13 @@ from crdtmerge.strategies.tensors import Term, participants
 class TensorSums:
     """One tensor's task: the sums it should have, and reading what they lack."""
 
-    def __init__(self, plan: Plan, name: str, source: TensorSource) -> None:
+    def __init__(self, plan: Plan, name: str, reader: TensorReader) -> None:
         """Find out what the sums should hold; nothing is read before it is needed."""
         self._plan = plan
         self._name = name
         self._label = f"tensor {name!r}"
         self._sums: Sums = SUMS[plan.strategy.full_name]
-        self._reader = TensorReader(plan, source)
+        self._reader = reader
         self._entry = self._reader.entry(name)
         self._inputs = self._reader.frame(name)
         self._made_for = _made_for(plan, name)

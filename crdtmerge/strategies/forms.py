@@ -129,7 +129,7 @@ class TensorSum:
         rest += sum(share.units() for share in shares if share.is_tau)
         bits = SIGNIFICAND_BITS[inputs.dtype]
         terms = [(s.units(), TAU_BITS if s.is_tau else bits) for s in shares]
-        check_sum([*terms, (rest, bits)], name)
+        check_sum((term for term in [*terms, (rest, bits)] if term[0]), name)
         return Ending(divisor=divisor, rest=rest)
 
     def reads_base(self, ending: Ending) -> bool:
@@ -310,5 +310,6 @@ def _tau_portion(
 def _check_votes(inputs: Inputs, shares: Sequence[Share], common: Fraction) -> None:
     """Refuse task vectors whose sum would not stay exact."""
     name = f"tensor {inputs.tensor!r}"
-    check_weights((share.weight for share in shares), name)
-    check_sum(((share.units(common), TAU_BITS) for share in shares), name)
+    votes = [share for share in shares if share.weight]
+    check_weights((share.weight for share in votes), name)
+    check_sum(((share.units(common), TAU_BITS) for share in votes), name)
