@@ -15,7 +15,7 @@ from crdtmerge.changes import (
     changes_of,
     task_vector_of,
 )
-from crdtmerge.codec import decode, encode
+from crdtmerge.codec import Value, decode, encode
 from crdtmerge.digest import BlobId, blob_id_of
 from crdtmerge.errors import BadInputError
 from crdtmerge.manifest import Manifest, TensorEntry
@@ -139,7 +139,14 @@ def test_a_change_is_found_again_by_its_key() -> None:
         again = task_vector_of(found, read, "w")
         assert again.tobytes() == task_vector_of(change, read, "w").tobytes()
     assert change_of_key(target.blob, target) == Whole(target)
-    for key in ([], ["delta", "F32"], ["lora", 2, [], [], []], ["lora", 0, 1, 2, 3], 7):
+    keys: list[Value] = [
+        [],
+        ["delta", "F32"],
+        ["lora", 2, [], [], []],
+        ["lora", 0, 1, 2, 3],
+        7,
+    ]
+    for key in keys:
         with pytest.raises(BadInputError, match=r"of 'conv\.weight' has this key"):
             change_of_key(key, target)
 

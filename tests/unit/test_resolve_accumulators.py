@@ -221,6 +221,24 @@ def test_parameters_of_one_contribution_are_part_of_its_membership() -> None:
         assert bool(outcome.afresh) == first
 
 
+def test_a_factor_that_all_share_is_left_out_only_while_all_share_it() -> None:
+    """dare_ties: one whose rescale is another changes the coefficients of all."""
+    store, recipe = Store(), KEPT["dare_ties"]
+    plain = WORLD.offers([(0, UNIT), (4, UNIT // 3)])
+    other = own(WORLD.offers([(6, UNIT)])[0], p="0.7")
+    for contributions, reason in (
+        (plain, FIRST),
+        (plain[:1], ""),
+        ([*plain, other], "the factor that all contributions share is another now"),
+        ([plain[0], other], ""),
+        (plain, "the factor that all contributions share is another now"),
+        ([other], ""),
+    ):
+        outcome, sink = WORLD.again(recipe, contributions, store)
+        assert sink.held == WORLD.whole(recipe, contributions)
+        assert outcome.afresh.get("block.weight", "") == reason
+
+
 def test_masks_of_the_set_are_refused_with_the_reason() -> None:
     """In seed scope `set` every mask changes with the set; so do metagpt's weights."""
     contributions = WORLD.offers([(0, UNIT)])
