@@ -1,5 +1,4 @@
-"""Golden bytes of the formats: codec, digests, records, manifest, recipe, trie, roots,
-kept sums.
+"""Golden bytes of codec, digests, records, manifest, recipe, trie, roots, kept sums.
 
 `python -m tests.vectors.formats` prints them as JSON. They change only with a version
 bump, or, until 0.1.0 is tagged, by ADR.
