@@ -64,6 +64,17 @@ from crdtmerge.numerics.kernels import (
     weighted_median,
     weighted_sum,
 )
+from crdtmerge.numerics.matrices import (
+    cholesky,
+    low_rank,
+    low_rank_factors,
+    matmul,
+    polar_factor,
+    row_products,
+    solve_spd,
+    svd,
+    symmetric_eigen,
+)
 from crdtmerge.numerics.reference.dtypes import (
     ITEM_BYTES,
     SIGNIFICAND_BITS,
@@ -81,7 +92,7 @@ from crdtmerge.numerics.reference.dtypes import (
     task_vector,
     upcast,
 )
-from crdtmerge.numerics.reference.gemm import low_rank, matmul
+from crdtmerge.numerics.reference.factors import Decomposition
 from crdtmerge.numerics.reference.grid import (
     Grid,
     GridSum,
@@ -102,7 +113,6 @@ from crdtmerge.numerics.reference.selection import (
     kth_magnitude,
     threshold,
 )
-from crdtmerge.numerics.reference.spectral import low_rank_factors
 from crdtmerge.numerics.vectors import (
     Difference,
     Items,
@@ -130,6 +140,7 @@ __all__ = [
     "WEIGHT_BITS",
     "BackendWarning",
     "Data",
+    "Decomposition",
     "Difference",
     "Floats",
     "Grid",
@@ -153,6 +164,7 @@ __all__ = [
     "check_headroom",
     "check_reach",
     "check_weights",
+    "cholesky",
     "choose",
     "chosen",
     "consensus",
@@ -184,11 +196,16 @@ __all__ = [
     "normals",
     "philox4x32",
     "philox_key",
+    "polar_factor",
     "quantile",
     "random_words",
     "rank_in_row",
+    "row_products",
     "sin",
+    "solve_spd",
     "sum_of_squares",
+    "svd",
+    "symmetric_eigen",
     "tanh",
     "task_vector",
     "tau_grid",

@@ -10,12 +10,14 @@ subnormals, ties, and magnitudes that leave the first limb.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Final
 
 import numpy as np
 
 from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.numerics.cases_elements import ARRAY_KERNELS, element_cases
+from crdtmerge.numerics.cases_matrices import MATRIX_KERNELS, matrix_cases
 from crdtmerge.numerics.reference.dtypes import (
     ITEM_BYTES,
     Data,
@@ -72,7 +74,8 @@ def cases_of(kernel: str) -> Iterator[Case]:
 
 
 def _on_arrays(kernel: str = "") -> Iterator[Case]:
-    return (Case(*parts) for parts in element_cases(kernel))
+    found = chain(element_cases(kernel), matrix_cases(kernel))
+    return (Case(*parts) for parts in found)
 
 
 def numbers(label: int, count: int, scale: float = 1.0) -> Floats:
@@ -308,5 +311,5 @@ _MAKERS: Final = {
     "magnitude_sum": _magnitude_sum,
 }
 
-KERNELS: Final = (*_MAKERS, *ARRAY_KERNELS)
+KERNELS: Final = (*_MAKERS, *ARRAY_KERNELS, *MATRIX_KERNELS)
 """The names of all kernels."""

@@ -5,6 +5,9 @@ Owns the list. Every other backend has some of these names, with equal bits.
 
 from crdtmerge.numerics.reference.assignment import assign
 from crdtmerge.numerics.reference.dtypes import inspect
+from crdtmerge.numerics.reference.eigen import symmetric_eigen
+from crdtmerge.numerics.reference.factors import polar_factor, svd
+from crdtmerge.numerics.reference.gemm import low_rank, matmul, row_products
 from crdtmerge.numerics.reference.measuring import (
     inner_products,
     kth_largest,
@@ -32,11 +35,14 @@ from crdtmerge.numerics.reference.selection import (
     quantile,
     rank_in_row,
 )
+from crdtmerge.numerics.reference.solve import cholesky, solve_spd
+from crdtmerge.numerics.reference.spectral import low_rank_factors
 
 __all__ = [
     "acos",
     "assign",
     "bernoulli",
+    "cholesky",
     "consensus",
     "cos",
     "dot",
@@ -48,15 +54,23 @@ __all__ = [
     "largest",
     "largest_magnitude",
     "log",
+    "low_rank",
+    "low_rank_factors",
     "magnitude_sum",
+    "matmul",
     "mean",
     "median",
     "normals",
+    "polar_factor",
     "quantile",
     "random_words",
     "rank_in_row",
+    "row_products",
     "sin",
+    "solve_spd",
     "sum_of_squares",
+    "svd",
+    "symmetric_eigen",
     "tanh",
     "thinned_sum",
     "variance",
