@@ -73,6 +73,17 @@ from crdtmerge.numerics.kernels import (
     weighted_median,
     weighted_sum,
 )
+from crdtmerge.numerics.matrices import (
+    cholesky,
+    low_rank,
+    low_rank_factors,
+    matmul,
+    polar_factor,
+    row_products,
+    solve_spd,
+    svd,
+    symmetric_eigen,
+)
 from crdtmerge.numerics.reference.accumulating import sum_rows, vote_rows
 from crdtmerge.numerics.reference.dtypes import (
     ITEM_BYTES,
@@ -91,7 +102,7 @@ from crdtmerge.numerics.reference.dtypes import (
     task_vector,
     upcast,
 )
-from crdtmerge.numerics.reference.gemm import low_rank, matmul
+from crdtmerge.numerics.reference.factors import Decomposition
 from crdtmerge.numerics.reference.grid import (
     Grid,
     GridSum,
@@ -112,7 +123,6 @@ from crdtmerge.numerics.reference.selection import (
     kth_magnitude,
     threshold,
 )
-from crdtmerge.numerics.reference.spectral import low_rank_factors
 from crdtmerge.numerics.vectors import (
     Difference,
     Items,
@@ -141,6 +151,7 @@ __all__ = [
     "WEIGHT_BITS",
     "BackendWarning",
     "Data",
+    "Decomposition",
     "Difference",
     "Floats",
     "Grid",
@@ -166,6 +177,7 @@ __all__ = [
     "check_reach",
     "check_sum",
     "check_weights",
+    "cholesky",
     "choose",
     "chosen",
     "consensus",
@@ -200,13 +212,18 @@ __all__ = [
     "normals",
     "philox4x32",
     "philox_key",
+    "polar_factor",
     "quantile",
     "random_words",
     "rank_in_row",
+    "row_products",
     "sin",
+    "solve_spd",
     "sum_of_squares",
     "sum_planes",
     "sum_rows",
+    "svd",
+    "symmetric_eigen",
     "tanh",
     "task_vector",
     "tau_grid",

@@ -6,16 +6,18 @@ of the module that it is given, straight: no check, no choice of backend.
 """
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Final
 
 from crdtmerge.numerics.cases.elements import ARRAY_KERNELS, element_cases
 from crdtmerge.numerics.cases.making import Case
+from crdtmerge.numerics.cases.matrices import MATRIX_KERNELS, matrix_cases
 from crdtmerge.numerics.cases.planes import ACCUMULATING_KERNELS, accumulating_cases
 from crdtmerge.numerics.cases.vectors import MAKERS
 
 __all__ = ["KERNELS", "Case", "cases", "cases_of"]
 
-KERNELS: Final = (*MAKERS, *ACCUMULATING_KERNELS, *ARRAY_KERNELS)
+KERNELS: Final = (*MAKERS, *ACCUMULATING_KERNELS, *ARRAY_KERNELS, *MATRIX_KERNELS)
 """The names of all kernels."""
 
 
@@ -30,4 +32,5 @@ def cases_of(kernel: str) -> Iterator[Case]:
     if kernel in MAKERS:
         yield from MAKERS[kernel]()
     yield from accumulating_cases(kernel)
-    yield from (Case(*parts) for parts in element_cases(kernel))
+    found = chain(element_cases(kernel), matrix_cases(kernel))
+    yield from (Case(*parts) for parts in found)

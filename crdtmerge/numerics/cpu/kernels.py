@@ -12,6 +12,9 @@ from crdtmerge.numerics.cpu.accumulating import (
     vote_planes,
 )
 from crdtmerge.numerics.cpu.assignment import assign
+from crdtmerge.numerics.cpu.eigen import symmetric_eigen
+from crdtmerge.numerics.cpu.factors import polar_factor, svd
+from crdtmerge.numerics.cpu.gemm import low_rank, matmul, row_products
 from crdtmerge.numerics.cpu.measuring import inner_products, inspect, magnitude_sum
 from crdtmerge.numerics.cpu.philox import bernoulli, normals, random_words
 from crdtmerge.numerics.cpu.polynomials import acos, cos, exp, log, sin, tanh
@@ -23,12 +26,15 @@ from crdtmerge.numerics.cpu.selection import (
     quantile,
     rank_in_row,
 )
+from crdtmerge.numerics.cpu.solve import cholesky, solve_spd
+from crdtmerge.numerics.cpu.spectral import low_rank_factors
 from crdtmerge.numerics.cpu.sums import consensus, thinned_sum, weighted_sum
 
 __all__ = [
     "acos",
     "assign",
     "bernoulli",
+    "cholesky",
     "consensus",
     "cos",
     "dot",
@@ -41,16 +47,24 @@ __all__ = [
     "keep_n_of_m",
     "kth_largest",
     "log",
+    "low_rank",
+    "low_rank_factors",
     "magnitude_sum",
+    "matmul",
     "mean",
     "median",
     "normals",
+    "polar_factor",
     "quantile",
     "random_words",
     "rank_in_row",
+    "row_products",
     "sin",
+    "solve_spd",
     "sum_of_squares",
     "sum_planes",
+    "svd",
+    "symmetric_eigen",
     "tanh",
     "thinned_planes",
     "thinned_sum",

@@ -14,8 +14,9 @@ products are added as (P11 + (P12 + P22 2**-b) 2**-b) 2**-2b, with P12 = Q1 R2 +
 what the slices cut off is below K 2**(1-2b) of the row's largest entry times the column's.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,11 @@ from crdtmerge.numerics.reference.dtypes import Floats, Singles
 PRODUCT_BITS: Final = 53
 INNER_MAX: Final = 1 << 21
 """Largest inner dimension: slices keep 16 bits there."""
+
+SLICES: Final = 2
+
+Multiply: TypeAlias = Callable[[Floats, Floats], Floats]
+"""A form of `matmul`: all give the same bits."""
 
 BLOCK_ITEMS: Final = 1 << 20
 """Items of a product made at once; no output bit depends on it."""
@@ -60,8 +66,11 @@ def slice_bits(inner: int) -> int:
     return (PRODUCT_BITS - (inner - 1).bit_length()) // 2
 
 
-def matmul(left: Floats | Sliced, right: Floats) -> Floats:
+def matmul(left: Floats | Sliced, right: Floats, slices: int = SLICES) -> Floats:
     """Return left @ right for finite (m, K) and (K, n), the same bits everywhere.
+
+    With one slice P11 alone is made: a quarter of the work, and an error of 2**-b of the
+    row's largest entry times the column's for each of the K terms.
 
     Raises:
         ContractError: K is outside the contract.
@@ -76,8 +85,20 @@ def matmul(left: Floats | Sliced, right: Floats) -> Floats:
             part = left.part(start, stop)
         else:
             part = sliced(left[start:stop])
-        product[start:stop] = _product(part, other)
+        product[start:stop] = product_of(part, other, slices)
     return product
+
+
+def row_products(rows: Floats) -> Floats:
+    """Return rows @ rows.T, the inner products of rows: symmetric bit for bit.
+
+    P12 is a sum of two products, of which one is the other's transpose: so swapping two
+    rows adds the same two integers.
+
+    Raises:
+        ContractError: the rows' length is outside the contract.
+    """
+    return matmul(rows, rows.T)
 
 
 def sliced(rows: Floats) -> Sliced:
@@ -95,13 +116,38 @@ def sliced(rows: Floats) -> Sliced:
     return Sliced(bits, exponents.astype(np.int64), high, low)
 
 
+def product_of(left: Sliced, right: Sliced, slices: int = SLICES) -> Floats:
+    """Return the rows of `left` times the columns that the rows of `right` are."""
+    bits = left.bits
+    if slices == 1:
+        total = left.high @ right.high.T
+    else:
+        total = left.low @ right.low.T
+        total *= 2.0**-bits
+        middle = left.high @ right.low.T
+        middle += left.low @ right.high.T  # exact: at most 2**53
+        total += middle
+        total *= 2.0**-bits
+        total += left.high @ right.high.T
+    exponents = left.exponents[:, np.newaxis] + right.exponents
+    scaled: Floats = np.ldexp(total, exponents - 2 * bits)
+    scaled += 0.0  # a library may write a sum of nothing but zeros as -0
+    return scaled
+
+
 def low_rank(
-    a: Floats, b: Floats, scale: float, *, transposed: bool, name: str = ""
+    a: Floats,
+    b: Floats,
+    scale: float,
+    *,
+    transposed: bool,
+    name: str = "",
+    multiply: Multiply = matmul,
 ) -> Singles:
     """Return scale * (b @ a) as a flat task vector, rounded once to float32.
 
     `a` is (rank, in), `b` is (out, rank); the product is (out, in), or with `transposed`
-    (in, out). Every zero is +0.
+    (in, out). Every zero is +0. Another form of `matmul` may be given.
 
     Raises:
         ContractError: an operand holds NaN or infinity, or an item is beyond float32.
@@ -111,24 +157,9 @@ def low_rank(
         raise ContractError(message)
     left, right = (a.T, b.T) if transposed else (b, a)
     with np.errstate(over="ignore"):
-        tau = (np.float64(scale) * matmul(left, right)).astype(np.float32)
+        tau = (np.float64(scale) * multiply(left, right)).astype(np.float32)
     if not np.isfinite(tau).all():
         message = f"{prefix(name)}the product of its factors is beyond float32"
         raise ContractError(message)
     tau += np.float32(0)  # -0 + 0 = +0; everything else stays
     return tau.reshape(-1)
-
-
-def _product(left: Sliced, right: Sliced) -> Floats:
-    """Return the rows of `left` times the columns that the rows of `right` are."""
-    bits = left.bits
-    total = left.low @ right.low.T
-    total *= 2.0**-bits
-    middle = left.high @ right.low.T
-    middle += left.low @ right.high.T  # exact: at most 2**53
-    total += middle
-    total *= 2.0**-bits
-    total += left.high @ right.high.T
-    exponents = left.exponents[:, np.newaxis] + right.exponents
-    scaled: Floats = np.ldexp(total, exponents - 2 * bits)
-    return scaled

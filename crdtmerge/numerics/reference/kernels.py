@@ -13,6 +13,9 @@ from crdtmerge.numerics.reference.accumulating import (
 )
 from crdtmerge.numerics.reference.assignment import assign
 from crdtmerge.numerics.reference.dtypes import inspect
+from crdtmerge.numerics.reference.eigen import symmetric_eigen
+from crdtmerge.numerics.reference.factors import polar_factor, svd
+from crdtmerge.numerics.reference.gemm import low_rank, matmul, row_products
 from crdtmerge.numerics.reference.measuring import (
     inner_products,
     kth_largest,
@@ -40,11 +43,14 @@ from crdtmerge.numerics.reference.selection import (
     quantile,
     rank_in_row,
 )
+from crdtmerge.numerics.reference.solve import cholesky, solve_spd
+from crdtmerge.numerics.reference.spectral import low_rank_factors
 
 __all__ = [
     "acos",
     "assign",
     "bernoulli",
+    "cholesky",
     "consensus",
     "cos",
     "dot",
@@ -59,16 +65,24 @@ __all__ = [
     "largest",
     "largest_magnitude",
     "log",
+    "low_rank",
+    "low_rank_factors",
     "magnitude_sum",
+    "matmul",
     "mean",
     "median",
     "normals",
+    "polar_factor",
     "quantile",
     "random_words",
     "rank_in_row",
+    "row_products",
     "sin",
+    "solve_spd",
     "sum_of_squares",
     "sum_planes",
+    "svd",
+    "symmetric_eigen",
     "tanh",
     "thinned_planes",
     "thinned_sum",

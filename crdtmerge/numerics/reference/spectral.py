@@ -16,14 +16,16 @@ directions below 2**-16 of the largest are left out; signs are pinned by making 
 largest entry of each left vector positive, the first of equals.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from crdtmerge.numerics.reference.dtypes import Floats, Singles
-from crdtmerge.numerics.reference.gemm import matmul, sliced
+from crdtmerge.numerics.reference.eigen import row_lengths, signs
+from crdtmerge.numerics.reference.gemm import Sliced, matmul, sliced
 from crdtmerge.numerics.reference.philox import random_words
-from crdtmerge.numerics.reference.reductions import dot
 
 OVERSAMPLING: Final = 8
 POWER_STEPS: Final = 3
@@ -34,12 +36,37 @@ CUTOFF: Final = 2.0**-16
 _VANISHED: Final = 2.0**-40
 """A column of which less than this is left depends on those before it."""
 
-_NEGLIGIBLE: Final = 2.0**-60
+NEGLIGIBLE: Final = 2.0**-60
 """An entry below this share of the largest is left where it is."""
 
 
+def jacobi(matrix: Floats) -> tuple[Floats, Floats]:
+    """Return eigenvalues and, in columns, eigenvectors of a small symmetric matrix."""
+    work, vectors = matrix.copy(), np.eye(matrix.shape[0])
+    least = float(np.abs(matrix).max(initial=0.0)) * NEGLIGIBLE
+    for _ in range(SWEEPS):
+        for p in range(work.shape[0] - 1):
+            for q in range(p + 1, work.shape[0]):
+                if abs(work[p, q]) > least:
+                    _rotate(work, vectors, p, q)
+    return np.diagonal(work).copy(), vectors
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What the factors are made with; every backend's gives the same bits."""
+
+    matmul: Callable[[Floats | Sliced, Floats], Floats] = matmul
+    sliced: Callable[[Floats], Sliced] = sliced
+    row_lengths: Callable[[Floats], Floats] = row_lengths
+    jacobi: Callable[[Floats], tuple[Floats, Floats]] = jacobi
+
+
+REFERENCE: Final = Tools()
+
+
 def low_rank_factors(
-    matrix: Singles, rank: int, key: bytes
+    matrix: Singles, rank: int, key: bytes, tools: Tools = REFERENCE
 ) -> tuple[Floats, Floats, Floats]:
     """Return (b, a, sigma) with b @ a the best product of `rank` for (m, n) `matrix`.
 
@@ -48,62 +75,47 @@ def low_rank_factors(
     bytes) and matrix give the same bits everywhere; 1 <= rank <= min(m, n).
     """
     wide = matrix.astype(np.float64)
-    basis = _range(wide, min(rank + OVERSAMPLING, *wide.shape), key)
-    projected = matmul(basis.T, wide)
-    values, vectors = _eigen(matmul(projected, projected.T))
+    basis = _range(wide, min(rank + OVERSAMPLING, *wide.shape), key, tools)
+    projected = tools.matmul(basis.T, wide)
+    values, vectors = tools.jacobi(tools.matmul(projected, projected.T))
     order = np.lexsort((np.arange(values.size), -values))[:rank]
     sigma = np.sqrt(np.maximum(values[order], 0.0))
     sigma[sigma < sigma[0] * CUTOFF] = 0.0
-    left = matmul(basis, vectors[:, order])
-    left *= _signs(left)
+    left = tools.matmul(basis, vectors[:, order])
+    left *= signs(left)
     root = np.sqrt(sigma)
     # The right side holds sigma already: left.T @ matrix = sigma * right vectors.
     shrink = np.divide(1.0, root, out=np.zeros(rank), where=root > 0)
-    right = matmul(left.T, wide) * shrink[:, np.newaxis]
+    right = tools.matmul(left.T, wide) * shrink[:, np.newaxis]
     left *= root
     return left + 0.0, right + 0.0, sigma
 
 
-def _range(matrix: Floats, columns: int, key: bytes) -> Floats:
+def _range(matrix: Floats, columns: int, key: bytes, tools: Tools) -> Floats:
     """Return an orthonormal basis of what the matrix does most, one column each."""
     words = random_words(key, matrix.shape[1] * columns)
     # Centred, exact: odd multiples of 2**-32 in (-1, 1).
     drawn = (2.0 * words.astype(np.float64) - (2.0**32 - 1)) * 2.0**-32
-    forth, back = sliced(matrix), sliced(matrix.T)
-    basis = _orthonormal(matmul(forth, drawn.reshape(-1, columns)))
+    forth, back = tools.sliced(matrix), tools.sliced(matrix.T)
+    basis = _orthonormal(tools.matmul(forth, drawn.reshape(-1, columns)), tools)
     for _ in range(POWER_STEPS):
-        across = _orthonormal(matmul(back, basis))
-        basis = _orthonormal(matmul(forth, across))
+        across = _orthonormal(tools.matmul(back, basis), tools)
+        basis = _orthonormal(tools.matmul(forth, across), tools)
     return basis
 
 
-def _orthonormal(columns: Floats) -> Floats:
+def _orthonormal(columns: Floats, tools: Tools) -> Floats:
     """Return an orthonormal basis of the columns; a dependent column becomes zero."""
     rows = np.ascontiguousarray(columns.T)
     for place in range(len(rows)):
-        before = _norm(rows[place])
+        row = rows[place : place + 1]
+        before = tools.row_lengths(row)[0]
         for _ in range(2 if place else 0):
-            along = matmul(rows[:place], rows[place][:, np.newaxis])
-            rows[place] -= matmul(along.T, rows[:place])[0]
-        left = _norm(rows[place])
-        rows[place] *= 1.0 / left if left > before * _VANISHED else 0.0
+            along = tools.matmul(rows[:place], row.T)
+            row -= tools.matmul(along.T, rows[:place])
+        left = tools.row_lengths(row)[0]
+        row *= 1.0 / left if left > before * _VANISHED else 0.0
     return rows.T
-
-
-def _norm(row: Floats) -> float:
-    return float(np.sqrt(dot(row, row)))
-
-
-def _eigen(matrix: Floats) -> tuple[Floats, Floats]:
-    """Return eigenvalues and, in columns, eigenvectors of a symmetric matrix."""
-    work, vectors = matrix.copy(), np.eye(matrix.shape[0])
-    least = float(np.abs(matrix).max(initial=0.0)) * _NEGLIGIBLE
-    for _ in range(SWEEPS):
-        for p in range(work.shape[0] - 1):
-            for q in range(p + 1, work.shape[0]):
-                if abs(work[p, q]) > least:
-                    _rotate(work, vectors, p, q)
-    return np.diagonal(work).copy(), vectors
 
 
 def _rotate(work: Floats, vectors: Floats, p: int, q: int) -> None:
@@ -118,10 +130,3 @@ def _rotate(work: Floats, vectors: Floats, p: int, q: int) -> None:
         first, second = table[p] * c - table[q] * s, table[p] * s + table[q] * c
         table[p], table[q] = first, second
     work[p, q] = work[q, p] = 0.0
-
-
-def _signs(columns: Floats) -> Floats:
-    """Return the sign of each column's largest entry, the first of equals."""
-    places = np.abs(columns).argmax(axis=0)
-    largest = columns[places, np.arange(columns.shape[1])]
-    return np.where(largest < 0, -1.0, 1.0)
