@@ -239,6 +239,10 @@ def _weighted_median() -> Iterator[Case]:
                 made = run(used, weights, _whole(count, dtype))
                 title = f"weighted_median {dtype} {count} of {number}"
                 yield Case("weighted_median", title, made)
+            # Half of the weight ends at an item: the two medians are not one.
+            made = run(vectors, [DECIMAL_UNIT] * 4, _whole(count, dtype))
+            title = f"weighted_median {dtype} {count} of 4 alike"
+            yield Case("weighted_median", title, made)
 
 
 def _kth_largest() -> Iterator[Case]:
