@@ -393,6 +393,17 @@ def test_a_coefficient_of_nothing_leaves_the_weight_in_the_mean(
     assert bytes(found) == wanted
 
 
+@pytest.mark.parametrize("weights", [(1, 1), (1, 1, 1, 1), (2, 1, 1), (1, 3, 2, 2)])
+def test_weights_that_split_in_half_have_two_medians(
+    weights: tuple[int, ...], kernels: Any
+) -> None:
+    """Where a cumulated weight is half of all, the lower and the upper are not one."""
+    models = [Items(downcast(numbers(i, 501), "F32"), "F32") for i in range(4)]
+    given = models[: len(weights)], weights, Output("F32", range(501))
+    wanted = reference.weighted_median(*given)
+    assert bytes(kernels.weighted_median(*given)) == wanted
+
+
 # --- refusals ----------------------------------------------------------------------------
 
 

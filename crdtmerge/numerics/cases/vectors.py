@@ -138,6 +138,12 @@ def _weighted_median() -> Iterator[Case]:
                 made = run(used, weights, whole(count, dtype))
                 title = f"weighted_median {dtype} {count} of {number}"
                 yield Case("weighted_median", title, made)
+            # Half of the weight ends at an item: the two medians are not one.
+            for units in ((1, 1, 1, 1), (2, 1, 1)):
+                weights = [DECIMAL_UNIT * unit for unit in units]
+                made = run(vectors[: len(units)], weights, _whole(count, dtype))
+                title = f"weighted_median {dtype} {count} weighing {units}"
+                yield Case("weighted_median", title, made)
 
 
 def _kth_largest() -> Iterator[Case]:

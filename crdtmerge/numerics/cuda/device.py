@@ -27,7 +27,7 @@ except ImportError as e:
     raise BackendError(message, hint=hint) from e
 
 BLOCK_ITEMS: Final = 1 << 22
-"""Items worked on at once: 32 MiB in float64, and about ten such buffers live."""
+"""Items worked on at once: 32 MiB in float64; an election with draws holds 16 of them."""
 
 NAME: Final = "cuda"
 
