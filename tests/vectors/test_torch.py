@@ -14,6 +14,7 @@ from crdtmerge.digest import blob_id_of
 from crdtmerge.numerics import backends
 from crdtmerge.numerics.cases import cases, cases_of
 from crdtmerge.numerics.cases.matrices import MATRIX_KERNELS
+from crdtmerge.numerics.cases.planes import ACCUMULATING_KERNELS
 from crdtmerge.numerics.cuda.device import on_device
 from crdtmerge.numerics.cuda.formats import Faults
 from tests.vectors.resolves import vector
@@ -21,8 +22,9 @@ from tests.vectors.resolves import vector
 FOLDER = Path(__file__).parent
 KERNELS = json.loads((FOLDER / "kernels.json").read_text())
 RESOLVES = json.loads((FOLDER / "resolves.json").read_text())
-WITHOUT = {"assign", *MATRIX_KERNELS} - {"matmul"}
-"""What has no form in torch: steps that wait for each other, as those of matrices do."""
+WITHOUT = {"assign", *ACCUMULATING_KERNELS, *MATRIX_KERNELS} - {"matmul"}
+"""What has no form in torch: steps that wait for each other, as those of matrices do, and
+sums that stop halfway, whose planes lie on a disk."""
 
 KERNEL_NAMES = sorted({case.kernel for case in cases()} - WITHOUT)
 
