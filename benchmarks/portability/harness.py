@@ -1,7 +1,8 @@
 """Running the rows: baselines first, then the others, some at a time.
 
 Owns the order, and what is compared with what: small cases with the golden digests, large
-ones with the reference's on the baseline. Does not own the judgement (`verdict`).
+ones and functions over arrays with the reference's on the baseline. Does not own the
+judgement (`verdict`).
 """
 
 import json
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from benchmarks.portability.job import Report
+from benchmarks.portability.job import ARRAY, Report
 from benchmarks.portability.platforms import ROOT, Platform, do
 from benchmarks.portability.rows import BASELINE, LARGE_BASELINE, Row
 from benchmarks.portability.verdict import Expected, Outcome, Verdict, judge
@@ -38,20 +39,27 @@ class Harness:
         """Yield the outcome of every row and backend, those of the baselines first."""
         canaries = tuple(sorted({row.canary for row in rows if row.canary}))
         with ThreadPoolExecutor(self.jobs) as pool:
-            for base in self._baselines(rows):
+            bases = [BASELINE] + [LARGE_BASELINE] * any(row.job.large for row in rows)
+            for base in bases:
                 taken = canaries if base is BASELINE else ()
                 names = dict.fromkeys((REFERENCE, *backends))
                 started = [pool.submit(self._do, base, name, taken) for name in names]
                 for name, future in zip(names, started, strict=True):
                     report, seconds = future.result()
                     yield from self._keep(base, name, report, seconds)
-            todo = [(row, name) for row in rows for name in backends]
+            able = [name for name in backends if self._runs(name, bases)]
+            todo = [(row, name) for row in rows for name in able]
             begun = [pool.submit(self._outcome, row, name) for row, name in todo]
             for outcome in begun:
                 yield outcome.result()
 
-    def _baselines(self, rows: Sequence[Row]) -> list[Row]:
-        return [BASELINE] + [LARGE_BASELINE] * any(row.job.large for row in rows)
+    def _runs(self, backend: str, bases: Sequence[Row]) -> bool:
+        """Tell whether a backend worked on every baseline; else no row tells more."""
+        names = {
+            (base.job.large, name) for base in bases for name in (REFERENCE, backend)
+        }
+        found = [self._found.get(name) for name in names]
+        return all(report is not None and not report.missing for report in found)
 
     def _keep(
         self, base: Row, backend: str, report: Report | str, seconds: float
@@ -61,17 +69,17 @@ class Harness:
             yield Outcome(base, backend, Verdict.FAILED, reason=report, seconds=seconds)
             return
         self._found[base.job.large, backend] = report
+        if (base.job.large, REFERENCE) not in self._found:
+            reason = "the reference failed, so there is nothing to compare with"
+            yield Outcome(base, backend, Verdict.FAILED, reason=reason)
+            return
         outcome = judge(base, backend, report, self._expected(base, backend), {})
         yield replace(outcome, seconds=seconds)
 
     def _outcome(self, row: Row, backend: str) -> Outcome:
-        base = self._found.get((row.job.large, backend))
         platform = self.ready[row.platform]
         if isinstance(platform, str):
             return Outcome(row, backend, Verdict.SKIPPED, reason=platform)
-        if base is None or base.missing:
-            reason = base.missing if base else "its baseline failed"
-            return Outcome(row, backend, Verdict.SKIPPED, reason=reason)
         report, seconds = self._do(row, backend, (row.canary,) if row.canary else ())
         if isinstance(report, str):
             return Outcome(row, backend, Verdict.FAILED, reason=report, seconds=seconds)
@@ -107,9 +115,17 @@ class Harness:
 
 
 def golden_digests(reference: Report, only: str) -> Expected:
-    """Return the golden digests whose titles have the word `only`."""
-    merged = json.loads((VECTORS / "resolves.json").read_text())
-    kinds = json.loads((VECTORS / "adapters.json").read_text())
+    """Return the golden digests whose titles have the word `only`.
+
+    Functions over arrays have none: for them the reference's stand, on the baseline.
+    """
+    kernels, merged, kinds = (
+        json.loads((VECTORS / f"{name}.json").read_text())
+        for name in ("kernels", "resolves", "adapters")
+    )
+    kernels |= {t: d for t, d in reference.kernels.items() if t.startswith(ARRAY)}
     merged |= {f"kinds: {title}": digest for title, digest in kinds.items()}
-    kept = {title: digest for title, digest in merged.items() if only in title}
-    return Expected(reference.kernels, kept)
+    return Expected(
+        {title: digest for title, digest in kernels.items() if only in title},
+        {title: digest for title, digest in merged.items() if only in title},
+    )

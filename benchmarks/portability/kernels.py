@@ -110,9 +110,9 @@ def _drawn(name: str, *more: Any) -> Callable[[Any, Parts], bytes]:
 def _conversions(functions: Any, parts: Parts) -> bytes:
     x, found = _x(parts), []
     for dtype in ("F64", "F32", "BF16", "F16"):
-        for part in parts:
-            data = functions.downcast(_cut(x, part), dtype)
-            found += [data, functions.upcast(data, dtype)]
+        stored_parts = [functions.downcast(_cut(x, part), dtype) for part in parts]
+        found += stored_parts
+        found += [functions.upcast(data, dtype) for data in stored_parts]
     return _bytes(found)
 
 

@@ -75,6 +75,8 @@ def rows(groups: Sequence[str], platforms: Mapping[str, str]) -> Iterator[Row]:
     """
     two = dict.fromkeys(THREAD_COUNTS, "2")
     yield Row("threads 2", "blas", two, job=Job("reference", threads=2))
+    job = Job("reference", threads=2, large=True)  # short vectors are not cut
+    yield Row("threads 2, large tensors", "blas", two, job=job)
     for value in ("default", "avx2", "avx512"):
         yield _switch("ATEN_CPU_CAPABILITY", value, "aten", "torch")
     for value in ("COMPATIBLE", "AVX2"):

@@ -15,6 +15,9 @@ from benchmarks.portability.rows import Row
 BACKEND_LIBRARY: Final = {"cpu": "numba", "cuda": "torch"}
 """What has been loaded where this backend, and not a fall-back, has served."""
 
+OPTIONAL: Final = {"cuda"}
+"""Backends that a platform may lack: torch is not a dependency."""
+
 
 class Verdict(StrEnum):
     """The last column. Those in capitals fail the run."""
@@ -91,7 +94,8 @@ def judge(
 ) -> Outcome:
     """Return the outcome of a row; `canaries` are those of the baseline."""
     if report.missing:
-        return Outcome(row, backend, Verdict.SKIPPED, reason=report.missing)
+        verdict = Verdict.SKIPPED if backend in OPTIONAL else Verdict.FAILED
+        return Outcome(row, backend, verdict, reason=report.missing)
     kernels = Tally.of(report.kernels, expected.kernels)
     strategies = Tally.of(report.strategies, expected.strategies)
     moved = _moved(row, report, canaries)

@@ -18,14 +18,13 @@ from importlib import metadata
 from typing import Any, Final
 
 import numpy as np
-from blake3 import blake3
 
 from benchmarks.portability import kernels
 from benchmarks.portability.blocks import set_blocks
 from benchmarks.portability.canaries import CANARIES
 from benchmarks.portability.job import Job, Report
 from benchmarks.portability.layouts import laid
-from crdtmerge.digest import BlobId
+from crdtmerge.digest import BlobId, blob_id_of
 from crdtmerge.errors import BackendError
 from crdtmerge.numerics import forced
 from tests.vectors import adapters, resolves
@@ -105,7 +104,7 @@ def _kernels(job: Job) -> Iterator[tuple[str, Callable[[], str]]]:
 
 
 def _digest(work: Callable[[], bytes]) -> str:
-    return blake3(work()).hexdigest()
+    return blob_id_of(work()).hex()
 
 
 def _strategies(job: Job) -> Iterator[tuple[str, Callable[[], str]]]:
