@@ -35,6 +35,8 @@ ITEM_BYTES: Final = {
     "F32": 4,
     "BF16": 2,
     "F16": 2,
+    "F8_E4M3": 1,
+    "F8_E5M2": 1,
     "I64": 8,
     "I32": 4,
     "I16": 2,
@@ -52,7 +54,7 @@ _PORTS: Final = tuple(f"{port}{n}" for port in ("COM", "LPT") for n in range(10)
 _DEVICES: Final = frozenset(("CON", "PRN", "AUX", "NUL", *_PORTS))
 """Names that open a device on Windows, whatever follows their first dot."""
 
-FLOAT_DTYPES: Final = frozenset({"F64", "F32", "BF16", "F16"})
+FLOAT_DTYPES: Final = frozenset({"F64", "F32", "BF16", "F16", "F8_E4M3", "F8_E5M2"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from crdtmerge.errors import MalformedRecordError
 RULES_MAX: Final = 256
 PARAMETERS_MAX: Final = 64
 TEXT_CHARACTERS_MAX: Final = 256
-OUTPUT_DTYPES: Final = ("", "F64", "F32", "BF16", "F16")
+OUTPUT_DTYPES: Final = ("", "F64", "F32", "BF16", "F16", "F8_E4M3", "F8_E5M2")
 SEED_SCOPES: Final = ("set", "contribution")
 
 Parameters = tuple[tuple[str, str], ...]

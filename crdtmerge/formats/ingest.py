@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from crdtmerge.changes import (
     SCALE_SUFFIX,
@@ -33,6 +33,8 @@ from crdtmerge.numerics import (
     check_reach,
     inspect,
 )
+
+EIGHT_BIT_DTYPES: Final = frozenset({"F8_E4M3", "F8_E5M2"})
 
 Source: TypeAlias = StoredTensor | bytes
 """Where the bytes of a manifest's tensor are: in the user's file, or made here."""
@@ -86,8 +88,10 @@ def describe(
     `base` is the content id of the base, empty where `kind` is `base`.
 
     Raises:
-        BadInputError: a file changed since its header was read.
+        BadInputError: a file changed since its header was read, or the model is quantised
+            with scales beside it.
     """
+    _refuse_scaled(folder)
     entries = []
     for stored in _each(folder, "hashing", report):
         blob, _ = hash_tensor(stored)
@@ -96,10 +100,39 @@ def describe(
 
 
 def headers(folder: ModelFolder, kind: str, base: bytes) -> Manifest:
-    """Return the manifest as far as headers tell: with empty blob ids."""
+    """Return the manifest as far as headers tell: with empty blob ids.
+
+    Raises:
+        BadInputError: the model is quantised with scales beside it.
+    """
+    _refuse_scaled(folder)
     none = BlobId(b"")
     entries = [TensorEntry(t.name, t.dtype, t.shape, none) for t in folder.tensors]
     return Manifest(kind, base, tuple(entries))
+
+
+def _refuse_scaled(folder: ModelFolder) -> None:
+    """Refuse 8-bit floats whose values mean nothing without a scale that stands beside.
+
+    A model that was cast to 8 bits as it is has none, and can be merged. A scale is a
+    tensor of the same module (or below the tensor itself) whose own name speaks of one,
+    such as `weight_scale`, `weight_scale_inv`, `scale_weight`, `input_scale` or `scale`.
+    """
+    scales: dict[str, str] = {}
+    for stored in reversed(folder.tensors):
+        module, _, own = stored.name.rpartition(".")
+        if "scale" in own.lower():
+            scales[module] = stored.name
+    for stored in folder.tensors:
+        module = stored.name.rpartition(".")[0]
+        found = scales.get(stored.name) or scales.get(module)
+        if stored.dtype in EIGHT_BIT_DTYPES and found not in {None, stored.name}:
+            message = (
+                f"tensor {stored.name!r} is {stored.dtype} with a scale beside it,"
+                f" {found!r}: quantised values cannot be merged apart from their scales"
+            )
+            hint = "dequantise the model first (to BF16, say), and take that"
+            raise BadInputError(message, hint=hint)
 
 
 def describe_adapter(

@@ -17,6 +17,8 @@ _DTYPES: Final = {
     "float32": "F32",
     "bfloat16": "BF16",
     "float16": "F16",
+    "float8_e4m3fn": "F8_E4M3",
+    "float8_e5m2": "F8_E5M2",
 }
 _NUMBER_DIGITS_MAX: Final = 60
 

@@ -58,13 +58,13 @@ class Case:
 
 def cases() -> Iterator[Case]:
     """Yield every case of every kernel."""
-    for make in _MAKERS:
+    for make in _MAKERS.values():
         yield from make()
 
 
 def cases_of(kernel: str) -> Iterator[Case]:
     """Yield the cases of one kernel."""
-    return (case for case in cases() if case.kernel == kernel)
+    return _MAKERS[kernel]()
 
 
 def numbers(label: int, count: int, scale: float = 1.0) -> Floats:
@@ -78,12 +78,11 @@ def numbers(label: int, count: int, scale: float = 1.0) -> Floats:
 def stored(label: int, count: int, dtype: str, scale: float = 1.0) -> bytes:
     """Return such numbers as items of `dtype`; some zeros are -0."""
     values = numbers(label, count, scale)
-    data = bytearray(downcast(values, dtype))
     width = ITEM_BYTES[dtype]
-    for place in range(0, count, 11):
-        if values[place] == 0:
-            data[(place + 1) * width - 1] |= 0x80
-    return bytes(data)
+    items = np.frombuffer(downcast(values, dtype), np.uint8).reshape(count, width)
+    negative = np.zeros((count, width), np.uint8)
+    negative[::11, -1] = np.where(values[::11] == 0, 0x80, 0)
+    return (items | negative).tobytes()
 
 
 def subnormal(count: int, dtype: str) -> bytes:
@@ -285,13 +284,15 @@ def _magnitude_sum() -> Iterator[Case]:
                 yield Case("magnitude_sum", title, run(tau, keep))
 
 
-_MAKERS: Final = (
-    _inspect,
-    _weighted_sum,
-    _thinned_sum,
-    _consensus,
-    _weighted_median,
-    _kth_largest,
-    _inner_products,
-    _magnitude_sum,
-)
+_MAKERS: Final = {
+    "inspect": _inspect,
+    "weighted_sum": _weighted_sum,
+    "thinned_sum": _thinned_sum,
+    "consensus": _consensus,
+    "weighted_median": _weighted_median,
+    "kth_largest": _kth_largest,
+    "inner_products": _inner_products,
+    "magnitude_sum": _magnitude_sum,
+}
+
+KERNELS: Final = tuple(_MAKERS)

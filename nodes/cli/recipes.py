@@ -39,7 +39,7 @@ def set_recipe(
         str | None,
         typer.Option(
             metavar="DTYPE",
-            help="F64, F32, BF16 or F16; the base's own if left out.",
+            help="F64, F32, BF16, F16, F8_E4M3 or F8_E5M2; the base's own if left out.",
             show_default=False,
         ),
     ] = None,

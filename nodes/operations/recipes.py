@@ -38,6 +38,8 @@ _DTYPES: Final = {
     "FLOAT32": "F32",
     "BFLOAT16": "BF16",
     "FLOAT16": "F16",
+    "FLOAT8_E4M3FN": "F8_E4M3",
+    "FLOAT8_E5M2": "F8_E5M2",
     "BASE": "",
 }
 """Other spellings of output dtypes; BASE leaves the base's own."""

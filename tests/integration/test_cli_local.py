@@ -15,7 +15,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import save_file
+from safetensors.torch import load_file as load_torch
+from safetensors.torch import save_file as save_torch
 
 from nodes import cli
 from nodes.cli import executor
@@ -403,6 +406,45 @@ def test_values_that_no_merge_can_use_are_refused(
     error = terminal.refused("contribute", terminal.model("tune", 1, layer_bias=bias))
     assert error["exit_code"] == 3
     assert "layer.bias" in error["message"]
+
+
+def test_models_of_8_bit_floats_are_merged(tmp_path: Path) -> None:
+    """From base to a verified model that torch reads: each item the nearest to the mean."""
+    home, out, dtype = tmp_path / "home", tmp_path / "out", torch.float8_e4m3fn
+    drawn = torch.randn(3, 400, generator=torch.Generator().manual_seed(3)).to(dtype)
+    for name, row in zip(("base", "one", "two"), drawn, strict=True):
+        (tmp_path / name).mkdir()
+        save_torch({"w": row.contiguous()}, tmp_path / name / "model.safetensors")
+    for words in (
+        ("init", "--no-passphrase"),
+        ("space", "create", "s", "--base", tmp_path / "base", "--strategy", "linear"),
+        ("contribute", tmp_path / "one"),
+        ("contribute", tmp_path / "two"),
+        ("resolve", "--out", out),
+        ("verify", out),
+    ):
+        done = command(home, *words)
+        assert (done.returncode, done.stderr) == (0, ""), words
+    merged = load_torch(out / "model.safetensors")["w"]
+    mean = (drawn[1].double() + drawn[2].double()) / 2
+    assert merged.dtype == dtype
+    grid = torch.arange(127, dtype=torch.uint8).view(dtype).double()
+    distance = (mean.abs()[:, None] - grid).abs().min(dim=1).values
+    assert torch.equal((merged.double() - mean).abs(), distance)
+
+
+def test_quantised_models_with_scales_are_refused(terminal: Terminal) -> None:
+    """As base and as contribution: exit code 3, and nothing is stored."""
+    weight = torch.ones(4).to(torch.float8_e4m3fn)
+    tensors = {"w.weight": weight, "w.weight_scale_inv": torch.ones(1)}
+    path = terminal.folder / "quantised"
+    path.mkdir()
+    save_torch(tensors, path / "model.safetensors")
+    for words in (("contribute", path), ("space", "create", "q", "--base", path)):
+        error = terminal.refused(*words)
+        assert error["exit_code"] == 3
+        assert "weight_scale_inv" in error["message"]
+        assert "dequantise" in error["hint"]
 
 
 def test_a_shape_that_does_not_match_the_base_is_refused(terminal: Terminal) -> None:

@@ -1,5 +1,6 @@
 """Naming and checking a model before it is offered."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,9 @@ from safetensors.torch import save_file
 from crdtmerge.digest import CHUNK_BYTES, blob_id, blob_id_of
 from crdtmerge.errors import BadInputError
 from crdtmerge.formats.folder import ModelFolder, open_tensor, read_folder
-from crdtmerge.formats.ingest import check_content, describe, hash_tensor
+from crdtmerge.formats.ingest import check_content, describe, hash_tensor, headers
 from crdtmerge.formats.progress import Progress
-from crdtmerge.manifest import decode_manifest
+from crdtmerge.manifest import Manifest, decode_manifest
 from crdtmerge.numerics import TensorFacts
 
 
@@ -68,6 +69,50 @@ def test_values_that_are_not_finite_are_refused(
     for base in (None, lambda _: TensorFacts(finite=True, exponent=1)):
         with pytest.raises(BadInputError, match=r"'bad'.*NaN or infinity"):
             check_content(folder, base)
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
+def test_a_model_of_8_bit_floats_is_taken_in(
+    tmp_path: Path, dtype: torch.dtype
+) -> None:
+    """Cast as it is, it has no scales; NaN is found in it as in any other."""
+    tensors = {
+        "norm.scale": torch.ones(3).to(dtype),
+        "a.weight": torch.tensor([0.5, -300.0]).to(dtype),
+        "b.scale": torch.ones(3),
+    }
+    folder = model(tmp_path, **tensors)
+    assert decode_manifest(describe(folder, "base").encode()).tensors[0].size == 2
+    assert check_content(folder)["a.weight"] == TensorFacts(finite=True, exponent=9)
+    tensors["a.weight"][1] = float("nan")
+    with pytest.raises(BadInputError, match=r"'a.weight'.*NaN or infinity"):
+        check_content(model(tmp_path, **tensors))
+
+
+@pytest.mark.parametrize(
+    "scale",
+    [
+        "a.weight_scale",
+        "a.weight_scale_inv",
+        "a.scale_weight",
+        "a.input_scale",
+        "a.scale",
+        "a.weight.scale",
+    ],
+)
+@pytest.mark.parametrize("make", [headers, describe])
+def test_quantised_values_with_scales_beside_them_are_refused(
+    tmp_path: Path, scale: str, make: Callable[[ModelFolder, str, bytes], Manifest]
+) -> None:
+    """Their average would be wrong; the message names both and says what to do."""
+    weight = torch.ones(4).to(torch.float8_e4m3fn)
+    folder = model(tmp_path, **{"a.weight": weight, scale: torch.ones(1)})
+    words = rf"'a.weight' is F8_E4M3 with a scale beside it, '{scale}'"
+    with pytest.raises(BadInputError, match=words) as caught:
+        make(folder, "base", b"")
+    assert "dequantise" in caught.value.hint
+    wide = model(tmp_path, **{"a.weight": torch.ones(4), scale: torch.ones(1)})
+    assert len(make(wide, "base", b"").tensors) == 2
 
 
 def test_headroom_is_measured_from_the_bases_tensor(tmp_path: Path) -> None:

@@ -7,14 +7,22 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+import torch
 
 from crdtmerge import numerics
 from crdtmerge.errors import ContractError
 from crdtmerge.numerics import TensorFacts
 
 # significand bits, exponent of the smallest subnormal, exponent above the largest
-FORMATS = {"F32": (24, -149, 128), "BF16": (8, -133, 128), "F16": (11, -24, 16)}
-DTYPES = ("F64", "F32", "BF16", "F16")
+FORMATS = {
+    "F32": (24, -149, 128),
+    "BF16": (8, -133, 128),
+    "F16": (11, -24, 16),
+    "F8_E4M3": (4, -9, 9),
+    "F8_E5M2": (3, -16, 16),
+}
+DTYPES = ("F64", "F32", "BF16", "F16", "F8_E4M3", "F8_E5M2")
+TORCH_DTYPES = {"F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2}
 
 
 def nearest_even(value: float, dtype: str) -> Fraction | None:
@@ -23,13 +31,17 @@ def nearest_even(value: float, dtype: str) -> Fraction | None:
     exact = abs(Fraction(value))
     quantum = Fraction(2) ** max(lowest, math.frexp(value)[1] - bits)
     rounded = round(exact / quantum) * quantum
-    if rounded >= Fraction(2) ** above:
+    if rounded >= Fraction(2) ** above or (dtype == "F8_E4M3" and rounded > 448):
         return None
     return -rounded if value < 0 else rounded
 
 
 def stored(data: bytes, dtype: str) -> float:
-    """Read one stored item with the struct module."""
+    """Read one stored item with the struct module, those of 8 bits with torch."""
+    if dtype in TORCH_DTYPES:
+        return (
+            torch.tensor(list(data), dtype=torch.uint8).view(TORCH_DTYPES[dtype]).item()
+        )
     if dtype == "BF16":
         return float(struct.unpack("<f", b"\0\0" + data)[0])
     return float(struct.unpack({"F16": "<e", "F32": "<f", "F64": "<d"}[dtype], data)[0])
@@ -51,7 +63,7 @@ def awkward_values(dtype: str) -> Iterator[float]:
         yield float(np.ldexp(generator.standard_normal(), int(scale)))
 
 
-@pytest.mark.parametrize("dtype", ["F32", "BF16", "F16"])
+@pytest.mark.parametrize("dtype", list(FORMATS))
 def test_downcast_is_the_nearest_even_value(dtype: str) -> None:
     """Every finite float64 is rounded once, as rationals round it; overflow is refused."""
     for value in awkward_values(dtype):
@@ -70,12 +82,59 @@ def test_bfloat_is_not_rounded_twice() -> None:
     assert stored(numerics.downcast(value, "BF16"), "BF16") == 1 + 2.0**-7
 
 
+@pytest.mark.parametrize("dtype", list(TORCH_DTYPES))
+def test_all_256_patterns_are_read_as_torch_reads_them(dtype: str) -> None:
+    """Every number, both zeros, subnormals, infinity and NaN."""
+    patterns = bytes(range(256))
+    expected = torch.frombuffer(bytearray(patterns), dtype=TORCH_DTYPES[dtype]).double()
+    found = numerics.upcast(patterns, dtype)
+    assert np.array_equal(found, expected.numpy(), equal_nan=True)
+    numbers = ~np.isnan(found)
+    assert np.array_equal(
+        np.signbit(found)[numbers], np.signbit(expected.numpy())[numbers]
+    )
+    for pattern, value in zip(patterns, found, strict=True):
+        assert numerics.inspect(bytes([pattern]), dtype).finite == np.isfinite(value)
+
+
+@pytest.mark.parametrize("dtype", list(TORCH_DTYPES))
+def test_halves_between_neighbours_go_to_the_even_one(dtype: str) -> None:
+    """As torch rounds them; one unit of float64 beside the half, to the nearer one."""
+    found = numerics.upcast(bytes(range(128)), dtype)
+    numbers = found[np.isfinite(found)]
+    lower, upper = numbers[:-1], numbers[1:]
+    halves = (lower + upper) / 2  # exact
+    rounded = torch.from_numpy(halves).to(TORCH_DTYPES[dtype]).double().numpy()
+    for sign in (1, -1):
+        for values, expected in (
+            (halves, rounded),
+            (np.nextafter(halves, 0), lower),
+            (np.nextafter(halves, np.inf), upper),
+        ):
+            data = numerics.downcast(sign * values, dtype)
+            assert (sign * numerics.upcast(data, dtype)).tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize(("dtype", "half"), [("F8_E4M3", 464.0), ("F8_E5M2", 61440.0)])
+def test_above_the_largest_8_bit_number_a_result_is_refused(
+    dtype: str, half: float
+) -> None:
+    """From the half to the next number on, which F8_E4M3 (448 is even) still holds."""
+    held = [np.nextafter(half, 0)] + [half] * (dtype == "F8_E4M3")
+    for value in held:
+        largest = {"F8_E4M3": 448, "F8_E5M2": 57344}[dtype]
+        assert stored(numerics.downcast(np.array([-value]), dtype), dtype) == -largest
+    for value in ([] if half in held else [half]) + [np.nextafter(half, 1e9), 1e300]:
+        with pytest.raises(ContractError, match=f"largest finite {dtype}"):
+            numerics.downcast(np.array([0.0, -value]), dtype)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_every_stored_item_returns_to_its_bytes(dtype: str) -> None:
     """Upcast and downcast are inverse on all finite values; -0 becomes +0."""
     size = numerics.ITEM_BYTES[dtype]
-    if size == 2:
-        patterns = np.arange(2**16, dtype="<u2")
+    if size <= 2:
+        patterns = np.arange(2 ** (8 * size), dtype=f"<u{size}")
     else:
         raw = np.random.default_rng(3).bytes(20_000 * size)
         patterns = np.frombuffer(raw, f"<u{size}")
@@ -133,7 +192,7 @@ def test_inspect_finds_the_exponent(dtype: str) -> None:
         return numerics.inspect(data, dtype).exponent
 
     assert [exponent(v) for v in (0.0, 2.0**-20, 0.5, 0.75)] == [0, 0, 0, 0]
-    assert [exponent(0.5, v) for v in (1.0, -1.5, 2.0, -1024.0)] == [1, 1, 2, 11]
+    assert [exponent(0.5, v) for v in (1.0, -1.5, 2.0, -256.0)] == [1, 1, 2, 9]
     assert exponent() == 0
 
 
@@ -147,6 +206,8 @@ def test_inspect_finds_nan_and_infinity_anywhere(dtype: str, place: int) -> None
         "F32": 0xFF << 23,
         "BF16": 0xFF << 7,
         "F16": 31 << 10,
+        "F8_E4M3": 0x7F,
+        "F8_E5M2": 31 << 2,
     }
     sign = 1 << (8 * size - 1)
     for bits in (infinity[dtype], infinity[dtype] | sign, infinity[dtype] | 1):

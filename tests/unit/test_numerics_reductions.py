@@ -1,12 +1,18 @@
 """Sums over elements: the stated tree, on sizes around its blocks."""
 
+from fractions import Fraction
+from typing import Any
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from crdtmerge import numerics
+from crdtmerge.errors import ContractError
 from crdtmerge.numerics import Floats, Singles
 from crdtmerge.numerics.reference import reductions
 
+Floating = type[np.float32] | type[np.float64]
 SIZES = [0, 1, 63, 64, 65, 129, 65_535, 65_536, 65_537, 200_001]
 
 
@@ -91,3 +97,54 @@ def test_block_sums_are_added_in_neighbouring_pairs() -> None:
     left[::65_536] = (1, 2.0**27, 2.0**27, 0)
     right[::65_536] = (1, 2.0**26, -(2.0**26), 0)
     assert numerics.dot(left, right) == 0
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("items", SIZES[1:])
+def test_mean_and_variance_are_sums_along_the_tree(items: int, dtype: Floating) -> None:
+    """Two passes of plain loops: the mean, then the squared deviations from it."""
+    values: NDArray[Any] = (vector(items, 6) * 3 + 100).astype(dtype)
+    x = values.astype(np.float64).tolist()
+    middle = tree(x, [1.0] * items) / items
+    away = [value - middle for value in x]
+    assert reductions.mean(values) == middle
+    assert reductions.variance(values) == tree(away, away) / items
+
+
+def test_the_variance_is_that_of_exact_rationals() -> None:
+    """To the last places, where one pass would cancel: values far from 0."""
+    values = vector(4000, 7).astype(np.float64) + 1e6
+    exact = [Fraction(value) for value in values.tolist()]
+    middle = sum(exact) / len(exact)
+    expected = sum((value - middle) ** 2 for value in exact) / len(exact)
+    assert reductions.variance(values) == pytest.approx(float(expected), rel=1e-13)
+    assert reductions.variance(np.full(77, 0.1)) < 1e-30
+
+
+@pytest.mark.parametrize("name", ["mean", "variance", "largest"])
+def test_no_items_have_none_of_these(name: str) -> None:
+    """Instead of NaN there is an error; the sum and the largest magnitude are +0."""
+    with pytest.raises(ContractError, match=f"{name} of no items"):
+        getattr(reductions, name)(np.zeros(0))
+    assert reductions.largest_magnitude(np.zeros(0)).hex() == "0x0.0p+0"
+
+
+def test_what_float64_cannot_hold_is_refused() -> None:
+    """The sum of the largest numbers, and squares of large deviations."""
+    large = np.array([1.0, -1.0]) * 1e300
+    with pytest.raises(ContractError, match="variance of 2 items is beyond float64"):
+        reductions.variance(large)
+    with pytest.raises(ContractError, match="mean of 2 items is beyond float64"):
+        reductions.mean(np.full(2, 1.5e308))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_largest_items_are_exact_and_zero_is_positive(dtype: Floating) -> None:
+    """By value and by magnitude, wherever they stand."""
+    values: NDArray[Any] = np.linspace(-3, 2, 1001).astype(dtype)
+    assert reductions.largest(values[::-1].copy()) == 2
+    assert reductions.largest_magnitude(values) == 3
+    assert reductions.largest_magnitude(-values) == 3
+    zeros: NDArray[Any] = np.array([-0.0, -0.0]).astype(dtype)
+    for function in (reductions.largest, reductions.largest_magnitude):
+        assert function(zeros).hex() == "0x0.0p+0"

@@ -15,7 +15,7 @@ from crdtmerge.numerics.reference import reading
 from crdtmerge.strategies import STRATEGIES, Inputs, Values, make_recipe
 
 UNIT = 10**9
-DTYPES = ("F64", "F32", "BF16", "F16")
+DTYPES = ("F64", "F32", "BF16", "F16", "F8_E4M3", "F8_E5M2")
 SIZES = (0, 1, 63, 64, 65, 65_535, 65_536, 65_537)
 
 
@@ -101,8 +101,9 @@ def test_only_who_says_so_depends_on_the_seed(name: str) -> None:
 def test_a_task_vector_counts_as_the_whole_tensor(name: str, dtype: str) -> None:
     """Where no difference is rounded, it does not matter how a change is given."""
     generator = np.random.default_rng(4)
-    base = generator.integers(-100, 100, 301) / 64
-    tunes = [base + generator.integers(-20, 20, 301) / 64 for _ in range(3)]
+    top = 2 ** min(numerics.SIGNIFICAND_BITS[dtype], 7)
+    base = generator.integers(-top, top, 301) / 64
+    tunes = [generator.integers(-top, top, 301) / 64 for _ in range(3)]
     inputs = task(name, dtype, tunes, base)
     taus = tuple((tune - base).astype(np.float32) for tune in tunes)
     for given in (taus, (taus[0], *inputs.contributions[1:])):
@@ -165,19 +166,24 @@ def test_block_size_changes_no_byte(name: str, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize(
-    ("dtype", "floor"), [("BF16", -26), ("F16", -23), ("F32", -44)]
+    ("dtype", "floor"),
+    [("BF16", -26), ("F16", -23), ("F32", -44), ("F8_E4M3", -99), ("F8_E5M2", -99)],
 )
 @pytest.mark.parametrize("exponent", [0, 5])
 def test_one_contribution_of_weight_one_is_itself(
     dtype: str, floor: int, exponent: int
 ) -> None:
-    """Bit for bit down to 2**(E - 26) in BF16, E - 23 in F16, E - 44 in F32 (ADR 4)."""
+    """Bit for bit down to 2**(E - 26) in BF16, E - 23 in F16, E - 44 in F32 (ADR 4).
+
+    The 8-bit floats end far above the grid: they are all themselves.
+    """
     generator = np.random.default_rng(8)
     scales = np.repeat(np.arange(max(floor + exponent, -24), exponent + 6), 40)
     theta = np.ldexp(generator.uniform(0.5, 1, scales.size), scales + 1)
     theta[::40] = np.ldexp(1.0, scales[::40])
     theta[1::2] *= -1
-    theta = np.clip(theta, -(2.0 ** (exponent + 5)), 2.0 ** (exponent + 5))
+    top = 2.0 ** min(exponent + 5, 8 if dtype == "F8_E4M3" else 99)
+    theta = np.clip(theta, -top, top)
     base = np.full(theta.size, 0.75 * 2.0**exponent)
     inputs = task("linear/1", dtype, [theta], base)
     assert STRATEGIES["linear/1"].emit(inputs) == inputs.contributions[0]
@@ -186,7 +192,7 @@ def test_one_contribution_of_weight_one_is_itself(
 @pytest.mark.parametrize(
     "name", ["linear/1", "median/1", "metagpt/1", "nuslerp/1", "slerp/1"]
 )
-@pytest.mark.parametrize("dtype", ["F32", "BF16", "F16"])
+@pytest.mark.parametrize("dtype", DTYPES[1:])
 def test_identical_contributions_are_themselves(name: str, dtype: str) -> None:
     """Three copies with odd weights average to the copy."""
     base, (theta,) = sample(500, 1)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from crdtmerge import numerics
 from tests.vectors.resolves import DTYPES, titles, vector
 
 ROOT = Path(__file__).parent.parent.parent
@@ -19,6 +20,13 @@ GOLDEN = json.loads((Path(__file__).parent / "resolves.json").read_text())
 def test_resolve_writes_the_golden_bytes(title: str) -> None:
     """Each strategy in each dtype gives the model digest that was once written down."""
     assert vector(title) == GOLDEN[title]
+
+
+@pytest.mark.parametrize("title", sorted(GOLDEN))
+def test_cpu_backend_writes_the_golden_bytes(title: str) -> None:
+    """The compiled kernels give the same models, with nobody to fall back to."""
+    with numerics.forced("cpu"):
+        assert vector(title) == GOLDEN[title]
 
 
 def test_every_strategy_and_dtype_has_a_vector() -> None:

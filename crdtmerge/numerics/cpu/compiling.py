@@ -3,16 +3,42 @@
 Owns the only use of numba's options. Does not own any loop.
 """
 
+import hashlib
 import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
-from numba import carray, njit, types
+from numba import carray, config, njit, types
 from numba.extending import intrinsic
+from platformdirs import user_cache_path
 
 Loop = TypeVar("Loop", bound=Callable[..., Any])
+
+
+def _folder() -> Path | None:
+    """Return where machine code is kept: a folder of this user's alone, or nowhere.
+
+    What lies there is run, so nobody else may be able to write it. The name tells all
+    sources that a loop can be made of: numba itself looks at the file of a loop, and
+    would run old code of a function that it takes in from another.
+    """
+    sources = hashlib.blake2b(digest_size=8)
+    for path in sorted(Path(__file__).parent.parent.rglob("*.py")):
+        sources.update(path.read_bytes())
+    root = Path(config.CACHE_DIR or user_cache_path("crdtmerge") / "kernels")
+    folder = root / sources.hexdigest()
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = folder.stat()
+    except OSError:
+        return None
+    others = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return None if others or found.st_uid != os.getuid() else folder
+
+
+_FOLDER: Final = _folder()
 
 
 def compiled(loop: Loop) -> Loop:
@@ -22,32 +48,23 @@ def compiled(loop: Loop) -> Loop:
     is compiled for the types of its arguments; contiguous arrays only.
     """
     options: dict[str, Any] = {"nogil": True, "fastmath": False, "error_model": "numpy"}
-    try:
-        kept = njit(cache=True, **options)(loop)
-    except RuntimeError:  # neither the package's folder nor the user's can be written
-        kept = None
-    if kept is None or not _is_private(Path(kept.stats.cache_path)):
-        kept = njit(**options)(loop)
-    found: Loop = kept
+    kept: Any = None
+    if _FOLDER is not None:
+        before, config.CACHE_DIR = config.CACHE_DIR, str(_FOLDER)
+        try:
+            kept = njit(cache=True, **options)(loop)
+        except (RuntimeError, OSError):  # the disk refuses: compile in every process
+            kept = None
+        finally:
+            config.CACHE_DIR = before
+    found: Loop = njit(**options)(loop) if kept is None else kept
     return found
 
 
 def inlined(loop: Loop) -> Loop:
-    """Return a function of single values, which the code generator puts in place."""
-    found: Loop = njit(nogil=True, fastmath=False, error_model="numpy")(loop)
+    """Return a function of single values, put in place before loops are looked at."""
+    found: Loop = njit(inline="always", fastmath=False, error_model="numpy")(loop)
     return found
-
-
-def _is_private(folder: Path) -> bool:
-    """Tell whether nobody else can put code there: what lies there is run.
-
-    The nearest folder that exists counts; the rest is made by us.
-    """
-    while not folder.exists():
-        folder = folder.parent
-    found = folder.stat()
-    others = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-    return not others and found.st_uid in {0, os.getuid()}
 
 
 @intrinsic  # type: ignore[untyped-decorator]

@@ -30,21 +30,37 @@ def keep_table(keeps: Sequence[Keep]) -> NDArray[np.uint64]:
 
 @compiled
 def keep_items(
-    rule: Any, first: int, n: int, x: NDArray[np.float64], words: NDArray[np.uint32]
+    rule: Any, first: int, tau: NDArray[np.float32], words: NDArray[np.uint32]
 ) -> None:
-    """Set to +0 which of n items, from item `first` on, do not stay.
+    """Set to +0 which items of `tau`, the first of them item `first`, do not stay.
 
-    `words` is room for n words and a block before and after.
+    `words` is room for as many words and eight more.
     """
-    least = np.uint64(rule[0]).view(np.float64)
-    if least > 0.0:
-        for i in range(n):
-            x[i] = x[i] if abs(x[i]) >= least else 0.0
-    limit = rule[1]
-    if limit < _ALL:
+    least = np.float32(np.uint64(rule[0]).view(np.float64))
+    if least > 0:
+        _trim(tau, least)
+    if rule[1] < _ALL:
+        # All of the room is filled: of a loop over a part that it must work out, the code
+        # generator makes no vector code.
         skipped = first % 4
-        drawn = words[: 4 * ((skipped + n + 3) // 4)]
-        fill_words(drawn, np.uint64(first // 4), rule[2], rule[3])
-        used = drawn[skipped : skipped + n]
-        for i in range(n):
-            x[i] = x[i] if np.uint64(used[i]) < limit else 0.0
+        fill_words(words, np.uint64(first // 4), np.uint64(rule[2]), np.uint64(rule[3]))
+        _draw(tau, words[skipped : skipped + tau.size], np.uint32(rule[1]))
+
+
+# SUBTLE: by masks: `x if kept else 0` becomes a branch around a store of what is there
+# already, and a random mask makes every other branch a wrong guess.
+
+
+@compiled
+def _trim(tau: Any, least: Any) -> None:
+    bits, most = tau.view(np.uint32), np.float32(least).view(np.uint32)
+    for i in range(bits.size):
+        magnitude = np.uint32(bits[i] & np.uint32(0x7FFF_FFFF))
+        bits[i] &= np.uint32(-np.int32(magnitude >= most))
+
+
+@compiled
+def _draw(tau: Any, words: Any, limit: Any) -> None:
+    bits = tau.view(np.uint32)
+    for i in range(bits.size):
+        bits[i] &= np.uint32(-np.int32(words[i] < limit))

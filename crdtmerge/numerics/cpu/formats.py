@@ -38,15 +38,10 @@ Table = NDArray[np.uint64]
 """One row a vector: its kind, its dtype's code, and two addresses."""
 
 _SINGLE_MAX: Final = 3.4028234663852886e38
+_DOUBLE_MAX: Final = 1.7976931348623157e308
+_BF16_MAX: Final = 3.3895313892515355e38
 _LARGEST: Final = np.array(
-    [
-        1.7976931348623157e308,
-        _SINGLE_MAX,
-        3.3895313892515355e38,
-        65504.0,
-        448.0,
-        57344.0,
-    ]
+    [_DOUBLE_MAX, _SINGLE_MAX, _BF16_MAX, 65504.0, 448.0, 57344.0]
 )
 _PRECISION: Final = np.array([53, 24, 8, 11, 4, 3])
 _LEAST_EXPONENT: Final = np.array([-1022, -126, -126, -14, -6, -14])
@@ -146,6 +141,50 @@ def load(
 
 
 @compiled
+def load_tau(
+    row: Any,
+    first: int,
+    tau: NDArray[np.float32],
+    x: NDArray[np.float64],
+    other: NDArray[np.float64],
+) -> bool:
+    """Fill `tau` with the items of a task vector from item `first` on.
+
+    `x` and `other` are room for as many. Return whether a difference was beyond float32.
+
+    SUBTLE: items of at most 24 bits are subtracted in float32. That has the bits of a
+    float64 subtraction rounded once to float32, since 53 >= 2 * 24 + 2 (Figueroa, "When
+    is double rounding innocuous?", 1995).
+    """
+    n = tau.size
+    end = first + n
+    if row[0] == DIFFERENCE and row[1] == BF16:
+        halves = at(row[2], np.uint16, end)[first:end]
+        bases = at(row[3], np.uint16, end)[first:end]
+        for i in range(n):
+            theta = _U32(_U32(halves[i]) << _U32(16)).view(np.float32)
+            tau[i] = theta - _U32(_U32(bases[i]) << _U32(16)).view(np.float32)
+    elif row[0] == DIFFERENCE and row[1] == F32:
+        singles = at(row[2], np.float32, end)[first:end]
+        others = at(row[3], np.float32, end)[first:end]
+        for i in range(n):
+            tau[i] = singles[i] - others[i]
+    elif row[1] == F32:
+        singles = at(row[2], np.float32, end)[first:end]
+        for i in range(n):
+            tau[i] = singles[i]
+    else:
+        load(row, first, n, x, other)
+        for i in range(n):
+            tau[i] = np.float32(x[i])
+    largest = _U32(0)
+    for i in range(n):
+        bits = _U32(np.float32(tau[i]).view(np.uint32) & _U32(0x7FFF_FFFF))
+        largest = max(largest, bits)
+    return bool(largest >= _U32(0x7F80_0000))
+
+
+@compiled
 def store(code: int, address: Any, first: int, n: int, values: Any) -> bool:
     """Round n results into items from item `first` on, every zero +0.
 
@@ -156,19 +195,37 @@ def store(code: int, address: Any, first: int, n: int, values: Any) -> bool:
         doubles = at(address, np.float64, end)[first:end]
         for i in range(n):
             doubles[i] = values[i] + 0.0
-            bad |= not abs(values[i]) <= _LARGEST[F64]
+            bad |= not abs(values[i]) <= _DOUBLE_MAX
     elif code == F32:
         singles = at(address, np.float32, end)[first:end]
         for i in range(n):
             single = np.float32(values[i]) + np.float32(0.0)
             singles[i] = single
             bad |= not abs(single) <= np.float32(_SINGLE_MAX)
-    elif code <= F16:
+    elif code == BF16:
+        words = at(address, np.uint16, end)[first:end]
+        bad = _store_bf16(values, n, words)
+    elif code == F16:
         words = at(address, np.uint16, end)[first:end]
         bad = _narrow(code, values, n, words, _U32(16))
     else:
         octets = at(address, np.uint8, end)[first:end]
         bad = _narrow(code, values, n, octets, _U32(24))
+    return bad
+
+
+@compiled
+def _store_bf16(values: Any, n: int, out: Any) -> bool:
+    """Round to bfloat16, which has the bias of float32: no scale, no sign to move."""
+    least, unit = _I64((1023 - 126) << 52), _I64((45 << 52) + (1 << 51))
+    bad = False
+    for i in range(n):
+        q = np.float64(values[i])
+        power = max(q.view(np.int64) & _I64(0x7FF << 52), least)
+        c = _I64(power + unit).view(np.float64)
+        rounded = ((q + c) - c) + 0.0
+        bad |= not abs(rounded) <= _BF16_MAX
+        out[i] = np.uint16(np.float32(rounded).view(np.uint32) >> _U32(16))
     return bad
 
 

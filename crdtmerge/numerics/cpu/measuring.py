@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from crdtmerge.numerics.cpu.compiling import at, compiled
 from crdtmerge.numerics.cpu.drawing import keep_items, keep_table
-from crdtmerge.numerics.cpu.formats import addresses_of, load
+from crdtmerge.numerics.cpu.formats import addresses_of, load, load_tau
 from crdtmerge.numerics.cpu.threads import on_threads
 from crdtmerge.numerics.reference import measuring
 from crdtmerge.numerics.reference.dtypes import (
@@ -210,19 +210,20 @@ def _magnitude_sums(
     """Fill sums[block] with the magnitudes that stay, for items start to stop."""
     bad = False
     strip, other = np.empty(STRIP_ITEMS), np.empty(STRIP_ITEMS)
-    words, lanes = np.empty(STRIP_ITEMS + 8, np.uint32), np.empty(LANES)
+    tau, lanes = np.empty(STRIP_ITEMS, np.float32), np.empty(LANES)
+    words = np.empty(STRIP_ITEMS + 8, np.uint32)
     for begin in range(start, stop, BLOCK_ITEMS):
         lanes[:] = 0.0
         for first in range(begin, min(begin + BLOCK_ITEMS, items), STRIP_ITEMS):
             n = min(STRIP_ITEMS, items - first)
             rows = (n + LANES - 1) // LANES
-            bad |= load(row, first, n, strip, other)
-            keep_items(rule, first, n, strip, words)
-            _scale(strip, n, rows * LANES, 1.0)
+            bad |= load_tau(row, first, tau[:n], strip, other)
+            keep_items(rule, first, tau[:n], words)
+            tau[n : rows * LANES] = 0
             for r in range(rows):
-                part = strip[r * LANES : (r + 1) * LANES]
+                part = tau[r * LANES : (r + 1) * LANES]
                 for lane in range(LANES):
-                    lanes[lane] += abs(part[lane])
+                    lanes[lane] += np.float64(abs(part[lane]))
         sums[begin // BLOCK_ITEMS] = _halved(lanes)
     return bad
 

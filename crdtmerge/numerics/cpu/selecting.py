@@ -17,30 +17,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crdtmerge.numerics.cpu.compiling import compiled
-from crdtmerge.numerics.cpu.formats import CODES, addresses_of, load, store
+from crdtmerge.numerics.cpu.formats import CODES, addresses_of, load, load_tau, store
 from crdtmerge.numerics.cpu.sums import BLOCK, room
 from crdtmerge.numerics.cpu.threads import on_threads
 from crdtmerge.numerics.reference import measuring, merging
 from crdtmerge.numerics.reference.dtypes import Data
 from crdtmerge.numerics.vectors import Output, Tau, Vector
 
-RUN_ITEMS: Final = 16
-SAMPLE_RUNS: Final = 4096
+RUN_ITEMS: Final = 4
+SAMPLE_RUNS: Final = 1 << 14
 """The sample: so many runs of neighbours, spread evenly."""
 
-MARGIN: Final = 5
+MARGIN: Final = 4
 """The bracket reaches so many standard deviations of a rank beyond it."""
+
+CHUNK: Final = 16
+"""Items that are passed over together if none lies in the bracket."""
+
+EXCHANGED_MAX: Final = 64
+"""Contributions of equal weight that are sorted by exchanges, all items at once."""
 
 _HALF_BITS: Final = 16
 _U32: Final = np.uint32
 
 
 @compiled
-def _magnitudes(row: Any, first: int, n: int, bits: Any, x: Any, other: Any) -> bool:
-    """Fill `bits` with n magnitudes, as the bits of float32 without the sign."""
-    bad = load(row, first, n, x, other)
-    for i in range(n):
-        bits[i] = _U32(np.float32(x[i]).view(np.uint32) & _U32(0x7FFF_FFFF))
+def _magnitudes(row: Any, first: int, bits: Any, x: Any, other: Any) -> bool:
+    """Fill `bits` with magnitudes, as the bits of float32 without the sign."""
+    bad = load_tau(row, first, bits.view(np.float32), x, other)
+    for i in range(bits.size):
+        bits[i] = _U32(bits[i] & _U32(0x7FFF_FFFF))
     return bad
 
 
@@ -50,7 +56,7 @@ def _sample(row: Any, step: int, runs: int, out: NDArray[np.uint32]) -> bool:
     bad = False
     for run in range(runs):
         part = out[run * RUN_ITEMS : (run + 1) * RUN_ITEMS]
-        bad |= _magnitudes(row, run * step, RUN_ITEMS, part, x, other)
+        bad |= _magnitudes(row, run * step, part, x, other)
     return bad
 
 
@@ -66,20 +72,40 @@ def _bracket(
     bits = np.empty(BLOCK, np.uint32)
     x, other = np.empty(BLOCK), np.empty(BLOCK)
     above: Any = 0
-    held, bad = 0, False
+    held: Any = 0
+    bad = False
     least, most = _U32(low), _U32(high)
     span = _U32(most - least)
     for begin in range(start, stop, BLOCK):
         n = min(BLOCK, stop - begin)
-        bad |= _magnitudes(row, begin, n, bits, x, other)
+        bad |= _magnitudes(row, begin, bits[:n], x, other)
         if held + n > found.size:
             return above, found.size + 1, bad
-        for i in range(n):
-            above += bits[i] > most
-        for i in range(n):
-            found[held] = bits[i]
-            held += _U32(bits[i] - least) <= span
+        above += _count_above(bits[:n], most)
+        for first in range(0, n, CHUNK):
+            part = bits[first : min(first + CHUNK, n)]
+            if _any_within(part, least, span):
+                for i in range(part.size):
+                    found[held] = part[i]
+                    held += _U32(part[i] - least) <= span
     return above, held, bad
+
+
+@compiled
+def _count_above(bits: Any, most: Any) -> Any:
+    count = _U32(0)
+    for i in range(bits.size):
+        count = _U32(count + _U32(bits[i] > most))
+    return np.int64(count)
+
+
+@compiled
+def _any_within(bits: Any, least: Any, span: Any) -> bool:
+    """Tell whether a few magnitudes are worth a closer look."""
+    nearest = _U32(0xFFFF_FFFF)
+    for i in range(bits.size):
+        nearest = min(nearest, _U32(bits[i] - least))
+    return bool(nearest <= span)
 
 
 @compiled
@@ -95,7 +121,7 @@ def _histogram(
     bad = False
     for begin in range(start, stop, BLOCK):
         n = min(BLOCK, stop - begin)
-        bad |= _magnitudes(row, begin, n, bits, x, other)
+        bad |= _magnitudes(row, begin, bits[:n], x, other)
         for i in range(n):
             upper = bits[i] >> _U32(_HALF_BITS)
             if prefix < 0:
@@ -126,8 +152,7 @@ def _by_bracket(row: Any, items: int, k: int) -> int | None:
         return None
     sample.sort()
     share = k / items
-    # Neighbours are alike: as many samples as there are runs count as independent.
-    spread = (share * (1 - share) / (SAMPLE_RUNS * RUN_ITEMS / 2)) ** 0.5 * MARGIN
+    spread = (share * (1 - share) / sample.size) ** 0.5 * MARGIN
     last = sample.size - 1
     low = int(sample[max(0, int((1 - share - spread) * last) - 2)])
     high = int(sample[min(last, int((1 - share + spread) * last) + 2)])
@@ -177,6 +202,50 @@ def _value(bits: int) -> float:
 
 
 @compiled
+def _exchange(low: Any, high: Any) -> None:
+    """Order two columns, item by item."""
+    for i in range(low.size):
+        a, b = low[i], high[i]
+        low[i] = min(a, b)
+        high[i] = max(b, a)
+
+
+@compiled
+def _plain_median(columns: NDArray[np.float64], n: int, values: Any) -> None:
+    """Sort columns by exchanges of neighbours; take the middle two."""
+    count = columns.shape[0]
+    for turn in range(count):
+        for v in range(turn % 2, count - 1, 2):
+            _exchange(columns[v, :n], columns[v + 1, :n])
+    low, high = columns[(count - 1) // 2], columns[count // 2]
+    for i in range(n):
+        values[i] = (low[i] + high[i]) * 0.5
+
+
+@compiled
+def _weighted(
+    columns: Any, n: int, weights: Any, total: int, order: Any, values: Any
+) -> None:
+    """Sort each item's values by insertion; walk to where half of the weight is."""
+    for i in range(n):
+        for v in range(columns.shape[0]):
+            x, place = columns[v, i], v
+            while place > 0 and columns[order[place - 1], i] > x:
+                order[place] = order[place - 1]
+                place -= 1
+            order[place] = v
+        cumulated, place = 0, 0
+        while 2 * (cumulated + weights[order[place]]) < total:
+            cumulated += weights[order[place]]
+            place += 1
+        low = columns[order[place], i]
+        while 2 * (cumulated + weights[order[place]]) <= total:
+            cumulated += weights[order[place]]
+            place += 1
+        values[i] = (low + columns[order[place], i]) * 0.5
+
+
+@compiled
 def _median_loop(
     table: NDArray[np.uint64],
     weights: NDArray[np.int64],
@@ -186,32 +255,21 @@ def _median_loop(
     start: int,
     stop: int,
 ) -> bool:
-    """Compute items start to stop of a weighted median, sorting each by insertion."""
+    """Compute items start to stop of a weighted median."""
     count = table.shape[0]
     block = max(16, BLOCK // count)
     columns, other = np.empty((count, block)), np.empty(block)
     order, values = np.empty(count, np.int64), np.empty(block)
     total, bad = weights.sum(), False
+    equal = weights.min() == weights.max() and count <= EXCHANGED_MAX
     for begin in range(start, stop, block):
         n = min(block, stop - begin)
         for v in range(count):
             bad |= load(table[v], begin, n, columns[v], other)
-        for i in range(n):
-            for v in range(count):
-                x, place = columns[v, i], v
-                while place > 0 and columns[order[place - 1], i] > x:
-                    order[place] = order[place - 1]
-                    place -= 1
-                order[place] = v
-            cumulated, place = 0, 0
-            while 2 * (cumulated + weights[order[place]]) < total:
-                cumulated += weights[order[place]]
-                place += 1
-            low = columns[order[place], i]
-            while 2 * (cumulated + weights[order[place]]) <= total:
-                cumulated += weights[order[place]]
-                place += 1
-            values[i] = (low + columns[order[place], i]) * 0.5
+        if equal:
+            _plain_median(columns, n, values)
+        else:
+            _weighted(columns, n, weights, total, order, values)
         bad |= store(code, out, begin - origin, n, values)
     return bad
 

@@ -28,6 +28,7 @@ from crdtmerge.numerics.cpu.formats import (
     addresses_of,
     load,
     load_stored,
+    load_tau,
     store,
 )
 from crdtmerge.numerics.cpu.threads import on_threads
@@ -103,43 +104,29 @@ def _limb(total: int, shift: float) -> float:
 
 @compiled
 def _add_product(
-    x: Array, n: int, factor: float, shifts: Array, first: Array, second: Array
+    x: Array, factor: float, shifts: Array, first: Array, second: Array
 ) -> None:
-    """Put n products on the grid, one limb or two."""
+    """Add the bits of products on the grid, one limb or two."""
     c, d = shifts[0], shifts[1]
-    base, fine = _bits(c), _bits(d)
+    for i in range(first.size):
+        first[i] += _bits(np.float64(x[i]) * factor + c)
     if d == 0.0:
-        for i in range(n):
-            first[i] += _bits(x[i] * factor + c) - base
         return
-    for i in range(n):
-        v = x[i] * factor
-        t = v + c
-        first[i] += _bits(t) - base
-        second[i] += _bits((v - (t - c)) + d) - fine
+    for i in range(first.size):
+        v = np.float64(x[i]) * factor
+        second[i] += _bits((v - ((v + c) - c)) + d)
 
 
 @compiled
-def _add_stored(
-    code: int,
-    address: Any,
-    start: int,
-    n: int,
-    factor: float,
-    shift: float,
-    sums: Array,
+def _add_bf16(
+    address: Any, start: int, factor: float, shift: float, sums: Array
 ) -> None:
-    """Put n products of stored bf16 or fp32 items on a grid of one limb."""
-    base = _bits(shift)
-    if code == BF16:
-        words = at(address, np.uint16, start + n)[start : start + n]
-        for i in range(n):
-            x = np.float64(_U32(_U32(words[i]) << _U32(16)).view(np.float32))
-            sums[i] += _bits(x * factor + shift) - base
-    else:
-        singles = at(address, np.float32, start + n)[start : start + n]
-        for i in range(n):
-            sums[i] += _bits(np.float64(singles[i]) * factor + shift) - base
+    """Add the bits of products of stored items, on a grid of one limb."""
+    end = start + sums.size
+    words = at(address, np.uint16, end)[start:end]
+    for i in range(sums.size):
+        x = np.float64(_U32(_U32(words[i]) << _U32(16)).view(np.float32))
+        sums[i] += _bits(x * factor + shift)
 
 
 @compiled
@@ -167,41 +154,47 @@ def _sum_loop(
     """Compute items start to stop of a weighted sum; return whether something is wrong."""
     first, second = np.empty(BLOCK, np.int64), np.empty(BLOCK, np.int64)
     x, other = np.empty(BLOCK), np.empty(BLOCK)
-    bad = False
+    c, d, bad = shifts[0], shifts[1], False
     for begin in range(start, stop, BLOCK):
         n = min(BLOCK, stop - begin)
-        first[:n] = 0
-        second[:n] = 0
+        one, two = first[:n], second[:n]
+        one[:] = -vectors.size * _bits(c)
+        two[:] = -vectors.size * _bits(d)
         loaded = -1
         for p in range(vectors.size):
             row = table[vectors[p]]
-            plain = row[0] == ITEMS and halves[p] == _WHOLE and shifts[1] == 0.0
-            if plain and (row[1] == BF16 or row[1] == F32):
-                _add_stored(row[1], row[2], begin, n, factors[p], shifts[0], first)
+            plain = row[0] == ITEMS and halves[p] == _WHOLE
+            if plain and row[1] == BF16 and d == 0.0:
+                _add_bf16(row[2], begin, factors[p], c, one)
+                continue
+            if plain and row[1] == F32:
+                singles = at(row[2], np.float32, begin + n)[begin:]
+                _add_product(singles, factors[p], shifts, one, two)
                 continue
             if loaded != vectors[p]:
                 loaded = vectors[p]
                 bad |= load(row, begin, n, x, other)
             if halves[p] == _WHOLE:
-                _add_product(x, n, factors[p], shifts, first, second)
+                _add_product(x, factors[p], shifts, one, two)
             else:
                 _halve(halves[p], x, n, other)
-                _add_product(other, n, factors[p], shifts, first, second)
-        _divide(first, second, n, shifts, divisor, x)
+                _add_product(other, factors[p], shifts, one, two)
+        _quotient(one, two, shifts, divisor, x)
         bad |= store(code, out, begin - origin, n, x)
     return bad
 
 
 @compiled
-def _divide(
-    first: Array, second: Array, n: int, shifts: Array, divisor: float, out: Array
+def _quotient(
+    first: Array, second: Array, shifts: Array, divisor: float, out: Array
 ) -> None:
+    """Fill `out` with the sums that limbs of steps stand for, divided."""
     c, d = shifts[0], shifts[1]
     if d == 0.0:
-        for i in range(n):
+        for i in range(first.size):
             out[i] = _limb(first[i], c) / divisor
         return
-    for i in range(n):
+    for i in range(first.size):
         out[i] = (_limb(first[i], c) + _limb(second[i], d)) / divisor
 
 
@@ -281,24 +274,24 @@ def _thin_loop(
 ) -> bool:
     """Compute items start to stop of a thinned sum; return whether something is wrong."""
     first, second = np.empty(BLOCK, np.int64), np.empty(BLOCK, np.int64)
-    x, other = np.empty(BLOCK), np.empty(BLOCK)
+    x, other, tau = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK, np.float32)
     words = np.empty(BLOCK + 8, np.uint32)
-    bad = False
+    c, d, bad = shifts[0], shifts[1], False
     for begin in range(start, stop, BLOCK):
         n = min(BLOCK, stop - begin)
-        first[:n] = 0
-        second[:n] = 0
+        one, two, t = first[:n], second[:n], tau[:n]
+        one[:] = -vectors.size * _bits(c)
+        two[:] = -vectors.size * _bits(d)
         loaded = -1
         for p in range(vectors.size):
             if loaded != vectors[p]:
                 loaded = vectors[p]
-                bad |= load(table[loaded + 1], begin, n, x, other)
-                keep_items(keeps[loaded], begin, n, x, words)
-            _add_product(x, n, factors[p], shifts, first, second)
-        _divide(first, second, n, shifts, divisor, x)
+                bad |= load_tau(table[loaded + 1], begin, t, x, other)
+                keep_items(keeps[loaded], begin, t, words)
+            _add_product(t, factors[p], shifts, one, two)
+        _quotient(one, two, shifts, divisor, x)
         load_stored(table[0, 1], table[0, 2], begin, n, other)
-        for i in range(n):
-            x[i] = other[i] + x[i]
+        _add(x[:n], other)
         bad |= store(code, out, begin - origin, n, x)
     return bad
 
@@ -332,49 +325,36 @@ def thinned_sum(
 
 
 @compiled
-def _vote(
-    x: Array,
-    n: int,
-    factor: float,
-    weight: float,
-    counts: bool,
-    shifts: Array,
-    sums: Array,
-    weights: Array,
-) -> None:
-    """Add a voter's products to the side, plus or minus, that each item is on.
+def _vote(tau: Array, factor: float, shift: float, total: Array, plus: Array) -> None:
+    """Add steps of the first limb to the total, and those above zero to the plus side."""
+    base = _bits(shift)
+    for i in range(total.size):
+        steps = _bits(np.float64(tau[i]) * factor + shift) - base
+        total[i] += steps
+        plus[i] += max(steps, _I64(0))
 
-    `sums` are rows: first and second limb of plus, then of minus. The sign that counts is
-    that of weight * tau; `counts` tells whether the weight is added too.
-    """
+
+@compiled
+def _vote_rest(
+    tau: Array, factor: float, shifts: Array, total: Array, plus: Array
+) -> None:
+    """Add what the first limb leaves to the side that the whole product is on."""
     c, d = shifts[0], shifts[1]
-    base, fine = _bits(c), _bits(d)
-    plus, minus = (0, 2) if weight > 0 else (2, 0)
-    up, up_fine, down, down_fine = (
-        sums[plus], sums[plus + 1], sums[minus], sums[minus + 1]
-    )  # fmt: skip
-    if d == 0.0:
-        for i in range(n):
-            put = _bits(x[i] * factor + c) - base
-            side = -_I64(x[i] > 0)
-            up[i] += put & side
-            down[i] += put & ~side
-    else:
-        for i in range(n):
-            v = x[i] * factor
-            t = v + c
-            put = _bits(t) - base
-            rest = _bits((v - (t - c)) + d) - fine
-            side = -_I64(x[i] > 0)
-            up[i] += put & side
-            down[i] += put & ~side
-            up_fine[i] += rest & side
-            down_fine[i] += rest & ~side
-    if counts:
-        more, less = weights[plus // 2], weights[minus // 2]
-        for i in range(n):
-            more[i] += weight if x[i] > 0 else 0.0
-            less[i] += weight if x[i] < 0 else 0.0
+    base = _bits(d)
+    for i in range(total.size):
+        v = np.float64(tau[i]) * factor
+        steps = _bits((v - ((v + c) - c)) + d) - base
+        total[i] += steps
+        plus[i] += steps if v > 0 else _I64(0)
+
+
+@compiled
+def _count(tau: Array, weight: float, up: Array, down: Array) -> None:
+    """Add a weight to the side that items above, and those below, zero are on."""
+    for i in range(tau.size):
+        more, less = up[i], down[i]
+        up[i] = more + (weight if tau[i] > 0 else 0.0)
+        down[i] = less + (weight if tau[i] < 0 else 0.0)
 
 
 @compiled
@@ -387,19 +367,39 @@ def _elect(
     normalize: bool,
     out: Array,
 ) -> None:
-    """Fill `out` with scale times what agrees with the elected sign."""
-    c, d = shifts[0], shifts[1]
+    """Fill `out` with scale times the mean, or the sum, of the elected side.
+
+    `sums` are steps: of the first limb in all and on the plus side, then of the second.
+    """
+    c, d, unit = shifts[0], shifts[1], float(DECIMAL_UNIT)
+    total, plus, fine, plus_fine = sums[0, :n], sums[1, :n], sums[2, :n], sums[3, :n]
+    up, down, two = weights[0, :n], weights[1, :n], d != 0.0
     for i in range(n):
-        elected = _limb(sums[0, i] + sums[2, i], c)
-        if d != 0.0:
-            elected = elected + _limb(sums[1, i] + sums[3, i], d)
-        side = 0 if elected >= 0 else 2
-        total = _limb(sums[side, i], c)
-        if d != 0.0:
-            total = total + _limb(sums[side + 1, i], d)
-        weight = weights[side // 2, i]
+        wins = _limb(total[i], c) + (_limb(fine[i], d) if two else 0.0) >= 0
+        ours, rest, more, less = plus[i], plus_fine[i], up[i], down[i]
+        theirs, others = total[i] - ours, fine[i] - rest
+        found = _limb(ours if wins else theirs, c)
+        if two:
+            found = found + _limb(rest if wins else others, d)
+        weight = more if wins else less
         divides = normalize and weight != 0
-        out[i] = total / (weight if divides else float(DECIMAL_UNIT)) * scale
+        out[i] = found / (weight if divides else unit) * scale
+
+
+@compiled
+def _add(x: Array, y: Array) -> None:
+    for i in range(x.size):
+        x[i] = y[i] + x[i]
+
+
+@compiled
+def _clear(sums: Array, weights: Array, n: int) -> None:
+    for row in range(sums.shape[0]):
+        for i in range(n):
+            sums[row, i] = 0
+    for row in range(weights.shape[0]):
+        for i in range(n):
+            weights[row, i] = 0.0
 
 
 @compiled
@@ -420,26 +420,30 @@ def _vote_loop(
 ) -> bool:
     """Compute items start to stop of a consensus; return whether something is wrong."""
     sums, weights = np.empty((4, BLOCK), np.int64), np.empty((2, BLOCK))
-    x, other = np.empty(BLOCK), np.empty(BLOCK)
+    x, other, tau = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK, np.float32)
     words = np.empty(BLOCK + 8, np.uint32)
-    bad = False
+    c, d, bad = shifts[0], shifts[1], False
     for begin in range(start, stop, BLOCK):
         n = min(BLOCK, stop - begin)
-        sums[:, :n] = 0
-        weights[:, :n] = 0.0
+        _clear(sums, weights, n)
+        t = tau[:n]
         loaded = -1
         for p in range(vectors.size):
-            counts = loaded != vectors[p]
-            if counts:
+            if loaded != vectors[p]:
                 loaded = vectors[p]
-                bad |= load(table[loaded + 1], begin, n, x, other)
-                keep_items(keeps[loaded], begin, n, x, words)
-            weight = voter_weights[loaded]
-            _vote(x, n, factors[p], weight, counts, shifts, sums, weights)
+                bad |= load_tau(table[loaded + 1], begin, t, x, other)
+                keep_items(keeps[loaded], begin, t, words)
+                weight = voter_weights[loaded]
+                # The sign that counts is that of weight * tau.
+                side = 0 if weight > 0 else 1
+                if normalize:
+                    _count(t, weight, weights[side, :n], weights[1 - side, :n])
+            _vote(t, factors[p], c, sums[0, :n], sums[1, :n])
+            if d != 0.0:
+                _vote_rest(t, factors[p], shifts, sums[2, :n], sums[3, :n])
         _elect(sums, weights, n, shifts, scale, normalize, x)
         load_stored(table[0, 1], table[0, 2], begin, n, other)
-        for i in range(n):
-            x[i] = other[i] + x[i]
+        _add(x[:n], other)
         bad |= store(code, out, begin - origin, n, x)
     return bad
 

@@ -1,15 +1,18 @@
 """Conversions between stored bytes and float64, and the facts that ingest checks.
 
-Owns the exact upcasts, the one final rounding of the four dtypes, the task vector, and
+Owns the exact upcasts, the one final rounding of the six dtypes, the task vector, and
 finding NaN, infinity and the largest exponent. Does not own any sum. Stored bytes are
-little-endian, dtypes carry the names of the safetensors format.
+little-endian, dtypes carry the names of the safetensors format: F8_E5M2 is a float16 cut
+to its upper byte; F8_E4M3 (torch: float8_e4m3fn) has no infinity and two NaNs, so that its
+largest finite value is 448. Source: Micikevicius et al., "FP8 formats for deep learning",
+arXiv:2209.05433.
 """
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +31,7 @@ Data: TypeAlias = bytes | memoryview
 """The raw bytes of a tensor, or of a run of its items."""
 
 SIGNIFICAND_BITS: Final[Mapping[str, int]] = MappingProxyType(
-    {"F64": 53, "F32": 24, "BF16": 8, "F16": 11}
+    {"F64": 53, "F32": 24, "BF16": 8, "F16": 11, "F8_E4M3": 4, "F8_E5M2": 3}
 )
 """Significand bits (with the hidden one) of each dtype that has arithmetic."""
 
@@ -36,12 +39,14 @@ TAU_BITS: Final = SIGNIFICAND_BITS["F32"]
 """Significand bits of a task vector's items: they are float32 for every dtype."""
 
 ITEM_BYTES: Final[Mapping[str, int]] = MappingProxyType(
-    {"F64": 8, "F32": 4, "BF16": 2, "F16": 2}
+    {"F64": 8, "F32": 4, "BF16": 2, "F16": 2, "F8_E4M3": 1, "F8_E5M2": 1}
 )
 
 _INSPECT_ITEMS: Final = 1 << 18
 _FLOATS: Final = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}
-_EXPONENT_LIMITS: Final = {"F64": 1024, "F32": 128, "BF16": 128, "F16": 16}
+_EXPONENT_LIMITS: Final = {
+    "F64": 1024, "F32": 128, "BF16": 128, "F16": 16, "F8_E4M3": 9, "F8_E5M2": 16,
+}  # fmt: skip
 """2 to this is beyond the largest finite value."""
 
 _INFINITY_BITS: Final = {
@@ -49,7 +54,33 @@ _INFINITY_BITS: Final = {
     "F32": 0xFF << 23,
     "BF16": 0xFF << 7,
     "F16": 0x1F << 10,
+    "F8_E4M3": 0x7F,
+    "F8_E5M2": 0x1F << 2,
 }
+"""The least pattern without sign that is no number: infinity, where there is one."""
+
+_FLOAT8: Final = {"F8_E4M3": (7, 2.0**8, -6), "F8_E5M2": (8, 1.0, -14)}
+"""Bits that a float16 has more, times which it is the item, and the least exponent.
+
+The item's bits, shifted up, are those of a float16 that is the item divided by the
+second: its exponent has five bits, and the bias of F8_E4M3 is smaller by 8.
+"""
+
+
+def _float8_values(dtype: str) -> Floats:
+    """Return what each of the 256 patterns stands for, NaN and infinity included."""
+    fraction, least = SIGNIFICAND_BITS[dtype] - 1, _FLOAT8[dtype][2]
+    found = np.full(128, np.nan)
+    for pattern in range(_INFINITY_BITS[dtype]):
+        field, bits = pattern >> fraction, pattern & ((1 << fraction) - 1)
+        whole = bits + (1 << fraction if field else 0)
+        found[pattern] = whole * 2.0 ** (max(field - 1, 0) + least - fraction)
+    if dtype == "F8_E5M2":
+        found[_INFINITY_BITS[dtype]] = np.inf
+    return np.concatenate([found, -found])
+
+
+_FLOAT8_VALUES: Final = {dtype: _float8_values(dtype) for dtype in _FLOAT8}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +99,7 @@ def check_dtype(dtype: str) -> None:
     """Refuse a dtype that the contract has no arithmetic for.
 
     Raises:
-        ContractError: `dtype` is not one of F64, F32, BF16, F16.
+        ContractError: `dtype` is not one of `SIGNIFICAND_BITS`.
     """
     if dtype not in SIGNIFICAND_BITS:
         known = ", ".join(SIGNIFICAND_BITS)
@@ -97,6 +128,8 @@ def upcast(data: Data, dtype: str) -> Floats:
         ContractError: `dtype` has no arithmetic.
     """
     check_dtype(dtype)
+    if dtype in _FLOAT8:
+        return _FLOAT8_VALUES[dtype][np.frombuffer(data, np.uint8)]
     if dtype != "BF16":
         return np.frombuffer(data, _FLOATS[dtype]).astype(np.float64)
     bits = np.frombuffer(data, "<u2").astype(np.uint32)
@@ -114,8 +147,11 @@ def downcast(values: Floats, dtype: str, name: str = "") -> bytes:
     if not np.isfinite(values).all():
         message = f"{prefix(name)}a result is not finite"
         raise ContractError(message)
+    bits: NDArray[Any]
     if dtype == "BF16":
         bits = _bfloat_bits(values)
+    elif dtype in _FLOAT8:
+        bits = _float8_bits(values, dtype)
     else:
         with np.errstate(all="ignore"):
             rounded = values.astype(_FLOATS[dtype])
@@ -146,6 +182,25 @@ def _bfloat_bits(values: Floats) -> NDArray[np.uint16]:
     bits += np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
     bits >>= np.uint32(16)
     return bits.astype("<u2")
+
+
+def _float8_bits(values: Floats, dtype: str) -> NDArray[np.uint8]:
+    """Round finite float64 to an 8-bit format once, in float64.
+
+    SUBTLE: with c = 1.5 * 2**52 units of the last place that the format has at a value,
+    (value + c) - c is the nearest multiple of the unit, ties to the even one, as on the
+    grid of sums. What is left after it is exact.
+    """
+    shift, scale, least = _FLOAT8[dtype]
+    _, exponents = np.frexp(values)
+    exponents = np.maximum(exponents - 1, least) - (SIGNIFICAND_BITS[dtype] - 1)
+    with np.errstate(over="ignore"):
+        c = np.ldexp(1.5 * 2.0**52, np.minimum(exponents, 900))
+        rounded = np.abs((values + c) - c) / scale
+        halves = rounded.astype(np.float16).view(np.uint16)
+    bits: NDArray[np.uint8] = np.minimum(halves >> shift, 0x7F).astype(np.uint8)
+    bits |= np.signbit(values).astype(np.uint8) << np.uint8(7)
+    return bits
 
 
 def task_vector(theta: Floats, base: Floats, name: str = "") -> Singles:

@@ -1,7 +1,8 @@
 """Sums over the elements of a tensor, along one fixed tree.
 
-Owns `tree_sum`, `dot`, `sum_of_squares` and `gram`. Does not own sums over contributions
-(`grid`).
+Owns `tree_sum` and what is made of it: `dot`, `sum_of_squares`, `gram`, `mean` and
+`variance`; and the largest items, which need no tree. Does not own sums over contributions
+(`grid`). Items are finite; whoever takes them in has seen to that (`dtypes`).
 
 The tree, which is part of the contract. The items are padded with +0 to whole blocks of
 65,536; item i of a block stands in lane i mod 64 and row i div 64.
@@ -17,12 +18,14 @@ round once each. Nothing in it depends on threads, on how the tensor is cut, or 
 library's own way to sum.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations_with_replacement
 from typing import Final
 
 import numpy as np
 
+from crdtmerge.errors import ContractError
 from crdtmerge.numerics.reference.dtypes import Floats, Singles
 
 LANES: Final = 64
@@ -45,6 +48,79 @@ def dot(left: Singles | Floats, right: Singles | Floats) -> float:
         return np.multiply(left[cut], right[cut], dtype=np.float64)
 
     return tree_sum(left.size, products)
+
+
+def mean(values: Singles | Floats) -> float:
+    """Return the sum along the tree, divided once by the number of items.
+
+    Raises:
+        ContractError: there are no items, or their sum is beyond float64.
+    """
+    return _mean_of(values, lambda items: items.astype(np.float64), "mean")
+
+
+def variance(values: Singles | Floats) -> float:
+    """Return the mean of the squared deviations from the mean: two passes.
+
+    Of the items that are given, not an estimate for others (divided by n, not n - 1). The
+    first pass is `mean`; the second subtracts it, squares and adds along the tree, each
+    step rounded once in float64.
+
+    Raises:
+        ContractError: there are no items, or a sum is beyond float64.
+    """
+    middle = np.float64(_mean_of(values, lambda x: x.astype(np.float64), "variance"))
+
+    def squares(items: Singles | Floats) -> Floats:
+        away = items - middle
+        return away * away
+
+    return _mean_of(values, squares, "variance")
+
+
+def _mean_of(
+    values: Singles | Floats, of: Callable[[Singles | Floats], Floats], name: str
+) -> float:
+    def made(part: range) -> Floats:
+        return of(values[part.start : part.stop])
+
+    with np.errstate(over="ignore", invalid="ignore"):  # `share` refuses what it made
+        total = tree_sum(values.size, made)
+    return share(total, values.size, name)
+
+
+def share(total: float, items: int, name: str) -> float:
+    """Return total / items for the reduction called `name`.
+
+    Raises:
+        ContractError: there are no items, or the total is not finite.
+    """
+    if not items:
+        message = f"there is no {name} of no items"
+        raise ContractError(message)
+    if not math.isfinite(total):
+        message = f"the {name} of {items} items is beyond float64"
+        raise ContractError(message)
+    return total / items
+
+
+def largest(values: Singles | Floats) -> float:
+    """Return the largest item; zero is +0.
+
+    Raises:
+        ContractError: there are no items.
+    """
+    if not values.size:
+        message = "there is no largest of no items"
+        raise ContractError(message)
+    return float(values.max()) + 0.0
+
+
+def largest_magnitude(values: Singles | Floats) -> float:
+    """Return the largest magnitude, +0 of no items."""
+    if not values.size:
+        return 0.0
+    return max(float(values.max()), -float(values.min())) + 0.0
 
 
 def tree_sum(items: int, values: Callable[[range], Floats]) -> float:
