@@ -4,9 +4,11 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from benchmarks import numerics
 from benchmarks.portability import command as portability
 
-COMMANDS: Final[dict[str, Callable[[Sequence[str]], int]]] = {
+COMMANDS: Final[dict[str, Callable[[Sequence[str]], int | None]]] = {
+    "numerics": numerics.main,
     "portability": portability.main,
 }
 
@@ -14,7 +16,7 @@ COMMANDS: Final[dict[str, Callable[[Sequence[str]], int]]] = {
 def main(argv: Sequence[str]) -> int:
     """Run the command that the first word names; return its exit status."""
     if argv and argv[0] in COMMANDS:
-        return COMMANDS[argv[0]](argv[1:])
+        return COMMANDS[argv[0]](argv[1:]) or 0
     known = " | ".join(sorted(COMMANDS))
     print(f"usage: python -m benchmarks {known} [--help]", file=sys.stderr)
     return 2

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.portability.platforms import (
+    CONSTRAINTS,
     PACKAGES,
-    ROOT,
     Platform,
     UnreadyError,
     prepare,
@@ -44,7 +44,11 @@ def prepare_machine(folder: Path) -> None:
     Raises:
         UnreadyError: something cannot be fetched here.
     """
-    if (folder / "ready").exists():
+    ready, wanted = (
+        folder / "ready",
+        " ".join(PACKAGES) + "\n" + CONSTRAINTS.read_text(),
+    )
+    if ready.exists() and ready.read_text() == wanted:
         return
     for name in ("state/lists/partial", "cache/archives/partial"):
         (folder / "apt" / name).mkdir(parents=True, exist_ok=True)
@@ -55,10 +59,10 @@ def prepare_machine(folder: Path) -> None:
     _fetch_emulator(folder / "host")
     site = ["--target", str(folder / "site"), "--python-version", PYTHON]
     tags = [word for tag in WHEELS for word in ("--platform", tag)]
-    pins = ["-c", str(ROOT / "constraints.txt")]
+    pins = ["-c", str(CONSTRAINTS)]
     options = ["--quiet", "--upgrade", "--only-binary=:all:", *pins, *tags, *site]
     prepare([sys.executable, "-m", "pip", "install", *options, *PACKAGES])
-    (folder / "ready").touch()
+    ready.write_text(wanted)
 
 
 def _fetch_debs(apt: Path) -> list[Path]:

@@ -1,8 +1,8 @@
 """What is computed of the kernels: the golden cases, arrays, and both in parts.
 
-Owns calling them. The golden cases come from `numerics.cases`; here are functions over
-arrays (an array may lie in any way, stored bytes only in one), and calls on vectors
-larger than any block, cut in parts. Does not own digests or their comparison.
+Owns calling them. Small cases come from `numerics.cases` and `cases_elements`; here are
+those of whole arrays that are cut in parts, and of vectors larger than any block. An array
+may lie in any way, stored bytes only in one. Does not own digests or their comparison.
 """
 
 import pkgutil
@@ -29,6 +29,7 @@ from crdtmerge.numerics import (
     theta_grid,
 )
 from crdtmerge.numerics.cases import cases, numbers, stored
+from crdtmerge.numerics.cases_elements import element_cases
 
 LARGE_ITEMS: Final = (1 << 22) + 4099
 """Items of a vector that the largest block cuts, with a rest."""
@@ -46,23 +47,40 @@ def works(job: Job) -> Iterator[tuple[str, Work]]:
     items = LARGE_ITEMS if job.large else SMALL_ITEMS
     step = job.block or items
     parts = [range(i, min(i + step, items)) for i in range(0, items, step)]
+    yield from _on_arrays(job, parts)
+    if job.layout != "strided":  # stored bytes have no gaps
+        yield from _on_vectors(job, parts)
+
+
+def _on_arrays(job: Job, parts: Parts) -> Iterator[tuple[str, Work]]:
+    """Yield what the backend's functions on arrays are to do."""
     functions = Functions(job.backend)
-    face = Laid(functions, job.layout) if job.layout != "plain" else functions
+    face = _face(functions, job)
+    if not job.large:
+        for name, title, run in element_cases():
+            if hasattr(functions, name):
+                yield f"{ARRAY}{title}", partial(run, face)
     for title, (names, make) in _ARRAYS.items():
         if all(hasattr(functions, name) for name in names):
             yield f"{ARRAY}{title}", partial(make, face, parts)
-    if job.layout == "strided":  # stored bytes have no gaps
-        return
+
+
+def _on_vectors(job: Job, parts: Parts) -> Iterator[tuple[str, Work]]:
+    """Yield what the backend's kernels on stored vectors are to do."""
     module = backends.load(job.backend)
-    face = Laid(module, job.layout) if job.layout != "plain" else module
+    face = _face(module, job)
     if not job.large:
         for case in cases():
             if hasattr(module, case.kernel):
                 yield case.title, partial(case.run, face)
         return
-    for title, make_part in _LARGE.items():
+    for title, make in _LARGE.items():
         for dtype in ("F32", "BF16"):
-            yield f"large: {title} {dtype}", partial(make_part, face, dtype, parts)
+            yield f"large: {title} {dtype}", partial(make, face, dtype, parts)
+
+
+def _face(inner: Any, job: Job) -> Any:
+    return inner if job.layout == "plain" else Laid(inner, job.layout)
 
 
 class Functions:

@@ -26,9 +26,11 @@ PACKAGES: Final = (
     "cryptography",
     "safetensors",
     "pyyaml",
+    "platformdirs",
 )
 """What the vectors import; their versions are those of constraints.txt."""
 
+CONSTRAINTS: Final = ROOT / "constraints.txt"
 WORKER_SECONDS_MAX: Final = 1800
 PREPARE_SECONDS_MAX: Final = 600
 _STDERR_TAIL: Final = 400
@@ -95,7 +97,7 @@ def environment(work: Path, python: str, numpy: str = "") -> Platform:
     Raises:
         UnreadyError: it cannot be made.
     """
-    pins = (ROOT / "constraints.txt").read_text()
+    pins = CONSTRAINTS.read_text()
     if numpy:
         kept = [p for p in pins.splitlines() if not p.startswith("numpy==")]
         pins = "\n".join([*kept, f"numpy=={numpy}", ""])
@@ -136,20 +138,10 @@ def prepare(command: list[str]) -> None:
 
 
 def _cache_key(platform: Platform, job: Job, env: Mapping[str, str]) -> str:
-    """Return the name of the folder for machine code: one for each that may differ.
-
-    SUBTLE: numba does not notice that a loop taken in from another file has changed, so
-    the sources are a part of the name.
-    """
+    """Return the name of the folder for machine code: one for each that may differ."""
     named = [f"{name}={env[name]}" for name in sorted(env) if "NUMBA_CPU" in name]
-    sources = sorted((ROOT / "crdtmerge" / "numerics").rglob("*.py"))
-    parts = [
-        repr(platform.command),
-        str(job.block),
-        *named,
-        *(path.read_text() for path in sources),
-    ]
-    return sha256("\0".join(parts).encode()).hexdigest()[:16]
+    text = "\0".join([repr(platform.command), str(job.block), *named])
+    return sha256(text.encode()).hexdigest()[:16]
 
 
 def _tail(text: str) -> str:
