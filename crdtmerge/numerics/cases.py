@@ -15,6 +15,7 @@ from typing import Any, Final
 import numpy as np
 
 from crdtmerge.codec import DECIMAL_UNIT
+from crdtmerge.numerics.cases_elements import element_cases
 from crdtmerge.numerics.reference.dtypes import (
     ITEM_BYTES,
     Data,
@@ -60,11 +61,18 @@ def cases() -> Iterator[Case]:
     """Yield every case of every kernel."""
     for make in _MAKERS.values():
         yield from make()
+    yield from _on_arrays()
 
 
 def cases_of(kernel: str) -> Iterator[Case]:
     """Yield the cases of one kernel."""
-    return _MAKERS[kernel]()
+    if kernel in _MAKERS:
+        return _MAKERS[kernel]()
+    return (case for case in _on_arrays() if case.kernel == kernel)
+
+
+def _on_arrays() -> Iterator[Case]:
+    return (Case(*parts) for parts in element_cases())
 
 
 def numbers(label: int, count: int, scale: float = 1.0) -> Floats:
@@ -294,5 +302,3 @@ _MAKERS: Final = {
     "inner_products": _inner_products,
     "magnitude_sum": _magnitude_sum,
 }
-
-KERNELS: Final = tuple(_MAKERS)

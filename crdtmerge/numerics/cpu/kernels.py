@@ -1,19 +1,47 @@
 """The kernels of the CPU backend, by the names of the reference's.
 
-Owns the list.
+Owns the list. `largest` and `largest_magnitude` are not in it: NumPy is as fast.
 """
 
+from crdtmerge.numerics.cpu.assignment import assign
 from crdtmerge.numerics.cpu.measuring import inner_products, inspect, magnitude_sum
+from crdtmerge.numerics.cpu.philox import bernoulli, normals, random_words
+from crdtmerge.numerics.cpu.polynomials import acos, cos, exp, log, sin, tanh
+from crdtmerge.numerics.cpu.reductions import dot, mean, sum_of_squares, variance
 from crdtmerge.numerics.cpu.selecting import kth_largest, weighted_median
+from crdtmerge.numerics.cpu.selection import (
+    keep_n_of_m,
+    median,
+    quantile,
+    rank_in_row,
+)
 from crdtmerge.numerics.cpu.sums import consensus, thinned_sum, weighted_sum
 
 __all__ = [
+    "acos",
+    "assign",
+    "bernoulli",
     "consensus",
+    "cos",
+    "dot",
+    "exp",
     "inner_products",
     "inspect",
+    "keep_n_of_m",
     "kth_largest",
+    "log",
     "magnitude_sum",
+    "mean",
+    "median",
+    "normals",
+    "quantile",
+    "random_words",
+    "rank_in_row",
+    "sin",
+    "sum_of_squares",
+    "tanh",
     "thinned_sum",
+    "variance",
     "weighted_median",
     "weighted_sum",
 ]
