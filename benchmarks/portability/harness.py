@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.portability.job import ARRAY, Report
+from benchmarks.portability.kernels import array_titles
 from benchmarks.portability.platforms import ROOT, Platform, do
 from benchmarks.portability.rows import BASELINE, LARGE_BASELINE, Row
 from benchmarks.portability.verdict import Expected, Outcome, Verdict, judge
@@ -108,7 +109,7 @@ class Harness:
         else:
             golden = golden_digests(reference, self.only)
         if row.job.layout == "strided":
-            golden = golden.of_arrays()
+            golden = golden.of_arrays(array_titles())
         if backend == REFERENCE:
             return golden
         return golden.served(self._found[row.job.large, backend])

@@ -47,36 +47,27 @@ def works(job: Job) -> Iterator[tuple[str, Work]]:
     items = LARGE_ITEMS if job.large else SMALL_ITEMS
     step = job.block or items
     parts = [range(i, min(i + step, items)) for i in range(0, items, step)]
-    yield from _on_arrays(job, parts)
-    if job.layout != "strided":  # stored bytes have no gaps
-        yield from _on_vectors(job, parts)
-
-
-def _on_arrays(job: Job, parts: Parts) -> Iterator[tuple[str, Work]]:
-    """Yield what the backend's functions on arrays are to do."""
     functions = Functions(job.backend)
-    face = _face(functions, job)
-    if not job.large:
-        for name, title, run in element_cases():
-            if hasattr(functions, name):
-                yield f"{ARRAY}{title}", partial(run, face)
     for title, (names, make) in _ARRAYS.items():
         if all(hasattr(functions, name) for name in names):
-            yield f"{ARRAY}{title}", partial(make, face, parts)
-
-
-def _on_vectors(job: Job, parts: Parts) -> Iterator[tuple[str, Work]]:
-    """Yield what the backend's kernels on stored vectors are to do."""
+            yield f"{ARRAY}{title}", partial(make, _face(functions, job), parts)
     module = backends.load(job.backend)
-    face = _face(module, job)
-    if not job.large:
-        for case in cases():
-            if hasattr(module, case.kernel):
-                yield case.title, partial(case.run, face)
+    if job.large:
+        for title, make_part in _LARGE.items():
+            for dtype in ("F32", "BF16"):
+                made = partial(make_part, _face(module, job), dtype, parts)
+                yield f"large: {title} {dtype}", made
         return
-    for title, make in _LARGE.items():
-        for dtype in ("F32", "BF16"):
-            yield f"large: {title} {dtype}", partial(make, face, dtype, parts)
+    titles = array_titles() if job.layout == "strided" else None
+    for case in cases():
+        fits = titles is None or case.title in titles
+        if fits and hasattr(module, case.kernel):
+            yield case.title, partial(case.run, _face(module, job))
+
+
+def array_titles() -> set[str]:
+    """Return the titles of the cases that take arrays: stored bytes have no gaps."""
+    return {title for _, title, _ in element_cases()}
 
 
 def _face(inner: Any, job: Job) -> Any:

@@ -4,7 +4,7 @@ Owns the judgement. Does not own running. A row counts only if its canary moved 
 library that its switch steers was used.
 """
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
@@ -64,9 +64,13 @@ class Expected:
         kernels = {t: d for t, d in self.kernels.items() if t in report.kernels}
         return Expected(kernels, self.strategies)
 
-    def of_arrays(self) -> "Expected":
-        """Return those of what is given arrays alone, which can lie with gaps."""
-        kernels = {t: d for t, d in self.kernels.items() if t.startswith(ARRAY)}
+    def of_arrays(self, titles: Container[str]) -> "Expected":
+        """Return those of `titles` and of functions that take nothing but arrays."""
+        kernels = {
+            title: digest
+            for title, digest in self.kernels.items()
+            if title.startswith(ARRAY) or title in titles
+        }
         return Expected(kernels, {})
 
 

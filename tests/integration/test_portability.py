@@ -55,7 +55,7 @@ def test_row_that_computes_otherwise_fails_the_run(
         "no other seed": "INERT",
     }
     (red,) = (row for row in told["rows"] if row["verdict"] == "DIFFERS")
-    assert list(red["differing"]) == ["array: sin"]
+    assert {"sin of its domain", "array: sin"} <= set(red["differing"])
     printed = capsys.readouterr().out
     assert "DIFFERS: array: sin" in printed
     assert "INERT: the canary did not move" in printed
