@@ -54,8 +54,11 @@ def main(argv: Sequence[str]) -> int:
     options = _options(argv)
     ready, canaries = _platforms(options)
     made = [row for row in rows(_groups(), canaries) if options.rows in row.name]
+    if not made:
+        print(f"no row has {options.rows!r} in its name", file=sys.stderr)
+        return 2
     harness = Harness(ready, options.work / "numba", options.only, options.jobs)
-    print(_LINE.format(*HEADINGS))
+    print(_LINE.format(*HEADINGS), flush=True)
     outcomes = []
     for outcome in harness.run(options.backend or BACKENDS, made):
         outcomes.append(outcome)
@@ -176,8 +179,8 @@ def _told(outcome: Outcome) -> dict[str, Any]:
         found = report.kernels | report.strategies
         unequal = (*outcome.kernels.unequal, *outcome.strategies.unequal)
         told |= {
-            "kernels": [outcome.kernels.total, *outcome.kernels.unequal],
-            "strategies": [outcome.strategies.total, *outcome.strategies.unequal],
+            "kernels": str(outcome.kernels),
+            "strategies": str(outcome.strategies),
             "differing": {title: found.get(title, "") for title in unequal},
             "digest of digests": _combined(report),
             "versions": report.versions,

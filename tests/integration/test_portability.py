@@ -15,63 +15,46 @@ from benchmarks.portability import command
 from benchmarks.portability.platforms import ROOT
 from benchmarks.portability.rows import Row
 
-BROKEN = """
+SINE = """
 import numpy
 from crdtmerge.numerics.reference import polynomials
 polynomials.sin = numpy.sin
 """
 
 
-def run(
-    monkeypatch: pytest.MonkeyPatch, folder: Path, made: list[Row], *words: str
-) -> tuple[int, dict[str, Any]]:
-    """Run the command on these rows, reference only; return its status and its JSON."""
-    monkeypatch.setattr(command, "rows", lambda *_: made)
-    told = folder / "told.json"
-    options = ["--json", str(told), "--work", str(folder), "--backend", "reference"]
-    # The names of other platforms do not have this word, so none is made ready.
-    status = command.main([*options, "--rows", "seed", *words])
-    return status, json.loads(told.read_text())
-
-
-def test_row_that_computes_otherwise_fails_the_run(
+def test_row_that_computes_otherwise_or_dies_fails_the_run(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A kernel that takes NumPy's sine where ours belongs, on one platform alone."""
-    (tmp_path / "sitecustomize.py").write_text(BROKEN)
-    broken = {"PYTHONHASHSEED": "1", "PYTHONPATH": f"{ROOT}:{tmp_path}"}
+    """A kernel takes NumPy's sine where ours belongs, on one platform; one cannot start."""
+    for name, text in (("sine", SINE), ("crash", "import os\nos._exit(3)\n")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "sitecustomize.py").write_text(text)
+    seed = {"PYTHONHASHSEED": "1"}
     made = [
-        Row("seed and a sine", "hash order", broken),
-        Row("seed alone", "hash order", {"PYTHONHASHSEED": "1"}),
+        Row("seed alone", "hash order", seed),
         Row("no other seed", "hash order"),
+        Row("seed, sine", "hash order", {"PYTHONPATH": f"{ROOT}:{tmp_path}/sine"}),
+        Row("seed, crash", "hash order", {"PYTHONPATH": f"{ROOT}:{tmp_path}/crash"}),
     ]
-    status, told = run(monkeypatch, tmp_path, made, "--only", "sin")
-    assert status == 1
-    verdicts = {row["row"]: row["verdict"] for row in told["rows"]}
-    assert verdicts == {
+    monkeypatch.setattr(command, "rows", lambda *_: made)
+    told = tmp_path / "told.json"
+    # The names of other platforms do not have the word, so none is made ready.
+    where = ["--json", str(told), "--work", str(tmp_path)]
+    which = ["--backend", "reference", "--rows", "seed", "--only", "sin of"]
+    assert command.main([*where, *which]) == 1
+    rows = {row["row"]: row for row in json.loads(told.read_text())["rows"]}
+    assert {name: row["verdict"] for name, row in rows.items()} == {
         "baseline": "EQUAL",
-        "seed and a sine": "DIFFERS",
         "seed alone": "EQUAL",
         "no other seed": "INERT",
+        "seed, sine": "DIFFERS",
+        "seed, crash": "FAILED",
     }
-    (red,) = (row for row in told["rows"] if row["verdict"] == "DIFFERS")
-    assert {"sin of its domain", "array: sin"} <= set(red["differing"])
+    assert "sin of its domain" in rows["seed, sine"]["differing"]
+    assert "exit 3" in rows["seed, crash"]["reason"]
     printed = capsys.readouterr().out
-    assert "DIFFERS: array: sin" in printed
+    assert "DIFFERS: sin of" in printed
     assert "INERT: the canary did not move" in printed
-
-
-def test_process_that_dies_fails_the_run(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """A platform that cannot even start is no platform with equal bytes."""
-    (tmp_path / "sitecustomize.py").write_text("import os\nos._exit(3)\n")
-    env = {"PYTHONPATH": f"{ROOT}:{tmp_path}"}
-    made = [Row("seed of a crash", "hash order", env)]
-    status, told = run(monkeypatch, tmp_path, made, "--only", "sin")
-    assert status == 1
-    assert told["rows"][-1]["verdict"] == "FAILED"
-    assert "exit 3" in told["rows"][-1]["reason"]
 
 
 @pytest.fixture(scope="module")
