@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 
 from crdtmerge.codec import DECIMAL_UNIT
-from crdtmerge.numerics.cases_elements import element_cases
+from crdtmerge.numerics.cases_elements import ARRAY_KERNELS, element_cases
 from crdtmerge.numerics.reference.dtypes import (
     ITEM_BYTES,
     Data,
@@ -68,11 +68,11 @@ def cases_of(kernel: str) -> Iterator[Case]:
     """Yield the cases of one kernel."""
     if kernel in _MAKERS:
         return _MAKERS[kernel]()
-    return (case for case in _on_arrays() if case.kernel == kernel)
+    return _on_arrays(kernel)
 
 
-def _on_arrays() -> Iterator[Case]:
-    return (Case(*parts) for parts in element_cases())
+def _on_arrays(kernel: str = "") -> Iterator[Case]:
+    return (Case(*parts) for parts in element_cases(kernel))
 
 
 def numbers(label: int, count: int, scale: float = 1.0) -> Floats:
@@ -150,7 +150,8 @@ def _weighted_sum() -> Iterator[Case]:
         same = [Weighed(items, DECIMAL_UNIT)] * 3
         made = run(same, 3 * DECIMAL_UNIT, dtype, _whole(37, dtype))
         yield Case("weighted_sum", f"weighted_sum {dtype} subnormal", made)
-        many = [Weighed(_model(i % 5, 13, dtype), DECIMAL_UNIT) for i in range(1000)]
+        few = [Weighed(_model(i, 13, dtype), DECIMAL_UNIT) for i in range(5)]
+        many = few * 200
         made = run(many, 1000 * DECIMAL_UNIT, dtype, _whole(13, dtype))
         yield Case("weighted_sum", f"weighted_sum {dtype} of 1000", made)
         part = Output("F32", range(1001, 4999), "a case")
@@ -302,3 +303,6 @@ _MAKERS: Final = {
     "inner_products": _inner_products,
     "magnitude_sum": _magnitude_sum,
 }
+
+KERNELS: Final = (*_MAKERS, *ARRAY_KERNELS)
+"""The names of all kernels."""

@@ -31,10 +31,11 @@ DOMAINS: Final = {
 }
 
 
-def element_cases() -> Iterator[ElementCase]:
-    """Yield every case."""
-    for make in (_functions, _draws, _sums, _order_statistics, _choices, _assignments):
-        yield from make()
+def element_cases(kernel: str = "") -> Iterator[ElementCase]:
+    """Yield every case, or those of one kernel."""
+    for make, names in _MAKERS.items():
+        if not kernel or kernel in names:
+            yield from (case for case in make() if kernel in {"", case[0]})
 
 
 def drawn(items: int, label: int = 0) -> Floats:
@@ -153,3 +154,19 @@ def _assignments() -> Iterator[ElementCase]:
         ):
             made = _call("assign", costs.reshape(rows, columns))
             yield "assign", f"assign {rows} of {columns}, {title}", made
+
+
+_SUMS: Final = ("dot", "mean", "sum_of_squares", "variance")
+_MAKERS: Final = {
+    _functions: tuple(DOMAINS),
+    _draws: ("bernoulli", "normals", "random_words"),
+    _sums: ("largest", "largest_magnitude", *_SUMS),
+    _order_statistics: ("median", "quantile"),
+    _choices: ("keep_n_of_m", "rank_in_row"),
+    _assignments: ("assign",),
+}
+
+ARRAY_KERNELS: Final = tuple(
+    sorted(name for names in _MAKERS.values() for name in names)
+)
+"""The names of the kernels on arrays."""

@@ -12,6 +12,7 @@ from crdtmerge import __version__
 
 from . import (
     contributions,
+    doctor,
     history,
     homes,
     members,
@@ -85,6 +86,7 @@ def build() -> typer.Typer:
     app.command("merge")(models.merge)
     app.command("verify")(models.verify)
     app.command("strategies")(models.strategies)
+    app.command("doctor")(doctor.doctor)
     app.command("demo")(homes.demo)
     return app
 

@@ -9,6 +9,7 @@ from typing import Annotated, TypeAlias
 import typer
 
 from . import completion, executor, render
+from .doctor import BackendOption, use
 from .options import HomeOption, JsonOption, ParamOption, SpaceOption, pairs
 from .output import say, say_json, show
 from .settings import settings
@@ -67,6 +68,7 @@ def resolve(
         ),
     ] = None,
     threads: ThreadsOption = None,
+    backend: BackendOption = None,
     force: ForceOption = False,
     fsync: FsyncOption = False,
     home: HomeOption = None,
@@ -86,6 +88,7 @@ def resolve(
         "force": force,
         "fsync": fsync,
     }
+    use(backend)
     facts = executor.read(chosen.home, "resolve", asked)
     show(facts, render.resolved, as_json=chosen.as_json)
 
@@ -100,6 +103,7 @@ def merge(
     ],
     *,
     threads: ThreadsOption = None,
+    backend: BackendOption = None,
     force: ForceOption = False,
     fsync: FsyncOption = False,
     as_json: JsonOption = False,
@@ -116,6 +120,7 @@ def merge(
         "force": force,
         "fsync": fsync,
     }
+    use(backend)
     show(executor.merge(asked), render.merged, as_json=chosen.as_json)
 
 
@@ -127,6 +132,7 @@ def verify(
     ],
     home: HomeOption = None,
     *,
+    backend: BackendOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Check a merged model against its resolution.json.
@@ -134,6 +140,7 @@ def verify(
     The digests always; where this home has the contributions, the model is computed again.
     """
     chosen = settings(context, home, as_json=as_json)
+    use(backend)
     facts = executor.verify(chosen.home, {"dir": str(folder.absolute())})
     show(facts, render.verified, as_json=chosen.as_json)
 

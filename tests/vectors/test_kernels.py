@@ -30,7 +30,7 @@ def test_cpu_backend_has_a_form_of_the_kernels_of_merges() -> None:
         for case in cases()
         if not hasattr(backends.load("cpu"), case.kernel)
     }
-    assert lacking == set()
+    assert lacking == {"largest", "largest_magnitude"}  # NumPy is as fast
 
 
 def test_titles_of_cases_are_unique() -> None:
