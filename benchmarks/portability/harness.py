@@ -50,7 +50,7 @@ class Harness:
                     yield from self._keep(base, name, report, seconds)
             able = [name for name in backends if self._runs(name, bases)]
             todo = [(row, name) for row in rows for name in able]
-            begun = [pool.submit(self._outcome, row, name) for row, name in todo]
+            begun = [pool.submit(self.outcome, row, name) for row, name in todo]
             for outcome in begun:
                 yield outcome.result()
 
@@ -77,7 +77,8 @@ class Harness:
         outcome = judge(base, backend, report, self._expected(base, backend), {})
         yield replace(outcome, seconds=seconds)
 
-    def _outcome(self, row: Row, backend: str) -> Outcome:
+    def outcome(self, row: Row, backend: str) -> Outcome:
+        """Return the outcome of one row, after the baselines."""
         platform = self.ready[row.platform]
         if isinstance(platform, str):
             return Outcome(row, backend, Verdict.SKIPPED, reason=platform)

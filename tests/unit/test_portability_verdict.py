@@ -2,16 +2,18 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmarks.portability.blocks import CONSTANTS
 from benchmarks.portability.canaries import CANARIES
-from benchmarks.portability.harness import golden_digests
+from benchmarks.portability.harness import Harness, golden_digests
 from benchmarks.portability.job import Job, Report
 from benchmarks.portability.layouts import Laid, laid
-from benchmarks.portability.rows import SWITCHES, Row, rows
+from benchmarks.portability.platforms import Platform
+from benchmarks.portability.rows import HERE, SWITCHES, Row, rows
 from benchmarks.portability.verdict import FAILING, Expected, Verdict, judge
 from crdtmerge.numerics import Items, backends
 
@@ -106,6 +108,24 @@ def test_every_row_has_a_canary_that_exists_and_a_switch_that_is_cleared() -> No
     assert len({row.name for row in made}) == len(made)
     disabled = [row.env.get("NPY_DISABLE_CPU_FEATURES") for row in made]
     assert [v for v in disabled if v] == ["X86_V4", "X86_V3 X86_V4"]
+
+
+def test_reference_that_cannot_start_leaves_nothing_to_compare_with(
+    tmp_path: Path,
+) -> None:
+    """Each baseline fails by itself, and no row is run against nothing."""
+    harness = Harness({HERE: Platform(("false",))}, tmp_path)
+    found = list(harness.run(("reference", "cpu"), [ROW]))
+    assert {outcome.verdict for outcome in found} == {Verdict.FAILED}
+    assert {outcome.row.name for outcome in found} == {"baseline"}
+    assert all("exit 1" in outcome.reason for outcome in found)
+
+
+def test_platform_that_is_not_ready_is_skipped_with_its_reason(tmp_path: Path) -> None:
+    """Nothing is started there; the line says why."""
+    harness = Harness({"away": "no such machine"}, tmp_path)
+    outcome = harness.outcome(Row("away", "machine", platform="away"), "reference")
+    assert (outcome.verdict, outcome.reason) == (Verdict.SKIPPED, "no such machine")
 
 
 def test_jobs_and_reports_survive_the_way_to_a_process() -> None:
