@@ -19,13 +19,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from crdtmerge.codec import Value
-from crdtmerge.errors import BadInputError
+from crdtmerge.errors import BadInputError, ContractError
 from crdtmerge.manifest import FLOAT_DTYPES, Manifest, TensorEntry
 from crdtmerge.numerics import (
     Data,
     Floats,
     Singles,
     given_task_vector,
+    inspect,
     low_rank,
     upcast,
 )
@@ -240,10 +241,26 @@ def task_vector_of(
         ContractError: it holds NaN or infinity, or is beyond float32.
     """
     if isinstance(change, Delta):
-        return given_task_vector(read(change.entry), change.entry.dtype, label)
-    a, b = (_matrix(read(entry), entry) for entry in (change.a, change.b))
+        data = _finite(read, change.entry, label)
+        return given_task_vector(data, change.entry.dtype, label)
+    a, b = (
+        _matrix(_finite(read, entry, label), entry) for entry in (change.a, change.b)
+    )
     scale = float(upcast(read(change.scale), change.scale.dtype)[0])
     return low_rank(a, b, scale, transposed=change.transposed, name=label)
+
+
+def _finite(
+    read: Callable[[TensorEntry], Data], entry: TensorEntry, label: str
+) -> Data:
+    """Return a tensor's bytes, once they are known to be numbers."""
+    data = read(entry)
+    found = inspect(data, entry.dtype)
+    if not found.finite:
+        message = f"{label}: {entry.name!r} holds NaN or infinity: {found.fault}"
+        hint = "train or export it again; such values cannot be merged"
+        raise ContractError(message, hint=hint)
+    return data
 
 
 def _matrix(data: Data, entry: TensorEntry) -> Floats:

@@ -27,11 +27,16 @@ CONSTANTS: Final[dict[str, tuple[tuple[str, str, int, int], ...]]] = {
         ("crdtmerge.numerics.cpu.selecting", "BLOCK", 1, _ANY),
         ("crdtmerge.numerics.cpu.sums", "BLOCK", 1, _ANY),
     ),
+    "cuda": (
+        ("crdtmerge.numerics.cuda.device", "BLOCK_ITEMS", 1, _ANY),
+        ("crdtmerge.numerics.cuda.gemm", "BLOCK_ITEMS", 1, _ANY),
+        ("crdtmerge.numerics.cuda.reductions", "PRODUCT_ITEMS", 1, _ANY),
+    ),
 }
-"""For each backend ("" for all): module, constant, items of its unit, the most items."""
+"""For each backend's package ("" for all): module, constant, items of its unit, the most items."""
 
 
-def set_blocks(backend: str, items: int) -> None:
+def set_blocks(package: str, items: int) -> None:
     """Have everything that works in blocks work in blocks of `items`.
 
     SUBTLE: compiled loops freeze what is set when they are compiled, so each size needs
@@ -41,8 +46,8 @@ def set_blocks(backend: str, items: int) -> None:
         AttributeError: a constant of the table is not there any more.
     """
     chosen = CONSTANTS[""] + CONSTANTS["reference"]
-    if backend != "reference":
-        chosen += CONSTANTS.get(backend, ())
+    if package != "reference":
+        chosen += CONSTANTS[package]
     for module, name, unit, most in chosen:
         found = import_module(module)
         getattr(found, name)

@@ -19,7 +19,7 @@ import numpy as np
 
 from benchmarks.portability import arm
 from benchmarks.portability.harness import Harness
-from benchmarks.portability.job import Report
+from benchmarks.portability.job import BACKENDS, Report
 from benchmarks.portability.platforms import (
     ROOT,
     Platform,
@@ -31,7 +31,6 @@ from benchmarks.portability.platforms import (
 from benchmarks.portability.rows import ARM, HERE, rows
 from benchmarks.portability.verdict import FAILING, Outcome, Verdict
 
-BACKENDS: Final = ("reference", "cpu", "cuda")
 OLD_NUMPY: Final = "2.0.2"
 """The oldest NumPy that is supported; constraints.txt has the newest."""
 

@@ -11,10 +11,15 @@ from typing import Any, Final
 ARRAY: Final = "array: "
 """Begins the titles of what is given arrays, and no stored bytes."""
 
+TORCH: Final = "torch"
+"""Names the code of the CUDA backend where it runs on torch's CPU device."""
+
+BACKENDS: Final = ("reference", "cpu", TORCH, "cuda")
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One process: which backend is forced, what it computes, and how inputs lie.
+    """One process: which of `BACKENDS` is forced, what it computes, how inputs lie.
 
     `threads` is that of the executor; `block` the items of a block (0: the code's own);
     `layout` one of `layouts.LAYOUTS`; with `large`, tensors are larger than any block;
@@ -29,6 +34,11 @@ class Job:
     large: bool = False
     only: str = ""
     canaries: tuple[str, ...] = ()
+
+    @property
+    def package(self) -> str:
+        """The package of `crdtmerge.numerics` that has the backend's code."""
+        return "cuda" if self.backend == TORCH else self.backend
 
     def encode(self) -> str:
         """Return it as one word of a command line."""

@@ -47,11 +47,11 @@ def works(job: Job) -> Iterator[tuple[str, Work]]:
     items = LARGE_ITEMS if job.large else SMALL_ITEMS
     step = job.block or items
     parts = [range(i, min(i + step, items)) for i in range(0, items, step)]
-    functions = Functions(job.backend)
+    module = backends.load(job.package)
+    functions = Functions() if job.backend == "reference" else module
     for title, (names, make) in _ARRAYS.items():
         if all(hasattr(functions, name) for name in names):
             yield f"{ARRAY}{title}", partial(make, _face(functions, job), parts)
-    module = backends.load(job.backend)
     if job.large:
         for title, make_part in _LARGE.items():
             for dtype in ("F32", "BF16"):
@@ -75,10 +75,10 @@ def _face(inner: Any, job: Job) -> Any:
 
 
 class Functions:
-    """Every public function of a backend's package, by its name."""
+    """Every public function of the reference, kernel or not, by its name."""
 
-    def __init__(self, backend: str) -> None:
-        package = import_module(f"crdtmerge.numerics.{backend}")
+    def __init__(self) -> None:
+        package = import_module("crdtmerge.numerics.reference")
         for found in pkgutil.iter_modules(package.__path__):
             module = import_module(f"{package.__name__}.{found.name}")
             named = {n: v for n, v in vars(module).items() if not n.startswith("_")}

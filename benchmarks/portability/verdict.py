@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from benchmarks.portability.job import ARRAY, Report
+from benchmarks.portability.job import ARRAY, TORCH, Report
 from benchmarks.portability.rows import Row
 
-BACKEND_LIBRARY: Final = {"cpu": "numba", "cuda": "torch"}
+BACKEND_LIBRARY: Final = {"cpu": "numba", TORCH: "torch", "cuda": "torch"}
 """What has been loaded where this backend, and not a fall-back, has served."""
 
-OPTIONAL: Final = {"cuda"}
+OPTIONAL: Final = {TORCH, "cuda"}
 """Backends that a platform may lack: torch is not a dependency."""
 
 

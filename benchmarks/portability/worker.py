@@ -22,7 +22,7 @@ import numpy as np
 from benchmarks.portability import kernels
 from benchmarks.portability.blocks import set_blocks
 from benchmarks.portability.canaries import CANARIES
-from benchmarks.portability.job import Job, Report
+from benchmarks.portability.job import TORCH, Job, Report
 from benchmarks.portability.layouts import laid
 from crdtmerge.digest import BlobId, blob_id_of
 from crdtmerge.errors import BackendError
@@ -52,7 +52,7 @@ def run(job: Job, caught: Callable[[], tuple[str, ...]]) -> Report:
     """Return digests first, then which libraries that took, then the canaries."""
     with ExitStack() as stack:
         try:
-            stack.enter_context(forced(job.backend, job.threads))
+            _force(job, stack)
         except BackendError as e:
             return Report({}, {}, {}, versions(), (), caught(), missing=str(e))
         _set_up(job, stack)
@@ -62,6 +62,19 @@ def run(job: Job, caught: Callable[[], tuple[str, ...]]) -> Report:
     told = caught()
     canaries = {name: _canary(name, job) for name in job.canaries}
     return Report(found, merged, canaries, versions(), loaded, told)
+
+
+def _force(job: Job, stack: ExitStack) -> None:
+    """Have every kernel served by the job's backend, or raise.
+
+    Raises:
+        BackendError: it cannot be had here.
+    """
+    if job.backend == TORCH:
+        from crdtmerge.numerics.cuda.device import on_device
+
+        stack.enter_context(on_device("cpu"))
+    stack.enter_context(forced(job.package, job.threads))
 
 
 def versions() -> dict[str, str]:
@@ -121,7 +134,7 @@ def _strategies(job: Job) -> Iterator[tuple[str, Callable[[], str]]]:
 def _set_up(job: Job, stack: ExitStack) -> None:
     """Set block sizes, shapes, and an executor; have blobs lie as the job says."""
     if job.block:
-        set_blocks(job.backend, job.block)
+        set_blocks(job.package, job.block)
     if job.large:
         vars(resolves)["SHAPES"] = SHAPES
         vars(adapters)["SHAPES"] = KIND_SHAPES

@@ -135,6 +135,13 @@ def why_not(backend: str, kernel: str) -> str:
     return _state.reasons[key]
 
 
+def forget(backend: str) -> None:
+    """Forget what was found out about a backend: what it runs on has changed."""
+    with _state.lock:
+        for key in [key for key in _state.reasons if key[0] == backend]:
+            del _state.reasons[key]
+
+
 def _tested(backend: str, kernel: str) -> str:
     """Return what is wrong with a backend's kernel, and warn of the first such thing."""
     try:

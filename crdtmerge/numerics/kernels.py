@@ -6,6 +6,7 @@ items; weights, coefficients and divisors are integers in units of 10**-9.
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from crdtmerge.errors import ContractError
 from crdtmerge.numerics.backends import serving
@@ -15,6 +16,7 @@ from crdtmerge.numerics.reference.dtypes import (
     Floats,
     TensorFacts,
     check_dtype,
+    fault_of,
     item_count,
 )
 from crdtmerge.numerics.reference.grid import Grid, check_divisor, pieces
@@ -34,12 +36,14 @@ from crdtmerge.numerics.vectors import (
 def inspect(data: Data, dtype: str) -> TensorFacts:
     """Return whether all items are finite, and the exponent of the largest magnitude.
 
+    Where one is not, the facts name the first such item.
+
     Raises:
         ContractError: `dtype` has no arithmetic, or `data` is not whole items.
     """
     module = serving("inspect", item_count(data, dtype))
     found: TensorFacts = module.inspect(data, dtype)
-    return found
+    return found if found.finite else replace(found, fault=fault_of(data, dtype))
 
 
 def weighted_sum(
@@ -191,6 +195,9 @@ def _check_part(vectors: Sequence[Vector], output: Output) -> None:
 
 def _check_voters(voters: Sequence[Voter], name: str) -> None:
     check_weights((voter.weight for voter in voters), name)
+    if any(voter.weight * voter.coefficient < 0 for voter in voters):
+        message = f"{prefix(name)}a coefficient has another sign than its weight"
+        raise ContractError(message)
     _check_sum(((v.coefficient, v.tau.significand_bits) for v in voters), name)
 
 

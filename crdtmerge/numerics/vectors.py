@@ -123,7 +123,8 @@ class Keep:
 class Voter:
     """A contribution that votes: its task vector, what of it stays, and its weight.
 
-    `coefficient` stands for the weight wherever the task vector is summed; both in units.
+    `coefficient` stands for the weight wherever the task vector is summed; both in units,
+    and of one sign, or the coefficient is zero.
     """
 
     tau: Tau

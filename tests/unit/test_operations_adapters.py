@@ -276,7 +276,7 @@ def test_a_kind_must_be_what_lies_there(setting: Setting) -> None:
         ({"other": np.ones(3)}, "'other', which the base lacks"),
         ({"layer.bias": np.ones(6)}, r"the shape \[6\]"),
         ({"layer.bias": np.ones(5, np.int32)}, "only floating-point"),
-        ({"layer.bias": np.full(5, np.inf)}, "float32"),
+        ({"layer.bias": np.full(5, np.inf)}, "item 0 is infinite"),
         ({"layer.bias": np.full(5, 1e300)}, "beyond float32"),
         ({"layer.bias": np.full(5, 1e6)}, "headroom"),
     ],

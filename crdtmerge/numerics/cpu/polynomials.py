@@ -7,7 +7,7 @@ that loops have no branches and become vector code.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -36,6 +36,10 @@ from crdtmerge.numerics.reference.polynomials import (
     TANH_ONE,
     check_domain,
 )
+
+_ASIN_LOWER: Final = ASIN_TERMS[:13]
+_ASIN_UPPER: Final = ASIN_TERMS[13:]
+"""Cut in two: a longer loop over coefficients is not unrolled, and so stays scalar."""
 
 
 @inlined
@@ -129,7 +133,8 @@ def sine_of(high: Any, low: Any) -> Any:
 def asin_of(x: Any) -> Any:
     """Return the arc sine for |x| up to 1/2."""
     squared = x * x
-    return x + x * (squared * horner_of(ASIN_TERMS, squared))
+    upper = horner_of(_ASIN_UPPER, squared)
+    return x + x * (squared * horner_on(upper, _ASIN_LOWER, squared))
 
 
 @inlined
@@ -170,12 +175,17 @@ def power_of_two_of(power: Any) -> Any:
 
 
 @inlined
-def horner_of(terms: Any, x: Any) -> Any:
-    """Return the value of a polynomial, coefficients ascending."""
-    total = terms[-1]
-    for place in range(len(terms) - 2, -1, -1):
+def horner_on(total: Any, terms: Any, x: Any) -> Any:
+    """Return total * x**n + the value of a polynomial of n coefficients."""
+    for place in range(len(terms) - 1, -1, -1):
         total = total * x + terms[place]
     return total
+
+
+@inlined
+def horner_of(terms: Any, x: Any) -> Any:
+    """Return the value of a polynomial, coefficients ascending."""
+    return horner_on(terms[-1], terms[:-1], x)
 
 
 @compiled

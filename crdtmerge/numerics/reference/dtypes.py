@@ -88,11 +88,13 @@ class TensorFacts:
     """What one pass over a tensor's bytes tells.
 
     `exponent` is the smallest E with max|value| < 2**E, but at least `EXPONENT_MIN`: the
-    E of the grid if the tensor is a base's. It says nothing where `finite` is false.
+    E of the grid if the tensor is a base's. It says nothing where `finite` is false;
+    `fault` then tells the first item, by its flat index, and whether it is NaN.
     """
 
     finite: bool
     exponent: int
+    fault: str = ""
 
 
 def check_dtype(dtype: str) -> None:
@@ -275,6 +277,19 @@ def facts_of(largest: int, dtype: str) -> TensorFacts:
     return TensorFacts(finite=True, exponent=max(math.frexp(value)[1], EXPONENT_MIN))
 
 
+def fault_of(data: Data, dtype: str) -> str:
+    """Name the first item that is NaN or infinite; empty if there is none."""
+    size = ITEM_BYTES[dtype]
+    bits = np.frombuffer(data, f"<u{size}")
+    mask, infinity = (1 << (8 * size - 1)) - 1, _INFINITY_BITS[dtype]
+    for start in range(0, bits.size, _INSPECT_ITEMS):
+        part = bits[start : start + _INSPECT_ITEMS] & mask
+        if (place := int((part >= infinity).argmax())) or part[:1] >= infinity:
+            is_infinite = part[place] == infinity and dtype != "F8_E4M3"
+            return f"item {start + place} is {'infinite' if is_infinite else 'NaN'}"
+    return ""
+
+
 def check_base(base: TensorFacts, name: str = "") -> None:
     """Refuse a base tensor that no grid can be laid for.
 
@@ -282,7 +297,7 @@ def check_base(base: TensorFacts, name: str = "") -> None:
         ContractError: it holds NaN or infinity, or values of 2**`EXPONENT_MAX` and above.
     """
     if not base.finite:
-        message = f"{prefix(name)}the base holds NaN or infinity"
+        message = f"{prefix(name)}the base holds NaN or infinity: {base.fault}"
         raise ContractError(message)
     if base.exponent > EXPONENT_MAX:
         message = f"{prefix(name)}the base holds values of 2^{EXPONENT_MAX} or above"
@@ -297,7 +312,7 @@ def check_headroom(theta: TensorFacts, base: TensorFacts, name: str = "") -> Non
             `HEADROOM_BITS`) and above, where E is the base tensor's exponent.
     """
     if not theta.finite:
-        message = f"{prefix(name)}it holds NaN or infinity"
+        message = f"{prefix(name)}it holds NaN or infinity: {theta.fault}"
         hint = "train or export it again; such values cannot be merged"
         raise ContractError(message, hint=hint)
     limit = base.exponent + HEADROOM_BITS
