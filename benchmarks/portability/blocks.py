@@ -33,7 +33,7 @@ CONSTANTS: Final[dict[str, tuple[tuple[str, str, int, int], ...]]] = {
         ("crdtmerge.numerics.cuda.reductions", "PRODUCT_ITEMS", 1, _ANY),
     ),
 }
-"""For each backend's package ("" for all): module, constant, items of its unit, the most items."""
+"""For each package ("" for all): module, constant, items of its unit, the most items."""
 
 
 def set_blocks(package: str, items: int) -> None:

@@ -52,9 +52,9 @@ def main(argv: Sequence[str]) -> int:
     """Run the rows that are asked for; return the exit status."""
     options = _options(argv)
     ready, canaries = _platforms(options)
-    made = [row for row in rows(_groups(), canaries) if options.rows in row.name]
+    made = [row for row in rows(_groups(), canaries) if _asked(row.name, options)]
     if not made:
-        print(f"no row has {options.rows!r} in its name", file=sys.stderr)
+        print(f"no row has one of {options.rows} in its name", file=sys.stderr)
         return 2
     harness = Harness(ready, options.work / "numba", options.only, options.jobs)
     print(_LINE.format(*HEADINGS), flush=True)
@@ -77,7 +77,7 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
     add("--work", type=Path, default=ROOT / ".portability", help="what is kept")
     add("--jobs", type=int, default=os.cpu_count() or 1, help="processes at once")
     add("--backend", action="append", choices=BACKENDS, help="default: each")
-    add("--rows", default="", metavar="WORD", help="only rows whose name has this word")
+    add("--rows", action="append", metavar="WORD", help="rows whose name has this word")
     add("--only", default="", metavar="WORD", help="only titles that have this word")
     add("--python", action="append", metavar="PATH[:LABEL]", help="another Python")
     add("--numpy", action="append", metavar="VERSION", help=f"default: {OLD_NUMPY}")
@@ -85,7 +85,12 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
     add("--prepare-arm", action="store_true", help="make one, with apt and pip")
     options = parser.parse_args(argv)
     options.work = options.work.resolve()
+    options.rows = options.rows or [""]
     return options
+
+
+def _asked(name: str, options: argparse.Namespace) -> bool:
+    return any(word in name for word in options.rows)
 
 
 def _platforms(
@@ -96,7 +101,7 @@ def _platforms(
     canaries = {}
     for name, canary, make in _others(options):
         canaries[name] = canary
-        if options.rows not in name:
+        if not _asked(name, options):
             continue
         try:
             ready[name] = make()
