@@ -7,7 +7,7 @@ may lie in any way, stored bytes only in one. Does not own digests or their comp
 
 import pkgutil
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from functools import lru_cache, partial
 from importlib import import_module
 from typing import Any, Final
 
@@ -90,7 +90,12 @@ def _bytes(parts: Iterable[Any]) -> bytes:
 
 
 def _x(parts: Parts, scale: float = 1.0) -> Any:
-    return numbers(1, parts[-1].stop, scale)
+    return _numbers(parts[-1].stop) * scale
+
+
+@lru_cache(maxsize=1)
+def _numbers(items: int) -> Any:
+    return numbers(1, items)
 
 
 def _cut(x: Any, part: range) -> Any:
@@ -185,6 +190,7 @@ _ARRAYS: Final[dict[str, tuple[tuple[str, ...], Callable[[Any, Parts], bytes]]]]
 }
 
 
+@lru_cache(maxsize=2)
 def _models(dtype: str, items: int) -> list[Items]:
     return [Items(stored(i, items, dtype, 0.9), dtype) for i in range(3)]
 
