@@ -15,10 +15,11 @@ scale * (B @ A) transposed. The names are those under which PEFT tells these lay
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from crdtmerge.codec import Value
+from crdtmerge.digest import BlobId
 from crdtmerge.errors import BadInputError, ContractError
 from crdtmerge.manifest import FLOAT_DTYPES, Manifest, TensorEntry
 from crdtmerge.numerics import (
@@ -106,6 +107,35 @@ class LowRank:
 
 
 Change = Whole | Delta | LowRank
+
+
+def change_of_key(key: Value, target: TensorEntry) -> Change:
+    """Return the change to the tensor `target` of the base that has this `key`.
+
+    Raises:
+        BadInputError: no change has it.
+    """
+    match key:
+        case bytes(blob):
+            return Whole(replace(target, blob=BlobId(blob)))
+        case ["delta", str(dtype), bytes(blob)]:
+            return Delta(replace(target, dtype=dtype, blob=BlobId(blob)))
+        case ["lora", (0 | 1) as turned, *factors] if len(factors) == 3:
+            a, b, scale = (_factor(factor, target.name) for factor in factors)
+            return LowRank("fan_in" if turned else "linear", a, b, scale)
+        case _:
+            raise BadInputError(f"no change of {target.name!r} has this key")
+
+
+def _factor(value: Value, name: str) -> TensorEntry:
+    match value:
+        case [str(dtype), [*shape], bytes(blob)] if all(
+            isinstance(size, int) for size in shape
+        ):
+            sizes = tuple(size for size in shape if isinstance(size, int))
+            return TensorEntry(name, dtype, sizes, BlobId(blob))
+        case _:
+            raise BadInputError(f"no factor of {name!r} has this key")
 
 
 def changes_of(manifest: Manifest, base: Manifest) -> dict[str, Change]:

@@ -46,9 +46,12 @@ class Domain(StrEnum):
     TICKET = "crdtmerge v1 ticket checksum"
     INVITE = "crdtmerge v1 invite answer"
     KEY_FILE = "crdtmerge v1 key file checksum"
+    SUMS = "crdtmerge v1 what kept sums are made for"
+    SUMS_HEADER = "crdtmerge v1 header of kept sums"
+    SUMS_PLANES = "crdtmerge v1 planes of kept sums"
 
 
-def digest(domain: Domain, data: bytes) -> bytes:
+def digest(domain: Domain, data: bytes | memoryview) -> bytes:
     """Return the 32-byte digest of `data` under `domain`."""
     return blake3(data, derive_key_context=domain).digest()
 

@@ -216,6 +216,13 @@ class VerificationError(LocalError):
     exit_code = 8
 
 
+class DamagedStateError(LocalError):
+    """Derived data kept on this machine that is not what was written."""
+
+    exit_code = 8
+    hint = "remove it: it is made afresh from the contributions"
+
+
 class ContractError(LocalError):
     """A limit of the numeric contract would be broken (headroom, sum of weights)."""
 

@@ -14,6 +14,14 @@ library version. docs/adr/0004-numeric-contract.md gives the constants and the r
 forms with equal bits; `backends` decides which one serves; `kernels` is what to call.
 """
 
+from crdtmerge.numerics.accumulators import (
+    finish_sum,
+    finish_thinned,
+    finish_votes,
+    sum_planes,
+    thinned_planes,
+    vote_planes,
+)
 from crdtmerge.numerics.arrays import (
     acos,
     assign,
@@ -55,6 +63,7 @@ from crdtmerge.numerics.contract import (
     check_weights,
 )
 from crdtmerge.numerics.kernels import (
+    check_sum,
     consensus,
     inner_products,
     inspect,
@@ -64,6 +73,7 @@ from crdtmerge.numerics.kernels import (
     weighted_median,
     weighted_sum,
 )
+from crdtmerge.numerics.reference.accumulating import sum_rows, vote_rows
 from crdtmerge.numerics.reference.dtypes import (
     ITEM_BYTES,
     SIGNIFICAND_BITS,
@@ -108,6 +118,7 @@ from crdtmerge.numerics.vectors import (
     Items,
     Keep,
     Output,
+    Planes,
     Shifted,
     Tau,
     Vector,
@@ -137,6 +148,7 @@ __all__ = [
     "Items",
     "Keep",
     "Output",
+    "Planes",
     "Shifted",
     "Singles",
     "Tau",
@@ -152,6 +164,7 @@ __all__ = [
     "check_dtype",
     "check_headroom",
     "check_reach",
+    "check_sum",
     "check_weights",
     "choose",
     "chosen",
@@ -162,6 +175,9 @@ __all__ = [
     "downcast",
     "draw_limit",
     "exp",
+    "finish_sum",
+    "finish_thinned",
+    "finish_votes",
     "forced",
     "given_task_vector",
     "gram",
@@ -189,15 +205,20 @@ __all__ = [
     "rank_in_row",
     "sin",
     "sum_of_squares",
+    "sum_planes",
+    "sum_rows",
     "tanh",
     "task_vector",
     "tau_grid",
     "theta_grid",
+    "thinned_planes",
     "thinned_sum",
     "threshold",
     "tree_sum",
     "upcast",
     "variance",
+    "vote_planes",
+    "vote_rows",
     "weighted_median",
     "weighted_sum",
 ]

@@ -10,7 +10,7 @@ from typing import Final
 
 from crdtmerge.errors import ContractError
 
-CONTRACT_VERSION: Final = 1
+CONTRACT_VERSION: Final = 2
 
 HEADROOM_BITS: Final = 6
 """A contribution's values stay below 2**(E + 6), where E is the base's exponent."""

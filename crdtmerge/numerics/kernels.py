@@ -59,8 +59,8 @@ def weighted_sum(
             contract, sizes differ, or a result is beyond the output dtype.
     """
     check_divisor(divisor)
-    _check_part([term.vector for term in terms], output)
-    _check_sum(((t.weight, t.vector.significand_bits) for t in terms), output.name)
+    check_part([term.vector for term in terms], output)
+    check_sum(((t.weight, t.vector.significand_bits) for t in terms), output.name)
     module = serving("weighted_sum", len(output.part))
     found: Data = module.weighted_sum(terms, divisor, grid, output)
     return found
@@ -82,7 +82,7 @@ def thinned_sum(
         ContractError: as for `weighted_sum`; or a difference is beyond float32.
     """
     check_divisor(divisor)
-    _check_part([base, *(voter.tau for voter in voters)], output)
+    check_part([base, *(voter.tau for voter in voters)], output)
     _check_voters(voters, output.name)
     module = serving("thinned_sum", len(output.part))
     found: Data = module.thinned_sum(base, voters, divisor, grid, output)
@@ -114,7 +114,7 @@ def consensus(
     Raises:
         ContractError: as for `thinned_sum`.
     """
-    _check_part([base, *(voter.tau for voter in voters)], output)
+    check_part([base, *(voter.tau for voter in voters)], output)
     _check_voters(voters, output.name)
     module = serving("consensus", len(output.part))
     found: Data = module.consensus(
@@ -138,7 +138,7 @@ def weighted_median(
         ContractError: sizes differ, sum|W| is outside the contract, or a result is
             beyond the output dtype.
     """
-    _check_part(vectors, output)
+    check_part(vectors, output)
     check_weights(weights, output.name)
     module = serving("weighted_median", len(output.part))
     found: Data = module.weighted_median(vectors, weights, output)
@@ -184,7 +184,12 @@ def magnitude_sum(tau: Tau, keep: Keep) -> float:
     return float(serving("magnitude_sum", tau.count).magnitude_sum(tau, keep))
 
 
-def _check_part(vectors: Sequence[Vector], output: Output) -> None:
+def check_part(vectors: Sequence[Vector], output: Output) -> None:
+    """Refuse vectors that do not go together, or do not have the items asked for.
+
+    Raises:
+        ContractError: sizes differ, or the part is outside.
+    """
     check_dtype(output.dtype)
     part, name = output.part, output.name
     items = check_counts(list(vectors), name) if vectors else part.stop
@@ -198,11 +203,17 @@ def _check_voters(voters: Sequence[Voter], name: str) -> None:
     if any(voter.weight * voter.coefficient < 0 for voter in voters):
         message = f"{prefix(name)}a coefficient has another sign than its weight"
         raise ContractError(message)
-    _check_sum(((v.coefficient, v.tau.significand_bits) for v in voters), name)
+    check_sum(((v.coefficient, v.tau.significand_bits) for v in voters), name)
 
 
-def _check_sum(terms: Iterable[tuple[int, int]], name: str) -> None:
-    """Refuse a sum that would not stay exact on the grid."""
+def check_sum(terms: Iterable[tuple[int, int]], name: str) -> None:
+    """Refuse a sum that would not stay exact on the grid.
+
+    `terms` are (weight, significant bits of the vector's items).
+
+    Raises:
+        ContractError: sum|W| or the number of products is outside the contract.
+    """
     found = list(terms)
     check_weights((weight for weight, _ in found), name)
     products = sum(pieces(weight, bits) for weight, bits in found)

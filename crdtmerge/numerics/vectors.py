@@ -8,6 +8,9 @@ kernel holds a whole tensor in a wider form.
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
+
 from crdtmerge.errors import ContractError
 from crdtmerge.numerics.contract import prefix
 from crdtmerge.numerics.reference.dtypes import (
@@ -131,6 +134,16 @@ class Voter:
     keep: Keep
     weight: int
     coefficient: int
+
+
+Planes: TypeAlias = NDArray[np.float64]
+"""Sums as they stand, before anything is divided: one column an item, one row a limb.
+
+A limb's row holds multiples of its step, so planes of any two sets add and subtract
+without rounding, and a set has the same planes whatever was added and taken away before.
+No zero is -0. Those of votes have the limbs of plus, the limbs of minus, and the sums of
+the weights on either side: exact integers.
+"""
 
 
 def check_counts(vectors: "list[Vector]", name: str = "") -> int:

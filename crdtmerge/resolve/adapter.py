@@ -32,9 +32,10 @@ from crdtmerge.layers import LINEAR, Layers, layers_of
 from crdtmerge.manifest import Manifest, TensorEntry
 from crdtmerge.numerics import Data, low_rank_factors, philox_key, sum_of_squares
 from crdtmerge.recipe import Recipe
-from crdtmerge.resolve.execute import TensorSink, TensorSource, execute
+from crdtmerge.resolve.execute import TensorSink, execute
 from crdtmerge.resolve.ground import Footing
 from crdtmerge.resolve.plan import Contribution, Plan, make_plan
+from crdtmerge.resolve.reading import TensorSource
 from crdtmerge.resolve.resolution import Adapted, Resolution, make_resolution
 
 RANK_DEFAULT: Final = 16

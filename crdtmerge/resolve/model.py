@@ -14,8 +14,9 @@ from crdtmerge.formats.folder import MODEL_FILE, RESOLUTION_FILE
 from crdtmerge.formats.output import OutputFolder
 from crdtmerge.formats.progress import Report
 from crdtmerge.formats.writer import ModelWriter
-from crdtmerge.resolve.execute import TensorSource, execute
+from crdtmerge.resolve.execute import execute
 from crdtmerge.resolve.plan import Plan
+from crdtmerge.resolve.reading import TensorSource
 from crdtmerge.resolve.resolution import (
     Resolution,
     make_resolution,

@@ -240,7 +240,7 @@ class _Tensors:
             list(self._own),
             entry.dtype,
             list(entry.shape),
-            _stands_on(frame),
+            stands_on(frame),
             self._said(frame),
             self._weights,
             list(needs),
@@ -261,7 +261,7 @@ class _Tensors:
         return digest_value(Domain.TASK, value)
 
 
-def _stands_on(frame: Frame) -> Value:
+def stands_on(frame: Frame) -> Value:
     """Return what of the base can change a bit: its bytes, or their exponent alone."""
     if frame.ground == "base":
         return ["base", frame.entry.blob]

@@ -1,7 +1,7 @@
 """dare_linear and dare_ties: drop items at random, rescale what is left, add it up.
 
-Owns `dare_linear/1`, `dare_ties/1`, their masks and the rescale. Does not own election
-and disjoint sum (`numerics.consensus`).
+Owns `dare_linear/1`, `dare_ties/1`, their masks and the rescale. Does not own sums,
+election and disjoint mean (`forms`).
 
 Formula (DARE, Yu et al. 2023, arXiv:2311.03099): each item of a task vector is dropped
 with chance `p`, the rest is scaled by 1 / (1 - p); then out = theta_0 + lambda *
@@ -13,31 +13,16 @@ common to all is applied once, with lambda, else it is multiplied into the weigh
 dare_linear always, with lambda), which is rounded half-even to 9 places.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from fractions import Fraction
+from typing import Final
 
 from crdtmerge.codec import DECIMAL_UNIT
-from crdtmerge.numerics import (
-    Data,
-    Keep,
-    Tau,
-    Voter,
-    consensus,
-    draw_limit,
-    magnitude_sum,
-    philox_key,
-    tau_grid,
-    thinned_sum,
-)
+from crdtmerge.numerics import Keep, Tau, draw_limit, magnitude_sum, philox_key
 from crdtmerge.strategies.base import FALSE, Inputs, Parameter, Strategy
+from crdtmerge.strategies.forms import ThinnedSum, Votes
 from crdtmerge.strategies.task_arithmetic import NORMALIZE, divisor_of
-from crdtmerge.strategies.tensors import (
-    Term,
-    base_of,
-    output_of,
-    participants,
-    tau_of,
-)
+from crdtmerge.strategies.tensors import Term, tau_of
 from crdtmerge.strategies.ties import LAMBDA
 
 _P = Parameter(
@@ -85,47 +70,28 @@ def _rescale(inputs: Inputs, term: Term, tau: Tau, keep: Keep) -> Fraction:
     return Fraction(before) / Fraction(after) if after else Fraction(1)
 
 
-def _thinned(
-    inputs: Inputs, strategy: str, terms: Sequence[Term]
-) -> list[tuple[Term, Tau, Keep, Fraction]]:
-    """Return who takes part, with task vector, mask and factor."""
-    found = []
-    for term in terms:
-        tau, keep = tau_of(inputs, term), _mask(inputs, strategy, term)
-        found.append((term, tau, keep, _rescale(inputs, term, tau, keep)))
-    return found
+def _drawn(strategy: str) -> Callable[[Inputs, Term], tuple[Keep, Fraction]]:
+    """Return what tells mask and factor of one contribution."""
+
+    def brings(inputs: Inputs, term: Term) -> tuple[Keep, Fraction]:
+        keep = _mask(inputs, strategy, term)
+        return keep, _rescale(inputs, term, tau_of(inputs, term), keep)
+
+    return brings
 
 
-def _emit_ties(inputs: Inputs) -> Data:
-    exponent, terms = participants(inputs, inputs.weights)
-    thinned = _thinned(inputs, "dare_ties/1", terms)
-    scale = Fraction(inputs.values.units("lambda"), DECIMAL_UNIT)
-    factors = {factor for _, _, _, factor in thinned}
-    common = factors.pop() if len(factors) == 1 else Fraction(1)
-    return consensus(
-        base_of(inputs),
-        [
-            Voter(tau, keep, term.weight, round(term.weight * factor / common))
-            for term, tau, keep, factor in thinned
-        ],
-        tau_grid(exponent, inputs.dtype),
-        output_of(inputs),
-        scale=float(scale * common),
-        normalize=inputs.values.flag("normalize"),
-    )
+def _scaled(inputs: Inputs, term: Term) -> tuple[Keep, Fraction]:
+    """Return mask and factor, with lambda in it: dare_linear rounds them as one."""
+    keep, factor = _drawn("dare_linear/1")(inputs, term)
+    return keep, factor * Fraction(inputs.values.units("lambda"), DECIMAL_UNIT)
 
 
-def _emit_linear(inputs: Inputs) -> Data:
-    exponent, terms = participants(inputs, inputs.weights)
-    scale = Fraction(inputs.values.units("lambda"), DECIMAL_UNIT)
-    voters = [
-        Voter(tau, keep, term.weight, round(scale * term.weight * factor))
-        for term, tau, keep, factor in _thinned(inputs, "dare_linear/1", terms)
-    ]
-    divisor = divisor_of(inputs.weights, normalize=inputs.values.flag("normalize"))
-    grid = tau_grid(exponent, inputs.dtype)
-    return thinned_sum(base_of(inputs), voters, divisor, grid, output_of(inputs))
+def _divisor(inputs: Inputs) -> int:
+    return divisor_of(inputs.weights, normalize=inputs.values.flag("normalize"))
 
+
+LINEAR_SUMS: Final = ThinnedSum(_scaled, _divisor)
+TIES_SUMS: Final = Votes(_drawn("dare_ties/1"))
 
 DARE_LINEAR = Strategy(
     name="dare_linear",
@@ -135,7 +101,7 @@ DARE_LINEAR = Strategy(
     paper="Yu et al. 2023, DARE, https://arxiv.org/abs/2311.03099",
     parameters=(_P, LAMBDA, NORMALIZE, _RESCALE),
     draws=True,
-    emit=_emit_linear,
+    emit=LINEAR_SUMS.emit,
 )
 
 DARE_TIES = Strategy(
@@ -156,5 +122,5 @@ DARE_TIES = Strategy(
         _RESCALE,
     ),
     draws=True,
-    emit=_emit_ties,
+    emit=TIES_SUMS.emit,
 )

@@ -1,7 +1,7 @@
 """slerp and nuslerp: along the arc between models, and not along the chord.
 
 Owns `slerp/1`, `nuslerp/1` and the arc in the space of coefficients. Does not own the
-weighted sum (`linear`).
+weighted sum (`forms`).
 
 Formula (Shoemake 1985; as merge methods in mergekit): with the angle phi between a and b
 and t = w_b / (w_a + w_b), out = (sin((1 - t) phi) a + sin(t phi) b) / sin(phi). slerp
@@ -51,7 +51,7 @@ from crdtmerge.strategies.base import (
     Weights,
     never,
 )
-from crdtmerge.strategies.linear import terms_of
+from crdtmerge.strategies.forms import terms_of
 from crdtmerge.strategies.tensors import (
     Term,
     output_of,

@@ -1,6 +1,6 @@
-"""linear: the weighted average, and the weighted sum that others build on.
+"""linear: the weighted average.
 
-Owns `linear/1` and `emit_weighted`. Does not own how coefficients come about.
+Owns `linear/1` and its divisor. Does not own the weighted sum (`forms`).
 
 Formula (model soups, Wortsman et al. 2022, arXiv:2203.05482, the uniform soup with
 weights): out = sum(w_k theta_k) / sum(w_k). With `normalize=false` the sum itself.
@@ -8,66 +8,31 @@ Exact: the sum on the grid. Ours: weights are whole multiples of 10**-9, and the
 is rounded by the limbs' sum, the division and the dtype, once each.
 """
 
-from collections.abc import Sequence
+from typing import Final
 
 from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.errors import ContractError
-from crdtmerge.numerics import Data, Weighed, theta_grid, weighted_sum
-from crdtmerge.strategies.base import (
-    TRUE,
-    Inputs,
-    Parameter,
-    Strategy,
-    Values,
-    Weights,
-)
-from crdtmerge.strategies.tensors import (
-    Term,
-    base_of,
-    given_of,
-    output_of,
-    participants,
-    refuse_zero,
-)
+from crdtmerge.strategies.base import TRUE, Inputs, Parameter, Strategy, Values
+from crdtmerge.strategies.forms import TensorSum
+from crdtmerge.strategies.tensors import refuse_zero
 
 
-def emit_weighted(
-    inputs: Inputs, weights: Weights, base_weight: int, divisor: int
-) -> Data:
-    """Return (sum of weights * contributions + base_weight * base) / divisor.
-
-    A contribution given as a task vector counts as base + tau: its weight goes to both.
-
-    Raises:
-        ContractError: an input breaks the contract, or the divisor is zero.
-    """
-    exponent, terms = participants(inputs, weights)
-    grid = theta_grid(exponent, inputs.dtype)
-    weighed = terms_of(inputs, terms, base_weight)
-    return weighted_sum(weighed, divisor, grid, output_of(inputs))
-
-
-def terms_of(inputs: Inputs, terms: Sequence[Term], base_weight: int) -> list[Weighed]:
-    """Return what is summed; the base takes the weights of task vectors too."""
-    rest = base_weight + sum(term.weight for term in terms if term.is_tau)
-    weighed = [Weighed(given_of(inputs, term), term.weight) for term in terms]
-    return [*weighed, Weighed(base_of(inputs), rest)] if rest else weighed
-
-
-def _emit(inputs: Inputs) -> Data:
+def _divisor(inputs: Inputs) -> int:
     if not inputs.values.flag("normalize"):
-        return emit_weighted(inputs, inputs.weights, 0, DECIMAL_UNIT)
+        return DECIMAL_UNIT
     divisor = sum(inputs.weights)
     if divisor == 0:
         refuse_zero([w for w in inputs.weights if w], inputs.tensor)
         message = f"tensor {inputs.tensor!r}: the weights sum to zero: no average"
         raise ContractError(message, hint="change a weight, or set normalize=false")
-    return emit_weighted(inputs, inputs.weights, 0, divisor)
+    return divisor
 
 
 def _averages(values: Values) -> bool:
     return values.flag("normalize")
 
+
+SUMS: Final = TensorSum(_divisor)
 
 LINEAR = Strategy(
     name="linear",
@@ -80,5 +45,5 @@ LINEAR = Strategy(
     ),
     needs_base=False,
     shifts=_averages,
-    emit=_emit,
+    emit=SUMS.emit,
 )

@@ -1,6 +1,6 @@
 """metagpt: task arithmetic with coefficients from the norms of the task vectors.
 
-Owns `metagpt/1`. Does not own the weighted sum (`linear`).
+Owns `metagpt/1`. Does not own the weighted sum (`forms`).
 
 Formula (MetaGPT, Zhou et al. 2024, arXiv:2406.11385): out = theta_0 + sum(l_k tau_k) with
 l_k = |tau_k|^2 / sum_j |tau_j|^2 over the whole model. Ours: a contribution's weight
@@ -17,7 +17,7 @@ from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.errors import ContractError
 from crdtmerge.numerics import Data, inner_products
 from crdtmerge.strategies.base import Inputs, Strategy, Weights
-from crdtmerge.strategies.linear import emit_weighted
+from crdtmerge.strategies.forms import emit_weighted
 from crdtmerge.strategies.tensors import Term, participants, refuse_negative, tau_of
 
 

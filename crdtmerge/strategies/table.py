@@ -10,12 +10,14 @@ from types import MappingProxyType
 from typing import Final
 
 from crdtmerge.errors import UnknownNameError
+from crdtmerge.strategies import dare, linear, task_arithmetic, ties
 from crdtmerge.strategies.base import Strategy
 from crdtmerge.strategies.dare import DARE_LINEAR, DARE_TIES
 from crdtmerge.strategies.geometry import NUSLERP, SLERP
 from crdtmerge.strategies.linear import LINEAR
 from crdtmerge.strategies.median import MEDIAN
 from crdtmerge.strategies.metagpt import METAGPT
+from crdtmerge.strategies.sums import Sums
 from crdtmerge.strategies.task_arithmetic import TASK_ARITHMETIC
 from crdtmerge.strategies.ties import TIES
 
@@ -32,6 +34,17 @@ STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
         "ties/1": TIES,
     }
 )
+
+SUMS: Final[Mapping[str, Sums]] = MappingProxyType(
+    {
+        "dare_linear/1": dare.LINEAR_SUMS,
+        "dare_ties/1": dare.TIES_SUMS,
+        "linear/1": linear.SUMS,
+        "task_arithmetic/1": task_arithmetic.SUMS,
+        "ties/1": ties.SUMS,
+    }
+)
+"""The strategies whose sums take one contribution at a time, by their names above."""
 
 
 def find(name: str) -> Strategy:

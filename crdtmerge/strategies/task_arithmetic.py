@@ -1,6 +1,6 @@
 """task_arithmetic: add the task vectors to the base.
 
-Owns `task_arithmetic/1`. Does not own the weighted sum (`linear`).
+Owns `task_arithmetic/1`. Does not own the weighted sum (`forms`).
 
 Formula (Ilharco et al. 2023, arXiv:2212.04089): out = theta_0 + lambda * sum(w_k tau_k).
 With `normalize=true` the sum is divided by sum(w_k), as in mergekit; a sum of weights
@@ -13,9 +13,15 @@ from fractions import Fraction
 from typing import Final
 
 from crdtmerge.codec import DECIMAL_UNIT
-from crdtmerge.numerics import Data
-from crdtmerge.strategies.base import FALSE, Inputs, Parameter, Strategy, Weights
-from crdtmerge.strategies.linear import emit_weighted
+from crdtmerge.strategies.base import (
+    FALSE,
+    Inputs,
+    Parameter,
+    Strategy,
+    Values,
+    Weights,
+)
+from crdtmerge.strategies.forms import TensorSum
 from crdtmerge.strategies.ties import LAMBDA
 
 DIVISOR_MIN: Final = 10
@@ -32,12 +38,15 @@ def divisor_of(weights: Weights, *, normalize: bool) -> int:
     return total if normalize and abs(total) >= DIVISOR_MIN else DECIMAL_UNIT
 
 
-def _emit(inputs: Inputs) -> Data:
-    scale = inputs.values.units("lambda")
-    scaled = [round(Fraction(scale * w, DECIMAL_UNIT)) for w in inputs.weights]
-    divisor = divisor_of(inputs.weights, normalize=inputs.values.flag("normalize"))
-    return emit_weighted(inputs, scaled, divisor - sum(scaled), divisor)
+def _divisor(inputs: Inputs) -> int:
+    return divisor_of(inputs.weights, normalize=inputs.values.flag("normalize"))
 
+
+def _lambda(values: Values) -> Fraction:
+    return Fraction(values.units("lambda"), DECIMAL_UNIT)
+
+
+SUMS: Final = TensorSum(_divisor, _lambda, adds_to_base=True)
 
 TASK_ARITHMETIC = Strategy(
     name="task_arithmetic",
@@ -45,5 +54,5 @@ TASK_ARITHMETIC = Strategy(
     summary="Add the weighted sum of the task vectors to the base",
     paper="Ilharco et al. 2023, Task arithmetic, https://arxiv.org/abs/2212.04089",
     parameters=(LAMBDA, NORMALIZE),
-    emit=_emit,
+    emit=SUMS.emit,
 )

@@ -1,6 +1,6 @@
 """ties: trim, elect a sign, average what agrees.
 
-Owns `ties/1` and its trim. Does not own election and mean (`numerics.consensus`).
+Owns `ties/1` and its trim. Does not own election and mean (`forms`).
 
 Formula (TIES-Merging, Yadav et al. 2023, arXiv:2306.01708): keep the `density` share of
 largest magnitudes of each task vector, elect signs, take the disjoint mean, add `lambda`
@@ -9,24 +9,15 @@ the whole model), and votes are weighted. Exact: k = ceil(density * items) by in
 the k-th magnitude, and keeping all that tie with it.
 """
 
+from fractions import Fraction
+from typing import Final
+
 from crdtmerge.codec import DECIMAL_UNIT
-from crdtmerge.numerics import (
-    Data,
-    Keep,
-    Voter,
-    consensus,
-    keep_count,
-    kth_largest,
-    tau_grid,
-)
+from crdtmerge.numerics import Keep, keep_count, kth_largest
 from crdtmerge.strategies.base import TRUE, Inputs, Parameter, Strategy
-from crdtmerge.strategies.tensors import (
-    Term,
-    base_of,
-    output_of,
-    participants,
-    tau_of,
-)
+from crdtmerge.strategies.forms import Votes
+from crdtmerge.strategies.sums import ONE
+from crdtmerge.strategies.tensors import Term, tau_of
 
 LAMBDA = Parameter(
     "lambda",
@@ -38,27 +29,16 @@ LAMBDA = Parameter(
 )
 
 
-def _trimmed(inputs: Inputs, term: Term) -> Voter:
-    """Return a contribution of which the largest magnitudes vote."""
-    tau = tau_of(inputs, term)
+def _trim(inputs: Inputs, term: Term) -> tuple[Keep, Fraction]:
+    """Return which magnitudes of a contribution are large enough to vote."""
     k = keep_count(inputs.items, term.values.units("density"))
     least = 0.0 if k == inputs.items else float("inf")
     if 0 < k < inputs.items:
-        least = kth_largest(tau, k)
-    return Voter(tau, Keep(least), term.weight, term.weight)
+        least = kth_largest(tau_of(inputs, term), k)
+    return Keep(least), ONE
 
 
-def _emit(inputs: Inputs) -> Data:
-    exponent, terms = participants(inputs, inputs.weights)
-    return consensus(
-        base_of(inputs),
-        [_trimmed(inputs, term) for term in terms],
-        tau_grid(exponent, inputs.dtype),
-        output_of(inputs),
-        scale=inputs.values.units("lambda") / DECIMAL_UNIT,
-        normalize=inputs.values.flag("normalize"),
-    )
-
+SUMS: Final = Votes(_trim)
 
 TIES = Strategy(
     name="ties",
@@ -84,5 +64,5 @@ TIES = Strategy(
             "divide by the sum of the weights that agree",
         ),
     ),
-    emit=_emit,
+    emit=SUMS.emit,
 )

@@ -17,7 +17,8 @@ from crdtmerge import __version__, numerics
 from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.errors import BackendError
 from crdtmerge.numerics import CONTRACT_VERSION, backends
-from crdtmerge.numerics.cases import KERNELS, stored
+from crdtmerge.numerics.cases import KERNELS
+from crdtmerge.numerics.cases.making import stored
 from crdtmerge.numerics.reference.philox import draw_limit
 
 from .live import Answer, Tell

@@ -26,9 +26,9 @@ from crdtmerge.formats.folder import read_folder
 from crdtmerge.policy import View
 from crdtmerge.recipe import Recipe
 from crdtmerge.resolve.adapter import AdapterPlan, plan_adapter, resolve_adapter
-from crdtmerge.resolve.execute import THREADS_MAX
 from crdtmerge.resolve.model import resolve_model
 from crdtmerge.resolve.plan import Contribution, Plan, make_plan
+from crdtmerge.resolve.pool import THREADS_MAX
 from crdtmerge.resolve.resolution import Resolution
 from crdtmerge.strategies import make_recipe
 from crdtmerge.trie import Trie

@@ -25,8 +25,9 @@ from crdtmerge.numerics import CONTRACT_VERSION
 from crdtmerge.orset import OpSet
 from crdtmerge.policy import Visible, authority_of
 from crdtmerge.resolve.adapter import execute_adapter, plan_adapter
-from crdtmerge.resolve.execute import TensorSource, execute
+from crdtmerge.resolve.execute import execute
 from crdtmerge.resolve.plan import Contribution, Plan, make_plan
+from crdtmerge.resolve.reading import TensorSource
 from crdtmerge.resolve.resolution import (
     Adapted,
     Resolution,

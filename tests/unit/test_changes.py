@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from crdtmerge.changes import Delta, LowRank, Whole, changes_of, task_vector_of
+from crdtmerge.changes import (
+    Delta,
+    LowRank,
+    Whole,
+    change_of_key,
+    changes_of,
+    task_vector_of,
+)
+from crdtmerge.codec import Value, decode, encode
 from crdtmerge.digest import BlobId, blob_id_of
 from crdtmerge.errors import BadInputError
 from crdtmerge.manifest import Manifest, TensorEntry
@@ -112,6 +120,35 @@ def test_the_key_tells_apart_what_gives_other_bits() -> None:
     keys |= {repr(LowRank(layer, *pair).key) for layer in ("linear", "fan_in")}
     keys.add(repr(LowRank("linear", *pair[:2], scale("t", 0.25)).key))
     assert len(keys) == 5
+
+
+def test_a_change_is_found_again_by_its_key() -> None:
+    """What sums have kept of a contribution is enough to read it once more."""
+    target = BASE.tensors[0]
+    assert target.name == "conv.weight"
+    factors = entry("a", drawn(2, 4, 3, 3)), entry("b", drawn(6, 2, 1, 1)), scale("t")
+    embedded = entry("a", drawn(2, 6)), entry("b", drawn(4, 2)), scale("t", 3.0)
+    for change in (
+        Delta(entry("conv.weight", drawn(6, 4, 3, 3).double(), "F64")),
+        LowRank("linear", *factors),
+        LowRank("embedding", *embedded),
+    ):
+        found = change_of_key(decode(encode(change.key), 1000), target)
+        assert found.key == change.key
+        assert not isinstance(found, Whole)
+        again = task_vector_of(found, read, "w")
+        assert again.tobytes() == task_vector_of(change, read, "w").tobytes()
+    assert change_of_key(target.blob, target) == Whole(target)
+    keys: list[Value] = [
+        [],
+        ["delta", "F32"],
+        ["lora", 2, [], [], []],
+        ["lora", 0, 1, 2, 3],
+        7,
+    ]
+    for key in keys:
+        with pytest.raises(BadInputError, match=r"of 'conv\.weight' has this key"):
+            change_of_key(key, target)
 
 
 A, B = drawn(2, 4), drawn(6, 2)

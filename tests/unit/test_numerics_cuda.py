@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.errors import BackendError, ContractError
 from crdtmerge.numerics import backends
-from crdtmerge.numerics.cases import cases_of, numbers
-from crdtmerge.numerics.cases_elements import ElementCase, element_cases
+from crdtmerge.numerics.cases import cases_of
+from crdtmerge.numerics.cases.elements import ElementCase, element_cases
+from crdtmerge.numerics.cases.making import numbers
 from crdtmerge.numerics.cuda import (
     device,
     formats,

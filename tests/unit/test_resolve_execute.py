@@ -19,8 +19,9 @@ from crdtmerge.errors import (
     FaultyContributionError,
 )
 from crdtmerge.formats.progress import Progress
-from crdtmerge.resolve.execute import THREADS_MAX, execute
+from crdtmerge.resolve.execute import execute
 from crdtmerge.resolve.plan import Plan, make_plan
+from crdtmerge.resolve.pool import THREADS_MAX
 from crdtmerge.strategies import STRATEGIES, make_recipe
 from tests.models import (
     SHAPES,

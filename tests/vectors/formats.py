@@ -1,4 +1,4 @@
-"""Golden bytes of the formats: codec, digests, records, manifest, recipe, trie, roots.
+"""Golden bytes of codec, digests, records, manifest, recipe, trie, roots, kept sums.
 
 `python -m tests.vectors.formats` prints them as JSON. They change only with a version
 bump, or, until 0.1.0 is tagged, by ADR.
@@ -7,6 +7,9 @@ bump, or, until 0.1.0 is tagged, by ADR.
 import json
 import sys
 from collections.abc import Iterator
+from fractions import Fraction
+
+import numpy as np
 
 from crdtmerge.bodies import (
     Add,
@@ -34,9 +37,13 @@ from crdtmerge.digest import (
 )
 from crdtmerge.identity import SigningKey
 from crdtmerge.manifest import EvidenceEntry, FileEntry, Manifest, TensorEntry
+from crdtmerge.numerics import Grid
 from crdtmerge.orset import OpSet
 from crdtmerge.recipe import Recipe
 from crdtmerge.record import SignedRecord, make_record, sign_record
+from crdtmerge.resolve.accumulators import Accumulator, Member
+from crdtmerge.resolve.kept import Last, to_bytes
+from crdtmerge.strategies.sums import Share
 from crdtmerge.trie import Trie
 from nodes.sealing import seal
 from nodes.ticket import Ticket
@@ -153,6 +160,24 @@ def vectors() -> Iterator[tuple[str, str]]:
     yield "ticket", ticket.encode()
     sealed = seal(OWNER.seed, b"passphrase", salt=bytes(16), nonce=bytes(12))
     yield "sealed key", sealed.decode()
+    yield "kept sums", b"".join(to_bytes(kept_sums(), LAST)).hex()
+
+
+LAST = Last(digest(Domain.TASK, b"emit"), "BF16", blob_id_of(b"tensor"))
+
+
+def kept_sums() -> Accumulator:
+    """Return sums of two limbs over three items, with members of every kind."""
+    blob = blob_id_of(b"blob")
+    members = (
+        (Member(blob, 10**9), Share(10**9), 2),
+        (Member(["delta", "F32", blob], -7), Share(-7, Fraction(1, 3), is_tau=True), 1),
+        (Member(blob, 0, (("p", "0.5"),), digest(Domain.CONTENT, b"")), Share(0), 1),
+    )
+    held = {member.key: (share, count) for member, share, count in members}
+    planes = np.array([[1.0, -2.5, 0.0], [0.0, 2.0**-40, -(2.0**-39)]])
+    made_for = digest(Domain.SUMS, b"tensor")
+    return Accumulator(made_for, 0, Grid(-5, 2), planes, dict(sorted(held.items())))
 
 
 def main() -> None:

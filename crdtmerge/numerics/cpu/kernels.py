@@ -3,6 +3,14 @@
 Owns the list. `largest` and `largest_magnitude` are not in it: NumPy is as fast.
 """
 
+from crdtmerge.numerics.cpu.accumulating import (
+    finish_sum,
+    finish_thinned,
+    finish_votes,
+    sum_planes,
+    thinned_planes,
+    vote_planes,
+)
 from crdtmerge.numerics.cpu.assignment import assign
 from crdtmerge.numerics.cpu.measuring import inner_products, inspect, magnitude_sum
 from crdtmerge.numerics.cpu.philox import bernoulli, normals, random_words
@@ -25,6 +33,9 @@ __all__ = [
     "cos",
     "dot",
     "exp",
+    "finish_sum",
+    "finish_thinned",
+    "finish_votes",
     "inner_products",
     "inspect",
     "keep_n_of_m",
@@ -39,9 +50,12 @@ __all__ = [
     "rank_in_row",
     "sin",
     "sum_of_squares",
+    "sum_planes",
     "tanh",
+    "thinned_planes",
     "thinned_sum",
     "variance",
+    "vote_planes",
     "weighted_median",
     "weighted_sum",
 ]

@@ -25,8 +25,10 @@ from crdtmerge.numerics.reference.dtypes import Data
 from crdtmerge.numerics.vectors import Output, Tau, Vector
 
 RUN_ITEMS: Final = 4
-SAMPLE_RUNS: Final = 1 << 14
-"""The sample: so many runs of neighbours, spread evenly."""
+RUNS_MIN: Final = 1 << 11
+RUNS_MAX: Final = 1 << 14
+RUN_EVERY: Final = 1 << 9
+"""The sample: a run of neighbours every so many items, at least and at most so many."""
 
 MARGIN: Final = 4
 """The bracket reaches so many standard deviations of a rank beyond it."""
@@ -135,7 +137,7 @@ def kth_largest(tau: Tau, k: int) -> float:
     """Return the k-th largest magnitude of a task vector, counted from 1."""
     table, held = addresses_of([tau])
     items = tau.count
-    if items < 2 * SAMPLE_RUNS * RUN_ITEMS:
+    if items < 8 * RUNS_MIN * RUN_ITEMS:
         return measuring.kth_largest(tau, k)
     found = _by_bracket(table[0], items, k)
     if found is None:
@@ -146,9 +148,9 @@ def kth_largest(tau: Tau, k: int) -> float:
 
 def _by_bracket(row: Any, items: int, k: int) -> int | None:
     """Return the bits of the k-th largest, None if the bracket did not hold it."""
-    sample = np.empty(SAMPLE_RUNS * RUN_ITEMS, np.uint32)
-    step = (items - RUN_ITEMS) // (SAMPLE_RUNS - 1)
-    if _sample(row, step, SAMPLE_RUNS, sample):
+    runs = min(max(items // RUN_EVERY, RUNS_MIN), RUNS_MAX)
+    sample = np.empty(runs * RUN_ITEMS, np.uint32)
+    if _sample(row, (items - RUN_ITEMS) // (runs - 1), runs, sample):
         return None
     sample.sort()
     share = k / items

@@ -48,7 +48,7 @@ BLOCK: Final = 2048
 
 Array: TypeAlias = NDArray[Any]
 
-_WHOLE: Final = 0
+WHOLE: Final = 0
 _HIGH: Final = 1
 _LOW: Final = 2
 _I64: Final = np.int64
@@ -57,7 +57,7 @@ _SPLIT: Final = np.uint64(VALUE_SPLIT_MASK)
 
 
 @dataclass(frozen=True, slots=True)
-class _Products:
+class Products:
     """The exact products of a sum: which vector, times what, and which part of it."""
 
     vectors: Array
@@ -65,25 +65,25 @@ class _Products:
     halves: Array
 
 
-def _products(terms: Sequence[tuple[Vector, int, int]]) -> _Products:
+def products_of(terms: Sequence[tuple[Vector, int, int]]) -> Products:
     """Return the products of (vector, weight, significand bits), as `GridSum` has them."""
     rows: list[tuple[int, float, int]] = []
     for place, (_, weight, bits) in enumerate(terms):
         number = pieces(weight, bits)
         factors = [weight] if number == 1 else split_weight(weight)
-        halves = [_HIGH, _LOW] if number == 4 else [_WHOLE]
+        halves = [_HIGH, _LOW] if number == 4 else [WHOLE]
         used = [float(factor) for factor in factors if factor or number == 1]
         rows += [(place, factor, half) for half in halves for factor in used]
     columns = list(zip(*rows, strict=True)) or [(), (), ()]
     vectors, factors_, halves_ = columns
-    return _Products(
+    return Products(
         np.array(vectors, dtype=np.int64),
         np.array(factors_, dtype=np.float64),
         np.array(halves_, dtype=np.int64),
     )
 
 
-def _shifts(grid: Grid) -> Array:
+def shifts_of(grid: Grid) -> Array:
     """Return C of each limb; that of a limb that is not there is zero."""
     shifts = np.zeros(2)
     for limb in range(grid.limbs):
@@ -92,45 +92,49 @@ def _shifts(grid: Grid) -> Array:
 
 
 @inlined
-def _bits(x: float) -> Any:
+def bits_of(x: float) -> Any:
+    """Return the bits of a float64 as an integer."""
     return np.float64(x).view(np.int64)
 
 
 @inlined
-def _limb(total: int, shift: float) -> float:
+def limb_of(total: int, shift: float) -> float:
     """Return a limb's sum from its integer."""
-    return _I64(total + _bits(shift)).view(np.float64) - shift
+    return _I64(total + bits_of(shift)).view(np.float64) - shift
 
 
 @compiled
-def _add_product(
+def add_product(
     x: Array, factor: float, shifts: Array, first: Array, second: Array
 ) -> None:
     """Add the bits of products on the grid, one limb or two."""
     c, d = shifts[0], shifts[1]
-    for i in range(first.size):
-        first[i] += _bits(np.float64(x[i]) * factor + c)
     if d == 0.0:
+        for i in range(first.size):
+            first[i] += bits_of(np.float64(x[i]) * factor + c)
         return
     for i in range(first.size):
         v = np.float64(x[i]) * factor
-        second[i] += _bits((v - ((v + c) - c)) + d)
+        t = v + c
+        first[i] += bits_of(t)
+        second[i] += bits_of((v - (t - c)) + d)
 
 
 @compiled
 def _add_bf16(
-    address: Any, start: int, factor: float, shift: float, sums: Array
+    words: Array, factor: float, shifts: Array, first: Array, second: Array
 ) -> None:
-    """Add the bits of products of stored items, on a grid of one limb."""
-    end = start + sums.size
-    words = at(address, np.uint16, end)[start:end]
-    for i in range(sums.size):
-        x = np.float64(_U32(_U32(words[i]) << _U32(16)).view(np.float32))
-        sums[i] += _bits(x * factor + shift)
+    """Do the same with stored bfloat16 items, on two limbs."""
+    c, d = shifts[0], shifts[1]
+    for i in range(first.size):
+        v = np.float64(_U32(_U32(words[i]) << _U32(16)).view(np.float32)) * factor
+        t = v + c
+        first[i] += bits_of(t)
+        second[i] += bits_of((v - (t - c)) + d)
 
 
 @compiled
-def _halve(half: int, x: Array, n: int, out: Array) -> None:
+def halve(half: int, x: Array, n: int, out: Array) -> None:
     """Fill `out` with the high or the low part of n values."""
     for i in range(n):
         high = np.uint64(np.float64(x[i]).view(np.uint64) & _SPLIT).view(np.float64)
@@ -158,44 +162,45 @@ def _sum_loop(
     for begin in range(start, stop, BLOCK):
         n = min(BLOCK, stop - begin)
         one, two = first[:n], second[:n]
-        one[:] = -vectors.size * _bits(c)
-        two[:] = -vectors.size * _bits(d)
+        one[:] = -vectors.size * bits_of(c)
+        two[:] = -vectors.size * bits_of(d)
         loaded = -1
         for p in range(vectors.size):
             row = table[vectors[p]]
-            plain = row[0] == ITEMS and halves[p] == _WHOLE
-            if plain and row[1] == BF16 and d == 0.0:
-                _add_bf16(row[2], begin, factors[p], c, one)
+            plain = row[0] == ITEMS and halves[p] == WHOLE
+            if plain and row[1] == BF16:
+                words = at(row[2], np.uint16, begin + n)[begin:]
+                _add_bf16(words, factors[p], shifts, one, two)
                 continue
             if plain and row[1] == F32:
                 singles = at(row[2], np.float32, begin + n)[begin:]
-                _add_product(singles, factors[p], shifts, one, two)
+                add_product(singles, factors[p], shifts, one, two)
                 continue
             if loaded != vectors[p]:
                 loaded = vectors[p]
                 bad |= load(row, begin, n, x, other)
-            if halves[p] == _WHOLE:
-                _add_product(x, factors[p], shifts, one, two)
+            if halves[p] == WHOLE:
+                add_product(x, factors[p], shifts, one, two)
             else:
-                _halve(halves[p], x, n, other)
-                _add_product(other, factors[p], shifts, one, two)
-        _quotient(one, two, shifts, divisor, x)
+                halve(halves[p], x, n, other)
+                add_product(other, factors[p], shifts, one, two)
+        quotient(one, two, shifts, divisor, x)
         bad |= store(code, out, begin - origin, n, x)
     return bad
 
 
 @compiled
-def _quotient(
+def quotient(
     first: Array, second: Array, shifts: Array, divisor: float, out: Array
 ) -> None:
     """Fill `out` with the sums that limbs of steps stand for, divided."""
     c, d = shifts[0], shifts[1]
     if d == 0.0:
         for i in range(first.size):
-            out[i] = _limb(first[i], c) / divisor
+            out[i] = limb_of(first[i], c) / divisor
         return
     for i in range(first.size):
-        out[i] = (_limb(first[i], c) + _limb(second[i], d)) / divisor
+        out[i] = (limb_of(first[i], c) + limb_of(second[i], d)) / divisor
 
 
 def weighted_sum(
@@ -203,7 +208,7 @@ def weighted_sum(
 ) -> Data:
     """Return the stored items of sum(weight * vector) / divisor."""
     table, held = addresses_of([term.vector for term in terms])
-    products = _products(
+    products = products_of(
         [(t.vector, t.weight, t.vector.significand_bits) for t in terms]
     )
     made, address = room(output)
@@ -215,7 +220,7 @@ def weighted_sum(
                 products.vectors,
                 products.factors,
                 products.halves,
-                _shifts(grid),
+                shifts_of(grid),
                 float(divisor),
                 CODES[output.dtype],
                 address,
@@ -243,7 +248,7 @@ class _Votes:
     table: Array
     held: list[Any]
     keeps: Array
-    products: _Products
+    products: Products
     weights: Array
 
 
@@ -253,7 +258,7 @@ def _votes(base: Items, voters: Sequence[Voter]) -> _Votes:
         table,
         held,
         keep_table([voter.keep for voter in voters]),
-        _products([(v.tau, v.coefficient, v.tau.significand_bits) for v in voters]),
+        products_of([(v.tau, v.coefficient, v.tau.significand_bits) for v in voters]),
         np.array([float(voter.weight) for voter in voters]),
     )
 
@@ -280,18 +285,18 @@ def _thin_loop(
     for begin in range(start, stop, BLOCK):
         n = min(BLOCK, stop - begin)
         one, two, t = first[:n], second[:n], tau[:n]
-        one[:] = -vectors.size * _bits(c)
-        two[:] = -vectors.size * _bits(d)
+        one[:] = -vectors.size * bits_of(c)
+        two[:] = -vectors.size * bits_of(d)
         loaded = -1
         for p in range(vectors.size):
             if loaded != vectors[p]:
                 loaded = vectors[p]
                 bad |= load_tau(table[loaded + 1], begin, t, x, other)
                 keep_items(keeps[loaded], begin, t, words)
-            _add_product(t, factors[p], shifts, one, two)
-        _quotient(one, two, shifts, divisor, x)
+            add_product(t, factors[p], shifts, one, two)
+        quotient(one, two, shifts, divisor, x)
         load_stored(table[0, 1], table[0, 2], begin, n, other)
-        _add(x[:n], other)
+        add_block(x[:n], other)
         bad |= store(code, out, begin - origin, n, x)
     return bad
 
@@ -310,7 +315,7 @@ def thinned_sum(
                 votes.keeps,
                 votes.products.vectors,
                 votes.products.factors,
-                _shifts(grid),
+                shifts_of(grid),
                 float(divisor),
                 CODES[output.dtype],
                 address,
@@ -325,31 +330,31 @@ def thinned_sum(
 
 
 @compiled
-def _vote(tau: Array, factor: float, shift: float, total: Array, plus: Array) -> None:
+def vote(tau: Array, factor: float, shift: float, total: Array, plus: Array) -> None:
     """Add steps of the first limb to the total, and those above zero to the plus side."""
-    base = _bits(shift)
+    base = bits_of(shift)
     for i in range(total.size):
-        steps = _bits(np.float64(tau[i]) * factor + shift) - base
+        steps = bits_of(np.float64(tau[i]) * factor + shift) - base
         total[i] += steps
         plus[i] += max(steps, _I64(0))
 
 
 @compiled
-def _vote_rest(
+def vote_rest(
     tau: Array, factor: float, shifts: Array, total: Array, plus: Array
 ) -> None:
     """Add what the first limb leaves to the side that the whole product is on."""
     c, d = shifts[0], shifts[1]
-    base = _bits(d)
+    base = bits_of(d)
     for i in range(total.size):
         v = np.float64(tau[i]) * factor
-        steps = _bits((v - ((v + c) - c)) + d) - base
+        steps = bits_of((v - ((v + c) - c)) + d) - base
         total[i] += steps
         plus[i] += steps if v > 0 else _I64(0)
 
 
 @compiled
-def _count(tau: Array, weight: float, up: Array, down: Array) -> None:
+def count_weight(tau: Array, weight: float, up: Array, down: Array) -> None:
     """Add a weight to the side that items above, and those below, zero are on."""
     for i in range(tau.size):
         more, less = up[i], down[i]
@@ -358,7 +363,7 @@ def _count(tau: Array, weight: float, up: Array, down: Array) -> None:
 
 
 @compiled
-def _elect(
+def elect(
     sums: Array,
     weights: Array,
     n: int,
@@ -375,25 +380,27 @@ def _elect(
     total, plus, fine, plus_fine = sums[0, :n], sums[1, :n], sums[2, :n], sums[3, :n]
     up, down, two = weights[0, :n], weights[1, :n], d != 0.0
     for i in range(n):
-        wins = _limb(total[i], c) + (_limb(fine[i], d) if two else 0.0) >= 0
+        wins = limb_of(total[i], c) + (limb_of(fine[i], d) if two else 0.0) >= 0
         ours, rest, more, less = plus[i], plus_fine[i], up[i], down[i]
         theirs, others = total[i] - ours, fine[i] - rest
-        found = _limb(ours if wins else theirs, c)
+        found = limb_of(ours if wins else theirs, c)
         if two:
-            found = found + _limb(rest if wins else others, d)
+            found = found + limb_of(rest if wins else others, d)
         weight = more if wins else less
         divides = normalize and weight != 0
         out[i] = found / (weight if divides else unit) * scale
 
 
 @compiled
-def _add(x: Array, y: Array) -> None:
+def add_block(x: Array, y: Array) -> None:
+    """Add `y` to `x`, item by item."""
     for i in range(x.size):
         x[i] = y[i] + x[i]
 
 
 @compiled
-def _clear(sums: Array, weights: Array, n: int) -> None:
+def clear(sums: Array, weights: Array, n: int) -> None:
+    """Set n columns of both tables to zero."""
     for row in range(sums.shape[0]):
         for i in range(n):
             sums[row, i] = 0
@@ -425,7 +432,7 @@ def _vote_loop(
     c, d, bad = shifts[0], shifts[1], False
     for begin in range(start, stop, BLOCK):
         n = min(BLOCK, stop - begin)
-        _clear(sums, weights, n)
+        clear(sums, weights, n)
         t = tau[:n]
         loaded = -1
         for p in range(vectors.size):
@@ -437,13 +444,13 @@ def _vote_loop(
                 # The sign that counts is that of weight * tau.
                 side = 0 if weight > 0 else 1
                 if normalize:
-                    _count(t, weight, weights[side, :n], weights[1 - side, :n])
-            _vote(t, factors[p], c, sums[0, :n], sums[1, :n])
+                    count_weight(t, weight, weights[side, :n], weights[1 - side, :n])
+            vote(t, factors[p], c, sums[0, :n], sums[1, :n])
             if d != 0.0:
-                _vote_rest(t, factors[p], shifts, sums[2, :n], sums[3, :n])
-        _elect(sums, weights, n, shifts, scale, normalize, x)
+                vote_rest(t, factors[p], shifts, sums[2, :n], sums[3, :n])
+        elect(sums, weights, n, shifts, scale, normalize, x)
         load_stored(table[0, 1], table[0, 2], begin, n, other)
-        _add(x[:n], other)
+        add_block(x[:n], other)
         bad |= store(code, out, begin - origin, n, x)
     return bad
 
@@ -469,7 +476,7 @@ def consensus(
                 votes.products.vectors,
                 votes.products.factors,
                 votes.weights,
-                _shifts(grid),
+                shifts_of(grid),
                 scale,
                 normalize,
                 CODES[output.dtype],

@@ -12,6 +12,7 @@ so the sum has the same bits in every order, and taking a term away leaves those
 fresh sum.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -54,7 +55,9 @@ class Grid:
 def theta_grid(exponent: int, dtype: str) -> Grid:
     """Return the grid for sums of W * theta, |theta| < 2**(exponent + headroom).
 
-    `exponent` is that of the base's tensor, `dtype` the stored one.
+    `exponent` is that of the base's tensor, `dtype` the stored one. There are two limbs
+    for every dtype: W = 10**9 w has 21 bits more than w, and with one limb alone those of
+    W * theta that fall off decide means that lie halfway between two 16-bit items.
 
     Raises:
         ContractError: the exponent or the dtype is outside the contract.
@@ -80,7 +83,8 @@ def _grid(exponent: int, dtype: str, extra_bits: int) -> Grid:
         )
         raise ContractError(message)
     step = exponent + HEADROOM_BITS + extra_bits + WEIGHT_BITS - SUM_BITS
-    return Grid(step, 2 if dtype in {"F64", "F32"} else 1)
+    limbs = 1 if extra_bits and dtype not in {"F64", "F32"} else 2
+    return Grid(step, limbs)
 
 
 def weight_bits(weight: int) -> int:
@@ -110,9 +114,13 @@ class GridSum:
     products are checked here.
     """
 
-    def __init__(self, grid: Grid, items: int) -> None:
-        """Begin with the empty sum, +0 everywhere."""
-        self._limbs = [np.zeros(items) for _ in range(grid.limbs)]
+    def __init__(self, grid: Grid, items: int, limbs: Floats | None = None) -> None:
+        """Begin with the empty sum, +0 everywhere; or go on with `limbs`, in place.
+
+        What `limbs` hold already does not count in the limits that are checked here.
+        """
+        begun = np.zeros((grid.limbs, items)) if limbs is None else limbs
+        self._limbs = list(begun)
         self._shifts = [
             ROUNDING_SHIFT * 2.0 ** (grid.step_exponent - LIMB_BITS * limb)
             for limb in range(grid.limbs)
@@ -153,9 +161,7 @@ class GridSum:
 
     def total(self) -> Floats:
         """Return the sum: the limbs added with one rounding; zero is always +0."""
-        if len(self._limbs) == 1:
-            return self._limbs[0].copy()
-        return self._limbs[0] + self._limbs[1]
+        return total_of(self._limbs)
 
     def _put(self, values: Floats, weight: int, significand_bits: int) -> None:
         """Put every product on the grid: x_hi W_hi, x_hi W_lo, x_lo W_hi, x_lo W_lo."""
@@ -183,6 +189,13 @@ class GridSum:
             np.add(product, shift, out=rounded)
             rounded -= shift
             np.add(limb, rounded, out=limb)
+
+
+def total_of(limbs: Sequence[Floats] | Floats) -> Floats:
+    """Return what the limbs of a sum add up to, with one rounding; a fresh array."""
+    if len(limbs) == 1:
+        return limbs[0].copy()
+    return limbs[0] + limbs[1]
 
 
 def pieces(weight: int, significand_bits: int) -> int:

@@ -3,6 +3,14 @@
 Owns the list. Every other backend has some of these names, with equal bits.
 """
 
+from crdtmerge.numerics.reference.accumulating import (
+    finish_sum,
+    finish_thinned,
+    finish_votes,
+    sum_planes,
+    thinned_planes,
+    vote_planes,
+)
 from crdtmerge.numerics.reference.assignment import assign
 from crdtmerge.numerics.reference.dtypes import inspect
 from crdtmerge.numerics.reference.measuring import (
@@ -41,6 +49,9 @@ __all__ = [
     "cos",
     "dot",
     "exp",
+    "finish_sum",
+    "finish_thinned",
+    "finish_votes",
     "inner_products",
     "inspect",
     "keep_n_of_m",
@@ -57,9 +68,12 @@ __all__ = [
     "rank_in_row",
     "sin",
     "sum_of_squares",
+    "sum_planes",
     "tanh",
+    "thinned_planes",
     "thinned_sum",
     "variance",
+    "vote_planes",
     "weighted_median",
     "weighted_sum",
 ]

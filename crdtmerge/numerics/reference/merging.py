@@ -1,19 +1,25 @@
 """The merges that strategies end in, each one pass over its inputs.
 
 Owns the weighted sum, the thinned sum, sign election with the disjoint mean, and the
-weighted median: read, sum on the grid, divide, round once. Does not own which weights or
-thresholds a strategy takes, nor the grid (`grid`).
+weighted median, each from its inputs to stored items. Does not own the sums that the
+first three are made of (`accumulating`), nor which weights or thresholds a strategy
+takes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from crdtmerge.codec import DECIMAL_UNIT
-from crdtmerge.numerics.reference.dtypes import TAU_BITS, Data, Floats, downcast
-from crdtmerge.numerics.reference.grid import Grid, GridSum, divide
-from crdtmerge.numerics.reference.reading import parts_of, read, read_kept
+from crdtmerge.numerics.reference.accumulating import (
+    disjoint,
+    terms_on_grid,
+    thinned_on_grid,
+    votes_on_grid,
+)
+from crdtmerge.numerics.reference.dtypes import Data, Floats
+from crdtmerge.numerics.reference.grid import Grid, divide, total_of
+from crdtmerge.numerics.reference.reading import read, stored
 from crdtmerge.numerics.vectors import Items, Output, Vector, Voter, Weighed
 
 
@@ -23,13 +29,9 @@ def weighted_sum(
     """Return the stored items of sum(weight * vector) / divisor."""
 
     def compute(block: range) -> Floats:
-        total = GridSum(grid, len(block))
-        for term in terms:
-            vector = term.vector
-            total.add(read(vector, block), term.weight, vector.significand_bits)
-        return divide(total.total(), divisor)
+        return divide(total_of(terms_on_grid(terms, grid, block)), divisor)
 
-    return _stored(compute, output)
+    return stored(compute, output)
 
 
 def thinned_sum(
@@ -42,13 +44,10 @@ def thinned_sum(
     """Return the stored items of base + sum(coefficient * kept tau) / divisor."""
 
     def compute(block: range) -> Floats:
-        total = GridSum(grid, len(block))
-        for voter in voters:
-            tau = read_kept(voter.tau, voter.keep, block)
-            total.add(tau, voter.coefficient, TAU_BITS)
-        return read(base, block) + divide(total.total(), divisor)
+        planes = thinned_on_grid(voters, grid, block)
+        return read(base, block) + divide(total_of(planes), divisor)
 
-    return _stored(compute, output)
+    return stored(compute, output)
 
 
 def consensus(
@@ -63,34 +62,11 @@ def consensus(
     """Return the stored items of base + scale * the disjoint mean of the kept taus."""
 
     def compute(block: range) -> Floats:
-        votes = [(read_kept(v.tau, v.keep, block), v) for v in voters]
-        mean = _disjoint(grid, len(block), votes, normalize=normalize)
-        mean *= scale
-        return read(base, block) + mean
+        planes = votes_on_grid(voters, grid, block)
+        mean = disjoint(planes, grid, normalize=normalize)
+        return read(base, block) + mean * scale
 
-    return _stored(compute, output)
-
-
-def _disjoint(
-    grid: Grid, items: int, votes: Sequence[tuple[Floats, Voter]], *, normalize: bool
-) -> Floats:
-    """Return the mean (or sum) of what has the elected sign, for one block."""
-    elected = GridSum(grid, items)
-    for tau, voter in votes:
-        elected.add(tau, voter.coefficient, TAU_BITS)
-    positive = elected.total() >= 0
-    agreed, weight = GridSum(grid, items), np.zeros(items)
-    for tau, voter in votes:
-        # The sign that counts is that of weight * tau.
-        wanted = positive if voter.weight > 0 else ~positive
-        agrees = np.where(wanted, tau > 0, tau < 0)
-        agreed.add(np.where(agrees, tau, 0.0), voter.coefficient, TAU_BITS)
-        weight += np.where(agrees, float(voter.weight), 0.0)  # exact integers
-    total = agreed.total()
-    if not normalize:
-        return divide(total, DECIMAL_UNIT)
-    mean: Floats = total / np.where(weight == 0, float(DECIMAL_UNIT), weight)
-    return mean
+    return stored(compute, output)
 
 
 def weighted_median(
@@ -104,7 +80,7 @@ def weighted_median(
     def compute(block: range) -> Floats:
         return _median(np.stack([read(vector, block) for vector in vectors]), units)
 
-    return _stored(compute, output)
+    return stored(compute, output)
 
 
 def _median(thetas: Floats, weights: NDArray[np.int64]) -> Floats:
@@ -122,15 +98,3 @@ def _median(thetas: Floats, weights: NDArray[np.int64]) -> Floats:
     least, most = (np.take_along_axis(values, at, axis=0)[0] for at in (lower, upper))
     middle: Floats = (least + most) * 0.5
     return middle
-
-
-def _stored(compute: Callable[[range], Floats], output: Output) -> Data:
-    """Return what is computed block by block, rounded once at the end.
-
-    Raises:
-        ContractError: a result is beyond the output dtype.
-    """
-    return b"".join(
-        downcast(compute(block), output.dtype, output.name)
-        for block in parts_of(output.part)
-    )

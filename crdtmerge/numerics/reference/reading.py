@@ -1,10 +1,10 @@
-"""Reading vectors: a block of what is stored, as the numbers that it stands for.
+"""Reading vectors block by block, as the numbers that they stand for, and storing such.
 
 Owns what `Items`, `Difference` and `Shifted` mean, and which items a `Keep` keeps. Does
 not own the conversions (`dtypes`) or the words drawn (`philox`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, assert_never
 
 import numpy as np
@@ -15,13 +15,22 @@ from crdtmerge.numerics.reference.dtypes import (
     Data,
     Floats,
     Singles,
+    downcast,
     given_task_vector,
     task_vector,
     upcast,
 )
 from crdtmerge.numerics.reference.philox import random_words
 from crdtmerge.numerics.reference.selection import at_least
-from crdtmerge.numerics.vectors import Difference, Items, Keep, Shifted, Tau, Vector
+from crdtmerge.numerics.vectors import (
+    Difference,
+    Items,
+    Keep,
+    Output,
+    Shifted,
+    Tau,
+    Vector,
+)
 
 BLOCK_ITEMS: Final = 1 << 15
 """Items worked on at once; their float64 forms stay in a core's cache."""
@@ -81,6 +90,18 @@ def read_kept(tau: Tau, keep: Keep, part: range) -> Floats:
     found = read_tau(tau, part)
     stays = kept(found, keep, part.start)
     return np.where(stays, found.astype(np.float64), 0.0)
+
+
+def stored(compute: Callable[[range], Floats], output: Output) -> Data:
+    """Return what is computed block by block, rounded once at the end.
+
+    Raises:
+        ContractError: a result is beyond the output dtype.
+    """
+    return b"".join(
+        downcast(compute(block), output.dtype, output.name)
+        for block in parts_of(output.part)
+    )
 
 
 def _cut(data: Data, dtype: str, part: range) -> memoryview:

@@ -1,0 +1,89 @@
+"""Running tasks side by side: a bounded number at a time, errors in the tasks' order.
+
+Owns the bound and the end of a run. Does not own threads (the caller gives an executor),
+nor what a task does.
+"""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from typing import Final, TypeVar
+
+from crdtmerge.errors import BadInputError
+from crdtmerge.resolve.plan import Task
+
+THREADS_MAX: Final = 256
+"""Tasks that may be in flight, each holding its inputs in memory."""
+
+Result = TypeVar("Result")
+
+
+class Pool:
+    """Runs tasks, at most so many at a time."""
+
+    def __init__(self, executor: Executor | None, threads: int) -> None:
+        """Keep the bound; without an executor tasks run right here, one by one.
+
+        Raises:
+            BadInputError: `threads` is out of its range.
+        """
+        if not 1 <= threads <= THREADS_MAX:
+            message = f"{threads} threads are not 1 to {THREADS_MAX}"
+            raise BadInputError(message)
+        self._executor = executor
+        self._threads = threads
+
+    def run(
+        self,
+        work: Callable[[Task], Result],
+        tasks: Sequence[Task],
+        done: Callable[[Task], None],
+    ) -> list[Result]:
+        """Return the results in the order of `tasks`."""
+        if self._executor is None:
+            results = []
+            for task in tasks:
+                results.append(work(task))
+                done(task)
+            return results
+        return self._run_on(self._executor, work, tasks, done)
+
+    def _run_on(
+        self,
+        executor: Executor,
+        work: Callable[[Task], Result],
+        tasks: Sequence[Task],
+        done: Callable[[Task], None],
+    ) -> list[Result]:
+        futures: list[Future[Result]] = []
+        running: dict[Future[Result], Task] = {}
+        failed = False
+        try:
+            for task in tasks:
+                while len(running) >= self._threads and not failed:
+                    failed = _settle(running, done)
+                if failed:
+                    break
+                future = executor.submit(work, task)
+                futures.append(future)
+                running[future] = task
+            while running and not failed:
+                failed = _settle(running, done)
+        finally:
+            # SUBTLE: nothing may write to the sink after this returns; and the failure
+            # that the loop below finds first is the same in every run, since tasks start
+            # in order and all that started have ended.
+            wait(running)
+        return [future.result() for future in futures]
+
+
+def _settle(running: dict[Future[Result], Task], done: Callable[[Task], None]) -> bool:
+    """Wait for a task to end; tell whether one failed."""
+    ended, _ = wait(running, return_when=FIRST_COMPLETED)
+    failed = False
+    for future in ended:
+        task = running.pop(future)
+        if future.exception() is not None:
+            failed = True
+        else:
+            done(task)
+    return failed

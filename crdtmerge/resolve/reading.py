@@ -1,0 +1,191 @@
+"""What tasks see: the tensors of base and contributions, read and checked.
+
+Owns the checks that need tensor bytes, and whose fault it is when one fails. Does not own
+storage (`TensorSource`), formulas, nor which tensors a task needs.
+"""
+
+from dataclasses import replace
+from typing import Protocol, assert_never
+
+import numpy as np
+
+from crdtmerge.changes import Change, Whole, task_vector_of
+from crdtmerge.digest import BlobId, ContentId
+from crdtmerge.errors import (
+    ContractError,
+    CorruptBlobError,
+    FaultyContributionError,
+)
+from crdtmerge.manifest import ITEM_BYTES, TensorEntry
+from crdtmerge.numerics import (
+    EXPONENT_MAX,
+    Data,
+    TensorFacts,
+    check_base,
+    check_headroom,
+    check_reach,
+    inspect,
+)
+from crdtmerge.recipe import Parameters
+from crdtmerge.resolve.plan import Plan, output_dtype
+from crdtmerge.strategies import Given, Inputs, Values
+
+
+class TensorSource(Protocol):
+    """Where the bytes of base and contributions come from; safe to call from threads."""
+
+    def read(self, blob: BlobId, size: int) -> Data:
+        """Return the `size` bytes of `blob`, verified.
+
+        Raises:
+            ContentMissingError: they are not here.
+            CorruptBlobError: what is here does not have the digest.
+        """
+
+
+class TensorReader:
+    """Reads what a plan's tasks need, tensor by tensor."""
+
+    def __init__(self, plan: Plan, source: TensorSource) -> None:
+        """Keep both; nothing is read before it is asked for."""
+        self._plan = plan
+        self._source = source
+        self._entries = {entry.name: entry for entry in plan.base.tensors}
+
+    def entry(self, name: str) -> TensorEntry:
+        """Return the base's description of a tensor."""
+        return self._entries[name]
+
+    def inputs(self, name: str) -> Inputs:
+        """Read and check one tensor of every model."""
+        plan, entry = self._plan, self._entries[name]
+        base = self.base(name)
+        facts = self.facts(name, base)
+        held: dict[BlobId | Change, Given] = {}
+        if base is not None:
+            held[entry.blob] = base
+        given = []
+        for contribution, changes in zip(plan.contributions, plan.changes, strict=True):
+            change = changes.get(name)
+            key = _key(entry, change)
+            if key not in held:
+                assert change is not None, "who leaves a tensor alone gives the base's"
+                content = contribution.content
+                held[key] = self.given(name, content, change, facts, base)
+            given.append(held[key])
+        return replace(
+            self.frame(name),
+            base=base,
+            contributions=tuple(given),
+            contents=plan.contents,
+            own=tuple(self.own(name, c.parameters) for c in plan.contributions),
+        )
+
+    def frame(self, name: str) -> Inputs:
+        """Return what a task sees without a byte read: no base, no contribution.
+
+        The weights are those of all.
+        """
+        plan, frame = self._plan, self._plan.frames[name]
+        return Inputs(
+            tensor=name,
+            dtype=frame.entry.dtype,
+            items=frame.entry.items,
+            base=None,
+            contributions=(),
+            contents=(),
+            weights=plan.weights,
+            seed=plan.seeds.get(name, b""),
+            seed_scope=plan.recipe.seed_scope,
+            output_dtype=output_dtype(plan.recipe, frame),
+            values=Values(plan.recipe.parameters_for(name)),
+            shape=frame.entry.shape,
+            exponent=frame.exponent,
+        )
+
+    def own(self, name: str, parameters: Parameters) -> Values:
+        """Return what holds for one contribution's tensor, given its own parameters."""
+        shared = dict(self._plan.recipe.parameters_for(name))
+        return Values(tuple((shared | dict(parameters)).items()))
+
+    def base(self, name: str) -> Data | None:
+        """Return what task vectors are added to; None if there is no such thing."""
+        match self._plan.frames[name].ground:
+            case "base":
+                return self.read(self._entries[name])
+            case "zero":
+                return bytes(self._entries[name].items * ITEM_BYTES["F32"])
+            case "none":
+                return None
+            case ground:
+                assert_never(ground)
+
+    def facts(self, name: str, base: Data | None) -> TensorFacts:
+        """Return what bounds the contributions: the base's facts, told or found.
+
+        Raises:
+            ContractError: no grid can be laid for the base.
+        """
+        frame = self._plan.frames[name]
+        if base is None or frame.exponent is not None:
+            known = EXPONENT_MAX if frame.exponent is None else frame.exponent
+            return TensorFacts(finite=True, exponent=known)
+        facts = inspect(base, frame.entry.dtype)
+        check_base(facts, f"tensor {name!r}")
+        return facts
+
+    def read(self, entry: TensorEntry) -> Data:
+        """Return a stored tensor.
+
+        Raises:
+            CorruptBlobError: it is not of its size.
+        """
+        data = self._source.read(entry.blob, entry.size)
+        if len(data) != entry.size:
+            message = f"tensor {entry.name!r} has {len(data)} bytes, not {entry.size}"
+            raise CorruptBlobError(message)
+        return data
+
+    def given(
+        self,
+        name: str,
+        content: ContentId,
+        change: Change,
+        facts: TensorFacts,
+        base: Data | None,
+    ) -> Given:
+        """Read a contribution's tensor: that it is visible says nothing of its values.
+
+        Raises:
+            FaultyContributionError: it cannot be merged into this base.
+        """
+        try:
+            found = self._given(name, change, facts)
+            self._check_reach(name, found, base)
+        except ContractError as e:
+            raise FaultyContributionError(content, str(e)) from e
+        return found
+
+    def _given(self, name: str, change: Change, facts: TensorFacts) -> Given:
+        label = f"tensor {name!r}"
+        if isinstance(change, Whole):
+            data = self.read(change.entry)
+            check_headroom(inspect(data, change.entry.dtype), facts, label)
+            return data
+        tau = task_vector_of(change, self.read, label)
+        check_headroom(inspect(tau.data, "F32"), facts, label)
+        return tau
+
+    def _check_reach(self, name: str, given: Given, base: Data | None) -> None:
+        """Refuse a task vector that leads out of the dtype: its author is to be named."""
+        frame = self._plan.frames[name]
+        if base is None or frame.ground != "base" or not isinstance(given, np.ndarray):
+            return
+        check_reach(base, given, frame.entry.dtype, f"tensor {name!r}")
+
+
+def _key(entry: TensorEntry, change: Change | None) -> BlobId | Change:
+    """Return what tells equal tensors of several contributions apart from others."""
+    if change is None:
+        return entry.blob
+    return change.entry.blob if isinstance(change, Whole) else change

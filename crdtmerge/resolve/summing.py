@@ -1,0 +1,208 @@
+"""The sums that one tensor of a plan should have, and reading what kept ones lack.
+
+Owns who is a member, what of it is read, and when sums cannot be gone on with. Does not
+own the sums themselves (`accumulators`), nor storing them (`incremental`).
+"""
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+
+from crdtmerge.changes import Whole, change_of_key
+from crdtmerge.codec import Value, encode
+from crdtmerge.digest import ContentId, Domain, digest_value
+from crdtmerge.errors import (
+    BadInputError,
+    ContentMissingError,
+    CorruptBlobError,
+    DamagedStateError,
+)
+from crdtmerge.numerics import CONTRACT_VERSION, Data, TensorFacts
+from crdtmerge.resolve.accumulators import (
+    Accumulator,
+    Entry,
+    Member,
+    member_of_key,
+)
+from crdtmerge.resolve.kept import Kept, Last
+from crdtmerge.resolve.plan import Plan, stands_on
+from crdtmerge.resolve.reading import TensorReader
+from crdtmerge.strategies import Given
+from crdtmerge.strategies.sums import Ending, Share, Sums, unchanged
+from crdtmerge.strategies.table import SUMS
+from crdtmerge.strategies.tensors import Term, participants
+
+
+class TensorSums:
+    """One tensor's task: the sums it should have, and reading what they lack."""
+
+    def __init__(self, plan: Plan, name: str, reader: TensorReader) -> None:
+        """Find out what the sums should hold; nothing is read before it is needed."""
+        self._plan = plan
+        self._name = name
+        self._label = f"tensor {name!r}"
+        self._sums: Sums = SUMS[plan.strategy.full_name]
+        self._reader = reader
+        self._entry = self._reader.entry(name)
+        self._inputs = self._reader.frame(name)
+        self._made_for = _made_for(plan, name)
+        self._wanted, self._offered = self._members()
+        self._base: list[Data | None] = []
+        self._given: dict[bytes, Given] = {}
+
+    @property
+    def output_dtype(self) -> str:
+        """The dtype of the output tensor."""
+        return self._inputs.output_dtype or self._inputs.dtype
+
+    def verified(self, found: Kept) -> tuple[Accumulator | None, str]:
+        """Return kept sums that are whole and made for this tensor, or why not."""
+        if found.sums.made_for != self._made_for:
+            return None, "the sums kept were made for another recipe or base"
+        try:
+            sums = found.accumulator()
+        except DamagedStateError as e:
+            return None, str(e)
+        if not sums.fits(self._sums, self._inputs):
+            return None, "the sums kept are on another grid"
+        return sums, ""
+
+    def gone_on(self, old: Accumulator) -> tuple[Accumulator | None, str]:
+        """Return the sums that follow from old ones, or why none do."""
+        self._inputs = replace(self._inputs, exponent=old.exponent)
+        leave, join = old.counts - self._wanted, self._wanted - old.counts
+        try:
+            gone = [self._entry_of(key, joins=False) for key in leave.elements()]
+        except (BadInputError, ContentMissingError, CorruptBlobError) as e:
+            return None, f"a contribution to be taken out cannot be read: {e}"
+        come = [self._entry_of(key, joins=True) for key in join.elements()]
+        sums = old.changed(self._sums, gone, come, self._label)
+        if sums is None:
+            return None, "the factor that all contributions share is another now"
+        return sums, ""
+
+    def afresh(self) -> Accumulator:
+        """Return the sums over all contributions."""
+        facts = self._reader.facts(self._name, self._read_base())
+        self._inputs = replace(self._inputs, exponent=facts.exponent)
+        nothing = Accumulator.empty(self._sums, self._made_for, self._inputs)
+        come = [self._entry_of(key, joins=True) for key in self._wanted.elements()]
+        sums = nothing.changed(self._sums, [], come, self._label)
+        assert sums is not None, "empty sums have nobody whose coefficient could change"
+        return sums
+
+    def ends_alike(self, old: Accumulator, new: Accumulator, last: Last) -> bool:
+        """Tell whether the last output is also that of the new sums."""
+        if old.planes is not new.planes or last.dtype != self.output_dtype:
+            return False
+        before = [share.weight for share in old.shares]
+        inputs = replace(self._inputs, weights=tuple(before))
+        return self._sums.ending(inputs, old.shares) == self._ending(new)
+
+    def finish(self, sums: Accumulator) -> Data:
+        """Return the output tensor's bytes."""
+        ending = self._ending(sums)
+        base = self._read_base() if self._sums.reads_base(ending) else None
+        inputs = replace(self._inputs, base=base)
+        return self._sums.finish(inputs, sums.planes, sums.grid, ending)
+
+    def _ending(self, sums: Accumulator) -> Ending:
+        return self._sums.ending(self._inputs, sums.shares)
+
+    def _members(self) -> tuple[Counter[bytes], dict[bytes, ContentId]]:
+        """Return what the sums should hold, and who offers each member."""
+        wanted: Counter[bytes] = Counter()
+        offered: dict[bytes, ContentId] = {}
+        draws = self._plan.strategy.draws
+        pairs = zip(self._plan.contributions, self._plan.changes, strict=True)
+        for contribution, changes in pairs:
+            change = changes.get(self._name)
+            said: Value = self._entry.blob if change is None else change.key
+            content = contribution.content if draws else b""
+            member = Member(said, contribution.weight, contribution.parameters, content)
+            wanted[member.key] += 1
+            offered.setdefault(member.key, contribution.content)
+        return wanted, offered
+
+    def _entry_of(self, key: bytes, *, joins: bool) -> Entry:
+        """Return a member with what it brings; read it only where that needs it.
+
+        One of weight zero brings nothing, but is checked when it joins, as it is in a
+        resolve that reads all. One that leaves the tensor alone brings no task vector.
+        """
+        member = member_of_key(key)
+        content = self._offered.get(key, ContentId(member.content))
+        alone = member.said == self._entry.blob
+        if not member.weight:
+            if joins and not alone:
+                self._read(member, content, joins=True)
+            return Entry(key, Share(0))
+        values = self._reader.own(self._name, member.own)
+        if alone and self._sums.of_task_vectors:
+            term = Term(b"", member.weight, content, self._name, values)
+            return Entry(key, unchanged(self._sums, self._inputs, term))
+        given = self._read(member, content, joins=joins)
+        inputs = replace(
+            self._inputs,
+            base=self._read_base() if self._needs_base(given) else None,
+            contributions=(given,),
+            contents=(content,),
+            weights=(member.weight,),
+            own=(values,),
+        )
+        _, (term,) = participants(inputs, inputs.weights)
+        portion = self._sums.portion(inputs, term)
+        return Entry(key, portion.share, portion)
+
+    def _needs_base(self, given: Given) -> bool:
+        """Tell whether a contribution's portion is made with the base."""
+        return self._sums.of_task_vectors or isinstance(given, np.ndarray)
+
+    def _read(self, member: Member, content: ContentId, *, joins: bool) -> Given:
+        """Read what a contribution says, once; check it if it joins.
+
+        What leaves was checked when it joined.
+        """
+        said = encode(member.said)
+        if said not in self._given:
+            change = change_of_key(member.said, self._entry)
+            alone = member.said == self._entry.blob
+            reaches = joins and not isinstance(change, Whole)
+            base = self._read_base() if alone or reaches else None
+            if not alone or base is None:
+                found = self._reader.given(
+                    self._name, content, change, self._facts, base
+                )
+            else:
+                found = base
+            self._given[said] = found
+        return self._given[said]
+
+    @property
+    def _facts(self) -> TensorFacts:
+        """What bounds contributions, once the grid is known."""
+        assert self._inputs.exponent is not None, "read before the grid is known"
+        return TensorFacts(finite=True, exponent=self._inputs.exponent)
+
+    def _read_base(self) -> Data | None:
+        """Return the base's tensor, read once; None where there is none to read."""
+        if not self._base:
+            self._base = [self._reader.base(self._name)]
+        return self._base[0]
+
+
+def _made_for(plan: Plan, name: str) -> bytes:
+    """Return the digest of what the members of a tensor's sums have in common."""
+    frame, recipe = plan.frames[name], plan.recipe
+    keyed: list[Value] = [recipe.seed_scope, name] if plan.strategy.draws else []
+    value: list[Value] = [
+        CONTRACT_VERSION,
+        plan.strategy.full_name,
+        [list(pair) for pair in recipe.parameters_for(name)],
+        frame.entry.dtype,
+        list(frame.entry.shape),
+        stands_on(frame),
+        keyed,
+    ]
+    return digest_value(Domain.SUMS, value)
