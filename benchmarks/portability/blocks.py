@@ -21,6 +21,7 @@ CONSTANTS: Final[dict[str, tuple[tuple[str, str, int, int], ...]]] = {
         ("crdtmerge.numerics.reference.reductions", "_GROUP_BLOCKS", TREE_ITEMS, _ANY),
     ),
     "cpu": (
+        ("crdtmerge.numerics.cpu.accumulating", "BLOCK", 1, _ANY),
         ("crdtmerge.numerics.cpu.measuring", "STRIP_ITEMS", 1, TREE_ITEMS),
         ("crdtmerge.numerics.cpu.measuring", "_INSPECT_ITEMS", 1, _ANY),
         ("crdtmerge.numerics.cpu.philox", "BUFFER_WORDS", 1, _ANY),

@@ -1,8 +1,8 @@
 """What is computed of the kernels: the golden cases, arrays, and both in parts.
 
-Owns calling them. Small cases come from `numerics.cases` and `cases_elements`; here are
-those of whole arrays that are cut in parts, and of vectors larger than any block. An array
-may lie in any way, stored bytes only in one. Does not own digests or their comparison.
+Owns calling them. Small cases come from `numerics.cases`; here are whole arrays that are
+cut in parts, and vectors larger than any block. An array may lie in any way, stored bytes
+only in one. Does not own digests or their comparison.
 """
 
 import pkgutil
@@ -28,8 +28,9 @@ from crdtmerge.numerics import (
     tau_grid,
     theta_grid,
 )
-from crdtmerge.numerics.cases import cases, numbers, stored
-from crdtmerge.numerics.cases_elements import element_cases
+from crdtmerge.numerics.cases import cases
+from crdtmerge.numerics.cases.elements import element_cases
+from crdtmerge.numerics.cases.making import numbers, stored
 
 LARGE_ITEMS: Final = (1 << 22) + 4099
 """Items of a vector that the largest block cuts, with a rest."""
