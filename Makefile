@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SEED ?= 0
 
-.PHONY: venv check test test-all mutants demo sim proto bench vectors clean
+.PHONY: venv check test test-all mutants demo sim proto bench portability vectors clean
 
 venv: .venv/.installed
 
@@ -50,6 +50,10 @@ bench: venv
 	$(BIN)/python benchmarks/repair.py
 	$(BIN)/python benchmarks/set.py
 
+# The same bytes elsewhere: other threads, CPUs, libraries, Pythons; an emulated Arm.
+portability: venv
+	$(BIN)/python -m benchmarks portability --prepare-arm
+
 # Golden bytes; changed only with a version bump or an ADR.
 vectors: venv
 	$(BIN)/python -m tests.vectors.formats > tests/vectors/formats.json
@@ -57,4 +61,4 @@ vectors: venv
 	$(BIN)/python -m tests.vectors.adapters > tests/vectors/adapters.json
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .portability .mypy_cache .ruff_cache .pytest_cache .hypothesis

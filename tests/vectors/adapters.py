@@ -7,7 +7,8 @@ tests.vectors.adapters` prints the vectors as JSON.
 import json
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 
@@ -110,13 +111,19 @@ def adapted(dtype: str, strategy: str, rank: int) -> str:
     return model_digest(entries).hex()
 
 
-def vectors() -> Iterator[tuple[str, str]]:
-    """Yield (name, digest) of every vector."""
+def works() -> Iterator[tuple[str, Callable[[], str]]]:
+    """Yield (name, what computes its digest) of every vector."""
     for dtype in DTYPES:
         for strategy in ("linear", "ties"):
-            yield f"{strategy} {dtype}", merged(dtype, strategy)
-        yield f"adapter linear {dtype}", adapted(dtype, "linear", 4)
-    yield "adapter dare_ties F32", adapted("F32", "dare_ties", 6)
+            yield f"{strategy} {dtype}", partial(merged, dtype, strategy)
+        yield f"adapter linear {dtype}", partial(adapted, dtype, "linear", 4)
+    yield "adapter dare_ties F32", partial(adapted, "F32", "dare_ties", 6)
+
+
+def vectors() -> Iterator[tuple[str, str]]:
+    """Yield (name, digest) of every vector."""
+    for name, work in works():
+        yield name, work()
 
 
 def main() -> None:

@@ -1,0 +1,26 @@
+"""`python -m benchmarks COMMAND`: one line a command. Owns no measurement."""
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from benchmarks import numerics
+from benchmarks.portability import command as portability
+
+COMMANDS: Final[dict[str, Callable[[Sequence[str]], int | None]]] = {
+    "numerics": numerics.main,
+    "portability": portability.main,
+}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command that the first word names; return its exit status."""
+    if argv and argv[0] in COMMANDS:
+        return COMMANDS[argv[0]](argv[1:]) or 0
+    known = " | ".join(sorted(COMMANDS))
+    print(f"usage: python -m benchmarks {known} [--help]", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
