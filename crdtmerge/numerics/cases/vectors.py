@@ -141,7 +141,7 @@ def _weighted_median() -> Iterator[Case]:
             # Half of the weight ends at an item: the two medians are not one.
             for units in ((1, 1, 1, 1), (2, 1, 1)):
                 weights = [DECIMAL_UNIT * unit for unit in units]
-                made = run(vectors[: len(units)], weights, _whole(count, dtype))
+                made = run(vectors[: len(units)], weights, whole(count, dtype))
                 title = f"weighted_median {dtype} {count} weighing {units}"
                 yield Case("weighted_median", title, made)
 
