@@ -49,6 +49,7 @@ bench: venv
 	$(BIN)/python benchmarks/resolve.py
 	$(BIN)/python benchmarks/repair.py
 	$(BIN)/python benchmarks/set.py
+	$(BIN)/python -m benchmarks numerics
 
 # The same bytes elsewhere: other threads, CPUs, libraries, Pythons; an emulated Arm.
 portability: venv

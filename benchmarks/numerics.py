@@ -270,6 +270,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="benchmarks numerics", description=__doc__)
     parser.add_argument("--items", type=int, default=1 << 24)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--no-matrices", action="store_true", help="leave them out")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(arguments)
     with numerics.forced("cpu", threads=THREADS):
@@ -277,8 +278,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         rows += elections(options.items, options.rounds)
         rows += selections(options.items, options.rounds)
     rows += starts()
+    if not options.no_matrices:
+        from benchmarks import numerics_spectral
+
+        rows += numerics_spectral.rows(options.rounds)
     for row in rows:
-        print(f"{row['figure']!s:55} {row['reached']!s:>8}  goal {row['goal']}")
+        goal = row.get("goal", "none set")
+        error = f", error {row['error']:.1e}" if "error" in row else ""
+        print(f"{row['figure']!s:55} {row['reached']!s:>8}{error}  goal: {goal}")
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1) + "\n")
 

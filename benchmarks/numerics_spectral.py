@@ -1,6 +1,6 @@
 """Speed and error of the kernels on matrices against LAPACK.
 
-    python -m benchmarks.numerics_spectral [--rounds 5] [--json OUT]
+A part of `python -m benchmarks numerics`.
 
 Speed is compared with LAPACK in float32, error with LAPACK in float64, both cut at 2**-16.
 Kernels and LAPACK alternate in one run, with two threads each: quote ratios of medians.
@@ -8,10 +8,7 @@ Matrices are like the difference of a fine-tune: some strong directions that fal
 noise of full rank that decays over the columns.
 """
 
-import argparse
-import json
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 
@@ -137,21 +134,3 @@ def rows(rounds: int = 5) -> Iterator[Row]:
         for shape, goal in SHAPES.items():
             yield from spectral(shape, goal, rounds if max(shape) < 2048 else 3)
         yield from products(1024, rounds)
-
-
-def main() -> None:
-    """Print the rows, or write them as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    found = []
-    for row in rows(options.rounds):
-        found.append(row)
-        print(json.dumps(row), flush=True)
-    if options.json:
-        options.json.write_text(json.dumps(found, indent=1) + "\n")
-
-
-if __name__ == "__main__":
-    main()
