@@ -271,7 +271,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--items", type=int, default=1 << 24)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--no-matrices", action="store_true", help="leave them out")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument(
+        "--json", nargs="?", type=Path, const=Path("/dev/stdout"), metavar="OUT"
+    )
     options = parser.parse_args(arguments)
     with numerics.forced("cpu", threads=THREADS):
         rows = grid_sums(options.items, options.rounds)
