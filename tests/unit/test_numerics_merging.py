@@ -135,3 +135,48 @@ def test_terms_of_weight_zero_leave_no_trace(backend: str) -> None:
         alone = numerics.weighted_sum([one], DECIMAL_UNIT, grid, output)
         both = numerics.weighted_sum([none, one], DECIMAL_UNIT, grid, output)
     assert bytes(alone) == bytes(both)
+
+
+@pytest.mark.parametrize("units", [(1, 1, 1, 1), (1, 2, 3), (7, 5), (333_333_333, 1)])
+@pytest.mark.parametrize("high", [0, -7])
+def test_sums_in_short_have_the_bytes_of_the_grid(
+    units: tuple[int, ...], high: int
+) -> None:
+    """Blocks of every spread of magnitudes, on both sides of where the grid rounds."""
+    scale = 1 if units[0] > 1000 else DECIMAL_UNIT
+    weights = [unit * scale for unit in units]
+    blocks, size = 60, 2048
+    generator = np.random.default_rng(5)
+    powers = np.repeat(-np.arange(blocks), size)  # each block reaches lower by one bit
+    terms = []
+    for weight in weights:
+        drawn = generator.uniform(1, 2, blocks * size) * generator.choice([-1, 1], 1)
+        reach = np.floor(generator.uniform(0, 1, blocks * size) * (powers - 1))
+        values = np.ldexp(drawn, high - 1 + reach.astype(int)).astype(np.float32)
+        values[::37] = 0
+        terms.append(
+            numerics.Weighed(numerics.Items(bf16(values).tobytes(), "BF16"), weight)
+        )
+    output = numerics.Output("F64", range(blocks * size))
+    made = []
+    for backend in ("reference", "cpu"):
+        with numerics.forced(backend):
+            grid = numerics.theta_grid(0, "BF16")
+            found = numerics.weighted_sum(terms, sum(weights), grid, output)
+            made.append(np.frombuffer(found, np.float64).reshape(blocks, size))
+    assert np.array_equal(made[0], made[1])
+
+
+def test_realistic_models_are_summed_in_short() -> None:
+    """Nearly all blocks of such models take the short way, or it would be no use."""
+    from crdtmerge.numerics.cpu.formats import addresses_of
+    from crdtmerge.numerics.cpu.short_sums import is_short, short_of
+
+    items = [numerics.Items(bf16(tuned(seed)).tobytes(), "BF16") for seed in range(4)]
+    terms = [numerics.Weighed(item, DECIMAL_UNIT) for item in items]
+    short = short_of(terms, 4 * DECIMAL_UNIT, numerics.theta_grid(0, "BF16"))
+    table, held = addresses_of(items)
+    starts = range(0, COUNT - 2048, 2048)
+    taken = sum(is_short(table, s, 2048, short.spread, short.least) for s in starts)
+    assert held
+    assert taken > 0.8 * len(starts)

@@ -22,23 +22,25 @@ from crdtmerge.numerics.cpu.formats import (
     load_tau,
     store,
 )
-from crdtmerge.numerics.cpu.sums import (
-    BLOCK,
+from crdtmerge.numerics.cpu.products import (
     WHOLE,
     Array,
     Products,
+    halve,
+    products_of,
+    shifts_of,
+)
+from crdtmerge.numerics.cpu.sums import (
+    BLOCK,
     add_block,
     add_product,
     bits_of,
     clear,
     count_weight,
     elect,
-    halve,
     limb_of,
-    products_of,
     quotient,
     room,
-    shifts_of,
     vote,
     vote_rest,
 )

@@ -11,13 +11,11 @@ sum. It saves a subtraction a product.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from crdtmerge.codec import DECIMAL_UNIT
-from crdtmerge.numerics.contract import LIMB_BITS
 from crdtmerge.numerics.cpu.compiling import at, compiled, inlined
 from crdtmerge.numerics.cpu.drawing import keep_items, keep_table
 from crdtmerge.numerics.cpu.formats import (
@@ -31,64 +29,29 @@ from crdtmerge.numerics.cpu.formats import (
     load_tau,
     store,
 )
+from crdtmerge.numerics.cpu.products import (
+    WHOLE,
+    Array,
+    Products,
+    halve,
+    products_of,
+    shifts_of,
+)
+from crdtmerge.numerics.cpu.short_sums import is_short, short_of, short_sum
 from crdtmerge.numerics.cpu.threads import on_threads
 from crdtmerge.numerics.reference import merging
 from crdtmerge.numerics.reference.dtypes import ITEM_BYTES, Data
 from crdtmerge.numerics.reference.grid import (
-    ROUNDING_SHIFT,
-    VALUE_SPLIT_MASK,
     Grid,
-    pieces,
-    split_weight,
 )
-from crdtmerge.numerics.vectors import Items, Output, Vector, Voter, Weighed
+from crdtmerge.numerics.vectors import Items, Output, Voter, Weighed
 
 BLOCK: Final = 2048
 """Items in flight: all buffers of a block stay in the first cache."""
 
-Array: TypeAlias = NDArray[Any]
 
-WHOLE: Final = 0
-_HIGH: Final = 1
-_LOW: Final = 2
 _I64: Final = np.int64
 _U32: Final = np.uint32
-_SPLIT: Final = np.uint64(VALUE_SPLIT_MASK)
-
-
-@dataclass(frozen=True, slots=True)
-class Products:
-    """The exact products of a sum: which vector, times what, and which part of it."""
-
-    vectors: Array
-    factors: Array
-    halves: Array
-
-
-def products_of(terms: Sequence[tuple[Vector, int, int]]) -> Products:
-    """Return the products of (vector, weight, significand bits), as `GridSum` has them."""
-    rows: list[tuple[int, float, int]] = []
-    for place, (_, weight, bits) in enumerate(terms):
-        number = pieces(weight, bits)
-        factors = [weight] if number == 1 else split_weight(weight)
-        halves = [_HIGH, _LOW] if number == 4 else [WHOLE]
-        used = [float(factor) for factor in factors if factor or number == 1]
-        rows += [(place, factor, half) for half in halves for factor in used]
-    columns = list(zip(*rows, strict=True)) or [(), (), ()]
-    vectors, factors_, halves_ = columns
-    return Products(
-        np.array(vectors, dtype=np.int64),
-        np.array(factors_, dtype=np.float64),
-        np.array(halves_, dtype=np.int64),
-    )
-
-
-def shifts_of(grid: Grid) -> Array:
-    """Return C of each limb; that of a limb that is not there is zero."""
-    shifts = np.zeros(2)
-    for limb in range(grid.limbs):
-        shifts[limb] = ROUNDING_SHIFT * 2.0 ** (grid.step_exponent - LIMB_BITS * limb)
-    return shifts
 
 
 @inlined
@@ -134,14 +97,6 @@ def _add_bf16(
 
 
 @compiled
-def halve(half: int, x: Array, n: int, out: Array) -> None:
-    """Fill `out` with the high or the low part of n values."""
-    for i in range(n):
-        high = np.uint64(np.float64(x[i]).view(np.uint64) & _SPLIT).view(np.float64)
-        out[i] = high if half == _HIGH else x[i] - high
-
-
-@compiled
 def _sum_loop(
     table: Array,
     vectors: Array,
@@ -149,18 +104,27 @@ def _sum_loop(
     halves: Array,
     shifts: Array,
     divisor: float,
+    short: Any,
     code: int,
     out: Any,
     origin: int,
     start: int,
     stop: int,
 ) -> bool:
-    """Compute items start to stop of a weighted sum; return whether something is wrong."""
+    """Compute items start to stop of a weighted sum; return whether something is wrong.
+
+    `short` has the parts of `short_sums.Short`.
+    """
+    weights, rest, reciprocal, spread, least = short
     first, second = np.empty(BLOCK, np.int64), np.empty(BLOCK, np.int64)
     x, other = np.empty(BLOCK), np.empty(BLOCK)
     c, d, bad = shifts[0], shifts[1], False
     for begin in range(start, stop, BLOCK):
         n = min(BLOCK, stop - begin)
+        if weights.size and is_short(table, begin, n, spread, least):
+            short_sum(table, weights, begin, n, rest, reciprocal, x)
+            bad |= store(code, out, begin - origin, n, x)
+            continue
         one, two = first[:n], second[:n]
         one[:] = -vectors.size * bits_of(c)
         two[:] = -vectors.size * bits_of(d)
@@ -212,6 +176,10 @@ def weighted_sum(
         [(t.vector, t.weight, t.vector.significand_bits) for t in terms]
     )
     made, address = room(output)
+    short = short_of(terms, divisor, grid)
+    parts = (
+        short.weights, short.divisor, short.reciprocal, short.spread, short.least
+    )  # fmt: skip
 
     def work(start: int, stop: int) -> bool:
         return bool(
@@ -222,6 +190,7 @@ def weighted_sum(
                 products.halves,
                 shifts_of(grid),
                 float(divisor),
+                parts,
                 CODES[output.dtype],
                 address,
                 output.part.start,
