@@ -15,8 +15,7 @@ import numpy as np
 
 from crdtmerge.errors import ContractError
 from crdtmerge.numerics.backends import serving
-from crdtmerge.numerics.contract import check_weights
-from crdtmerge.numerics.kernels import check_part, check_sum
+from crdtmerge.numerics.kernels import check_part, check_sum, check_voters
 from crdtmerge.numerics.reference.accumulating import sum_rows, vote_rows
 from crdtmerge.numerics.reference.dtypes import Data
 from crdtmerge.numerics.reference.grid import Grid, check_divisor
@@ -144,8 +143,7 @@ def _check_inputs(vectors: Sequence[Vector], part: range, name: str) -> None:
 
 
 def _check_voters(voters: Sequence[Voter], part: range, name: str) -> None:
-    check_weights((voter.weight for voter in voters), name)
-    check_sum(((v.coefficient, v.tau.significand_bits) for v in voters), name)
+    check_voters(voters, name)
     _check_inputs([voter.tau for voter in voters], part, name)
 
 

@@ -12,6 +12,7 @@ from crdtmerge.errors import ContractError
 from crdtmerge.numerics.backends import serving
 from crdtmerge.numerics.contract import TERMS_MAX, check_weights, prefix
 from crdtmerge.numerics.reference.dtypes import (
+    TAU_BITS,
     Data,
     Floats,
     TensorFacts,
@@ -83,7 +84,7 @@ def thinned_sum(
     """
     check_divisor(divisor)
     check_part([base, *(voter.tau for voter in voters)], output)
-    _check_voters(voters, output.name)
+    check_voters(voters, output.name)
     module = serving("thinned_sum", len(output.part))
     found: Data = module.thinned_sum(base, voters, divisor, grid, output)
     return found
@@ -115,7 +116,7 @@ def consensus(
         ContractError: as for `thinned_sum`.
     """
     check_part([base, *(voter.tau for voter in voters)], output)
-    _check_voters(voters, output.name)
+    check_voters(voters, output.name)
     module = serving("consensus", len(output.part))
     found: Data = module.consensus(
         base, voters, grid, output, scale=scale, normalize=normalize
@@ -131,15 +132,21 @@ def weighted_median(
     """Return the output's items of the mean of the lower and the upper weighted median.
 
     Sorted by value, the lower is the first whose cumulated weight reaches half of all,
-    the upper the first whose cumulated weight exceeds it. At least one vector; weights
-    are positive.
+    the upper the first whose cumulated weight exceeds it.
 
     Raises:
-        ContractError: sizes differ, sum|W| is outside the contract, or a result is
-            beyond the output dtype.
+        ContractError: there is no vector, or not one weight above zero for each; sizes
+            differ, sum|W| is outside the contract, or a result is beyond the output
+            dtype.
     """
     check_part(vectors, output)
     check_weights(weights, output.name)
+    if not vectors or len(vectors) != len(weights) or min(weights) <= 0:
+        message = (
+            f"{prefix(output.name)}{len(vectors)} vectors with {len(weights)} weights"
+            " have no median: each needs a weight above zero"
+        )
+        raise ContractError(message)
     module = serving("weighted_median", len(output.part))
     found: Data = module.weighted_median(vectors, weights, output)
     return found
@@ -198,12 +205,20 @@ def check_part(vectors: Sequence[Vector], output: Output) -> None:
         raise ContractError(message)
 
 
-def _check_voters(voters: Sequence[Voter], name: str) -> None:
+def check_voters(voters: Sequence[Voter], name: str) -> None:
+    """Refuse voters whose sums would not stay exact, or whose two sides cannot be told.
+
+    Raises:
+        ContractError: a sum is outside the contract, or a coefficient has another sign
+            than its weight.
+    """
     check_weights((voter.weight for voter in voters), name)
-    if any(voter.weight * voter.coefficient < 0 for voter in voters):
+    if any(
+        voter.coefficient and voter.weight * voter.coefficient <= 0 for voter in voters
+    ):
         message = f"{prefix(name)}a coefficient has another sign than its weight"
         raise ContractError(message)
-    check_sum(((v.coefficient, v.tau.significand_bits) for v in voters), name)
+    check_sum(((v.coefficient, TAU_BITS) for v in voters), name)
 
 
 def check_sum(terms: Iterable[tuple[int, int]], name: str) -> None:

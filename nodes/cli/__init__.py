@@ -7,11 +7,12 @@ at once.
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import NoReturn
 
 from .app import build
-from .output import report
+from .output import report, warning_line
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -36,4 +37,5 @@ def main() -> NoReturn:
     """Run the command that the process was started with."""
     # gRPC's own log lines (a refused handshake, say) are not for users; ours are.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    warnings.formatwarning = warning_line
     sys.exit(run(sys.argv[1:]))

@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, cast
 
@@ -21,6 +22,8 @@ from crdtmerge.errors import CrdtMergeError
 SHORT: Final = 12
 INTERRUPTED: Final = 130
 BROKEN_PIPE: Final = 141
+
+_FORMAT_WARNING: Final = warnings.formatwarning
 
 # SUBTLE: typer carries its own copy of click or uses the installed one, by its version;
 # its public BadParameter is a UsageError of whichever it is.
@@ -56,6 +59,19 @@ def say(lines: str | Iterable[str]) -> None:
 def warn(text: str) -> None:
     """Print a line beside the answer, on stderr."""
     typer.echo(f"note: {plain(text)}", err=True)
+
+
+def warning_line(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    line: str | None = None,
+) -> str:
+    """Return a warning as it is printed: of ours the text alone, others as Python does."""
+    if category.__module__.startswith("crdtmerge."):
+        return f"warning: {plain(message)}\n"
+    return _FORMAT_WARNING(message, category, filename, lineno, line)
 
 
 def show(

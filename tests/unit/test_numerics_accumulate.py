@@ -201,7 +201,7 @@ def test_sums_that_would_not_stay_exact_are_refused() -> None:
     heavy = [term(1, 1 << 39, "BF16")] * 2
     with pytest.raises(ContractError, match=r"w: the sum of \|weights\|"):
         numerics.sum_planes(heavy, grid, part, "w")
-    light = [Voter(Items(bytes(4), "F32"), Keep(), 0, 1)] * ((1 << 16) + 1)
+    light = [Voter(Items(bytes(4), "F32"), Keep(), 1, 1)] * ((1 << 16) + 1)
     with pytest.raises(ContractError, match="65537 products"):
         numerics.thinned_planes(light, grid, range(1))
     with pytest.raises(ContractError, match="are not in vectors"):

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from crdtmerge import numerics
 from crdtmerge.codec import DECIMAL_UNIT
+from crdtmerge.errors import ContractError
 
 COUNT = 60_000
 PLACES = 60
@@ -180,3 +181,61 @@ def test_realistic_models_are_summed_in_short() -> None:
     taken = sum(is_short(table, s, 2048, short.spread, short.least) for s in starts)
     assert held
     assert taken > 0.8 * len(starts)
+
+
+@pytest.mark.parametrize("weight", [DECIMAL_UNIT, 333_333_333, 2**39 - 12345])
+@pytest.mark.parametrize("dtype", ["F64", "BF16"])
+def test_task_vectors_of_any_dtype_count_as_float32(dtype: str, weight: int) -> None:
+    """A task vector stored wider or narrower has the sums of its float32 items."""
+    values = np.array([0.3, 0.7, -0.1, 1.2])
+    stored = numerics.downcast(values, dtype)
+    single = numerics.downcast(numerics.upcast(stored, dtype), "F32")
+    base, grid = numerics.Items(bytes(16), "F32"), numerics.tau_grid(0, "F32")
+    output = numerics.Output("F32", range(4))
+
+    def merged(tau: numerics.Items, backend: str) -> list[bytes]:
+        voters = [numerics.Voter(tau, numerics.Keep(), weight, weight)]
+        with numerics.forced(backend):
+            planes = numerics.vote_planes(voters, grid, range(4))
+            sums = numerics.thinned_planes(voters, grid, range(4))
+            return [
+                bytes(numerics.thinned_sum(base, voters, weight, grid, output)),
+                bytes(
+                    numerics.consensus(
+                        base, voters, grid, output, scale=1.0, normalize=False
+                    )
+                ),
+                planes.tobytes(),
+                sums.tobytes(),
+            ]
+
+    expected = merged(numerics.Items(single, "F32"), "reference")
+    for backend in ("reference", "cpu"):
+        assert merged(numerics.Items(stored, dtype), backend) == expected
+
+
+@pytest.mark.parametrize(("weight", "coefficient"), [(0, 1), (0, -1), (1, -1), (-1, 1)])
+def test_a_voter_whose_side_cannot_be_told_is_refused(
+    weight: int, coefficient: int
+) -> None:
+    """The side is the sign of weight * tau, so what is summed there needs that sign."""
+    tau = numerics.Items(bf16(tuned(1)).tobytes(), "BF16")
+    base, output = numerics.Items(tau.data, "BF16"), numerics.Output("BF16", range(9))
+    voters = [numerics.Voter(tau, numerics.Keep(), weight, coefficient)]
+    grid = numerics.tau_grid(0, "BF16")
+    with pytest.raises(ContractError, match="another sign"):
+        numerics.consensus(base, voters, grid, output, scale=1.0, normalize=True)
+    with pytest.raises(ContractError, match="another sign"):
+        numerics.vote_planes(voters, grid, range(9))
+
+
+@pytest.mark.parametrize(
+    ("count", "weights"), [(0, ()), (1, (0,)), (2, (1, 0)), (2, (1, -1)), (2, (1,))]
+)
+def test_a_median_without_weight_is_refused(
+    count: int, weights: tuple[int, ...]
+) -> None:
+    """Half of no weight lies nowhere: a loop that looks for it would run off the end."""
+    vectors = [numerics.Items(bytes(8), "BF16")] * count
+    with pytest.raises(ContractError, match="no median"):
+        numerics.weighted_median(vectors, weights, numerics.Output("BF16", range(0)))

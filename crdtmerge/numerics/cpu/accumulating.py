@@ -46,7 +46,7 @@ from crdtmerge.numerics.cpu.sums import (
 )
 from crdtmerge.numerics.cpu.threads import on_threads
 from crdtmerge.numerics.reference import accumulating
-from crdtmerge.numerics.reference.dtypes import Data
+from crdtmerge.numerics.reference.dtypes import TAU_BITS, Data
 from crdtmerge.numerics.reference.grid import Grid
 from crdtmerge.numerics.vectors import (
     Items,
@@ -290,9 +290,7 @@ def sum_planes(terms: Sequence[Weighed], grid: Grid, part: range) -> Planes:
 
 def thinned_planes(voters: Sequence[Voter], grid: Grid, part: range) -> Planes:
     """Return the planes of sum(coefficient * kept tau)."""
-    products = products_of(
-        [(v.tau, v.coefficient, v.tau.significand_bits) for v in voters]
-    )
+    products = products_of([(v.tau, v.coefficient, TAU_BITS) for v in voters])
     taus, keeps = [v.tau for v in voters], [v.keep for v in voters]
     planes, bad = _summed(taus, keeps, products, grid, part, thins=True)
     return accumulating.thinned_planes(voters, grid, part) if bad else planes
@@ -337,9 +335,7 @@ def _summed(
 def vote_planes(voters: Sequence[Voter], grid: Grid, part: range) -> Planes:
     """Return the planes of what votes plus, what votes minus, and their weights."""
     table, held = addresses_of([voter.tau for voter in voters])
-    products = products_of(
-        [(v.tau, v.coefficient, v.tau.significand_bits) for v in voters]
-    )
+    products = products_of([(v.tau, v.coefficient, TAU_BITS) for v in voters])
     rules, shifts = keep_table([voter.keep for voter in voters]), shifts_of(grid)
     weights = np.array([float(voter.weight) for voter in voters])
     planes = np.empty((accumulating.vote_rows(grid), len(part)))

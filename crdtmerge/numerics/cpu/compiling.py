@@ -6,6 +6,7 @@ Owns the only use of numba's options. Does not own any loop.
 import hashlib
 import os
 import stat
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -20,22 +21,44 @@ Loop = TypeVar("Loop", bound=Callable[..., Any])
 def _folder() -> Path | None:
     """Return where machine code is kept: a folder of this user's alone, or nowhere.
 
-    What lies there is run, so nobody else may be able to write it. The name tells all
-    sources that a loop can be made of: numba itself looks at the file of a loop, and
-    would run old code of a function that it takes in from another.
+    What lies there is run, so nobody else may be able to write it, nor to put another in
+    its place. The name tells all sources that a loop can be made of: numba itself looks
+    at the file of a loop, and would run old code of a function that it takes in from
+    another.
     """
     sources = hashlib.blake2b(digest_size=8)
     for path in sorted(Path(__file__).parent.parent.rglob("*.py")):
         sources.update(path.read_bytes())
-    root = Path(config.CACHE_DIR or user_cache_path("crdtmerge") / "kernels")
-    folder = root / sources.hexdigest()
     try:
+        # Links are followed now, so that nobody can make them lead elsewhere later.
+        root = Path(config.CACHE_DIR or user_cache_path("crdtmerge") / "kernels")
+        folder = root.resolve() / sources.hexdigest()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = folder.stat()
-    except OSError:
+        if not _is_closed(folder) or not all(map(_is_safe, folder.parents)):
+            return None
+        # SUBTLE: where numba cannot write it would look for another place by itself.
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except (OSError, RuntimeError):  # RuntimeError: this user has no home
         return None
-    others = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-    return None if others or found.st_uid != os.getuid() else folder
+
+
+def _is_closed(folder: Path) -> bool:
+    """Tell whether only this user and root can write what lies in a folder."""
+    found = folder.lstat()
+    shared = found.st_mode & stat.S_IWGRP and found.st_gid not in {0, os.getgid()}
+    is_ours = stat.S_ISDIR(found.st_mode) and found.st_uid in {0, os.getuid()}
+    return is_ours and not shared and not found.st_mode & stat.S_IWOTH
+
+
+def _is_safe(parent: Path) -> bool:
+    """Tell whether only this user and root can put another folder in place of its own.
+
+    A sticky parent will do, as that of temporary files: entries stay their owner's.
+    """
+    found = parent.lstat()
+    is_sticky = found.st_mode & stat.S_ISVTX and found.st_uid in {0, os.getuid()}
+    return bool(is_sticky) or _is_closed(parent)
 
 
 _FOLDER: Final = _folder()

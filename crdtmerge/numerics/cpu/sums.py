@@ -40,7 +40,7 @@ from crdtmerge.numerics.cpu.products import (
 from crdtmerge.numerics.cpu.short_sums import is_short, short_of, short_sum
 from crdtmerge.numerics.cpu.threads import on_threads
 from crdtmerge.numerics.reference import merging
-from crdtmerge.numerics.reference.dtypes import ITEM_BYTES, Data
+from crdtmerge.numerics.reference.dtypes import ITEM_BYTES, TAU_BITS, Data
 from crdtmerge.numerics.reference.grid import (
     Grid,
 )
@@ -227,7 +227,7 @@ def _votes(base: Items, voters: Sequence[Voter]) -> _Votes:
         table,
         held,
         keep_table([voter.keep for voter in voters]),
-        products_of([(v.tau, v.coefficient, v.tau.significand_bits) for v in voters]),
+        products_of([(v.tau, v.coefficient, TAU_BITS) for v in voters]),
         np.array([float(voter.weight) for voter in voters]),
     )
 
