@@ -95,7 +95,8 @@ def forced(backend: str, threads: int = 1) -> Iterator[None]:
     """Have every kernel served by `backend`, whatever the length, or raise.
 
     For tests and benchmarks: a silent fall-back would compare the reference with itself.
-    What a backend has no form of, by design, the reference computes here too.
+    What a backend has no form of, by design, the reference computes here too. It holds for
+    the process: threads that force two backends at once get one of them.
 
     Raises:
         BackendError: there is no such backend, or it does not work on this machine.

@@ -8,6 +8,8 @@ items; weights, coefficients and divisors are integers in units of 10**-9.
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from crdtmerge.errors import ContractError
 from crdtmerge.numerics.backends import serving
 from crdtmerge.numerics.contract import TERMS_MAX, check_weights, prefix
@@ -177,6 +179,8 @@ def inner_products(
     if not 0 <= sets.start * length <= sets.stop * length <= items:
         message = f"rows {sets} of {length} items are not in vectors of {items}"
         raise ContractError(message)
+    if not sets:
+        return np.zeros((0, len(vectors), len(vectors)))
     module = serving("inner_products", length * len(sets))
     found: Floats = module.inner_products(vectors, length, sets, exponent)
     return found

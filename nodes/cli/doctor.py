@@ -69,6 +69,8 @@ def _rendered(facts: Mapping[str, Any]) -> Iterator[str]:
         state = "works" if backend["works"] else backend["reason"]
         mark = " (chosen)" if backend["name"] == facts["chosen"] else ""
         yield f"backend {backend['name']}{mark}: {state}"
+    kept = facts["machine_code"] or "not kept: each process compiles anew"
+    yield f"machine code: {kept}"
     yield f"memory copy: {facts['memory_copy_gb_s']} GB/s"
     yield ""
     head = ("KERNEL", "SERVED BY", "GB/S", "REFERENCE", "WHY NOT")

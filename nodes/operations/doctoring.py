@@ -50,6 +50,7 @@ def doctor(tell: Tell, clock: Clock) -> Answer:
         "packages": {name: _version(name) for name in PACKAGES},
         "chosen": backends.chosen(),
         "backends": [_loaded(name) for name in backends.BACKENDS],
+        "machine_code": _machine_code(),
         "memory_copy_gb_s": round(copy, 2),
         "kernels": kernels,
     }
@@ -60,6 +61,16 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
+
+
+def _machine_code() -> str | None:
+    """Return the folder of compiled kernels, None if nothing is kept."""
+    try:
+        from crdtmerge.numerics.cpu.compiling import machine_code
+    except ImportError:
+        return None
+    folder = machine_code()
+    return None if folder is None else str(folder)
 
 
 def _loaded(name: str) -> Answer:

@@ -64,6 +64,11 @@ def _is_safe(parent: Path) -> bool:
 _FOLDER: Final = _folder()
 
 
+def machine_code() -> Path | None:
+    """Return where machine code is kept; None if every process compiles anew."""
+    return _FOLDER
+
+
 def compiled(loop: Loop) -> Loop:
     """Return `loop` compiled at its first call, kept on disk where that is safe.
 
