@@ -62,6 +62,13 @@ from crdtmerge.numerics.contract import (
     WEIGHT_BITS,
     check_weights,
 )
+from crdtmerge.numerics.formulas import (
+    each_item,
+    rounded,
+    singles_of,
+    sum_over,
+    values_of,
+)
 from crdtmerge.numerics.kernels import (
     check_sum,
     consensus,
@@ -186,6 +193,7 @@ __all__ = [
     "dot",
     "downcast",
     "draw_limit",
+    "each_item",
     "exp",
     "finish_sum",
     "finish_thinned",
@@ -216,10 +224,13 @@ __all__ = [
     "quantile",
     "random_words",
     "rank_in_row",
+    "rounded",
     "row_products",
     "sin",
+    "singles_of",
     "solve_spd",
     "sum_of_squares",
+    "sum_over",
     "sum_planes",
     "sum_rows",
     "svd",
@@ -233,6 +244,7 @@ __all__ = [
     "threshold",
     "tree_sum",
     "upcast",
+    "values_of",
     "variance",
     "vote_planes",
     "vote_rows",

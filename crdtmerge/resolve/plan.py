@@ -24,7 +24,7 @@ from crdtmerge.manifest import Manifest, TensorEntry
 from crdtmerge.numerics import CONTRACT_VERSION, check_weights
 from crdtmerge.recipe import Parameters, Recipe
 from crdtmerge.resolve.ground import ON_BASE, Footing, Frame, lay_ground
-from crdtmerge.strategies import Strategy, check_recipe
+from crdtmerge.strategies import Strategy, Values, Whole, check_recipe
 from crdtmerge.trie import Trie
 
 Output = tuple[str, str, tuple[int, ...]]
@@ -85,6 +85,18 @@ class Plan:
     def contents(self) -> tuple[ContentId, ...]:
         """The content ids in canonical order."""
         return tuple(item.content for item in self.contributions)
+
+    @property
+    def whole(self) -> Whole:
+        """What holds for the whole model: what a reduce step sees."""
+        shared = dict(self.recipe.parameters)
+        own = (shared | dict(item.parameters) for item in self.contributions)
+        return Whole(
+            self.contents,
+            self.weights,
+            Values(self.recipe.parameters),
+            tuple(Values(tuple(sorted(found.items()))) for found in own),
+        )
 
 
 def make_plan(

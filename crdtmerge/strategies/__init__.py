@@ -11,6 +11,7 @@ from crdtmerge.strategies.base import (
     Parameter,
     Strategy,
     Values,
+    Whole,
 )
 from crdtmerge.strategies.recipes import check_recipe, make_recipe, parse_weight
 from crdtmerge.strategies.table import STRATEGIES, find
@@ -22,6 +23,7 @@ __all__ = [
     "Parameter",
     "Strategy",
     "Values",
+    "Whole",
     "check_recipe",
     "find",
     "make_recipe",

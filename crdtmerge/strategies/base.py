@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-from crdtmerge.codec import format_decimal, parse_decimal
+from crdtmerge.codec import DECIMAL_UNIT, format_decimal, parse_decimal
 from crdtmerge.digest import ContentId
 from crdtmerge.numerics import Data, Singles
 from crdtmerge.recipe import Parameters
@@ -22,6 +22,9 @@ Weights: TypeAlias = Sequence[int]
 Given: TypeAlias = Data | Singles
 """One contribution's tensor: its raw bytes, or (an array) its task vector in float32."""
 
+Measures: TypeAlias = tuple[float, ...]
+"""What a map step measures on one tensor; a strategy's own order and meaning."""
+
 Description: TypeAlias = dict[str, object]
 """A plain dict that JSON can carry."""
 
@@ -31,13 +34,14 @@ class Parameter:
     """One parameter: its kind, our default, mergekit's (None: it has no such thing).
 
     `default` and `mergekit_default` are canonical text; `minimum` and `maximum` bound a
-    decimal, both inclusive, in units of 10**-9; `choices` are the texts that a choice may
-    be. `per_model` parameters may differ between the contributions of one merge (in a
-    mergekit configuration).
+    number, both inclusive, in units of 10**-9 (an `integer` is a decimal without places);
+    `choices` are the texts that a choice may be. `per_model` parameters may differ between
+    the contributions of one merge; `whole` ones have one value for the whole model, which
+    no rule for some tensors may change.
     """
 
     name: str
-    kind: Literal["decimal", "flag", "choice"]
+    kind: Literal["decimal", "integer", "flag", "choice"]
     default: str
     mergekit_default: str | None
     help: str
@@ -45,6 +49,7 @@ class Parameter:
     maximum: int = 0
     per_model: bool = False
     choices: tuple[str, ...] = ()
+    whole: bool = False
 
     @property
     def range_text(self) -> str:
@@ -53,12 +58,13 @@ class Parameter:
             return " or ".join(self.choices)
         if self.kind == "flag":
             return f"{TRUE} or {FALSE}"
-        return f"{format_decimal(self.minimum)} to {format_decimal(self.maximum)}"
+        bounds = f"{format_decimal(self.minimum)} to {format_decimal(self.maximum)}"
+        return f"a whole number, {bounds}" if self.kind == "integer" else bounds
 
     @property
     def accepted(self) -> list[str]:
-        """The bounds of a decimal, both inclusive; else all values there are."""
-        if self.kind == "decimal":
+        """The bounds of a number, both inclusive; else all values there are."""
+        if self.kind in {"decimal", "integer"}:
             return [format_decimal(self.minimum), format_decimal(self.maximum)]
         return list(self.choices) if self.kind == "choice" else [FALSE, TRUE]
 
@@ -71,6 +77,7 @@ class Parameter:
             "mergekit_default": self.mergekit_default,
             "range": self.accepted,
             "per_model": self.per_model,
+            "whole": self.whole,
             "help": self.help,
         }
 
@@ -87,6 +94,14 @@ class Values:
     def units(self, name: str) -> int:
         """Return a decimal in units of 10**-9."""
         return parse_decimal(dict(self.parameters)[name])
+
+    def count(self, name: str) -> int:
+        """Return a whole number."""
+        return self.units(name) // DECIMAL_UNIT
+
+    def real(self, name: str) -> float:
+        """Return a decimal as the float64 next to it."""
+        return self.units(name) / DECIMAL_UNIT
 
     def flag(self, name: str) -> bool:
         """Return a flag."""
@@ -108,7 +123,8 @@ class Inputs:
     there for strategies that draw or depend on order; masks use it only in seed scope
     `set`. An empty `output_dtype` means `dtype`, an empty `own` that all contributions
     take `values`. `shape` is the tensor's, for strategies that look at rows. `exponent` is
-    that of the base's tensor if it is known without the base; else the bytes tell.
+    that of the base's tensor if it is known without the base; else the bytes tell. `layer`
+    is (number from 0, how many) for a tensor of a numbered layer, for strategies by depth.
     """
 
     tensor: str
@@ -126,6 +142,37 @@ class Inputs:
     coefficients: tuple[int, ...] | None = None
     shape: tuple[int, ...] = ()
     exponent: int | None = None
+    layer: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """What a reduce step sees beside the measures: what holds for the whole model.
+
+    `contents`, `weights` (units) and `own` go together, in canonical order.
+    """
+
+    contents: tuple[ContentId, ...]
+    weights: tuple[int, ...]
+    values: Values
+    own: tuple[Values, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes that one task takes for each item of its tensor, beside what it was given.
+
+    `shared` once, `each` for every contribution of weight; what is given is the tensor of
+    base and contributions as stored, and what is returned the output. An upper bound for
+    tensors of 2**16 items or more: below that, blocks of fixed size count.
+    """
+
+    shared: int = 0
+    each: int = 0
+
+    def bytes_of(self, items: int, contributions: int) -> int:
+        """Return the bound for one task."""
+        return items * (self.shared + self.each * contributions)
 
 
 def always(_values: Values) -> bool:
@@ -142,9 +189,10 @@ def never(_values: Values) -> bool:
 class Strategy:
     """One strategy at one version: what it needs, what it declares, its pure functions.
 
-    `emit` returns the output tensor's bytes. A strategy with a reduce step has `map` (one
-    float64 per contribution, for each tensor) and `reduce` (map results in order of
-    tensor names, weights -> coefficients in units). `needs_base` tells whether the
+    `emit` returns the output tensor's bytes. A strategy with a reduce step has `map` (some
+    float64 for each tensor) and `reduce` (map results in order of tensor names, and the
+    `Whole` -> coefficients in units), which run where `reduces` says so of the recipe's
+    parameters. `memory` bounds what a task takes. `needs_base` tells whether the
     formula reads the base: if not, models can be merged without one. `prefers_base` tells
     that it then is another formula: a base that there is must be read. `shifts` tells
     whether the result moves with the base, so that merging task vectors alone gives the
@@ -165,10 +213,10 @@ class Strategy:
     draws: bool = False
     order_dependent: bool = False
     classification: Literal["portable", "platform"] = "portable"
-    map: Callable[[Inputs], tuple[float, ...]] | None = None
-    reduce: Callable[[Sequence[tuple[float, ...]], Weights], tuple[int, ...]] | None = (
-        None
-    )
+    memory: Memory = Memory()
+    map: Callable[[Inputs], Measures] | None = None
+    reduce: Callable[[Sequence[Measures], Whole], tuple[int, ...]] | None = None
+    reduces: Callable[[Values], bool] = always
 
     @property
     def full_name(self) -> str:
@@ -194,4 +242,8 @@ class Strategy:
             "needs_evidence": self.needs_evidence,
             "order_dependent": self.order_dependent,
             "draws": self.draws,
+            "memory": {
+                "bytes_per_item": self.memory.shared,
+                "bytes_per_item_and_contribution": self.memory.each,
+            },
         }

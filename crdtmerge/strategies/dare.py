@@ -13,14 +13,14 @@ common to all is applied once, with lambda, else it is multiplied into the weigh
 dare_linear always, with lambda), which is rounded half-even to 9 places.
 """
 
-from collections.abc import Callable
 from fractions import Fraction
 from typing import Final
 
 from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.numerics import Keep, Tau, draw_limit, magnitude_sum, philox_key
 from crdtmerge.strategies.base import FALSE, Inputs, Parameter, Strategy
-from crdtmerge.strategies.forms import ThinnedSum, Votes
+from crdtmerge.strategies.forms import Sparsifier, ThinnedSum, Votes
+from crdtmerge.strategies.sums import Thinned
 from crdtmerge.strategies.task_arithmetic import NORMALIZE, divisor_of
 from crdtmerge.strategies.tensors import Term, tau_of
 from crdtmerge.strategies.ties import LAMBDA
@@ -70,20 +70,21 @@ def _rescale(inputs: Inputs, term: Term, tau: Tau, keep: Keep) -> Fraction:
     return Fraction(before) / Fraction(after) if after else Fraction(1)
 
 
-def _drawn(strategy: str) -> Callable[[Inputs, Term], tuple[Keep, Fraction]]:
+def _drawn(strategy: str) -> Sparsifier:
     """Return what tells mask and factor of one contribution."""
 
-    def brings(inputs: Inputs, term: Term) -> tuple[Keep, Fraction]:
+    def brings(inputs: Inputs, term: Term) -> Thinned:
         keep = _mask(inputs, strategy, term)
-        return keep, _rescale(inputs, term, tau_of(inputs, term), keep)
+        return Thinned(keep, _rescale(inputs, term, tau_of(inputs, term), keep))
 
     return brings
 
 
-def _scaled(inputs: Inputs, term: Term) -> tuple[Keep, Fraction]:
+def _scaled(inputs: Inputs, term: Term) -> Thinned:
     """Return mask and factor, with lambda in it: dare_linear rounds them as one."""
-    keep, factor = _drawn("dare_linear/1")(inputs, term)
-    return keep, factor * Fraction(inputs.values.units("lambda"), DECIMAL_UNIT)
+    left = _drawn("dare_linear/1")(inputs, term)
+    factor = left.factor * Fraction(inputs.values.units("lambda"), DECIMAL_UNIT)
+    return Thinned(left.keep, factor)
 
 
 def _divisor(inputs: Inputs) -> int:

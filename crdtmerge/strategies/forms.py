@@ -8,7 +8,7 @@ puts in (`sums.Portion`), nor arithmetic (`numerics`).
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
 from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.numerics import (
@@ -16,7 +16,6 @@ from crdtmerge.numerics import (
     TAU_BITS,
     Data,
     Grid,
-    Keep,
     Planes,
     Weighed,
     check_sum,
@@ -36,7 +35,7 @@ from crdtmerge.numerics import (
     weighted_sum,
 )
 from crdtmerge.strategies.base import Inputs, Values, Weights
-from crdtmerge.strategies.sums import ONE, Ending, Portion, Share
+from crdtmerge.strategies.sums import ONE, Ending, Portion, Share, Thinned
 from crdtmerge.strategies.tensors import (
     Term,
     base_of,
@@ -45,6 +44,9 @@ from crdtmerge.strategies.tensors import (
     participants,
     tau_of,
 )
+
+Sparsifier: TypeAlias = Callable[[Inputs, Term], Thinned]
+"""Tells from a contribution's own tensor, the base's and the recipe what it brings."""
 
 
 def emit_weighted(
@@ -160,7 +162,7 @@ class ThinnedSum:
 
     of_task_vectors: ClassVar[bool] = True
 
-    brings: Callable[[Inputs, Term], tuple[Keep, Fraction]]
+    brings: Sparsifier
     divisor: Callable[[Inputs], int]
 
     def grid(self, exponent: int, dtype: str) -> Grid:
@@ -229,7 +231,7 @@ class Votes:
 
     of_task_vectors: ClassVar[bool] = True
 
-    brings: Callable[[Inputs, Term], tuple[Keep, Fraction]]
+    brings: Sparsifier
 
     def grid(self, exponent: int, dtype: str) -> Grid:
         """Return the grid of task vectors."""
@@ -300,11 +302,10 @@ class Votes:
         )
 
 
-def _tau_portion(
-    brings: Callable[[Inputs, Term], tuple[Keep, Fraction]], inputs: Inputs, term: Term
-) -> Portion:
-    keep, factor = brings(inputs, term)
-    return Portion(Share(term.weight, factor), tau_of(inputs, term), keep)
+def _tau_portion(brings: Sparsifier, inputs: Inputs, term: Term) -> Portion:
+    left = brings(inputs, term)
+    tau = tau_of(inputs, term) if left.tau is None else left.tau
+    return Portion(Share(term.weight, left.factor), tau, left.keep)
 
 
 def _check_votes(inputs: Inputs, shares: Sequence[Share], common: Fraction) -> None:

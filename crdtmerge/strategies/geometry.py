@@ -21,7 +21,7 @@ weigh, on the grid.
 [ADR 8]: docs/adr/0008-slerp-without-t.md
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Final, TypeAlias
@@ -30,7 +30,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crdtmerge.codec import DECIMAL_UNIT
-from crdtmerge.digest import Domain, digest_value
 from crdtmerge.numerics import (
     ITEM_BYTES,
     Data,
@@ -54,6 +53,7 @@ from crdtmerge.strategies.base import (
 from crdtmerge.strategies.forms import terms_of
 from crdtmerge.strategies.tensors import (
     Term,
+    in_drawn_order,
     output_of,
     participants,
     refuse_negative,
@@ -179,15 +179,6 @@ def _blend(
     return np.where(chord, s, here), np.where(chord, t, there)
 
 
-def _in_order(inputs: Inputs, terms: Sequence[Term]) -> tuple[Term, ...]:
-    """Return the terms in the order of the fold, whatever theirs."""
-
-    def key(term: Term) -> tuple[bytes, int]:
-        return digest_value(Domain.ORDER, [inputs.seed, term.content]), term.weight
-
-    return tuple(sorted(terms, key=key))
-
-
 def _arc(
     inputs: Inputs, strategy: str, length: int, is_chord: IsChord, *, on_tau: bool
 ) -> _Arc:
@@ -200,7 +191,7 @@ def _arc(
     exponent, terms = participants(inputs, inputs.weights)
     refuse_zero(terms, inputs.tensor)
     count = inputs.items // length if length else 1
-    ordered = _in_order(inputs, terms)
+    ordered = in_drawn_order(inputs, terms)
     return _Arc(inputs, exponent, ordered, length, count, on_tau, is_chord)
 
 

@@ -16,15 +16,16 @@ from fractions import Fraction
 from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.errors import ContractError
 from crdtmerge.numerics import Data, inner_products
-from crdtmerge.strategies.base import Inputs, Strategy, Weights
+from crdtmerge.strategies.base import Inputs, Measures, Strategy, Whole
 from crdtmerge.strategies.forms import emit_weighted
 from crdtmerge.strategies.tensors import Term, participants, refuse_negative, tau_of
 
 
-def _map(inputs: Inputs) -> tuple[float, ...]:
+def _map(inputs: Inputs) -> Measures:
     """Return the sum of squares of each task vector; weights play no part here."""
     _, terms = participants(inputs, (1,) * len(inputs.contributions))
-    return tuple(_squares(inputs, term) for term in terms)
+    squares = {term.place: _squares(inputs, term) for term in terms}
+    return tuple(squares[place] for place in range(len(terms)))
 
 
 def _squares(inputs: Inputs, term: Term) -> float:
@@ -32,22 +33,23 @@ def _squares(inputs: Inputs, term: Term) -> float:
     return float(inner_products([tau], inputs.items, range(1), 0)[0, 0, 0])
 
 
-def _reduce(squares: Sequence[tuple[float, ...]], weights: Weights) -> tuple[int, ...]:
+def _reduce(squares: Sequence[Measures], whole: Whole) -> tuple[int, ...]:
     """Return the coefficients in units; all zero if no contribution differs.
 
     Raises:
         ContractError: a weight is negative.
     """
+    weights = whole.weights
     refuse_negative(weights, "metagpt")
     totals = [Fraction(0)] * len(weights)
     for tensor in squares:
         pairs = zip(totals, tensor, strict=True)
         totals = [total + Fraction(square) for total, square in pairs]
     shares = [w * total for w, total in zip(weights, totals, strict=True)]
-    whole = sum(shares)
-    if not whole:
+    total_share = sum(shares)
+    if not total_share:
         return (0,) * len(weights)
-    return tuple(round(share * DECIMAL_UNIT / whole) for share in shares)
+    return tuple(round(share * DECIMAL_UNIT / total_share) for share in shares)
 
 
 def _emit(inputs: Inputs) -> Data:

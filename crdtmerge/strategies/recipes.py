@@ -145,7 +145,8 @@ def _typed_value(parameter: Parameter, text: str) -> str:
             raise _refusal(parameter, text)
         return flag
     units = _typed_units(parameter, text)
-    if not parameter.minimum <= units <= parameter.maximum:
+    whole = parameter.kind != "integer" or units % DECIMAL_UNIT == 0
+    if not whole or not parameter.minimum <= units <= parameter.maximum:
         raise _refusal(parameter, text)
     return format_decimal(units)
 

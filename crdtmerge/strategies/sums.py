@@ -23,6 +23,19 @@ ALL: Final = Keep()
 
 
 @dataclass(frozen=True, slots=True)
+class Thinned:
+    """What a sparsifier leaves of a task vector: which items, times which factor.
+
+    `tau` stands in place of the contribution's own task vector where items themselves
+    were changed: float32, by then kept and rescaled one by one.
+    """
+
+    keep: Keep = ALL
+    factor: Fraction = ONE
+    tau: Tau | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Share:
     """What a contribution counts, once its items are in the sums.
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from crdtmerge.digest import ContentId
+from crdtmerge.digest import ContentId, Domain, digest_value
 from crdtmerge.errors import ContractError
 from crdtmerge.numerics import (
     EXPONENT_MIN,
@@ -27,18 +27,23 @@ from crdtmerge.numerics import (
     check_weights,
     inspect,
 )
+from crdtmerge.recipe import Parameters
 from crdtmerge.strategies.base import Given, Inputs, Values, Weights
 
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One contribution that takes part: its tensor, weight in units, name, parameters."""
+    """One contribution that takes part: its tensor, weight in units, name, parameters.
+
+    `place` is where it stands in the inputs.
+    """
 
     data: Given
     weight: int
     content: ContentId
     label: str
     values: Values
+    place: int = 0
 
     @property
     def is_tau(self) -> bool:
@@ -49,7 +54,8 @@ class Term:
 def participants(inputs: Inputs, weights: Weights) -> tuple[int, tuple[Term, ...]]:
     """Return the grid's exponent and the contributions whose weight is not zero.
 
-    The exponent is the base's; without a base, the largest of those that take part.
+    The exponent is the base's; without a base, the largest of those that take part. The
+    contributions come in canonical order, whatever that of the inputs.
 
     Raises:
         ContractError: sum|W| leaves the contract, a tensor is not of the stated size, or
@@ -98,14 +104,32 @@ def refuse_zero(terms: Sequence[object], tensor: str) -> None:
 
 def _terms(inputs: Inputs, weights: Weights) -> tuple[Term, ...]:
     own = inputs.own or (inputs.values,) * len(inputs.contributions)
-    label = "contribution {}, tensor {!r}"
-    return tuple(
-        Term(data, weight, content, label.format(content.hex()[:12], inputs.tensor), v)
-        for data, content, weight, v in zip(
-            inputs.contributions, inputs.contents, weights, own, strict=True
+    label, tensor = "contribution {}, tensor {!r}", inputs.tensor
+    found = [
+        Term(data, weight, content, label.format(content.hex()[:12], tensor), v, place)
+        for place, (data, content, weight, v) in enumerate(
+            zip(inputs.contributions, inputs.contents, weights, own, strict=True)
         )
         if weight
-    )
+    ]
+    return tuple(sorted(found, key=canonical))
+
+
+def canonical(term: Term) -> tuple[bytes, int, Parameters]:
+    """Order by content; without a space one model may stand there twice."""
+    return term.content, term.weight, term.values.parameters
+
+
+def in_drawn_order(inputs: Inputs, terms: Sequence[Term]) -> tuple[Term, ...]:
+    """Return the terms in the order of digest(tensor's seed, content id).
+
+    No author can choose a place in it. Contributions of one content go by weight.
+    """
+
+    def key(term: Term) -> tuple[bytes, int]:
+        return digest_value(Domain.ORDER, [inputs.seed, term.content]), term.weight
+
+    return tuple(sorted(terms, key=key))
 
 
 def _facts(inputs: Inputs, term: Term) -> TensorFacts:

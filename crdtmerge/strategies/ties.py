@@ -9,14 +9,13 @@ the whole model), and votes are weighted. Exact: k = ceil(density * items) by in
 the k-th magnitude, and keeping all that tie with it.
 """
 
-from fractions import Fraction
 from typing import Final
 
 from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.numerics import Keep, keep_count, kth_largest
 from crdtmerge.strategies.base import TRUE, Inputs, Parameter, Strategy
 from crdtmerge.strategies.forms import Votes
-from crdtmerge.strategies.sums import ONE
+from crdtmerge.strategies.sums import Thinned
 from crdtmerge.strategies.tensors import Term, tau_of
 
 LAMBDA = Parameter(
@@ -29,13 +28,13 @@ LAMBDA = Parameter(
 )
 
 
-def _trim(inputs: Inputs, term: Term) -> tuple[Keep, Fraction]:
+def _trim(inputs: Inputs, term: Term) -> Thinned:
     """Return which magnitudes of a contribution are large enough to vote."""
     k = keep_count(inputs.items, term.values.units("density"))
     least = 0.0 if k == inputs.items else float("inf")
     if 0 < k < inputs.items:
         least = kth_largest(tau_of(inputs, term), k)
-    return Keep(least), ONE
+    return Thinned(Keep(least))
 
 
 SUMS: Final = Votes(_trim)

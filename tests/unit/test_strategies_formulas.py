@@ -13,7 +13,7 @@ import pytest
 from crdtmerge import numerics
 from crdtmerge.codec import Value
 from crdtmerge.digest import ContentId, Domain, digest_value
-from crdtmerge.strategies import Inputs, Values, find, make_recipe
+from crdtmerge.strategies import Inputs, Values, Whole, find, make_recipe
 
 UNIT = 10**9
 FORMATS = {"F64": (53, -1074), "F32": (24, -149), "BF16": (8, -133), "F16": (11, -24)}
@@ -104,6 +104,11 @@ def emit(
     return numerics.upcast(output, dtype).tolist(), inputs
 
 
+def whole(weights: tuple[int, ...]) -> Whole:
+    contents = tuple(ContentId(bytes([i]) * 32) for i in range(len(weights)))
+    return Whole(contents, weights, Values(), (Values(),) * len(weights))
+
+
 @pytest.mark.parametrize("dtype", ["F32", "BF16", "F16"])
 @pytest.mark.parametrize("items", [0, 1, 63, 300])
 @pytest.mark.parametrize("normalize", BOTH)
@@ -155,7 +160,7 @@ def test_metagpt_weighs_by_squared_norms(dtype: str) -> None:
             squares[i] += sum(tau * tau for tau in taus)
     shares = [w * square for w, square in zip(WEIGHTS, squares, strict=True)]
     expected = tuple(round(share * UNIT / sum(shares)) for share in shares)
-    coefficients = strategy.reduce(results, WEIGHTS)
+    coefficients = strategy.reduce(results, whole(WEIGHTS))
     assert coefficients == expected
     got, _ = emit("metagpt", dtype, base, tunes, coefficients)
     for value, start, *xs in zip(got, base, *tunes, strict=True):
@@ -168,10 +173,10 @@ def test_metagpt_with_equal_weights_is_the_papers_formula() -> None:
     """Equal weights cancel; no change at all gives zero coefficients."""
     reduce = find("metagpt").reduce
     assert reduce is not None
-    assert reduce([(1.0, 2.0), (0.0, 1.0)], (7, 7)) == (UNIT // 4, 3 * UNIT // 4)
-    assert reduce([(1.0, 1.0, 1.0)], (1, 1, 1)) == (333333333,) * 3
-    assert reduce([(0.0, 0.0)], (UNIT, UNIT)) == (0, 0)
-    assert reduce([(1.0, 3.0)], (3, 1)) == (UNIT // 2, UNIT // 2)
+    assert reduce([(1.0, 2.0), (0.0, 1.0)], whole((7, 7))) == (UNIT // 4, 3 * UNIT // 4)
+    assert reduce([(1.0, 1.0, 1.0)], whole((1, 1, 1))) == (333333333,) * 3
+    assert reduce([(0.0, 0.0)], whole((UNIT, UNIT))) == (0, 0)
+    assert reduce([(1.0, 3.0)], whole((3, 1))) == (UNIT // 2, UNIT // 2)
 
 
 def consensus(

@@ -8,66 +8,13 @@ import numpy as np
 import pytest
 
 from crdtmerge import numerics
-from crdtmerge.digest import ContentId
 from crdtmerge.errors import ContractError
-from crdtmerge.numerics import Data, Floats
+from crdtmerge.numerics import Floats
 from crdtmerge.numerics.reference import reading
-from crdtmerge.strategies import STRATEGIES, Inputs, Values, make_recipe
+from crdtmerge.strategies import STRATEGIES, Inputs
+from tests.strategies import DTYPES, UNIT, base_of, resolve, sample, shuffled, task
 
-UNIT = 10**9
-DTYPES = ("F64", "F32", "BF16", "F16", "F8_E4M3", "F8_E5M2")
 SIZES = (0, 1, 63, 64, 65, 65_535, 65_536, 65_537)
-
-
-def task(
-    name: str, dtype: str, tunes: list[Floats], base: Floats, **parameters: str
-) -> Inputs:
-    """One tensor's task, with equal weights."""
-    recipe = make_recipe(name, parameters)
-    return Inputs(
-        tensor="w",
-        dtype=dtype,
-        items=base.size,
-        base=numerics.downcast(base, dtype),
-        contributions=tuple(numerics.downcast(tune, dtype) for tune in tunes),
-        contents=tuple(ContentId(bytes([i]) * 32) for i in range(len(tunes))),
-        weights=(UNIT,) * len(tunes),
-        seed=b"s" * 32,
-        seed_scope="set",
-        output_dtype="",
-        values=Values(recipe.parameters_for("w")),
-        shape=(base.size,),
-    )
-
-
-def resolve(name: str, inputs: Inputs) -> bytes:
-    """Map, reduce and emit one tensor as a whole model."""
-    strategy = STRATEGIES[name]
-    if strategy.map and strategy.reduce:
-        coefficients = strategy.reduce([strategy.map(inputs)], inputs.weights)
-        inputs = replace(inputs, coefficients=coefficients)
-    return bytes(strategy.emit(inputs))
-
-
-def base_of(inputs: Inputs) -> Data:
-    assert inputs.base is not None
-    return inputs.base
-
-
-def sample(items: int, count: int, seed: int = 0) -> tuple[Floats, list[Floats]]:
-    generator = np.random.default_rng([seed, items])
-    base = generator.standard_normal(items)
-    return base, [base + generator.standard_normal(items) / 16 for _ in range(count)]
-
-
-def shuffled(inputs: Inputs, order: tuple[int, ...]) -> Inputs:
-    """The same task with the contributions in another order (each keeps its weight)."""
-    return replace(
-        inputs,
-        contributions=tuple(inputs.contributions[i] for i in order),
-        contents=tuple(inputs.contents[i] for i in order),
-        weights=tuple(inputs.weights[i] for i in order),
-    )
 
 
 @pytest.mark.parametrize("name", STRATEGIES)

@@ -1,0 +1,80 @@
+"""Whole vectors as arrays, and formulas of single items over all contributions.
+
+Owns reading vectors into arrays, rounding arrays back, and the sum over contributions
+that no order changes. Does not own the formulas: strategies write these with single
+float64 operations, which the contract allows anywhere (`+ - * /`, square root, magnitude,
+comparison, choice), and nothing else (tests/unit/test_strategies_arithmetic.py).
+
+There is one form, in NumPy: such operations have equal bits wherever they run.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from crdtmerge.numerics.kernels import check_part
+from crdtmerge.numerics.reference.dtypes import Data, Floats, Singles, downcast
+from crdtmerge.numerics.reference.reading import parts_of, read, read_tau, stored
+from crdtmerge.numerics.vectors import Output, Tau, Vector
+
+
+def each_item(
+    vectors: Sequence[Vector], output: Output, formula: Callable[[Floats], Floats]
+) -> Data:
+    """Return the output's items of `formula`, rounded once to the output dtype.
+
+    `formula` takes (vectors, items) in float64, a block of items at a time, and returns
+    (items,): it must not look from one item at another, nor at which block it is.
+
+    Raises:
+        ContractError: sizes differ, or a result is beyond the output dtype.
+    """
+    check_part(vectors, output)
+
+    def compute(block: range) -> Floats:
+        return formula(np.stack([read(vector, block) for vector in vectors]))
+
+    return stored(compute, output)
+
+
+def values_of(vector: Vector) -> Floats:
+    """Return all items of a vector as float64: 8 bytes each.
+
+    Raises:
+        ContractError: a difference is beyond float32.
+    """
+    return read(vector, range(vector.count))
+
+
+def singles_of(tau: Tau) -> Singles:
+    """Return all items of a task vector as float32, every zero +0.
+
+    Raises:
+        ContractError: a difference is beyond float32.
+    """
+    found = np.empty(tau.count, dtype=np.float32)
+    for part in parts_of(range(tau.count)):
+        found[part.start : part.stop] = read_tau(tau, part)
+    return found
+
+
+def rounded(values: Floats, name: str = "") -> Singles:
+    """Return float64 items as float32, each rounded once, to nearest even.
+
+    Raises:
+        ContractError: an item is beyond float32; `name` says of what.
+    """
+    return np.frombuffer(downcast(values, "F32", name), "<f4")
+
+
+def sum_over(rows: Floats) -> Floats:
+    """Return the sum of (contributions, items) over contributions: (items,).
+
+    The values of an item are sorted first, then added one by one in float64: so the
+    order of contributions changes no bit, as it would in a plain sum. Zero is +0.
+    """
+    ordered = np.sort(rows + 0.0, axis=0)  # -0 + 0 is +0: equal values are equal bits
+    total = np.zeros(rows.shape[1:])
+    for row in ordered:
+        total = total + row
+    return total
