@@ -18,7 +18,8 @@ import numpy as np
 from crdtmerge.digest import BlobId, blob_id_of
 from crdtmerge.manifest import Manifest, TensorEntry
 from crdtmerge.resolve.execute import execute
-from crdtmerge.resolve.plan import Contribution, make_plan
+from crdtmerge.resolve.plan import make_plan
+from crdtmerge.resolve.settings import Contribution
 from crdtmerge.strategies import STRATEGIES, make_recipe
 
 ROUNDS = 3

@@ -12,10 +12,11 @@ from typing import ClassVar, Final, NewType
 
 from crdtmerge.codec import Value, format_decimal, parse_decimal
 from crdtmerge.digest import BLOB_BYTES_MAX, DIGEST_BYTES, BlobId, ContentId
-from crdtmerge.errors import MalformedRecordError
+from crdtmerge.errors import BadInputError, MalformedRecordError
 from crdtmerge.identity import KEY_BYTES, AuthorId, is_weak
 from crdtmerge.manifest import MANIFEST_BYTES_MAX
 from crdtmerge.recipe import Recipe, recipe_from_value
+from crdtmerge.rules import TAGS_MAX, check_tag
 
 NAME_CHARACTERS_MAX: Final = 64
 NOTE_CHARACTERS_MAX: Final = 1024
@@ -71,11 +72,12 @@ class Genesis:
 
 @dataclass(frozen=True, slots=True)
 class Add:
-    """Offers a contribution: its content id, manifest, weight and a note.
+    """Offers a contribution: its content id, manifest, weight, a note and tags.
 
     `manifest` is the blob that the manifest travels as, `manifest_bytes` its size, and
     `content_bytes` what the manifest declares; `weight` is in units of 1e-9; `evidence`
-    is the evidence digest of the manifest, or empty.
+    is the evidence digest of the manifest, or empty. `tags` are sorted words of the
+    author's choice, which recipes may select by.
     """
 
     KIND: ClassVar[str] = "add"
@@ -86,9 +88,11 @@ class Add:
     weight: int
     evidence: bytes
     note: str
+    tags: tuple[str, ...] = ()
 
     def to_value(self) -> Value:
-        """Return the body's plain value."""
+        """Return the body's plain value; no tags are left out."""
+        tags: list[Value] = [list(self.tags)] if self.tags else []
         return [
             self.content,
             self.manifest,
@@ -97,6 +101,7 @@ class Add:
             format_decimal(self.weight),
             self.evidence,
             self.note,
+            *tags,
         ]
 
     @classmethod
@@ -111,6 +116,7 @@ class Add:
                 str(weight),
                 bytes(evidence),
                 str(note),
+                *tags,
             ]:
                 units = parse_decimal(weight)
                 sizes_hold = 0 < manifest_bytes <= MANIFEST_BYTES_MAX
@@ -131,6 +137,7 @@ class Add:
                     units,
                     evidence,
                     note,
+                    _tags(tags),
                 )
             case _:
                 raise not_a("add [content, manifest, sizes, weight, evidence, note]")
@@ -355,6 +362,25 @@ def is_address(text: object) -> bool:
     if not isinstance(text, str) or not _ADDRESS.fullmatch(text):
         return False
     return 0 < int(text.rpartition(":")[2]) < 1 << 16
+
+
+def _tags(rest: Sequence[object]) -> tuple[str, ...]:
+    """Return the tags of an add: sorted, unique, and left out if there are none."""
+    match rest:
+        case []:
+            return ()
+        case [[_, *_] as found] if len(found) <= TAGS_MAX:
+            tags = tuple(tag for tag in found if isinstance(tag, str))
+        case _:
+            raise not_a("add with up to 16 tags")
+    require(len(tags) == len(found), "a tag is no text")
+    require(all(a < b for a, b in pairwise(tags)), "tags are not sorted and unique")
+    try:
+        for tag in tags:
+            check_tag(tag)
+    except BadInputError as e:
+        raise MalformedRecordError(str(e)) from e
+    return tags
 
 
 def _is_label(text: str) -> bool:

@@ -38,6 +38,7 @@ class Domain(StrEnum):
     VISIBLE = "crdtmerge v1 visible contribution"
     RECIPE = "crdtmerge v1 recipe"
     MERGE = "crdtmerge v1 merge id"
+    CHOSEN = "crdtmerge v1 contributions that rules are for"
     SEED = "crdtmerge v1 tensor seed"
     PHILOX = "crdtmerge v1 philox key"
     ORDER = "crdtmerge v1 order of a fold"

@@ -42,6 +42,7 @@ from crdtmerge.errors import MissingAuthorityError, NotAdmissibleError, WrongSpa
 from crdtmerge.identity import AuthorId
 from crdtmerge.recipe import Recipe
 from crdtmerge.record import Record
+from crdtmerge.rules import Who
 from crdtmerge.trie import Trie
 
 WEIGHT_CAP_DEFAULT: Final = DECIMAL_UNIT
@@ -181,7 +182,8 @@ class Visible:
 
     `weight` is in units of 1e-9: the largest among the live adds, each capped by its
     author's grant. `manifests` are (blob, size) pairs, that of the lowest add id first;
-    `evidence` is the digest of the lowest live add id that carries any, else empty.
+    `evidence` is the digest of the lowest live add id that carries any, else empty;
+    `tags` are those of any live add.
     """
 
     content: ContentId
@@ -191,6 +193,12 @@ class Visible:
     authors: tuple[AuthorId, ...]
     manifests: tuple[tuple[BlobId, int], ...]
     notes: tuple[str, ...]
+    tags: tuple[str, ...] = ()
+
+    @property
+    def who(self) -> Who:
+        """The contribution as the rules of a recipe see it."""
+        return Who(self.content, self.authors, self.tags)
 
     @property
     def leaf(self) -> bytes:
@@ -225,7 +233,8 @@ class View:
 
     def merge_id(self, recipe: Recipe) -> bytes:
         """Return what names the model that `recipe` makes of the visible set."""
-        return recipe.merge_id(self.base, self.visible_root)
+        visible = (item.who for item in self.visible)
+        return recipe.merge_id(self.base, self.visible_root, visible)
 
 
 def evaluate(records: Mapping[RecordId, Record]) -> View:
@@ -440,6 +449,7 @@ class _Evaluation:
             authors=tuple(sorted({r.author for r in adds})),
             manifests=tuple(manifests),
             notes=tuple(dict.fromkeys(b.note for b in bodies if b.note)),
+            tags=tuple(sorted({tag for body in bodies for tag in body.tags})),
         )
 
     def _recipe_heads(self) -> tuple[RecordId, ...]:

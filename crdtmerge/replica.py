@@ -71,8 +71,10 @@ class Replica:
     opset: OpSet
     key: Signer
 
-    def contribute(self, manifest: Manifest, *, weight: int, note: str) -> SignedRecord:
-        """Return an add of `manifest` with `weight` in units of 1e-9."""
+    def contribute(
+        self, manifest: Manifest, *, weight: int, note: str, tags: tuple[str, ...] = ()
+    ) -> SignedRecord:
+        """Return an add of `manifest` with `weight` in units of 1e-9, and sorted tags."""
         data = manifest.encode()
         body = Add(
             content=manifest.content_id,
@@ -82,6 +84,7 @@ class Replica:
             weight=weight,
             evidence=manifest.evidence_digest,
             note=note,
+            tags=tags,
         )
         return self._sign(body)
 

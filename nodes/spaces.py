@@ -23,7 +23,7 @@ from crdtmerge.manifest import Manifest
 from crdtmerge.orset import OpSet
 from crdtmerge.policy import View, Visible
 from crdtmerge.record import SignedRecord, decode_record, well_formed
-from crdtmerge.resolve.plan import Contribution
+from crdtmerge.resolve.settings import Contribution
 from crdtmerge.sync.messages import (
     MESSAGE_BYTES_MAX,
     FeedReply,
@@ -227,7 +227,7 @@ class Spaces:
             FaultyContributionError: a manifest is not what its add says.
         """
         return [
-            Contribution(v.content, v.weight, self.manifest(v), v.authors)
+            Contribution(v.content, v.weight, self.manifest(v), v.authors, tags=v.tags)
             for v in visible
         ]
 

@@ -17,8 +17,9 @@ from crdtmerge.errors import ContentMissingError, CorruptBlobError
 from crdtmerge.manifest import Manifest, TensorEntry
 from crdtmerge.recipe import Recipe
 from crdtmerge.resolve.model import resolve_model
-from crdtmerge.resolve.plan import Contribution, make_plan
+from crdtmerge.resolve.plan import make_plan
 from crdtmerge.resolve.resolution import Resolution
+from crdtmerge.resolve.settings import Contribution
 from crdtmerge.strategies import STRATEGIES, make_recipe
 
 UNIT = 10**9

@@ -11,7 +11,8 @@ from crdtmerge.manifest import Manifest, TensorEntry
 from crdtmerge.recipe import Recipe
 from crdtmerge.resolve.execute import execute
 from crdtmerge.resolve.incremental import Outcome, resolve_incrementally
-from crdtmerge.resolve.plan import Contribution, make_plan
+from crdtmerge.resolve.plan import make_plan
+from crdtmerge.resolve.settings import Contribution
 from tests.models import (
     SHAPES,
     UNIT,

@@ -34,9 +34,10 @@ from crdtmerge.numerics import Data, low_rank_factors, philox_key, sum_of_square
 from crdtmerge.recipe import Recipe
 from crdtmerge.resolve.execute import TensorSink, execute
 from crdtmerge.resolve.ground import Footing
-from crdtmerge.resolve.plan import Contribution, Plan, make_plan
+from crdtmerge.resolve.plan import Plan, make_plan
 from crdtmerge.resolve.reading import TensorSource
 from crdtmerge.resolve.resolution import Adapted, Resolution, make_resolution
+from crdtmerge.resolve.settings import Contribution
 
 RANK_DEFAULT: Final = 16
 """The rank where no contribution has one: all are deltas."""

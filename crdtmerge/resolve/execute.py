@@ -17,6 +17,7 @@ from crdtmerge.numerics import Data
 from crdtmerge.resolve.plan import Plan, Task
 from crdtmerge.resolve.pool import Pool
 from crdtmerge.resolve.reading import TensorReader, TensorSource
+from crdtmerge.strategies.pipeline import emit, measure
 
 
 class TensorSink(Protocol):
@@ -87,17 +88,16 @@ class _Run:
 
     def map(self, task: Task) -> tuple[float, ...]:
         """Return what the strategy measures on one tensor."""
-        measure = self._plan.strategy.map
-        assert measure is not None, "planned a map for a strategy that has none"
         # The output dtype is not part of a map's key, so the map does not see it.
-        return measure(replace(self._reader.inputs(task.tensor), output_dtype=""))
+        inputs = replace(self._reader.inputs(task.tensor), output_dtype="")
+        return measure(self._plan.strategy, self._plan.recipe.pre, inputs)
 
     def reduce(self, task: Task, results: dict[bytes, tuple[float, ...]]) -> None:
         """Keep the coefficients for the emits that need them."""
         reduce = self._plan.strategy.reduce
         assert reduce is not None, "planned a reduce for a strategy that has none"
         measured = [results[key] for key in task.needs]
-        self._coefficients[task.key] = reduce(measured, self._plan.whole)
+        self._coefficients[task.key] = reduce(measured, self._plan.settings.of_whole())
 
     def emit(self, task: Task) -> BlobId:
         """Write one output tensor; return its digest."""
@@ -107,7 +107,8 @@ class _Run:
             if task.needs:
                 found = self._coefficients[task.needs[0]]
                 inputs = replace(inputs, coefficients=found)
-            data: Data = self._plan.strategy.emit(inputs)
+            plan, recipe = self._plan, self._plan.recipe
+            data: Data = emit(plan.strategy, recipe.pre, recipe.post, inputs)
         else:
             data = self._reader.read(entry)
         self._sink.write(task.tensor, data)

@@ -16,7 +16,7 @@ from crdtmerge.changes import Change, Whole
 from crdtmerge.digest import ContentId
 from crdtmerge.errors import BadInputError
 from crdtmerge.manifest import FLOAT_DTYPES, Manifest, TensorEntry
-from crdtmerge.recipe import Recipe
+from crdtmerge.resolve.settings import Settings
 from crdtmerge.strategies import Strategy, Values
 
 Ground: TypeAlias = Literal["base", "zero", "none"]
@@ -58,7 +58,7 @@ ON_BASE: Final = Footing()
 
 
 def lay_ground(
-    recipe: Recipe,
+    settings: Settings,
     strategy: Strategy,
     base: Manifest,
     changes: Sequence[tuple[ContentId, Mapping[str, Change]]],
@@ -72,26 +72,33 @@ def lay_ground(
     entries = sorted(base.tensors, key=lambda entry: entry.name)
     if footing.ground == "zero":
         return tuple(
-            _without_base(recipe, strategy, entry, changes, footing)
+            _without_base(settings, strategy, entry, changes, footing)
             for entry in entries
             if entry.dtype in FLOAT_DTYPES
             and any(entry.name in found for _, found in changes)
         )
-    if footing.ground == "none" and strategy.needs_base:
-        message = f"{strategy.name} merges differences to a base, and none is given"
+    needs_base = strategy.needs_base or _steps(settings)
+    if footing.ground == "none" and needs_base:
+        who = strategy.name if strategy.needs_base else "a recipe with steps"
+        message = f"{who} merges differences to a base, and none is given"
         raise BadInputError(message, hint="name the model that all were tuned from")
     return tuple(Frame(entry, footing.ground) for entry in entries)
 
 
+def _steps(settings: Settings) -> bool:
+    """Tell whether task vectors pass through steps, whatever the strategy takes."""
+    return bool(settings.recipe.pre or settings.recipe.post)
+
+
 def _without_base(
-    recipe: Recipe,
+    settings: Settings,
     strategy: Strategy,
     entry: TensorEntry,
     changes: Sequence[tuple[ContentId, Mapping[str, Change]]],
     footing: Footing,
 ) -> Frame:
     exponent = footing.exponents.get(entry.name)
-    reads_base = strategy.needs_base or strategy.prefers_base
+    reads_base = strategy.needs_base or strategy.prefers_base or _steps(settings)
     whole = [c for c, found in changes if isinstance(found.get(entry.name), Whole)]
     if len(whole) == len(changes) and not reads_base:
         return Frame(entry, "none", exponent)
@@ -102,7 +109,7 @@ def _without_base(
             " difference to the base cannot be told without reading the base"
         )
         raise BadInputError(message, hint=f"{hint}, or leave it out with --without")
-    if not strategy.shifts(Values(recipe.parameters_for(entry.name))):
+    if not strategy.shifts(Values(settings.of_tensor(entry.name).parameters)):
         message = f"{strategy.name} as set merges whole weights, not differences"
         raise BadInputError(message, hint=hint)
     return Frame(replace(entry, dtype="F32"), "zero", exponent)

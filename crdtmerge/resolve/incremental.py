@@ -70,6 +70,8 @@ def why_not(plan: Plan) -> str:
             f"{name} draws its masks by the set: when one contribution comes or goes,"
             " those of all others change"
         )
+    if recipe.pre or recipe.post:
+        return "its recipe has steps before or after the strategy"
     if any(f.ground == "none" and f.exponent is None for f in plan.frames.values()):
         return "without a base the grid of the sums hangs on the set"
     return ""

@@ -127,10 +127,12 @@ def _recipe(value: object) -> Recipe:
             "rules": [*rules],
             "output_dtype": dtype,
             "seed_scope": scope,
+            **rest,
         }:
             parsed = [_rule(rule) for rule in rules]
+            steps = [rest[key] for key in ("pre", "post") if key in rest]
             return recipe_from_value(
-                [strategy, _pairs(parameters), parsed, dtype, scope]
+                [strategy, _pairs(parameters), parsed, dtype, scope, *steps]
             )
         case _:
             message = "its recipe lacks a field"
@@ -139,8 +141,9 @@ def _recipe(value: object) -> Recipe:
 
 def _rule(value: object) -> list[object]:
     match value:
-        case {"pattern": pattern, "parameters": dict(parameters)}:
-            return [pattern, _pairs(parameters)]
+        case {"pattern": pattern, "parameters": dict(parameters), **rest}:
+            models = [rest["models"]] if "models" in rest else []
+            return [pattern, _pairs(parameters), *models]
         case _:
             message = "a rule lacks a field"
     raise ValueError(message)
@@ -157,12 +160,17 @@ def _source(value: object) -> Source:
             "weight": str(weight),
             "authors": [*authors],
             "parameters": dict(parameters),
+            **rest,
         } if all(isinstance(text, str) for text in parameters.values()):
+            tags = rest.get("tags", [])
+            if not isinstance(tags, list) or not all(isinstance(t, str) for t in tags):
+                raise ValueError("tags are not a list of texts")
             return Source(
                 ContentId(_hex(content)),
                 parse_decimal(weight),
                 tuple(_hex(author) for author in authors),
                 tuple(sorted(parameters.items())),
+                tuple(tags),
             )
         case _:
             message = "a contribution is not content, weight, authors and parameters"

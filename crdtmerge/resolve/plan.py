@@ -24,26 +24,12 @@ from crdtmerge.manifest import Manifest, TensorEntry
 from crdtmerge.numerics import CONTRACT_VERSION, check_weights
 from crdtmerge.recipe import Parameters, Recipe
 from crdtmerge.resolve.ground import ON_BASE, Footing, Frame, lay_ground
-from crdtmerge.strategies import Strategy, Values, Whole, check_recipe
+from crdtmerge.resolve.settings import Contribution, Settings
+from crdtmerge.strategies import Strategy, Values, check_recipe, steps_of
 from crdtmerge.trie import Trie
 
 Output = tuple[str, str, tuple[int, ...]]
 """Name, dtype and shape of a tensor of the merged model."""
-
-
-@dataclass(frozen=True, slots=True)
-class Contribution:
-    """A visible contribution: what it is called, weighs, holds, and who offers it.
-
-    `weight` is in units of 10**-9. `parameters` are its own, over the recipe's: a
-    mergekit configuration may give some, a space never does.
-    """
-
-    content: ContentId
-    weight: int
-    manifest: Manifest
-    authors: tuple[bytes, ...] = ()
-    parameters: Parameters = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,32 +57,16 @@ class Plan:
     base: Manifest
     contributions: tuple[Contribution, ...]
     changes: tuple[Mapping[str, Change], ...]
+    settings: Settings
     frames: Mapping[str, Frame]
     tasks: tuple[Task, ...]
     seeds: Mapping[str, bytes]
     outputs: tuple[Output, ...]
 
     @property
-    def weights(self) -> tuple[int, ...]:
-        """The weights in canonical order, in units of 10**-9."""
-        return tuple(item.weight for item in self.contributions)
-
-    @property
     def contents(self) -> tuple[ContentId, ...]:
         """The content ids in canonical order."""
         return tuple(item.content for item in self.contributions)
-
-    @property
-    def whole(self) -> Whole:
-        """What holds for the whole model: what a reduce step sees."""
-        shared = dict(self.recipe.parameters)
-        own = (shared | dict(item.parameters) for item in self.contributions)
-        return Whole(
-            self.contents,
-            self.weights,
-            Values(self.recipe.parameters),
-            tuple(Values(tuple(sorted(found.items()))) for found in own),
-        )
 
 
 def make_plan(
@@ -128,14 +98,16 @@ def make_plan(
     changes = tuple(_changes(contribution, base) for contribution in ordered)
     check_weights(item.weight for item in ordered)
     said = [(c.content, found) for c, found in zip(ordered, changes, strict=True)]
-    laid = lay_ground(recipe, strategy, base, said, footing)
-    inputs = _Tensors(recipe, strategy, laid, ordered, changes)
+    settings = Settings.of(recipe, (entry.name for entry in base.tensors), ordered)
+    laid = lay_ground(settings, strategy, base, said, footing)
+    inputs = _Tensors(settings, strategy, laid, changes)
     return Plan(
         recipe,
         strategy,
         base,
         ordered,
         changes,
+        settings,
         MappingProxyType({frame.entry.name: frame for frame in laid}),
         tuple(inputs.tasks()),
         MappingProxyType(inputs.seeds()),
@@ -188,18 +160,16 @@ class _Tensors:
 
     def __init__(
         self,
-        recipe: Recipe,
+        settings: Settings,
         strategy: Strategy,
         frames: Sequence[Frame],
-        contributions: Sequence[Contribution],
         changes: Sequence[Mapping[str, Change]],
     ) -> None:
         self.frames = frames
-        self._recipe = recipe
+        self._settings = settings
+        self._recipe = settings.recipe
         self._strategy = strategy
-        self._weights = [item.weight for item in contributions]
-        self._contents = [item.content for item in contributions]
-        self._own = [[list(pair) for pair in c.parameters] for c in contributions]
+        self._contents = [item.content for item in settings.contributions]
         self._changes = changes
 
     def seeds(self) -> dict[str, bytes]:
@@ -226,7 +196,7 @@ class _Tensors:
         merged = [frame for frame in self.frames if frame.is_merged]
         tasks: list[Task] = []
         needs: tuple[bytes, ...] = ()
-        if self._strategy.reduce is not None and merged:
+        if reduces(self._strategy, self._recipe) and merged:
             tasks = [Task(self._key("map", f), "map", f.entry.name) for f in merged]
             maps = tuple(task.key for task in tasks)
             reduce = Task(self._reduce_key(maps), "reduce", "", maps)
@@ -243,23 +213,28 @@ class _Tensors:
     def _key(self, kind: str, frame: Frame, needs: tuple[bytes, ...] = ()) -> bytes:
         """Return the key of a map or emit task of one float tensor."""
         entry = frame.entry
-        parameters = self._recipe.parameters_for(entry.name)
+        setting = self._settings.of_tensor(entry.name)
         value: list[Value] = [
             CONTRACT_VERSION,
             kind,
             self._strategy.full_name,
-            [list(pair) for pair in parameters],
-            list(self._own),
+            _plain(setting.parameters),
+            [_plain(own) for own in setting.own],
             entry.dtype,
             list(entry.shape),
             stands_on(frame),
             self._said(frame),
-            self._weights,
+            list(setting.weights),
             list(needs),
         ]
         if kind == "emit":
             value.append(output_dtype(self._recipe, frame) or entry.dtype)
-        if self._strategy.draws or self._strategy.order_dependent:
+        if self._recipe.pre or self._recipe.post:
+            after = list(self._recipe.post) if kind == "emit" else []
+            value += ["steps", list(self._recipe.pre), after]
+        if self._strategy.by_layer:
+            value += ["layer", list(self._settings.places[entry.name].layer or ())]
+        if draws(self._strategy, self._recipe) or self._strategy.order_dependent:
             # Masks and orders are keyed by these; else a tensor's name changes no bit.
             scope = self._recipe.seed_scope
             taken = takes_seed(self._strategy, self._recipe)
@@ -268,9 +243,28 @@ class _Tensors:
         return digest_value(Domain.TASK, value)
 
     def _reduce_key(self, maps: Sequence[bytes]) -> bytes:
-        name = self._strategy.full_name
-        value: Value = [CONTRACT_VERSION, "reduce", name, list(maps), self._weights]
+        name, whole = self._strategy.full_name, self._settings.of_whole()
+        weights = list(whole.weights)
+        value: list[Value] = [CONTRACT_VERSION, "reduce", name, list(maps), weights]
+        if whole.values.parameters:
+            value += [_plain(whole.values.parameters)]
+            value += [[_plain(own.parameters) for own in whole.own]]
         return digest_value(Domain.TASK, value)
+
+
+def _plain(parameters: Parameters) -> Value:
+    return [list(pair) for pair in parameters]
+
+
+def reduces(strategy: Strategy, recipe: Recipe) -> bool:
+    """Tell whether there is a reduce step, for such parameters."""
+    values = Values(recipe.parameters)
+    return strategy.reduce is not None and strategy.reduces(values)
+
+
+def draws(strategy: Strategy, recipe: Recipe) -> bool:
+    """Tell whether the strategy or a step draws random masks."""
+    return strategy.draws or any(step.draws for step in steps_of(recipe))
 
 
 def stands_on(frame: Frame) -> Value:
@@ -282,7 +276,8 @@ def stands_on(frame: Frame) -> Value:
 
 def takes_seed(strategy: Strategy, recipe: Recipe) -> bool:
     """Tell whether the tensors' seeds enter tasks: for masks by the set, or an order."""
-    return strategy.order_dependent or (strategy.draws and recipe.seed_scope == "set")
+    by_set = recipe.seed_scope == "set"
+    return strategy.order_dependent or (by_set and draws(strategy, recipe))
 
 
 def _copy_key(entry: TensorEntry) -> bytes:

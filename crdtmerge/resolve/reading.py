@@ -26,7 +26,6 @@ from crdtmerge.numerics import (
     check_reach,
     inspect,
 )
-from crdtmerge.recipe import Parameters
 from crdtmerge.resolve.plan import Plan, output_dtype
 from crdtmerge.strategies import Given, Inputs, Values
 
@@ -59,6 +58,7 @@ class TensorReader:
     def inputs(self, name: str) -> Inputs:
         """Read and check one tensor of every model."""
         plan, entry = self._plan, self._entries[name]
+        setting = plan.settings.of_tensor(name)
         base = self.base(name)
         facts = self.facts(name, base)
         held: dict[BlobId | Change, Given] = {}
@@ -78,7 +78,7 @@ class TensorReader:
             base=base,
             contributions=tuple(given),
             contents=plan.contents,
-            own=tuple(self.own(name, c.parameters) for c in plan.contributions),
+            own=tuple(setting.values_of(own) for own in setting.own),
         )
 
     def frame(self, name: str) -> Inputs:
@@ -87,6 +87,7 @@ class TensorReader:
         The weights are those of all.
         """
         plan, frame = self._plan, self._plan.frames[name]
+        setting = plan.settings.of_tensor(name)
         return Inputs(
             tensor=name,
             dtype=frame.entry.dtype,
@@ -94,19 +95,15 @@ class TensorReader:
             base=None,
             contributions=(),
             contents=(),
-            weights=plan.weights,
+            weights=setting.weights,
             seed=plan.seeds.get(name, b""),
             seed_scope=plan.recipe.seed_scope,
             output_dtype=output_dtype(plan.recipe, frame),
-            values=Values(plan.recipe.parameters_for(name)),
+            values=Values(setting.parameters),
             shape=frame.entry.shape,
             exponent=frame.exponent,
+            layer=plan.settings.places[name].layer,
         )
-
-    def own(self, name: str, parameters: Parameters) -> Values:
-        """Return what holds for one contribution's tensor, given its own parameters."""
-        shared = dict(self._plan.recipe.parameters_for(name))
-        return Values(tuple((shared | dict(parameters)).items()))
 
     def base(self, name: str) -> Data | None:
         """Return what task vectors are added to; None if there is no such thing."""

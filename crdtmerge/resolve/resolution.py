@@ -19,6 +19,7 @@ from crdtmerge.manifest import TensorEntry
 from crdtmerge.numerics import CONTRACT_VERSION
 from crdtmerge.recipe import Parameters, Recipe
 from crdtmerge.resolve.plan import Plan
+from crdtmerge.rules import Who
 from crdtmerge.trie import Trie
 
 VERSION: Final = 1
@@ -35,6 +36,12 @@ class Source:
     weight: int
     authors: tuple[bytes, ...]
     parameters: Parameters = ()
+    tags: tuple[str, ...] = ()
+
+    @property
+    def who(self) -> Who:
+        """The contribution as the rules of a recipe see it."""
+        return Who(self.content, self.authors, self.tags)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +88,14 @@ class Resolution:
             "merge_id": self.merge_id.hex(),
             "visible_root": self.visible_root.hex(),
             "base": self.base.hex(),
-            "recipe": _recipe(self.recipe),
+            "recipe": self.recipe.describe(),
             "contributions": [
                 {
                     "content": source.content.hex(),
                     "weight": format_decimal(source.weight),
                     "authors": [author.hex() for author in source.authors],
                     "parameters": dict(source.parameters),
+                    **({"tags": list(source.tags)} if source.tags else {}),
                 }
                 for source in self.contributions
             ],
@@ -110,20 +118,6 @@ class Resolution:
             "model_digest": self.model_digest.hex(),
         }
         return json.dumps(value, sort_keys=True, indent=2) + "\n"
-
-
-def _recipe(recipe: Recipe) -> dict[str, object]:
-    return {
-        "strategy": recipe.strategy,
-        "parameters": dict(recipe.parameters),
-        "rules": [
-            {"pattern": pattern, "parameters": dict(pairs)}
-            for pattern, pairs in recipe.rules
-        ],
-        "output_dtype": recipe.output_dtype,
-        "seed_scope": recipe.seed_scope,
-        "digest": recipe.digest.hex(),
-    }
 
 
 def root_without_space(sources: Iterable[Source]) -> bytes:
@@ -176,7 +170,7 @@ def make_resolution(
         base=plan.base.content_id if base is None else base,
         recipe=plan.recipe,
         contributions=tuple(
-            Source(c.content, c.weight, tuple(sorted(c.authors)), c.parameters)
+            Source(c.content, c.weight, tuple(sorted(c.authors)), c.parameters, c.tags)
             for c in plan.contributions
         ),
         seeds=tuple(sorted(plan.seeds.items())),

@@ -46,6 +46,7 @@ class TensorSums:
         self._reader = reader
         self._entry = self._reader.entry(name)
         self._inputs = self._reader.frame(name)
+        self._setting = plan.settings.of_tensor(name)
         self._made_for = _made_for(plan, name)
         self._wanted, self._offered = self._members()
         self._base: list[Data | None] = []
@@ -115,12 +116,19 @@ class TensorSums:
         wanted: Counter[bytes] = Counter()
         offered: dict[bytes, ContentId] = {}
         draws = self._plan.strategy.draws
-        pairs = zip(self._plan.contributions, self._plan.changes, strict=True)
-        for contribution, changes in pairs:
+        setting = self._setting
+        told = zip(
+            self._plan.contributions,
+            self._plan.changes,
+            setting.weights,
+            setting.own,
+            strict=True,
+        )
+        for contribution, changes, weight, own in told:
             change = changes.get(self._name)
             said: Value = self._entry.blob if change is None else change.key
             content = contribution.content if draws else b""
-            member = Member(said, contribution.weight, contribution.parameters, content)
+            member = Member(said, weight, own, content)
             wanted[member.key] += 1
             offered.setdefault(member.key, contribution.content)
         return wanted, offered
@@ -138,7 +146,7 @@ class TensorSums:
             if joins and not alone:
                 self._read(member, content, joins=True)
             return Entry(key, Share(0))
-        values = self._reader.own(self._name, member.own)
+        values = self._setting.values_of(member.own)
         if alone and self._sums.of_task_vectors:
             term = Term(b"", member.weight, content, self._name, values)
             return Entry(key, unchanged(self._sums, self._inputs, term))
@@ -199,7 +207,7 @@ def _made_for(plan: Plan, name: str) -> bytes:
     value: list[Value] = [
         CONTRACT_VERSION,
         plan.strategy.full_name,
-        [list(pair) for pair in recipe.parameters_for(name)],
+        [list(pair) for pair in plan.settings.of_tensor(name).parameters],
         frame.entry.dtype,
         list(frame.entry.shape),
         stands_on(frame),

@@ -13,8 +13,9 @@ from crdtmerge.strategies.base import (
     Values,
     Whole,
 )
-from crdtmerge.strategies.recipes import check_recipe, make_recipe, parse_weight
+from crdtmerge.strategies.recipes import check_recipe, make_recipe, steps_of
 from crdtmerge.strategies.table import STRATEGIES, find
+from crdtmerge.strategies.texts import parse_weight
 
 __all__ = [
     "STRATEGIES",
@@ -28,4 +29,5 @@ __all__ = [
     "find",
     "make_recipe",
     "parse_weight",
+    "steps_of",
 ]

@@ -111,6 +111,17 @@ class Values:
         """Return one of the texts that the parameter allows."""
         return dict(self.parameters)[name]
 
+    def under(self, step: str) -> "Values":
+        """Return the parameters of one step, by their own names."""
+        prefix = f"{step}."
+        return Values(
+            tuple(
+                (name.removeprefix(prefix), text)
+                for name, text in self.parameters
+                if name.startswith(prefix)
+            )
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
@@ -212,6 +223,7 @@ class Strategy:
     needs_evidence: bool = False
     draws: bool = False
     order_dependent: bool = False
+    by_layer: bool = False
     classification: Literal["portable", "platform"] = "portable"
     memory: Memory = Memory()
     map: Callable[[Inputs], Measures] | None = None
@@ -241,6 +253,7 @@ class Strategy:
             "needs_base": self.needs_base,
             "needs_evidence": self.needs_evidence,
             "order_dependent": self.order_dependent,
+            "by_layer": self.by_layer,
             "draws": self.draws,
             "memory": {
                 "bytes_per_item": self.memory.shared,

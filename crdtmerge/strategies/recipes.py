@@ -1,65 +1,83 @@
 """Building recipes from what a user typed, and checking those that peers wrote.
 
-Owns the acceptance of strategy names, parameters and their ranges. Does not own the form
-of a recipe (`crdtmerge.recipe`).
+Owns the acceptance of strategy and step names, of parameters and their ranges, and of
+rules. Does not own the form of a recipe (`crdtmerge.recipe`), nor how one value is read
+(`texts`).
 """
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from crdtmerge.codec import DECIMAL_PLACES, DECIMAL_UNIT, format_decimal, parse_decimal
 from crdtmerge.errors import (
     BadInputError,
-    EncodingError,
     UnknownNameError,
     UpgradeNeededError,
 )
 from crdtmerge.recipe import (
+    EVERYWHERE,
     OUTPUT_DTYPES,
+    PARAMETERS_MAX,
     RULES_MAX,
     SEED_SCOPES,
+    STEPS_MAX,
     TEXT_CHARACTERS_MAX,
+    WEIGHT,
     Parameters,
     Recipe,
+    Rule,
 )
-from crdtmerge.strategies.base import FALSE, TRUE, Parameter, Strategy
+from crdtmerge.rules import canonical_gradient, parse_pattern, parse_selector
+from crdtmerge.strategies.base import Parameter, Strategy, Values
+from crdtmerge.strategies.steps import STEPS, Stage, Step, find_step
 from crdtmerge.strategies.table import STRATEGIES, find, suggestion
+from crdtmerge.strategies.texts import WEIGHT_OF_RULE, typed_value
 
-_PLAIN_DECIMAL: Final = re.compile(r"([+-]?)([0-9]*)(?:\.([0-9]*))?")
-_FLAGS: Final[Mapping[str, str]] = {
-    **dict.fromkeys(("true", "yes", "on", "1"), TRUE),
-    **dict.fromkeys(("false", "no", "off", "0"), FALSE),
-}
+STAGES: Final[tuple[Stage, Stage]] = ("pre", "post")
 
 
 def make_recipe(
     name: str,
     parameters: Mapping[str, str],
-    rules: Iterable[tuple[str, Mapping[str, str]]] = (),
+    rules: Iterable[Rule] = (),
     output_dtype: str = "",
     seed_scope: str = "set",
+    *,
+    pre: Sequence[str] = (),
+    post: Sequence[str] = (),
 ) -> Recipe:
     """Return the recipe that a user asked for, complete and in canonical text.
 
-    What `parameters` leaves out takes our defaults. `rules` are (pattern, parameters)
-    pairs; a rule holds only what it changes.
+    What `parameters` leaves out takes our defaults; those of a step are called
+    STEP.PARAMETER. `rules` are as the user wrote them: in any spelling, and each holds
+    only what it changes. A gradient among the parameters becomes the first rule.
 
     Raises:
-        UnknownNameError: no such strategy or parameter; the hint has the nearest name.
-        BadInputError: a value is out of its range, or not of its kind.
+        UnknownNameError: no such strategy, step or parameter; the hint has the nearest.
+        BadInputError: a value is out of its range, not of its kind, or a rule asks for
+            what no rule can.
     """
     strategy = find(name)
-    complete = {p.name: p.default for p in strategy.parameters}
-    complete |= dict(_typed(strategy, parameters))
+    steps = [
+        [find_step(step, stage) for step in names]
+        for stage, names in zip(STAGES, (pre, post), strict=True)
+    ]
+    declared = _declared(strategy, [step for stage in steps for step in stage])
+    plain = {key: text for key, text in parameters.items() if "," not in text}
+    rising = {key: text for key, text in parameters.items() if "," in text}
+    complete = {p: parameter.default for p, parameter in declared.items()}
+    complete |= dict(_typed(strategy, declared, plain.items()))
+    asked = [Rule(EVERYWHERE, tuple(rising.items()))] if rising else []
     made = Recipe(
         strategy.full_name,
         tuple(sorted(complete.items())),
-        tuple((pattern, _typed(strategy, pairs)) for pattern, pairs in rules),
+        tuple(_typed_rule(strategy, declared, rule) for rule in [*asked, *rules]),
         output_dtype,
         seed_scope,
+        tuple(step.full_name for step in steps[0]),
+        tuple(step.full_name for step in steps[1]),
     )
     _check_frame(made)
+    _check_rules(strategy, declared, made)
     return made
 
 
@@ -67,8 +85,9 @@ def check_recipe(recipe: Recipe) -> Strategy:
     """Return the strategy of a recipe that arrived from a peer, once it is usable.
 
     Raises:
-        UpgradeNeededError: this version does not know the strategy.
-        BadInputError: a parameter is missing, unknown, out of range or not canonical.
+        UpgradeNeededError: this version does not know the strategy, or a step.
+        BadInputError: a parameter is missing, unknown, out of range or not canonical, or
+            a rule is not usable.
     """
     strategy = STRATEGIES.get(recipe.strategy)
     if strategy is None:
@@ -76,15 +95,59 @@ def check_recipe(recipe: Recipe) -> Strategy:
         hint = f"upgrade crdtmerge; this version knows {', '.join(sorted(STRATEGIES))}"
         raise UpgradeNeededError(message, hint=hint)
     _check_frame(recipe)
-    _check_canonical(strategy, recipe.parameters)
-    missing = {p.name for p in strategy.parameters} - dict(recipe.parameters).keys()
+    declared = _declared(strategy, steps_of(recipe))
+    _check_canonical(strategy, declared, recipe.parameters)
+    missing = declared.keys() - dict(recipe.parameters).keys()
     if missing:
         names = ", ".join(sorted(missing))
         message = f"the recipe for {strategy.full_name} lacks the parameter {names}"
         raise BadInputError(message)
-    for _, pairs in recipe.rules:
-        _check_canonical(strategy, pairs)
+    for rule in recipe.rules:
+        if _typed_rule(strategy, declared, rule) != rule:
+            message = f"the rule for {rule.tensors!r} is not canonical"
+            raise BadInputError(message)
+    _check_rules(strategy, declared, recipe)
     return strategy
+
+
+def steps_of(recipe: Recipe) -> list[Step]:
+    """Return the steps of a recipe, before and after.
+
+    Raises:
+        UpgradeNeededError: this version does not know one.
+        BadInputError: one does not stand where it can.
+    """
+    found = []
+    for stage, names in zip(STAGES, (recipe.pre, recipe.post), strict=True):
+        for name in names:
+            step = STEPS.get(name)
+            if step is None:
+                message = f"the recipe's step {name!r} is not known here"
+                hint = (
+                    f"upgrade crdtmerge; this version knows {', '.join(sorted(STEPS))}"
+                )
+                raise UpgradeNeededError(message, hint=hint)
+            if stage not in step.stages:
+                place = "before" if stage == "pre" else "after"
+                raise BadInputError(f"{name} cannot stand {place} a strategy")
+            found.append(step)
+    return found
+
+
+def _declared(strategy: Strategy, steps: Sequence[Step]) -> dict[str, Parameter]:
+    """Return all parameters of a pipeline, by the names that recipes use.
+
+    Raises:
+        BadInputError: a step stands there twice: its parameters could not be told apart.
+    """
+    declared = {p.name: p for p in strategy.parameters}
+    names = [step.name for step in steps]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise BadInputError(f"the step {twice} stands in the recipe twice")
+    for step in steps:
+        declared |= {f"{step.name}.{p.name}": p for p in step.parameters}
+    return declared
 
 
 def _check_frame(recipe: Recipe) -> None:
@@ -98,97 +161,101 @@ def _check_frame(recipe: Recipe) -> None:
             listed = ", ".join(choice for choice in allowed if choice)
             message = f"{what} {value!r} is none of {listed}"
             raise BadInputError(message)
-    if len(recipe.rules) > RULES_MAX:
-        message = f"{len(recipe.rules)} rules are above the limit of {RULES_MAX}"
-        raise BadInputError(message)
-    for pattern, _ in recipe.rules:
-        if not 0 < len(pattern) <= TEXT_CHARACTERS_MAX:
-            message = f"a rule's pattern has 1 to {TEXT_CHARACTERS_MAX} characters"
-            raise BadInputError(message)
+    limits = (
+        ("rules", len(recipe.rules), RULES_MAX),
+        ("steps", max(len(recipe.pre), len(recipe.post)), STEPS_MAX),
+        ("parameters", len(recipe.parameters), PARAMETERS_MAX),
+    )
+    for what, count, limit in limits:
+        if count > limit:
+            raise BadInputError(f"{count} {what} are above the limit of {limit}")
 
 
-def _typed(strategy: Strategy, given: Mapping[str, str]) -> Parameters:
+def _typed(
+    strategy: Strategy,
+    declared: Mapping[str, Parameter],
+    given: Iterable[tuple[str, str]],
+) -> Parameters:
     """Return what a user typed as sorted canonical pairs."""
     pairs = [
-        (name, _typed_value(_declared(strategy, name), text))
-        for name, text in given.items()
+        (name, typed_value(_find(strategy, declared, name), text))
+        for name, text in given
     ]
     return tuple(sorted(pairs))
 
 
-def _check_canonical(strategy: Strategy, pairs: Parameters) -> None:
+def _check_canonical(
+    strategy: Strategy, declared: Mapping[str, Parameter], pairs: Parameters
+) -> None:
     """Refuse pairs of a peer that `make_recipe` would not have written."""
     for name, text in pairs:
-        parameter = _declared(strategy, name)
-        if _typed_value(parameter, text) != text:
+        if typed_value(_find(strategy, declared, name), text) != text:
             message = f"{name}={text!r} is not the canonical text of its value"
             raise BadInputError(message)
 
 
-def _declared(strategy: Strategy, name: str) -> Parameter:
-    parameter = strategy.parameter(name)
-    if parameter is None:
-        names = [p.name for p in strategy.parameters]
+def _find(
+    strategy: Strategy, declared: Mapping[str, Parameter], name: str
+) -> Parameter:
+    if name not in declared:
         message = f"{strategy.full_name} has no parameter {name!r}"
-        raise UnknownNameError(message, hint=suggestion(name, names, names))
-    return parameter
+        raise UnknownNameError(message, hint=suggestion(name, declared, declared))
+    return declared[name]
 
 
-def _typed_value(parameter: Parameter, text: str) -> str:
-    if parameter.kind == "choice":
-        if text.lower() not in parameter.choices:
-            raise _refusal(parameter, text)
-        return text.lower()
-    if parameter.kind == "flag":
-        flag = _FLAGS.get(text.lower())
-        if flag is None:
-            raise _refusal(parameter, text)
-        return flag
-    units = _typed_units(parameter, text)
-    whole = parameter.kind != "integer" or units % DECIMAL_UNIT == 0
-    if not whole or not parameter.minimum <= units <= parameter.maximum:
-        raise _refusal(parameter, text)
-    return format_decimal(units)
+def _typed_rule(
+    strategy: Strategy, declared: Mapping[str, Parameter], rule: Rule
+) -> Rule:
+    """Return a rule in canonical text; gradients of decimals are values too."""
+    if not 0 < len(rule.tensors) <= TEXT_CHARACTERS_MAX:
+        message = f"a rule's pattern has 1 to {TEXT_CHARACTERS_MAX} characters"
+        raise BadInputError(message)
+    parse_pattern(rule.tensors)
+    if rule.models:
+        parse_selector(rule.models)
+    known = {**declared, WEIGHT: WEIGHT_OF_RULE}
+    pairs = {}
+    for name, text in rule.parameters:
+        if name in pairs:
+            raise BadInputError(f"the rule for {rule.tensors!r} gives {name!r} twice")
+        pairs[name] = _typed_in_rule(_find(strategy, known, name), text)
+    return Rule(rule.tensors, tuple(sorted(pairs.items())), rule.models)
 
 
-def _typed_units(parameter: Parameter, text: str) -> int:
-    """Parse a plain decimal in any spelling: .2, 0.20 and +0.2 are all 0.2."""
-    match = _PLAIN_DECIMAL.fullmatch(text)
-    digits = (match[2] + (match[3] or "")) if match else ""
-    if match is None or not digits:
-        hint = "write plain decimals such as 0.2, without an exponent"
-        raise _refusal(parameter, text, hint)
-    sign, whole, places = match[1], match[2].lstrip("0"), (match[3] or "").rstrip("0")
-    if len(places) > DECIMAL_PLACES:
-        hint = f"at most {DECIMAL_PLACES} places count"
-        raise _refusal(parameter, text, hint)
-    canonical = f"{whole or '0'}.{places}" if places else whole or "0"
-    try:
-        units = parse_decimal(canonical)
-    except EncodingError as e:
-        raise _refusal(parameter, text) from e
-    return -units if sign == "-" else units
+def _typed_in_rule(parameter: Parameter, text: str) -> str:
+    if "," not in text:
+        return typed_value(parameter, text)
+    if parameter.kind != "decimal":
+        message = (
+            f"{parameter.name}={text!r}: only a decimal has a gradient over layers"
+        )
+        raise BadInputError(message)
+    anchors = [typed_value(parameter, part.strip()) for part in text.split(",")]
+    return canonical_gradient(Values((("", a),)).units("") for a in anchors)
 
 
-def _refusal(parameter: Parameter, text: str, hint: str = "") -> BadInputError:
-    message = f"{parameter.name}={text!r} is not {parameter.range_text}"
-    return BadInputError(message, hint=hint or parameter.help)
-
-
-def parse_weight(text: str) -> int:
-    """Return a contribution's weight in units from what a user typed.
+def _check_rules(
+    strategy: Strategy, declared: Mapping[str, Parameter], recipe: Recipe
+) -> None:
+    """Refuse rules that ask for what cannot be: part of what holds for the whole.
 
     Raises:
-        BadInputError: it is not a plain decimal from 0 to 1,000.
+        BadInputError: a parameter of the whole model changes in some tensors, or one of
+            the merge for some contributions.
     """
-    return parse_decimal(_typed_value(_WEIGHT, text))
-
-
-_WEIGHT: Final = Parameter(
-    "weight",
-    "decimal",
-    default="1",
-    mergekit_default=None,
-    help="weight of a contribution",
-    maximum=1000 * DECIMAL_UNIT,
-)
+    reduces = strategy.reduce is not None and strategy.reduces(
+        Values(recipe.parameters)
+    )
+    for rule in recipe.rules:
+        for name, text in rule.parameters:
+            parameter = declared.get(name, WEIGHT_OF_RULE)
+            whole = parameter.whole or (name == WEIGHT and reduces)
+            if whole and (rule.tensors != EVERYWHERE or "," in text):
+                message = (
+                    f"{name} of {strategy.full_name} holds for the whole model: a rule"
+                    f" cannot change it for {rule.tensors!r}"
+                )
+                raise BadInputError(message, hint="give it once, for all tensors")
+            if rule.models and not parameter.per_model:
+                message = f"{name} cannot differ between the contributions of a merge"
+                raise BadInputError(message, hint="give it in a rule without `models`")

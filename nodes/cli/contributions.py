@@ -43,6 +43,14 @@ def contribute(
         str | None, typer.Option(metavar="TEXT", help="What others should know of it.")
     ] = None,
     *,
+    tag: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TAG",
+            help="A word that recipes may select it by; repeat for more.",
+            show_default=False,
+        ),
+    ] = None,
     kind: Annotated[
         str | None,
         typer.Option(
@@ -69,6 +77,7 @@ def contribute(
         "space": space,
         "weight": weight,
         "note": note,
+        "tags": list(tag or ()),
         "kind": kind,
         "reference": reference,
     }

@@ -63,7 +63,7 @@ def set_recipe(
     asked = {
         "strategy": strategy,
         "params": pairs(param),
-        "rules": list(_rules(rule or ())),
+        "rules": _rules(rule or ()),
         "output_dtype": output_dtype,
         "seed_scope": seed_scope,
         "space": space,
@@ -72,15 +72,27 @@ def set_recipe(
     show(facts, render_records.recipe_was_set, as_json=chosen.as_json)
 
 
-def _rules(texts: Iterable[str]) -> Iterable[list[str]]:
-    """Yield [pattern, name, value]; a pattern may hold colons, a parameter does not."""
+def _rules(texts: Iterable[str]) -> list[dict[str, object]]:
+    """Return rules; a pattern may hold colons, a parameter does not.
+
+    Neighbours with one pattern are one rule.
+    """
+    rules: list[dict[str, object]] = []
     for text in texts:
         pattern, colon, pair = text.rpartition(":")
-        name, equals, value = pair.partition("=")
-        if not (colon and pattern.strip() and equals and name.strip()):
+        name, equals, value = (part.strip() for part in pair.partition("="))
+        if not (colon and pattern.strip() and equals and name):
             message = f"{text!r} is not of the form PATTERN:K=V"
             raise typer.BadParameter(message, param_hint="--rule")
-        yield [pattern.strip(), name.strip(), value.strip()]
+        if not rules or rules[-1]["tensors"] != pattern.strip():
+            rules.append({"tensors": pattern.strip(), "parameters": {}})
+        parameters = rules[-1]["parameters"]
+        assert isinstance(parameters, dict), "made above"
+        if name in parameters:
+            message = f"{name!r} is given for {pattern!r} twice"
+            raise typer.BadParameter(message, param_hint="--rule")
+        parameters[name] = value
+    return rules
 
 
 def show_recipe(

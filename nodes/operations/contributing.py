@@ -16,6 +16,7 @@ from crdtmerge.formats.ingest import Model
 from crdtmerge.manifest import check_form
 from crdtmerge.policy import NEEDED, View, Visible
 from crdtmerge.replica import Replica
+from crdtmerge.rules import TAGS_MAX, check_tag
 
 from . import arguments as given
 from .contents import all_or_none, base_manifest, read_contribution
@@ -28,7 +29,7 @@ from .selection import (
     find_removable,
 )
 
-SAME: Final = "the same model, weight and note are in the merge already"
+SAME: Final = "the same model, weight, note and tags are in the merge already"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ class Offer:
     model: Model
     weight: int
     note: str
+    tags: tuple[str, ...] = ()
 
     @property
     def content(self) -> ContentId:
@@ -60,12 +62,13 @@ def contribute(context: Context, asked: Arguments, tell: Tell) -> Answer:
     space = choose_space(context.spaces, given.optional_text(asked, "space"))
     weight = parse_weight(given.optional_text(asked, "weight") or "1")
     note = _note(given.optional_text(asked, "note") or "")
+    tags = _tags(given.texts(asked, "tags"))
     replica(context, space).authority(NEEDED[Add])  # before any long work
     context.key.unlock()
     path, kind = given.path(asked, "path"), given.optional_text(asked, "kind")
     model = read_contribution(context, space, path, kind, tell)
     check_form(model.manifest)
-    offer = Offer(model, weight, note)
+    offer = Offer(model, weight, note, tags)
     _refuse_banned(context.spaces.view(space), offer.content)
     reference = given.flag(asked, "reference")
     with all_or_none(context.home.blobs) as intake:
@@ -81,11 +84,21 @@ def contribute(context: Context, asked: Arguments, tell: Tell) -> Answer:
         "kind": model.manifest.kind,
         "weight": format_decimal(weight),
         "note": note,
+        "tags": list(tags),
         "tensors": len(model.manifest.tensors),
         "bytes": model.manifest.size,
         "new_bytes": intake.new_bytes,
         "notes": _remarks(context, space, offer, signed=record is not None),
     }
+
+
+def _tags(texts: Iterable[str]) -> tuple[str, ...]:
+    tags = tuple(sorted(set(texts)))
+    for tag in tags:
+        check_tag(tag)
+    if len(tags) > TAGS_MAX:
+        raise BadInputError(f"{len(tags)} tags are above the limit of {TAGS_MAX}")
+    return tags
 
 
 def _note(text: str) -> str:
@@ -110,22 +123,27 @@ def _refuse_banned(view: View, content: ContentId) -> None:
 
 def _say(context: Context, space: SpaceId, offer: Offer) -> RecordId | None:
     """Sign and publish the add, unless a live one of ours says the same."""
-    manifest, weight, note = offer.model.manifest, offer.weight, offer.note
+    manifest = offer.model.manifest
+    weight, note, tags = offer.weight, offer.note, offer.tags
     with context.spaces.lock:
         said = _own_live_adds(replica(context, space), offer.content)
-        if (weight, note) in said:
+        if (weight, note, tags) in said:
             return None
         return publish(
-            context, space, lambda r: r.contribute(manifest, weight=weight, note=note)
+            context,
+            space,
+            lambda r: r.contribute(manifest, weight=weight, note=note, tags=tags),
         )
 
 
-def _own_live_adds(current: Replica, content: ContentId) -> list[tuple[int, str]]:
-    """Return what our live adds of `content` say: weights and notes."""
+def _own_live_adds(
+    current: Replica, content: ContentId
+) -> list[tuple[int, str, tuple[str, ...]]]:
+    """Return what our live adds of `content` say: weights, notes and tags."""
     visible = _visible(current.opset.view, content)
     records = [current.opset.records[add] for add in visible.adds] if visible else []
     return [
-        (record.body.weight, record.body.note)
+        (record.body.weight, record.body.note, record.body.tags)
         for record in records
         if record.author == current.key.public and isinstance(record.body, Add)
     ]

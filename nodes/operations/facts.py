@@ -7,25 +7,9 @@ from crdtmerge.bodies import Genesis, SpaceId
 from crdtmerge.codec import format_decimal
 from crdtmerge.identity import AuthorId
 from crdtmerge.policy import View, Visible
-from crdtmerge.recipe import Recipe
 
 from ..spaces import Spaces
 from .live import Answer, Context
-
-
-def recipe_facts(recipe: Recipe) -> Answer:
-    """Return a recipe as JSON."""
-    return {
-        "strategy": recipe.strategy,
-        "parameters": dict(recipe.parameters),
-        "rules": [
-            {"pattern": pattern, "parameters": dict(pairs)}
-            for pattern, pairs in recipe.rules
-        ],
-        "output_dtype": recipe.output_dtype,
-        "seed_scope": recipe.seed_scope,
-        "digest": recipe.digest.hex(),
-    }
 
 
 def space_facts(spaces: Spaces, space: SpaceId, author: AuthorId) -> Answer:
@@ -39,7 +23,7 @@ def space_facts(spaces: Spaces, space: SpaceId, author: AuthorId) -> Answer:
         "records": len(opset),
         "visible_root": view.visible_root.hex(),
         "merge_id": view.merge_id(view.recipe).hex() if view.recipe else None,
-        "recipe": recipe_facts(view.recipe) if view.recipe else None,
+        "recipe": view.recipe.describe() if view.recipe else None,
         "recipe_conflict": len(view.recipe_heads) > 1,
         "contributions": _contributions(spaces, space, view),
         "banned": [
@@ -81,6 +65,7 @@ def contribution_facts(visible: Visible, *, complete: bool) -> Answer:
         "weight": format_decimal(visible.weight),
         "authors": [author.hex() for author in visible.authors],
         "notes": list(visible.notes),
+        "tags": list(visible.tags),
         "complete": complete,
         "adds": [add.hex() for add in visible.adds],
     }

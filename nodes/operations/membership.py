@@ -24,7 +24,7 @@ from ..store.base import BaseFacts
 from ..ticket import SECRET_BYTES, Ticket, decode_ticket
 from . import arguments as given
 from .contents import Intake, all_or_none, keep_exponents, read_base
-from .facts import identity_facts, recipe_facts
+from .facts import identity_facts
 from .live import Answer, Arguments, Context, Tell
 from .publishing import announce_node, replica
 from .selection import SHORT, choose_space
@@ -76,7 +76,7 @@ def space_create(context: Context, asked: Arguments, tell: Tell) -> Answer:
         "name": name,
         "mode": mode,
         "base": model.manifest.content_id.hex(),
-        "recipe": recipe_facts(recipe),
+        "recipe": recipe.describe(),
         "tensors": len(model.manifest.tensors),
         "bytes": model.manifest.size,
         "notes": [OPEN_SPACE] if mode == "open" else [],

@@ -32,15 +32,15 @@ from crdtmerge.formats.source import FolderSource
 from crdtmerge.manifest import Manifest
 from crdtmerge.resolve.ground import Footing
 from crdtmerge.resolve.model import resolve_model
-from crdtmerge.resolve.plan import Contribution, Plan, make_plan
+from crdtmerge.resolve.plan import Plan, make_plan
 from crdtmerge.resolve.resolution import (
     Resolution,
     Source,
     root_without_space,
 )
+from crdtmerge.resolve.settings import Contribution
 
 from . import arguments as given
-from .facts import recipe_facts
 from .live import Answer, Arguments, Tell, telling
 from .resolving import threads_of, workers
 
@@ -97,7 +97,7 @@ def merge(asked: Arguments, tell: Tell) -> Answer:
         "contributions": [source.content.hex() for source in resolution.contributions],
         "tensors": len(resolution.tensors),
         "bytes": sum(entry.size for entry in resolution.tensors),
-        "recipe": recipe_facts(configuration.recipe),
+        "recipe": configuration.recipe.describe(),
         "notes": list(configuration.notes),
     }
 
@@ -113,6 +113,7 @@ def _resolve(
     root = root_without_space(
         Source(c.content, c.weight, (), c.parameters) for c in plan.contributions
     )
+    who = [c.who for c in plan.contributions]
     threads = threads_of(asked)
     with workers(threads) as executor:
         return resolve_model(
@@ -121,7 +122,7 @@ def _resolve(
             out=out,
             base_files=models.base_folder.files,
             space=b"",
-            merge_id=plan.recipe.merge_id(base, root),
+            merge_id=plan.recipe.merge_id(base, root, who),
             visible_root=root,
             base=base,
             executor=executor,

@@ -6,7 +6,6 @@ recipes serves (`policy`).
 """
 
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
 from typing import Final
 
 from crdtmerge.bodies import RecipeChange, RecordId, SpaceId
@@ -18,16 +17,16 @@ from crdtmerge.errors import (
 )
 from crdtmerge.orset import OpSet
 from crdtmerge.policy import NEEDED
-from crdtmerge.recipe import Recipe
+from crdtmerge.recipe import Recipe, Rule
 from crdtmerge.record import SignedRecord
 from crdtmerge.replica import Replica
+from crdtmerge.rules import parse_pattern, places_of
 
 from . import arguments as given
 from .contents import base_manifest
-from .facts import recipe_facts
 from .live import Answer, Arguments, Context, Tell
 from .publishing import publish, replica
-from .selection import choose_space
+from .selection import choose_space, find_author, find_visible
 
 SET_ALREADY: Final = "the space has this recipe already"
 CONFLICT: Final = (
@@ -55,7 +54,7 @@ def recipe_set(context: Context, asked: Arguments, _tell: Tell) -> Answer:
     """
     space = choose_space(context.spaces, given.optional_text(asked, "space"))
     replica(context, space).authority(NEEDED[RecipeChange])
-    recipe = _recipe(asked)
+    recipe = _recipe(context, space, asked)
     with context.spaces.lock:
         view = context.spaces.view(space)
         same = view.recipe == recipe and len(view.recipe_heads) == 1
@@ -69,7 +68,7 @@ def recipe_set(context: Context, asked: Arguments, _tell: Tell) -> Answer:
         "space": space.hex(),
         "record": record.hex(),
         "new": not same,
-        "recipe": recipe_facts(recipe),
+        "recipe": recipe.describe(),
         "replaced": [] if same else [head.hex() for head in view.recipe_heads],
         "merge_id": after.merge_id(recipe).hex(),
         "notes": [SET_ALREADY] if same else _idle_rules(context, space, recipe),
@@ -85,41 +84,50 @@ def _signed(current: Replica, recipe: Recipe) -> SignedRecord:
         raise BadInputError(f"no record can carry this recipe: {e}", hint=hint) from e
 
 
-def _recipe(asked: Arguments) -> Recipe:
+def _recipe(context: Context, space: SpaceId, asked: Arguments) -> Recipe:
     from crdtmerge.strategies import make_recipe
 
     dtype = (given.optional_text(asked, "output_dtype") or "").upper()
     return make_recipe(
         given.text(asked, "strategy"),
         given.pairs(asked, "params"),
-        _rules(asked.get("rules")),
+        _rules(context, space, asked.get("rules")),
         _DTYPES.get(dtype, dtype),
         given.optional_text(asked, "seed_scope") or "set",
+        pre=given.texts(asked, "pre"),
+        post=given.texts(asked, "post"),
     )
 
 
-def _rules(value: object) -> list[tuple[str, dict[str, str]]]:
-    """Return rules given as [pattern, name, text]; equal neighbours become one."""
+def _rules(context: Context, space: SpaceId, value: object) -> list[Rule]:
+    """Return rules given as {tensors, models, parameters}; models may be left out."""
     if not isinstance(value, list):
         return []
-    rules: list[tuple[str, dict[str, str]]] = []
-    for item in value:
-        pattern, name, text = _rule(item)
-        if not rules or rules[-1][0] != pattern:
-            rules.append((pattern, {}))
-        if name in rules[-1][1]:
-            raise BadInputError(f"a rule gives {name!r} for {pattern!r} twice")
-        rules[-1][1][name] = text
-    return rules
+    return [_rule(context, space, item) for item in value]
 
 
-def _rule(item: object) -> tuple[str, str, str]:
+def _rule(context: Context, space: SpaceId, item: object) -> Rule:
     match item:
-        case [str(pattern), str(name), str(text)]:
-            return pattern, name, text
+        case {"tensors": str(tensors), "parameters": dict(), **rest}:
+            models = rest.get("models", "")
         case _:
-            pass
-    raise BadInputError("a rule must be a pattern, a parameter and a value")
+            models = None
+    if not isinstance(models, str) or not isinstance(item, dict):
+        message = "a rule must be a pattern, parameters and perhaps a selector"
+        raise BadInputError(message)
+    whole = _whole_id(context, space, models)
+    return Rule(tensors, tuple(given.pairs(item, "parameters").items()), whole)
+
+
+def _whole_id(context: Context, space: SpaceId, models: str) -> str:
+    """Return a selector with the whole id where a user gave the start of one."""
+    kind, _, prefix = models.partition(":")
+    opset = context.spaces.opset(space)
+    if kind == "content":
+        return f"content:{find_visible(opset.view.visible, prefix).hex()}"
+    if kind == "author":
+        return f"author:{find_author(opset, prefix).hex()}"
+    return models
 
 
 def _idle_rules(context: Context, space: SpaceId, recipe: Recipe) -> list[str]:
@@ -128,10 +136,11 @@ def _idle_rules(context: Context, space: SpaceId, recipe: Recipe) -> list[str]:
         tensors = base_manifest(context, space).tensors
     except CrdtMergeError:
         return []
+    places = places_of(tensor.name for tensor in tensors).values()
     return [
-        f"the rule for {pattern!r} fits no tensor of the base"
-        for pattern, _ in recipe.rules
-        if not any(fnmatchcase(tensor.name, pattern) for tensor in tensors)
+        f"the rule for {rule.tensors!r} fits no tensor of the base"
+        for rule in recipe.rules
+        if not any(parse_pattern(rule.tensors).fits(place) for place in places)
     ]
 
 
@@ -144,7 +153,7 @@ def recipe_show(context: Context, asked: Arguments, _tell: Tell) -> Answer:
     return {
         "space": space.hex(),
         "name": context.spaces.name(space),
-        "recipe": recipe_facts(view.recipe) if view.recipe else None,
+        "recipe": view.recipe.describe() if view.recipe else None,
         "record": heads[0].hex() if heads else None,
         "conflict": len(heads) > 1,
         "heads": _heads(opset, heads),
@@ -158,7 +167,7 @@ def _heads(opset: OpSet, heads: Sequence[RecordId]) -> list[Answer]:
             "record": head.hex(),
             "author": opset.records[head].author.hex(),
             "serves": head == heads[0],
-            "recipe": recipe_facts(body.recipe),
+            "recipe": body.recipe.describe(),
         }
         for head in heads
         if isinstance(body := opset.records[head].body, RecipeChange)

@@ -27,15 +27,15 @@ from crdtmerge.policy import View
 from crdtmerge.recipe import Recipe
 from crdtmerge.resolve.adapter import AdapterPlan, plan_adapter, resolve_adapter
 from crdtmerge.resolve.model import resolve_model
-from crdtmerge.resolve.plan import Contribution, Plan, make_plan
+from crdtmerge.resolve.plan import Plan, make_plan
 from crdtmerge.resolve.pool import THREADS_MAX
 from crdtmerge.resolve.resolution import Resolution
+from crdtmerge.resolve.settings import Contribution
 from crdtmerge.strategies import make_recipe
 from crdtmerge.trie import Trie
 
 from . import arguments as given
 from .contents import base_exponents, base_facts, base_manifest
-from .facts import recipe_facts
 from .live import Answer, Arguments, Context, Tell, telling
 from .selection import SHORT, choose_space, find_visible
 
@@ -87,7 +87,7 @@ def resolve(context: Context, asked: Arguments, tell: Tell) -> Answer:
         "contributions": [source.content.hex() for source in resolution.contributions],
         "tensors": len(resolution.tensors),
         "bytes": sum(entry.size for entry in resolution.tensors),
-        "recipe": recipe_facts(recipe),
+        "recipe": recipe.describe(),
         "explored": recipe != shared.recipe or view.visible != shared.visible,
         **extra,
     }

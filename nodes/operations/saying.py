@@ -23,7 +23,6 @@ from crdtmerge.codec import format_decimal
 from crdtmerge.policy import Rank
 from crdtmerge.record import Record
 
-from .facts import recipe_facts
 from .live import Answer
 
 
@@ -46,6 +45,7 @@ def _add(body: Add) -> Answer:
         "content": body.content.hex(),
         "weight": format_decimal(body.weight),
         "note": body.note,
+        "tags": list(body.tags),
         "bytes": body.content_bytes,
     }
 
@@ -56,7 +56,7 @@ def _remove(body: Remove) -> Answer:
 
 def _recipe(body: RecipeChange) -> Answer:
     replaces = [old.hex() for old in body.replaces]
-    return {"recipe": recipe_facts(body.recipe), "replaces": replaces}
+    return {"recipe": body.recipe.describe(), "replaces": replaces}
 
 
 def _grant(body: Grant) -> Answer:

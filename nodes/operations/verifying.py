@@ -26,7 +26,7 @@ from crdtmerge.orset import OpSet
 from crdtmerge.policy import Visible, authority_of
 from crdtmerge.resolve.adapter import execute_adapter, plan_adapter
 from crdtmerge.resolve.execute import execute
-from crdtmerge.resolve.plan import Contribution, Plan, make_plan
+from crdtmerge.resolve.plan import Plan, make_plan
 from crdtmerge.resolve.reading import TensorSource
 from crdtmerge.resolve.resolution import (
     Adapted,
@@ -35,6 +35,7 @@ from crdtmerge.resolve.resolution import (
     make_resolution,
     model_tensors,
 )
+from crdtmerge.resolve.settings import Contribution
 from crdtmerge.resolve.verify import verify_folder
 
 from . import arguments as given
@@ -111,7 +112,8 @@ def _answer(folder: Path, resolution: Resolution, reason: str) -> Answer:
 
 def _check_merge_id(resolution: Resolution) -> None:
     """Refuse a merge id that is not of the base, recipe and root it stands beside."""
-    found = resolution.recipe.merge_id(resolution.base, resolution.visible_root)
+    who = [source.who for source in resolution.contributions]
+    found = resolution.recipe.merge_id(resolution.base, resolution.visible_root, who)
     if found != resolution.merge_id:
         message = "the merge id in resolution.json is not of its base, recipe and root"
         raise VerificationError(message)
@@ -226,6 +228,7 @@ def _adds(context: Context, space: SpaceId) -> dict[ContentId, Visible]:
             authors=(*(seen.authors if seen else ()), record.author),
             manifests=_joined(seen, body.manifest, body.manifest_bytes),
             notes=(),
+            tags=(*(seen.tags if seen else ()), *body.tags),
         )
     return found
 
@@ -261,10 +264,15 @@ def _contribution(
     if strangers := set(source.authors) - set(added.authors):
         author = min(strangers).hex()[:SHORT]
         raise VerificationError(f"{author} never offered contribution {short}")
+    if untold := set(source.tags) - set(added.tags):
+        message = f"no add of contribution {short} has the tag {min(untold)!r}"
+        raise VerificationError(message)
     if source.weight not in _weights(context.spaces.opset(space), added):
         weight = format_decimal(source.weight)
         message = f"no add of contribution {short} gives it the weight {weight}"
         raise VerificationError(message)
     manifest = context.spaces.manifest(added)
     authors = tuple(AuthorId(author) for author in source.authors)
-    return Contribution(source.content, source.weight, manifest, authors)
+    return Contribution(
+        source.content, source.weight, manifest, authors, tags=source.tags
+    )

@@ -22,6 +22,10 @@ def recipe_of(cast: Cast, home: Path) -> Any:
     return cast.call(home, "recipe_show")
 
 
+def rule(tensors: str, **parameters: str) -> dict[str, object]:
+    return {"tensors": tensors, "parameters": parameters}
+
+
 # --- recipes ---------------------------------------------------------------------------
 
 
@@ -31,9 +35,8 @@ def test_a_recipe_that_is_set_serves_everybody(cast: Cast) -> None:
         "strategy": "ties",
         "params": {"density": "0.50"},
         "rules": [
-            ["*.bias", "density", "1"],
-            ["*.bias", "normalize", "no"],
-            ["head.*", "density", "0.1"],
+            rule("*.bias", density="1", normalize="no"),
+            rule("head.*", density="0.1"),
         ],
         "output_dtype": "bfloat16",
         "seed_scope": "contribution",
@@ -92,7 +95,7 @@ def test_concurrent_recipes_are_shown_until_another_is_set(cast: Cast) -> None:
 
 def test_a_rule_that_fits_no_tensor_is_noted(cast: Cast) -> None:
     """A typing error in a pattern would else go unseen."""
-    rules = [["layer.*", "density", "0.1"], ["lyer.*", "density", "0.1"]]
+    rules = [rule("layer.*", density="0.1"), rule("lyer.*", density="0.1")]
     made = cast.call(cast.owner, "recipe_set", strategy="ties", rules=rules)
     assert made["new"]
     assert made["notes"] == ["the rule for 'lyer.*' fits no tensor of the base"]
@@ -103,15 +106,18 @@ RECIPES: list[tuple[dict[str, object], type[CrdtMergeError], str]] = [
     ({"params": {"densty": "0.5"}}, UnknownNameError, "density"),
     ({"params": {"density": "1.5"}}, BadInputError, "density"),
     ({"params": {"density": "1e-1"}}, BadInputError, "exponent"),
-    ({"rules": [["*", "densty", "0.5"]]}, UnknownNameError, "density"),
-    ({"rules": [["*", "density", "2"]]}, BadInputError, "density"),
-    ({"rules": [["", "density", "0.5"]]}, BadInputError, "pattern"),
-    ({"rules": [["*", "density", "1"]] * 2}, BadInputError, "twice"),
+    ({"rules": [rule("*", densty="0.5")]}, UnknownNameError, "density"),
+    ({"rules": [rule("*", density="2")]}, BadInputError, "density"),
+    ({"rules": [rule("", density="0.5")]}, BadInputError, "pattern"),
+    ({"rules": [rule("*", density="1") | {"models": "me"}]}, BadInputError, "tag:"),
+    ({"rules": [rule("*", lambda_="1")]}, UnknownNameError, "lambda"),
+    ({"pre": ["trimm"]}, UnknownNameError, "trim"),
+    ({"pre": ["trim", "trim"]}, BadInputError, "twice"),
     ({"rules": [["*", "density"]]}, BadInputError, "rule"),
-    ({"rules": [[f"a{i}", "density", "1"] for i in range(257)]}, BadInputError, "256"),
-    ({"rules": [["a\udcff", "density", "1"]]}, BadInputError, "surrogate"),
+    ({"rules": [rule(f"a{i}", density="1") for i in range(257)]}, BadInputError, "256"),
+    ({"rules": [rule("a\udcff", density="1")]}, BadInputError, "surrogate"),
     (
-        {"rules": [[f"{i:03}".ljust(250, "x"), "density", "1"] for i in range(256)]},
+        {"rules": [rule(f"{i:03}".ljust(250, "x"), density="1") for i in range(256)]},
         BadInputError,
         "fewer rules",
     ),

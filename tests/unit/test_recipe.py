@@ -9,13 +9,18 @@ from crdtmerge.recipe import (
     RULES_MAX,
     TEXT_CHARACTERS_MAX,
     Recipe,
+    Rule,
     recipe_from_value,
 )
+from crdtmerge.rules import Place
 
 RECIPE = Recipe(
     "ties/1",
     (("density", "0.2"), ("lambda", "1")),
-    (("*.bias", (("density", "1"),)), ("head.*", (("density", "0.5"), ("k", "3")))),
+    (
+        Rule("*.bias", (("density", "1"),)),
+        Rule("head.*", (("density", "0.5"), ("k", "3"))),
+    ),
     "BF16",
     "contribution",
 )
@@ -41,11 +46,14 @@ def test_every_field_counts_in_the_digest() -> None:
 
 def test_later_rule_goes_over_an_earlier_one() -> None:
     """Rules apply in their order, case counts, and what no rule names stays."""
-    assert RECIPE.parameters_for("body.weight") == RECIPE.parameters
-    assert RECIPE.parameters_for("body.bias") == (("density", "1"), ("lambda", "1"))
-    assert RECIPE.parameters_for("body.BIAS") == RECIPE.parameters
+    assert RECIPE.parameters_for(Place("body.weight")) == RECIPE.parameters
+    assert RECIPE.parameters_for(Place("body.bias")) == (
+        ("density", "1"),
+        ("lambda", "1"),
+    )
+    assert RECIPE.parameters_for(Place("body.BIAS")) == RECIPE.parameters
     expected = (("density", "0.5"), ("k", "3"), ("lambda", "1"))
-    assert RECIPE.parameters_for("head.bias") == expected
+    assert RECIPE.parameters_for(Place("head.bias")) == expected
 
 
 PAIR = ["a", "1"]

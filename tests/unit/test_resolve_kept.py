@@ -16,6 +16,7 @@ from crdtmerge.errors import (
     UpgradeNeededError,
 )
 from crdtmerge.formats.sums import SumsFolder
+from crdtmerge.recipe import Rule
 from crdtmerge.resolve import kept
 from crdtmerge.resolve.accumulators import Accumulator, Entry, member_of_key
 from crdtmerge.resolve.ground import Footing
@@ -142,7 +143,7 @@ def test_sums_of_another_tensor_or_recipe_are_not_gone_on_with() -> None:
     for recipe in (
         make_recipe("ties", {"density": "0.5"}),
         make_recipe("linear", {}),
-        make_recipe("ties", {"density": "0.4"}, [("*", {"normalize": "false"})]),
+        make_recipe("ties", {"density": "0.4"}, [Rule("*", (("normalize", "false"),))]),
     ):
         outcome, sink = WORLD.again(recipe, after, store)
         assert set(outcome.afresh) == set(FLOATS)

@@ -23,6 +23,7 @@ from crdtmerge.errors import (
     VerificationError,
 )
 from crdtmerge.formats.folder import MODEL_FILE, RESOLUTION_FILE, read_folder
+from crdtmerge.recipe import Rule
 from crdtmerge.resolve.ground import Footing
 from crdtmerge.resolve.model import resolve_model
 from crdtmerge.resolve.parse import parse_resolution
@@ -95,7 +96,7 @@ def test_merged_folder_is_a_model_folder(tmp_path: Path) -> None:
 def test_resolution_says_what_made_the_model(tmp_path: Path) -> None:
     """Contributions with weights and authors, recipe, seeds, tensors, digests."""
     merge = make_merge()
-    recipe = make_recipe("dare_ties", {"p": "0.5"}, [("scale", {"p": "0.1"})])
+    recipe = make_recipe("dare_ties", {"p": "0.5"}, [Rule("scale", (("p", "0.1"),))])
     made = resolve(merge, tmp_path / "out", recipe)
     value = json.loads((tmp_path / "out" / RESOLUTION_FILE).read_text())
     assert value["space"] == (b"s" * 32).hex()
@@ -234,7 +235,7 @@ def test_folder_without_resolution_is_said(tmp_path: Path) -> None:
 
 def test_resolution_survives_a_round_trip(tmp_path: Path) -> None:
     """Text to value to text, rules and seeds included."""
-    recipe = make_recipe("dare_ties", {}, [("*", {"p": "0.5"})], "BF16")
+    recipe = make_recipe("dare_ties", {}, [Rule("*", (("p", "0.5"),))], "BF16")
     made = resolve(make_merge((0, UNIT)), tmp_path, recipe)
     assert parse_resolution(made.to_json()) == made == read_resolution(tmp_path)
 

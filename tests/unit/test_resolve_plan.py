@@ -16,10 +16,11 @@ from crdtmerge.errors import (
     UpgradeNeededError,
 )
 from crdtmerge.manifest import Manifest
-from crdtmerge.recipe import Recipe
+from crdtmerge.recipe import Recipe, Rule
 from crdtmerge.resolve import plan as planning
 from crdtmerge.resolve.ground import Footing
-from crdtmerge.resolve.plan import Contribution, Plan, make_plan, tensor_seed
+from crdtmerge.resolve.plan import Plan, make_plan, tensor_seed
+from crdtmerge.resolve.settings import Contribution
 from crdtmerge.strategies import STRATEGIES, make_recipe
 from crdtmerge.trie import Trie
 from tests.models import UNIT, Merge, contribution_of, make_merge
@@ -112,7 +113,7 @@ def test_weights_beyond_the_contract_are_refused() -> None:
     """sum|W| below 2**40 passes, at it is refused."""
     half = 1 << 39
     plan = plan_of(make_merge((half, half - 1)))
-    assert sum(plan.weights) == 2**40 - 1
+    assert sum(plan.settings.of_whole().weights) == 2**40 - 1
     with pytest.raises(ContractError):
         plan_of(make_merge((half, half)))
 
@@ -237,7 +238,7 @@ def test_keys_of_strategies_and_parameters_differ() -> None:
     merge = make_merge()
     plans = [plan_of(merge, name) for name in NAMES]
     plans.append(plan_of(merge, make_recipe("ties", {"density": "0.3"})))
-    rules = [("block.*", {"density": "0.4"})]
+    rules = [Rule("block.*", (("density", "0.4"),))]
     ruled = plan_of(merge, make_recipe("ties", {}, rules))
     plans.append(ruled)
     assert len({key(plan) for plan in plans}) == len(plans)

@@ -96,7 +96,7 @@ def emit(
         seed=b"s" * 32,
         seed_scope="set",
         output_dtype="",
-        values=Values(recipe.parameters_for("layer.weight")),
+        values=Values(recipe.parameters),
         coefficients=coefficients,
         own=tuple(Values(tuple((shared | mine).items())) for mine in own),
     )

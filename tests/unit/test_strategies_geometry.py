@@ -50,7 +50,7 @@ def task(
         seed=b"s" * 32,
         seed_scope="set",
         output_dtype="",
-        values=Values(recipe.parameters_for("w")),
+        values=Values(recipe.parameters),
         shape=tunes[0].shape,
     )
 

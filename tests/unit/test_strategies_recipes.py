@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from crdtmerge.errors import BadInputError, UnknownNameError, UpgradeNeededError
-from crdtmerge.recipe import Recipe, recipe_from_value
+from crdtmerge.recipe import Recipe, Rule, recipe_from_value
+from crdtmerge.rules import Place
 from crdtmerge.strategies import (
     STRATEGIES,
     check_recipe,
@@ -156,14 +157,14 @@ def test_an_unknown_parameter_gets_a_suggestion() -> None:
 
 def test_rules_hold_only_what_they_change() -> None:
     """A rule overrides by tensor; what it leaves out stays."""
-    recipe = make_recipe("ties", {}, rules=[("*.bias", {"density": "1.0"})])
-    assert recipe.rules == (("*.bias", (("density", "1"),)),)
-    assert dict(recipe.parameters_for("a.bias"))["density"] == "1"
-    assert dict(recipe.parameters_for("a.weight"))["density"] == "0.2"
+    recipe = make_recipe("ties", {}, rules=[Rule("*.bias", (("density", "1.0"),))])
+    assert recipe.rules == (Rule("*.bias", (("density", "1"),)),)
+    assert dict(recipe.parameters_for(Place("a.bias")))["density"] == "1"
+    assert dict(recipe.parameters_for(Place("a.weight")))["density"] == "0.2"
     with pytest.raises(UnknownNameError):
-        make_recipe("ties", {}, rules=[("*", {"p": "0.1"})])
+        make_recipe("ties", {}, rules=[Rule("*", (("p", "0.1"),))])
     with pytest.raises(BadInputError, match="pattern"):
-        make_recipe("ties", {}, rules=[("", {})])
+        make_recipe("ties", {}, rules=[Rule("", ())])
 
 
 @pytest.mark.parametrize(
@@ -178,7 +179,7 @@ def test_unknown_choices_are_refused(dtype: str, scope: str, reason: str) -> Non
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_what_is_made_here_is_accepted_there(name: str) -> None:
     """A made recipe passes the wire form and the check of a peer."""
-    recipe = make_recipe(name, {}, [("*", {})], "BF16", "contribution")
+    recipe = make_recipe(name, {}, [Rule("*", ())], "BF16", "contribution")
     assert check_recipe(recipe_from_value(recipe.to_value())) is STRATEGIES[name]
 
 
@@ -200,10 +201,10 @@ GOOD = make_recipe("ties", {})
         replace(GOOD, parameters=(("density", "0.20"), *GOOD.parameters[1:])),
         replace(GOOD, parameters=(("density", "7"), *GOOD.parameters[1:])),
         replace(GOOD, parameters=(*GOOD.parameters[:2], ("normalize", "yes"))),
-        replace(GOOD, rules=(("*", (("density", "-0"),)),)),
+        replace(GOOD, rules=(Rule("*", (("density", "-0"),)),)),
         replace(GOOD, output_dtype="I8"),
         replace(GOOD, seed_scope=""),
-        replace(GOOD, rules=(("*", ()),) * 257),
+        replace(GOOD, rules=(Rule("*", ()),) * 257),
     ],
 )
 def test_a_recipe_that_no_honest_peer_makes_is_refused(bad: Recipe) -> None:

@@ -18,8 +18,9 @@ from crdtmerge.manifest import Manifest, TensorEntry
 from crdtmerge.numerics import downcast
 from crdtmerge.resolve.adapter import execute_adapter, plan_adapter
 from crdtmerge.resolve.execute import execute
-from crdtmerge.resolve.plan import Contribution, make_plan
+from crdtmerge.resolve.plan import make_plan
 from crdtmerge.resolve.resolution import model_digest, model_tensors
+from crdtmerge.resolve.settings import Contribution
 from crdtmerge.strategies import make_recipe
 from tests.vectors.resolves import Blobs, values
 

@@ -39,7 +39,7 @@ from crdtmerge.identity import SigningKey
 from crdtmerge.manifest import EvidenceEntry, FileEntry, Manifest, TensorEntry
 from crdtmerge.numerics import Grid
 from crdtmerge.orset import OpSet
-from crdtmerge.recipe import Recipe
+from crdtmerge.recipe import Recipe, Rule
 from crdtmerge.record import SignedRecord, make_record, sign_record
 from crdtmerge.resolve.accumulators import Accumulator, Member
 from crdtmerge.resolve.kept import Last, to_bytes
@@ -60,7 +60,7 @@ BASE = ContentId(digest(Domain.CONTENT, b"base"))
 RECIPE = Recipe(
     "ties/1",
     (("density", "0.2"), ("lambda", "1"), ("normalize", "true")),
-    (("*.bias", (("density", "1"),)),),
+    (Rule("*.bias", (("density", "1"),)),),
     "BF16",
 )
 MANIFEST = Manifest(

@@ -16,8 +16,9 @@ from crdtmerge.digest import BlobId, blob_id_of
 from crdtmerge.manifest import Manifest, TensorEntry
 from crdtmerge.numerics import downcast
 from crdtmerge.resolve.execute import execute
-from crdtmerge.resolve.plan import Contribution, make_plan
+from crdtmerge.resolve.plan import make_plan
 from crdtmerge.resolve.resolution import model_digest
+from crdtmerge.resolve.settings import Contribution
 from crdtmerge.strategies import STRATEGIES, make_recipe
 
 DTYPES = ("F64", "F32", "BF16", "F16")
