@@ -6,6 +6,7 @@ which strategies there are: that is the library's table.
 """
 
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
@@ -34,7 +35,8 @@ would have them (Ilharco et al. 2023 use 0.3 for eight), so each gets a choice o
 """
 
 GRID_MAX: Final = 64
-"""Settings that one strategy is tried with; a larger grid keeps its first parameters."""
+"""Settings that one strategy is tried with; a larger grid is taken over fewer parameters,
+the first that the strategy declares."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +97,12 @@ def grid(strategy: Strategy, need: Need, count: int) -> list[Setting]:
         for p in strategy.parameters
         if p.name in GRIDS and p.name not in need.parameters
     }
+    while math.prod(len(values) for values in free.values()) > GRID_MAX:
+        free.popitem()
     start = need.setting(count)
-    choices = [
+    if not free:
+        return []
+    return [
         Setting({**start.parameters, **dict(zip(free, values, strict=True))}, start.own)
         for values in itertools.product(*free.values())
     ]
-    return choices[:GRID_MAX] if free else []

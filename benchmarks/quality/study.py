@@ -48,6 +48,7 @@ def run(job: Job, tell: Callable[[str], None]) -> Told:
             "seed": job.seed,
             "parameters": sum(value.numel() for value in models.base.values()),
             "training_s": round(trained - start, 1),
+            "test_images": len(data.test.labels),
             "base": study.told_input(models.base),
             "groups": {name: study.group(name) for name in study.groups},
             "own_task": study.own_task(),

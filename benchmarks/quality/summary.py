@@ -19,7 +19,13 @@ MEAN: Final = "mean"
 def summarize(runs: Sequence[Told]) -> Told:
     """Return the summary of runs: accuracy by group, refusals, poison."""
     families = list(dict.fromkeys(run["family"] for run in runs))
-    told: Told = {"families": families, "groups": {}, "reasons": {}, "poison": []}
+    told: Told = {
+        "families": families,
+        "seeds": len({run["seed"] for run in runs}),
+        "test_images": runs[0]["test_images"],
+        "groups": {},
+        "reasons": {},
+    }
     for family in families:
         own = [run for run in runs if run["family"] == family]
         for group, name, cell in _cells(own):

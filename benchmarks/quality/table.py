@@ -19,10 +19,12 @@ TITLES: Final[Mapping[str, str]] = {
     "poison": "Poisoned contributors, all tuned on all digits",
 }
 LEGEND: Final = (
-    "Accuracy in %, means over the seeds: all test images among ten digits / the mean over"
-    " the tasks, each among its own digits. 'over mean': points of the first figure over"
-    " the plain average of the same models, tuned if there is such, and in how many"
-    " seeds it lies above."
+    "Accuracy in %, mean over {seeds} trainings with {test_images} test images each. First"
+    " figure: all images, among ten digits. Second: the mean over the tasks, each on the"
+    " images of its three digits, among these. Default: as the strategy comes, or with"
+    " the settings it cannot do without. Tuned: the best of a grid on other images."
+    " 'over mean': points of the first figure, tuned if it is there, over the plain"
+    " average of the same models, and in how many trainings it lies above."
 )
 POISON_LEGEND: Final = (
     "Points that the merge moves when honest contributors are replaced by poisoned ones:"
@@ -34,7 +36,7 @@ POISON_LEGEND: Final = (
 def render(document: Told, *, markdown: bool) -> str:
     """Return all tables of a document."""
     summary = document["summary"]
-    lines = [LEGEND, ""]
+    lines = [LEGEND.format(**summary), ""]
     for group, rows in summary["groups"].items():
         if len(rows) > len((BASE, SINGLE, MEAN)):
             table = _accuracy(rows, summary["families"])

@@ -6,6 +6,7 @@ Runs the real harness on little training; the figures of the documents are those
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -46,7 +47,7 @@ def weights(seed: int) -> Weights:
 
 
 def test_mean_gains_and_scaled_poison_ruins_it_but_not_the_median(
-    capsys: pytest.CaptureFixture[str],
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     """The harness sees that merging helps, and what a robust strategy is for."""
     which = ("--only", "linear", "--only", "median/1")
@@ -62,8 +63,19 @@ def test_mean_gains_and_scaled_poison_ruins_it_but_not_the_median(
     for scenario in ("1 of 5", "2 of 7"):
         assert rows["linear", scenario, "scaled by -10"]["points"] < -20
         assert rows["median", scenario, "scaled by -10"]["points"] > -4
+    row = document["summary"]["groups"]["tasks"]["median/1"]["cnn"]
+    median = run["strategies"]["median/1"]["default"]
+    assert row["points"] == pytest.approx(
+        100 * (median["joint"] - mean["joint"]), abs=0.01
+    )
     held = {row["strategy"]: row["held"] for row in document["summary"]["poison"]}
     assert held["linear"] is False
+    kept = tmp_path / "told.json"
+    kept.write_text(json.dumps(document))
+    assert command.main(["--load", str(kept), "--markdown"]) == 0
+    printed = capsys.readouterr().out
+    assert f"| median/1 | {100 * median['joint']:.1f} / " in printed
+    assert "| linear | 2 of 7 | - |" in printed
 
 
 def test_every_strategy_has_figures_or_a_reason(
