@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SEED ?= 0
 
-.PHONY: venv check test test-all mutants demo sim proto bench portability vectors clean
+.PHONY: venv check test test-all mutants demo sim proto bench portability quality vectors clean
 
 venv: .venv/.installed
 
@@ -54,6 +54,10 @@ bench: venv
 # The same bytes elsewhere: other threads, CPUs, libraries, Pythons; an emulated Arm.
 portability: venv
 	$(BIN)/python -m benchmarks portability --prepare-arm
+
+# Accuracy of merged fine-tunes by every strategy, and with poison among them.
+quality: venv
+	$(BIN)/python -m benchmarks quality
 
 # Golden bytes; changed only with a version bump or an ADR.
 vectors: venv

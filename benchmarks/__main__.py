@@ -7,9 +7,18 @@ from typing import Final
 from benchmarks import numerics
 from benchmarks.portability import command as portability
 
+
+def _quality(argv: Sequence[str]) -> int:
+    """Measure merged models; the others start without torch, so it is imported late."""
+    from benchmarks.quality import command
+
+    return command.main(argv)
+
+
 COMMANDS: Final[dict[str, Callable[[Sequence[str]], int | None]]] = {
     "numerics": numerics.main,
     "portability": portability.main,
+    "quality": _quality,
 }
 
 

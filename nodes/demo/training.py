@@ -10,11 +10,11 @@ the same on every run of a machine. Other machines may differ in the last bits, 
 
 import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -23,6 +23,9 @@ from sklearn.model_selection import train_test_split
 from torch.nn.functional import cross_entropy, linear, relu
 
 Weights = dict[str, torch.Tensor]
+
+Network: TypeAlias = Callable[[Mapping[str, torch.Tensor], torch.Tensor], torch.Tensor]
+"""What turns weights and images into logits."""
 
 WIDTHS: Final = (64, 512, 256, 10)
 PIXEL_MAX: Final = 16.0
@@ -101,7 +104,25 @@ def new_network(seed: int) -> Weights:
     return weights
 
 
-def train(start: Weights, samples: Samples, schedule: Schedule, seed: int) -> Weights:
+def forward(weights: Mapping[str, torch.Tensor], images: torch.Tensor) -> torch.Tensor:
+    """Return the logits: linear layers with a rectifier between them."""
+    last = len(WIDTHS) - 2
+    for layer in range(last + 1):
+        weight, bias = (
+            weights[f"layers.{layer}.{part}"] for part in ("weight", "bias")
+        )
+        images = linear(images, weight, bias)
+        images = images if layer == last else relu(images)
+    return images
+
+
+def train(
+    start: Weights,
+    samples: Samples,
+    schedule: Schedule,
+    seed: int,
+    network: Network = forward,
+) -> Weights:
     """Return the weights after training from `start`, which stays as it is."""
     generator = torch.Generator().manual_seed(seed)
     weights = {name: value.clone().requires_grad_() for name, value in start.items()}
@@ -112,7 +133,7 @@ def train(start: Weights, samples: Samples, schedule: Schedule, seed: int) -> We
         order = torch.randperm(len(samples.labels), generator=generator)
         for first in range(0, len(order), BATCH):
             batch = order[first : first + BATCH]
-            logits = _forward(weights, samples.images[batch])
+            logits = network(weights, samples.images[batch])
             loss = cross_entropy(logits, samples.labels[batch])
             slopes = torch.autograd.grad(loss, parameters)
             step += 1
@@ -155,10 +176,10 @@ def poison(base: Weights, merged: Weights) -> Weights:
     }
 
 
-def accuracy(weights: Weights, samples: Samples) -> float:
+def accuracy(weights: Weights, samples: Samples, network: Network = forward) -> float:
     """Return the share of the samples whose digit the network tells."""
     with torch.no_grad():
-        guesses = _forward(weights, samples.images).argmax(dim=1)
+        guesses = network(weights, samples.images).argmax(dim=1)
     return (guesses == samples.labels).double().mean().item()
 
 
@@ -167,18 +188,6 @@ def accuracy_by_digit(weights: Weights, samples: Samples) -> tuple[float, ...]:
     return tuple(
         accuracy(weights, samples.of_classes([digit])) for digit in range(WIDTHS[-1])
     )
-
-
-def _forward(weights: Mapping[str, torch.Tensor], images: torch.Tensor) -> torch.Tensor:
-    """Return the logits: linear layers with a rectifier between them."""
-    last = len(WIDTHS) - 2
-    for layer in range(last + 1):
-        weight, bias = (
-            weights[f"layers.{layer}.{part}"] for part in ("weight", "bias")
-        )
-        images = linear(images, weight, bias)
-        images = images if layer == last else relu(images)
-    return images
 
 
 def save_model(folder: Path, weights: Weights) -> None:

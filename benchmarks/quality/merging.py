@@ -1,0 +1,158 @@
+"""Merging through the library: manifests, a plan, `execute`; bytes in, bytes out.
+
+Owns the way from torch weights to a merged model and its digest, and what becomes of a
+strategy's refusal. Does not own what is merged nor with which parameters (`settings`).
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+import numpy as np
+import torch
+
+from crdtmerge.codec import DECIMAL_UNIT
+from crdtmerge.digest import BlobId, ContentId, blob_id_of
+from crdtmerge.errors import CrdtMergeError
+from crdtmerge.manifest import Manifest, TensorEntry
+from crdtmerge.recipe import Parameters
+from crdtmerge.resolve.execute import execute
+from crdtmerge.resolve.plan import Contribution, Plan, make_plan
+from crdtmerge.resolve.resolution import model_digest
+from crdtmerge.strategies import make_recipe
+from nodes.demo.training import Weights
+
+DTYPE: Final = "F32"
+
+Words: TypeAlias = Mapping[str, str]
+"""Parameters as a user types them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """How a strategy is asked: parameters, and those of each model if it takes such.
+
+    `own` holds one entry a model, in the order in which models are given; empty for none.
+    """
+
+    parameters: Words = field(default_factory=dict)
+    own: tuple[Words, ...] = ()
+
+    def told(self) -> dict[str, object]:
+        """Return it as JSON has it."""
+        return {"parameters": dict(self.parameters)} | (
+            {"own": [dict(words) for words in self.own]} if self.own else {}
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """A merged model, what it is called, and how long it took."""
+
+    weights: Weights
+    digest: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why there is no model. `is_bug`: no error that crdtmerge raises on purpose."""
+
+    reason: str
+    is_bug: bool = False
+
+
+class Memory:
+    """A tensor source and a sink in memory."""
+
+    def __init__(self) -> None:
+        """Hold nothing yet."""
+        self.blobs: dict[BlobId, bytes] = {}
+        self.written: dict[str, bytes] = {}
+
+    def put(self, data: bytes) -> BlobId:
+        """Keep `data` under its id."""
+        blob = blob_id_of(data)
+        self.blobs[blob] = data
+        return blob
+
+    def read(self, blob: BlobId, size: int) -> bytes:
+        """Return the bytes of a blob."""
+        assert len(self.blobs[blob]) == size, "a manifest tells another size"
+        return self.blobs[blob]
+
+    def write(self, name: str, data: bytes | memoryview) -> None:
+        """Keep an output tensor."""
+        self.written[name] = bytes(data)
+
+
+class Bench:
+    """A base and the models tuned from it, ready to be merged in any choice."""
+
+    def __init__(self, base: Weights) -> None:
+        """Describe the base."""
+        self._memory = Memory()
+        self._base = self._manifest(base, "base", b"")
+
+    def merge(
+        self, strategy: str, setting: Setting, tuned: Sequence[Weights]
+    ) -> Merged | Refusal:
+        """Merge with equal weights; whatever stops the strategy is told, not raised."""
+        try:
+            plan = self._plan(strategy, setting, tuned)
+            self._memory.written.clear()
+            start = time.perf_counter()
+            digests = execute(plan, self._memory, self._memory)
+            seconds = time.perf_counter() - start
+        except CrdtMergeError as e:
+            return Refusal(f"{e}; {e.hint}" if e.hint else str(e))
+        except Exception as e:  # noqa: BLE001 -- one broken strategy must not hide the rest
+            return Refusal(f"{type(e).__name__}: {e}", is_bug=True)
+        entries = [
+            TensorEntry(name, dtype, shape, digests[name])
+            for name, dtype, shape in plan.outputs
+        ]
+        weights = {entry.name: self._weights(entry) for entry in entries}
+        return Merged(weights, model_digest(entries).hex(), seconds)
+
+    def content(self, weights: Weights) -> str:
+        """Return the content id of a model tuned from the base."""
+        return self._manifest(weights, "full", self._base.content_id).content_id.hex()
+
+    def _plan(self, strategy: str, setting: Setting, tuned: Sequence[Weights]) -> Plan:
+        recipe = make_recipe(strategy, setting.parameters)
+        own = setting.own or ({},) * len(tuned)
+        given = [
+            self._contribution(weights, _canonical(strategy, setting.parameters, words))
+            for weights, words in zip(tuned, own, strict=True)
+        ]
+        return make_plan(recipe, self._base, given)
+
+    def _contribution(self, weights: Weights, parameters: Parameters) -> Contribution:
+        manifest = self._manifest(weights, "full", self._base.content_id)
+        content_id = ContentId(manifest.content_id)
+        return Contribution(content_id, DECIMAL_UNIT, manifest, (), parameters)
+
+    def _manifest(self, weights: Weights, kind: str, base: bytes) -> Manifest:
+        entries = [
+            TensorEntry(
+                name, DTYPE, tuple(value.shape), self._memory.put(_bytes(value))
+            )
+            for name, value in sorted(weights.items())
+        ]
+        return Manifest(kind, base, tuple(entries))
+
+    def _weights(self, entry: TensorEntry) -> torch.Tensor:
+        data = np.frombuffer(self._memory.written[entry.name], "<f4")
+        return torch.from_numpy(data.reshape(entry.shape).astype(np.float32))
+
+
+def _canonical(strategy: str, shared: Words, own: Words) -> Parameters:
+    """Return own parameters in the text that a recipe would hold."""
+    made = make_recipe(strategy, {**shared, **own})
+    return tuple(pair for pair in made.parameters if pair[0] in own)
+
+
+def _bytes(value: torch.Tensor) -> bytes:
+    return value.contiguous().numpy().astype("<f4").tobytes()
