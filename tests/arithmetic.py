@@ -46,9 +46,9 @@ REDUCED: Final = frozenset({"minimum", "maximum", "logical_and", "logical_or"})
 
 MATH: Final = _words(
     "sqrt fsum isqrt inf ceil floor trunc isfinite isnan isinf fabs copysign frexp ldexp"
-    " comb gcd"
+    " comb gcd prod"
 )
-"""Of `math`: exact, or correctly rounded by IEEE or by its own promise."""
+"""Of `math`: exact, one IEEE operation after another, or correctly rounded by promise."""
 
 METHODS: Final = _words(
     "sum mean dot prod std var trace cumsum cumprod matmul average nansum nanmean"

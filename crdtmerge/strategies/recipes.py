@@ -24,7 +24,7 @@ from crdtmerge.recipe import (
     Recipe,
 )
 from crdtmerge.strategies.base import FALSE, TRUE, Parameter, Strategy
-from crdtmerge.strategies.table import STRATEGIES, find, suggestion
+from crdtmerge.strategies.table import STRATEGIES, find, known, suggestion
 
 _PLAIN_DECIMAL: Final = re.compile(r"([+-]?)([0-9]*)(?:\.([0-9]*))?")
 _FLAGS: Final[Mapping[str, str]] = {
@@ -67,14 +67,14 @@ def check_recipe(recipe: Recipe) -> Strategy:
     """Return the strategy of a recipe that arrived from a peer, once it is usable.
 
     Raises:
-        UpgradeNeededError: this version does not know the strategy.
+        UpgradeNeededError: this version does not know the strategy, or the package that
+            brings it is not installed.
+        PluginError: it is of another package, and refused.
         BadInputError: a parameter is missing, unknown, out of range or not canonical.
     """
-    strategy = STRATEGIES.get(recipe.strategy)
+    strategy = known(recipe.strategy)
     if strategy is None:
-        message = f"the recipe's strategy {recipe.strategy!r} is not known here"
-        hint = f"upgrade crdtmerge; this version knows {', '.join(sorted(STRATEGIES))}"
-        raise UpgradeNeededError(message, hint=hint)
+        raise _missing(recipe.strategy)
     _check_frame(recipe)
     _check_canonical(strategy, recipe.parameters)
     missing = {p.name for p in strategy.parameters} - dict(recipe.parameters).keys()
@@ -85,6 +85,37 @@ def check_recipe(recipe: Recipe) -> Strategy:
     for _, pairs in recipe.rules:
         _check_canonical(strategy, pairs)
     return strategy
+
+
+def _missing(full_name: str) -> UpgradeNeededError:
+    """Return the error for a strategy that is not here: ours of later, or a package's."""
+    if "." in full_name:
+        message = f"no package that is installed here brings the strategy {full_name!r}"
+        vendor = full_name.partition(".")[0]
+        hint = (
+            f"install the package of {vendor!r} that has it, as whoever set the recipe"
+            " did; or explore another strategy with `resolve --strategy`"
+        )
+        return UpgradeNeededError(message, hint=hint)
+    message = f"the recipe's strategy {full_name!r} is not known here"
+    hint = f"upgrade crdtmerge; this version knows {', '.join(sorted(STRATEGIES))}"
+    return UpgradeNeededError(message, hint=hint)
+
+
+def check_shared(recipe: Recipe) -> None:
+    """Refuse a recipe for a whole space whose bytes differ between its machines.
+
+    Raises:
+        BadInputError: its strategy is of class `platform`.
+    """
+    strategy = known(recipe.strategy)
+    if strategy is not None and strategy.classification == "platform":
+        message = (
+            f"{recipe.strategy} is of class platform: its bytes differ between machines,"
+            " so members would not have one model"
+        )
+        hint = "explore it on this machine with `resolve --strategy`"
+        raise BadInputError(message, hint=hint)
 
 
 def _check_frame(recipe: Recipe) -> None:

@@ -86,16 +86,18 @@ def _signed(current: Replica, recipe: Recipe) -> SignedRecord:
 
 
 def _recipe(asked: Arguments) -> Recipe:
-    from crdtmerge.strategies import make_recipe
+    from crdtmerge.strategies import check_shared, make_recipe
 
     dtype = (given.optional_text(asked, "output_dtype") or "").upper()
-    return make_recipe(
+    recipe = make_recipe(
         given.text(asked, "strategy"),
         given.pairs(asked, "params"),
         _rules(asked.get("rules")),
         _DTYPES.get(dtype, dtype),
         given.optional_text(asked, "seed_scope") or "set",
     )
+    check_shared(recipe)
+    return recipe
 
 
 def _rules(value: object) -> list[tuple[str, dict[str, str]]]:
