@@ -236,6 +236,10 @@ class BackendError(MachineError):
     """A backend of the numeric contract that was asked for and does not work here."""
 
 
+class PluginError(MachineError):
+    """A strategy of another package that cannot be used here; the message says why."""
+
+
 class UnreachableError(RemoteError):
     """No answer from a peer."""
 

@@ -18,8 +18,9 @@ from crdtmerge.errors import CrdtMergeError
 from crdtmerge.manifest import Manifest, TensorEntry
 from crdtmerge.recipe import Parameters
 from crdtmerge.resolve.execute import execute
-from crdtmerge.resolve.plan import Contribution, Plan, make_plan
+from crdtmerge.resolve.plan import Plan, make_plan
 from crdtmerge.resolve.resolution import model_digest
+from crdtmerge.resolve.settings import Contribution
 from crdtmerge.strategies import make_recipe
 from nodes.demo.training import Weights
 

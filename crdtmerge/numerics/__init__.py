@@ -1,4 +1,4 @@
-"""The numeric contract: everything that does arithmetic on weights, and nothing else.
+"""The numeric contract: every sum and function of weights, and nothing else.
 
 Owns exact upcasts and the one final rounding, sums over contributions on a grid, sums
 over elements along a fixed tree, selection on bits, fixed polynomials, products and

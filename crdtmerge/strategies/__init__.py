@@ -1,10 +1,12 @@
 """Strategies: pure functions of ordered tensors, one row of one table each.
 
-Owns the formulas, their parameters and defaults, and what makes a recipe acceptable.
+Owns the formulas, their parameters and defaults, what makes a recipe acceptable, and which
+strategies of other packages are let in (`plugins`).
 Does not own arithmetic on weights (`numerics`), nor which tensors a task sees
 (`resolve`). Integer and boolean tensors never come here: they are the base's.
 """
 
+from crdtmerge.strategies import plugins
 from crdtmerge.strategies.base import (
     Given,
     Inputs,
@@ -13,7 +15,13 @@ from crdtmerge.strategies.base import (
     Values,
     Whole,
 )
-from crdtmerge.strategies.recipes import check_recipe, make_recipe, steps_of
+from crdtmerge.strategies.plugins import Plugin
+from crdtmerge.strategies.recipes import (
+    check_recipe,
+    check_shared,
+    make_recipe,
+    steps_of,
+)
 from crdtmerge.strategies.table import STRATEGIES, find
 from crdtmerge.strategies.texts import parse_weight
 
@@ -22,12 +30,15 @@ __all__ = [
     "Given",
     "Inputs",
     "Parameter",
+    "Plugin",
     "Strategy",
     "Values",
     "Whole",
     "check_recipe",
+    "check_shared",
     "find",
     "make_recipe",
     "parse_weight",
+    "plugins",
     "steps_of",
 ]

@@ -10,6 +10,7 @@ from typing import Final, Literal, TypeAlias
 
 from crdtmerge.codec import DECIMAL_UNIT, format_decimal, parse_decimal
 from crdtmerge.digest import ContentId
+from crdtmerge.errors import EncodingError
 from crdtmerge.numerics import Data, Singles
 from crdtmerge.recipe import Parameters
 
@@ -67,6 +68,17 @@ class Parameter:
         if self.kind in {"decimal", "integer"}:
             return [format_decimal(self.minimum), format_decimal(self.maximum)]
         return list(self.choices) if self.kind == "choice" else [FALSE, TRUE]
+
+    def accepts(self, text: str) -> bool:
+        """Tell whether `text` is the canonical text of a value that is allowed."""
+        if self.kind in {"choice", "flag"}:
+            return text in self.accepted
+        try:
+            units = parse_decimal(text)
+        except EncodingError:
+            return False
+        whole = self.kind == "decimal" or units % DECIMAL_UNIT == 0
+        return whole and self.minimum <= units <= self.maximum
 
     def describe(self) -> Description:
         """Return the parameter as plain values."""
@@ -181,6 +193,16 @@ class Memory:
     shared: int = 0
     each: int = 0
 
+    @property
+    def text(self) -> str:
+        """Say it for people."""
+        parts = []
+        if self.shared:
+            parts.append(f"{self.shared} B an item")
+        if self.each:
+            parts.append(f"{self.each} B an item and contribution")
+        return " + ".join(parts) or "not declared"
+
     def bytes_of(self, items: int, contributions: int) -> int:
         """Return the bound for one task."""
         return items * (self.shared + self.each * contributions)
@@ -251,11 +273,14 @@ class Strategy:
             "summary": self.summary,
             "paper": self.paper,
             "needs_base": self.needs_base,
+            "prefers_base": self.prefers_base,
             "needs_evidence": self.needs_evidence,
+            "whole": self.reduce is not None,
             "order_dependent": self.order_dependent,
             "by_layer": self.by_layer,
             "draws": self.draws,
             "memory": {
+                "text": self.memory.text,
                 "bytes_per_item": self.memory.shared,
                 "bytes_per_item_and_contribution": self.memory.each,
             },

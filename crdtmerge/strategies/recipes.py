@@ -29,7 +29,7 @@ from crdtmerge.recipe import (
 from crdtmerge.rules import canonical_gradient, parse_pattern, parse_selector
 from crdtmerge.strategies.base import Parameter, Strategy, Values
 from crdtmerge.strategies.steps import STEPS, Stage, Step, find_step
-from crdtmerge.strategies.table import STRATEGIES, find, suggestion
+from crdtmerge.strategies.table import STRATEGIES, find, known, suggestion
 from crdtmerge.strategies.texts import WEIGHT_OF_RULE, typed_value
 
 STAGES: Final[tuple[Stage, Stage]] = ("pre", "post")
@@ -85,15 +85,15 @@ def check_recipe(recipe: Recipe) -> Strategy:
     """Return the strategy of a recipe that arrived from a peer, once it is usable.
 
     Raises:
-        UpgradeNeededError: this version does not know the strategy, or a step.
+        UpgradeNeededError: this version does not know the strategy or a step, or the
+            package that brings it is not installed.
+        PluginError: it is of another package, and refused.
         BadInputError: a parameter is missing, unknown, out of range or not canonical, or
             a rule is not usable.
     """
-    strategy = STRATEGIES.get(recipe.strategy)
+    strategy = known(recipe.strategy)
     if strategy is None:
-        message = f"the recipe's strategy {recipe.strategy!r} is not known here"
-        hint = f"upgrade crdtmerge; this version knows {', '.join(sorted(STRATEGIES))}"
-        raise UpgradeNeededError(message, hint=hint)
+        raise _missing(recipe.strategy)
     _check_frame(recipe)
     declared = _declared(strategy, steps_of(recipe))
     _check_canonical(strategy, declared, recipe.parameters)
@@ -148,6 +148,37 @@ def _declared(strategy: Strategy, steps: Sequence[Step]) -> dict[str, Parameter]
     for step in steps:
         declared |= {f"{step.name}.{p.name}": p for p in step.parameters}
     return declared
+
+
+def _missing(full_name: str) -> UpgradeNeededError:
+    """Return the error for a strategy that is not here: ours of later, or a package's."""
+    if "." in full_name:
+        message = f"no package that is installed here brings the strategy {full_name!r}"
+        vendor = full_name.partition(".")[0]
+        hint = (
+            f"install the package of {vendor!r} that has it, as whoever set the recipe"
+            " did; or explore another strategy with `resolve --strategy`"
+        )
+        return UpgradeNeededError(message, hint=hint)
+    message = f"the recipe's strategy {full_name!r} is not known here"
+    hint = f"upgrade crdtmerge; this version knows {', '.join(sorted(STRATEGIES))}"
+    return UpgradeNeededError(message, hint=hint)
+
+
+def check_shared(recipe: Recipe) -> None:
+    """Refuse a recipe for a whole space whose bytes differ between its machines.
+
+    Raises:
+        BadInputError: its strategy is of class `platform`.
+    """
+    strategy = known(recipe.strategy)
+    if strategy is not None and strategy.classification == "platform":
+        message = (
+            f"{recipe.strategy} is of class platform: its bytes differ between machines,"
+            " so members would not have one model"
+        )
+        hint = "explore it on this machine with `resolve --strategy`"
+        raise BadInputError(message, hint=hint)
 
 
 def _check_frame(recipe: Recipe) -> None:

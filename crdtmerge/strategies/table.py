@@ -1,7 +1,7 @@
-"""The table of strategies, and finding one by what a user calls it.
+"""The table of our strategies, and finding one by what a user calls it.
 
-Owns the names. Does not own formulas. A name with a version, once released, keeps its
-bits; a changed bit is another row.
+Owns the names. Does not own formulas, nor strategies of other packages (`plugins`). A
+name with a version, once released, keeps its bits; a changed bit is another row.
 """
 
 import difflib
@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Final
 
 from crdtmerge.errors import UnknownNameError
-from crdtmerge.strategies import dare, linear, task_arithmetic, ties
+from crdtmerge.strategies import dare, linear, plugins, task_arithmetic, ties
 from crdtmerge.strategies.base import Strategy
 from crdtmerge.strategies.dare import DARE_LINEAR, DARE_TIES
 from crdtmerge.strategies.geometry import NUSLERP, SLERP
@@ -54,6 +54,7 @@ def find(name: str) -> Strategy:
 
     Raises:
         UnknownNameError: there is none; the hint has the nearest name and the full list.
+        PluginError: it is of another package, and refused.
     """
     plain, slash, version = name.partition("/")
     fitting = [
@@ -64,10 +65,26 @@ def find(name: str) -> Strategy:
     ]
     if fitting:
         return max(fitting, key=lambda strategy: strategy.version)
+    full_name = plugins.named(name)
+    added = plugins.get(full_name) if full_name else None
+    if added is not None:
+        return added
     known = [*STRATEGIES, *(s.name for s in STRATEGIES.values())]
     known += [alias for s in STRATEGIES.values() for alias in s.aliases]
+    known += [*plugins.installed(), *(n.partition("/")[0] for n in plugins.installed())]
     message = f"there is no strategy {name!r}"
-    raise UnknownNameError(message, hint=suggestion(name, known, sorted(STRATEGIES)))
+    every = [*sorted(STRATEGIES), *plugins.installed()]
+    raise UnknownNameError(message, hint=suggestion(name, known, every))
+
+
+def known(full_name: str) -> Strategy | None:
+    """Return the strategy of a versioned name, as recipes carry it; None if it is not here.
+
+    Raises:
+        PluginError: it is of another package, and refused.
+    """
+    ours = STRATEGIES.get(full_name)
+    return plugins.get(full_name) if ours is None else ours
 
 
 def suggestion(name: str, known: Iterable[str], listed: Iterable[str]) -> str:

@@ -11,6 +11,7 @@ import typer
 from crdtmerge import __version__
 
 from . import (
+    catalogue,
     contributions,
     doctor,
     history,
@@ -85,7 +86,7 @@ def build() -> typer.Typer:
     app.command("resolve")(models.resolve)
     app.command("merge")(models.merge)
     app.command("verify")(models.verify)
-    app.command("strategies")(models.strategies)
+    app.command("strategies")(catalogue.strategies)
     app.command("doctor")(doctor.doctor)
     app.command("demo")(homes.demo)
     return app

@@ -46,9 +46,9 @@ def spaces(ctx: typer.Context, incomplete: str) -> list[str]:  # noqa: ARG001
 @_quiet
 def strategies(ctx: typer.Context, incomplete: str) -> list[str]:  # noqa: ARG001
     """Offer the names of strategies, without their version."""
-    from crdtmerge.strategies import STRATEGIES
+    from crdtmerge.strategies import STRATEGIES, plugins
 
-    return [name.partition("/")[0] for name in STRATEGIES]
+    return [name.partition("/")[0] for name in (*STRATEGIES, *plugins.installed())]
 
 
 @_quiet

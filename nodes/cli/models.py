@@ -1,6 +1,6 @@
-"""The commands `resolve`, `merge`, `verify` and `strategies`.
+"""The commands `resolve`, `merge` and `verify`.
 
-Owns their options. Does not own what they do (`operations.models`, `strategies`).
+Owns their options. Does not own what they do (`operations`).
 """
 
 from pathlib import Path
@@ -11,7 +11,7 @@ import typer
 from . import completion, executor, render
 from .doctor import BackendOption, use
 from .options import HomeOption, JsonOption, ParamOption, SpaceOption, pairs
-from .output import say, say_json, show
+from .output import show
 from .settings import settings
 
 ThreadsOption: TypeAlias = Annotated[
@@ -143,30 +143,3 @@ def verify(
     use(backend)
     facts = executor.verify(chosen.home, {"dir": str(folder.absolute())})
     show(facts, render.verified, as_json=chosen.as_json)
-
-
-def strategies(
-    context: typer.Context,
-    name: Annotated[
-        str | None,
-        typer.Argument(
-            help="One strategy, by name or alias.",
-            show_default=False,
-            autocompletion=completion.strategies,
-        ),
-    ] = None,
-    *,
-    as_json: JsonOption = False,
-) -> None:
-    """List the merge strategies, or show one of them.
-
-    Its parameters come with our defaults and with mergekit's.
-    """
-    from crdtmerge.strategies import STRATEGIES, find
-
-    found = [find(name)] if name else [STRATEGIES[key] for key in sorted(STRATEGIES)]
-    facts = [strategy.describe() for strategy in found]
-    if settings(context, as_json=as_json).as_json:
-        say_json(facts)
-    else:
-        say(render.strategy(facts[0]) if name else render.strategies(facts))

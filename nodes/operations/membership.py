@@ -51,9 +51,10 @@ def space_create(context: Context, asked: Arguments, tell: Tell) -> Answer:
         BadInputError: the name, the mode or the base cannot be used.
         ConflictError: a space of this name is here already.
     """
-    from crdtmerge.strategies import make_recipe
+    from crdtmerge.strategies import check_shared, make_recipe
 
     recipe = make_recipe(given.text(asked, "strategy"), given.pairs(asked, "params"))
+    check_shared(recipe)
     name, folder = given.text(asked, "name"), given.path(asked, "base")
     mode = given.optional_text(asked, "mode") or "members"
     _check_name(context, name, mode)

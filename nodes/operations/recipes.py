@@ -85,10 +85,10 @@ def _signed(current: Replica, recipe: Recipe) -> SignedRecord:
 
 
 def _recipe(context: Context, space: SpaceId, asked: Arguments) -> Recipe:
-    from crdtmerge.strategies import make_recipe
+    from crdtmerge.strategies import check_shared, make_recipe
 
     dtype = (given.optional_text(asked, "output_dtype") or "").upper()
-    return make_recipe(
+    recipe = make_recipe(
         given.text(asked, "strategy"),
         given.pairs(asked, "params"),
         _rules(context, space, asked.get("rules")),
@@ -97,6 +97,8 @@ def _recipe(context: Context, space: SpaceId, asked: Arguments) -> Recipe:
         pre=given.texts(asked, "pre"),
         post=given.texts(asked, "post"),
     )
+    check_shared(recipe)
+    return recipe
 
 
 def _rules(context: Context, space: SpaceId, value: object) -> list[Rule]:

@@ -31,7 +31,7 @@ from crdtmerge.resolve.plan import Plan, make_plan
 from crdtmerge.resolve.pool import THREADS_MAX
 from crdtmerge.resolve.resolution import Resolution
 from crdtmerge.resolve.settings import Contribution
-from crdtmerge.strategies import make_recipe
+from crdtmerge.strategies import check_recipe, check_shared, make_recipe
 from crdtmerge.trie import Trie
 
 from . import arguments as given
@@ -41,6 +41,7 @@ from .selection import SHORT, choose_space, find_visible
 
 THREADS_DEFAULT_MAX: Final = 8
 FORMS: Final = ("model", "adapter")
+PLATFORM: Final = "a strategy of class platform: another machine may make another model"
 
 
 def resolve(context: Context, asked: Arguments, tell: Tell) -> Answer:
@@ -89,6 +90,7 @@ def resolve(context: Context, asked: Arguments, tell: Tell) -> Answer:
         "bytes": sum(entry.size for entry in resolution.tensors),
         "recipe": recipe.describe(),
         "explored": recipe != shared.recipe or view.visible != shared.visible,
+        "notes": _remarks(recipe),
         **extra,
     }
 
@@ -209,9 +211,15 @@ def _recipe(view: View, asked: Arguments) -> Recipe:
             hint="let the node run, or explore with --strategy",
         )
     if not parameters:
+        check_shared(shared)
         return shared
     changed = make_recipe(shared.strategy, dict(shared.parameters) | parameters)
     return replace(shared, parameters=changed.parameters)
+
+
+def _remarks(recipe: Recipe) -> list[str]:
+    portable = check_recipe(recipe).classification == "portable"
+    return [] if portable else [PLATFORM]
 
 
 def _require_bytes(context: Context, contributions: Iterable[Contribution]) -> None:
