@@ -1,0 +1,53 @@
+"""Second readings of all formulas, in plain NumPy: none shares code with the library.
+
+Owns the table of oracles, by name and version.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+from tests.oracles import averages, robust, series, sparse, supports
+from tests.oracles.case import Case, Floats
+
+Oracle: TypeAlias = Callable[[Case], Floats]
+
+ORACLES: Mapping[str, Oracle] = {
+    "aoe/1": averages.aoe,
+    "arcee_fusion/1": averages.arcee_fusion,
+    "breadcrumbs/1": sparse.breadcrumbs,
+    "breadcrumbs_ties/1": sparse.breadcrumbs_ties,
+    "bulyan/1": robust.bulyan,
+    "cabs/1": supports.cabs,
+    "centered_clip/1": robust.centered_clip,
+    "consensus/1": supports.consensus,
+    "dare_linear/1": sparse.dare_linear,
+    "dare_ties/1": sparse.dare_ties,
+    "della/1": sparse.della,
+    "della_linear/1": sparse.della_linear,
+    "emr/1": supports.emr,
+    "geometric_median/1": robust.geometric_median,
+    "karcher/1": averages.karcher,
+    "krum/1": robust.krum,
+    "layer_swap/1": averages.layer_swap,
+    "linear/1": averages.linear,
+    "magmax/1": supports.magmax,
+    "median/1": robust.median,
+    "metagpt/1": sparse.metagpt,
+    "model_stock/1": averages.model_stock,
+    "multi_krum/1": robust.multi_krum,
+    "multislerp/1": averages.multislerp,
+    "nearswap/1": averages.nearswap,
+    "nuslerp/1": averages.nuslerp,
+    "passthrough/1": averages.passthrough,
+    "pcb/1": supports.pcb,
+    "pma/1": series.pma,
+    "ram/1": supports.ram,
+    "ramplus_tl/1": supports.ramplus_tl,
+    "sce/1": supports.sce,
+    "slerp/1": averages.slerp,
+    "task_arithmetic/1": sparse.task_arithmetic,
+    "ties/1": sparse.ties,
+    "trimmed_mean/1": robust.trimmed_mean,
+    "widen/1": supports.widen,
+    "wsm/1": series.wsm,
+}
