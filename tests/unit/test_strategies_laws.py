@@ -84,8 +84,12 @@ def test_without_a_base_only_what_needs_none_is_made(name: str) -> None:
     "name",
     [
         *sorted(ROBUST),
+        "consensus/1",
+        "emr/1",
         "metagpt/1",
         "nuslerp/1",
+        "ram/1",
+        "ramplus_tl/1",
         "slerp/1",
     ],
 )
