@@ -12,26 +12,45 @@ from typing import Final
 from crdtmerge.errors import UnknownNameError
 from crdtmerge.strategies import dare, linear, plugins, task_arithmetic, ties
 from crdtmerge.strategies.base import Strategy
+from crdtmerge.strategies.bulyan import BULYAN
 from crdtmerge.strategies.dare import DARE_LINEAR, DARE_TIES
+from crdtmerge.strategies.emr import EMR
+from crdtmerge.strategies.geometric_median import CENTERED_CLIP, GEOMETRIC_MEDIAN
 from crdtmerge.strategies.geometry import NUSLERP, SLERP
+from crdtmerge.strategies.krum import KRUM, MULTI_KRUM
 from crdtmerge.strategies.linear import LINEAR
+from crdtmerge.strategies.magmax import MAGMAX
 from crdtmerge.strategies.median import MEDIAN
 from crdtmerge.strategies.metagpt import METAGPT
+from crdtmerge.strategies.ram import RAM, RAMPLUS_TL
 from crdtmerge.strategies.sums import Sums
+from crdtmerge.strategies.tall_masks import CONSENSUS
 from crdtmerge.strategies.task_arithmetic import TASK_ARITHMETIC
 from crdtmerge.strategies.ties import TIES
+from crdtmerge.strategies.trimmed_mean import TRIMMED_MEAN
 
 STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
     {
+        "bulyan/1": BULYAN,
+        "centered_clip/1": CENTERED_CLIP,
+        "consensus/1": CONSENSUS,
         "dare_linear/1": DARE_LINEAR,
         "dare_ties/1": DARE_TIES,
+        "emr/1": EMR,
+        "geometric_median/1": GEOMETRIC_MEDIAN,
+        "krum/1": KRUM,
         "linear/1": LINEAR,
+        "magmax/1": MAGMAX,
         "median/1": MEDIAN,
         "metagpt/1": METAGPT,
+        "multi_krum/1": MULTI_KRUM,
         "nuslerp/1": NUSLERP,
+        "ram/1": RAM,
+        "ramplus_tl/1": RAMPLUS_TL,
         "slerp/1": SLERP,
         "task_arithmetic/1": TASK_ARITHMETIC,
         "ties/1": TIES,
+        "trimmed_mean/1": TRIMMED_MEAN,
     }
 )
 
