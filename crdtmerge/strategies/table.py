@@ -10,9 +10,18 @@ from types import MappingProxyType
 from typing import Final
 
 from crdtmerge.errors import UnknownNameError
-from crdtmerge.strategies import dare, linear, task_arithmetic, ties
+from crdtmerge.strategies import (
+    breadcrumbs,
+    dare,
+    della,
+    linear,
+    task_arithmetic,
+    ties,
+)
 from crdtmerge.strategies.base import Strategy
+from crdtmerge.strategies.breadcrumbs import BREADCRUMBS, BREADCRUMBS_TIES
 from crdtmerge.strategies.dare import DARE_LINEAR, DARE_TIES
+from crdtmerge.strategies.della import DELLA, DELLA_LINEAR
 from crdtmerge.strategies.geometry import NUSLERP, SLERP
 from crdtmerge.strategies.linear import LINEAR
 from crdtmerge.strategies.median import MEDIAN
@@ -23,8 +32,12 @@ from crdtmerge.strategies.ties import TIES
 
 STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
     {
+        "breadcrumbs/1": BREADCRUMBS,
+        "breadcrumbs_ties/1": BREADCRUMBS_TIES,
         "dare_linear/1": DARE_LINEAR,
         "dare_ties/1": DARE_TIES,
+        "della/1": DELLA,
+        "della_linear/1": DELLA_LINEAR,
         "linear/1": LINEAR,
         "median/1": MEDIAN,
         "metagpt/1": METAGPT,
@@ -37,8 +50,12 @@ STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
 
 SUMS: Final[Mapping[str, Sums]] = MappingProxyType(
     {
+        "breadcrumbs/1": breadcrumbs.LINEAR_SUMS,
+        "breadcrumbs_ties/1": breadcrumbs.TIES_SUMS,
         "dare_linear/1": dare.LINEAR_SUMS,
         "dare_ties/1": dare.TIES_SUMS,
+        "della/1": della.TIES_SUMS,
+        "della_linear/1": della.LINEAR_SUMS,
         "linear/1": linear.SUMS,
         "task_arithmetic/1": task_arithmetic.SUMS,
         "ties/1": ties.SUMS,
