@@ -10,10 +10,20 @@ from types import MappingProxyType
 from typing import Final
 
 from crdtmerge.errors import UnknownNameError
-from crdtmerge.strategies import dare, linear, plugins, task_arithmetic, ties
+from crdtmerge.strategies import (
+    breadcrumbs,
+    dare,
+    della,
+    linear,
+    plugins,
+    task_arithmetic,
+    ties,
+)
 from crdtmerge.strategies.base import Strategy
+from crdtmerge.strategies.breadcrumbs import BREADCRUMBS, BREADCRUMBS_TIES
 from crdtmerge.strategies.bulyan import BULYAN
 from crdtmerge.strategies.dare import DARE_LINEAR, DARE_TIES
+from crdtmerge.strategies.della import DELLA, DELLA_LINEAR
 from crdtmerge.strategies.emr import EMR
 from crdtmerge.strategies.geometric_median import CENTERED_CLIP, GEOMETRIC_MEDIAN
 from crdtmerge.strategies.geometry import NUSLERP, SLERP
@@ -31,11 +41,15 @@ from crdtmerge.strategies.trimmed_mean import TRIMMED_MEAN
 
 STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
     {
+        "breadcrumbs/1": BREADCRUMBS,
+        "breadcrumbs_ties/1": BREADCRUMBS_TIES,
         "bulyan/1": BULYAN,
         "centered_clip/1": CENTERED_CLIP,
         "consensus/1": CONSENSUS,
         "dare_linear/1": DARE_LINEAR,
         "dare_ties/1": DARE_TIES,
+        "della/1": DELLA,
+        "della_linear/1": DELLA_LINEAR,
         "emr/1": EMR,
         "geometric_median/1": GEOMETRIC_MEDIAN,
         "krum/1": KRUM,
@@ -56,8 +70,12 @@ STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
 
 SUMS: Final[Mapping[str, Sums]] = MappingProxyType(
     {
+        "breadcrumbs/1": breadcrumbs.LINEAR_SUMS,
+        "breadcrumbs_ties/1": breadcrumbs.TIES_SUMS,
         "dare_linear/1": dare.LINEAR_SUMS,
         "dare_ties/1": dare.TIES_SUMS,
+        "della/1": della.TIES_SUMS,
+        "della_linear/1": della.LINEAR_SUMS,
         "linear/1": linear.SUMS,
         "task_arithmetic/1": task_arithmetic.SUMS,
         "ties/1": ties.SUMS,

@@ -24,8 +24,12 @@ def test_the_table_is_keyed_by_versioned_names() -> None:
     assert list(STRATEGIES) == [s.full_name for s in STRATEGIES.values()]
     assert list(STRATEGIES) == sorted(STRATEGIES)
     assert {s.name for s in STRATEGIES.values()} == {
+        "breadcrumbs",
+        "breadcrumbs_ties",
         "dare_linear",
         "dare_ties",
+        "della",
+        "della_linear",
         "linear",
         "median",
         "metagpt",
@@ -242,7 +246,19 @@ def test_a_contribution_may_have_its_own_densities_alone() -> None:
         for p in s.parameters
         if p.per_model
     }
-    assert own == {("ties", "density"), ("dare_linear", "p"), ("dare_ties", "p")}
+    assert own == {
+        ("breadcrumbs", "density"),
+        ("breadcrumbs", "gamma"),
+        ("breadcrumbs_ties", "density"),
+        ("breadcrumbs_ties", "gamma"),
+        ("dare_linear", "p"),
+        ("dare_ties", "p"),
+        ("della", "density"),
+        ("della", "epsilon"),
+        ("della_linear", "density"),
+        ("della_linear", "epsilon"),
+        ("ties", "density"),
+    }
 
 
 @pytest.mark.parametrize(("text", "units"), [("1", UNIT), (".5", UNIT // 2), ("0", 0)])
