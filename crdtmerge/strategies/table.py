@@ -13,10 +13,12 @@ from crdtmerge.errors import UnknownNameError
 from crdtmerge.strategies import dare, linear, task_arithmetic, ties
 from crdtmerge.strategies.base import Strategy
 from crdtmerge.strategies.dare import DARE_LINEAR, DARE_TIES
+from crdtmerge.strategies.directions import KARCHER, MULTISLERP
 from crdtmerge.strategies.geometry import NUSLERP, SLERP
 from crdtmerge.strategies.linear import LINEAR
 from crdtmerge.strategies.median import MEDIAN
 from crdtmerge.strategies.metagpt import METAGPT
+from crdtmerge.strategies.model_stock import MODEL_STOCK
 from crdtmerge.strategies.sums import Sums
 from crdtmerge.strategies.task_arithmetic import TASK_ARITHMETIC
 from crdtmerge.strategies.ties import TIES
@@ -25,9 +27,12 @@ STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
     {
         "dare_linear/1": DARE_LINEAR,
         "dare_ties/1": DARE_TIES,
+        "karcher/1": KARCHER,
         "linear/1": LINEAR,
         "median/1": MEDIAN,
         "metagpt/1": METAGPT,
+        "model_stock/1": MODEL_STOCK,
+        "multislerp/1": MULTISLERP,
         "nuslerp/1": NUSLERP,
         "slerp/1": SLERP,
         "task_arithmetic/1": TASK_ARITHMETIC,
