@@ -41,6 +41,7 @@ def _first(flag: str) -> Callable[[int], Mapping[str, str]]:
 
 
 NEEDS: Mapping[str, Need] = {
+    "passthrough/1": Need({}, _first("select")),
 }
 
 
