@@ -19,11 +19,13 @@ from crdtmerge.strategies import (
     task_arithmetic,
     ties,
 )
+from crdtmerge.strategies.arcee_fusion import ARCEE_FUSION
 from crdtmerge.strategies.base import Strategy
 from crdtmerge.strategies.breadcrumbs import BREADCRUMBS, BREADCRUMBS_TIES
 from crdtmerge.strategies.bulyan import BULYAN
 from crdtmerge.strategies.dare import DARE_LINEAR, DARE_TIES
 from crdtmerge.strategies.della import DELLA, DELLA_LINEAR
+from crdtmerge.strategies.directions import KARCHER, MULTISLERP
 from crdtmerge.strategies.emr import EMR
 from crdtmerge.strategies.geometric_median import CENTERED_CLIP, GEOMETRIC_MEDIAN
 from crdtmerge.strategies.geometry import NUSLERP, SLERP
@@ -32,6 +34,9 @@ from crdtmerge.strategies.linear import LINEAR
 from crdtmerge.strategies.magmax import MAGMAX
 from crdtmerge.strategies.median import MEDIAN
 from crdtmerge.strategies.metagpt import METAGPT
+from crdtmerge.strategies.model_stock import MODEL_STOCK
+from crdtmerge.strategies.nearswap import NEARSWAP
+from crdtmerge.strategies.passthrough import PASSTHROUGH
 from crdtmerge.strategies.ram import RAM, RAMPLUS_TL
 from crdtmerge.strategies.sums import Sums
 from crdtmerge.strategies.tall_masks import CONSENSUS
@@ -41,6 +46,7 @@ from crdtmerge.strategies.trimmed_mean import TRIMMED_MEAN
 
 STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
     {
+        "arcee_fusion/1": ARCEE_FUSION,
         "breadcrumbs/1": BREADCRUMBS,
         "breadcrumbs_ties/1": BREADCRUMBS_TIES,
         "bulyan/1": BULYAN,
@@ -52,13 +58,18 @@ STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
         "della_linear/1": DELLA_LINEAR,
         "emr/1": EMR,
         "geometric_median/1": GEOMETRIC_MEDIAN,
+        "karcher/1": KARCHER,
         "krum/1": KRUM,
         "linear/1": LINEAR,
         "magmax/1": MAGMAX,
         "median/1": MEDIAN,
         "metagpt/1": METAGPT,
+        "model_stock/1": MODEL_STOCK,
         "multi_krum/1": MULTI_KRUM,
+        "multislerp/1": MULTISLERP,
+        "nearswap/1": NEARSWAP,
         "nuslerp/1": NUSLERP,
+        "passthrough/1": PASSTHROUGH,
         "ram/1": RAM,
         "ramplus_tl/1": RAMPLUS_TL,
         "slerp/1": SLERP,
