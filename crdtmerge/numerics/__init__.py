@@ -64,6 +64,7 @@ from crdtmerge.numerics.contract import (
 )
 from crdtmerge.numerics.formulas import (
     each_item,
+    kept_of,
     rounded,
     row_sums,
     singles_of,
@@ -207,6 +208,7 @@ __all__ = [
     "keep_count",
     "keep_n_of_m",
     "keep_top",
+    "kept_of",
     "kth_largest",
     "kth_magnitude",
     "largest",

@@ -76,7 +76,7 @@ def _pruned(strategy: str) -> Sparsifier:
         density, epsilon = (term.values.units(n) for n in ("density", "epsilon"))
         if density == DECIMAL_UNIT:
             return Thinned()
-        _check_chances(density, epsilon, term)
+        check_chances(density, epsilon, term.label)
         rescale = inputs.values.choice("rescale")
         tau = tau_of(inputs, term)
         left = magprune(
@@ -94,7 +94,7 @@ def _pruned(strategy: str) -> Sparsifier:
     return brings
 
 
-def _check_chances(density: int, epsilon: int, term: Term) -> None:
+def check_chances(density: int, epsilon: int, label: str) -> None:
     """Refuse chances of which some are none.
 
     Raises:
@@ -103,7 +103,7 @@ def _check_chances(density: int, epsilon: int, term: Term) -> None:
     if not epsilon < density <= DECIMAL_UNIT - epsilon:
         texts = (format_decimal(density), format_decimal(epsilon))
         message = (
-            f"{term.label}: density {texts[0]} and epsilon {texts[1]} give chances that"
+            f"{label}: density {texts[0]} and epsilon {texts[1]} give chances that"
             " are not above 0 and at most 1"
         )
         hint = "della takes epsilon < density <= 1 - epsilon, or a density of 1"

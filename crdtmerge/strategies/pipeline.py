@@ -25,7 +25,7 @@ from crdtmerge.numerics import (
 )
 from crdtmerge.strategies.base import Given, Inputs, Measures, Strategy, Values
 from crdtmerge.strategies.steps import STEPS, Work
-from crdtmerge.strategies.tensors import base_of, output_of, participants, tau_of
+from crdtmerge.strategies.tensors import Term, base_of, output_of, participants, tau_of
 
 
 def measure(strategy: Strategy, pre: Sequence[str], inputs: Inputs) -> Measures:
@@ -58,7 +58,7 @@ def _prepared(pre: Sequence[str], inputs: Inputs) -> Inputs:
     _, terms = participants(inputs, inputs.weights)
     for term in terms:
         tau = singles_of(tau_of(inputs, term))
-        given[term.place] = _through(pre, tau, term.values, inputs, term.content)
+        given[term.place] = _through(pre, tau, term.values, inputs, term)
     return replace(inputs, contributions=tuple(given))
 
 
@@ -68,17 +68,21 @@ def _finished(post: Sequence[str], inputs: Inputs, merged: Data) -> Data:
     name = f"tensor {inputs.tensor!r}"
     wide = _wide(inputs)
     tau = singles_of(Difference(merged, wide, "F64", name))
-    tau = _through(post, tau, inputs.values, inputs, b"")
+    tau = _through(post, tau, inputs.values, inputs, None)
     shifted = Shifted(tau.data, base_of(inputs).data, inputs.dtype)
     return each_item([shifted], output_of(inputs), _first)
 
 
 def _through(
-    names: Sequence[str], tau: Singles, values: Values, inputs: Inputs, content: bytes
+    names: Sequence[str],
+    tau: Singles,
+    values: Values,
+    inputs: Inputs,
+    term: Term | None,
 ) -> Singles:
     for name in names:
         step = STEPS[name]
-        work = Work(tau, values.under(step.name), inputs, content)
+        work = Work(tau, values.under(step.name), inputs, term)
         tau = step.apply(work)
     return tau
 

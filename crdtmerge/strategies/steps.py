@@ -6,8 +6,9 @@ A step takes a task vector in float32 and returns one. Before the strategy each
 contribution's goes through, with its own parameters; after it, that of the merged model.
 """
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from types import MappingProxyType
 from typing import Final, Literal, TypeAlias
@@ -17,12 +18,40 @@ import numpy as np
 from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.errors import UnknownNameError
 from crdtmerge.numerics import (
+    Keep,
     Singles,
-    keep_count,
-    keep_top,
+    kept_of,
     rounded,
+    singles_of,
+    sum_of_squares,
 )
-from crdtmerge.strategies.base import Description, Inputs, Parameter, Values
+from crdtmerge.strategies.base import (
+    Description,
+    Inputs,
+    Parameter,
+    Strategy,
+    Values,
+)
+from crdtmerge.strategies.breadcrumbs import BREADCRUMBS
+from crdtmerge.strategies.dare import DARE_LINEAR
+from crdtmerge.strategies.della import DELLA, check_chances
+from crdtmerge.strategies.sparsify import (
+    band,
+    draw_key,
+    drop,
+    magnitude_ratio,
+    magprune,
+    trim,
+)
+from crdtmerge.strategies.task_arithmetic import TASK_ARITHMETIC
+from crdtmerge.strategies.tensors import (
+    Term,
+    participants,
+    row_length,
+    tau_of,
+    vector_of,
+)
+from crdtmerge.strategies.ties import TIES
 
 Stage: TypeAlias = Literal["pre", "post"]
 
@@ -31,13 +60,19 @@ Stage: TypeAlias = Literal["pre", "post"]
 class Work:
     """One task vector on its way: float32, and whose it is.
 
-    `inputs` are those of the tensor; `content` is empty after the strategy.
+    `inputs` are those of the tensor, before any step; `term` is the contribution, None
+    after the strategy.
     """
 
     tau: Singles
     values: Values
     inputs: Inputs
-    content: bytes = b""
+    term: Term | None = None
+
+    @property
+    def label(self) -> str:
+        """What errors call it."""
+        return self.term.label if self.term else f"tensor {self.inputs.tensor!r}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,55 +110,152 @@ class Step:
         }
 
 
-def _trim(work: Work) -> Singles:
-    return keep_top(work.tau, keep_count(work.tau.size, work.values.units("density")))
+def _kept(tau: Singles, keep: Keep) -> Singles:
+    """Return the task vector with what does not stay set to +0."""
+    return kept_of(vector_of(tau), keep)
+
+
+def _times(tau: Singles, factor: Fraction, label: str) -> Singles:
+    """Multiply each item once in float64, and round it once to float32."""
+    if factor == 1:
+        return tau
+    return rounded(tau.astype(np.float64) * float(factor), label)
 
 
 def _scale(work: Work) -> Singles:
-    """Multiply each item once in float64, and round it once."""
-    by = float(Fraction(work.values.units("by"), DECIMAL_UNIT))
-    return rounded(work.tau.astype(np.float64) * by, f"tensor {work.inputs.tensor!r}")
+    by = Fraction(work.values.units("by"), DECIMAL_UNIT)
+    return _times(work.tau, by, work.label)
 
+
+def _trim(work: Work) -> Singles:
+    keep = trim(vector_of(work.tau), work.values.units("density"))
+    return _kept(work.tau, keep)
+
+
+def _breadcrumbs(work: Work) -> Singles:
+    values = work.values
+    return band(work.tau, values.units("density"), values.units("gamma"))
+
+
+def _drop(work: Work) -> Singles:
+    assert work.term is not None, "a draw is keyed by a contribution"
+    chance = DECIMAL_UNIT - work.values.units("p")
+    keep = drop(draw_key(work.inputs, "step drop/1", work.term), chance)
+    left = _kept(work.tau, keep)
+    return _times(left, _factor(work, left, Fraction(DECIMAL_UNIT, chance)), work.label)
+
+
+def _magprune(work: Work) -> Singles:
+    assert work.term is not None, "a draw is keyed by a contribution"
+    density, epsilon = (work.values.units(name) for name in ("density", "epsilon"))
+    if density == DECIMAL_UNIT:
+        return work.tau
+    check_chances(density, epsilon, work.label)
+    left = magprune(
+        work.tau,
+        row_length(work.inputs),
+        density,
+        epsilon,
+        draw_key(work.inputs, "step magprune/1", work.term),
+        rescaled=work.values.choice("rescale") == "paper",
+    )
+    return _times(left, _factor(work, left, Fraction(1)), work.label)
+
+
+def _factor(work: Work, left: Singles, paper: Fraction) -> Fraction:
+    rescale = work.values.choice("rescale")
+    if rescale == "l1":
+        return magnitude_ratio(vector_of(work.tau), vector_of(left), Keep())
+    return paper if rescale == "paper" else Fraction(1)
+
+
+def _match_norm(work: Work) -> Singles:
+    """Give the merged task vector the mean norm of those that made it."""
+    _, terms = participants(work.inputs, work.inputs.weights)
+    total = sum(abs(term.weight) for term in terms)
+    norm = math.sqrt(sum_of_squares(work.tau))
+    if not norm or not total:
+        return work.tau
+    taus = [singles_of(tau_of(work.inputs, term)) for term in terms]
+    norms = [math.sqrt(sum_of_squares(tau)) for tau in taus]
+    shares = [abs(t.weight) * n for t, n in zip(terms, norms, strict=True)]
+    return _times(work.tau, Fraction(math.fsum(shares) / total / norm), work.label)
+
+
+def _own(strategy: Strategy, *names: str) -> tuple[Parameter, ...]:
+    """Return parameters as a strategy has them; mergekit has no steps."""
+    found = [p for p in strategy.parameters if p.name in names]
+    return tuple(replace(p, mergekit_default=None) for p in found)
+
+
+_BY: Final = Parameter(
+    "by",
+    "decimal",
+    "1",
+    None,
+    "what it is multiplied by",
+    minimum=-100 * DECIMAL_UNIT,
+    maximum=100 * DECIMAL_UNIT,
+    per_model=True,
+)
 
 STEPS: Final[Mapping[str, Step]] = MappingProxyType(
     {
-        "scale/1": Step(
-            "scale",
-            1,
-            "Multiply a task vector",
-            "Ilharco et al. 2023, Task arithmetic, https://arxiv.org/abs/2212.04089",
-            _scale,
-            (
-                Parameter(
-                    "by",
-                    "decimal",
-                    "1",
-                    None,
-                    "what it is multiplied by",
-                    minimum=-100 * DECIMAL_UNIT,
-                    maximum=100 * DECIMAL_UNIT,
-                    per_model=True,
-                ),
+        step.full_name: step
+        for step in (
+            Step(
+                "breadcrumbs",
+                1,
+                "Zero the largest and the smallest magnitudes, per tensor",
+                BREADCRUMBS.paper,
+                _breadcrumbs,
+                _own(BREADCRUMBS, "density", "gamma"),
             ),
-        ),
-        "trim/1": Step(
-            "trim",
-            1,
-            "Keep the largest magnitudes of a task vector, per tensor",
-            "Yadav et al. 2023, TIES-Merging, https://arxiv.org/abs/2306.01708",
-            _trim,
-            (
-                Parameter(
-                    "density",
-                    "decimal",
-                    "0.2",
-                    None,
-                    "share of the items that is kept; ties at the threshold stay",
-                    maximum=DECIMAL_UNIT,
-                    per_model=True,
-                ),
+            Step(
+                "drop",
+                1,
+                "Drop items at random and rescale what is left",
+                DARE_LINEAR.paper,
+                _drop,
+                _own(DARE_LINEAR, "p", "rescale"),
+                stages=("pre",),
+                draws=True,
             ),
-        ),
+            Step(
+                "magprune",
+                1,
+                "Drop items at random, small ones sooner, and rescale what is left",
+                DELLA.paper,
+                _magprune,
+                _own(DELLA, "density", "epsilon", "rescale"),
+                stages=("pre",),
+                draws=True,
+            ),
+            Step(
+                "match_norm",
+                1,
+                "Give the merged task vector the weighted mean norm of the contributions'",
+                "Tang et al. 2025, OPCM, https://arxiv.org/abs/2501.09522",
+                _match_norm,
+                stages=("post",),
+            ),
+            Step(
+                "scale",
+                1,
+                "Multiply a task vector",
+                TASK_ARITHMETIC.paper,
+                _scale,
+                (_BY,),
+            ),
+            Step(
+                "trim",
+                1,
+                "Keep the largest magnitudes of a task vector, per tensor",
+                TIES.paper,
+                _trim,
+                _own(TIES, "density"),
+            ),
+        )
     }
 )
 
