@@ -20,6 +20,8 @@ from crdtmerge.resolve.plan import make_plan
 from crdtmerge.resolve.resolution import model_digest
 from crdtmerge.resolve.settings import Contribution
 from crdtmerge.strategies import STRATEGIES, make_recipe
+from crdtmerge.strategies.steps import STEPS
+from tests.strategies import NEEDS, Need
 
 DTYPES = ("F64", "F32", "BF16", "F16")
 SHAPES = {"a.weight": (37, 61), "b.bias": (5,), "c.scalar": ()}
@@ -57,12 +59,14 @@ def values(
 def vector(title: str) -> str:
     """Return the model digest (hex) of one merge of three contributions.
 
-    `title` is the strategy, the dtype of the base, and parameters K=V; the word `delta`
-    has contributions give task vectors, in F32.
+    `title` is the strategy, the dtype of the base, and parameters K=V; `pre=` and `post=`
+    name steps; the word `delta` has contributions give task vectors, in F32.
     """
     name, dtype, *words = title.split()
     deltas = "delta" in words
     pairs = dict(word.split("=") for word in words if word != "delta")
+    steps = {stage: pairs.pop(stage, "").split() for stage in ("pre", "post")}
+    need = NEEDS.get(name, Need({}))
     blobs = Blobs()
     base = _manifest(blobs, dtype, "base", b"", "base")
     kind = "delta" if deltas else "full"
@@ -70,10 +74,13 @@ def vector(title: str) -> str:
         _manifest(blobs, dtype, kind, base.content_id, f"tuned {i}") for i in range(3)
     ]
     given = [
-        Contribution(m.content_id, w, m, ())
-        for m, w in zip(tuned, WEIGHTS, strict=True)
+        Contribution(m.content_id, w, m, (), tuple(sorted(need.own(place).items())))
+        for place, (m, w) in enumerate(zip(tuned, WEIGHTS, strict=True))
     ]
-    plan = make_plan(make_recipe(name, pairs), base, given)
+    recipe = make_recipe(
+        name, dict(need.parameters) | pairs, pre=steps["pre"], post=steps["post"]
+    )
+    plan = make_plan(recipe, base, given)
     digests = execute(plan, blobs, blobs)
     outputs = [
         TensorEntry(tensor, kind, shape, digests[tensor])
@@ -111,6 +118,10 @@ def titles() -> Iterator[str]:
     yield "nuslerp/1 F32 flatten=false row_wise=true"
     yield "dare_linear/1 F32 rescale=l1"
     yield "dare_ties/1 F32 rescale=l1"
+    yield "geometric_median/1 BF16 scope=tensor"
+    yield "model_stock/1 F32 filter_wise=true"
+    for step in STEPS.values():
+        yield f"linear/1 BF16 {step.stages[0]}={step.full_name}"
 
 
 def main() -> None:
