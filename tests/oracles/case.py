@@ -83,3 +83,9 @@ def products(rows: Floats) -> Floats:
     flat = rows.reshape(len(rows), -1)
     found: Floats = flat @ flat.T
     return found
+
+
+def elected(coefficients: Floats, rows: Floats) -> Floats:
+    """The sign of the weighed sum, 1 or -1; what cancels out but for rounding is +."""
+    total, size = weighed(coefficients, rows), weighed(abs(coefficients), abs(rows))
+    return np.where(total >= -1e-12 * size, 1.0, -1.0)

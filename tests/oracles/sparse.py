@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from tests.oracles.case import Case, Flags, Floats, lengths, weighed
+from tests.oracles.case import Case, Flags, Floats, elected, lengths, weighed
 from tests.oracles.drawing import kept
 
 
@@ -28,7 +28,7 @@ def _added(case: Case, taus: Floats) -> Floats:
 def _elected(case: Case, taus: Floats) -> Floats:
     """The sign of the weighed sum (0 counts as +), then the mean of who agrees."""
     column = case.weights.reshape(-1, *[1] * case.base.ndim)
-    sign = np.where(weighed(case.weights, taus) >= 0, 1, -1)
+    sign = elected(case.weights, taus)
     agree = np.sign(column * taus) == sign
     total = (column * taus * agree).sum(axis=0)
     if case.flag("normalize"):

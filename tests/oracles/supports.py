@@ -5,7 +5,7 @@ Owns one oracle a method, written from its paper's formula. Shares no code with 
 
 import numpy as np
 
-from tests.oracles.case import Case, Floats, weighed
+from tests.oracles.case import Case, Floats, elected, weighed
 from tests.oracles.drawing import drawn_order
 
 
@@ -23,7 +23,7 @@ def sce(case: Case) -> Floats:
         taus = np.where(variance >= least, taus, 0)
     energy = case.weights * np.array([(tau * tau).mean() for tau in taus])
     shares = _column(energy / energy.sum(), taus)
-    sign = np.where(weighed(case.weights, taus) >= 0, 1, -1)
+    sign = elected(case.weights, taus)
     agree = np.sign(taus) == sign
     mass = np.maximum((shares * agree).sum(axis=0), 1e-6)
     found: Floats = case.base + (shares * agree * taus).sum(axis=0) / mass
