@@ -18,7 +18,7 @@ from typing import Final
 
 from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.numerics import Keep, Tau, draw_limit, magnitude_sum, philox_key
-from crdtmerge.strategies.base import FALSE, Inputs, Parameter, Strategy
+from crdtmerge.strategies.base import FALSE, Inputs, Memory, Parameter, Strategy
 from crdtmerge.strategies.forms import Sparsifier, ThinnedSum, Votes
 from crdtmerge.strategies.sums import Thinned
 from crdtmerge.strategies.task_arithmetic import NORMALIZE, divisor_of
@@ -102,6 +102,7 @@ DARE_LINEAR = Strategy(
     paper="Yu et al. 2023, DARE, https://arxiv.org/abs/2311.03099",
     parameters=(_P, LAMBDA, NORMALIZE, _RESCALE),
     draws=True,
+    memory=Memory(shared=33),
     emit=LINEAR_SUMS.emit,
 )
 
@@ -123,5 +124,6 @@ DARE_TIES = Strategy(
         _RESCALE,
     ),
     draws=True,
+    memory=Memory(shared=33),
     emit=TIES_SUMS.emit,
 )

@@ -13,7 +13,7 @@ from typing import Final
 
 from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.numerics import Keep, keep_count, kth_largest
-from crdtmerge.strategies.base import TRUE, Inputs, Parameter, Strategy
+from crdtmerge.strategies.base import TRUE, Inputs, Memory, Parameter, Strategy
 from crdtmerge.strategies.forms import Votes
 from crdtmerge.strategies.sums import Thinned
 from crdtmerge.strategies.tensors import Term, tau_of
@@ -63,5 +63,6 @@ TIES = Strategy(
             "divide by the sum of the weights that agree",
         ),
     ),
+    memory=Memory(shared=14),
     emit=SUMS.emit,
 )
