@@ -1,6 +1,6 @@
 """median: the middle value of each item, by weight.
 
-Owns `median/1`. Does not own the checks of what takes part (`blocks`).
+Owns `median/1`. Does not own the checks of what takes part (`tensors`).
 
 Formula (coordinate-wise median, Yin et al. 2018, arXiv:1803.01498, on whole weights):
 each item is the mean of the lower and the upper weighted median. Sorted by value, the
