@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SEED ?= 0
 
-.PHONY: venv check test test-all mutants demo sim proto bench portability quality vectors clean
+.PHONY: venv check test test-all mutants demo sim proto docs bench portability quality vectors clean
 
 venv: .venv/.installed
 
@@ -44,6 +44,10 @@ sim: venv
 proto: venv
 	$(BIN)/python -m grpc_tools.protoc -Inodes/wire=proto --python_out=. --pyi_out=. \
 	  --grpc_python_out=. proto/replica.proto
+
+# The pages of strategies, from their declarations and docstrings.
+docs: venv
+	$(BIN)/python docs/make.py
 
 bench: venv
 	$(BIN)/python benchmarks/resolve.py

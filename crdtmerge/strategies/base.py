@@ -186,8 +186,9 @@ class Memory:
     """Bytes that one task takes for each item of its tensor, beside what it was given.
 
     `shared` once, `each` for every contribution of weight; what is given is the tensor of
-    base and contributions as stored, and what is returned the output. An upper bound for
-    tensors of 2**16 items or more: below that, blocks of fixed size count.
+    base and contributions as stored, and what is returned the output. An upper bound on
+    the readable reference, for tensors of 2**18 items or more, to which blocks of fixed
+    size add 2 MiB at most; it is measured (tests/unit/test_strategies_declarations.py).
     """
 
     shared: int = 0

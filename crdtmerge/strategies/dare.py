@@ -18,7 +18,7 @@ from typing import Final
 
 from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.numerics import Keep
-from crdtmerge.strategies.base import FALSE, Inputs, Parameter, Strategy
+from crdtmerge.strategies.base import FALSE, Inputs, Memory, Parameter, Strategy
 from crdtmerge.strategies.forms import Sparsifier, ThinnedSum, Votes, with_lambda
 from crdtmerge.strategies.sparsify import draw_key, drop, magnitude_ratio
 from crdtmerge.strategies.sums import Thinned
@@ -78,6 +78,7 @@ DARE_LINEAR = Strategy(
     paper="Yu et al. 2023, DARE, https://arxiv.org/abs/2311.03099",
     parameters=(_P, LAMBDA, NORMALIZE, _RESCALE),
     draws=True,
+    memory=Memory(shared=33),
     emit=LINEAR_SUMS.emit,
 )
 
@@ -93,5 +94,6 @@ DARE_TIES = Strategy(
         _RESCALE,
     ),
     draws=True,
+    memory=Memory(shared=33),
     emit=TIES_SUMS.emit,
 )

@@ -45,6 +45,7 @@ from crdtmerge.strategies.base import (
     TRUE,
     Given,
     Inputs,
+    Memory,
     Parameter,
     Strategy,
     Weights,
@@ -241,6 +242,7 @@ SLERP = Strategy(
     needs_base=False,
     shifts=never,
     order_dependent=True,
+    memory=Memory(shared=14, each=8),
     emit=_emit_slerp,
 )
 
@@ -269,5 +271,6 @@ NUSLERP = Strategy(
     needs_base=False,
     prefers_base=True,
     order_dependent=True,
+    memory=Memory(shared=20, each=16),
     emit=_emit_nuslerp,
 )

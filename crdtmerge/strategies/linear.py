@@ -12,7 +12,7 @@ from typing import Final
 
 from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.errors import ContractError
-from crdtmerge.strategies.base import TRUE, Inputs, Parameter, Strategy, Values
+from crdtmerge.strategies.base import TRUE, Inputs, Memory, Parameter, Strategy, Values
 from crdtmerge.strategies.forms import TensorSum
 from crdtmerge.strategies.tensors import refuse_zero
 
@@ -45,5 +45,6 @@ LINEAR = Strategy(
     ),
     needs_base=False,
     shifts=_averages,
+    memory=Memory(shared=8),
     emit=SUMS.emit,
 )

@@ -1,6 +1,6 @@
 """median: the middle value of each item, by weight.
 
-Owns `median/1`. Does not own the checks of what takes part (`blocks`).
+Owns `median/1`. Does not own the checks of what takes part (`tensors`).
 
 Formula (coordinate-wise median, Yin et al. 2018, arXiv:1803.01498, on whole weights):
 each item is the mean of the lower and the upper weighted median. Sorted by value, the
@@ -12,7 +12,7 @@ weights. mergekit has no median.
 """
 
 from crdtmerge.numerics import Data, weighted_median
-from crdtmerge.strategies.base import Inputs, Strategy
+from crdtmerge.strategies.base import Inputs, Memory, Strategy
 from crdtmerge.strategies.tensors import (
     output_of,
     participants,
@@ -36,5 +36,6 @@ MEDIAN = Strategy(
     summary="Take the weighted median of each item",
     paper="Yin et al. 2018, https://arxiv.org/abs/1803.01498",
     needs_base=False,
+    memory=Memory(shared=4, each=5),
     emit=_emit,
 )

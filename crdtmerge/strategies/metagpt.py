@@ -16,7 +16,7 @@ from fractions import Fraction
 from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.errors import ContractError
 from crdtmerge.numerics import Data, inner_products
-from crdtmerge.strategies.base import Inputs, Measures, Strategy, Whole
+from crdtmerge.strategies.base import Inputs, Measures, Memory, Strategy, Whole
 from crdtmerge.strategies.forms import emit_weighted
 from crdtmerge.strategies.tensors import Term, participants, refuse_negative, tau_of
 
@@ -65,6 +65,7 @@ METAGPT = Strategy(
     version=1,
     summary="Task arithmetic with coefficients in proportion to squared norms",
     paper="Zhou et al. 2024, MetaGPT, https://arxiv.org/abs/2406.11385",
+    memory=Memory(shared=28),
     emit=_emit,
     map=_map,
     reduce=_reduce,

@@ -16,6 +16,7 @@ from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.strategies.base import (
     FALSE,
     Inputs,
+    Memory,
     Parameter,
     Strategy,
     Values,
@@ -55,5 +56,6 @@ TASK_ARITHMETIC = Strategy(
     summary="Add the weighted sum of the task vectors to the base",
     paper="Ilharco et al. 2023, Task arithmetic, https://arxiv.org/abs/2212.04089",
     parameters=(LAMBDA, NORMALIZE),
+    memory=Memory(shared=8),
     emit=SUMS.emit,
 )

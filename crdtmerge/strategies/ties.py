@@ -13,7 +13,7 @@ the k-th magnitude, and keeping all that tie with it.
 from typing import Final
 
 from crdtmerge.codec import DECIMAL_UNIT
-from crdtmerge.strategies.base import TRUE, Inputs, Parameter, Strategy
+from crdtmerge.strategies.base import TRUE, Inputs, Memory, Parameter, Strategy
 from crdtmerge.strategies.forms import Votes
 from crdtmerge.strategies.sparsify import trim
 from crdtmerge.strategies.sums import Thinned
@@ -60,5 +60,6 @@ TIES = Strategy(
         LAMBDA,
         normalize_agreeing(TRUE),
     ),
+    memory=Memory(shared=14),
     emit=SUMS.emit,
 )

@@ -64,17 +64,17 @@ def strategies(
 def _one(name: str) -> Facts:
     from crdtmerge.strategies import find
 
-    return _described(find(name))
+    return described(find(name))
 
 
 def _all() -> list[Facts]:
     """Return all strategies: ours by name, then plug-ins, refused ones among them."""
     from crdtmerge.strategies import STRATEGIES, plugins
 
-    facts = [_described(STRATEGIES[name]) for name in sorted(STRATEGIES)]
+    facts = [described(STRATEGIES[name]) for name in sorted(STRATEGIES)]
     for found in plugins.listed():
         if found.strategy is not None:
-            facts.append(_described(found.strategy))
+            facts.append(described(found.strategy))
         else:
             facts.append(
                 {
@@ -86,7 +86,7 @@ def _all() -> list[Facts]:
     return facts
 
 
-def _described(strategy: "Strategy") -> Facts:
+def described(strategy: "Strategy") -> Facts:
     """Return a declaration; `package` is None for our own strategies."""
     from crdtmerge.strategies import plugins
 

@@ -14,17 +14,17 @@ _WHOLE: Final = "of whole models, no base is needed"
 _CHANGES: Final = "of changes to a base"
 _EVIDENCE: Final = "with evidence beside the models"
 _ADDED: Final = "of other packages"
+GROUPS: Final = (_WHOLE, _CHANGES, _EVIDENCE, _ADDED)
+"""The titles of the list, in order."""
 
 
 def strategies(found: Sequence[Facts]) -> list[str]:
     """Return the lines of `strategies` without a name: one for each, in groups."""
     shown = [facts for facts in found if not facts[_REFUSED]]
     head, *lines = table(("STRATEGY", "SUMMARY"), [_row(facts) for facts in shown])
-    groups: dict[str, list[str]] = {
-        t: [] for t in (_WHOLE, _CHANGES, _EVIDENCE, _ADDED)
-    }
+    groups: dict[str, list[str]] = {title: [] for title in GROUPS}
     for facts, line in zip(shown, lines, strict=True):
-        groups[_group(facts)].append(line)
+        groups[group(facts)].append(line)
     told = [
         part
         for title, under in groups.items()
@@ -34,7 +34,8 @@ def strategies(found: Sequence[Facts]) -> list[str]:
     return [head, *told, *_refusals(found)]
 
 
-def _group(facts: Facts) -> str:
+def group(facts: Facts) -> str:
+    """Return the title that a strategy stands under."""
     if facts["package"]:
         return _ADDED
     if facts["needs_evidence"]:
@@ -66,30 +67,36 @@ def _refusals(found: Sequence[Facts]) -> list[str]:
 def strategy(facts: Facts) -> list[str]:
     """Return the lines of `strategies NAME`: its declaration, and its parameters."""
     aliases = ", ".join(cast("Sequence[str]", facts["aliases"])) or "none"
-    rows = [
-        (
-            p["name"],
-            _type(p),
-            p["default"],
-            p["mergekit_default"] or "-",
-            _range(p),
-            _reach(p),
-            p["help"],
-        )
-        for p in several(facts["parameters"])
-    ]
-    head = "PARAMETER", "TYPE", "DEFAULT", "MERGEKIT", "RANGE", "PER", "MEANING"
+    head, *rows = parameters(facts)
     return [
         f"{facts['full_name']} ({facts['class']}), aliases: {aliases}",
         plain(facts["summary"]),
         plain(facts["paper"]),
         "",
-        *(f"{name:10}{text}" for name, text in _declared(facts)),
+        *(f"{name:10}{text}" for name, text in declared(facts)),
         *(["", *table(head, rows)] if rows else ["", "no parameters"]),
     ]
 
 
-def _declared(facts: Facts) -> list[tuple[str, str]]:
+def parameters(facts: Facts) -> list[tuple[str, ...]]:
+    """Return the table of parameters, its head first."""
+    rows = [
+        (
+            str(p["name"]),
+            _type(p),
+            str(p["default"]),
+            str(p["mergekit_default"] or "-"),
+            _range(p),
+            _reach(p),
+            str(p["help"]),
+        )
+        for p in several(facts["parameters"])
+    ]
+    head = "PARAMETER", "TYPE", "DEFAULT", "MERGEKIT", "RANGE", "PER", "MEANING"
+    return [head, *rows]
+
+
+def declared(facts: Facts) -> list[tuple[str, str]]:
     """Return what a strategy declares, a line for each."""
     base = "needed" if facts["needs_base"] else "not needed"
     if facts["prefers_base"]:

@@ -1,0 +1,181 @@
+"""Writes docs/strategies: a table of all strategies, and a page for each of their modules.
+
+Owns the form of these pages. Does not own what stands in them: declarations and docstrings
+of `crdtmerge.strategies`, in the words of `crdtmerge strategies`. Run by `make docs`.
+"""
+
+import ast
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Final
+
+import crdtmerge.strategies
+from crdtmerge.strategies import STRATEGIES, Strategy
+from nodes.cli.catalogue import described
+from nodes.cli.render_strategies import GROUPS, declared, group, parameters
+
+FOLDER: Final = Path(__file__).parent / "strategies"
+INDEX: Final = "README.md"
+
+_INTRODUCTION: Final = """\
+# Strategies
+
+Written by `make docs` from the declarations and docstrings of `crdtmerge/strategies`.
+
+Every strategy gives the same bytes in any order of contributions and, in class `portable`,
+on any machine ([contract](../adr/0004-numeric-contract.md)). Its page says how weights are
+used.
+`crdtmerge strategies NAME` shows a declaration; those of
+[other packages](../guide.md#strategies-of-other-packages) are listed there too.
+"""
+
+_READING: Final = """\
+PER says what may have a value of its own: a `tensor` by a rule of the recipe, a `model` of
+a mergekit configuration; `merge` is one value for all. MERGEKIT is mergekit's default, if
+there is one.
+"""
+
+
+def pages() -> dict[str, str]:
+    """Return the text of every page by its file name."""
+    grouped: dict[str, list[Strategy]] = {}
+    for name in sorted(STRATEGIES):
+        strategy = STRATEGIES[name]
+        grouped.setdefault(_file(module_of(strategy)), []).append(strategy)
+    found = {file: _page(found) for file, found in grouped.items()}
+    return {INDEX: _index(), **found}
+
+
+def module_of(strategy: Strategy) -> ModuleType:
+    """Return the module that assigns a strategy to a name, not those that import it.
+
+    Raises:
+        LookupError: no module of the package does.
+    """
+    path = crdtmerge.strategies.__path__
+    for found in sorted(pkgutil.iter_modules(path), key=lambda found: found.name):
+        module = importlib.import_module(f"crdtmerge.strategies.{found.name}")
+        if any(vars(module).get(name) is strategy for name in _assigned(module)):
+            return module
+    raise LookupError(f"no module assigns {strategy.full_name}")
+
+
+def _assigned(module: ModuleType) -> Iterator[str]:
+    for node in ast.parse(inspect.getsource(module)).body:
+        targets: list[ast.expr] = []
+        if isinstance(node, ast.Assign):
+            targets = node.targets
+        elif isinstance(node, ast.AnnAssign):
+            targets = [node.target]
+        yield from (target.id for target in targets if isinstance(target, ast.Name))
+
+
+def _file(module: ModuleType) -> str:
+    return f"{module.__name__.rpartition('.')[2]}.md"
+
+
+def _index() -> str:
+    """Return the table of all strategies, in the groups of the command line."""
+    facts = [(s, described(s)) for s in map(STRATEGIES.__getitem__, sorted(STRATEGIES))]
+    parts = [_INTRODUCTION]
+    for title in GROUPS:
+        rows = [_row(s) for s, told in facts if group(told) == title]
+        if rows:
+            head = ("Strategy", "What it does", "Base", "Class", "Paper")
+            parts.append(f"## {_capital(title)}\n\n{_table(head, rows)}\n")
+    return "\n".join(parts)
+
+
+def _row(strategy: Strategy) -> tuple[str, ...]:
+    link = f"[{strategy.full_name}]({_file(module_of(strategy))}#{_anchor(strategy)})"
+    also = ", ".join(f"`{alias}`" for alias in strategy.aliases)
+    base = "needed" if strategy.needs_base else "no"
+    return (
+        f"{link}, also {also}" if also else link,
+        _escaped(strategy.summary),
+        "used if there" if strategy.prefers_base else base,
+        strategy.classification,
+        _paper(strategy),
+    )
+
+
+def _page(strategies: Sequence[Strategy]) -> str:
+    """Return the page of one module: each declaration, then what the docstring says."""
+    module = module_of(strategies[0])
+    title = ", ".join(strategy.name for strategy in strategies)
+    source = f"crdtmerge/strategies/{module.__name__.rpartition('.')[2]}.py"
+    parts = [
+        f"# {title}\n",
+        f"From [{source}](../../{source}); [all strategies](README.md).\n",
+        *(_section(strategy) for strategy in strategies),
+    ]
+    if any(strategy.parameters for strategy in strategies):
+        parts.append(_READING)
+    return "\n".join([*parts, f"## Formula\n\n```text\n{_formula(module)}\n```\n"])
+
+
+def _section(strategy: Strategy) -> str:
+    facts = described(strategy)
+    aliases = ", ".join(f"`{alias}`" for alias in strategy.aliases)
+    lines = [
+        f"* paper: {_paper(strategy)}",
+        f"* class: {strategy.classification}",
+        *([f"* aliases: {aliases}"] if aliases else []),
+        *(f"* {name}: {text}" for name, text in declared(facts)),
+    ]
+    head, *rows = parameters(facts)
+    told = [tuple(_escaped(cell) for cell in row) for row in rows]
+    table = _table(head, told) if rows else "No parameters."
+    body = "\n".join(lines)
+    heading = f"## {strategy.full_name}"
+    return f"{heading}\n\n{_escaped(strategy.summary)}.\n\n{body}\n\n{table}\n"
+
+
+def _formula(module: ModuleType) -> str:
+    """Return the docstring from its formula on; all of it if no part is called so."""
+    text = inspect.cleandoc(module.__doc__ or "")
+    place = text.find("\nFormula")
+    return text[place + 1 :] if place >= 0 else text
+
+
+def _paper(strategy: Strategy) -> str:
+    """Return the paper with its URL, which stands last, as a link."""
+    said, _, link = strategy.paper.rpartition(", ")
+    return f"[{_escaped(said)}]({link})"
+
+
+def _anchor(strategy: Strategy) -> str:
+    """Return what a heading such as `ties/1` is linked by: punctuation falls away."""
+    return strategy.full_name.replace("/", "")
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _escaped(text: str) -> str:
+    """Return prose in which Markdown sees no markup."""
+    return "".join(f"\\{c}" if c in "\\`*_|<>[]" else c for c in text)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def write(folder: Path) -> None:
+    """Write all pages, and remove those of modules that are gone."""
+    found = pages()
+    folder.mkdir(exist_ok=True)
+    for stale in {path.name for path in folder.glob("*.md")} - found.keys():
+        (folder / stale).unlink()
+    for name, text in found.items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write(FOLDER)

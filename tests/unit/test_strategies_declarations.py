@@ -1,0 +1,154 @@
+"""What strategies say of themselves: complete, in one form, and true where measured."""
+
+import gc
+import re
+import tracemalloc
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+
+import numpy as np
+import pytest
+
+from crdtmerge import numerics
+from crdtmerge.errors import ContractError
+from crdtmerge.strategies import STRATEGIES, Inputs, Parameter, Strategy
+from tests.strategies import reduced, sample, task
+
+SIDE = 512
+ITEMS = SIDE * SIDE
+MODELS = 3
+BLOCKS = 2 << 20
+"""What blocks of fixed size may take beside what grows with the tensor."""
+
+PARAMETERS = {
+    f"{name} {parameter.name}": parameter
+    for name, strategy in STRATEGIES.items()
+    for parameter in strategy.parameters
+}
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_every_strategy_names_its_paper_with_a_link(name: str) -> None:
+    """Who, when, and one URL at the end; the summary fits on a line."""
+    strategy = STRATEGIES[name]
+    assert re.fullmatch(r".*\b(19|20)\d\d\b.*, https://\S+", strategy.paper)
+    assert 10 <= len(strategy.summary) <= 80
+    assert strategy.summary[0].isupper()
+    assert not strategy.summary.endswith(".")
+
+
+def test_no_alias_is_another_strategy() -> None:
+    """A name means one thing, and none has a dot, which is for other packages."""
+    names = {strategy.name for strategy in STRATEGIES.values()}
+    owners: dict[str, str] = {}
+    for strategy in STRATEGIES.values():
+        for alias in strategy.aliases:
+            assert alias not in names
+            assert owners.setdefault(alias, strategy.name) == strategy.name
+        assert len(set(strategy.aliases)) == len(strategy.aliases)
+    for name in (*names, *owners):
+        assert re.fullmatch(r"[a-z][a-z0-9_]*", name)
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_every_parameter_is_explained_and_has_a_usable_default(name: str) -> None:
+    """Help, a range, and a default within it, in canonical text."""
+    parameter = PARAMETERS[name]
+    assert len(parameter.help) >= 10
+    assert not parameter.help.endswith(".")
+    assert parameter.accepts(parameter.default)
+    assert not (parameter.per_model and parameter.whole)
+    if parameter.kind == "choice":
+        assert len(set(parameter.choices)) >= 2
+    elif parameter.kind != "flag":
+        assert parameter.minimum < parameter.maximum
+
+
+def test_what_a_parameter_accepts_is_canonical() -> None:
+    """One text for each value: that is what recipes hold."""
+    half = Parameter("t", "decimal", "0", None, "help", maximum=10**9)
+    assert [half.accepts(text) for text in ("0.5", "1", "0")] == [True] * 3
+    for text in ("0.50", ".5", "1.1", "-0.1", "x", "", "1e-3", "+1"):
+        assert not half.accepts(text)
+    count = Parameter(
+        "n", "integer", "1", None, "help", minimum=10**9, maximum=9 * 10**9
+    )
+    assert [count.accepts(t) for t in ("1", "9", "0", "1.5", "10")] == [
+        *(True, True),
+        *(False,) * 3,
+    ]
+    flag = Parameter("f", "flag", "true", None, "help")
+    assert [flag.accepts(t) for t in ("true", "false", "yes")] == [True, True, False]
+    choice = Parameter("c", "choice", "a", None, "help", choices=("a", "b"))
+    assert [choice.accepts(t) for t in ("a", "b", "A")] == [True, True, False]
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_a_reduce_step_has_its_map(name: str) -> None:
+    """Neither is of any use alone."""
+    assert (STRATEGIES[name].map is None) == (STRATEGIES[name].reduce is None)
+
+
+def _peak(run: Callable[[], object]) -> int:
+    """Return the most memory that was held meanwhile, less the bytes returned."""
+    gc.collect()
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        made = run()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    given_back = memoryview(made).nbytes if isinstance(made, bytes | memoryview) else 0
+    return peak - before - given_back
+
+
+def _others(strategy: Strategy) -> Iterator[dict[str, str]]:
+    """Yield every choice and flag at another value than its default: all, or each."""
+    other = {
+        parameter.name: next(v for v in parameter.accepted if v != parameter.default)
+        for parameter in strategy.parameters
+        if parameter.kind in {"choice", "flag"}
+    }
+    if other:
+        yield other
+    yield from ({name: value} for name, value in other.items())
+
+
+def _peak_of_tasks(strategy: Strategy, inputs: Inputs) -> int:
+    """Return the larger of what map and emit take."""
+    of_map = 0
+    if strategy.map is not None and strategy.reduces(inputs.values):
+        of_map = _peak(partial(strategy.map, inputs))
+    (ready,) = reduced(strategy, [inputs])
+    return max(of_map, _peak(partial(strategy.emit, ready)))
+
+
+@pytest.mark.parametrize("dtype", ["BF16", "F64"])
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_no_task_takes_more_memory_than_declared(name: str, dtype: str) -> None:
+    """On the readable reference, map and emit, beside what is given and returned.
+
+    Settings other than the defaults may exclude each other; then they are refused.
+    """
+    strategy = STRATEGIES[name]
+    bound = strategy.memory.bytes_of(ITEMS, MODELS)
+    assert bound > 0, "declare it"
+    base, tunes = sample(ITEMS, MODELS)
+    shape = (SIDE, SIDE)
+    tunes, base = [tune.reshape(shape) for tune in tunes], base.reshape(shape)
+    with numerics.forced("reference"):
+        inputs = task(name, dtype, tunes, base)
+        assert _peak_of_tasks(strategy, inputs) <= bound + BLOCKS
+        for other in _others(strategy):
+            with suppress(ContractError):
+                inputs = task(name, dtype, tunes, base, **other)
+                assert _peak_of_tasks(strategy, inputs) <= bound + BLOCKS
+                break
+
+
+def test_the_measure_sees_arrays() -> None:
+    """Else every bound would hold."""
+    peak = _peak(lambda: np.zeros(ITEMS).tobytes())
+    assert 8 * ITEMS <= peak <= 8 * ITEMS + 10_000
