@@ -41,7 +41,11 @@ def _first(flag: str) -> Callable[[int], Mapping[str, str]]:
 
 
 NEEDS: Mapping[str, Need] = {
+    "aoe/1": Need({}, _first("main")),
+    "layer_swap/1": Need({}, lambda _place: {"part": "outer"}),
     "passthrough/1": Need({}, _first("select")),
+    "pma/1": Need({}, _steps),
+    "wsm/1": Need({}, _steps),
 }
 
 

@@ -10,16 +10,9 @@ from types import MappingProxyType
 from typing import Final
 
 from crdtmerge.errors import UnknownNameError
-from crdtmerge.strategies import (
-    breadcrumbs,
-    dare,
-    della,
-    linear,
-    plugins,
-    task_arithmetic,
-    ties,
-)
+from crdtmerge.strategies.aoe import AOE
 from crdtmerge.strategies.arcee_fusion import ARCEE_FUSION
+from crdtmerge.strategies import breadcrumbs, dare, della, linear, plugins, task_arithmetic, ties
 from crdtmerge.strategies.base import Strategy
 from crdtmerge.strategies.breadcrumbs import BREADCRUMBS, BREADCRUMBS_TIES
 from crdtmerge.strategies.bulyan import BULYAN
@@ -30,6 +23,7 @@ from crdtmerge.strategies.emr import EMR
 from crdtmerge.strategies.geometric_median import CENTERED_CLIP, GEOMETRIC_MEDIAN
 from crdtmerge.strategies.geometry import NUSLERP, SLERP
 from crdtmerge.strategies.krum import KRUM, MULTI_KRUM
+from crdtmerge.strategies.layer_swap import LAYER_SWAP
 from crdtmerge.strategies.linear import LINEAR
 from crdtmerge.strategies.magmax import MAGMAX
 from crdtmerge.strategies.median import MEDIAN
@@ -38,6 +32,7 @@ from crdtmerge.strategies.model_stock import MODEL_STOCK
 from crdtmerge.strategies.nearswap import NEARSWAP
 from crdtmerge.strategies.passthrough import PASSTHROUGH
 from crdtmerge.strategies.ram import RAM, RAMPLUS_TL
+from crdtmerge.strategies.series import PMA, WSM
 from crdtmerge.strategies.sums import Sums
 from crdtmerge.strategies.tall_masks import CONSENSUS
 from crdtmerge.strategies.task_arithmetic import TASK_ARITHMETIC
@@ -46,6 +41,7 @@ from crdtmerge.strategies.trimmed_mean import TRIMMED_MEAN
 
 STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
     {
+        "aoe/1": AOE,
         "arcee_fusion/1": ARCEE_FUSION,
         "breadcrumbs/1": BREADCRUMBS,
         "breadcrumbs_ties/1": BREADCRUMBS_TIES,
@@ -60,6 +56,7 @@ STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
         "geometric_median/1": GEOMETRIC_MEDIAN,
         "karcher/1": KARCHER,
         "krum/1": KRUM,
+        "layer_swap/1": LAYER_SWAP,
         "linear/1": LINEAR,
         "magmax/1": MAGMAX,
         "median/1": MEDIAN,
@@ -70,12 +67,14 @@ STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
         "nearswap/1": NEARSWAP,
         "nuslerp/1": NUSLERP,
         "passthrough/1": PASSTHROUGH,
+        "pma/1": PMA,
         "ram/1": RAM,
         "ramplus_tl/1": RAMPLUS_TL,
         "slerp/1": SLERP,
         "task_arithmetic/1": TASK_ARITHMETIC,
         "ties/1": TIES,
         "trimmed_mean/1": TRIMMED_MEAN,
+        "wsm/1": WSM,
     }
 )
 

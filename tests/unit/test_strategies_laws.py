@@ -25,14 +25,18 @@ ROBUST = {
 }
 
 AVERAGES = (
+    "aoe/1",
     "arcee_fusion/1",
     "karcher/1",
+    "layer_swap/1",
     "model_stock/1",
     "multislerp/1",
     "nearswap/1",
     "nuslerp/1",
     "passthrough/1",
+    "pma/1",
     "slerp/1",
+    "wsm/1",
 )
 """Those that do not go on beyond a model, and make nothing of nobody."""
 
