@@ -82,7 +82,9 @@ def make_plan(
     tensors that any contribution changes; a tensor that each gives whole stands on none.
 
     Raises:
-        UpgradeNeededError: this version does not know the strategy.
+        UpgradeNeededError: this version does not know the strategy, or the package that
+            brings it is not installed.
+        PluginError: it is of another package, and refused.
         BadInputError: the recipe is not acceptable, or its strategy needs a base that
             `footing` does not give.
         NothingToResolveError: there is no contribution.

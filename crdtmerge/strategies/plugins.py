@@ -13,19 +13,24 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from crdtmerge.errors import PluginError
 from crdtmerge.recipe import Parameters
 from crdtmerge.strategies.base import Strategy
 from crdtmerge.strategies.trials import trial_digest
 
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
 GROUP: Final = "crdtmerge.strategies"
 """Its entry points name a `Plugin` each; `acme.blend-1` is the one of `acme.blend/1`."""
 
 REASON_CHARACTERS_MAX: Final = 300
 
+_MISNAMED: Final = (
+    "its entry point is not named like acme.blend-1 (a name with a dot, a version)"
+)
 _ENTRY: Final = re.compile(r"([a-z0-9_]+(?:\.[a-z0-9_]+)+)-([1-9][0-9]{0,5})")
 
 
@@ -64,12 +69,18 @@ class Listed:
 
 def installed() -> tuple[str, ...]:
     """Return the versioned names of all plug-ins, without importing any."""
-    return tuple(sorted(name for name in _entries() if "/" in name))
+    return tuple(sorted(_entries()))
 
 
 def listed() -> tuple[Listed, ...]:
     """Return all plug-ins, tried; those that are refused have a reason."""
-    return tuple(_tried(name) for name in sorted(_entries()))
+    misnamed = [
+        Listed(entry.name, _package(entry), reason=_MISNAMED)
+        for entry in _found()
+        if not _ENTRY.fullmatch(entry.name)
+    ]
+    tried = [_tried(name) for name in installed()]
+    return tuple(sorted([*tried, *misnamed], key=lambda item: item.full_name))
 
 
 def package_of(full_name: str) -> str:
@@ -113,19 +124,26 @@ def digest_of(full_name: str) -> str:
         raise _refused(full_name, e).refusal from e
 
 
-def _package(entry: EntryPoint) -> str:
+def _package(entry: "EntryPoint") -> str:
     found = entry.dist
     return f"{found.name} {found.version}" if found else "an unnamed package"
 
 
 @cache
-def _entries() -> Mapping[str, tuple[EntryPoint, ...]]:
-    """Return the entry points by the strategy that each names, or by a bad name."""
+def _found() -> "tuple[EntryPoint, ...]":
+    from importlib.metadata import entry_points
+
+    return tuple(entry_points(group=GROUP))
+
+
+@cache
+def _entries() -> "Mapping[str, tuple[EntryPoint, ...]]":
+    """Return the entry points by the versioned name of the strategy that each names."""
     found: dict[str, tuple[EntryPoint, ...]] = {}
-    for entry in entry_points(group=GROUP):
-        match = _ENTRY.fullmatch(entry.name)
-        name = f"{match[1]}/{match[2]}" if match else entry.name.replace("/", "-")
-        found[name] = (*found.get(name, ()), entry)
+    for entry in _found():
+        if match := _ENTRY.fullmatch(entry.name):
+            name = f"{match[1]}/{match[2]}"
+            found[name] = (*found.get(name, ()), entry)
     return found
 
 
@@ -156,11 +174,6 @@ def _loaded(full_name: str) -> Plugin:
     entries = _entries()[full_name]
     if len(entries) > 1:
         raise PluginError("several packages bring it; uninstall all but one")
-    if "/" not in full_name:
-        raise PluginError(
-            "its entry point is not named like acme.blend-1: a name with a dot, a dash,"
-            " a version"
-        )
     plugin = entries[0].load()
     if not isinstance(plugin, Plugin) or not isinstance(plugin.strategy, Strategy):
         raise PluginError(f"{entries[0].value} is no Plugin with a Strategy")

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pty
+import re
 import resource
 import socket
 import subprocess
@@ -20,6 +21,7 @@ from safetensors.numpy import save_file
 from safetensors.torch import load_file as load_torch
 from safetensors.torch import save_file as save_torch
 
+from crdtmerge.strategies import STRATEGIES
 from nodes import cli
 from nodes.cli import executor
 from nodes.home import open_home
@@ -227,6 +229,55 @@ def test_strategies_are_described_for_machines(terminal: Terminal) -> None:
     (ties,) = terminal.json("strategies", "ties")
     assert ties["name"] == "ties"
     assert terminal.run("strategies", "ties")[1].startswith("ties/1 (portable)")
+
+
+def test_strategies_are_listed_in_groups_with_a_line_for_each(
+    terminal: Terminal,
+) -> None:
+    """By what they merge; aliases stand beside the summary."""
+    code, out, err = terminal.run("strategies")
+    assert (code, err) == (0, "")
+    blocks = [block.splitlines() for block in out.split("\n\n")[1:]]
+    under = {title: [line.split()[0] for line in lines] for title, *lines in blocks}
+    assert "linear/1" in under["of whole models, no base is needed:"]
+    assert "ties/1" in under["of changes to a base:"]
+    listed = [name for names in under.values() for name in names]
+    assert sorted(listed) == sorted(STRATEGIES)
+    assert "Weighted average of the contributions (also weight_average, soup)\n" in out
+
+
+def test_a_strategy_shows_all_that_it_declares(terminal: Terminal) -> None:
+    """What it needs, draws and takes, and of parameters type, defaults and range."""
+    lines = terminal.run("strategies", "dare")[1].splitlines()
+    facts = dict(line.split(None, 1) for line in lines[4:11])
+    assert facts == {
+        "version": "1, of crdtmerge",
+        "base": "needed",
+        "evidence": "none",
+        "order": "changes nothing",
+        "draws": "from the seed",
+        "scope": "each tensor alone",
+        "memory": "33 B an item",
+    }
+    head, p = (re.split(r"  +", line) for line in lines[12:14])
+    assert head[:6] == ["PARAMETER", "TYPE", "DEFAULT", "MERGEKIT", "RANGE", "PER"]
+    assert p[:6] == ["p", "number", "0.9", "0", "0 to 0.999999999", "tensor, model"]
+    shown = terminal.run("strategies", "nuslerp")[1]
+    assert "base      not needed; with one it is another formula" in shown
+    assert "order     part of the method" in shown
+    assert "20 B an item + 16 B an item and contribution" in shown
+    assert "whole model" in terminal.run("strategies", "metagpt")[1]
+
+
+def test_a_digest_is_of_one_strategy(terminal: Terminal) -> None:
+    """The same for a name, an alias and JSON; without a name it is a wrong use."""
+    _, digest, _ = terminal.run("strategies", "linear", "--digest")
+    assert len(bytes.fromhex(digest)) == 32
+    assert terminal.json("strategies", "soup", "--digest") == {
+        "full_name": "linear/1",
+        "digest": digest.strip(),
+    }
+    assert terminal.run("strategies", "--digest")[0] == 2
 
 
 def test_options_of_the_program_stand_before_or_after_the_command(

@@ -73,6 +73,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Insta
 
 
 def _forget() -> None:
+    plugins._found.cache_clear()
     plugins._entries.cache_clear()
     plugins._tried.cache_clear()
 
@@ -209,12 +210,13 @@ def test_a_bad_plug_in_is_refused_by_the_name_of_its_package(
 
 
 @pytest.mark.parametrize(
-    "name", ["ties", "largest-1", "acme.largest", "Acme.x-1", "a.b-0"]
+    "name", ["ties", "largest-1", "acme.largest", "Acme.x-1", "a.b-0", "acme.largest/1"]
 )
 def test_entry_points_have_a_dot_and_a_version(installed: Install, name: str) -> None:
     """So none can be taken for one of ours; a badly named one is listed, as refused."""
     installed(good(), {name: "PLUGIN"})
     (listed,) = plugins.listed()
+    assert listed.full_name == name
     assert "not named like acme.blend-1" in listed.reason
     assert plugins.installed() == ()
     assert find("ties") is STRATEGIES["ties/1"]
