@@ -23,15 +23,26 @@ def test_the_table_is_keyed_by_versioned_names() -> None:
     assert list(STRATEGIES) == [s.full_name for s in STRATEGIES.values()]
     assert list(STRATEGIES) == sorted(STRATEGIES)
     assert {s.name for s in STRATEGIES.values()} == {
+        "bulyan",
+        "centered_clip",
+        "consensus",
         "dare_linear",
         "dare_ties",
+        "emr",
+        "geometric_median",
+        "krum",
         "linear",
+        "magmax",
         "median",
         "metagpt",
+        "multi_krum",
         "nuslerp",
+        "ram",
+        "ramplus_tl",
         "slerp",
         "task_arithmetic",
         "ties",
+        "trimmed_mean",
     }
     names = [n for s in STRATEGIES.values() for n in (s.name, *s.aliases)]
     assert len(names) == len(set(names))
