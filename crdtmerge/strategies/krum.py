@@ -15,7 +15,8 @@ that are tiny beside the vectors themselves are not told apart.
 
 Weights: multi_krum averages the chosen by weight. Scores look at no weight, and so does
 krum: a weight above zero makes no other choice. Counted are those of weight above zero.
-mergekit has no such methods.
+An author who can make exact ties can also choose a digest that wins them. mergekit has no
+such methods.
 """
 
 from collections.abc import Sequence

@@ -8,7 +8,8 @@ counts contributions of weight above zero; the floor, by integers; the order of 
 where equal ones stand in canonical order, which tells whose weights are dropped. Ours:
 the rest is averaged by weight (how many are dropped hangs on no weight), with products
 w x added in the order of their size and divided once, in float64; the floor, as the paper
-takes beta n for whole. mergekit has no such method.
+takes beta n for whole. By default fewer than five contributions lose nothing. mergekit
+has no such method.
 """
 
 import numpy as np

@@ -254,11 +254,20 @@ def test_bulyan_drops_where_krum_alone_would_not() -> None:
 
 
 def test_bulyan_gives_a_tie_at_the_distance_to_the_lower_value() -> None:
-    """Of 0 and 4 around 2, which are as near, one is averaged."""
-    rows = [[0.0], [1.0], [2.0], [3.0], [4.0], [40.0], [50.0], [60.0]]
+    """Around 2, next to 1.5, of 0 and 4 which are as near: three are averaged."""
+    rows = [[0.0], [1.5], [2.0], [4.0], [9.0], [40.0], [55.0]]
     base, tunes = alone(rows)
-    inputs = task("bulyan", "F64", tunes, base, f="1")
-    assert bulyan(np.array(rows), 1).tolist() == merged("bulyan", inputs).tolist()
+    for order in (range(7), range(6, -1, -1)):
+        inputs = shuffled(task("bulyan", "F64", tunes, base), tuple(order))
+        assert merged("bulyan", inputs).tolist() == [pytest.approx(3.5 / 3)]
+
+
+def test_bulyan_averages_by_weight() -> None:
+    """What is chosen and what is next to the median hangs on no weight; the mean does."""
+    base, tunes = alone([[0.0], [1.5], [2.0], [4.0], [9.0], [40.0], [55.0]])
+    weights = tuple(UNIT * weight for weight in (1, 2, 5, 40, 50, 60, 70))
+    inputs = replace(task("bulyan", "F64", tunes, base), weights=weights)
+    assert merged("bulyan", inputs).tolist() == [(0 + 3 + 10) / 8]
 
 
 def median_of_points(points: Floats, weights: Floats) -> Floats:

@@ -159,6 +159,12 @@ def test_ram_averages_over_those_who_changed_an_item() -> None:
     assert found == [0.5, 0.375, 0.25, 0, 0, 2.0**-16]
 
 
+def test_in_ram_what_equals_epsilon_is_no_change() -> None:
+    """The comparison is strict."""
+    found = change("ram", ram_inputs("ram", epsilon="0.25"))
+    assert found == [0.5, 0.5, 0.75, 0, 0, 0]
+
+
 def test_in_ram_weights_count_where_several_changed_an_item() -> None:
     """A mean by weight; what one alone changed is not scaled."""
     inputs = replace(ram_inputs("ram"), weights=(UNIT, 3 * UNIT, 4 * UNIT))
