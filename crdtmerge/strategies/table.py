@@ -26,6 +26,8 @@ from crdtmerge.strategies.geometry import NUSLERP, SLERP
 from crdtmerge.strategies.linear import LINEAR
 from crdtmerge.strategies.median import MEDIAN
 from crdtmerge.strategies.metagpt import METAGPT
+from crdtmerge.strategies.pcb import PCB
+from crdtmerge.strategies.sce import SCE
 from crdtmerge.strategies.sums import Sums
 from crdtmerge.strategies.task_arithmetic import TASK_ARITHMETIC
 from crdtmerge.strategies.ties import TIES
@@ -42,6 +44,8 @@ STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
         "median/1": MEDIAN,
         "metagpt/1": METAGPT,
         "nuslerp/1": NUSLERP,
+        "pcb/1": PCB,
+        "sce/1": SCE,
         "slerp/1": SLERP,
         "task_arithmetic/1": TASK_ARITHMETIC,
         "ties/1": TIES,

@@ -33,6 +33,8 @@ def test_the_table_is_keyed_by_versioned_names() -> None:
         "median",
         "metagpt",
         "nuslerp",
+        "pcb",
+        "sce",
         "slerp",
         "task_arithmetic",
         "ties",
