@@ -44,7 +44,7 @@ _GAMMA = Parameter(
     per_model=True,
 )
 _PAPER = "Davari, Belilovsky 2023, Model Breadcrumbs, https://arxiv.org/abs/2312.06795"
-_MEMORY = Memory(shared=16, each=4)
+_MEMORY = Memory(shared=52, each=4)
 
 
 def _in_band(inputs: Inputs, term: Term) -> Thinned:

@@ -66,7 +66,7 @@ _RESCALE = Parameter(
     choices=("paper", "l1", "none"),
 )
 _PAPER = "Deep et al. 2024, DELLA-Merging, https://arxiv.org/abs/2406.11617"
-_MEMORY = Memory(shared=54, each=4)
+_MEMORY = Memory(shared=60, each=4)
 
 
 def _pruned(strategy: str) -> Sparsifier:

@@ -33,6 +33,8 @@ from crdtmerge.strategies.nearswap import NEARSWAP
 from crdtmerge.strategies.passthrough import PASSTHROUGH
 from crdtmerge.strategies.ram import RAM, RAMPLUS_TL
 from crdtmerge.strategies.series import PMA, WSM
+from crdtmerge.strategies.pcb import PCB
+from crdtmerge.strategies.sce import SCE
 from crdtmerge.strategies.sums import Sums
 from crdtmerge.strategies.tall_masks import CONSENSUS
 from crdtmerge.strategies.task_arithmetic import TASK_ARITHMETIC
@@ -67,9 +69,11 @@ STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
         "nearswap/1": NEARSWAP,
         "nuslerp/1": NUSLERP,
         "passthrough/1": PASSTHROUGH,
+        "pcb/1": PCB,
         "pma/1": PMA,
         "ram/1": RAM,
         "ramplus_tl/1": RAMPLUS_TL,
+        "sce/1": SCE,
         "slerp/1": SLERP,
         "task_arithmetic/1": TASK_ARITHMETIC,
         "ties/1": TIES,
