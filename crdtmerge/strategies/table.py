@@ -10,9 +10,17 @@ from types import MappingProxyType
 from typing import Final
 
 from crdtmerge.errors import UnknownNameError
+from crdtmerge.strategies import (
+    breadcrumbs,
+    dare,
+    della,
+    linear,
+    plugins,
+    task_arithmetic,
+    ties,
+)
 from crdtmerge.strategies.aoe import AOE
 from crdtmerge.strategies.arcee_fusion import ARCEE_FUSION
-from crdtmerge.strategies import breadcrumbs, dare, della, linear, plugins, task_arithmetic, ties
 from crdtmerge.strategies.base import Strategy
 from crdtmerge.strategies.breadcrumbs import BREADCRUMBS, BREADCRUMBS_TIES
 from crdtmerge.strategies.bulyan import BULYAN
@@ -31,10 +39,10 @@ from crdtmerge.strategies.metagpt import METAGPT
 from crdtmerge.strategies.model_stock import MODEL_STOCK
 from crdtmerge.strategies.nearswap import NEARSWAP
 from crdtmerge.strategies.passthrough import PASSTHROUGH
-from crdtmerge.strategies.ram import RAM, RAMPLUS_TL
-from crdtmerge.strategies.series import PMA, WSM
 from crdtmerge.strategies.pcb import PCB
+from crdtmerge.strategies.ram import RAM, RAMPLUS_TL
 from crdtmerge.strategies.sce import SCE
+from crdtmerge.strategies.series import PMA, WSM
 from crdtmerge.strategies.sums import Sums
 from crdtmerge.strategies.tall_masks import CONSENSUS
 from crdtmerge.strategies.task_arithmetic import TASK_ARITHMETIC
