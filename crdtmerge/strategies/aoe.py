@@ -18,6 +18,7 @@ Exact: the mean, on the grid; and the main parent's items where they are taken. 
 are rounded once to float64, their squares summed along the tree.
 """
 
+import math
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Final
@@ -101,7 +102,8 @@ def _differs(inputs: Inputs, exponent: int, term: Term, main: Items | Shifted) -
     output = Output("F64", range(inputs.items), term.label)
     away = Items(each_item([theta_of(inputs, term), main], output, _difference), "F64")
     square = inner_products([away], inputs.items, range(1), exponent)[0, 0, 0]
-    distance = Fraction(float(np.sqrt(square / inputs.items))) * Fraction(2) ** exponent
+    root = float(np.sqrt(square / inputs.items))
+    distance = Fraction(root) * Fraction(math.ldexp(1.0, exponent))
     return distance > Fraction(inputs.values.units("delta"), DECIMAL_UNIT)
 
 

@@ -11,8 +11,9 @@ of all importances are b's, the others a's; a quantile is the item at place floo
 1)), nothing interpolated. So where three quarters of a tensor are of importance zero, as
 in rows that hold one item each, all items are b's.
 
-Exact: which items are above the threshold, and each item itself. Quantiles are those of
-all items: mergekit samples 10**6 of a larger tensor, unseeded, so that two runs differ.
+Exact: the quantiles of the importances, as float64 has them, over all items, where
+mergekit samples 10**6 of a larger tensor, unseeded, so that two runs differ; and each item
+of a or of a single b as it is taken.
 Ours: everything in float64 with the contract's exp and log, sums of a row halved
 pairwise; a divergence that rounding makes negative is 0; of several contributions b is
 their weighted mean, exact on the grid and rounded once to float64 (mergekit: one alone).

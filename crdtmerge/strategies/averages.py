@@ -36,7 +36,9 @@ def in_proportion(ratios: Sequence[Fraction]) -> tuple[int, ...]:
     Exact where such integers are within the contract's sum|W|; else rounded half-even to
     9 places of the sum.
     """
-    common = math.lcm(*(ratio.denominator for ratio in ratios))
+    common = 1
+    for ratio in ratios:
+        common *= ratio.denominator // math.gcd(common, ratio.denominator)
     whole = [int(ratio * common) for ratio in ratios]
     if sum(whole) >= 1 << WEIGHT_BITS:
         shared = math.gcd(*whole)

@@ -42,6 +42,7 @@ from crdtmerge.strategies.tensors import (
 )
 
 STEP_MAX: Final = 999_999_999
+PI: Final = 3.141592653589793
 
 Series: TypeAlias = Callable[[int, Values], Sequence[Fraction]]
 """From the number of checkpoints to the coefficient of each, in proportion."""
@@ -85,7 +86,7 @@ def _wsm(count: int, values: Values) -> Sequence[Fraction]:
         return [Fraction(1)] * count
     way = np.arange(1, count) / count
     if decay == "cosine":
-        between = ((1 + cos(np.pi * way)) / 2).tolist()
+        between = ((1 + cos(PI * way)) / 2).tolist()
     else:
         between = (1 - np.sqrt(way)).tolist()
     rates = [1.0, *between, 0.0]
