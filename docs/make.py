@@ -8,7 +8,8 @@ import ast
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Final
@@ -50,28 +51,32 @@ def pages() -> dict[str, str]:
     return {INDEX: _index(), **found}
 
 
+@cache
 def module_of(strategy: Strategy) -> ModuleType:
     """Return the module that assigns a strategy to a name, not those that import it.
 
     Raises:
         LookupError: no module of the package does.
     """
-    path = crdtmerge.strategies.__path__
-    for found in sorted(pkgutil.iter_modules(path), key=lambda found: found.name):
+    for found in pkgutil.iter_modules(crdtmerge.strategies.__path__):
         module = importlib.import_module(f"crdtmerge.strategies.{found.name}")
         if any(vars(module).get(name) is strategy for name in _assigned(module)):
             return module
     raise LookupError(f"no module assigns {strategy.full_name}")
 
 
-def _assigned(module: ModuleType) -> Iterator[str]:
+@cache
+def _assigned(module: ModuleType) -> frozenset[str]:
+    """Return the names that a module gives values to at its top level."""
+    names: set[str] = set()
     for node in ast.parse(inspect.getsource(module)).body:
         targets: list[ast.expr] = []
         if isinstance(node, ast.Assign):
             targets = node.targets
         elif isinstance(node, ast.AnnAssign):
             targets = [node.target]
-        yield from (target.id for target in targets if isinstance(target, ast.Name))
+        names |= {target.id for target in targets if isinstance(target, ast.Name)}
+    return frozenset(names)
 
 
 def _file(module: ModuleType) -> str:
@@ -136,10 +141,9 @@ def _section(strategy: Strategy) -> str:
 
 
 def _formula(module: ModuleType) -> str:
-    """Return the docstring from its formula on; all of it if no part is called so."""
-    text = inspect.cleandoc(module.__doc__ or "")
-    place = text.find("\nFormula")
-    return text[place + 1 :] if place >= 0 else text
+    """Return the docstring without its title and what the module owns."""
+    _, *parts = inspect.cleandoc(module.__doc__ or "").split("\n\n")
+    return "\n\n".join(part for part in parts if not part.startswith("Owns ")).strip()
 
 
 def _paper(strategy: Strategy) -> str:

@@ -37,7 +37,7 @@ LAYOUT: Final = _words(
     " reshape ravel transpose moveaxis swapaxes expand_dims squeeze flip roll split"
     " array_split diagonal diag fill_diagonal ix_ triu_indices tril_indices copyto"
     " errstate ndarray dtype generic float16 float32 float64 int8 int16 int32 int64 intp"
-    " uint8 uint16 uint32 uint64 bool_ inf integer floating"
+    " pi nan uint8 uint16 uint32 uint64 bool_ inf integer floating"
 )
 NUMPY: Final = SINGLE | EXACT | LAYOUT
 
@@ -46,7 +46,7 @@ REDUCED: Final = frozenset({"minimum", "maximum", "logical_and", "logical_or"})
 
 MATH: Final = _words(
     "sqrt fsum isqrt inf ceil floor trunc isfinite isnan isinf fabs copysign frexp ldexp"
-    " comb gcd prod"
+    " comb gcd lcm prod pi nan"
 )
 """Of `math`: exact, one IEEE operation after another, or correctly rounded by promise."""
 
@@ -128,6 +128,7 @@ class _Reader(ast.NodeVisitor):
 
     def visit_BinOp(self, node: ast.BinOp) -> None:
         literal = all(_is_literal(side) for side in (node.left, node.right))
+        literal = literal or _is_rational(node.left)
         self._operator(node, node.op, literal=literal)
         self.generic_visit(node)
 
@@ -157,6 +158,11 @@ def _chain(node: ast.expr) -> list[str]:
         names.append(node.attr)
         node = node.value
     return [*reversed([*names, node.id])] if isinstance(node, ast.Name) else []
+
+
+def _is_rational(node: ast.expr) -> bool:
+    """Tell whether it is `Fraction(...)`, whose whole powers are exact."""
+    return isinstance(node, ast.Call) and _chain(node.func) == ["Fraction"]
 
 
 def _is_literal(node: ast.expr) -> bool:

@@ -1,5 +1,6 @@
 """The committed pages of strategies are what their declarations and docstrings say."""
 
+import inspect
 import re
 from pathlib import Path
 
@@ -31,8 +32,11 @@ def test_every_strategy_has_its_declaration_and_formula(name: str) -> None:
     text = module_of(strategy).__doc__
     assert text is not None
     assert f"`{name}`" in text, "its docstring says which strategies a module owns"
-    assert text.partition("\nFormula")[2].strip() in page
-    assert "\nFormula" in text
+    _, owns, *formula = inspect.cleandoc(text).split("\n\n")
+    assert owns.startswith("Owns ")
+    assert formula
+    assert "\n\n".join(formula) in page
+    assert page.count("\n## ") == page.count("\n* paper: ") + 1
 
 
 def test_links_of_pages_lead_somewhere() -> None:
@@ -40,7 +44,8 @@ def test_links_of_pages_lead_somewhere() -> None:
     for page in PAGES.values():
         for target in re.findall(r"\]\(([^)]+)\)", page):
             if not target.startswith("https://"):
-                assert (FOLDER / target.partition("#")[0]).exists()
+                file = target.partition("#")[0]
+                assert file in PAGES or (FOLDER / file).exists()
 
 
 def test_pages_of_modules_that_are_gone_are_removed(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from crdtmerge import numerics
 
 SIZE = 2**16
 TINY = 2.0**-54
+STEP = Fraction(2) ** SIZE
 
 def formula(rows, table: NDArray[np.float64]):
     order = np.argsort(rows, axis=0, kind="stable")
