@@ -20,6 +20,7 @@ from crdtmerge.strategies import (
 )
 from crdtmerge.strategies.base import Strategy
 from crdtmerge.strategies.breadcrumbs import BREADCRUMBS, BREADCRUMBS_TIES
+from crdtmerge.strategies.cabs import CABS
 from crdtmerge.strategies.dare import DARE_LINEAR, DARE_TIES
 from crdtmerge.strategies.della import DELLA, DELLA_LINEAR
 from crdtmerge.strategies.geometry import NUSLERP, SLERP
@@ -31,11 +32,13 @@ from crdtmerge.strategies.sce import SCE
 from crdtmerge.strategies.sums import Sums
 from crdtmerge.strategies.task_arithmetic import TASK_ARITHMETIC
 from crdtmerge.strategies.ties import TIES
+from crdtmerge.strategies.widen import WIDEN
 
 STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
     {
         "breadcrumbs/1": BREADCRUMBS,
         "breadcrumbs_ties/1": BREADCRUMBS_TIES,
+        "cabs/1": CABS,
         "dare_linear/1": DARE_LINEAR,
         "dare_ties/1": DARE_TIES,
         "della/1": DELLA,
@@ -49,6 +52,7 @@ STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
         "slerp/1": SLERP,
         "task_arithmetic/1": TASK_ARITHMETIC,
         "ties/1": TIES,
+        "widen/1": WIDEN,
     }
 )
 

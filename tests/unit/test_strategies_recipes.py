@@ -25,6 +25,7 @@ def test_the_table_is_keyed_by_versioned_names() -> None:
     assert {s.name for s in STRATEGIES.values()} == {
         "breadcrumbs",
         "breadcrumbs_ties",
+        "cabs",
         "dare_linear",
         "dare_ties",
         "della",
@@ -38,6 +39,7 @@ def test_the_table_is_keyed_by_versioned_names() -> None:
         "slerp",
         "task_arithmetic",
         "ties",
+        "widen",
     }
     names = [n for s in STRATEGIES.values() for n in (s.name, *s.aliases)]
     assert len(names) == len(set(names))
