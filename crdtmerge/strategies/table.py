@@ -10,20 +10,13 @@ from types import MappingProxyType
 from typing import Final
 
 from crdtmerge.errors import UnknownNameError
-from crdtmerge.strategies import (
-    breadcrumbs,
-    dare,
-    della,
-    linear,
-    plugins,
-    task_arithmetic,
-    ties,
-)
 from crdtmerge.strategies.aoe import AOE
 from crdtmerge.strategies.arcee_fusion import ARCEE_FUSION
+from crdtmerge.strategies import breadcrumbs, dare, della, linear, plugins, task_arithmetic, ties
 from crdtmerge.strategies.base import Strategy
 from crdtmerge.strategies.breadcrumbs import BREADCRUMBS, BREADCRUMBS_TIES
 from crdtmerge.strategies.bulyan import BULYAN
+from crdtmerge.strategies.cabs import CABS
 from crdtmerge.strategies.dare import DARE_LINEAR, DARE_TIES
 from crdtmerge.strategies.della import DELLA, DELLA_LINEAR
 from crdtmerge.strategies.directions import KARCHER, MULTISLERP
@@ -48,6 +41,7 @@ from crdtmerge.strategies.tall_masks import CONSENSUS
 from crdtmerge.strategies.task_arithmetic import TASK_ARITHMETIC
 from crdtmerge.strategies.ties import TIES
 from crdtmerge.strategies.trimmed_mean import TRIMMED_MEAN
+from crdtmerge.strategies.widen import WIDEN
 
 STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
     {
@@ -56,6 +50,7 @@ STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
         "breadcrumbs/1": BREADCRUMBS,
         "breadcrumbs_ties/1": BREADCRUMBS_TIES,
         "bulyan/1": BULYAN,
+        "cabs/1": CABS,
         "centered_clip/1": CENTERED_CLIP,
         "consensus/1": CONSENSUS,
         "dare_linear/1": DARE_LINEAR,
@@ -86,6 +81,7 @@ STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
         "task_arithmetic/1": TASK_ARITHMETIC,
         "ties/1": TIES,
         "trimmed_mean/1": TRIMMED_MEAN,
+        "widen/1": WIDEN,
         "wsm/1": WSM,
     }
 )

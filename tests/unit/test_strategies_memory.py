@@ -36,4 +36,4 @@ def test_memory_is_within_the_stated_bound(
             tracemalloc.stop()
     bound = STRATEGIES[name].memory.bytes_of(items, count)
     assert peak - len(output) <= bound
-    assert items > LEAST or peak - len(output) > bound // 3, "it bounds nothing"
+    assert shape != (LEAST,) or peak - len(output) > bound // 3, "it bounds nothing"

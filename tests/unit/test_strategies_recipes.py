@@ -29,6 +29,7 @@ def test_the_table_is_keyed_by_versioned_names() -> None:
         "breadcrumbs",
         "breadcrumbs_ties",
         "bulyan",
+        "cabs",
         "centered_clip",
         "consensus",
         "dare_linear",
@@ -59,6 +60,7 @@ def test_the_table_is_keyed_by_versioned_names() -> None:
         "task_arithmetic",
         "ties",
         "trimmed_mean",
+        "widen",
         "wsm",
     }
     names = [n for s in STRATEGIES.values() for n in (s.name, *s.aliases)]
