@@ -10,9 +10,17 @@ from types import MappingProxyType
 from typing import Final
 
 from crdtmerge.errors import UnknownNameError
+from crdtmerge.strategies import (
+    breadcrumbs,
+    dare,
+    della,
+    linear,
+    plugins,
+    task_arithmetic,
+    ties,
+)
 from crdtmerge.strategies.aoe import AOE
 from crdtmerge.strategies.arcee_fusion import ARCEE_FUSION
-from crdtmerge.strategies import breadcrumbs, dare, della, linear, plugins, task_arithmetic, ties
 from crdtmerge.strategies.base import Strategy
 from crdtmerge.strategies.breadcrumbs import BREADCRUMBS, BREADCRUMBS_TIES
 from crdtmerge.strategies.bulyan import BULYAN
