@@ -1,7 +1,6 @@
 """Robust aggregation, against plain NumPy: who is chosen, dropped, clipped, and how far."""
 
 import math
-import tracemalloc
 from dataclasses import replace
 from itertools import permutations
 
@@ -363,22 +362,3 @@ def test_robust_methods_keep_the_bytes_of_a_fold_over_scopes(name: str) -> None:
     first, second = (resolve(name, inputs) for inputs in made)
     assert first == second
     assert len(first) == len(base_of(made[0]))
-
-
-@pytest.mark.parametrize("name", [name for name in ROBUST if name != "median"])
-@pytest.mark.parametrize("count", [3, 7])
-def test_tasks_take_the_memory_that_is_declared(name: str, count: int) -> None:
-    """At 2**16 items, where blocks of fixed size weigh most; map and emit alike."""
-    base, tunes = sample(2**16, count)
-    strategy, inputs = find(name), task(name, "F32", tunes, base)
-    with numerics.forced("reference"):
-        (ready,) = reduced(strategy, [inputs])
-        tracemalloc.start()
-        try:
-            if strategy.map is not None:
-                strategy.map(inputs)
-            kept = len(strategy.emit(ready))
-            _, peak = tracemalloc.get_traced_memory()
-        finally:
-            tracemalloc.stop()
-    assert peak - kept <= strategy.memory.bytes_of(inputs.items, count)
