@@ -1,5 +1,6 @@
 """Strategies of other packages: found, tried, refused without harm to any other."""
 
+import importlib
 import json
 import os
 import subprocess
@@ -36,7 +37,7 @@ from nodes.cli import completion
 from nodes.cli.app import build
 from tests.models import SHAPES, contribution, describe, make_tensors
 from tests.models import Blobs as TensorBlobs
-from tests.plugins import install
+from tests.plugins import HEAD, install
 from tests.unit.test_operations import Setting, setting
 
 __all__ = ["setting"]
@@ -281,6 +282,46 @@ def test_class_platform_is_explored_and_never_shared(
     assert made["explored"]
     assert "another machine" in made["notes"][0]
     assert setting.call("resolve", out=setting.folder / "shared")["notes"] == []
+
+
+def test_a_space_outlives_the_package_of_its_recipe(
+    installed: Install, setting: Setting, tmp_path: Path
+) -> None:
+    """Only resolve needs the strategy; with the package it merges as before."""
+    installed(good())
+    setting.contribute(0)
+    setting.call("recipe_set", strategy="acme.largest")
+    made = setting.call("resolve", out=setting.folder / "first")
+    (tmp_path / "site").rename(tmp_path / "elsewhere")
+    _forget()
+    setting.contribute(1)
+    assert setting.call("recipe_show")["recipe"]["strategy"] == GOOD
+    with pytest.raises(UpgradeNeededError, match=r"brings the strategy .acme\.largest"):
+        setting.call("resolve", out=setting.folder / "second")
+    assert not (setting.folder / "second").exists()
+    setting.call("resolve", out=setting.folder / "explored", strategy="linear")
+    (tmp_path / "elsewhere").rename(tmp_path / "site")
+    _forget()
+    again = setting.call("resolve", out=setting.folder / "second")
+    assert again["merge_id"] != made["merge_id"]
+
+
+def test_a_shared_recipe_of_class_platform_is_not_resolved(
+    installed: Install, setting: Setting, tmp_path: Path
+) -> None:
+    """Wherever it came from: here the package declares another class than at the peer's."""
+    installed(good())
+    setting.contribute(0)
+    setting.call("recipe_set", strategy="acme.largest")
+    module = tmp_path / "site" / "acme_blend.py"
+    module.write_text(HEAD + PLATFORM)
+    del sys.modules["acme_blend"]
+    importlib.invalidate_caches()
+    _forget()
+    with pytest.raises(BadInputError, match="class platform"):
+        setting.call("resolve", out=setting.folder / "shared")
+    explored = {"out": setting.folder / "explored", "strategy": GOOD}
+    assert "another machine" in setting.call("resolve", **explored)["notes"][0]
 
 
 def test_the_program_lists_and_measures_plug_ins(tmp_path: Path) -> None:
