@@ -9,10 +9,12 @@ magnitudes the lower index first) and the sum on the grid.
 
 Ours: the order is drawn by the set's seed, so that nobody can choose a place in it (the
 paper: as given); a last group of fewer than m items keeps n too (the authors' code drops
-it, or fails); an item counts as taken only where it changes something. The paper's code
-knows two models. Where fewer than n items of a group are left, as for a fifth contribution
-with 64 of 256, what lacks are the largest of those taken before, which then overlap.
-mergekit has no cabs.
+it, or fails); an item counts as taken only where it changes something. The authors' code
+knows two models. Whoever comes when fewer than n items of a group are left has these, so
+with 64 of 256 a fifth contribution has nothing of groups that four have shared out: n is
+to be at most m / contributions. With `overlap` what then lacks are the largest of those
+taken before (as there for a second model, if n is more than half of m). mergekit has no
+cabs.
 """
 
 from typing import Final
@@ -32,7 +34,7 @@ from crdtmerge.numerics import (
     tau_grid,
     thinned_sum,
 )
-from crdtmerge.strategies.base import Inputs, Memory, Parameter, Strategy
+from crdtmerge.strategies.base import FALSE, Inputs, Memory, Parameter, Strategy
 from crdtmerge.strategies.tensors import (
     base_of,
     in_drawn_order,
@@ -48,12 +50,16 @@ GROUP_MAX: Final = 1 << 16
 
 def _emit(inputs: Inputs) -> Data:
     n, m = inputs.values.count("n"), inputs.values.count("m")
+    overlaps = inputs.values.flag("overlap")
     _check_group(inputs, n, m)
     exponent, terms = participants(inputs, inputs.weights)
     scale, voters = inputs.values.units("lambda"), []
     taken = np.zeros(inputs.items, dtype=np.bool_)
     for term in in_drawn_order(inputs, terms):
-        tau = _thinned(singles_of(tau_of(inputs, term)), taken, n, m)
+        given = singles_of(tau_of(inputs, term))
+        tau = _free(given, taken, n, m)
+        if overlaps:
+            tau = _filled(tau, given, taken, n, m)
         taken |= tau != 0
         coefficient = round(term.weight * scale / DECIMAL_UNIT)
         voters.append(Voter(vector_of(tau), Keep(), term.weight, coefficient))
@@ -73,17 +79,22 @@ def _check_group(inputs: Inputs, n: int, m: int) -> None:
         raise ContractError(message, hint="give an n of at most m")
 
 
-def _thinned(tau: Singles, taken: NDArray[np.bool_], n: int, m: int) -> Singles:
-    """Return what a task vector keeps, given what others have taken."""
-    nothing = np.float32(0)
-    found = np.where(taken, nothing, tau)
-    found = np.where(keep_n_of_m(found, n, m), found, nothing)
+def _free(tau: Singles, taken: NDArray[np.bool_], n: int, m: int) -> Singles:
+    """Return the n largest of each group that nobody has taken."""
+    free = np.where(taken, np.float32(0), tau)
+    return np.where(keep_n_of_m(free, n, m), free, np.float32(0))
+
+
+def _filled(
+    kept: Singles, tau: Singles, taken: NDArray[np.bool_], n: int, m: int
+) -> Singles:
+    """Return what is kept, and the largest of those taken where a group had too few."""
     lacking = _lacking(taken, n, m)
-    again = np.where(taken, tau, nothing)
+    again = np.where(taken, tau, np.float32(0))
     for count in sorted(set(lacking.tolist()) - {0}):
         lacks = np.repeat(lacking == count, m)[: tau.size]
-        found = np.where(keep_n_of_m(again, count, m) & lacks & taken, tau, found)
-    return found
+        kept = np.where(keep_n_of_m(again, count, m) & lacks & taken, tau, kept)
+    return kept
 
 
 def _lacking(taken: NDArray[np.bool_], n: int, m: int) -> NDArray[np.int64]:
@@ -126,6 +137,13 @@ CABS = Strategy(
             help="items of a group that each contribution keeps",
             minimum=DECIMAL_UNIT,
             maximum=GROUP_MAX * DECIMAL_UNIT,
+        ),
+        Parameter(
+            "overlap",
+            "flag",
+            default=FALSE,
+            mergekit_default=None,
+            help="fill up with items that others took where too few are free",
         ),
     ),
     order_dependent=True,

@@ -2,20 +2,20 @@
 
 Owns `pcb/1`. Does not own quantiles, exp and tanh (`numerics`).
 
-Formula (PCB-Merging, Du et al. 2024, arXiv:2410.02396), n task vectors: a_i is |tau_i|
-clamped to its quantiles `clamp` and 1 - `clamp`; intra-balancing exp(n minmax(a_i)^2);
-inter-balancing tanh(tau_i sum_j tau_j); the score s_i is their product, raised to its
-quantile 1 - r, and S_i = minmax(s_i). Then out = theta_0 + lambda sum(sgn(tau_i) a_i S_i) /
+Formula (PCB-Merging, Du et al. 2024, arXiv:2410.02396), n task vectors of D items: a_i is
+|tau_i| clamped to its sorted values at the places floor(clamp D) and floor((1 - clamp) D -
+1), from 0; intra-balancing is exp(n minmax(a_i)^2), inter-balancing tanh(tau_i sum_j
+tau_j); the score s_i is their product, raised to its sorted value at the place floor((1 -
+r) D), and S_i = minmax(s_i). Then out = theta_0 + lambda sum(sgn(tau_i) a_i S_i) /
 max(sum(S_i), 10**-12). minmax(x) = (x - least) / (largest - least).
 
 The formula is that of the authors' code, where exp stands for the paper's softmax (as far
-as we know: its denominator is a constant that minmax takes out). Ours: per tensor (the
-authors: over the whole model at once); a contribution's weight, divided by the mean
-weight, multiplies S_i (equal weights give the formula); minmax of equal items is 0; the
-quantile q of N items is the one at place floor(q (N - 1)); exp(n (minmax^2 - 1)) stands
-for exp(n minmax^2), of which minmax sees no difference but for roundings, so that no
-number of models overflows. Sums over contributions are float64, sorted. mergekit has no
-pcb.
+as we know: its denominator is a constant that minmax takes out). Exact: places, by
+integers. Ours: per tensor (the authors: over the whole model at once); a contribution's
+weight, divided by the mean weight, multiplies S_i, and tau_i in the sum of all (equal
+weights give the formula); minmax of equal items is 0; exp(n (minmax^2 - 1)) stands for
+exp(n minmax^2), of which minmax sees no difference but for roundings, so that no number
+of models overflows. Sums over contributions are float64, sorted. mergekit has no pcb.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,6 +29,8 @@ from crdtmerge.numerics import (
     Data,
     Floats,
     Output,
+    Singles,
+    Tau,
     each_item,
     exp,
     largest,
@@ -39,7 +41,6 @@ from crdtmerge.numerics import (
 )
 from crdtmerge.strategies.base import Inputs, Memory, Parameter, Strategy
 from crdtmerge.strategies.tensors import (
-    Term,
     base_of,
     output_of,
     participants,
@@ -69,21 +70,29 @@ def _emit(inputs: Inputs) -> Data:
     if not inputs.items or not terms:
         return each_item([base], output, lambda rows: rows[0])
     taus = [tau_of(inputs, term) for term in terms]
-    total = np.frombuffer(each_item(taus, _whole(inputs), sum_over), "<f8")
-    balances = [_balance(inputs, terms, term, total) for term in terms]
+    units = sum(term.weight for term in terms)
+    shares = [len(terms) * term.weight / units for term in terms]
+    column = np.array(shares)[:, np.newaxis]
+    found = each_item(taus, _whole(inputs), lambda rows: sum_over(column * rows))
+    total = np.frombuffer(found, "<f8")
+    balances = [
+        _balance(inputs, tau, len(terms), share, total)
+        for tau, share in zip(taus, shares, strict=True)
+    ]
     scores = [vector_of(balance.scores) for balance in balances]
     return each_item([base, *taus, *scores], output, _merged(inputs, balances))
 
 
 def _balance(
-    inputs: Inputs, terms: Sequence[Term], term: Term, total: Floats
+    inputs: Inputs, tau: Tau, count: int, share: float, total: Floats
 ) -> _Balance:
-    """Return the scores of one contribution, times its weight over the mean weight."""
+    """Return the scores of one of `count` contributions, times its share."""
     clamp, part = (inputs.values.units(name) for name in ("clamp", "r"))
-    tau, count = tau_of(inputs, term), len(terms)
     magnitudes = np.abs(singles_of(tau))
-    least = quantile(magnitudes, clamp, DECIMAL_UNIT)
-    most = quantile(magnitudes, DECIMAL_UNIT - clamp, DECIMAL_UNIT)
+    items = magnitudes.size
+    least = _sorted_at(magnitudes, clamp * items // DECIMAL_UNIT)
+    above = (DECIMAL_UNIT - clamp) * items // DECIMAL_UNIT
+    most = _sorted_at(magnitudes, max(above - 1, 0))
 
     def score(rows: Floats) -> Floats:
         sizes = np.minimum(np.maximum(np.abs(rows[0]), least), most)
@@ -92,11 +101,16 @@ def _balance(
 
     found = each_item([tau, vector_of(total)], _whole(inputs), score)
     scores = np.frombuffer(found, "<f8")
-    cut = quantile(scores, DECIMAL_UNIT - part, DECIMAL_UNIT)
+    cut = _sorted_at(scores, (DECIMAL_UNIT - part) * items // DECIMAL_UNIT)
     scores = _stretched(np.maximum(scores, cut), cut, largest(scores))
-    weight = count * term.weight / sum(other.weight for other in terms)
-    scores *= weight
+    scores *= share
     return _Balance(least, most, scores)
+
+
+def _sorted_at(values: Singles | Floats, place: int) -> float:
+    """Return the item at a place of the sorted values, the last for any beyond."""
+    last = values.size - 1
+    return quantile(values, min(place, last), max(last, 1))
 
 
 def _whole(inputs: Inputs) -> Output:

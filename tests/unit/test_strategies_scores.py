@@ -99,21 +99,25 @@ def test_equal_variances_are_kept_whatever_the_order() -> None:
 
 def pcb(taus: list[Row], weights: tuple[int, ...], r: str, clamp: str) -> Row:
     """The formula in plain Python, with weights over their mean."""
-    n, totals = len(taus), [math.fsum(xs) for xs in zip(*taus, strict=True)]
+    n, size = len(taus), len(taus[0])
+    shares = [w * n / sum(weights) for w in weights]
+    totals = [
+        math.fsum(w * x for w, x in zip(shares, xs, strict=True))
+        for xs in zip(*taus, strict=True)
+    ]
     scored = []
     for tau in taus:
         sizes = sorted(map(abs, tau))
-        low = sizes[math.floor(Fraction(clamp) * (len(tau) - 1))]
-        high = sizes[math.floor((1 - Fraction(clamp)) * (len(tau) - 1))]
+        low = sizes[math.floor(Fraction(clamp) * size)]
+        high = sizes[math.floor((1 - Fraction(clamp)) * size - 1)]
         a = [min(max(abs(x), low), high) for x in tau]
         s = [
             math.exp(n * ((v - low) / (high - low)) ** 2) * math.tanh(x * total)
             for v, x, total in zip(a, tau, totals, strict=True)
         ]
-        cut = sorted(s)[math.floor((1 - Fraction(r)) * (len(tau) - 1))]
+        cut = sorted(s)[math.floor((1 - Fraction(r)) * size)]
         top = max(s)
         scored.append([(v, (max(x, cut) - cut) / (top - cut)) for v, x in zip(a, s)])  # noqa: B905
-    shares = [w * n / sum(weights) for w in weights]
     found = []
     for item in range(len(totals)):
         pairs = [

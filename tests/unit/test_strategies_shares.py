@@ -44,7 +44,7 @@ def drawn(inputs: Inputs) -> list[int]:
     return sorted(range(len(inputs.contents)), key=key)
 
 
-def shared_out(taus: list[Row], n: int, m: int) -> list[list[int]]:
+def shared_out(taus: list[Row], n: int, m: int, overlap: str) -> list[list[int]]:
     """Who keeps what, one group after another, in order."""
     items = len(taus[0])
     kept: list[list[int]] = [[] for _ in taus]
@@ -54,7 +54,8 @@ def shared_out(taus: list[Row], n: int, m: int) -> list[list[int]]:
         for place, tau in enumerate(taus):
             best = [i for _, i in sorted((-abs(tau[i]), i) for i in group)]
             free = [i for i in best if i not in taken]
-            chosen = (free + [i for i in best if i in taken])[:n]
+            rest = [i for i in best if i in taken] if overlap == "true" else []
+            chosen = (free + rest)[:n]
             kept[place] += chosen
             taken |= {i for i in chosen if tau[i]}
     return kept
@@ -64,27 +65,33 @@ def shared_out(taus: list[Row], n: int, m: int) -> list[list[int]]:
 @pytest.mark.parametrize(
     ("n", "m", "items"), [(2, 8, 64), (3, 8, 61), (8, 8, 20), (1, 1, 5), (5, 64, 300)]
 )
+@pytest.mark.parametrize("overlap", ["false", "true"])
 def test_each_takes_what_those_before_left(
-    count: int, n: int, m: int, items: int
+    count: int, n: int, m: int, items: int, overlap: str
 ) -> None:
-    """In the drawn order; where too few are left, the largest of those taken."""
+    """In the drawn order; where too few are left, also the largest of those taken."""
     taus = eighths(count, items)
-    inputs = make("cabs/1", taus, n=str(n), m=str(m), **{"lambda": "0.5"})
+    options = {"lambda": "0.5", "overlap": overlap}
+    inputs = make("cabs/1", taus, n=str(n), m=str(m), **options)
     inputs = replace(inputs, weights=tuple(UNIT * (i + 1) for i in range(count)))
     order = drawn(inputs)
-    kept = shared_out([taus[i].tolist() for i in order], n, m)
+    kept = shared_out([taus[i].tolist() for i in order], n, m, overlap)
     expected = np.zeros(items)
     for i, places in zip(order, kept, strict=True):
         expected[places] += 0.5 * (i + 1) * taus[i][places]
     assert merged("cabs/1", inputs) == expected.tolist()
 
 
-def test_four_times_64_of_256_do_not_overlap_and_the_fifth_does() -> None:
-    """With the defaults four share a group; nobody is left out after them."""
+def test_four_times_64_of_256_are_all_there_is() -> None:
+    """With the defaults four share a group; a fifth has nothing, or overlaps."""
     taus = np.array([np.full(512, 2.0**i) for i in range(5)])
     four = merged("cabs/1", make("cabs/1", taus[:4]))
     assert sorted(four) == sorted([1.0, 2.0, 4.0, 8.0] * 128)
-    assert math.fsum(merged("cabs/1", make("cabs/1", taus))) == 31 * 128
+    inputs = make("cabs/1", taus)
+    last = taus[drawn(inputs)[4]][0]
+    assert math.fsum(merged("cabs/1", inputs)) == (31 - last) * 128
+    inputs = make("cabs/1", taus, overlap="true")
+    assert math.fsum(merged("cabs/1", inputs)) == 31 * 128
 
 
 def test_who_changes_nothing_takes_nothing() -> None:
