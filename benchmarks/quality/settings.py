@@ -18,7 +18,7 @@ Group: TypeAlias = Literal["tasks", "halves", "checkpoints"]
 """What is merged: ten fine-tunes by task, two by halves of the digits, or the checkpoints
 of one run on all digits, which are the models that strategies with a `step` are for."""
 
-SCALES: Final = ("0.1", "0.2", "0.3", "0.4", "0.5", "0.7", "1", "1.5", "2", "3")
+SCALES: Final = ("0.1", "0.2", "0.3", "0.5", "0.7", "1", "1.5", "2")
 
 GRIDS: Final[Mapping[str, Sequence[str]]] = {
     "lambda": SCALES,
