@@ -18,7 +18,7 @@ Group: TypeAlias = Literal["tasks", "halves", "checkpoints"]
 """What is merged: ten fine-tunes by task, two by halves of the digits, or the checkpoints
 of one run on all digits, which are the models that strategies with a `step` are for."""
 
-SCALES: Final = ("0.1", "0.2", "0.3", "0.4", "0.5", "0.7", "1", "1.5", "2", "3")
+SCALES: Final = ("0.1", "0.2", "0.3", "0.4", "0.5", "0.7", "1", "1.5", "2")
 
 GRIDS: Final[Mapping[str, Sequence[str]]] = {
     "lambda": SCALES,
@@ -27,6 +27,10 @@ GRIDS: Final[Mapping[str, Sequence[str]]] = {
     "p": ("0.5", "0.9"),
     "density": ("0.1", "0.2", "0.5", "0.9"),
     "select_topk": ("0.1", "0.5", "1"),
+    "t": ("0.0001", "0.001", "0.01", "0.1", "1"),
+    "filter_wise": ("false", "true"),
+    "average": ("sma", "wma", "ema"),
+    "decay": ("linear", "cosine", "sqrt"),
 }
 """Values by the name of a parameter: every strategy that declares one is tuned over it.
 
@@ -63,12 +67,17 @@ def _step(place: int, _count: int) -> Words:
 
 
 def _part(place: int, _count: int) -> Words:
-    return {"part": ("task", "language")[place]}
+    return {"part": ("outer", "inner")[place]}
+
+
+def _first(place: int, _count: int) -> Words:
+    return {"select": "false" if place else "true"}
 
 
 NEEDS: Final[Mapping[str, Need]] = {
-    "layer_swap": Need("halves", {"bottom": "1", "top": "1"}, _part),
-    "nearswap": Need("halves", {"t": "0.001"}),
+    # Both networks have three numbered layers: the middle one is the inner part's.
+    "layer_swap": Need("halves", {"bottom": "1", "top": "1", "transition": "0"}, _part),
+    "passthrough": Need(own=_first),
     "pma": Need("checkpoints", own=_step),
     "wsm": Need("checkpoints", own=_step),
 }
