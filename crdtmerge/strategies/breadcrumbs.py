@@ -9,7 +9,7 @@ ceil(density * n) stay; then out = theta_0 + lambda * sum(w_k tau'_k), or the el
 disjoint mean of TIES (arXiv:2306.01708), as in mergekit. Exact: the counts, by integers,
 and both thresholds; what ties with one is kept. Ours, as in mergekit: per tensor (the
 authors' code: per row of the last dimension), density goes before gamma where both cannot
-be had, and their names (the paper states two percentiles instead). mergekit truncates
+be had, and their names (we have not compared them with the paper's). mergekit truncates
 density * n, and up to 0.1.4 kept nothing of a tensor of which gamma drops nothing.
 """
 

@@ -13,10 +13,11 @@ it, or fails); an item counts as taken only where it changes something. The auth
 knows two models. Whoever comes when fewer than n items of a group are left has these, so
 with 64 of 256 a fifth contribution has nothing of groups that four have shared out: n is
 to be at most m / contributions. With `overlap` what then lacks are the largest of those
-taken before (as there for a second model, if n is more than half of m). mergekit has no
+taken before (as there for a second model, if n is at least half of m). mergekit has no
 cabs.
 """
 
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -112,14 +113,7 @@ CABS = Strategy(
     summary="Let one contribution after another keep n of m items that are still free",
     paper="Yang et al. 2025, CABS, https://arxiv.org/abs/2503.01874",
     parameters=(
-        Parameter(
-            "lambda",
-            LAMBDA.kind,
-            default="1",
-            mergekit_default=None,
-            help=LAMBDA.help,
-            maximum=LAMBDA.maximum,
-        ),
+        replace(LAMBDA, mergekit_default=None),
         Parameter(
             "m",
             "integer",

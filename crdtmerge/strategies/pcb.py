@@ -19,7 +19,7 @@ of models overflows. Sums over contributions are float64, sorted. mergekit has n
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -156,14 +156,7 @@ PCB = Strategy(
             help="share of magnitudes clamped at either end, per tensor",
             maximum=DECIMAL_UNIT // 2,
         ),
-        Parameter(
-            "lambda",
-            LAMBDA.kind,
-            default="1.2",
-            mergekit_default=None,
-            help=LAMBDA.help,
-            maximum=LAMBDA.maximum,
-        ),
+        replace(LAMBDA, default="1.2", mergekit_default=None),
         Parameter(
             "r",
             "decimal",

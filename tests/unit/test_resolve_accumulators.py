@@ -33,6 +33,11 @@ KEPT = {
         {"p": "0.5", "rescale": "l1", "normalize": "true"},
         seed_scope="contribution",
     ),
+    "breadcrumbs": make_recipe("breadcrumbs", {"density": "0.7", "gamma": "0.1"}),
+    "breadcrumbs_ties": make_recipe("breadcrumbs_ties", {"density": "0.7"}),
+    "della": make_recipe("della", {}, seed_scope="contribution"),
+    "della l1": make_recipe("della", {"rescale": "l1"}, seed_scope="contribution"),
+    "della_linear": make_recipe("della_linear", {}, seed_scope="contribution"),
     "dare_ties": make_recipe("dare_ties", {"p": "0.5"}, seed_scope="contribution"),
     "dare_ties l1": make_recipe(
         "dare_ties", {"p": "0.5", "rescale": "l1"}, seed_scope="contribution"
