@@ -5,7 +5,7 @@ The blobs lie in a dict, which is a real tensor source: verified when read.
 
 import random
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from crdtmerge.resolve.model import resolve_model
 from crdtmerge.resolve.plan import make_plan
 from crdtmerge.resolve.resolution import Resolution
 from crdtmerge.resolve.settings import Contribution
-from crdtmerge.strategies import STRATEGIES, make_recipe
+from crdtmerge.strategies import STRATEGIES, find, make_recipe
+from tests.strategies import NEEDS, Need
 
 UNIT = 10**9
 IDS = {"space": b"s" * 32, "merge_id": b"m" * 32, "visible_root": b"v" * 32}
@@ -126,6 +127,24 @@ def make_merge(weights: Iterable[int] = (UNIT, 2 * UNIT, UNIT // 2)) -> Merge:
     return Merge(base, made, blobs)
 
 
+def recipe_of(name: str, **options: Any) -> Recipe:
+    """Return a recipe with what the strategy cannot do without."""
+    need = NEEDS.get(find(name).full_name, Need({}))
+    return make_recipe(name, need.parameters, **options)
+
+
+def told(merge: Merge, recipe: Recipe) -> tuple[Contribution, ...]:
+    """Return the contributions with parameters of their own that the strategy needs."""
+    need = NEEDS.get(recipe.strategy, Need({}))
+    places = {
+        c: i for i, c in enumerate(sorted(c.content for c in merge.contributions))
+    }
+    return tuple(
+        replace(c, parameters=tuple(sorted(need.own(places[c.content]).items())))
+        for c in merge.contributions
+    )
+
+
 def shuffled(seed: int) -> Merge:
     """Return the merge of `make_merge` from a store built anew, in another order."""
     merge = make_merge()
@@ -141,8 +160,8 @@ def resolve(
     merge: Merge, out: Path, recipe: Recipe | str = "ties", **options: Any
 ) -> Resolution:
     """Resolve to a folder, by default with nothing beside the weights."""
-    recipe = make_recipe(recipe, {}) if isinstance(recipe, str) else recipe
-    plan = make_plan(recipe, merge.base, merge.contributions)
+    recipe = recipe_of(recipe) if isinstance(recipe, str) else recipe
+    plan = make_plan(recipe, merge.base, told(merge, recipe))
     settings: dict[str, Any] = {"base_files": (), **IDS, **options}
     return resolve_model(plan=plan, source=merge.blobs, out=out, **settings)
 

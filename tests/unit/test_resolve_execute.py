@@ -22,7 +22,7 @@ from crdtmerge.formats.progress import Progress
 from crdtmerge.resolve.execute import execute
 from crdtmerge.resolve.plan import Plan, make_plan
 from crdtmerge.resolve.pool import THREADS_MAX
-from crdtmerge.strategies import STRATEGIES, make_recipe
+from crdtmerge.strategies import STRATEGIES
 from tests.models import (
     SHAPES,
     UNIT,
@@ -34,6 +34,8 @@ from tests.models import (
     describe,
     make_merge,
     make_tensors,
+    recipe_of,
+    told,
 )
 
 NAMES = sorted(STRATEGIES)
@@ -61,8 +63,8 @@ def pool(threads: int) -> Iterator[Executor | None]:
 
 
 def plan_of(merge: Merge, name: str = "linear", dtype: str = "") -> Plan:
-    recipe = make_recipe(name, {}, output_dtype=dtype)
-    return make_plan(recipe, merge.base, merge.contributions)
+    recipe = recipe_of(name, output_dtype=dtype)
+    return make_plan(recipe, merge.base, told(merge, recipe))
 
 
 def run(

@@ -23,21 +23,14 @@ from crdtmerge.resolve.plan import Plan, make_plan, tensor_seed
 from crdtmerge.resolve.settings import Contribution
 from crdtmerge.strategies import STRATEGIES, make_recipe
 from crdtmerge.trie import Trie
-from tests.models import UNIT, Merge, contribution_of, make_merge
+from tests.models import UNIT, Merge, contribution_of, make_merge, recipe_of, told
 
 NAMES = sorted(STRATEGIES)
-PREFER_BASE = {
-    "bulyan/1",
-    "geometric_median/1",
-    "krum/1",
-    "multi_krum/1",
-    "nuslerp/1",
-}
 
 
 def plan_of(merge: Merge, recipe: Recipe | str = "ties") -> Plan:
-    recipe = make_recipe(recipe, {}) if isinstance(recipe, str) else recipe
-    return make_plan(recipe, merge.base, merge.contributions)
+    recipe = recipe_of(recipe) if isinstance(recipe, str) else recipe
+    return make_plan(recipe, merge.base, told(merge, recipe))
 
 
 def key(plan: Plan, tensor: str = "block.weight", kind: str = "emit") -> bytes:
@@ -314,13 +307,11 @@ def test_whole_tensors_stand_on_nothing_only_where_that_changes_no_bit(
 ) -> None:
     """Without the base, an arc of task vectors would silently be one of whole weights."""
     merge, strategy = make_merge(), STRATEGIES[name]
-    recipe = make_recipe(name, {})
+    recipe = recipe_of(name)
+    given = told(merge, recipe)
     if strategy.needs_base or strategy.prefers_base:
         with pytest.raises(BadInputError, match="without reading the base"):
-            make_plan(recipe, merge.base, merge.contributions, footing=Footing("zero"))
+            make_plan(recipe, merge.base, given, footing=Footing("zero"))
     else:
-        plan = make_plan(
-            recipe, merge.base, merge.contributions, footing=Footing("zero")
-        )
+        plan = make_plan(recipe, merge.base, given, footing=Footing("zero"))
         assert {frame.ground for frame in plan.frames.values()} == {"none"}
-    assert strategy.prefers_base == (name in PREFER_BASE)
