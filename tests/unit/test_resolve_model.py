@@ -151,7 +151,7 @@ def test_removing_a_contribution_brings_the_former_bytes_back(tmp_path: Path) ->
         ]
         assert models[0] == models[2]
         # Those that take one contribution may take the same.
-            assert models[0] != models[1] or name in {"krum/1", "passthrough/1"}
+        assert models[0] != models[1] or name in {"krum/1", "passthrough/1"}
 
 
 def test_failed_resolve_leaves_the_output_as_it_was(tmp_path: Path) -> None:
