@@ -13,7 +13,12 @@ from crdtmerge.strategies.base import (
     Values,
     Whole,
 )
-from crdtmerge.strategies.recipes import check_recipe, make_recipe, steps_of
+from crdtmerge.strategies.recipes import (
+    check_recipe,
+    has_reduce,
+    make_recipe,
+    steps_of,
+)
 from crdtmerge.strategies.table import STRATEGIES, find
 from crdtmerge.strategies.texts import parse_weight
 
@@ -27,6 +32,7 @@ __all__ = [
     "Whole",
     "check_recipe",
     "find",
+    "has_reduce",
     "make_recipe",
     "parse_weight",
     "steps_of",
