@@ -1,4 +1,4 @@
-"""The commands `recipe set`, `recipe show` and `recipe check`.
+"""The commands of `recipe`: set, show, check, steps.
 
 Owns their options. Does not own what they do (`operations.recipes`, `checking`).
 """
@@ -10,7 +10,7 @@ import typer
 
 from . import completion, executor, render_check, render_records, wording
 from .options import HomeOption, JsonOption, ParamOption, SpaceOption, pairs
-from .output import say, show
+from .output import say, say_json, show
 from .settings import settings
 
 SEED_SCOPE = "set"
@@ -176,3 +176,14 @@ def check_recipe(
     else:
         facts = executor.check({**asked, "base": str(base.absolute())})
     show(facts, render_check.checked, as_json=chosen.as_json)
+
+
+def list_steps(context: typer.Context, *, as_json: JsonOption = False) -> None:
+    """List the steps that may stand before or after a strategy."""
+    from crdtmerge.strategies.steps import STEPS
+
+    facts = [STEPS[name].describe() for name in sorted(STEPS)]
+    if settings(context, as_json=as_json).as_json:
+        say_json(facts)
+    else:
+        say(render_check.steps(facts))

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, cast
 
 from . import render
-from .output import plain, short
+from .output import plain, short, table
 from .render import Facts, counted, several, size
 
 NAMES_SHOWN: Final = 3
@@ -43,6 +43,22 @@ def details(recipe: Facts) -> list[str]:
         lines.append(f"rule {number}: {plain(rule['pattern'])}{models}: {values}")
     dtype, scope = recipe["output_dtype"] or "as the base", recipe["seed_scope"]
     return [*lines, f"{'output dtype':13} {dtype}", f"{'seed scope':13} {scope}"]
+
+
+def steps(found: Sequence[Facts]) -> list[str]:
+    """Return the lines of `recipe steps`: a line for each parameter of a step."""
+    rows = []
+    for step in found:
+        where = " ".join(cast("Sequence[str]", step["stages"]))
+        head = (step["full_name"], where, step["summary"])
+        own = [
+            (p["name"], p["default"], " to ".join(cast("Sequence[str]", p["range"])))
+            for p in several(step["parameters"])
+        ]
+        first, *rest = own or [("-", "-", "-")]
+        rows.append((head[0], head[1], *first, head[2]))
+        rows += [("", "", *line, "") for line in rest]
+    return table(("STEP", "STANDS", "PARAMETER", "DEFAULT", "RANGE", "SUMMARY"), rows)
 
 
 def pairs(parameters: Facts) -> str:

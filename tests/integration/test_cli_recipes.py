@@ -117,3 +117,10 @@ def test_what_is_no_recipe_is_refused(
     found = terminal.refused(*words)
     assert found["exit_code"] == code
     assert message in found["message"], json.dumps(found)
+
+
+def test_the_steps_are_listed(terminal: Terminal) -> None:
+    """What `--pre` and `--post` take, with the names that `--param` uses."""
+    assert "trim.density" in said(terminal, "recipe", "steps")
+    (trim,) = [s for s in terminal.json("recipe", "steps") if s["name"] == "trim"]
+    assert [p["name"] for p in trim["parameters"]] == ["trim.density"]
