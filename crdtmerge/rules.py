@@ -30,9 +30,14 @@ TAG_CHARACTERS_MAX: Final = 64
 TAGS_MAX: Final = 16
 ANCHORS_MAX: Final = 64
 _PATTERNS_HELD: Final = 1024
+_EXPRESSIONS_HELD: Final = 256
+_EXPRESSION_BYTES_MAX: Final = 1 << 20
+"""What RE2 may take for one expression: a peer's 256 rules cannot fill the memory."""
 
-_NUMBER: Final = re.compile(r"(?:^|\.)(\d{1,6})(?=\.|$)")
-_RANGE: Final = re.compile(r"(-?\d{1,6})?(\.\.)?(-?\d{1,6})?")
+# Digits of ASCII alone: what counts as one elsewhere changes with Python's version.
+_NUMBER: Final = re.compile(r"(?:^|\.)([0-9]{1,6})(?=\.|$)")
+_RANGE: Final = re.compile(r"(-?[0-9]{1,6})?\.\.(-?[0-9]{1,6})?")
+_SINGLE: Final = re.compile(r"-?[0-9]{1,6}")
 _TAG: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 _ID: Final = re.compile(rf"[0-9a-f]{{{2 * DIGEST_BYTES}}}")
 
@@ -143,21 +148,26 @@ def _some(part: str, text: str) -> str:
 
 
 def _layer_range(numbers: str, text: str) -> tuple[int, int]:
+    if _SINGLE.fullmatch(numbers):
+        return int(numbers), int(numbers)
     match = _RANGE.fullmatch(numbers)
-    if not match or not (match[1] or match[3]):
+    if not match or not (match[1] or match[2]):
         hint = "write layers:0..7, layers:..3, layers:-4.. or layers:5"
         raise BadInputError(f"{text!r} has no range of layers", hint=hint)
-    if not match[2]:
-        return int(match[1]), int(match[1])
-    return int(match[1] or 0), int(match[3] or -1)
+    first, last = int(match[1] or 0), int(match[2] or -1)
+    if first > last and (first < 0) == (last < 0):
+        message = f"the range of layers in {text!r} ends before it begins"
+        raise BadInputError(message, hint="write the smaller number first")
+    return first, last
 
 
-@lru_cache(_PATTERNS_HELD)
+@lru_cache(_EXPRESSIONS_HELD)
 def _expression(text: str):  # type: ignore[no-untyped-def]  # noqa: ANN202 - untyped library
     import re2
 
     options = re2.Options()
     options.log_errors = False
+    options.max_mem = _EXPRESSION_BYTES_MAX
     try:
         return re2.compile(text, options)
     except re2.error as e:

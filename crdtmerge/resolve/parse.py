@@ -165,6 +165,8 @@ def _source(value: object) -> Source:
             tags = rest.get("tags", [])
             if not isinstance(tags, list) or not all(isinstance(t, str) for t in tags):
                 raise ValueError("tags are not a list of texts")
+            if tags != sorted(set(tags)):
+                raise ValueError("tags are not sorted and unique")
             return Source(
                 ContentId(_hex(content)),
                 parse_decimal(weight),

@@ -25,7 +25,7 @@ from crdtmerge.numerics import CONTRACT_VERSION, check_weights
 from crdtmerge.recipe import Parameters, Recipe
 from crdtmerge.resolve.ground import ON_BASE, Footing, Frame, lay_ground
 from crdtmerge.resolve.settings import Contribution, Settings
-from crdtmerge.strategies import Strategy, Values, check_recipe, steps_of
+from crdtmerge.strategies import Strategy, check_recipe, has_reduce, steps_of
 from crdtmerge.trie import Trie
 
 Output = tuple[str, str, tuple[int, ...]]
@@ -98,10 +98,10 @@ def make_plan(
         message = "the space has no visible contribution"
         raise NothingToResolveError(message)
     changes = tuple(_changes(contribution, base) for contribution in ordered)
-    check_weights(item.weight for item in ordered)
     said = [(c.content, found) for c, found in zip(ordered, changes, strict=True)]
     settings = Settings.of(recipe, (entry.name for entry in base.tensors), ordered)
     laid = lay_ground(settings, strategy, base, said, footing)
+    _check_all_weights(settings, laid)
     inputs = _Tensors(settings, strategy, laid, changes)
     return Plan(
         recipe,
@@ -115,6 +115,16 @@ def make_plan(
         MappingProxyType(inputs.seeds()),
         tuple(_output(recipe, frame) for frame in laid),
     )
+
+
+def _check_all_weights(settings: Settings, frames: Iterable[Frame]) -> None:
+    """Refuse weights, those that rules give too, before any work is done."""
+    checked = set()
+    for frame in frames:
+        weights = settings.of_tensor(frame.entry.name).weights
+        if frame.is_merged and weights not in checked:
+            check_weights(weights, f"tensor {frame.entry.name!r}")
+            checked.add(weights)
 
 
 def _canonical(item: Contribution) -> tuple[bytes, int, Parameters]:
@@ -198,7 +208,7 @@ class _Tensors:
         merged = [frame for frame in self.frames if frame.is_merged]
         tasks: list[Task] = []
         needs: tuple[bytes, ...] = ()
-        if reduces(self._strategy, self._recipe) and merged:
+        if has_reduce(self._strategy, self._recipe) and merged:
             tasks = [Task(self._key("map", f), "map", f.entry.name) for f in merged]
             maps = tuple(task.key for task in tasks)
             reduce = Task(self._reduce_key(maps), "reduce", "", maps)
@@ -256,12 +266,6 @@ class _Tensors:
 
 def _plain(parameters: Parameters) -> Value:
     return [list(pair) for pair in parameters]
-
-
-def reduces(strategy: Strategy, recipe: Recipe) -> bool:
-    """Tell whether there is a reduce step, for such parameters."""
-    values = Values(recipe.parameters)
-    return strategy.reduce is not None and strategy.reduces(values)
 
 
 def draws(strategy: Strategy, recipe: Recipe) -> bool:

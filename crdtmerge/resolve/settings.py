@@ -6,12 +6,33 @@ given by itself. Does not own rules (`crdtmerge.recipe`), nor what values mean.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from crdtmerge.digest import ContentId
 from crdtmerge.manifest import Manifest
 from crdtmerge.recipe import Parameters, Recipe, Setting
 from crdtmerge.rules import Place, Who, places_of
 from crdtmerge.strategies import Values, Whole
+
+
+class Party(Protocol):
+    """Who takes part, as settings see it: a `Contribution`, or what is known of one."""
+
+    @property
+    def content(self) -> ContentId:
+        """Its content id."""
+
+    @property
+    def weight(self) -> int:
+        """Its own weight, in units of 10**-9."""
+
+    @property
+    def parameters(self) -> Parameters:
+        """Its own parameters, over the recipe's."""
+
+    @property
+    def who(self) -> Who:
+        """It as selectors see it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +78,13 @@ class Settings:
     """The settings of all tensors, found when they are asked for."""
 
     recipe: Recipe
-    contributions: Sequence[Contribution]
+    contributions: Sequence[Party]
     places: dict[str, Place]
     _found: dict[str, TensorSetting] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(
-        cls, recipe: Recipe, names: Iterable[str], contributions: Sequence[Contribution]
+        cls, recipe: Recipe, names: Iterable[str], contributions: Sequence[Party]
     ) -> "Settings":
         """Return the settings of a merge of tensors with these names."""
         return cls(recipe, contributions, dict(places_of(names)))

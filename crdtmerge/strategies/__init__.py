@@ -19,6 +19,7 @@ from crdtmerge.strategies.plugins import Plugin
 from crdtmerge.strategies.recipes import (
     check_recipe,
     check_shared,
+    has_reduce,
     make_recipe,
     steps_of,
 )
@@ -37,6 +38,7 @@ __all__ = [
     "check_recipe",
     "check_shared",
     "find",
+    "has_reduce",
     "make_recipe",
     "parse_weight",
     "plugins",

@@ -31,7 +31,7 @@ from crdtmerge.strategies.tensors import Term, base_of, output_of, participants,
 def measure(strategy: Strategy, pre: Sequence[str], inputs: Inputs) -> Measures:
     """Return what the strategy's map step measures of what the steps before leave."""
     assert strategy.map is not None, "planned a map for a strategy that has none"
-    return strategy.map(_prepared(pre, inputs))
+    return strategy.map(_prepared(strategy, pre, inputs))
 
 
 def emit(
@@ -42,20 +42,23 @@ def emit(
     Raises:
         ContractError: there are steps and no base, or whatever strategy and steps raise.
     """
-    prepared = _prepared(pre, inputs)
+    prepared = _prepared(strategy, pre, inputs)
     if not post:
         return strategy.emit(prepared)
     merged = strategy.emit(replace(prepared, output_dtype="F64"))
     return _finished(post, inputs, merged)
 
 
-def _prepared(pre: Sequence[str], inputs: Inputs) -> Inputs:
+def _prepared(strategy: Strategy, pre: Sequence[str], inputs: Inputs) -> Inputs:
     """Return the inputs with task vectors that went through the steps before."""
     if not pre:
         return inputs
     _require_base(inputs)
     given: list[Given] = list(inputs.contributions)
-    _, terms = participants(inputs, inputs.weights)
+    # SUBTLE: who weighs nothing may have a coefficient: a reduce step gives those.
+    reduced = strategy.reduce is not None
+    weights = (1,) * len(given) if reduced else inputs.weights
+    _, terms = participants(inputs, weights)
     for term in terms:
         tau = singles_of(tau_of(inputs, term))
         given[term.place] = _through(pre, tau, term.values, inputs, term)

@@ -6,6 +6,7 @@ rules. Does not own the form of a recipe (`crdtmerge.recipe`), nor how one value
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from crdtmerge.errors import (
@@ -26,13 +27,34 @@ from crdtmerge.recipe import (
     Recipe,
     Rule,
 )
-from crdtmerge.rules import canonical_gradient, parse_pattern, parse_selector
+from crdtmerge.rules import (
+    ANCHORS_MAX,
+    canonical_gradient,
+    parse_pattern,
+    parse_selector,
+)
 from crdtmerge.strategies.base import Parameter, Strategy, Values
 from crdtmerge.strategies.steps import STEPS, Stage, Step, find_step
 from crdtmerge.strategies.table import STRATEGIES, find, known, suggestion
 from crdtmerge.strategies.texts import WEIGHT_OF_RULE, typed_value
 
 STAGES: Final[tuple[Stage, Stage]] = ("pre", "post")
+
+_DTYPES: Final = {
+    "FLOAT64": "F64",
+    "FLOAT32": "F32",
+    "BFLOAT16": "BF16",
+    "FLOAT16": "F16",
+    "FLOAT8_E4M3FN": "F8_E4M3",
+    "FLOAT8_E5M2": "F8_E5M2",
+    "BASE": "",
+}
+"""Other spellings of output dtypes; BASE leaves the base's own."""
+
+
+def dtype_named(text: str) -> str:
+    """Return the output dtype that a user means; what is none is left as it is."""
+    return _DTYPES.get(text.upper(), text.upper())
 
 
 def make_recipe(
@@ -61,7 +83,7 @@ def make_recipe(
         [find_step(step, stage) for step in names]
         for stage, names in zip(STAGES, (pre, post), strict=True)
     ]
-    declared = _declared(strategy, [step for stage in steps for step in stage])
+    declared = _declared(strategy, *steps)
     plain = {key: text for key, text in parameters.items() if "," not in text}
     rising = {key: text for key, text in parameters.items() if "," in text}
     complete = {p: parameter.default for p, parameter in declared.items()}
@@ -95,7 +117,9 @@ def check_recipe(recipe: Recipe) -> Strategy:
     if strategy is None:
         raise _missing(recipe.strategy)
     _check_frame(recipe)
-    declared = _declared(strategy, steps_of(recipe))
+    steps = steps_of(recipe)
+    count = len(recipe.pre)
+    declared = _declared(strategy, steps[:count], steps[count:])
     _check_canonical(strategy, declared, recipe.parameters)
     missing = declared.keys() - dict(recipe.parameters).keys()
     if missing:
@@ -134,19 +158,36 @@ def steps_of(recipe: Recipe) -> list[Step]:
     return found
 
 
-def _declared(strategy: Strategy, steps: Sequence[Step]) -> dict[str, Parameter]:
+def has_reduce(strategy: Strategy, recipe: Recipe) -> bool:
+    """Tell whether a recipe has the strategy's model-wide step.
+
+    What holds for the whole model decides: a rule for all tensors may change that.
+    """
+    values = Values(recipe.for_the_whole(()).parameters)
+    return strategy.reduce is not None and strategy.reduces(values)
+
+
+def _declared(
+    strategy: Strategy, before: Sequence[Step], after: Sequence[Step]
+) -> dict[str, Parameter]:
     """Return all parameters of a pipeline, by the names that recipes use.
 
     Raises:
         BadInputError: a step stands there twice: its parameters could not be told apart.
     """
     declared = {p.name: p for p in strategy.parameters}
-    names = [step.name for step in steps]
+    names = [step.name for step in (*before, *after)]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise BadInputError(f"the step {twice} stands in the recipe twice")
-    for step in steps:
+    for step in before:
         declared |= {f"{step.name}.{p.name}": p for p in step.parameters}
+    for step in after:
+        # There is one merged task vector: nothing of it is of one contribution.
+        declared |= {
+            f"{step.name}.{p.name}": replace(p, per_model=False)
+            for p in step.parameters
+        }
     return declared
 
 
@@ -262,7 +303,15 @@ def _typed_in_rule(parameter: Parameter, text: str) -> str:
         )
         raise BadInputError(message)
     anchors = [typed_value(parameter, part.strip()) for part in text.split(",")]
-    return canonical_gradient(Values((("", a),)).units("") for a in anchors)
+    canonical = canonical_gradient(Values((("", a),)).units("") for a in anchors)
+    if len(anchors) > ANCHORS_MAX or len(canonical) > TEXT_CHARACTERS_MAX:
+        message = (
+            f"the gradient of {parameter.name} has {len(anchors)} values in"
+            f" {len(canonical)} characters; at most {ANCHORS_MAX} values in"
+            f" {TEXT_CHARACTERS_MAX} fit"
+        )
+        raise BadInputError(message, hint="use fewer values, or fewer places")
+    return canonical
 
 
 def _check_rules(
@@ -274,9 +323,7 @@ def _check_rules(
         BadInputError: a parameter of the whole model changes in some tensors, or one of
             the merge for some contributions.
     """
-    reduces = strategy.reduce is not None and strategy.reduces(
-        Values(recipe.parameters)
-    )
+    reduces = has_reduce(strategy, recipe)
     for rule in recipe.rules:
         for name, text in rule.parameters:
             parameter = declared.get(name, WEIGHT_OF_RULE)

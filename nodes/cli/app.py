@@ -118,6 +118,8 @@ def _recipe_group() -> typer.Typer:
     )
     group.command("set")(recipes.set_recipe)
     group.command("show")(recipes.show_recipe)
+    group.command("check")(recipes.check_recipe)
+    group.command("steps")(recipes.list_steps)
     return group
 
 

@@ -52,6 +52,36 @@ def strategies(ctx: typer.Context, incomplete: str) -> list[str]:  # noqa: ARG00
 
 
 @_quiet
+def steps(ctx: typer.Context, incomplete: str) -> list[str]:  # noqa: ARG001
+    """Offer the names of steps, without their version."""
+    from crdtmerge.strategies.steps import STEPS
+
+    return [name.partition("/")[0] for name in STEPS]
+
+
+@_quiet
+def tags(ctx: typer.Context, incomplete: str) -> list[str]:  # noqa: ARG001
+    """Offer the tags of visible contributions."""
+    with _opened(ctx) as found:
+        return _tags(found)
+
+
+@_quiet
+def selectors(ctx: typer.Context, incomplete: str) -> list[str]:  # noqa: ARG001
+    """Offer what selects visible contributions: by tag, author and content."""
+    with _opened(ctx) as found:
+        views = [found.view(space) for space in found.all()]
+        words = [f"tag:{tag}=" for tag in _tags(found)]
+    visible = [v for view in views for v in view.visible]
+    words += [f"content:{v.content.hex()[:SHOWN]}=" for v in visible]
+    return words + [f"author:{a.hex()[:SHOWN]}=" for v in visible for a in v.authors]
+
+
+def _tags(found: "Spaces") -> list[str]:
+    return [t for s in found.all() for v in found.view(s).visible for t in v.tags]
+
+
+@_quiet
 def contributions(ctx: typer.Context, incomplete: str) -> list[str]:
     """Offer the ids of visible contributions."""
     with _opened(ctx) as found:

@@ -49,6 +49,7 @@ def contribute(
             metavar="TAG",
             help="A word that recipes may select it by; repeat for more.",
             show_default=False,
+            autocompletion=completion.tags,
         ),
     ] = None,
     kind: Annotated[

@@ -62,6 +62,13 @@ def merge(arguments: Mapping[str, object]) -> Answer:
         return run(arguments, tell)
 
 
+def check(arguments: Mapping[str, object]) -> Answer:
+    """Explain a recipe for a base on disk: in this process, with no home."""
+    from ..operations import check_alone
+
+    return check_alone(arguments)
+
+
 def write(chosen: Settings, verb: str, arguments: Mapping[str, object]) -> Answer:
     """Run a verb that changes the home: in the running node, else here under the lock.
 

@@ -8,7 +8,7 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from . import completion, executor, render
+from . import completion, executor, render, wording
 from .doctor import BackendOption, use
 from .options import HomeOption, JsonOption, ParamOption, SpaceOption, pairs
 from .output import show
@@ -44,6 +44,14 @@ def resolve(
         ),
     ] = None,
     param: ParamOption = None,
+    recipe: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Explore a recipe in YAML or TOML here; the space's stays as it is.",
+            show_default=False,
+        ),
+    ] = None,
     form: Annotated[
         str,
         typer.Option(
@@ -76,11 +84,14 @@ def resolve(
 ) -> None:
     """Compute the merged model of a space, or an adapter, and write it as a folder."""
     chosen = settings(context, home, as_json=as_json)
+    words: dict[str, object] = {"strategy": strategy, "params": pairs(param)}
+    if recipe is not None:
+        wording.refuse_beside_file("--recipe", [strategy, param])
+        words = wording.of_file(recipe)
     asked = {
+        **words,
         "space": space,
         "out": str(out.absolute()),
-        "strategy": strategy,
-        "params": pairs(param),
         "as": form,
         "rank": rank,
         "without": list(without or ()),

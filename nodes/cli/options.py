@@ -51,7 +51,7 @@ ParamOption: TypeAlias = Annotated[
     typer.Option(
         "--param",
         metavar="K=V",
-        help="A parameter of the strategy; repeat for more.",
+        help="A parameter of the strategy, or STEP.K=V of a step; repeat for more.",
         show_default=False,
     ),
 ]

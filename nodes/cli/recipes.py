@@ -1,37 +1,70 @@
-"""The commands `recipe set` and `recipe show`.
+"""The commands of `recipe`: set, show, check, steps.
 
-Owns their options. Does not own what they do (`operations.recipes`).
+Owns their options. Does not own what they do (`operations.recipes`, `checking`).
 """
 
-from collections.abc import Iterable
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, TypeAlias
 
 import typer
 
-from . import completion, render_records
-from .executor import read, write
+from . import completion, executor, render_check, render_records, wording
 from .options import HomeOption, JsonOption, ParamOption, SpaceOption, pairs
-from .output import show
+from .output import say, say_json, show
 from .settings import settings
+
+SEED_SCOPE = "set"
+
+StepOption: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="STEP",
+        help="A step on task vectors; repeat for more, in order. Its parameters are"
+        " --param STEP.K=V.",
+        show_default=False,
+        autocompletion=completion.steps,
+    ),
+]
 
 
 def set_recipe(
     context: typer.Context,
     strategy: Annotated[
-        str,
+        str | None,
         typer.Argument(
             help="How it is merged; see `crdtmerge strategies`.",
+            show_default=False,
             autocompletion=completion.strategies,
         ),
-    ],
+    ] = None,
     *,
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A recipe in YAML or TOML, in place of all other words about it.",
+            show_default=False,
+        ),
+    ] = None,
     param: ParamOption = None,
+    pre: StepOption = None,
+    post: StepOption = None,
+    weight: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SELECTOR=W",
+            help="A weight in place of the contributions' own; SELECTOR is content:ID,"
+            " author:ID or tag:TAG. Repeat for more.",
+            show_default=False,
+            autocompletion=completion.selectors,
+        ),
+    ] = None,
     rule: Annotated[
         list[str] | None,
         typer.Option(
             metavar="PATTERN:K=V",
-            help="Another value for tensors whose name fits the shell pattern; of several"
-            " that fit, the last counts.",
+            help="Another value for the tensors that a pattern fits; of several that"
+            " fit, the last counts.",
             show_default=False,
         ),
     ] = None,
@@ -50,7 +83,7 @@ def set_recipe(
             help="set: random masks change with the set; contribution: with each one's"
             " own content alone.",
         ),
-    ] = "set",
+    ] = SEED_SCOPE,
     space: SpaceOption = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
@@ -60,39 +93,24 @@ def set_recipe(
     What is left out takes the strategy's default, not what the space had before.
     """
     chosen = settings(context, home, as_json=as_json)
-    asked = {
-        "strategy": strategy,
-        "params": pairs(param),
-        "rules": _rules(rule or ()),
-        "output_dtype": output_dtype,
-        "seed_scope": seed_scope,
-        "space": space,
-    }
-    facts = write(chosen, "recipe_set", asked)
+    words = (strategy, param, pre, post, weight, rule, output_dtype)
+    if file is not None:
+        wording.refuse_beside_file("--file", [*words, seed_scope != SEED_SCOPE])
+        asked = wording.of_file(file)
+    elif strategy is None:
+        raise typer.BadParameter("give a STRATEGY, or --file FILE")
+    else:
+        asked = {
+            "strategy": strategy,
+            "params": pairs(param),
+            "pre": list(pre or ()),
+            "post": list(post or ()),
+            "rules": [*wording.weights(weight or ()), *wording.rules(rule or ())],
+            "output_dtype": output_dtype,
+            "seed_scope": seed_scope,
+        }
+    facts = executor.write(chosen, "recipe_set", {**asked, "space": space})
     show(facts, render_records.recipe_was_set, as_json=chosen.as_json)
-
-
-def _rules(texts: Iterable[str]) -> list[dict[str, object]]:
-    """Return rules; a pattern may hold colons, a parameter does not.
-
-    Neighbours with one pattern are one rule.
-    """
-    rules: list[dict[str, object]] = []
-    for text in texts:
-        pattern, colon, pair = text.rpartition(":")
-        name, equals, value = (part.strip() for part in pair.partition("="))
-        if not (colon and pattern.strip() and equals and name):
-            message = f"{text!r} is not of the form PATTERN:K=V"
-            raise typer.BadParameter(message, param_hint="--rule")
-        if not rules or rules[-1]["tensors"] != pattern.strip():
-            rules.append({"tensors": pattern.strip(), "parameters": {}})
-        parameters = rules[-1]["parameters"]
-        assert isinstance(parameters, dict), "made above"
-        if name in parameters:
-            message = f"{name!r} is given for {pattern!r} twice"
-            raise typer.BadParameter(message, param_hint="--rule")
-        parameters[name] = value
-    return rules
 
 
 def show_recipe(
@@ -100,9 +118,72 @@ def show_recipe(
     space: SpaceOption = None,
     home: HomeOption = None,
     *,
+    yaml: Annotated[
+        bool,
+        typer.Option(
+            "--yaml", help="Print the recipe as a file for `recipe set --file`."
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show how a space is merged, and recipes that were set concurrently."""
     chosen = settings(context, home, as_json=as_json)
-    facts = read(chosen.home, "recipe_show", {"space": space})
+    facts = executor.read(chosen.home, "recipe_show", {"space": space})
+    if yaml and not chosen.as_json and facts["yaml"] is not None:
+        say(str(facts["yaml"]).rstrip("\n"))
+        return
     show(facts, render_records.recipe, as_json=chosen.as_json)
+
+
+def check_recipe(
+    context: typer.Context,
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[FILE]",
+            help="A recipe in YAML or TOML; the space's own if left out.",
+            show_default=False,
+        ),
+    ] = None,
+    *,
+    base: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Explain FILE for this model, with no home and no space.",
+            show_default=False,
+        ),
+    ] = None,
+    tensor: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATTERN", help="Only the tensors that fit.", show_default=False
+        ),
+    ] = None,
+    space: SpaceOption = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Explain what each tensor will get from a recipe, and what in it is idle."""
+    chosen = settings(context, home, as_json=as_json)
+    asked = wording.of_file(file) if file is not None else {}
+    asked |= {"tensor": tensor}
+    if base is None:
+        facts = executor.read(chosen.home, "recipe_check", {**asked, "space": space})
+    elif file is None or space is not None:
+        message = "it takes a FILE, and no space"
+        raise typer.BadParameter(message, param_hint="--base")
+    else:
+        facts = executor.check({**asked, "base": str(base.absolute())})
+    show(facts, render_check.checked, as_json=chosen.as_json)
+
+
+def list_steps(context: typer.Context, *, as_json: JsonOption = False) -> None:
+    """List the steps that may stand before or after a strategy."""
+    from crdtmerge.strategies.steps import STEPS
+
+    facts = [STEPS[name].describe() for name in sorted(STEPS)]
+    if settings(context, as_json=as_json).as_json:
+        say_json(facts)
+    else:
+        say(render_check.steps(facts))

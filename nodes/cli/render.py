@@ -68,7 +68,9 @@ def recipe(facts: Facts) -> str:
     """Return a recipe on one line."""
     parameters = cast("Mapping[str, str]", facts["parameters"])
     pairs = [f"{name}={value}" for name, value in parameters.items()]
-    return plain(" ".join([str(facts["strategy"]), *pairs]))
+    stages = [cast("Sequence[str]", facts.get(key, ())) for key in ("pre", "post")]
+    line = " -> ".join([*stages[0], str(facts["strategy"]), *stages[1]])
+    return plain(" ".join([line, *pairs]))
 
 
 def status(facts: Facts) -> list[str]:
@@ -108,7 +110,7 @@ def _space(facts: Facts) -> Iterator[str]:
         yield "  this version is too old for this space: upgrade crdtmerge"
     contributions = several(facts["contributions"])
     rows = [_contribution(item) for item in contributions]
-    head = ("CONTRIBUTION", "WEIGHT", "HERE", "AUTHORS", "NOTE")
+    head = ("CONTRIBUTION", "WEIGHT", "HERE", "AUTHORS", "TAGS", "NOTE")
     lines = table(head, rows) if rows else ["no contributions yet"]
     yield from (f"  {line}" for line in lines)
     for ban in several(facts["banned"]):
@@ -123,6 +125,7 @@ def _contribution(facts: Facts) -> tuple[str, ...]:
         str(facts["weight"]),
         "yes" if facts["complete"] else "no",
         " ".join(map(short, authors)),
+        " ".join(cast("Sequence[str]", facts.get("tags", ()))) or "-",
         " / ".join(notes),
     )
 

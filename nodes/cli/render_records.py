@@ -10,6 +10,7 @@ from typing import Final, cast
 from . import render
 from .output import plain, short, table
 from .render import Facts, several, size
+from .render_check import details
 
 
 def recipe_was_set(facts: Facts) -> list[str]:
@@ -18,7 +19,7 @@ def recipe_was_set(facts: Facts) -> list[str]:
     made = cast("Facts", facts["recipe"])
     return [
         f"{verb} recipe {render.recipe(made)}",
-        *(f"  {line}" for line in _details(made)),
+        *(f"  {line}" for line in details(made)),
         f"  merge id      {short(facts['merge_id'])}",
     ]
 
@@ -33,22 +34,8 @@ def recipe(facts: Facts) -> list[str]:
         state = "" if len(heads) == 1 else " serves" if head["serves"] else " waits"
         by = f"record {short(head['record'])} by {short(head['author'])}{state}"
         lines += [f"recipe {render.recipe(made)}", f"  {by}"]
-        lines += [f"  {line}" for line in _details(made)]
+        lines += [f"  {line}" for line in details(made)]
     return lines if heads else [name, "no recipe yet: `crdtmerge recipe set` sets one"]
-
-
-def _details(facts: Facts) -> list[str]:
-    """Return what a recipe says beside its strategy and parameters."""
-    lines = [
-        f"rule {plain(rule['pattern'])}: {_pairs(cast('Facts', rule['parameters']))}"
-        for rule in several(facts["rules"])
-    ]
-    dtype, scope = facts["output_dtype"] or "as the base", facts["seed_scope"]
-    return [*lines, f"output dtype  {dtype}", f"seed scope    {scope}"]
-
-
-def _pairs(parameters: Facts) -> str:
-    return plain(" ".join(f"{name}={value}" for name, value in parameters.items()))
 
 
 def log(facts: Facts) -> list[str]:
@@ -76,9 +63,9 @@ def _says(record: Facts) -> str:
 
 def _add(says: Facts) -> str:
     note = f" {says['note']!r}" if says["note"] else ""
-    return (
-        f"{short(says['content'])} weight {says['weight']}, {size(says['bytes'])}{note}"
-    )
+    tags = "".join(f" #{tag}" for tag in cast("Sequence[str]", says.get("tags", ())))
+    weight = f"{short(says['content'])} weight {says['weight']}"
+    return f"{weight}, {size(says['bytes'])}{tags}{note}"
 
 
 def _ids(key: str) -> Callable[[Facts], str]:

@@ -14,6 +14,7 @@ from ..home import Home
 from ..spaces import Spaces
 from .banning import ban, ban_lift
 from .bringing import fetch
+from .checking import check_alone, recipe_check
 from .contributing import contribute, remove
 from .converging import wait
 from .granting import space_grant
@@ -38,6 +39,7 @@ __all__ = [
     "Operations",
     "Run",
     "Tell",
+    "check_alone",
     "verify_alone",
 ]
 
@@ -61,6 +63,7 @@ VERBS: Final = {
     "ban_lift": ban_lift,
     "recipe_set": recipe_set,
     "recipe_show": recipe_show,
+    "recipe_check": recipe_check,
     "log": log,
     "peers_add": peers_add,
     "peers_remove": peers_remove,

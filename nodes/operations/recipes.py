@@ -1,8 +1,7 @@
 """The verbs `recipe set` and `recipe show`: how a space is merged.
 
-Owns what a user's rules and dtypes come to, and what is said of concurrent recipes. Does
-not own which parameters a strategy has (`crdtmerge.strategies`), nor which of several
-recipes serves (`policy`).
+Owns what is said of a recipe that is set, and of concurrent ones. Does not own what a
+user's words come to (`wording`), nor which of several recipes serves (`policy`).
 """
 
 from collections.abc import Sequence
@@ -15,9 +14,10 @@ from crdtmerge.errors import (
     EncodingError,
     MalformedRecordError,
 )
+from crdtmerge.formats.recipe_text import recipe_to_yaml
 from crdtmerge.orset import OpSet
 from crdtmerge.policy import NEEDED
-from crdtmerge.recipe import Recipe, Rule
+from crdtmerge.recipe import Recipe
 from crdtmerge.record import SignedRecord
 from crdtmerge.replica import Replica
 from crdtmerge.rules import parse_pattern, places_of
@@ -26,22 +26,13 @@ from . import arguments as given
 from .contents import base_manifest
 from .live import Answer, Arguments, Context, Tell
 from .publishing import publish, replica
-from .selection import choose_space, find_author, find_visible
+from .selection import choose_space
+from .wording import recipe_asked
 
 SET_ALREADY: Final = "the space has this recipe already"
 CONFLICT: Final = (
     "concurrent recipes: the one of the lowest id serves until another is set"
 )
-_DTYPES: Final = {
-    "FLOAT64": "F64",
-    "FLOAT32": "F32",
-    "BFLOAT16": "BF16",
-    "FLOAT16": "F16",
-    "FLOAT8_E4M3FN": "F8_E4M3",
-    "FLOAT8_E5M2": "F8_E5M2",
-    "BASE": "",
-}
-"""Other spellings of output dtypes; BASE leaves the base's own."""
 
 
 def recipe_set(context: Context, asked: Arguments, _tell: Tell) -> Answer:
@@ -52,9 +43,12 @@ def recipe_set(context: Context, asked: Arguments, _tell: Tell) -> Answer:
         BadInputError: a value, a rule, a dtype or a scope cannot be used.
         NotAllowedError: this author's rank does not suffice.
     """
+    from crdtmerge.strategies import check_shared
+
     space = choose_space(context.spaces, given.optional_text(asked, "space"))
     replica(context, space).authority(NEEDED[RecipeChange])
-    recipe = _recipe(context, space, asked)
+    recipe = recipe_asked(asked, context.spaces.opset(space))
+    check_shared(recipe)
     with context.spaces.lock:
         view = context.spaces.view(space)
         same = view.recipe == recipe and len(view.recipe_heads) == 1
@@ -84,54 +78,6 @@ def _signed(current: Replica, recipe: Recipe) -> SignedRecord:
         raise BadInputError(f"no record can carry this recipe: {e}", hint=hint) from e
 
 
-def _recipe(context: Context, space: SpaceId, asked: Arguments) -> Recipe:
-    from crdtmerge.strategies import check_shared, make_recipe
-
-    dtype = (given.optional_text(asked, "output_dtype") or "").upper()
-    recipe = make_recipe(
-        given.text(asked, "strategy"),
-        given.pairs(asked, "params"),
-        _rules(context, space, asked.get("rules")),
-        _DTYPES.get(dtype, dtype),
-        given.optional_text(asked, "seed_scope") or "set",
-        pre=given.texts(asked, "pre"),
-        post=given.texts(asked, "post"),
-    )
-    check_shared(recipe)
-    return recipe
-
-
-def _rules(context: Context, space: SpaceId, value: object) -> list[Rule]:
-    """Return rules given as {tensors, models, parameters}; models may be left out."""
-    if not isinstance(value, list):
-        return []
-    return [_rule(context, space, item) for item in value]
-
-
-def _rule(context: Context, space: SpaceId, item: object) -> Rule:
-    match item:
-        case {"tensors": str(tensors), "parameters": dict(), **rest}:
-            models = rest.get("models", "")
-        case _:
-            models = None
-    if not isinstance(models, str) or not isinstance(item, dict):
-        message = "a rule must be a pattern, parameters and perhaps a selector"
-        raise BadInputError(message)
-    whole = _whole_id(context, space, models)
-    return Rule(tensors, tuple(given.pairs(item, "parameters").items()), whole)
-
-
-def _whole_id(context: Context, space: SpaceId, models: str) -> str:
-    """Return a selector with the whole id where a user gave the start of one."""
-    kind, _, prefix = models.partition(":")
-    opset = context.spaces.opset(space)
-    if kind == "content":
-        return f"content:{find_visible(opset.view.visible, prefix).hex()}"
-    if kind == "author":
-        return f"author:{find_author(opset, prefix).hex()}"
-    return models
-
-
 def _idle_rules(context: Context, space: SpaceId, recipe: Recipe) -> list[str]:
     """Return a note for each rule that fits no tensor of the base, if that is here."""
     try:
@@ -158,6 +104,7 @@ def recipe_show(context: Context, asked: Arguments, _tell: Tell) -> Answer:
         "recipe": view.recipe.describe() if view.recipe else None,
         "record": heads[0].hex() if heads else None,
         "conflict": len(heads) > 1,
+        "yaml": recipe_to_yaml(view.recipe) if view.recipe else None,
         "heads": _heads(opset, heads),
         "notes": [CONFLICT] if len(heads) > 1 else [],
     }

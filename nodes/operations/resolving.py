@@ -38,6 +38,7 @@ from . import arguments as given
 from .contents import base_exponents, base_facts, base_manifest
 from .live import Answer, Arguments, Context, Tell, telling
 from .selection import SHORT, choose_space, find_visible
+from .wording import recipe_asked
 
 THREADS_DEFAULT_MAX: Final = 8
 FORMS: Final = ("model", "adapter")
@@ -57,7 +58,7 @@ def resolve(context: Context, asked: Arguments, tell: Tell) -> Answer:
     out, form, threads = given.path(asked, "out"), _form(asked), threads_of(asked)
     space = choose_space(context.spaces, given.optional_text(asked, "space"))
     view = _without(context.spaces.view(space), given.texts(asked, "without"))
-    recipe = _recipe(context.spaces.view(space), asked)
+    recipe = _recipe(context, space, asked)
     contributions = context.spaces.contributions(view.visible)
     where = base_facts(context, space).folder
     if out.resolve() == where.resolve():
@@ -195,26 +196,34 @@ def _without(view: View, left_out: Iterable[str]) -> View:
     return replace(view, visible=visible, visible_root=root)
 
 
-def _recipe(view: View, asked: Arguments) -> Recipe:
+def _recipe(context: Context, space: SpaceId, asked: Arguments) -> Recipe:
     """Return the recipe of the space, or the one that the user explores.
 
-    A parameter without a strategy changes that one parameter of the shared recipe.
+    A parameter without a strategy changes that one parameter of the shared recipe; where
+    a rule of the recipe changes it too, the rule holds.
     """
-    strategy = given.optional_text(asked, "strategy")
+    opset = context.spaces.opset(space)
     parameters = given.pairs(asked, "params")
-    shared = view.recipe
-    if strategy is not None:
-        return make_recipe(strategy, parameters)
+    shared = opset.view.recipe
+    if given.optional_text(asked, "strategy") is not None:
+        return recipe_asked(asked, opset)
     if shared is None:
         raise NotFoundError(
             "the recipe of the space has not arrived",
-            hint="let the node run, or explore with --strategy",
+            hint="let the node run, or explore with --strategy or --recipe",
         )
     if not parameters:
         check_shared(shared)
         return shared
-    changed = make_recipe(shared.strategy, dict(shared.parameters) | parameters)
-    return replace(shared, parameters=changed.parameters)
+    return make_recipe(
+        shared.strategy,
+        dict(shared.parameters) | parameters,
+        shared.rules,
+        shared.output_dtype,
+        shared.seed_scope,
+        pre=shared.pre,
+        post=shared.post,
+    )
 
 
 def _remarks(recipe: Recipe) -> list[str]:

@@ -43,7 +43,7 @@ def test_a_space_is_governed_from_the_command_line(terminal: Terminal) -> None:
     text = said(terminal, "recipe", "set", "ties", "--param", "density=.3", *rule)
     assert "ties/1 density=0.3" in text
     text = said(terminal, "recipe", "show")
-    assert "rule *bias: density=0.5" in text
+    assert "rule 1: *bias: density=0.5" in text
     assert "BF16" in text
     lines = said(terminal, "log").splitlines()
     kinds = [line.split()[2] for line in lines[1:]]
@@ -81,7 +81,13 @@ def test_json_of_each_verb_has_its_fields(terminal: Terminal) -> None:
         ),
         (
             ("recipe", "show"),
-            {"space", "name", "recipe", "record", "conflict", "heads", "notes"},
+            {"space", "name", "recipe", "record", "conflict", "heads", "yaml"}
+            | {"notes"},
+        ),
+        (
+            ("recipe", "check"),
+            {"space", "recipe", "class", "contributions", "groups", "tensors"}
+            | {"memory", "notes"},
         ),
         (("log",), {"space", "name", "total", "records"}),
         (("peers", "list"), {"running", "peers", "notes"}),
@@ -180,13 +186,16 @@ def completed(terminal: Terminal, line: str) -> list[str]:
 
 def test_values_are_completed(terminal: Terminal) -> None:
     """Spaces, strategies, contributions and authors of the home that the line names."""
-    content = terminal.json("contribute", terminal.model("tune", 1))["content"]
+    tune = terminal.model("tune", 1)
+    content = terminal.json("contribute", tune, "--tag", "math")["content"]
     author = terminal.json("whoami")["author"]
     before = snapshot(terminal.home)
     trials = {
         "crdtmerge rec": ["recipe"],
         "crdtmerge log --space d": ["digits"],
         "crdtmerge recipe set tie": ["ties"],
+        "crdtmerge recipe set ties --pre tri": ["trim"],
+        "crdtmerge contribute x --tag m": ["math"],
         f"crdtmerge remove {content[:3]}": [content[:12]],
         f"crdtmerge remove {content[:20]}": [content],
         f"crdtmerge space revoke {author[:4]}": [author[:12]],

@@ -718,6 +718,7 @@ def test_the_table_of_verbs_is_complete() -> None:
         "ban_lift",
         "recipe_set",
         "recipe_show",
+        "recipe_check",
         "log",
         "peers_add",
         "peers_remove",

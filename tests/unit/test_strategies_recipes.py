@@ -10,8 +10,10 @@ from crdtmerge.recipe import Recipe, Rule, recipe_from_value
 from crdtmerge.rules import Place
 from crdtmerge.strategies import (
     STRATEGIES,
+    Parameter,
     check_recipe,
     find,
+    has_reduce,
     make_recipe,
     parse_weight,
 )
@@ -301,3 +303,25 @@ def test_weights_are_parsed_to_units(text: str, units: int) -> None:
 def test_weights_outside_the_range_are_refused(text: str) -> None:
     with pytest.raises(BadInputError, match="weight"):
         parse_weight(text)
+
+
+@pytest.mark.parametrize(
+    "anchors", [["0.1"] * 65, ["0.123456789"] * 32], ids=["many", "long"]
+)
+def test_a_gradient_that_no_record_can_carry_is_refused(anchors: list[str]) -> None:
+    """At once, not when the space resolves, or when a model is verified."""
+    with pytest.raises(BadInputError, match="at most 64 values in 256"):
+        make_recipe("ties", {"density": ",".join(anchors)})
+    recipe = make_recipe("ties", {"density": ",".join(anchors[:20])})
+    assert recipe_from_value(recipe.to_value()) == recipe
+
+
+def test_a_rule_for_all_tensors_may_turn_a_reduce_on_and_off() -> None:
+    """What holds for the whole model tells, whichever way it was given."""
+    switch = Parameter("whole", "flag", "false", None, "reduce", whole=True)
+    strategy = replace(
+        find("metagpt"), parameters=(switch,), reduces=lambda v: v.flag("whole")
+    )
+    off = Recipe("metagpt/1", (("whole", "false"),))
+    on = replace(off, rules=(Rule("*", (("whole", "true"),)),))
+    assert (has_reduce(strategy, off), has_reduce(strategy, on)) == (False, True)

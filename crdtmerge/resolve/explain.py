@@ -1,0 +1,209 @@
+"""What a recipe comes to: for each tensor its values, rules and weights, and what is idle.
+
+Owns what is worth saying of a recipe before it runs. Does not own what holds for a tensor
+(`settings`, which a resolve asks too), nor how people are shown it.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from crdtmerge.digest import ContentId
+from crdtmerge.manifest import FLOAT_DTYPES, ITEM_BYTES, Manifest, TensorEntry
+from crdtmerge.recipe import Parameters, Recipe, Rule
+from crdtmerge.resolve.settings import Party, Settings, TensorSetting
+from crdtmerge.rules import (
+    Layer,
+    Place,
+    Who,
+    gradient_of,
+    parse_pattern,
+    parse_selector,
+)
+from crdtmerge.strategies import Strategy, check_recipe, has_reduce
+
+STRATEGY_NEEDS_BASE = "the strategy merges differences to the base"
+STEPS_NEED_BASE = "its steps change task vectors, which are differences to the base"
+REDUCES = "a step over the whole model comes before any tensor is merged"
+PLATFORM = (
+    "its bytes may differ between platforms: equal ones are promised on one platform"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """What is known of a contribution without its manifest."""
+
+    content: ContentId
+    weight: int
+    authors: tuple[bytes, ...] = ()
+    tags: tuple[str, ...] = ()
+    parameters: Parameters = ()
+
+    @property
+    def who(self) -> Who:
+        """It as selectors see it."""
+        return Who(self.content, self.authors, self.tags)
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """What one tensor gets.
+
+    `rules` are the places in the recipe, from 0, of the rules that give it something.
+    `setting` is None for a tensor that is copied from the base.
+    """
+
+    entry: TensorEntry
+    layer: Layer | None
+    rules: tuple[int, ...] = ()
+    setting: TensorSetting | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes of the largest task: what it reads, and what strategy and steps take beside.
+
+    `strategy` is the bound that the strategy declares. `steps` are the task vectors in
+    float32 that steps hold; while a step runs it takes more.
+    """
+
+    tensor: str
+    reads: int
+    strategy: int
+    steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What a recipe comes to for a base; contributions in canonical order, if known."""
+
+    recipe: Recipe
+    strategy: Strategy
+    contributions: tuple[Party, ...]
+    tensors: tuple[Explained, ...]
+    notes: tuple[str, ...]
+    memory: Memory | None
+
+
+def explain(
+    recipe: Recipe,
+    base: Manifest,
+    contributions: Iterable[Party] | None,
+    labels: Sequence[str] | None = None,
+) -> Explanation:
+    """Return what a recipe comes to; without contributions, before any is known.
+
+    `labels` are the selectors of the rules as a user wrote them.
+
+    Raises:
+        UpgradeNeededError: this version does not know the strategy, or a step.
+        BadInputError: the recipe is not acceptable.
+    """
+    strategy = check_recipe(recipe)
+    parties = tuple(sorted(contributions or (), key=lambda item: item.content))
+    settings = Settings.of(recipe, (entry.name for entry in base.tensors), parties)
+    entries = sorted(base.tensors, key=lambda entry: entry.name)
+    tensors = tuple(_explained(settings, entry) for entry in entries)
+    notes = _Notes(settings, strategy, tensors, labels or _selectors(recipe))
+    return Explanation(
+        recipe,
+        strategy,
+        parties,
+        tensors,
+        tuple(notes.all(known=contributions is not None)),
+        _largest(recipe, strategy, tensors, len(parties)),
+    )
+
+
+def _explained(settings: Settings, entry: TensorEntry) -> Explained:
+    place = settings.places[entry.name]
+    if entry.dtype not in FLOAT_DTYPES:
+        return Explained(entry, place.layer)
+    rules = tuple(
+        i for i, rule in enumerate(settings.recipe.rules) if rule.values_at(place)
+    )
+    return Explained(entry, place.layer, rules, settings.of_tensor(entry.name))
+
+
+def _selectors(recipe: Recipe) -> list[str]:
+    return [rule.models for rule in recipe.rules]
+
+
+def _largest(
+    recipe: Recipe, strategy: Strategy, tensors: Iterable[Explained], count: int
+) -> Memory | None:
+    merged = [found.entry for found in tensors if found.setting is not None]
+    if not merged:
+        return None
+    # The first of the largest, whatever the order of dtypes.
+    entry = max(merged, key=lambda item: item.items)
+    vectors = (count if recipe.pre else 0) + (1 if recipe.post else 0)
+    return Memory(
+        entry.name,
+        entry.size * (1 + count),
+        strategy.memory.bytes_of(entry.items, count),
+        vectors * entry.items * ITEM_BYTES["F32"],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Notes:
+    """What is worth a remark: what is idle, and what a merge must have."""
+
+    settings: Settings
+    strategy: Strategy
+    tensors: Sequence[Explained]
+    labels: Sequence[str]
+
+    def all(self, *, known: bool) -> Iterator[str]:
+        recipe = self.settings.recipe
+        for i, rule in enumerate(recipe.rules):
+            yield from self._of_rule(f"rule {i + 1} ({rule.tensors!r})", rule)
+            if known and rule.models and not self._meets(rule):
+                label = self.labels[i]
+                yield f"rule {i + 1}: {label} selects no contribution that is visible"
+        copied = sum(found.setting is None for found in self.tensors)
+        if copied:
+            yield f"{copied} of {len(self.tensors)} tensors are no floats: the base's own"
+        yield from self._weightless()
+        if self.strategy.needs_base:
+            yield STRATEGY_NEEDS_BASE
+        elif recipe.pre or recipe.post:
+            yield STEPS_NEED_BASE
+        if has_reduce(self.strategy, recipe):
+            yield REDUCES
+        if self.strategy.classification == "platform":
+            yield PLATFORM
+
+    def _of_rule(self, name: str, rule: Rule) -> Iterator[str]:
+        fitting = [place for place in self._places() if _fits(rule, place)]
+        if not fitting:
+            yield f"{name} fits no tensor that is merged"
+            return
+        for parameter, text in rule.parameters:
+            rises = gradient_of(text) is not None
+            if rises and all(place.layer is None for place in fitting):
+                yield (
+                    f"{name}: {parameter} is a gradient, and no tensor that it fits is of"
+                    " a numbered layer"
+                )
+
+    def _places(self) -> Iterator[Place]:
+        for found in self.tensors:
+            if found.setting is not None:
+                yield self.settings.places[found.entry.name]
+
+    def _meets(self, rule: Rule) -> bool:
+        selector = parse_selector(rule.models)
+        return any(selector.fits(item.who) for item in self.settings.contributions)
+
+    def _weightless(self) -> Iterator[str]:
+        """Say of how many tensors all weights are zero, where there is any weight."""
+        found = [t.setting.weights for t in self.tensors if t.setting is not None]
+        idle = sum(bool(weights) and not any(weights) for weights in found)
+        if idle:
+            yield f"all weights are zero for {idle} tensors"
+
+
+def _fits(rule: Rule, place: Place) -> bool:
+    return parse_pattern(rule.tensors).fits(place)
