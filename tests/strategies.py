@@ -32,7 +32,21 @@ class Need:
     own: Callable[[int], Mapping[str, str]] = lambda _place: {}
 
 
-NEEDS: Mapping[str, Need] = {}
+def _steps(place: int) -> Mapping[str, str]:
+    return {"step": str(place + 1)}
+
+
+def _first(flag: str) -> Callable[[int], Mapping[str, str]]:
+    return lambda place: {flag: "false" if place else "true"}
+
+
+NEEDS: Mapping[str, Need] = {
+    "aoe/1": Need({}, _first("main")),
+    "layer_swap/1": Need({}, lambda _place: {"part": "outer"}),
+    "passthrough/1": Need({}, _first("select")),
+    "pma/1": Need({}, _steps),
+    "wsm/1": Need({}, _steps),
+}
 
 
 def task(
@@ -61,6 +75,13 @@ def task(
         own=own,
         shape=base.shape,
     )
+
+
+def with_own(inputs: Inputs, *own: Mapping[str, str]) -> Inputs:
+    """The task with parameters of each contribution's own."""
+    shared = dict(inputs.values.parameters)
+    found = [Values(tuple(sorted((shared | dict(pairs)).items()))) for pairs in own]
+    return replace(inputs, own=tuple(found))
 
 
 def resolve(name: str, inputs: Inputs) -> bytes:

@@ -65,6 +65,7 @@ from crdtmerge.numerics.contract import (
 from crdtmerge.numerics.formulas import (
     each_item,
     rounded,
+    row_sums,
     singles_of,
     sum_over,
     values_of,
@@ -226,6 +227,7 @@ __all__ = [
     "rank_in_row",
     "rounded",
     "row_products",
+    "row_sums",
     "sin",
     "singles_of",
     "solve_spd",

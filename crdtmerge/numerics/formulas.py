@@ -1,9 +1,9 @@
 """Whole vectors as arrays, and formulas of single items over all contributions.
 
-Owns reading vectors into arrays, rounding arrays back, and the sum over contributions
-that no order changes. Does not own the formulas: strategies write these with single
-float64 operations, which the contract allows anywhere (`+ - * /`, square root, magnitude,
-comparison, choice), and nothing else (tests/unit/test_strategies_arithmetic.py).
+Owns reading vectors into arrays, rounding arrays back, the sum over contributions that no
+order changes, and the sums of many rows. Does not own the formulas: strategies write these
+with single float64 operations, which the contract allows anywhere (`+ - * /`, square root,
+magnitude, comparison, choice), and nothing else (tests/unit/test_strategies_arithmetic.py).
 
 There is one form, in NumPy: such operations have equal bits wherever they run.
 """
@@ -78,3 +78,21 @@ def sum_over(rows: Floats) -> Floats:
     for row in ordered:
         total = total + row
     return total
+
+
+def row_sums(rows: Floats) -> Floats:
+    """Return the sum of each row of (rows, items), in float64: (rows,).
+
+    A row is padded with +0 to a power of two and halved, its second half added to its
+    first item by item, until one item is left. No items sum to +0; no sum is -0.
+    """
+    count, items = rows.shape
+    if not items:
+        return np.zeros(count)
+    folded, half = rows, (1 << (items - 1).bit_length()) >> 1
+    while half:
+        first = folded[:, :half].copy()
+        first[:, : folded.shape[1] - half] += folded[:, half:]
+        folded, half = first, half >> 1
+    found: Floats = folded[:, 0] + 0.0
+    return found

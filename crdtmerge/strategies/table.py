@@ -11,27 +11,45 @@ from typing import Final
 
 from crdtmerge.errors import UnknownNameError
 from crdtmerge.strategies import dare, linear, task_arithmetic, ties
+from crdtmerge.strategies.aoe import AOE
+from crdtmerge.strategies.arcee_fusion import ARCEE_FUSION
 from crdtmerge.strategies.base import Strategy
 from crdtmerge.strategies.dare import DARE_LINEAR, DARE_TIES
+from crdtmerge.strategies.directions import KARCHER, MULTISLERP
 from crdtmerge.strategies.geometry import NUSLERP, SLERP
+from crdtmerge.strategies.layer_swap import LAYER_SWAP
 from crdtmerge.strategies.linear import LINEAR
 from crdtmerge.strategies.median import MEDIAN
 from crdtmerge.strategies.metagpt import METAGPT
+from crdtmerge.strategies.model_stock import MODEL_STOCK
+from crdtmerge.strategies.nearswap import NEARSWAP
+from crdtmerge.strategies.passthrough import PASSTHROUGH
+from crdtmerge.strategies.series import PMA, WSM
 from crdtmerge.strategies.sums import Sums
 from crdtmerge.strategies.task_arithmetic import TASK_ARITHMETIC
 from crdtmerge.strategies.ties import TIES
 
 STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
     {
+        "aoe/1": AOE,
+        "arcee_fusion/1": ARCEE_FUSION,
         "dare_linear/1": DARE_LINEAR,
         "dare_ties/1": DARE_TIES,
+        "karcher/1": KARCHER,
+        "layer_swap/1": LAYER_SWAP,
         "linear/1": LINEAR,
         "median/1": MEDIAN,
         "metagpt/1": METAGPT,
+        "model_stock/1": MODEL_STOCK,
+        "multislerp/1": MULTISLERP,
+        "nearswap/1": NEARSWAP,
         "nuslerp/1": NUSLERP,
+        "passthrough/1": PASSTHROUGH,
+        "pma/1": PMA,
         "slerp/1": SLERP,
         "task_arithmetic/1": TASK_ARITHMETIC,
         "ties/1": TIES,
+        "wsm/1": WSM,
     }
 )
 

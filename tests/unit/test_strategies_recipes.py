@@ -24,15 +24,25 @@ def test_the_table_is_keyed_by_versioned_names() -> None:
     assert list(STRATEGIES) == [s.full_name for s in STRATEGIES.values()]
     assert list(STRATEGIES) == sorted(STRATEGIES)
     assert {s.name for s in STRATEGIES.values()} == {
+        "aoe",
+        "arcee_fusion",
         "dare_linear",
         "dare_ties",
+        "karcher",
+        "layer_swap",
         "linear",
         "median",
         "metagpt",
+        "model_stock",
+        "multislerp",
+        "nearswap",
         "nuslerp",
+        "passthrough",
+        "pma",
         "slerp",
         "task_arithmetic",
         "ties",
+        "wsm",
     }
     names = [n for s in STRATEGIES.values() for n in (s.name, *s.aliases)]
     assert len(names) == len(set(names))
@@ -234,15 +244,25 @@ def test_our_defaults_and_mergekits_are_both_told() -> None:
     assert rescale.describe()["range"] == ["paper", "l1", "none"]
 
 
-def test_a_contribution_may_have_its_own_densities_alone() -> None:
-    """What differs between models in one merge, as in mergekit."""
+def test_only_some_parameters_may_differ_between_contributions() -> None:
+    """Densities and scales as in mergekit; and what a contribution is to the others."""
     own = {
         (s.name, p.name)
         for s in STRATEGIES.values()
         for p in s.parameters
         if p.per_model
     }
-    assert own == {("ties", "density"), ("dare_linear", "p"), ("dare_ties", "p")}
+    assert own == {
+        ("aoe", "main"),
+        ("dare_linear", "p"),
+        ("dare_ties", "p"),
+        ("layer_swap", "part"),
+        ("passthrough", "scale"),
+        ("passthrough", "select"),
+        ("pma", "step"),
+        ("ties", "density"),
+        ("wsm", "step"),
+    }
 
 
 @pytest.mark.parametrize(("text", "units"), [("1", UNIT), (".5", UNIT // 2), ("0", 0)])
