@@ -28,7 +28,8 @@ from crdtmerge.numerics import (
     theta_grid,
     weighted_sum,
 )
-from crdtmerge.strategies.base import Inputs, Measures, Parameter, Values, Whole
+from crdtmerge.recipe import Parameters
+from crdtmerge.strategies.base import Inputs, Measures, Memory, Parameter, Values, Whole
 from crdtmerge.strategies.forms import terms_of
 from crdtmerge.strategies.tensors import (
     Term,
@@ -49,6 +50,16 @@ SCOPE: Final = Parameter(
     choices=("model", "tensor"),
     whole=True,
 )
+
+
+MEMORY: Final = Memory(shared=24, each=8)
+"""What inner products take: the vectors of up to 2**20 items in float64, and products."""
+
+MODEL_SCALE: Final = 64
+"""Power of two that whole weights are divided by in inner products of a whole model.
+
+One for all tensors, as their products are added; those of the largest F64 stay finite.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +117,7 @@ class GramMethod:
         exponent, terms = self._terms(inputs)
         anchors = self.anchors(inputs, terms)
         if inputs.coefficients is None:
-            matrix = self._matrix(inputs, exponent, terms, anchors)
+            matrix = self._matrix(inputs, terms, anchors, exponent)
             weights, own = _told(terms)
             found = units_of(
                 self.coefficients(Gram(matrix, weights, inputs.values, own))
@@ -121,14 +132,15 @@ class GramMethod:
 
     def map(self, inputs: Inputs) -> Measures:
         """Return the inner products of all, row by row; those of weight zero are zero."""
-        exponent, terms = self._terms(inputs)
+        _, terms = self._terms(inputs)
         anchors = self.anchors(inputs, terms)
         count = len(inputs.contributions)
         places = [term.place for term in terms]
         places += range(count, count + len(anchors))
         size = count + len(anchors)
         found = np.zeros((size, size))
-        found[np.ix_(places, places)] = self._matrix(inputs, exponent, terms, anchors)
+        matrix = self._matrix(inputs, terms, anchors, MODEL_SCALE)
+        found[np.ix_(places, places)] = matrix
         return tuple(found.reshape(-1).tolist())
 
     def reduce(self, measures: Sequence[Measures], whole: Whole) -> tuple[int, ...]:
@@ -142,7 +154,7 @@ class GramMethod:
         totals = np.array([math.fsum(pair) for pair in zip(*measures, strict=True)])
         size = math.isqrt(totals.size)
         count = len(whole.weights)
-        places = [place for place, weight in enumerate(whole.weights) if weight]
+        places = _canonical_places(whole)
         everywhere = [*places, *range(count, size)]
         matrix = totals.reshape(size, size)[np.ix_(everywhere, everywhere)]
         weights = tuple(whole.weights[place] for place in places)
@@ -167,15 +179,16 @@ class GramMethod:
     def _matrix(
         self,
         inputs: Inputs,
-        exponent: int,
         terms: Sequence[Term],
         anchors: Sequence[Items],
+        exponent: int,
     ) -> Floats:
         """Return the inner products of one tensor.
 
         SUBTLE: those of whole weights are scaled by a power of two, so that no product
-        of an F64 tensor overflows: their coefficients hang on ratios alone. Task vectors
-        are float32, whose products cannot overflow, and keep their scale.
+        of an F64 tensor overflows: their coefficients hang on ratios alone. Of a whole
+        model that power is one for all tensors, whose products would not add up else.
+        Task vectors are float32, whose products cannot overflow, and keep their scale.
         """
         on_tau = self._on_tau(inputs)
         of = tau_of if on_tau else theta_of
@@ -194,7 +207,8 @@ class GramMethod:
     ) -> Data:
         pairs = zip(terms, coefficients[: len(terms)], strict=True)
         weighed = [replace(term, weight=weight) for term, weight in pairs]
-        rest = DECIMAL_UNIT - sum(coefficients) if self._on_tau(inputs) else 0
+        of_terms = sum(coefficients[: len(terms)])  # an anchor brings no base with it
+        rest = DECIMAL_UNIT - of_terms if self._on_tau(inputs) else 0
         anchored = zip(anchors, coefficients[len(terms) :], strict=True)
         found = [Weighed(anchor, weight) for anchor, weight in anchored]
         found += terms_of(inputs, weighed, rest)
@@ -206,20 +220,43 @@ def _told(terms: Sequence[Term]) -> tuple[tuple[int, ...], tuple[Values, ...]]:
     return tuple(t.weight for t in terms), tuple(t.values for t in terms)
 
 
+def _canonical_places(whole: Whole) -> list[int]:
+    """Return where those of weight stand, in canonical order (`tensors.canonical`)."""
+    found = [place for place, weight in enumerate(whole.weights) if weight]
+
+    def key(place: int) -> tuple[bytes, int, Parameters]:
+        own = whole.own[place].parameters
+        return whole.contents[place], whole.weights[place], own
+
+    return sorted(found, key=key)
+
+
 def units_of(coefficients: Sequence[float]) -> tuple[int, ...]:
     """Return coefficients in units, each rounded half-even to 9 places."""
     return tuple(round(Fraction(c) * DECIMAL_UNIT) for c in coefficients)
 
 
-def squared_distances(matrix: Floats) -> Floats:
-    """Return the squared distances of all pairs, (n, n), none below zero.
+def summing_to_one(coefficients: Sequence[float]) -> list[float]:
+    """Return coefficients that sum to 1, rounded to 9 places so that they still do.
 
-    |a - b|^2 = <a, a> - 2 <a, b> + <b, b>, in float64: the error is relative to the
+    What the roundings leave goes to the largest, the first of several.
+    """
+    units = list(units_of(coefficients))
+    largest = units.index(max(units))
+    units[largest] += DECIMAL_UNIT - sum(units)
+    return [unit / DECIMAL_UNIT for unit in units]
+
+
+def squared_distances(matrix: Floats) -> Floats:
+    """Return the squared distances of all pairs, (n, n), none below zero, symmetric.
+
+    |a - b|^2 = (<a, a> + <b, b>) - 2 <a, b>, in float64: the error is relative to the
     vectors' own squares, not to a small distance.
     """
     squares = np.diagonal(matrix)
-    found: Floats = squares[:, np.newaxis] - 2.0 * matrix + squares[np.newaxis, :]
-    return np.maximum(found, 0.0)
+    sums = squares[:, np.newaxis] + squares[np.newaxis, :]
+    found: Floats = np.maximum(sums - 2.0 * matrix, 0.0)
+    return found
 
 
 def image(matrix: Floats, coefficients: Floats) -> Floats:

@@ -14,41 +14,60 @@ from crdtmerge.strategies import dare, linear, task_arithmetic, ties
 from crdtmerge.strategies.aoe import AOE
 from crdtmerge.strategies.arcee_fusion import ARCEE_FUSION
 from crdtmerge.strategies.base import Strategy
+from crdtmerge.strategies.bulyan import BULYAN
 from crdtmerge.strategies.dare import DARE_LINEAR, DARE_TIES
 from crdtmerge.strategies.directions import KARCHER, MULTISLERP
+from crdtmerge.strategies.emr import EMR
+from crdtmerge.strategies.geometric_median import CENTERED_CLIP, GEOMETRIC_MEDIAN
 from crdtmerge.strategies.geometry import NUSLERP, SLERP
+from crdtmerge.strategies.krum import KRUM, MULTI_KRUM
 from crdtmerge.strategies.layer_swap import LAYER_SWAP
 from crdtmerge.strategies.linear import LINEAR
+from crdtmerge.strategies.magmax import MAGMAX
 from crdtmerge.strategies.median import MEDIAN
 from crdtmerge.strategies.metagpt import METAGPT
 from crdtmerge.strategies.model_stock import MODEL_STOCK
 from crdtmerge.strategies.nearswap import NEARSWAP
 from crdtmerge.strategies.passthrough import PASSTHROUGH
+from crdtmerge.strategies.ram import RAM, RAMPLUS_TL
 from crdtmerge.strategies.series import PMA, WSM
 from crdtmerge.strategies.sums import Sums
+from crdtmerge.strategies.tall_masks import CONSENSUS
 from crdtmerge.strategies.task_arithmetic import TASK_ARITHMETIC
 from crdtmerge.strategies.ties import TIES
+from crdtmerge.strategies.trimmed_mean import TRIMMED_MEAN
 
 STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
     {
         "aoe/1": AOE,
         "arcee_fusion/1": ARCEE_FUSION,
+        "bulyan/1": BULYAN,
+        "centered_clip/1": CENTERED_CLIP,
+        "consensus/1": CONSENSUS,
         "dare_linear/1": DARE_LINEAR,
         "dare_ties/1": DARE_TIES,
+        "emr/1": EMR,
+        "geometric_median/1": GEOMETRIC_MEDIAN,
         "karcher/1": KARCHER,
+        "krum/1": KRUM,
         "layer_swap/1": LAYER_SWAP,
         "linear/1": LINEAR,
+        "magmax/1": MAGMAX,
         "median/1": MEDIAN,
         "metagpt/1": METAGPT,
         "model_stock/1": MODEL_STOCK,
+        "multi_krum/1": MULTI_KRUM,
         "multislerp/1": MULTISLERP,
         "nearswap/1": NEARSWAP,
         "nuslerp/1": NUSLERP,
         "passthrough/1": PASSTHROUGH,
         "pma/1": PMA,
+        "ram/1": RAM,
+        "ramplus_tl/1": RAMPLUS_TL,
         "slerp/1": SLERP,
         "task_arithmetic/1": TASK_ARITHMETIC,
         "ties/1": TIES,
+        "trimmed_mean/1": TRIMMED_MEAN,
         "wsm/1": WSM,
     }
 )

@@ -142,14 +142,15 @@ def test_model_digest_names_tensors_and_nothing_else(tmp_path: Path) -> None:
 
 def test_removing_a_contribution_brings_the_former_bytes_back(tmp_path: Path) -> None:
     """What was merged in between leaves no trace, for every strategy."""
-    merge = make_merge((UNIT, UNIT, UNIT))  # of none that a median could ignore
-    fewer = replace(merge, contributions=merge.contributions[:2])
+    merge = make_merge((UNIT,) * 4)  # of none that a median could ignore
+    fewer = replace(merge, contributions=merge.contributions[:3])
     for i, name in enumerate(NAMES):
         models = [
             resolve(some, tmp_path / f"{i}-{j}", name).model_digest
             for j, some in enumerate((fewer, merge, fewer))
         ]
-        assert models[0] == models[2] != models[1]
+        assert models[0] == models[2]
+        assert models[0] != models[1] or name == "krum/1"  # which may take the same
 
 
 def test_failed_resolve_leaves_the_output_as_it_was(tmp_path: Path) -> None:
