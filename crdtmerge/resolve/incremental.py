@@ -100,9 +100,10 @@ def resolve_incrementally(
     """
     if reason := why_not(plan):
         hint = (
-            "resolve it whole; linear, task_arithmetic and ties can be kept, and dare"
+            "resolve it whole; linear, task_arithmetic, ties and breadcrumbs can be kept,"
+            " and dare and della with the seed scope `contribution`"
         )
-        raise BadInputError(reason, hint=f"{hint} with the seed scope `contribution`")
+        raise BadInputError(reason, hint=hint)
     run = _Run(plan, TensorReader(plan, source), sink, store, held or {})
     emits = [task for task in plan.tasks if task.kind == "emit"]
     count = reporter(plan, "merging", emits, report)

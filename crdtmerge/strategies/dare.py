@@ -1,7 +1,7 @@
 """dare_linear and dare_ties: drop items at random, rescale what is left, add it up.
 
-Owns `dare_linear/1`, `dare_ties/1`, their masks and the rescale. Does not own sums,
-election and disjoint mean (`forms`).
+Owns `dare_linear/1`, `dare_ties/1` and their rescale. Does not own the draw (`sparsify`),
+nor sums, election and disjoint mean (`forms`).
 
 Formula (DARE, Yu et al. 2023, arXiv:2311.03099): each item of a task vector is dropped
 with chance `p`, the rest is scaled by 1 / (1 - p); then out = theta_0 + lambda *
@@ -17,13 +17,14 @@ from fractions import Fraction
 from typing import Final
 
 from crdtmerge.codec import DECIMAL_UNIT
-from crdtmerge.numerics import Keep, Tau, draw_limit, magnitude_sum, philox_key
+from crdtmerge.numerics import Keep
 from crdtmerge.strategies.base import FALSE, Inputs, Parameter, Strategy
-from crdtmerge.strategies.forms import Sparsifier, ThinnedSum, Votes
+from crdtmerge.strategies.forms import Sparsifier, ThinnedSum, Votes, with_lambda
+from crdtmerge.strategies.sparsify import draw_key, drop, magnitude_ratio
 from crdtmerge.strategies.sums import Thinned
-from crdtmerge.strategies.task_arithmetic import NORMALIZE, divisor_of
+from crdtmerge.strategies.task_arithmetic import NORMALIZE, divisor
 from crdtmerge.strategies.tensors import Term, tau_of
-from crdtmerge.strategies.ties import LAMBDA
+from crdtmerge.strategies.ties import LAMBDA, normalize_agreeing
 
 _P = Parameter(
     "p",
@@ -44,54 +45,29 @@ _RESCALE = Parameter(
 )
 
 
-def _keep_units(term: Term) -> int:
-    return DECIMAL_UNIT - term.values.units("p")
-
-
-def _mask(inputs: Inputs, strategy: str, term: Term) -> Keep:
-    """Return the draw of one contribution's mask.
-
-    The tensor's seed enters in scope `set` only: with an empty seed a mask is the same
-    in every set (and its author may grind it).
-    """
-    seed = inputs.seed if inputs.seed_scope == "set" else b""
-    key = philox_key(seed, strategy, term.content, inputs.tensor)
-    return Keep(key=key, limit=draw_limit(_keep_units(term)))
-
-
-def _rescale(inputs: Inputs, term: Term, tau: Tau, keep: Keep) -> Fraction:
-    """Return the factor of what is left of one task vector."""
-    rescale = inputs.values.choice("rescale")
-    if rescale == "paper":
-        return Fraction(DECIMAL_UNIT, _keep_units(term))
-    if rescale == "none":
-        return Fraction(1)
-    before, after = magnitude_sum(tau, Keep()), magnitude_sum(tau, keep)
-    return Fraction(before) / Fraction(after) if after else Fraction(1)
-
-
 def _drawn(strategy: str) -> Sparsifier:
     """Return what tells mask and factor of one contribution."""
 
     def brings(inputs: Inputs, term: Term) -> Thinned:
-        keep = _mask(inputs, strategy, term)
-        return Thinned(keep, _rescale(inputs, term, tau_of(inputs, term), keep))
+        chance = DECIMAL_UNIT - term.values.units("p")
+        keep = drop(draw_key(inputs, strategy, term), chance)
+        return Thinned(keep, _factor(inputs, term, keep, chance))
 
     return brings
 
 
-def _scaled(inputs: Inputs, term: Term) -> Thinned:
-    """Return mask and factor, with lambda in it: dare_linear rounds them as one."""
-    left = _drawn("dare_linear/1")(inputs, term)
-    factor = left.factor * Fraction(inputs.values.units("lambda"), DECIMAL_UNIT)
-    return Thinned(left.keep, factor)
+def _factor(inputs: Inputs, term: Term, keep: Keep, chance: int) -> Fraction:
+    """Return the factor of what is left of one task vector."""
+    rescale = inputs.values.choice("rescale")
+    if rescale == "paper":
+        return Fraction(DECIMAL_UNIT, chance)
+    if rescale == "none":
+        return Fraction(1)
+    tau = tau_of(inputs, term)
+    return magnitude_ratio(tau, tau, keep)
 
 
-def _divisor(inputs: Inputs) -> int:
-    return divisor_of(inputs.weights, normalize=inputs.values.flag("normalize"))
-
-
-LINEAR_SUMS: Final = ThinnedSum(_scaled, _divisor)
+LINEAR_SUMS: Final = ThinnedSum(with_lambda(_drawn("dare_linear/1")), divisor)
 TIES_SUMS: Final = Votes(_drawn("dare_ties/1"))
 
 DARE_LINEAR = Strategy(
@@ -113,13 +89,7 @@ DARE_TIES = Strategy(
     parameters=(
         _P,
         LAMBDA,
-        Parameter(
-            "normalize",
-            "flag",
-            FALSE,
-            FALSE,
-            "divide by the sum of the weights that agree",
-        ),
+        normalize_agreeing(FALSE),
         _RESCALE,
     ),
     draws=True,

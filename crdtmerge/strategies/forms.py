@@ -6,7 +6,7 @@ puts in (`sums.Portion`), nor arithmetic (`numerics`).
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import ClassVar, TypeAlias
 
@@ -39,6 +39,7 @@ from crdtmerge.strategies.sums import ONE, Ending, Portion, Share, Thinned
 from crdtmerge.strategies.tensors import (
     Term,
     base_of,
+    check_tau_headroom,
     given_of,
     output_of,
     participants,
@@ -302,9 +303,26 @@ class Votes:
         )
 
 
+def with_lambda(brings: Sparsifier) -> Sparsifier:
+    """Return a sparsifier whose factors have the parameter `lambda` in them.
+
+    For sums, in which both are multiplied into the weight and rounded as one.
+    """
+
+    def scaled(inputs: Inputs, term: Term) -> Thinned:
+        left = brings(inputs, term)
+        factor = left.factor * Fraction(inputs.values.units("lambda"), DECIMAL_UNIT)
+        return replace(left, factor=factor)
+
+    return scaled
+
+
 def _tau_portion(brings: Sparsifier, inputs: Inputs, term: Term) -> Portion:
     left = brings(inputs, term)
-    tau = tau_of(inputs, term) if left.tau is None else left.tau
+    tau = tau_of(inputs, term)
+    if left.tau is not None:
+        tau = left.tau
+        check_tau_headroom(inputs, tau, term.label)
     return Portion(Share(term.weight, left.factor), tau, left.keep)
 
 

@@ -14,7 +14,7 @@ from fractions import Fraction
 from typing import ClassVar, Final, Protocol
 
 from crdtmerge.codec import DECIMAL_UNIT
-from crdtmerge.numerics import Data, Grid, Keep, Planes, Tau, Voter
+from crdtmerge.numerics import Data, Grid, Items, Keep, Planes, Tau, Voter
 from crdtmerge.strategies.base import Inputs
 from crdtmerge.strategies.tensors import Term
 
@@ -32,7 +32,7 @@ class Thinned:
 
     keep: Keep = ALL
     factor: Fraction = ONE
-    tau: Tau | None = None
+    tau: Items | None = None
 
 
 @dataclass(frozen=True, slots=True)

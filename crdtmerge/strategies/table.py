@@ -10,7 +10,6 @@ from types import MappingProxyType
 from typing import Final
 
 from crdtmerge.errors import UnknownNameError
-from crdtmerge.strategies import dare, linear, task_arithmetic, ties
 from crdtmerge.strategies.aoe import AOE
 from crdtmerge.strategies.arcee_fusion import ARCEE_FUSION
 from crdtmerge.strategies.base import Strategy
@@ -19,6 +18,17 @@ from crdtmerge.strategies.dare import DARE_LINEAR, DARE_TIES
 from crdtmerge.strategies.directions import KARCHER, MULTISLERP
 from crdtmerge.strategies.emr import EMR
 from crdtmerge.strategies.geometric_median import CENTERED_CLIP, GEOMETRIC_MEDIAN
+from crdtmerge.strategies import (
+    breadcrumbs,
+    dare,
+    della,
+    linear,
+    task_arithmetic,
+    ties,
+)
+from crdtmerge.strategies.breadcrumbs import BREADCRUMBS, BREADCRUMBS_TIES
+from crdtmerge.strategies.cabs import CABS
+from crdtmerge.strategies.della import DELLA, DELLA_LINEAR
 from crdtmerge.strategies.geometry import NUSLERP, SLERP
 from crdtmerge.strategies.krum import KRUM, MULTI_KRUM
 from crdtmerge.strategies.layer_swap import LAYER_SWAP
@@ -31,6 +41,8 @@ from crdtmerge.strategies.nearswap import NEARSWAP
 from crdtmerge.strategies.passthrough import PASSTHROUGH
 from crdtmerge.strategies.ram import RAM, RAMPLUS_TL
 from crdtmerge.strategies.series import PMA, WSM
+from crdtmerge.strategies.pcb import PCB
+from crdtmerge.strategies.sce import SCE
 from crdtmerge.strategies.sums import Sums
 from crdtmerge.strategies.tall_masks import CONSENSUS
 from crdtmerge.strategies.task_arithmetic import TASK_ARITHMETIC
@@ -41,11 +53,16 @@ STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
     {
         "aoe/1": AOE,
         "arcee_fusion/1": ARCEE_FUSION,
+        "breadcrumbs/1": BREADCRUMBS,
+        "breadcrumbs_ties/1": BREADCRUMBS_TIES,
         "bulyan/1": BULYAN,
+        "cabs/1": CABS,
         "centered_clip/1": CENTERED_CLIP,
         "consensus/1": CONSENSUS,
         "dare_linear/1": DARE_LINEAR,
         "dare_ties/1": DARE_TIES,
+        "della/1": DELLA,
+        "della_linear/1": DELLA_LINEAR,
         "emr/1": EMR,
         "geometric_median/1": GEOMETRIC_MEDIAN,
         "karcher/1": KARCHER,
@@ -61,21 +78,31 @@ STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
         "nearswap/1": NEARSWAP,
         "nuslerp/1": NUSLERP,
         "passthrough/1": PASSTHROUGH,
+        "pcb/1": PCB,
         "pma/1": PMA,
         "ram/1": RAM,
         "ramplus_tl/1": RAMPLUS_TL,
+        "sce/1": SCE,
         "slerp/1": SLERP,
         "task_arithmetic/1": TASK_ARITHMETIC,
         "ties/1": TIES,
         "trimmed_mean/1": TRIMMED_MEAN,
+        "widen/1": WIDEN,
         "wsm/1": WSM,
+    {
+STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
+from crdtmerge.strategies.widen import WIDEN
     }
 )
 
 SUMS: Final[Mapping[str, Sums]] = MappingProxyType(
     {
+        "breadcrumbs/1": breadcrumbs.LINEAR_SUMS,
+        "breadcrumbs_ties/1": breadcrumbs.TIES_SUMS,
         "dare_linear/1": dare.LINEAR_SUMS,
         "dare_ties/1": dare.TIES_SUMS,
+        "della/1": della.TIES_SUMS,
+        "della_linear/1": della.LINEAR_SUMS,
         "linear/1": linear.SUMS,
         "task_arithmetic/1": task_arithmetic.SUMS,
         "ties/1": ties.SUMS,

@@ -38,7 +38,8 @@ def divisor_of(weights: Weights, *, normalize: bool) -> int:
     return total if normalize and abs(total) >= DIVISOR_MIN else DECIMAL_UNIT
 
 
-def _divisor(inputs: Inputs) -> int:
+def divisor(inputs: Inputs) -> int:
+    """Return it for the parameter `normalize`."""
     return divisor_of(inputs.weights, normalize=inputs.values.flag("normalize"))
 
 
@@ -46,7 +47,7 @@ def _lambda(values: Values) -> Fraction:
     return Fraction(values.units("lambda"), DECIMAL_UNIT)
 
 
-SUMS: Final = TensorSum(_divisor, _lambda, adds_to_base=True)
+SUMS: Final = TensorSum(divisor, _lambda, adds_to_base=True)
 
 TASK_ARITHMETIC = Strategy(
     name="task_arithmetic",

@@ -13,12 +13,15 @@ from crdtmerge.digest import ContentId, Domain, digest_value
 from crdtmerge.errors import ContractError
 from crdtmerge.numerics import (
     EXPONENT_MIN,
+    HEADROOM_BITS,
     ITEM_BYTES,
     Data,
     Difference,
+    Floats,
     Items,
     Output,
     Shifted,
+    Singles,
     Tau,
     TensorFacts,
     check_base,
@@ -77,6 +80,24 @@ def participants(inputs: Inputs, weights: Weights) -> tuple[int, tuple[Term, ...
     for found, term in zip(facts, terms, strict=True):
         check_headroom(found, base, term.label)
     return base.exponent, terms
+
+
+def check_tau_headroom(inputs: Inputs, tau: Items, label: str) -> None:
+    """Refuse a changed task vector that the grid of task vectors cannot hold.
+
+    Those as they are given are within it, because the tensors are (`participants`).
+
+    Raises:
+        ContractError: a magnitude is 2**(E + `HEADROOM_BITS` + 1) or above.
+    """
+    exponent = inputs.exponent
+    if exponent is None:
+        exponent = inspect(base_of(inputs).data, inputs.dtype).exponent
+    limit = exponent + HEADROOM_BITS + 1
+    if inspect(tau.data, tau.dtype).exponent > limit:
+        message = f"{label}: rescaled, its change to the base is 2^{limit} or more"
+        hint = "keep more of it: a larger density, or a smaller chance to be dropped"
+        raise ContractError(message, hint=hint)
 
 
 def refuse_negative(weights: Weights, strategy: str, tensor: str = "") -> None:
@@ -171,7 +192,7 @@ def base_of(inputs: Inputs) -> Items:
 def given_of(inputs: Inputs, term: Term) -> Items:
     """Return what a contribution gives: its tensor, or its task vector in float32."""
     if isinstance(term.data, np.ndarray):
-        return Items(term.data.data, "F32")
+        return vector_of(term.data)
     return Items(term.data, inputs.dtype)
 
 
@@ -189,6 +210,16 @@ def tau_of(inputs: Inputs, term: Term) -> Tau:
     if term.is_tau:
         return given
     return Difference(given.data, base_of(inputs).data, inputs.dtype, term.label)
+
+
+def row_length(inputs: Inputs) -> int:
+    """Return how many items a row has: those along the last dimension, or all."""
+    return inputs.shape[-1] if inputs.shape else inputs.items
+
+
+def vector_of(values: Singles | Floats) -> Items:
+    """Return computed items, float32 or float64, as a vector that kernels read."""
+    return Items(values.data, "F32" if values.dtype == np.float32 else "F64")
 
 
 def output_of(inputs: Inputs, items: range | None = None) -> Output:

@@ -1,6 +1,7 @@
 """ties: trim, elect a sign, average what agrees.
 
-Owns `ties/1` and its trim. Does not own election and mean (`forms`).
+Owns `ties/1`, and the words that others share with it. Does not own the trim
+(`sparsify`), nor election and mean (`forms`).
 
 Formula (TIES-Merging, Yadav et al. 2023, arXiv:2306.01708): keep the `density` share of
 largest magnitudes of each task vector, elect signs, take the disjoint mean, add `lambda`
@@ -12,9 +13,9 @@ the k-th magnitude, and keeping all that tie with it.
 from typing import Final
 
 from crdtmerge.codec import DECIMAL_UNIT
-from crdtmerge.numerics import Keep, keep_count, kth_largest
 from crdtmerge.strategies.base import TRUE, Inputs, Parameter, Strategy
 from crdtmerge.strategies.forms import Votes
+from crdtmerge.strategies.sparsify import trim
 from crdtmerge.strategies.sums import Thinned
 from crdtmerge.strategies.tensors import Term, tau_of
 
@@ -28,16 +29,18 @@ LAMBDA = Parameter(
 )
 
 
-def _trim(inputs: Inputs, term: Term) -> Thinned:
+def normalize_agreeing(default: str) -> Parameter:
+    """Return the parameter that makes the sum of what agrees a mean, as in mergekit."""
+    text = "divide by the sum of the weights that agree"
+    return Parameter("normalize", "flag", default, default, text)
+
+
+def _trimmed(inputs: Inputs, term: Term) -> Thinned:
     """Return which magnitudes of a contribution are large enough to vote."""
-    k = keep_count(inputs.items, term.values.units("density"))
-    least = 0.0 if k == inputs.items else float("inf")
-    if 0 < k < inputs.items:
-        least = kth_largest(tau_of(inputs, term), k)
-    return Thinned(Keep(least))
+    return Thinned(trim(tau_of(inputs, term), term.values.units("density")))
 
 
-SUMS: Final = Votes(_trim)
+SUMS: Final = Votes(_trimmed)
 
 TIES = Strategy(
     name="ties",
@@ -55,13 +58,7 @@ TIES = Strategy(
             per_model=True,
         ),
         LAMBDA,
-        Parameter(
-            "normalize",
-            "flag",
-            TRUE,
-            TRUE,
-            "divide by the sum of the weights that agree",
-        ),
+        normalize_agreeing(TRUE),
     ),
     emit=SUMS.emit,
 )
