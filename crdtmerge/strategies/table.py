@@ -10,14 +10,6 @@ from types import MappingProxyType
 from typing import Final
 
 from crdtmerge.errors import UnknownNameError
-from crdtmerge.strategies.aoe import AOE
-from crdtmerge.strategies.arcee_fusion import ARCEE_FUSION
-from crdtmerge.strategies.base import Strategy
-from crdtmerge.strategies.bulyan import BULYAN
-from crdtmerge.strategies.dare import DARE_LINEAR, DARE_TIES
-from crdtmerge.strategies.directions import KARCHER, MULTISLERP
-from crdtmerge.strategies.emr import EMR
-from crdtmerge.strategies.geometric_median import CENTERED_CLIP, GEOMETRIC_MEDIAN
 from crdtmerge.strategies import (
     breadcrumbs,
     dare,
@@ -26,9 +18,17 @@ from crdtmerge.strategies import (
     task_arithmetic,
     ties,
 )
+from crdtmerge.strategies.aoe import AOE
+from crdtmerge.strategies.arcee_fusion import ARCEE_FUSION
+from crdtmerge.strategies.base import Strategy
 from crdtmerge.strategies.breadcrumbs import BREADCRUMBS, BREADCRUMBS_TIES
+from crdtmerge.strategies.bulyan import BULYAN
 from crdtmerge.strategies.cabs import CABS
+from crdtmerge.strategies.dare import DARE_LINEAR, DARE_TIES
 from crdtmerge.strategies.della import DELLA, DELLA_LINEAR
+from crdtmerge.strategies.directions import KARCHER, MULTISLERP
+from crdtmerge.strategies.emr import EMR
+from crdtmerge.strategies.geometric_median import CENTERED_CLIP, GEOMETRIC_MEDIAN
 from crdtmerge.strategies.geometry import NUSLERP, SLERP
 from crdtmerge.strategies.krum import KRUM, MULTI_KRUM
 from crdtmerge.strategies.layer_swap import LAYER_SWAP
@@ -39,15 +39,16 @@ from crdtmerge.strategies.metagpt import METAGPT
 from crdtmerge.strategies.model_stock import MODEL_STOCK
 from crdtmerge.strategies.nearswap import NEARSWAP
 from crdtmerge.strategies.passthrough import PASSTHROUGH
-from crdtmerge.strategies.ram import RAM, RAMPLUS_TL
-from crdtmerge.strategies.series import PMA, WSM
 from crdtmerge.strategies.pcb import PCB
+from crdtmerge.strategies.ram import RAM, RAMPLUS_TL
 from crdtmerge.strategies.sce import SCE
+from crdtmerge.strategies.series import PMA, WSM
 from crdtmerge.strategies.sums import Sums
 from crdtmerge.strategies.tall_masks import CONSENSUS
 from crdtmerge.strategies.task_arithmetic import TASK_ARITHMETIC
 from crdtmerge.strategies.ties import TIES
 from crdtmerge.strategies.trimmed_mean import TRIMMED_MEAN
+from crdtmerge.strategies.widen import WIDEN
 
 STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
     {
@@ -89,9 +90,6 @@ STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
         "trimmed_mean/1": TRIMMED_MEAN,
         "widen/1": WIDEN,
         "wsm/1": WSM,
-    {
-STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
-from crdtmerge.strategies.widen import WIDEN
     }
 )
 
