@@ -135,3 +135,54 @@ def test_bounds_of_words_are_those_of_parameters() -> None:
                 assert word.kind == parameter.kind
                 if word.ours != "p":  # density, the other way round
                     assert word.maximum <= parameter.maximum
+
+
+@pytest.mark.parametrize(
+    ("method", "more", "name", "text"),
+    [
+        ("multislerp", "eps: 1e-8", "eps", "0.00390625"),
+        ("multislerp", "eps: 0.5, normalize_weights: false", "eps", "0.5"),
+        ("multislerp", "normalize_weights: false", "normalize", "false"),
+        ("karcher", "tol: 1e-9", "tol", "0.000000001"),
+        ("karcher", "max_iter: 2.0e+1", "max_iter", "20"),
+        ("model_stock", "filter_wise: true", "filter_wise", "true"),
+        ("nearswap", "t: 1e-4", "t", "0.0001"),
+        ("passthrough", "scale: -0.5", "scale", "-0.5"),
+        ("della", "epsilon: 0.1", "epsilon", "0.1"),
+        ("della_linear", "rescale: false", "rescale", "none"),
+        ("breadcrumbs", "gamma: 0", "gamma", "0"),
+        ("breadcrumbs_ties", "normalize: true", "normalize", "true"),
+        ("sce", "select_topk: .1", "select_topk", "0.1"),
+        ("ram", "epsilon: 1e-5", "epsilon", "0.00001"),
+        ("ramplus_tl", "r: 1, alpha: 5", "alpha", "5"),
+    ],
+)
+def test_words_of_mergekit_become_ours(
+    tmp_path: Path, method: str, more: str, name: str, text: str
+) -> None:
+    """In any spelling of a number; nothing else changes."""
+    found = parameters(read(tmp_path, smallest(method, more=more)))
+    plain = parameters(read(tmp_path, smallest(method)))
+    assert found[name] == text
+    assert len(found.items() - plain.items()) <= more.count(":")
+
+
+@pytest.mark.parametrize(
+    ("method", "models", "taken"),
+    [
+        ("karcher", "{model: a}", ["a", "base"]),
+        ("karcher", "{model: base}, {model: a}", ["base", "a"]),
+        ("passthrough", "{model: base}", ["base"]),
+        ("arcee_fusion", "{model: base}, {model: a}", ["a"]),
+        ("model_stock", "{model: base}, {model: a}, {model: b}", ["a", "b"]),
+        ("sce", "{model: a}, {model: base}", ["a"]),
+        ("krum", "{model: a}, {model: base}", ["a"]),
+        ("trimmed_mean", "{model: a}, {model: base}", ["a", "base"]),
+    ],
+)
+def test_who_takes_part(
+    tmp_path: Path, method: str, models: str, taken: list[str]
+) -> None:
+    """A base is a model, or what task vectors are from, as the method has it."""
+    text = f"merge_method: {method}\nbase_model: base\nmodels: [{models}]"
+    assert [m.name for m in read(tmp_path, text).models] == taken

@@ -5,6 +5,7 @@ The oracle reads the same YAML with PyYAML and computes, tensor by tensor, what 
 """
 
 import hashlib
+import random
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from crdtmerge.digest import ContentId
 from crdtmerge.errors import BadInputError, CrdtMergeError
 from crdtmerge.formats.mergekit import Configuration, read_configuration
 from crdtmerge.manifest import Manifest
+from crdtmerge.recipe import Rule
 from crdtmerge.resolve.settings import Contribution, Settings
 from crdtmerge.strategies import check_recipe
 from tests.merge_configurations import smallest
@@ -173,6 +175,56 @@ def test_values_are_mergekits_for_every_tensor_and_model(
                 assert gap <= Fraction(1, 10**9), (name, model, word)
 
 
+def any_value(rng: random.Random, *, whole: bool) -> Any:
+    """Return a value of any form; with `whole` one that no tensor goes without."""
+
+    def plain() -> float:
+        return rng.randrange(9) / 8
+
+    def leaf() -> Any:
+        return (
+            [plain() for _ in range(rng.randint(1, 4))]
+            if rng.random() < 0.5
+            else plain()
+        )
+
+    if rng.random() < 0.4:
+        return leaf()
+    filters = ["mlp", "layers.1", "q_proj", "norm", "*", "", "head", "absent", None]
+    found = [
+        {"filter": rng.choice(filters), "value": leaf()}
+        for _ in range(rng.randint(0, 4))
+    ]
+    return [*found, {"value": leaf()}] if whole else found
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_any_configuration_has_mergekits_values(tmp_path: Path, seed: int) -> None:
+    """Forms at random, at both levels, of two parameters and three models."""
+    rng = random.Random(seed)
+    asked: dict[str, Any] = {
+        "merge_method": "ties",
+        "base_model": "base",
+        "models": [{"model": m, "parameters": {}} for m in "abc"],
+        "parameters": {"weight": any_value(rng, whole=True)},
+    }
+    if rng.random() < 0.6:
+        asked["parameters"]["density"] = any_value(rng, whole=False)
+    for model in asked["models"]:
+        for word in ("weight", "density"):
+            if rng.random() < 0.5:
+                model["parameters"][word] = any_value(rng, whole=False)
+    text = yaml.safe_dump(asked)
+    found = given_to(read(tmp_path, text), NAMES)
+    for name in NAMES:
+        for model in "abc":
+            got = found[f"{name} {model}"]
+            for word, default in (("weight", None), ("density", 1.0)):
+                wanted = mergekits(text, word, model, name, default)
+                gap = abs(Fraction(got[word]) - Fraction(str(wanted)))
+                assert gap <= Fraction(1, 10**9), (text, name, model, word)
+
+
 def test_flags_have_filters_and_words_are_turned_in_them(tmp_path: Path) -> None:
     """Rescale and density of dare, which have other words here."""
     text = HEAD.replace("ties", "dare_ties") % (
@@ -246,6 +298,28 @@ def test_other_words_for_the_same_merge_are_the_same_recipe(tmp_path: Path) -> N
     assert found.recipe_for(
         [ids[m.name] for m in found.models], NAMES
     ) == other.recipe_for([ids[m.name] for m in other.models], NAMES)
+
+
+def test_the_recipe_of_the_commonest_slerp(tmp_path: Path) -> None:
+    """Written out in full: later rules go over earlier ones, so the last entry is first."""
+    t = "[{filter: 'attn[0]', value: [0, 1]}, {filter: mlp, value: 0.3}, {value: [1, 0]}]"
+    found = read(tmp_path, smallest("slerp", more=f"t: {t}"))
+    contents = [bytes(32), bytes([255] * 32)]
+    base, other = (f"content:{content.hex()}" for content in contents)
+    recipe = found.recipe_for(contents, NAMES)
+    assert recipe.strategy == "slerp/1"
+    assert recipe.parameters == ()
+    assert recipe.rules == (
+        Rule("*", (("weight", "0,1"),), base),
+        Rule("*mlp*", (("weight", "0.7"),), base),
+        Rule("*attn[[]0]*", (("weight", "1"),), base),
+        Rule("*attn[[]0]*", (("weight", "1,0"),), base),
+        Rule("*", (("weight", "1,0"),), other),
+        Rule("*mlp*", (("weight", "0.3"),), other),
+        Rule("*attn[[]0]*", (("weight", "0"),), other),
+        Rule("*attn[[]0]*", (("weight", "0,1"),), other),
+    )
+    assert [m.weight for m in found.models] == [0, 10**9]
 
 
 def test_one_layer_has_the_last_value_of_a_gradient(tmp_path: Path) -> None:
