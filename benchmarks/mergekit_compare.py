@@ -25,7 +25,7 @@ from crdtmerge.formats.folder import open_tensor, read_folder
 from crdtmerge.formats.writer import ModelWriter
 from crdtmerge.numerics import Floats, downcast, upcast
 
-HIDDEN, INNER, WORDS, LAYERS = 64, 160, 96, 2
+HIDDEN, INNER, WORDS, LAYERS = 64, 160, 96, 3
 NAMES = {"F32": "float32", "BF16": "bfloat16"}
 OPTIONS = ("--quiet", "--no-cuda", "--no-copy-tokenizer", "--no-write-model-card")
 MANTISSA = {"F32": 23, "BF16": 7}
@@ -35,6 +35,13 @@ TWO = (
 )
 THREE = TWO[:-1] + ", {model: c, parameters: {weight: 1}}]"
 OWN = THREE.replace("weight: 0.5", "weight: 0.5, density: 0.25")
+PLAIN = "models: [{model: a}, {model: b}, {model: c}]"
+WIDE = TWO.replace("model: b", "model: far")
+RISING = (
+    "models: [{model: a, parameters: {weight: [0.25, 1]}},"
+    " {model: b, parameters: {weight: [{filter: mlp, value: [1, 0.5, 0.75]},"
+    " {filter: lm_head, value: 2}, {value: 0.5}]}}]"
+)
 ENDS = "models: [{model: base}, {model: a}]\nbase_model: base"
 FAR = "models: [{model: base}, {model: far}]\nbase_model: base"
 
@@ -66,7 +73,39 @@ CONFIGURATIONS = {
     "parameters: {nuslerp_flatten: false, nuslerp_row_wise: true}",
     "dare_linear, density 1": f"merge_method: dare_linear\nbase_model: base\n{THREE}",
     "dare_ties, density 1": f"merge_method: dare_ties\nbase_model: base\n{THREE}",
+    "multislerp": f"merge_method: multislerp\nbase_model: base\n{THREE}",
+    "multislerp, no base": f"merge_method: multislerp\n{WIDE}",
+    "karcher, near": f"merge_method: karcher\n{PLAIN}",
+    "karcher, far": "merge_method: karcher\nmodels: [{model: a}, {model: far}]",
+    "model_stock": f"merge_method: model_stock\nbase_model: base\n{PLAIN}",
+    "model_stock, rows": f"merge_method: model_stock\nbase_model: base\n{PLAIN}\n"
+    "parameters: {filter_wise: true}",
+    "passthrough, scaled": "merge_method: passthrough\nmodels: [{model: a, parameters:"
+    " {scale: [{filter: down_proj, value: 0}, {value: [1, 0.5, 2]}]}}]",
+    "nearswap": f"merge_method: nearswap\n{ENDS}\nparameters: {{t: 0.01}}",
+    "arcee_fusion": f"merge_method: arcee_fusion\n{ENDS}",
+    "breadcrumbs": f"merge_method: breadcrumbs\nbase_model: base\n{THREE}\n"
+    "parameters: {density: 0.5, gamma: 0.125, lambda: 0.5}",
+    "breadcrumbs_ties": f"merge_method: breadcrumbs_ties\nbase_model: base\n{THREE}\n"
+    "parameters: {density: 0.5, gamma: 0.125}",
+    "della, density 1": f"merge_method: della\nbase_model: base\n{THREE}",
+    "della_linear, density 1": f"merge_method: della_linear\nbase_model: base\n{THREE}",
+    "sce": f"merge_method: sce\nbase_model: base\n{PLAIN}",
+    "sce, select 0.25": f"merge_method: sce\nbase_model: base\n{PLAIN}\n"
+    "parameters: {select_topk: 0.25}",
+    "ram": f"merge_method: ram\nbase_model: base\n{PLAIN}\n"
+    "parameters: {epsilon: 0.01}",
+    "ramplus_tl": f"merge_method: ramplus_tl\nbase_model: base\n{PLAIN}\n"
+    "parameters: {epsilon: 0.01, r: 0.5, alpha: 2}",
+    "slerp, t by depth": f"merge_method: slerp\n{FAR}\nparameters: {{t: "
+    "[{filter: self_attn, value: [0, 0.5, 0.3, 0.7, 1]},"
+    " {filter: mlp, value: [1, 0.5, 0.7, 0.3, 0]}, {value: 0.5}]}",
+    "linear, weights by depth": f"merge_method: linear\n{RISING}",
+    "ties, filtered": f"merge_method: ties\nbase_model: base\n{RISING}\n"
+    "parameters: {density: [{filter: layers.1, value: 1}, {filter: mlp, value:"
+    " [0.25, 0.75]}, {filter: '*', value: 0.5}, {filter: q_proj, value: 1}]}",
 }
+"""All of mergekit's methods, none with random masks: two runs of its own differ there."""
 
 
 def shapes() -> Iterator[tuple[str, tuple[int, ...]]]:

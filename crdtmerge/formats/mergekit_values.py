@@ -1,12 +1,13 @@
 """The values of a mergekit configuration as canonical text: exact, or refused.
 
-Owns numbers, flags and dtypes. Does not own which words there are (`mergekit_methods`).
+Owns numbers, flags, choices and dtypes. Does not own which words there are
+(`mergekit_methods`), nor values by tensor and depth (`mergekit_chains`).
 """
 
 from decimal import Decimal, localcontext
 from typing import Final
 
-from crdtmerge.codec import DECIMAL_PLACES, format_decimal
+from crdtmerge.codec import DECIMAL_PLACES, DECIMAL_UNIT, format_decimal
 from crdtmerge.errors import BadInputError, UnknownNameError
 from crdtmerge.formats.mergekit_methods import Word
 from crdtmerge.formats.yaml_text import Number, Plain
@@ -24,26 +25,26 @@ _NUMBER_DIGITS_MAX: Final = 60
 
 
 def value_text(value: Plain, word: Word, place: str) -> str:
-    """Return the canonical text of a parameter's value.
+    """Return the canonical text of one plain value of a parameter.
 
     Raises:
-        BadInputError: it is of another kind, out of range, needs more than nine places,
-            or is a gradient or filter.
+        BadInputError: it is of another kind, out of range, or needs more than nine places.
     """
-    if isinstance(value, list):
-        message = f"{place}: {word.name} is a list (a gradient over layers, or filters)"
-        raise BadInputError(f"{message}, which is not supported yet")
-    if isinstance(value, dict):
-        message = f"{place}: {word.name} is a mapping (a filter on tensors)"
-        raise BadInputError(f"{message}, which is not supported yet")
     if word.kind == "flag":
         return _flag(value, word, place)
+    if word.kind == "choice":
+        if value in word.choices:
+            return str(value)
+        listed = ", ".join(word.choices)
+        raise BadInputError(f"{place}: {word.name} is none of {listed}")
     if isinstance(value, Number | str):
         units = _exact(value if isinstance(value, str) else value.text, word, place)
-        if word.minimum <= units <= word.maximum:
+        whole = word.kind != "integer" or units % DECIMAL_UNIT == 0
+        if whole and word.minimum <= units <= word.maximum:
             return format_decimal(units)
     bounds = f"{format_decimal(word.minimum)} to {format_decimal(word.maximum)}"
-    raise BadInputError(f"{place}: {word.name} is not a number from {bounds}")
+    kind = "whole number" if word.kind == "integer" else "number"
+    raise BadInputError(f"{place}: {word.name} is not a {kind} from {bounds}")
 
 
 def _flag(value: Plain, word: Word, place: str) -> str:
@@ -74,11 +75,6 @@ def _exact(text: str, word: Word, place: str) -> int:
         message = f"{place}: {word.name} has more than {DECIMAL_PLACES} decimal places"
         raise BadInputError(message, hint=f"round it yourself: {text:.40}")
     return int(scaled)
-
-
-def units_of(text: str) -> int:
-    """Return a canonical decimal in units of 10**-9."""
-    return int(Decimal(text).scaleb(DECIMAL_PLACES))
 
 
 def dtype_of(value: Plain, key: str) -> str:

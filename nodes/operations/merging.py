@@ -76,8 +76,12 @@ def merge(asked: Arguments, tell: Tell) -> Answer:
     configuration = read_configuration(path)
     _check_way(out, path, configuration)
     models = _read(configuration, tell)
+    recipe = configuration.recipe_for(
+        [c.content for c in models.contributions],
+        [entry.name for entry in models.base.tensors],
+    )
     plan = make_plan(
-        configuration.recipe,
+        recipe,
         models.base,
         models.contributions,
         footing=Footing("base" if models.based else "none"),
@@ -97,7 +101,7 @@ def merge(asked: Arguments, tell: Tell) -> Answer:
         "contributions": [source.content.hex() for source in resolution.contributions],
         "tensors": len(resolution.tensors),
         "bytes": sum(entry.size for entry in resolution.tensors),
-        "recipe": configuration.recipe.describe(),
+        "recipe": recipe.describe(),
         "notes": list(configuration.notes),
     }
 

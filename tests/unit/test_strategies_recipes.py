@@ -275,6 +275,14 @@ def test_only_some_parameters_may_differ_between_contributions() -> None:
     }
     assert own == {
         ("aoe", "main"),
+        ("dare_linear", "p"),
+        ("dare_ties", "p"),
+        ("layer_swap", "part"),
+        ("passthrough", "scale"),
+        ("passthrough", "select"),
+        ("pma", "step"),
+        ("ties", "density"),
+        ("wsm", "step"),
         ("breadcrumbs", "density"),
         ("breadcrumbs", "gamma"),
         ("breadcrumbs_ties", "density"),
