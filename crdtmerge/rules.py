@@ -175,6 +175,8 @@ def _expression(text: str):  # type: ignore[no-untyped-def]  # noqa: ANN202 - un
         message = f"the regular expression {text!r} cannot be used: {reason}"
         hint = "expressions are those of RE2: no backreferences, no look-around"
         raise BadInputError(message, hint=hint) from e
+    except UnicodeEncodeError as e:
+        raise BadInputError(f"the pattern {text!r} is not Unicode text") from e
 
 
 def check_tag(tag: str) -> None:

@@ -6,6 +6,7 @@ A step takes a task vector in float32 and returns one. Before the strategy each
 contribution's goes through, with its own parameters; after it, that of the merged model.
 """
 
+import difflib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -277,6 +278,8 @@ def find_step(name: str, stage: Stage) -> Step:
     if fitting:
         return max(fitting, key=lambda step: step.version)
     place = "before" if stage == "pre" else "after"
-    listed = ", ".join(s.name for s in STEPS.values() if stage in s.stages)
+    known = [s.name for s in STEPS.values() if stage in s.stages]
+    near = difflib.get_close_matches(plain, known, n=1)
+    asked = f"did you mean {near[0]!r}? " if near else ""
     message = f"there is no step {name!r} {place} a strategy"
-    raise UnknownNameError(message, hint=f"known: {listed}")
+    raise UnknownNameError(message, hint=f"{asked}known: {', '.join(known)}")

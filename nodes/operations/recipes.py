@@ -20,7 +20,7 @@ from crdtmerge.policy import NEEDED
 from crdtmerge.recipe import Recipe
 from crdtmerge.record import SignedRecord
 from crdtmerge.replica import Replica
-from crdtmerge.rules import parse_pattern, places_of
+from crdtmerge.rules import parse_pattern, parse_selector, places_of
 
 from . import arguments as given
 from .contents import base_manifest
@@ -65,7 +65,7 @@ def recipe_set(context: Context, asked: Arguments, _tell: Tell) -> Answer:
         "recipe": recipe.describe(),
         "replaced": [] if same else [head.hex() for head in view.recipe_heads],
         "merge_id": after.merge_id(recipe).hex(),
-        "notes": [SET_ALREADY] if same else _idle_rules(context, space, recipe),
+        "notes": [SET_ALREADY] if same else _idle(context, space, recipe),
     }
 
 
@@ -76,6 +76,17 @@ def _signed(current: Replica, recipe: Recipe) -> SignedRecord:
     except (EncodingError, MalformedRecordError) as e:
         hint = "use fewer rules, or shorter patterns"
         raise BadInputError(f"no record can carry this recipe: {e}", hint=hint) from e
+
+
+def _idle(context: Context, space: SpaceId, recipe: Recipe) -> list[str]:
+    """Return a note for each rule that fits nothing, as far as can be told here."""
+    visible = [item.who for item in context.spaces.view(space).visible]
+    chosen = dict.fromkeys(rule.models for rule in recipe.rules if rule.models)
+    return _idle_rules(context, space, recipe) + [
+        f"{models} selects no contribution that is visible now"
+        for models in chosen
+        if not any(parse_selector(models).fits(who) for who in visible)
+    ]
 
 
 def _idle_rules(context: Context, space: SpaceId, recipe: Recipe) -> list[str]:

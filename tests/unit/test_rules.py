@@ -122,6 +122,7 @@ def test_a_pattern_fits_what_it_says(pattern: str, expected: list[str]) -> None:
         "regex:(",
         "regex:(a)\\1",
         "regex:(?=a)",
+        "regex:\udcff",
         "regex:((a{100}){100}){100}",
     ],
 )
