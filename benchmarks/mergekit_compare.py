@@ -36,6 +36,7 @@ TWO = (
 THREE = TWO[:-1] + ", {model: c, parameters: {weight: 1}}]"
 OWN = THREE.replace("weight: 0.5", "weight: 0.5, density: 0.25")
 PLAIN = "models: [{model: a}, {model: b}, {model: c}]"
+KIN = "models: [{model: kin-a}, {model: kin-b}, {model: kin-c}]"
 WIDE = TWO.replace("model: b", "model: far")
 RISING = (
     "models: [{model: a, parameters: {weight: [0.25, 1]}},"
@@ -77,8 +78,9 @@ CONFIGURATIONS = {
     "multislerp, no base": f"merge_method: multislerp\n{WIDE}",
     "karcher, near": f"merge_method: karcher\n{PLAIN}",
     "karcher, far": "merge_method: karcher\nmodels: [{model: a}, {model: far}]",
-    "model_stock": f"merge_method: model_stock\nbase_model: base\n{PLAIN}",
-    "model_stock, rows": f"merge_method: model_stock\nbase_model: base\n{PLAIN}\n"
+    "model_stock": f"merge_method: model_stock\nbase_model: base\n{KIN}",
+    "model_stock, apart": f"merge_method: model_stock\nbase_model: base\n{PLAIN}",
+    "model_stock, rows": f"merge_method: model_stock\nbase_model: base\n{KIN}\n"
     "parameters: {filter_wise: true}",
     "passthrough, scaled": "merge_method: passthrough\nmodels: [{model: a, parameters:"
     " {scale: [{filter: down_proj, value: 0}, {value: [1, 0.5, 2]}]}}]",
@@ -125,7 +127,10 @@ def shapes() -> Iterator[tuple[str, tuple[int, ...]]]:
 
 
 def write_models(folder: Path, dtype: str) -> None:
-    """Write a base, three fine-tunes near it, and a model far from it."""
+    """Write a base, fine-tunes near it, and a model far from it.
+
+    The steps of a, b and c have nothing in common, half of those of the kin is shared.
+    """
     config = {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
@@ -140,7 +145,9 @@ def write_models(folder: Path, dtype: str) -> None:
     }
     entries = [(name, dtype, shape) for name, shape in shapes()]
     base: dict[str, Floats] = {}
-    for seed, model in enumerate(("base", "a", "b", "c", "far")):
+    shared: dict[str, Floats] = {}
+    names = ("base", "a", "b", "c", "far", "kin-a", "kin-b", "kin-c")
+    for seed, model in enumerate(names):
         rng = np.random.default_rng(seed)
         place = folder / model
         place.mkdir(parents=True)
@@ -149,6 +156,8 @@ def write_models(folder: Path, dtype: str) -> None:
             for name, shape in shapes():
                 noise = rng.standard_normal(int(np.prod(shape)))
                 step = {"base": noise / 8, "far": noise / 8}.get(model, noise / 64)
+                if model.startswith("kin"):
+                    step = (step + shared.setdefault(name, step)) / 2
                 values = step if model in {"base", "far"} else base[name] + step
                 if model == "base":
                     base[name] = values
@@ -195,14 +204,16 @@ def timed(command: list[str], folder: Path) -> tuple[float, str]:
     return took, "" if done.returncode == 0 else (done.stderr or done.stdout)[-400:]
 
 
-def run(environment: Path, folder: Path) -> Iterator[dict[str, object]]:
-    """Yield a row for each configuration and dtype."""
+def run(environment: Path, folder: Path, only: str) -> Iterator[dict[str, object]]:
+    """Yield a row for each dtype and configuration with `only` in its title."""
     theirs = [str(environment / "bin" / "mergekit-yaml")]
     ours = [sys.executable, "-m", "nodes.cli"]
     for dtype, name in NAMES.items():
         place = folder / name
         write_models(place, dtype)
         for i, (title, text) in enumerate(CONFIGURATIONS.items()):
+            if only not in title:
+                continue
             (place / f"{i}.yml").write_text(f"{text}\ndtype: {name}\n")
             row: dict[str, object] = {"configuration": title, "dtype": dtype}
             their_s, failed = timed(
@@ -221,6 +232,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mergekit", type=Path, help="a virtual environment with it")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--only", default="", help="a part of a configuration's title")
     parser.add_argument("--keep", type=Path, help="an empty folder for all files")
     asked = parser.parse_args()
     if (
@@ -234,7 +246,7 @@ def main() -> int:
         folder = (asked.keep or Path(scratch)).absolute()
         print(f"{'configuration':28} {'dtype':5} {'own ulp':>9} {'tensor ulp':>10} "
               f"{'differ':>7} {'mergekit':>9} {'ours':>6}")  # fmt: skip
-        for row in run(asked.mergekit.absolute(), folder):
+        for row in run(asked.mergekit.absolute(), folder, asked.only):
             rows.append(row)
             if "own_ulps" in row:
                 print(
