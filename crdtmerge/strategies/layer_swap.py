@@ -117,6 +117,7 @@ LAYER_SWAP = Strategy(
         ),
     ),
     needs_base=False,
+    by_layer=True,
     memory=JOINING,
     emit=_emit,
 )

@@ -16,7 +16,8 @@ the first; of two columns that changed alike the lower index has the lower rank 
 authors' code); the direction of a column of zeros has a cosine of 0 to others and of 1 to
 its like (there: a division by zero). The authors turn the embedding over, to weigh tokens,
 not features; here no tensor is told by its name. Inner products are summed along the tree;
-ranks and their mean are exact. mergekit has no widen.
+ranks and their mean are exact. As columns are measured beside the base's, task vectors
+alone are not merged. mergekit has no widen.
 """
 
 from collections.abc import Sequence
@@ -37,7 +38,7 @@ from crdtmerge.numerics import (
     sum_over,
     values_of,
 )
-from crdtmerge.strategies.base import Inputs, Memory, Parameter, Strategy
+from crdtmerge.strategies.base import Inputs, Memory, Parameter, Strategy, never
 from crdtmerge.strategies.tensors import (
     Term,
     base_of,
@@ -195,6 +196,7 @@ WIDEN = Strategy(
             maximum=100 * DECIMAL_UNIT,
         ),
     ),
+    shifts=never,
     memory=Memory(shared=60, each=52),
     emit=_emit,
 )

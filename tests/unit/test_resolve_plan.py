@@ -258,14 +258,14 @@ def test_key_keeps_where_no_input_changed(name: str) -> None:
     assert key(plan_of(merge, same)) == before
 
 
-def test_name_is_in_the_key_only_where_masks_use_it() -> None:
-    """Two tensors with equal bytes share a task, unless the strategy takes a seed."""
+def with_twins(*names: str) -> Merge:
+    """The merge with tensors of these names that have the bytes of `block.weight`."""
     merge = make_merge()
 
     def twins(manifest: Manifest) -> Manifest:
         first = next(e for e in manifest.tensors if e.name == "block.weight")
-        twin = replace(first, name="block.weight2")
-        entries = sorted((*manifest.tensors, twin), key=lambda e: e.name)
+        added = [replace(first, name=name) for name in names]
+        entries = sorted((*manifest.tensors, *added), key=lambda e: e.name)
         return replace(manifest, tensors=tuple(entries))
 
     base = twins(merge.base)
@@ -273,12 +273,28 @@ def test_name_is_in_the_key_only_where_masks_use_it() -> None:
         contribution_of(replace(twins(c.manifest), base=base.content_id), c.weight)
         for c in merge.contributions
     )
-    twin_merge = Merge(base, made, merge.blobs)
+    return Merge(base, made, merge.blobs)
+
+
+def test_name_is_in_the_key_only_where_masks_use_it() -> None:
+    """Two tensors with equal bytes share a task, unless the strategy takes a seed."""
+    merge = with_twins("block.weight2", "block.weight3")
     for name in NAMES:
-        plan = plan_of(twin_merge, name)
-        same = key(plan, "block.weight") == key(plan, "block.weight2")
+        plan = plan_of(merge, name)
+        same = key(plan, "block.weight2") == key(plan, "block.weight3")
         strategy = STRATEGIES[name]
         assert same != (strategy.draws or strategy.order_dependent)
+
+
+def test_layer_is_in_the_key_only_where_it_changes_a_bit() -> None:
+    """Equal bytes in two layers are two tasks to a strategy by depth."""
+    merge = with_twins("layers.0.weight", "layers.1.weight")
+    for name in NAMES:
+        plan = plan_of(merge, name)
+        same = key(plan, "layers.0.weight") == key(plan, "layers.1.weight")
+        strategy = STRATEGIES[name]
+        keyed = strategy.draws or strategy.order_dependent
+        assert same != (keyed or name == "layer_swap/1")
 
 
 def test_set_reaches_masks_only_in_seed_scope_set() -> None:
