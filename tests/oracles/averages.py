@@ -109,7 +109,8 @@ def _stock(case: Case, taus: Floats, row: int | slice = slice(None)) -> Floats:
 def passthrough(case: Case) -> Floats:
     """The one model that is selected, by its own scale."""
     (chosen,) = (i for i, own in enumerate(case.own) if own["select"] == "true")
-    return float(case.own[chosen]["scale"]) * case.thetas[chosen]
+    found: Floats = float(case.own[chosen]["scale"]) * case.thetas[chosen]
+    return found
 
 
 def layer_swap(case: Case) -> Floats:
