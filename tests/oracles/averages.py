@@ -60,7 +60,8 @@ def nuslerp(case: Case) -> Floats:
 def multislerp(case: Case) -> Floats:
     norms, taus = lengths(case.taus), case.taus
     towards = weighed(case.shares / norms, taus)
-    length = float(case.shares @ norms)
+    lengthened = case.shares if case.flag("normalize") else case.weights
+    length = float(lengthened @ norms)
     return case.base + towards / np.linalg.norm(towards) * length
 
 
@@ -78,7 +79,7 @@ def karcher(case: Case) -> Floats:
             if angle > 1e-9:
                 step += share * angle / np.sin(angle) * (unit - np.cos(angle) * u)
         size = np.linalg.norm(step)
-        if size < 1e-12:
+        if size < case.real("tol"):
             break
         u = np.cos(size) * u + np.sin(size) * step / size
         u /= np.linalg.norm(u)
@@ -88,52 +89,63 @@ def karcher(case: Case) -> Floats:
 
 def model_stock(case: Case) -> Floats:
     """Between base and average by the mean angle of all pairs."""
-    n, norms = case.count, lengths(case.taus)
-    cosines = products(case.taus) / np.outer(norms, norms)
+    if case.settings["filter_wise"] == "false" or case.base.ndim == 1:
+        return _stock(case, case.taus)
+    rows = range(len(case.base))
+    return np.stack([_stock(case, case.taus[:, row], row) for row in rows])
+
+
+def _stock(case: Case, taus: Floats, row: int | slice = slice(None)) -> Floats:
+    n, norms = case.count, lengths(taus)
+    cosines = products(taus) / np.outer(norms, norms)
     upper = np.triu_indices(n, 1)
     pair_weights = np.outer(case.weights, case.weights)[upper]
     cosine = float((pair_weights * cosines[upper]).sum() / pair_weights.sum())
-    t = min(max(n * cosine / (1 + (n - 1) * cosine), 0.0), 1.0)
-    return t * case.mean(case.thetas) + (1 - t) * case.base
+    t = n * cosine / (1 + (n - 1) * cosine) if cosine > 0 else 0.0
+    found: Floats = t * case.mean(case.thetas[:, row]) + (1 - t) * case.base[row]
+    return found
 
 
 def passthrough(case: Case) -> Floats:
-    """The one model that is selected, scaled."""
-    (chosen,) = (i for i, own in enumerate(case.own) if own["selected"] == "true")
-    found: Floats = case.real("scale") * case.thetas[chosen]
+    """The one model that is selected, by its own scale."""
+    (chosen,) = (i for i, own in enumerate(case.own) if own["select"] == "true")
+    found: Floats = float(case.own[chosen]["scale"]) * case.thetas[chosen]
     return found
 
 
 def layer_swap(case: Case) -> Floats:
     """Outer layers from the outer models, those between from the others."""
     assert case.layer is not None
-    outer = np.array([own["part"] == "outer" for own in case.own])
-    sides = [
-        weighed(case.weights[side] / case.weights[side].sum(), case.thetas[side])
-        for side in (outer, ~outer)
-    ]
     place, count = case.layer
     bottom, top = case.real("bottom"), case.real("top")
     between = case.real("transition")
     if place < bottom or place >= count - top:
-        return sides[0]
-    if place < bottom + between or place >= count - top - between:
-        return (sides[0] + sides[1]) / 2
-    return sides[1]
+        return _side(case, "outer")
+    near_bottom = bottom and place < bottom + between
+    if near_bottom or (top and place >= count - top - between):
+        return (_side(case, "outer") + _side(case, "inner")) / 2
+    return _side(case, "inner")
+
+
+def _side(case: Case, part: str) -> Floats:
+    chosen = np.array([own["part"] == part for own in case.own])
+    weights = case.weights[chosen]
+    return weighed(weights / weights.sum(), case.thetas[chosen])
 
 
 def aoe(case: Case) -> Floats:
-    """The average where some model is far from the first; else the first."""
-    first = case.thetas[0]
-    size = np.sqrt(first.size)
-    far = max(np.linalg.norm(theta - first) / size for theta in case.thetas)
-    return case.mean(case.thetas) if far > case.real("delta") else first
+    """The average where some model is far from the main one; else that one."""
+    mains = [i for i, own in enumerate(case.own) if own["main"] == "true"]
+    main = case.thetas[mains[0]] if mains else case.base
+    far = (lengths(case.thetas - main) / np.sqrt(main.size)).max()
+    mixed = case.flag("merge") and far > case.real("delta")
+    found: Floats = case.mean(case.thetas) if mixed else main
+    return found
 
 
 def nearswap(case: Case) -> Floats:
     other = case.mean(case.taus)
-    change = np.maximum(np.abs(other), 1e-6)
-    return case.base + np.clip(case.real("t") / change, 0, 1) * other
+    return case.base + np.clip(other, -case.real("t"), case.real("t"))
 
 
 def arcee_fusion(case: Case) -> Floats:

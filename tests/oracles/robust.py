@@ -27,7 +27,7 @@ def median(case: Case) -> Floats:
 
 def trimmed_mean(case: Case) -> Floats:
     """Without the floor(beta n) lowest and highest of each item."""
-    cut = int(case.real("beta") * case.count)
+    cut = int(round(case.real("beta") * case.count, 9))
     column = case.weights.reshape(-1, *[1] * case.base.ndim)
     order = np.argsort(case.thetas, axis=0, kind="stable")
     weights = np.broadcast_to(column, case.thetas.shape)
@@ -51,8 +51,7 @@ def _krum_scores(distances: Floats, byzantine: int) -> list[float]:
 
 
 def _byzantine(case: Case, most: int) -> int:
-    given = int(case.settings.get("f", "-1"))
-    return most if given < 0 else given
+    return int(case.settings["f"]) or most
 
 
 def krum(case: Case) -> Floats:
@@ -65,7 +64,7 @@ def krum(case: Case) -> Floats:
 def multi_krum(case: Case) -> Floats:
     f = _byzantine(case, (case.count - 3) // 2)
     scores = _krum_scores(_squared_distances(case.taus), f)
-    m = int(case.settings.get("m", "0")) or case.count - f
+    m = int(case.settings["m"]) or case.count - f
     best = np.argsort(scores, kind="stable")[:m]
     weights = case.weights[best]
     return weighed(weights / weights.sum(), case.thetas[best])
@@ -83,11 +82,13 @@ def geometric_median(case: Case) -> Floats:
 def centered_clip(case: Case) -> Floats:
     """Steps towards the models, each no longer than the radius."""
     taus = case.taus
-    at = _weighted_median(taus, case.weights)
+    at = case.mean(taus)
+    if case.settings["start"] == "median":
+        at = _weighted_median(taus, case.weights)
     for _ in range(int(case.real("iterations"))):
         steps = taus - at
         sizes = lengths(steps)
-        radius = case.real("radius") or float(np.median(sizes))
+        radius = case.real("rho") or float(_weighted_median(sizes, case.weights))
         factors = np.minimum(1, radius / np.where(sizes == 0, 1, sizes))
         at = at + weighed(case.shares * factors, steps)
     return case.base + at
@@ -102,9 +103,9 @@ def bulyan(case: Case) -> Floats:
     while len(chosen) < case.count - 2 * f:
         scores = _krum_scores(distances[np.ix_(pool, pool)], f)
         chosen.append(pool.pop(int(np.argmin(scores))))
-    rows, weights = case.thetas[chosen], case.weights[chosen]
-    middle = _weighted_median(rows, weights)
-    order = np.argsort(np.abs(rows - middle), axis=0, kind="stable")
+    rows, weights = case.thetas[sorted(chosen)], case.weights[sorted(chosen)]
+    middle = np.median(rows, axis=0)
+    order = np.lexsort((rows, np.abs(rows - middle)), axis=0)
     nearest = order[: case.count - 4 * f]
     near = np.take_along_axis(rows, nearest, 0)
     near_weights = weights[nearest]

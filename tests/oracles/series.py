@@ -25,7 +25,7 @@ def pma(case: Case) -> Floats:
             [(1 - alpha) ** (n - 1)]
             + [alpha * (1 - alpha) ** (n - i) for i in range(2, n + 1)]
         ),
-    }[case.settings["mode"]]
+    }[case.settings["average"]]
     found = shares * case.weights[order]
     return weighed(found / found.sum(), case.thetas[order])
 

@@ -111,17 +111,15 @@ def della_linear(case: Case) -> Floats:
 
 
 def _middle(case: Case) -> Floats:
-    """What breadcrumbs leaves: neither the largest nor the smallest."""
+    """What breadcrumbs leaves: neither the largest nor the smallest, ties kept."""
     taus = case.taus
     pairs = zip(case.reals("density"), case.reals("gamma"), strict=True)
     for tau, (density, gamma) in zip(taus, pairs, strict=True):
-        top, target = int(gamma * tau.size), int(density * tau.size)
-        sizes = np.abs(tau).reshape(-1)
-        order = np.argsort(sizes, kind="stable")
+        top, target = int(round(gamma * tau.size, 9)), _count(density, tau.size)
+        ordered = np.sort(np.abs(tau).reshape(-1))
         bottom = max(0, tau.size - target - top)
-        gone = np.ones(tau.size, dtype=np.bool_)
-        gone[order[bottom : bottom + target]] = False
-        tau[gone.reshape(tau.shape)] = 0
+        low, high = ordered[bottom], ordered[bottom + target - 1]
+        tau[(np.abs(tau) < low) | (np.abs(tau) > high)] = 0
     return taus
 
 

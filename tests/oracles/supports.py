@@ -3,9 +3,12 @@
 Owns one oracle a method, written from its paper's formula. Shares no code with the library.
 """
 
-import numpy as np
+import math
 
-from tests.oracles.case import Case, Floats, elected, weighed
+import numpy as np
+from numpy.typing import NDArray
+
+from tests.oracles.case import Case, Flags, Floats, elected, weighed
 from tests.oracles.drawing import drawn_order
 
 
@@ -18,14 +21,16 @@ def sce(case: Case) -> Floats:
     taus, topk = case.taus, case.real("select_topk")
     if topk < 1:
         variance = taus.var(axis=0)
-        count = int(topk * np.count_nonzero(variance))
+        count = math.ceil(round(topk * np.count_nonzero(variance), 9))
         least = np.sort(variance.reshape(-1))[-count] if count else np.inf
         taus = np.where(variance >= least, taus, 0)
-    energy = case.weights * np.array([(tau * tau).mean() for tau in taus])
-    shares = _column(energy / energy.sum(), taus)
+    energy = np.array([(tau * tau).mean() for tau in taus])
+    if energy.sum() < case.real("uniform_below"):
+        energy = np.ones(case.count)
+    shares = _column(case.weights * energy / (case.weights @ energy), taus)
     sign = elected(case.weights, taus)
     agree = np.sign(taus) == sign
-    mass = np.maximum((shares * agree).sum(axis=0), 1e-6)
+    mass = np.maximum((shares * agree).sum(axis=0), 1e-12)
     found: Floats = case.base + (shares * agree * taus).sum(axis=0) / mass
     return found
 
@@ -62,13 +67,13 @@ def _minmax(values: Floats) -> Floats:
 
 def pcb(case: Case) -> Floats:
     """Own importance times agreement with all; the share r of highest scores counts."""
-    taus, size = case.taus, case.base.size
+    taus, size, cut_off = case.taus, case.base.size, case.real("clamp")
     scaled = _column(case.shares * case.count, taus) * taus
     everyone = scaled.sum(axis=0)
     above, below = np.zeros(case.base.shape), np.zeros(case.base.shape)
     for weight, tau in zip(case.shares * case.count, taus, strict=True):
         ordered = np.sort(np.abs(tau).reshape(-1))
-        low, high = ordered[int(size * 1e-4)], ordered[int(size * (1 - 1e-4) - 1)]
+        low, high = ordered[int(size * cut_off)], ordered[int(size * (1 - cut_off) - 1)]
         clamped = np.clip(np.abs(tau), low, high)
         own = np.exp(case.count * _minmax(clamped) ** 2)
         score = own * np.tanh(tau * everyone)
@@ -81,36 +86,39 @@ def pcb(case: Case) -> Floats:
 
 def consensus(case: Case) -> Floats:
     """Items that count for k models or more, of the sum of all."""
-    taus = _column(case.weights, case.taus) * case.taus
-    total = taus.sum(axis=0)
-    masks = [
-        np.abs(tau) > threshold * np.abs(total - tau)
-        for tau, threshold in zip(taus, case.reals("threshold"), strict=True)
-    ]
+    taus, threshold = case.taus, case.real("lambda_t")
+    total = weighed(case.shares * case.count, taus)
+    masks = [np.abs(tau) > threshold * np.abs(total - tau) for tau in taus]
     kept = np.sum(masks, axis=0) >= case.real("k")
-    return case.base + case.real("lambda") * np.where(kept, total, 0)
+    return case.base + case.real("alpha") * np.where(kept, total, 0)
 
 
 def cabs(case: Case) -> Floats:
     """The n largest of m among items that no earlier model took."""
-    taus, n, m = case.taus, int(case.real("n")), int(case.real("m"))
-    size = case.base.size
-    used, total = np.zeros(size, dtype=np.bool_), np.zeros(size)
+    taus, size = case.taus.reshape(case.count, -1), case.base.size
+    m, used, total = int(case.real("m")), np.zeros(size, dtype=np.bool_), np.zeros(size)
     for place in drawn_order(case):
-        tau = taus[place].reshape(-1)
-        free = np.where(used, 0, np.abs(tau))
+        tau, fresh = taus[place], np.zeros(size, dtype=np.bool_)
         for start in range(0, size, m):
-            group = free[start : start + m]
-            best = np.argsort(-group, kind="stable")[:n] + start
-            best = best[free[best] > 0]
-            used[best] = True
-            total[best] += case.weights[place] * tau[best]
+            best = _best(case, np.abs(tau[start : start + m]), used[start : start + m])
+            total[best + start] += case.weights[place] * tau[best + start]
+            fresh[best + start] = tau[best + start] != 0
+        used |= fresh
     return case.base + case.real("lambda") * total.reshape(case.base.shape)
+
+
+def _best(case: Case, sizes: Floats, used: Flags) -> NDArray[np.intp]:
+    """The n largest that are free; with overlap, then the largest of the others."""
+    n = int(case.real("n"))
+    order = np.argsort(-sizes, kind="stable")
+    free = order[~used[order]][:n]
+    again = order[used[order]][: n - len(free)] if case.flag("overlap") else order[:0]
+    return np.concatenate([free, again])
 
 
 def magmax(case: Case) -> Floats:
     """Of each item the largest change."""
-    scaled = _column(case.weights, case.taus) * case.taus
+    scaled = _column(case.weights / case.weights.max(), case.taus) * case.taus
     largest = np.abs(scaled).argmax(axis=0)
     chosen = np.take_along_axis(scaled, largest[np.newaxis], 0)[0]
     found: Floats = case.base + case.real("scale") * chosen
@@ -120,7 +128,8 @@ def magmax(case: Case) -> Floats:
 def emr(case: Case) -> Floats:
     """Elect a sign, take the largest that agrees, scale by what models have on average."""
     taus = case.taus
-    sign = np.sign(weighed(case.shares, taus))
+    total, size = weighed(case.shares, taus), weighed(case.shares, np.abs(taus))
+    sign = np.where(np.abs(total) > 1e-12 * size, np.sign(total), 0)
     agree = taus * sign > 0
     unified = sign * np.where(agree, np.abs(taus), 0).max(axis=0)
     rescalers = np.array(
@@ -145,7 +154,8 @@ def widen(case: Case) -> Floats:
         far, turned = np.abs(norms - ground), 1 - cosine
         scores = (_scored(case, _ranks(far)) + _scored(case, _ranks(turned))) / 2
         scores = scores[:, np.newaxis]
-    found: Floats = case.base + (scores * taus).sum(axis=0)
+    heaviness = _column(case.shares * case.count, taus)
+    found: Floats = case.base + (heaviness * scores * taus).sum(axis=0)
     return found
 
 
@@ -156,8 +166,8 @@ def _ranks(rows: Floats) -> Floats:
 
 
 def _scored(case: Case, ranks: Floats) -> Floats:
-    """Softmax over models, weighed; what ranks above t times its mean is sure."""
-    powers = _column(case.weights, ranks) * np.exp(ranks)
+    """Softmax over models; what ranks above t times its mean has s."""
+    powers = np.exp(ranks)
     scores = powers / powers.sum(axis=0)
     means = ranks.reshape(case.count, -1).mean(axis=1)
     sure = ranks > case.real("t") * _column(means, ranks)

@@ -64,22 +64,81 @@ def setting(*own: Mapping[str, str], **shared: str) -> Setting:
     return Setting({k.removesuffix("_"): v for k, v in shared.items()}, own)
 
 
+OUTER, INNER = {"part": "outer"}, {"part": "inner"}
+MAIN, OTHER = {"main": "true"}, {"main": "false"}
+SELECTED, LEFT = {"select": "true"}, {"select": "false"}
+STEPS = tuple({"step": step} for step in ("70", "30", "40", "10", "60"))
+VOTES = (
+    setting(p="0.3", lambda_="0.7"),
+    setting({"p": "0.1"}, {"p": "0.5"}, rescale="l1", normalize="true"),
+    setting(p="0.5", rescale="none"),
+)
+RANKED = (
+    setting(),
+    setting({"density": "0.6"}, {"density": "0.4", "epsilon": "0.2"}, rescale="l1"),
+    setting({"density": "1"}, {"density": "0.7"}, rescale="none", lambda_="0.7"),
+)
+BANDS = (
+    setting(),
+    setting({"density": "0.3"}, {"density": "0.6"}, gamma="0.1", normalize="true"),
+    setting({"gamma": "0.2"}, {"gamma": "0"}, density="0.85", lambda_="0.7"),
+)
+
 SETTINGS: Mapping[str, tuple[Setting, ...]] = {
-    "dare_linear/1": (
-        setting(p="0.3", lambda_="0.7"),
-        setting({"p": "0.1"}, {"p": "0.5"}, rescale="l1", normalize="true"),
-        setting(p="0.5", rescale="none"),
+    "aoe/1": (
+        setting(MAIN, *[OTHER] * 4),
+        setting(*[OTHER] * 5, delta="0.1"),
+        setting(OTHER, MAIN, *[OTHER] * 3, delta="1.5"),
+        setting(MAIN, *[OTHER] * 4, merge="false"),
     ),
-    "dare_ties/1": (
-        setting(p="0.3", lambda_="0.7"),
-        setting({"p": "0.1"}, {"p": "0.5"}, rescale="l1", normalize="true"),
-        setting(p="0.5", rescale="none"),
+    "breadcrumbs/1": BANDS,
+    "breadcrumbs_ties/1": BANDS,
+    "bulyan/1": (setting(), setting(scope="tensor", f="1")),
+    "cabs/1": (
+        setting(n="3", m="16"),
+        setting(n="16", m="100", lambda_="0.5"),
+        setting(n="7", m="16", overlap="true"),
+    ),
+    "centered_clip/1": (
+        setting(),
+        setting(rho="3", scope="tensor"),
+        setting(start="mean", iterations="3"),
+    ),
+    "consensus/1": (setting(), setting(lambda_t="0.2", k="1", alpha="1")),
+    "dare_linear/1": VOTES,
+    "dare_ties/1": VOTES,
+    "della/1": RANKED,
+    "della_linear/1": RANKED,
+    "geometric_median/1": (setting(), setting(scope="tensor", iterations="3")),
+    "karcher/1": (setting(), setting(max_iter="1"), setting(tol="0.001")),
+    "krum/1": (setting(), setting(scope="tensor", f="1")),
+    "layer_swap/1": tuple(
+        setting(OUTER, INNER, bottom=bottom, top=top, transition=transition)
+        for bottom, top, transition in ("421", "311", "211", "032", "031", "252", "002")
     ),
     "linear/1": (setting(), setting(normalize="false")),
+    "magmax/1": (setting(), setting(scale="1")),
+    "model_stock/1": (setting(), setting(filter_wise="true")),
+    "multi_krum/1": (setting(), setting(m="2", f="1", scope="tensor")),
+    "multislerp/1": (setting(), setting(normalize="false")),
+    "nearswap/1": (setting(), setting(t="0.1")),
     "nuslerp/1": (
         setting(),
         setting(flatten="false"),
         setting(flatten="false", row_wise="true"),
+    ),
+    "passthrough/1": (
+        setting(SELECTED, *[LEFT] * 4),
+        setting(LEFT, SELECTED | {"scale": "-0.7"}, *[LEFT] * 3),
+    ),
+    "pcb/1": (setting(), setting(r="0.4", clamp="0.05", lambda_="1")),
+    "pma/1": tuple(setting(*STEPS, average=kind) for kind in ("sma", "wma", "ema")),
+    "ram/1": (setting(), setting(epsilon="0.05")),
+    "ramplus_tl/1": (setting(), setting(epsilon="0.05", r="0.5", alpha="900")),
+    "sce/1": (
+        setting(),
+        setting(select_topk="0.3"),
+        setting(select_topk="0.7", uniform_below="1"),
     ),
     "task_arithmetic/1": (setting(), setting(lambda_="0.3", normalize="true")),
     "ties/1": (
@@ -87,6 +146,9 @@ SETTINGS: Mapping[str, tuple[Setting, ...]] = {
         setting({"density": "0.6"}, {"density": "0.4"}, lambda_="0.7"),
         setting(density="1", normalize="false"),
     ),
+    "trimmed_mean/1": (setting(), setting(beta="0.34")),
+    "widen/1": (setting(), setting(t="0.7", s="0.4")),
+    "wsm/1": tuple(setting(*STEPS, decay=d) for d in ("linear", "cosine", "sqrt")),
 }
 """Where the defaults alone do not reach every branch."""
 
@@ -156,7 +218,7 @@ def inputs_of(
     s: Setting,
     weights: tuple[int, ...],
 ) -> Inputs:
-    """The task of these models, asked for in F32 whatever their dtype."""
+    """The task of these models, asked for in F64 whatever their dtype."""
     inputs = task(name, dtype, list(tunes), base, **s.shared)
     own = [dict(values.parameters) for values in inputs.own]
     for place, found in enumerate(own):
@@ -165,7 +227,7 @@ def inputs_of(
         inputs,
         weights=weights[: len(tunes)],
         own=tuple(Values(tuple(sorted(found.items()))) for found in own),
-        output_dtype="F32",
+        output_dtype="F64",
         layer=(3, 8),
     )
 
@@ -197,13 +259,13 @@ def test_a_strategy_is_its_formula(
     name: str, made: Made, place: int, dtype: str, weights: tuple[int, ...]
 ) -> None:
     """No entry is off by more than 10**-5 of the largest one (if all are 0, by none)."""
-    if name in NOT_THERE_YET:
+    if name in NOT_THERE_YET - STRATEGIES.keys():
         pytest.skip("not there yet")
     base, tunes = made(COUNTS.get(name, INPUTS)[made])
     chosen = SETTINGS.get(name, (setting(),))[place]
     inputs = inputs_of(name, dtype, base, tunes, chosen, weights)
     case = case_of(name, inputs)
-    got = numerics.upcast(resolve(name, inputs), "F32").reshape(inputs.shape)
+    got = numerics.upcast(resolve(name, inputs), "F64").reshape(inputs.shape)
     expected = ORACLES[name](case)
     start = case.base if STRATEGIES[name].needs_base else 0
     largest = np.abs(expected - start).max()
@@ -213,4 +275,4 @@ def test_a_strategy_is_its_formula(
 def test_every_strategy_has_an_oracle() -> None:
     """And no oracle stands for what is not there."""
     assert STRATEGIES.keys() - ORACLES.keys() == set()
-    assert ORACLES.keys() - STRATEGIES.keys() == NOT_THERE_YET
+    assert ORACLES.keys() - STRATEGIES.keys() <= NOT_THERE_YET
