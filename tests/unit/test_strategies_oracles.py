@@ -133,7 +133,7 @@ SETTINGS: Mapping[str, tuple[Setting, ...]] = {
     ),
     "pcb/1": (setting(), setting(r="0.4", clamp="0.05", lambda_="1")),
     "pma/1": tuple(setting(*STEPS, average=kind) for kind in ("sma", "wma", "ema")),
-    "ram/1": (setting(), setting(epsilon="0.05")),
+    "ram/1": (setting(), setting(epsilon="0.0625")),
     "ramplus_tl/1": (setting(), setting(epsilon="0.05", r="0.5", alpha="900")),
     "sce/1": (
         setting(),
@@ -169,6 +169,7 @@ def one_dimension(count: int) -> tuple[Floats, Floats]:
     taus[2, 1::7] = -taus[0, 1::7]
     taus[1:, 2::11] = 0
     taus[2:, 3::13] = 0
+    base[4::17], taus[0, 4::17] = 0.5, 0.0625  # exactly a threshold of some settings
     return base, base + taus
 
 
