@@ -13,8 +13,8 @@ it, or fails); an item counts as taken only where it changes something. The auth
 knows two models. Whoever comes when fewer than n items of a group are left has these, so
 with 64 of 256 a fifth contribution has nothing of groups that four have shared out: n is
 to be at most m / contributions. With `overlap` what then lacks are the largest of those
-taken before (as there for a second model, if n is at least half of m). mergekit has no
-cabs.
+taken before (as there for a second model, if n is at least half of m); free items that a
+contribution does not change come before these. mergekit has no cabs.
 """
 
 from dataclasses import replace

@@ -8,9 +8,10 @@ task i where |tau_i| > lambda_t |tau_MT - tau_i|; items that count for k tasks o
 stay: out = theta_0 + alpha tau_MT there, theta_0 elsewhere. Exact: nothing but the count;
 all else is one float64 operation after another. Ours:
 
-* Weights: tau_MT = sum_i r_i tau_i with r_i = n w_i / sum(w), so equal weights of any size
-  give the paper's sum. Masks compare tau_i as it is, and each counts once. The sum adds
-  products of an item in the order of their size. A negative weight is refused.
+* Weights: r_i tau_i with r_i = n w_i / sum(w) stands for tau_i in the sum and in the masks,
+  so equal weights of any size give the paper's formula, and more weight never makes an
+  item count less. Each mask counts once. The sum adds products of an item in the order of
+  their size. A negative weight is refused.
 * One lambda_t for all (the paper chooses one for each task, on validation data).
 * Fewer contributions than k are refused: nothing but the base could come out.
 
@@ -44,8 +45,8 @@ def _emit(inputs: Inputs) -> Data:
     shares = np.array([[count * term.weight / total] for term in terms])
 
     def formula(rows: Floats) -> Floats:
-        taus = rows[1:]
-        merged = sum_over(shares * taus)
+        taus = shares * rows[1:]
+        merged = sum_over(taus)
         users = np.zeros(rows.shape[1])
         for tau in taus:
             users = users + (np.abs(tau) > cut * np.abs(merged - tau))

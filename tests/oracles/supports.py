@@ -86,8 +86,9 @@ def pcb(case: Case) -> Floats:
 
 def consensus(case: Case) -> Floats:
     """Items that count for k models or more, of the sum of all."""
-    taus, threshold = case.taus, case.real("lambda_t")
-    total = weighed(case.shares * case.count, taus)
+    threshold = case.real("lambda_t")
+    taus = case.taus * (case.shares * case.count).reshape(-1, *(1,) * case.base.ndim)
+    total = taus.sum(axis=0)
     masks = [np.abs(tau) > threshold * np.abs(total - tau) for tau in taus]
     kept = np.sum(masks, axis=0) >= case.real("k")
     return case.base + case.real("alpha") * np.where(kept, total, 0)

@@ -113,13 +113,23 @@ def test_in_emr_who_never_agrees_divides_by_nothing() -> None:
 def test_consensus_keeps_what_k_tasks_rely_on(k: str, weights: tuple[int, ...]) -> None:
     """Of the sum that the task vectors make; equal weights of any size are the sum."""
     base, taus = taus_of(500, 3)
-    total = 3 / sum(weights) * (np.array(weights)[:, np.newaxis] * taus).sum(axis=0)
-    users = (np.abs(taus) > 0.4 * np.abs(total - taus)).sum(axis=0)
+    weighed = 3 / sum(weights) * np.array(weights)[:, np.newaxis] * taus
+    total = weighed.sum(axis=0)
+    users = (np.abs(weighed) > 0.4 * np.abs(total - weighed)).sum(axis=0)
     wanted = base + 0.3 * np.where(users >= int(k), total, 0)
     inputs = given("consensus", base, taus, k=k)
     inputs = replace(inputs, weights=tuple(w * UNIT for w in weights))
     np.testing.assert_allclose(merged("consensus", inputs), wanted, rtol=1e-13)
     assert 0 < (users == 3).sum() < 500
+
+
+def test_in_consensus_more_weight_does_not_take_a_change_away() -> None:
+    """One of seven changes an item; whatever its weight, the item counts for it."""
+    for weight in (1, 3, 10, 100):
+        inputs = changes("consensus", [[0.25], *[[0.0]] * 6], k="1", alpha="1")
+        weights = (weight * UNIT, *(UNIT,) * 6)
+        found = change("consensus", replace(inputs, weights=weights))
+        assert found == pytest.approx([0.25 * 7 * weight / (weight + 6)])
 
 
 def test_in_consensus_what_equals_the_cut_does_not_count() -> None:
