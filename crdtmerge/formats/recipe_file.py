@@ -1,24 +1,34 @@
 """Recipes as people write them: YAML or TOML, read to what a recipe is made of.
 
-Owns the words of such a file, and where in it something is wrong. Does not own what
+Owns the words of such a file. Does not own its plain values (`recipe_values`), what
 strategies, steps and values may be (`crdtmerge.strategies`), nor which contribution the
 start of an id means: a space knows. `recipe_text` is the inverse.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final, TypeAlias
 
 from crdtmerge.digest import DIGEST_BYTES
-from crdtmerge.errors import BadInputError, CrdtMergeError, UnknownNameError
+from crdtmerge.errors import BadInputError
+from crdtmerge.formats.recipe_values import (
+    at,
+    check_keys,
+    count_of,
+    items_of,
+    listed,
+    mapping,
+    optional,
+    text_of,
+    value_of,
+    values_of,
+)
 from crdtmerge.formats.toml_text import read_toml
 from crdtmerge.formats.yaml_text import Number, Plain, read_yaml
 from crdtmerge.recipe import EVERYWHERE, WEIGHT, Recipe, Rule
 from crdtmerge.strategies import make_recipe
 from crdtmerge.strategies.recipes import dtype_named
-from crdtmerge.strategies.table import suggestion
 
 Wording: TypeAlias = dict[str, object]
 """What makes a recipe, as the verb that sets one takes it: strategy, params, pre, post,
@@ -56,7 +66,7 @@ def read_recipe_file(path: Path) -> Wording:
         message = f"{path.name} does not end in {', '.join(_READERS)}"
         raise BadInputError(message, hint="the suffix tells YAML from TOML")
     value = read(path)
-    with _at(path.name):
+    with at(path.name):
         return parse_recipe(value)
 
 
@@ -67,28 +77,28 @@ def parse_recipe(value: Plain) -> Wording:
         BadInputError: they ask for what no recipe can; the message says where.
         UnknownNameError: a word, strategy, step or parameter is not known.
     """
-    entry = _mapping(value, "")
-    _check_keys(entry, _TOP)
+    entry = mapping(value, "")
+    check_keys(entry, _TOP)
     if "strategy" not in entry:
         raise BadInputError("strategy is missing", hint="write strategy: NAME")
-    with _at("parameters"):
-        params = _values(entry.get("parameters"))
+    with at("parameters"):
+        params = values_of(entry.get("parameters"))
     pre, more = _steps(entry.get("pre"), "pre")
     post, most = _steps(entry.get("post"), "post")
     if twice := (params.keys() & {*more, *most}) | (more.keys() & most):
         raise BadInputError(f"{min(twice)!r} is given twice")
-    rules = [*_listed(entry.get("weights"), "weights", _weight)]
-    rules += _listed(entry.get("rules"), "rules", _rule)
+    rules = [*listed(entry.get("weights"), "weights", _weight)]
+    rules += listed(entry.get("rules"), "rules", _rule)
     wording: Wording = {
-        "strategy": _text(entry["strategy"], "strategy"),
+        "strategy": text_of(entry["strategy"], "strategy"),
         "params": {**params, **more, **most},
         "pre": pre,
         "post": post,
         "rules": rules,
-        "output_dtype": dtype_named(_optional(entry, "output_dtype")),
-        "seed_scope": _optional(entry, "seed_scope") or "set",
+        "output_dtype": dtype_named(optional(entry, "output_dtype")),
+        "seed_scope": optional(entry, "seed_scope") or "set",
     }
-    _check(wording, len(rules) - _count(entry.get("rules")))
+    _check(wording, len(rules) - count_of(entry.get("rules")))
     return wording
 
 
@@ -108,8 +118,8 @@ def _steps(value: Plain, key: str) -> tuple[list[str], dict[str, str]]:
     """Return the names of steps, and their parameters as a recipe calls them."""
     names: list[str] = []
     params: dict[str, str] = {}
-    for place, item in _items(value, key):
-        with _at(place):
+    for place, item in items_of(value, key):
+        with at(place):
             if isinstance(item, str):
                 names.append(item)
                 continue
@@ -119,27 +129,27 @@ def _steps(value: Plain, key: str) -> tuple[list[str], dict[str, str]]:
             ((name, given),) = item.items()
             names.append(name)
             plain = name.partition("/")[0]
-            params |= {f"{plain}.{k}": text for k, text in _values(given).items()}
+            params |= {f"{plain}.{k}": text for k, text in values_of(given).items()}
     return names, params
 
 
 def _weight(entry: Mapping[str, Plain]) -> Wording:
-    _check_keys(entry, _WEIGHTS)
+    check_keys(entry, _WEIGHTS)
     models = _selector(entry)
     if not models or entry.get(WEIGHT) is None:
         message = "it is not one of content, author or tag, and a weight"
         raise BadInputError(message, hint="write `- {tag: math, weight: 2}`")
-    parameters = {WEIGHT: _value(entry[WEIGHT], WEIGHT)}
+    parameters = {WEIGHT: value_of(entry[WEIGHT], WEIGHT)}
     return {"tensors": EVERYWHERE, "models": models, "parameters": parameters}
 
 
 def _rule(entry: Mapping[str, Plain]) -> Wording:
-    _check_keys(entry, _RULES)
-    parameters = _values(entry.get("parameters"))
+    check_keys(entry, _RULES)
+    parameters = values_of(entry.get("parameters"))
     if entry.get(WEIGHT) is not None:
         if WEIGHT in parameters:
             raise BadInputError("the weight is given twice")
-        parameters[WEIGHT] = _value(entry[WEIGHT], WEIGHT)
+        parameters[WEIGHT] = value_of(entry[WEIGHT], WEIGHT)
     if not parameters and entry.get("parameters") is None:
         message = "it changes nothing: it has neither parameters nor a weight"
         raise BadInputError(message, hint="write `parameters: {density: 1}`")
@@ -155,14 +165,14 @@ def _pattern(entry: Mapping[str, Plain]) -> str:
     inner = ""
     if given:
         (key,) = given
-        text = _text(entry[key], key)
+        text = text_of(entry[key], key)
         if not text:
             raise BadInputError(f"{key} is empty", hint="leave it out for all tensors")
         inner = text if key == "tensors" else f"{key}:{text}"
     layers = entry.get("layers")
     if layers is None:
         return inner or EVERYWHERE
-    text = layers.text if isinstance(layers, Number) else _text(layers, "layers")
+    text = layers.text if isinstance(layers, Number) else text_of(layers, "layers")
     return f"layers:{text}:{inner}" if inner else f"layers:{text}"
 
 
@@ -176,7 +186,7 @@ def _selector(entry: Mapping[str, Plain]) -> str:
     (key,) = given
     value = entry[key]
     # An id of digits alone reads as a number, which keeps its text.
-    text = value.text if isinstance(value, Number) else _text(value, key)
+    text = value.text if isinstance(value, Number) else text_of(value, key)
     if key != "tag":
         text = text.lower()
         if not _START.fullmatch(text):
@@ -192,17 +202,17 @@ def _selector(entry: Mapping[str, Plain]) -> str:
 def _check(wording: Wording, weights: int) -> None:
     """Refuse what no recipe can say; of the rules, the first `weights` are weights."""
     bare = {**wording, "params": {}, "pre": [], "post": [], "rules": []}
-    with _at("strategy"):
+    with at("strategy"):
         _made({**bare, "output_dtype": "", "seed_scope": "set"}, [])
     _made(bare, [])
-    with _at("pre and post"):
+    with at("pre and post"):
         _made({**wording, "params": {}}, [])
-    with _at("parameters"):
+    with at("parameters"):
         _made(wording, [])
     rules = _rules(wording)
     for i, rule in enumerate(rules):
         place = ("weights", i + 1) if i < weights else ("rules", i + 1 - weights)
-        with _at(f"{place[0]}, number {place[1]}"):
+        with at(f"{place[0]}, number {place[1]}"):
             _made(wording, [_rule_of(_whole(rule))])
     _made(wording, [_rule_of(_whole(rule)) for rule in rules])
 
@@ -241,89 +251,3 @@ def _rule_of(rule: Mapping[str, object]) -> Rule:
     parameters = rule["parameters"]
     assert isinstance(parameters, dict), "made by parse_recipe"
     return Rule(str(rule["tensors"]), tuple(parameters.items()), str(rule["models"]))
-
-
-# --- plain values ----------------------------------------------------------------------
-
-
-@contextmanager
-def _at(place: str) -> Iterator[None]:
-    """Say in an error where in the file it is."""
-    try:
-        yield
-    except CrdtMergeError as e:
-        raise type(e)(f"{place}: {e}", hint=e.hint) from e
-
-
-def _check_keys(entry: Mapping[str, Plain], known: Iterable[str]) -> None:
-    listed = list(known)
-    for key in entry:
-        if key not in listed:
-            message = f"{key!r} is not known"
-            raise UnknownNameError(message, hint=suggestion(key, listed, listed))
-
-
-def _items(value: Plain, key: str) -> list[tuple[str, Plain]]:
-    """Return the items of a list with their places."""
-    if value is None:
-        return []
-    if not isinstance(value, list):
-        raise BadInputError(f"{key}: it is not a list", hint="write `- ` before each")
-    return [(f"{key}, number {i}", item) for i, item in enumerate(value, start=1)]
-
-
-def _count(value: Plain) -> int:
-    return len(value) if isinstance(value, list) else 0
-
-
-def _listed(
-    value: Plain, key: str, parse: Callable[[Mapping[str, Plain]], Wording]
-) -> list[Wording]:
-    found = []
-    for place, item in _items(value, key):
-        with _at(place):
-            found.append(parse(_mapping(item, "it")))
-    return found
-
-
-def _mapping(value: Plain, what: str) -> dict[str, Plain]:
-    if isinstance(value, dict):
-        return value
-    raise BadInputError(f"{what or 'a recipe'} is not a mapping of names to values")
-
-
-def _text(value: Plain, key: str) -> str:
-    if isinstance(value, str):
-        return value
-    raise BadInputError(f"{key} is not a text", hint="put it in quotes")
-
-
-def _optional(entry: Mapping[str, Plain], key: str) -> str:
-    return "" if entry.get(key) is None else _text(entry[key], key)
-
-
-def _values(value: Plain) -> dict[str, str]:
-    """Return parameters as texts; a list is a gradient over layers."""
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise BadInputError("parameters are not names with values")
-    return {name: _value(item, name) for name, item in value.items()}
-
-
-def _value(value: Plain, name: str) -> str:
-    if isinstance(value, list):
-        if len(value) < 2:
-            hint = "write [FIRST, LAST], with more between if you like"
-            raise BadInputError(f"{name}: a gradient has two values or more", hint=hint)
-        if any(isinstance(item, list) for item in value):
-            raise BadInputError(f"{name}: a list in a list means nothing")
-        return ",".join(_value(item, name) for item in value)
-    match value:
-        case bool():
-            return "true" if value else "false"
-        case Number(text) | str(text):
-            return text
-        case _:
-            message = f"{name} has no value"
-            raise BadInputError(message, hint="write a number, true, false or a word")

@@ -13,7 +13,6 @@ from crdtmerge.recipe import Parameters, Recipe, Rule
 from crdtmerge.resolve.settings import Party, Settings, TensorSetting
 from crdtmerge.rules import (
     Layer,
-    Place,
     Who,
     gradient_of,
     parse_pattern,
@@ -49,12 +48,14 @@ class Offered:
 class Explained:
     """What one tensor gets.
 
-    `rules` are the places in the recipe, from 0, of the rules that give it something.
-    `setting` is None for a tensor that is copied from the base.
+    `fitting` are the places in the recipe, from 0, of the rules that fit it, and `rules`
+    of those that give it something: a gradient may not. `setting` is None for a tensor
+    that is copied from the base.
     """
 
     entry: TensorEntry
     layer: Layer | None
+    fitting: tuple[int, ...] = ()
     rules: tuple[int, ...] = ()
     setting: TensorSetting | None = None
 
@@ -119,10 +120,13 @@ def _explained(settings: Settings, entry: TensorEntry) -> Explained:
     place = settings.places[entry.name]
     if entry.dtype not in FLOAT_DTYPES:
         return Explained(entry, place.layer)
-    rules = tuple(
-        i for i, rule in enumerate(settings.recipe.rules) if rule.values_at(place)
+    rules = settings.recipe.rules
+    fitting = tuple(
+        i for i, rule in enumerate(rules) if parse_pattern(rule.tensors).fits(place)
     )
-    return Explained(entry, place.layer, rules, settings.of_tensor(entry.name))
+    giving = tuple(i for i in fitting if rules[i].values_at(place))
+    setting = settings.of_tensor(entry.name)
+    return Explained(entry, place.layer, fitting, giving, setting)
 
 
 def _selectors(recipe: Recipe) -> list[str]:
@@ -158,7 +162,8 @@ class _Notes:
     def all(self, *, known: bool) -> Iterator[str]:
         recipe = self.settings.recipe
         for i, rule in enumerate(recipe.rules):
-            yield from self._of_rule(f"rule {i + 1} ({rule.tensors!r})", rule)
+            fitting = [found.layer for found in self.tensors if i in found.fitting]
+            yield from _of_rule(f"rule {i + 1} ({rule.tensors!r})", rule, fitting)
             if known and rule.models and not self._meets(rule):
                 label = self.labels[i]
                 yield f"rule {i + 1}: {label} selects no contribution that is visible"
@@ -175,24 +180,6 @@ class _Notes:
         if self.strategy.classification == "platform":
             yield PLATFORM
 
-    def _of_rule(self, name: str, rule: Rule) -> Iterator[str]:
-        fitting = [place for place in self._places() if _fits(rule, place)]
-        if not fitting:
-            yield f"{name} fits no tensor that is merged"
-            return
-        for parameter, text in rule.parameters:
-            rises = gradient_of(text) is not None
-            if rises and all(place.layer is None for place in fitting):
-                yield (
-                    f"{name}: {parameter} is a gradient, and no tensor that it fits is of"
-                    " a numbered layer"
-                )
-
-    def _places(self) -> Iterator[Place]:
-        for found in self.tensors:
-            if found.setting is not None:
-                yield self.settings.places[found.entry.name]
-
     def _meets(self, rule: Rule) -> bool:
         selector = parse_selector(rule.models)
         return any(selector.fits(item.who) for item in self.settings.contributions)
@@ -205,5 +192,14 @@ class _Notes:
             yield f"all weights are zero for {idle} tensors"
 
 
-def _fits(rule: Rule, place: Place) -> bool:
-    return parse_pattern(rule.tensors).fits(place)
+def _of_rule(name: str, rule: Rule, fitting: Sequence[Layer | None]) -> Iterator[str]:
+    """Say what is idle in a rule that fits tensors of these layers."""
+    if not fitting:
+        yield f"{name} fits no tensor that is merged"
+        return
+    for parameter, text in rule.parameters:
+        if gradient_of(text) is not None and not any(fitting):
+            yield (
+                f"{name}: {parameter} is a gradient, and no tensor that it fits is of a"
+                " numbered layer"
+            )

@@ -24,9 +24,11 @@ def checked(facts: Facts) -> list[str]:
     lines = [f"recipe {render.recipe(recipe)}", *(f"  {x}" for x in details(recipe))]
     lines += [f"  {'class':13} {facts['class']}", *_memory(facts["memory"])]
     lines += ["", f"{counted(len(tensors), 'tensor')}, {counted(len(groups), 'group')}"]
+    members: dict[object, list[Facts]] = {}
+    for item in tensors:
+        members.setdefault(item["group"], []).append(item)
     for group in groups:
-        members = [item for item in tensors if item["group"] == group["group"]]
-        lines += ["", *_group(group, members)]
+        lines += ["", *_group(group, members[group["group"]])]
     return lines
 
 

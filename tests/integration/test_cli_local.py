@@ -194,6 +194,7 @@ def test_json_of_each_command_has_its_fields(terminal: Terminal) -> None:
         "weight": "1",
         "authors": [status["author"]],
         "notes": ["hello"],
+        "tags": [],
         "complete": True,
         "adds": [made["record"]],
     }

@@ -107,6 +107,14 @@ def test_a_tag_that_nobody_gave_is_no_model_of_the_space(setting: Setting) -> No
             setting.call("verify", dir=setting.folder / "out")
 
 
+def test_a_selector_that_selects_nobody_is_noted(setting: Setting) -> None:
+    """A tag that was mistyped would else go unseen."""
+    setting.contribute(0, tags=["math"])
+    rules = [weigh("tag:math", "2"), weigh("tag:mth", "2"), weigh("tag:mth", "3")]
+    made = setting.call("recipe_set", strategy="linear", rules=rules)
+    assert made["notes"] == ["tag:mth selects no contribution that is visible now"]
+
+
 # --- words, files and what they come to ------------------------------------------------
 
 FILE = """
