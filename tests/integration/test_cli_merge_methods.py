@@ -129,6 +129,19 @@ def test_filtered_weights_are_those_of_merges_with_plain_ones(
                 assert made[name].tobytes() == plain[name].tobytes(), name
 
 
+def test_a_gradient_may_begin_at_nothing(folder: Path, merge: Merge) -> None:
+    """All weights zero outside of layers and in the first: the base; then more and more."""
+    merge(smallest("task_arithmetic").replace("0.5", "[0, 1]"))
+    made, base, a, b = (tensors_of(folder, name) for name in ("out", "base", "a", "b"))
+    for name, values in made.items():
+        weight = int(name.split(".")[1]) / (LAYERS - 1) if "layers" in name else 0
+        both = (a[name] - base[name]) + (b[name] - base[name])
+        assert np.abs(values - (base[name] + weight * both)).max() < 1e-6
+    for name in ("embed.weight", "norm.weight", "layers.0.mlp.weight"):
+        assert (made[name] == base[name]).all()
+    assert cli.run(["verify", "out"]) == 0
+
+
 def slerp(t: float, a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
     """Return the point on the arc from a to b, as Shoemake has it."""
     u, v = a.reshape(-1), b.reshape(-1)
