@@ -11,6 +11,8 @@ import pytest
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
+from crdtmerge.formats.mergekit_methods import method_names
+from crdtmerge.strategies import find
 from nodes import cli
 from tests.homes import Fleet
 from tests.merge_configurations import BASELESS, ENDS, MERGEKITS, WEIGHTED, smallest
@@ -91,6 +93,37 @@ def test_each_method_of_mergekit_merges(
     assert again["model_digest"] == facts["model_digest"]
 
 
+@pytest.mark.parametrize("method", sorted({*method_names()} - {*MERGEKITS}))
+def test_each_strategy_of_ours_merges(folder: Path, merge: Merge, method: str) -> None:
+    """In the same way, with its own words: of one model, and at the top."""
+    own, models = (
+        {"wsm": "step: {}", "pma": "step: {}", "layer_swap": "part: {part}"},
+        [],
+    )
+    for i in range(7):
+        tensors = load_file(folder / "ab"[i % 2] / "model.safetensors")
+        rng = np.random.default_rng(i)
+        near = {n: v + rng.standard_normal(v.shape) / 32 for n, v in tensors.items()}
+        (folder / f"m{i}").mkdir()
+        save_file(
+            {n: v.astype(np.float32) for n, v in near.items()},
+            folder / f"m{i}" / "model.safetensors",
+        )
+        (folder / f"m{i}" / "config.json").write_text("{}")
+        words = own.get(method, "").format(i + 1, part=("outer", "inner")[i % 2])
+        models.append(f"{{model: m{i}, parameters: {{weight: 1, {words}}}}}")
+    top = "bottom: 1, top: 1, transition: 0" if method == "layer_swap" else ""
+    facts = merge(
+        f"merge_method: {method}\nbase_model: base\nmodels: [{', '.join(models)}]\n"
+        f"parameters: {{{top}}}"
+    )
+    assert facts["recipe"]["strategy"] == find(method).full_name
+    made, base = tensors_of(folder, "out"), tensors_of(folder, "base")
+    assert all(np.isfinite(values).all() for values in made.values())
+    assert any((made[name] != base[name]).any() for name in made)
+    assert cli.run(["verify", "out"]) == 0
+
+
 @pytest.mark.parametrize("method", sorted({*MERGEKITS} - {*BASELESS, *ENDS}))
 def test_the_base_in_the_list_changes_nothing(merge: Merge, method: str) -> None:
     """Where it is what task vectors are from; models come in any order."""
@@ -127,6 +160,19 @@ def test_filtered_weights_are_those_of_merges_with_plain_ones(
         for name in made:
             if part in name and layer in name:
                 assert made[name].tobytes() == plain[name].tobytes(), name
+
+
+def test_a_gradient_may_begin_at_nothing(folder: Path, merge: Merge) -> None:
+    """All weights zero outside of layers and in the first: the base; then more and more."""
+    merge(smallest("task_arithmetic").replace("0.5", "[0, 1]"))
+    made, base, a, b = (tensors_of(folder, name) for name in ("out", "base", "a", "b"))
+    for name, values in made.items():
+        weight = int(name.split(".")[1]) / (LAYERS - 1) if "layers" in name else 0
+        both = (a[name] - base[name]) + (b[name] - base[name])
+        assert np.abs(values - (base[name] + weight * both)).max() < 1e-6
+    for name in ("embed.weight", "norm.weight", "layers.0.mlp.weight"):
+        assert (made[name] == base[name]).all()
+    assert cli.run(["verify", "out"]) == 0
 
 
 def slerp(t: float, a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
