@@ -9,7 +9,9 @@ values that are closest to their median. Exact: the choices, given the distances
 
 * Krum sums the max(1, p - f - 2) smallest squared distances within the p that are left.
   The paper does not say how it goes on below Krum's own bound of 2f + 3, and public codes
-  differ (the authors' takes two rounds fewer, each with a mean of several).
+  differ (the authors' takes two rounds fewer, each with a mean of several). Where that
+  is one neighbour, as in the last rounds if f is 1 or 2, the two nearest always tie; the
+  first in canonical order is chosen.
 * The median is the plain one, for an even number the mean of the middle two. Of values
   as close the lower counts, then the first in canonical order.
 * The mean is by weight; neither the choice nor the median looks at weights. Those of

@@ -86,6 +86,7 @@ def _pruned(strategy: str) -> Sparsifier:
             epsilon,
             draw_key(inputs, strategy, term),
             rescaled=rescale == "paper",
+            label=term.label,
         )
         kept = vector_of(left)
         ratio = magnitude_ratio(tau, kept, Keep()) if rescale == "l1" else Fraction(1)

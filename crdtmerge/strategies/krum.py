@@ -15,8 +15,9 @@ that are tiny beside the vectors themselves are not told apart.
 
 Weights: multi_krum averages the chosen by weight. Scores look at no weight, and so does
 krum: a weight above zero makes no other choice. Counted are those of weight above zero.
-An author who can make exact ties can also choose a digest that wins them. mergekit has no
-such methods.
+An author who can make exact ties can also choose a digest that wins them; of three
+contributions, where one neighbour counts, the two nearest always tie. mergekit has no such
+methods.
 """
 
 from collections.abc import Sequence
@@ -51,7 +52,8 @@ def bad_count(count: int, asked: int, strategy: str, factor: int) -> int:
         f"{strategy} needs {factor * found + 3} contributions of weight above zero"
         f" to withstand {found} bad ones, not {count}"
     )
-    hint = "lower f, or wait for more contributions"
+    lower = "lower f, or " if asked else ""
+    hint = f"{lower}wait for more contributions, or take a median"
     raise ContractError(message, hint=hint)
 
 

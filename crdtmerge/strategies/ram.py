@@ -2,12 +2,12 @@
 
 Owns `ram/1` and `ramplus_tl/1`. Does not own task vectors (`tensors`).
 
-Formula (RAM, 2026, arXiv:2601.13572; ramplus_tl as in mergekit): z_i = 1 where |tau_i| >
-epsilon, c = sum_i z_i. Where c = 0 the item is the base's; where c = 1, theta_0 +
-lambda_i tau_i; where more changed it, theta_0 + sum(z_i tau_i) / c. In ram lambda_i = 1;
-in ramplus_tl it is 1 + r clamp(shared_i / unique_i, 0, alpha), from the numbers of items
-of the tensor that i changed with others and alone. Exact: the masks and the counts, and
-what one alone changed in ram. Ours:
+Formula (RAM, Yuan et al. 2026, arXiv:2601.13572; ramplus_tl as in mergekit): z_i = 1
+where |tau_i| > epsilon, c = sum_i z_i. Where c = 0 the item is the base's; where c = 1,
+theta_0 + lambda_i tau_i; where more changed it, theta_0 + sum(z_i tau_i) / c. In ram
+lambda_i = 1; in ramplus_tl it is 1 + r clamp(shared_i / unique_i, 0, alpha), from the
+numbers of items of the tensor that i changed with others and alone. Exact: the masks and
+the counts, and what one alone changed in ram. Ours:
 
 * Weights: where several changed an item, its mean is by weight, products added in the
   order of their size. What one alone changed is not scaled by its weight, as in the
@@ -118,7 +118,7 @@ RAM = Strategy(
     name="ram",
     version=1,
     summary="Average what several changed, keep whole what one alone changed",
-    paper="2026, Behavior Knowledge Merge (RAM), https://arxiv.org/abs/2601.13572",
+    paper="Yuan et al. 2026, RAM, https://arxiv.org/abs/2601.13572",
     parameters=(_EPSILON,),
     memory=Memory(shared=24, each=20),
     emit=_emit_ram,
@@ -128,7 +128,7 @@ RAMPLUS_TL = Strategy(
     name="ramplus_tl",
     version=1,
     summary="As ram, and scale what one alone changed by how much it shares",
-    paper="2026, Behavior Knowledge Merge (RAM), https://arxiv.org/abs/2601.13572",
+    paper="Yuan et al. 2026, RAM, https://arxiv.org/abs/2601.13572",
     parameters=(
         Parameter(
             "alpha",

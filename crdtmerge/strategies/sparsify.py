@@ -97,6 +97,7 @@ def magprune(
     key: bytes,
     *,
     rescaled: bool,
+    label: str = "",
 ) -> Singles:
     """Return `tau` where each item stays with a chance by its rank in its row.
 
@@ -107,7 +108,7 @@ def magprune(
     at most 1, and that `tau` is whole rows.
 
     Raises:
-        ContractError: a rescaled item is beyond float32.
+        ContractError: a rescaled item is beyond float32; `label` says whose.
     """
     if not tau.size:
         return tau
@@ -117,7 +118,7 @@ def magprune(
     if not rescaled:
         return np.where(stays, tau, np.float32(0))
     chances = parts / np.float64(whole)
-    return rounded(np.where(stays, tau / chances[ranks], 0.0))
+    return rounded(np.where(stays, tau / chances[ranks], 0.0), label)
 
 
 def _chances(row: int, density: int, epsilon: int) -> tuple[NDArray[np.uint64], int]:

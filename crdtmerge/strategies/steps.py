@@ -159,6 +159,7 @@ def _magprune(work: Work) -> Singles:
         epsilon,
         draw_key(work.inputs, "step magprune/1", work.term),
         rescaled=work.values.choice("rescale") == "paper",
+        label=work.label,
     )
     return _times(left, _factor(work, left, Fraction(1)), work.label)
 

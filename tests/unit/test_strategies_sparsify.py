@@ -228,3 +228,13 @@ def test_a_drop_is_made_up_by_its_chance_and_not_by_sums() -> None:
         found = change(name, zeros_task(name, [np.ones(1000)], p="0.75", rescale="l1"))
         assert 4.0 not in found
         assert math.isclose(found.sum(), 1000, rel_tol=1e-6)
+
+
+@pytest.mark.parametrize("name", DELLAS)
+def test_what_a_chance_lifts_out_of_float32_is_named(name: str) -> None:
+    """An item divided by its small chance may not fit: it says whose that is."""
+    tune = np.full(400, 2.0**126)
+    settings = {"density": "0.2", "epsilon": "0.15"}
+    inputs = task(name, "F32", [tune], np.full(400, 2.0**125), **settings)
+    with pytest.raises(ContractError, match="contribution 000000000000, tensor 'w': a"):
+        resolve(name, inputs)

@@ -80,3 +80,16 @@ def test_who_shifts_gives_the_merged_task_vector_on_zeros(name: str) -> None:
     whole = numerics.upcast(resolve(name, inputs), "F32")
     away = float(np.abs(base + merged - whole).max())
     assert (away < 2.0**-22) == STRATEGIES[name].shifts(inputs.values)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [n for n, s in STRATEGIES.items() if not s.needs_base and not s.prefers_base],
+)
+def test_who_does_not_say_so_reads_no_base_that_is_there(name: str) -> None:
+    """An adapter merges whole tensors on nothing, where that changes no bit."""
+    inputs = many(name, ties=True)
+    exponent = numerics.inspect(base_of(inputs), "F32").exponent
+    bases = (base_of(inputs), np.full(inputs.items, 2.0, "<f4").tobytes(), None)
+    seen = {resolve(name, replace(inputs, base=b, exponent=exponent)) for b in bases}
+    assert len(seen) == 1
