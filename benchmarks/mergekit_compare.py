@@ -214,7 +214,9 @@ def run(environment: Path, folder: Path, only: str) -> Iterator[dict[str, object
         for i, (title, text) in enumerate(CONFIGURATIONS.items()):
             if only not in title:
                 continue
-            (place / f"{i}.yml").write_text(f"{text}\ndtype: {name}\n")
+            # mergekit's arcee_fusion writes float32 where out_dtype does not say else.
+            dtypes = f"dtype: {name}\nout_dtype: {name}\n"
+            (place / f"{i}.yml").write_text(f"{text}\n{dtypes}")
             row: dict[str, object] = {"configuration": title, "dtype": dtype}
             their_s, failed = timed(
                 [*theirs, f"{i}.yml", f"theirs-{i}", *OPTIONS], place
