@@ -110,6 +110,6 @@ def _without_base(
         )
         raise BadInputError(message, hint=f"{hint}, or leave it out with --without")
     if not strategy.shifts(Values(settings.of_tensor(entry.name).parameters)):
-        message = f"{strategy.name} as set merges whole weights, not differences"
+        message = f"{strategy.name} as set looks at whole weights, not at changes alone"
         raise BadInputError(message, hint=hint)
     return Frame(replace(entry, dtype="F32"), "zero", exponent)

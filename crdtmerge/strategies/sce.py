@@ -12,7 +12,8 @@ sum(W_k), both over those of that sign.
 
 Ours: a contribution's weight multiplies W_k, and its task vector in the sum that elects
 (equal weights give the formula); ceil(select_topk * items) stay and all that tie with the
-last (mergekit truncates, and leaves ties to chance); W_k is rounded half-even to 9 places.
+last (mergekit truncates, and leaves ties to chance); W_k is rounded half-even to 9 places,
+but not to zero.
 Exact: the count and the threshold, the elected sign and the mean on the grid of task
 vectors. Variances and mean squares are float64, the one sorted over models, the other
 along the tree.
@@ -118,7 +119,10 @@ def _within(tau: Singles, stays: NDArray[np.bool_] | None) -> Singles:
 def _weights(
     inputs: Inputs, terms: Sequence[Term], taus: Sequence[Singles]
 ) -> list[int]:
-    """Return each contribution's W in units."""
+    """Return each contribution's W in units: zero only if nothing of it is left.
+
+    SUBTLE: where one alone has the sign, its W is divided out again, however small.
+    """
     means = [Fraction(sum_of_squares(tau)) / max(inputs.items, 1) for tau in taus]
     floor = Fraction(inputs.values.units("uniform_below"), DECIMAL_UNIT)
     total = sum(means)
@@ -126,7 +130,7 @@ def _weights(
         means = [Fraction(1)] * len(taus)
     shares = [term.weight * mean for term, mean in zip(terms, means, strict=True)]
     total = sum(shares)
-    return [round(share * DECIMAL_UNIT / total) for share in shares]
+    return [max(round(s * DECIMAL_UNIT / total), 1) if s else 0 for s in shares]
 
 
 def _elected(

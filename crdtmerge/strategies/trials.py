@@ -110,7 +110,8 @@ def _outcome(strategy: Strategy, trial: Trial, values: Values) -> Outcome:
     """Return what a strategy makes of a trial, checked.
 
     Raises:
-        PluginError: the order of the contributions shows, or an output is none.
+        PluginError: the order of the contributions shows, or what the strategy does not
+            say that it reads; or an output is none.
     """
     tasks = [*_tasks(trial, values)]
     made = _made(strategy, tasks)
@@ -118,9 +119,34 @@ def _outcome(strategy: Strategy, trial: Trial, values: Values) -> Outcome:
         if _made(strategy, turned) != made:
             message = f"{strategy.full_name} depends on the order of the contributions"
             raise PluginError(message, hint="a set has none; sort, or sum in no order")
+    for what, changed in _undeclared(strategy, tasks):
+        if _made(strategy, changed) != made:
+            message = f"{strategy.full_name} reads {what} and does not say so"
+            hint = (
+                "declare draws, order_dependent or by_layer, so that task keys have it"
+            )
+            raise PluginError(message, hint=hint)
     for task, output in zip(tasks, made or (), strict=made is not None):
         _check_output(strategy, task, output)
     return made
+
+
+def _undeclared(
+    strategy: Strategy, tasks: list[Inputs]
+) -> Iterator[tuple[str, list[Inputs]]]:
+    """Yield the tasks with another of each thing that task keys then leave out."""
+    if not strategy.by_layer:
+        yield "a tensor's layer", [replace(task, layer=None) for task in tasks]
+    if strategy.draws or strategy.order_dependent:
+        return
+    yield (
+        "a tensor's name",
+        [replace(task, tensor=f"x.{task.tensor}") for task in tasks],
+    )
+    yield "the seed", [replace(task, seed=bytes(32)) for task in tasks]
+    for_content = {c: bytes([i]) * 32 for i, c in enumerate(sorted(tasks[0].contents))}
+    others = tuple(ContentId(for_content[c]) for c in tasks[0].contents)
+    yield "content ids", [replace(task, contents=others) for task in tasks]
 
 
 def _check_output(strategy: Strategy, task: Inputs, output: bytes) -> None:

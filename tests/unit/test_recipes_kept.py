@@ -15,6 +15,10 @@ WORLD = World.make(7)
 OFFERS = WORLD.offers([(m, UNIT * (1 + m % 2)) for m in range(7)])
 
 
+OTHERS = {"density": "0.7", "epsilon": "0.2", "gamma": "0.1", "p": "0.7"}
+"""Values of parameters that contributions may have of their own."""
+
+
 def tagged(offers: Sequence[Contribution], *places: int) -> list[Contribution]:
     """Return the offers, those at `places` with the tag that rules select."""
     return [
@@ -25,11 +29,10 @@ def tagged(offers: Sequence[Contribution], *places: int) -> list[Contribution]:
 
 def rules(name: str) -> list[Rule]:
     """Return rules of every kind that a strategy takes."""
-    strategy = find(name)
     own = [
-        Rule("*.weight", ((p.name, "0.7"),), "tag:math")
-        for p in strategy.parameters
-        if p.per_model and p.kind == "decimal"
+        Rule("*.weight", ((p.name, OTHERS[p.name]),), "tag:math")
+        for p in find(name).parameters
+        if p.per_model
     ]
     content = OFFERS[1].content.hex()
     return [

@@ -164,3 +164,13 @@ def test_negative_weights_are_refused_and_no_weight_is_the_base(name: str) -> No
         resolve(name, inputs)
     inputs = replace(inputs, weights=(0, 0))
     assert resolve(name, inputs) == bytes(30 * 8)
+
+
+def test_sce_keeps_whole_what_the_smallest_model_alone_changed() -> None:
+    """A share below 10**-9 is a share: its items are divided by it again."""
+    small = [0.0, 2.0**-16, 2.0**-16]
+    taus = [[4.0, 0.0, 1.0], small]
+    found = merged("sce/1", taus, (UNIT, UNIT))
+    assert found[:2] == [4.0, 2.0**-16]
+    assert math.isclose(found[2], 1.0, rel_tol=1e-8)
+    assert merged("sce/1", taus, (UNIT, 1))[:2] == found[:2]
