@@ -3,6 +3,7 @@ SHELL := bash
 PYTHON ?= python3
 BIN := .venv/bin
 SEED ?= 0
+JOBS ?= 2
 
 .PHONY: venv check test test-all mutants demo sim proto docs bench portability quality vectors clean
 
@@ -22,11 +23,19 @@ check: venv
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: check
-	HYPOTHESIS_PROFILE=$${HYPOTHESIS_PROFILE:-dev} $(BIN)/python -m pytest
+# Tests of processes and their deadlines run one at a time, all others side by side.
+ALONE := tests/integration tests/simulation
+ASIDE := tests/unit tests/vectors tests/properties tests/attacks
 
+test: export HYPOTHESIS_PROFILE := $(or $(HYPOTHESIS_PROFILE),dev)
+test: check
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ASIDE)
+	$(BIN)/python -m pytest $(ALONE)
+
+test-all: export HYPOTHESIS_PROFILE := $(or $(HYPOTHESIS_PROFILE),ci)
 test-all: check
-	HYPOTHESIS_PROFILE=$${HYPOTHESIS_PROFILE:-ci} $(BIN)/python -m pytest -m 'not gpu'
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m 'not gpu' $(ASIDE)
+	$(BIN)/python -m pytest -m 'not gpu' $(ALONE)
 	$(MAKE) mutants
 
 # Kept patches, each of which must turn its named test red.
