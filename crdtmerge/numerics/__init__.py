@@ -68,6 +68,7 @@ from crdtmerge.numerics.formulas import (
     rounded,
     row_sums,
     singles_of,
+    sorted_over,
     sum_over,
     values_of,
 )
@@ -233,6 +234,7 @@ __all__ = [
     "sin",
     "singles_of",
     "solve_spd",
+    "sorted_over",
     "sum_of_squares",
     "sum_over",
     "sum_planes",

@@ -15,7 +15,7 @@ has no such method.
 import numpy as np
 
 from crdtmerge.codec import DECIMAL_UNIT
-from crdtmerge.numerics import Data, Floats, each_item
+from crdtmerge.numerics import Data, Floats, each_item, sorted_over
 from crdtmerge.strategies.base import Inputs, Memory, Parameter, Strategy
 from crdtmerge.strategies.means import weighted_mean, whole_weights
 from crdtmerge.strategies.tensors import (
@@ -35,13 +35,19 @@ def _emit(inputs: Inputs) -> Data:
     drop = count * inputs.values.units("beta") // DECIMAL_UNIT
     weights = whole_weights(terms)
 
+    def alike(values: Floats) -> Floats:
+        kept = np.stack(sorted_over(values)[drop : count - drop])
+        return weighted_mean(kept, weights[drop : count - drop, np.newaxis])
+
     def formula(values: Floats) -> Floats:
         order = np.argsort(values, axis=0, kind="stable")[drop : count - drop]
         kept = np.take_along_axis(values, order, axis=0)
         return weighted_mean(kept, weights[order])
 
     vectors = [theta_of(inputs, term) for term in terms]
-    return each_item(vectors, output_of(inputs), formula)
+    # Of equal weights it does not matter whose value is dropped: the same bytes, sooner.
+    same = weights.min() == weights.max()
+    return each_item(vectors, output_of(inputs), alike if same else formula)
 
 
 TRIMMED_MEAN = Strategy(

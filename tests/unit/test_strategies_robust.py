@@ -73,6 +73,16 @@ def test_trimmed_mean_drops_the_floor_at_each_end(beta: str, kept: int) -> None:
     np.testing.assert_allclose(found, middle.sum(axis=0) / kept, rtol=1e-14)
 
 
+def test_equal_weights_and_almost_equal_ones_trim_alike() -> None:
+    """The short way of equal weights drops the values that the long way drops."""
+    base, tunes = sample(300, 7)
+    inputs = task("trimmed_mean", "F32", tunes, base)
+    weights = (UNIT, *(UNIT + 1,) * 6)
+    found = np.frombuffer(resolve("trimmed_mean", inputs), "<f4")
+    near = resolve("trimmed_mean", replace(inputs, weights=weights))
+    np.testing.assert_allclose(found, np.frombuffer(near, "<f4"), rtol=1e-6, atol=1e-7)
+
+
 def test_the_floor_of_beta_n_is_that_of_integers() -> None:
     """0.29 * 100 is 28.999... in float64: 29 are dropped all the same."""
     base, tunes = alone([[float(i >= 29)] for i in range(100)])
