@@ -27,8 +27,6 @@ from tests.models import UNIT, Merge, contribution_of, make_merge, recipe_of, to
 
 NAMES = sorted(STRATEGIES)
 
-STANDS_STILL = {"arcee_fusion/1", "karcher/1", "passthrough/1", "slerp/1", "widen/1"}
-
 
 def plan_of(merge: Merge, recipe: Recipe | str = "ties") -> Plan:
     recipe = recipe_of(recipe) if isinstance(recipe, str) else recipe
@@ -333,18 +331,3 @@ def test_whole_tensors_stand_on_nothing_only_where_that_changes_no_bit(
     else:
         plan = make_plan(recipe, merge.base, given, footing=Footing("zero"))
         assert {frame.ground for frame in plan.frames.values()} == {"none"}
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_changes_alone_are_merged_only_by_who_moves_with_the_base(name: str) -> None:
-    """An arc, or a column beside the base's, would silently be one beside zeros."""
-    merge = make_merge()
-    entries = tuple(e for e in merge.base.tensors if e.name == "block.weight")
-    change = contribution_of(Manifest("delta", merge.base.content_id, entries))
-    recipe, zero = recipe_of(name), Footing("zero")
-    if name in STANDS_STILL:
-        with pytest.raises(BadInputError, match="looks at whole weights"):
-            make_plan(recipe, merge.base, [change], footing=zero)
-    else:
-        plan = make_plan(recipe, merge.base, [change], footing=zero)
-        assert [frame.ground for frame in plan.frames.values()] == ["zero"]

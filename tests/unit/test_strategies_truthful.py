@@ -12,7 +12,12 @@ import pytest
 
 from crdtmerge import numerics
 from crdtmerge.digest import ContentId
-from crdtmerge.strategies import STRATEGIES, Inputs
+from crdtmerge.errors import BadInputError
+from crdtmerge.manifest import Manifest
+from crdtmerge.resolve.ground import Footing
+from crdtmerge.resolve.plan import make_plan
+from crdtmerge.strategies import STRATEGIES, Inputs, make_recipe
+from tests.models import contribution_of, make_merge
 from tests.strategies import base_of, resolve, task, with_own
 
 SETTINGS: Mapping[str, Mapping[str, str]] = {
@@ -20,6 +25,8 @@ SETTINGS: Mapping[str, Mapping[str, str]] = {
     "passthrough/1": {"scale": "2"},
 }
 """Where defaults hide what other parameters show."""
+
+STANDS_STILL = {"arcee_fusion/1", "karcher/1", "passthrough/1", "slerp/1", "widen/1"}
 
 
 def many(name: str, *, ties: bool) -> Inputs:
@@ -93,3 +100,18 @@ def test_who_does_not_say_so_reads_no_base_that_is_there(name: str) -> None:
     bases = (base_of(inputs), np.full(inputs.items, 2.0, "<f4").tobytes(), None)
     seen = {resolve(name, replace(inputs, base=b, exponent=exponent)) for b in bases}
     assert len(seen) == 1
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_changes_alone_are_merged_only_by_who_moves_with_the_base(name: str) -> None:
+    """An arc, or a column beside the base's, would silently be one beside zeros."""
+    merge = make_merge()
+    entries = tuple(e for e in merge.base.tensors if e.name == "block.weight")
+    change = contribution_of(Manifest("delta", merge.base.content_id, entries))
+    recipe, zero = make_recipe(name, {}), Footing("zero")
+    if name in STANDS_STILL:
+        with pytest.raises(BadInputError, match="looks at whole weights"):
+            make_plan(recipe, merge.base, [change], footing=zero)
+    else:
+        plan = make_plan(recipe, merge.base, [change], footing=zero)
+        assert [frame.ground for frame in plan.frames.values()] == ["zero"]
