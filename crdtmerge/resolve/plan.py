@@ -85,8 +85,8 @@ def make_plan(
         UpgradeNeededError: this version does not know the strategy, or the package that
             brings it is not installed.
         PluginError: it is of another package, and refused.
-        BadInputError: the recipe is not acceptable, or its strategy needs a base that
-            `footing` does not give.
+        BadInputError: the recipe is not acceptable, its strategy needs a base that
+            `footing` does not give, or more contributions than there are.
         NothingToResolveError: there is no contribution.
         FaultyContributionError: a manifest cannot be merged into this base.
         ContractError: the weights leave the numeric contract.
@@ -100,6 +100,7 @@ def make_plan(
     changes = tuple(_changes(contribution, base) for contribution in ordered)
     said = [(c.content, found) for c, found in zip(ordered, changes, strict=True)]
     settings = Settings.of(recipe, (entry.name for entry in base.tensors), ordered)
+    _check_count(settings, strategy)
     laid = lay_ground(settings, strategy, base, said, footing)
     _check_all_weights(settings, laid)
     inputs = _Tensors(settings, strategy, laid, changes)
@@ -115,6 +116,25 @@ def make_plan(
         MappingProxyType(inputs.seeds()),
         tuple(_output(recipe, frame) for frame in laid),
     )
+
+
+def _check_count(settings: Settings, strategy: Strategy) -> None:
+    """Refuse too few contributions before any work is done.
+
+    What rules take out of some tensors, the strategy refuses by itself.
+    """
+    whole = settings.of_whole()
+    count = sum(weight != 0 for weight in whole.weights)
+    needed = strategy.fewest(whole.values)
+    if needed > max(1, count):  # what one is enough for says itself what none gives
+        message = (
+            f"{strategy.full_name} as set needs {needed} contributions of weight above"
+            f" zero, and there are {count}"
+        )
+        hint = (
+            "wait for more, or change the recipe: `crdtmerge strategies` lists others"
+        )
+        raise BadInputError(message, hint=hint)
 
 
 def _check_all_weights(settings: Settings, frames: Iterable[Frame]) -> None:

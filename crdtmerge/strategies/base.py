@@ -214,6 +214,11 @@ def always(_values: Values) -> bool:
     return True
 
 
+def one(_values: Values) -> int:
+    """Need one contribution, whatever the parameters are."""
+    return 1
+
+
 def never(_values: Values) -> bool:
     """Hold for no parameters."""
     return False
@@ -226,7 +231,8 @@ class Strategy:
     `emit` returns the output tensor's bytes. A strategy with a reduce step has `map` (some
     float64 for each tensor) and `reduce` (map results in order of tensor names, and the
     `Whole` -> coefficients in units), which run where `reduces` says so of the recipe's
-    parameters. `memory` bounds what a task takes. `needs_base` tells whether the
+    parameters. `memory` bounds what a task takes, and `fewest` is how many contributions
+    of weight above zero there must be. `needs_base` tells whether the
     formula reads the base: if not, models can be merged without one. `prefers_base` tells
     that it then is another formula: a base that there is must be read. `shifts` tells
     whether the result moves with the base, so that merging task vectors alone gives the
@@ -249,6 +255,7 @@ class Strategy:
     by_layer: bool = False
     classification: Literal["portable", "platform"] = "portable"
     memory: Memory = Memory()
+    fewest: Callable[[Values], int] = one
     map: Callable[[Inputs], Measures] | None = None
     reduce: Callable[[Sequence[Measures], Whole], tuple[int, ...]] | None = None
     reduces: Callable[[Values], bool] = always
@@ -263,7 +270,9 @@ class Strategy:
         return next((p for p in self.parameters if p.name == name), None)
 
     def describe(self) -> Description:
-        """Return the declaration as plain values."""
+        """Return the declaration as plain values; `fewest` is that of the defaults."""
+        pairs = sorted((p.name, p.default) for p in self.parameters)
+        defaults = Values(tuple(pairs))
         return {
             "name": self.name,
             "full_name": self.full_name,
@@ -277,6 +286,7 @@ class Strategy:
             "prefers_base": self.prefers_base,
             "needs_evidence": self.needs_evidence,
             "whole": self.reduce is not None,
+            "fewest": self.fewest(defaults),
             "order_dependent": self.order_dependent,
             "by_layer": self.by_layer,
             "draws": self.draws,

@@ -32,7 +32,7 @@ import numpy as np
 from crdtmerge.numerics import Data, Floats, each_item
 from crdtmerge.strategies.base import Inputs, Memory, Strategy, Whole
 from crdtmerge.strategies.gram import SCOPE, Gram, GramMethod, squared_distances
-from crdtmerge.strategies.krum import bad_count, f_parameter, ranked
+from crdtmerge.strategies.krum import bad_count, f_parameter, fewest_for, ranked
 from crdtmerge.strategies.means import weighted_mean, whole_weights
 from crdtmerge.strategies.tensors import output_of, participants, theta_of
 
@@ -96,6 +96,7 @@ BULYAN = Strategy(
     needs_base=False,
     prefers_base=True,
     memory=Memory(shared=24, each=48),
+    fewest=fewest_for(4),
     emit=_emit,
     map=_METHOD.map,
     reduce=_METHOD.reduce,

@@ -20,13 +20,13 @@ contributions, where one neighbour counts, the two nearest always tie. mergekit 
 methods.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.errors import ContractError
 from crdtmerge.numerics import Floats
-from crdtmerge.strategies.base import Parameter, Strategy
+from crdtmerge.strategies.base import Parameter, Strategy, Values
 from crdtmerge.strategies.gram import (
     MEMORY,
     SCOPE,
@@ -55,6 +55,11 @@ def bad_count(count: int, asked: int, strategy: str, factor: int) -> int:
     lower = "lower f, or " if asked else ""
     hint = f"{lower}wait for more contributions, or take a median"
     raise ContractError(message, hint=hint)
+
+
+def fewest_for(factor: int) -> Callable[[Values], int]:
+    """Return what tells how many contributions f needs: factor * f + 3."""
+    return lambda values: factor * values.count("f") + 3
 
 
 def f_parameter(rule: str) -> Parameter:
@@ -129,6 +134,7 @@ KRUM = Strategy(
     needs_base=False,
     prefers_base=True,
     memory=MEMORY,
+    fewest=fewest_for(2),
     emit=_KRUM.emit,
     map=_KRUM.map,
     reduce=_KRUM.reduce,
@@ -156,6 +162,7 @@ MULTI_KRUM = Strategy(
     needs_base=False,
     prefers_base=True,
     memory=MEMORY,
+    fewest=fewest_for(2),
     emit=_MULTI.emit,
     map=_MULTI.map,
     reduce=_MULTI.reduce,

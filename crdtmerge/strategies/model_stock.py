@@ -120,5 +120,6 @@ MODEL_STOCK = Strategy(
         ),
     ),
     memory=Memory(shared=24, each=8),
+    fewest=lambda _values: 2,
     emit=_emit,
 )

@@ -105,5 +105,6 @@ CONSENSUS = Strategy(
         ),
     ),
     memory=Memory(shared=16, each=16),
+    fewest=lambda values: max(1, values.count("k")),
     emit=_emit,
 )

@@ -106,6 +106,7 @@ def declared(facts: Facts) -> list[tuple[str, str]]:
         ("version", f"{facts['version']}, of {own}"),
         ("base", base),
         ("evidence", "needed" if facts["needs_evidence"] else "none"),
+        ("models", _fewest(facts)),
         ("order", _order(facts)),
         ("draws", "from the seed" if facts["draws"] else "nothing"),
         (
@@ -114,6 +115,11 @@ def declared(facts: Facts) -> list[tuple[str, str]]:
         ),
         ("memory", str(cast("Facts", facts["memory"])["text"])),
     ]
+
+
+def _fewest(facts: Facts) -> str:
+    """Say how many contributions there must be."""
+    return f"{facts['fewest']} or more" if facts["fewest"] != 1 else "any number"
 
 
 def _order(facts: Facts) -> str:

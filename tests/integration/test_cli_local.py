@@ -250,17 +250,18 @@ def test_strategies_are_listed_in_groups_with_a_line_for_each(
 def test_a_strategy_shows_all_that_it_declares(terminal: Terminal) -> None:
     """What it needs, draws and takes, and of parameters type, defaults and range."""
     lines = terminal.run("strategies", "dare")[1].splitlines()
-    facts = dict(line.split(None, 1) for line in lines[4:11])
+    facts = dict(line.split(None, 1) for line in lines[4:12])
     assert facts == {
         "version": "1, of crdtmerge",
         "base": "needed",
         "evidence": "none",
+        "models": "any number",
         "order": "changes nothing",
         "draws": "from the seed",
         "scope": "each tensor alone",
         "memory": "33 B an item",
     }
-    head, p = (re.split(r"  +", line) for line in lines[12:14])
+    head, p = (re.split(r"  +", line) for line in lines[13:15])
     assert head[:6] == ["PARAMETER", "TYPE", "DEFAULT", "MERGEKIT", "RANGE", "PER"]
     assert p[:6] == ["p", "number", "0.9", "0", "0 to 0.999999999", "tensor, model"]
     shown = terminal.run("strategies", "nuslerp")[1]

@@ -18,12 +18,14 @@ from crdtmerge.errors import (
 from crdtmerge.manifest import Manifest
 from crdtmerge.recipe import Recipe, Rule
 from crdtmerge.resolve import plan as planning
+from crdtmerge.resolve.execute import execute
 from crdtmerge.resolve.ground import Footing
 from crdtmerge.resolve.plan import Plan, make_plan, tensor_seed
 from crdtmerge.resolve.settings import Contribution
 from crdtmerge.strategies import STRATEGIES, make_recipe
 from crdtmerge.trie import Trie
 from tests.models import UNIT, Merge, contribution_of, make_merge, recipe_of, told
+from tests.sums import Sink
 
 NAMES = sorted(STRATEGIES)
 
@@ -215,7 +217,7 @@ def test_key_changes_with_every_input_that_can_change_a_bit(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Blobs, base, weights, parameters, dtype, version of the contract, the set."""
-    merge = make_merge()
+    merge = make_merge((UNIT, 2 * UNIT, UNIT // 2, UNIT))
     recipe = make_recipe(name, {})
     first, *rest = merge.contributions
     heavier = replace(merge, contributions=(replace(first, weight=7), *rest))
@@ -225,7 +227,7 @@ def test_key_changes_with_every_input_that_can_change_a_bit(
         plan_of(replace(merge, contributions=tuple(rest)), recipe),
         plan_of(with_contribution_blob(merge, "block.weight", b"z" * 32), recipe),
         plan_of(merge, replace(recipe, output_dtype="BF16")),
-        plan_of(make_merge((UNIT,)), recipe),
+        plan_of(make_merge((UNIT,) * 3), recipe),
     ]
     monkeypatch.setattr(planning, "CONTRACT_VERSION", numerics.CONTRACT_VERSION + 1)
     plans.append(plan_of(merge, recipe))
@@ -331,3 +333,30 @@ def test_whole_tensors_stand_on_nothing_only_where_that_changes_no_bit(
     else:
         plan = make_plan(recipe, merge.base, given, footing=Footing("zero"))
         assert {frame.ground for frame in plan.frames.values()} == {"none"}
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "needed"),
+    [
+        ("krum", {}, 3),
+        ("krum", {"f": "1"}, 5),
+        ("multi_krum", {"f": "1"}, 5),
+        ("bulyan", {}, 3),
+        ("bulyan", {"f": "1"}, 7),
+        ("consensus", {"k": "4"}, 4),
+        ("model_stock", {}, 2),
+        ("linear", {}, 1),
+    ],
+)
+def test_too_few_contributions_are_refused_before_any_is_read(
+    name: str, parameters: dict[str, str], needed: int
+) -> None:
+    """One of weight zero is none; so many as are needed make a plan, and a model."""
+    recipe = make_recipe(name, parameters)
+    enough = make_merge((UNIT,) * needed + (0,))
+    plan = make_plan(recipe, enough.base, enough.contributions)
+    execute(plan, enough.blobs, Sink())
+    if needed > 1:
+        few = make_merge((UNIT,) * (needed - 1) + (0,))
+        with pytest.raises(BadInputError, match=f"needs {needed} .* there are"):
+            make_plan(recipe, few.base, few.contributions)
