@@ -13,6 +13,7 @@ from typing import Final, Literal
 from crdtmerge.codec import DECIMAL_UNIT, format_decimal, parse_decimal
 from crdtmerge.errors import BadInputError, UnknownNameError
 from crdtmerge.recipe import WEIGHT
+from crdtmerge.strategies import plugins
 from crdtmerge.strategies.base import Strategy
 from crdtmerge.strategies.table import STRATEGIES, find, suggestion
 
@@ -237,7 +238,7 @@ MERGEKIT_METHODS: Final[Mapping[str, Method]] = MappingProxyType(
 
 
 def find_method(name: str) -> Method:
-    """Return the method of a name: mergekit's, else that of a strategy of ours.
+    """Return the method of a name: mergekit's, else that of a strategy we know.
 
     Raises:
         UnknownNameError: there is none; the hint has the nearest, and all.
@@ -252,5 +253,6 @@ def find_method(name: str) -> Method:
 
 
 def method_names() -> list[str]:
-    """Return all that `merge_method` may be; no aliases."""
-    return sorted({*MERGEKIT_METHODS, *(s.name for s in STRATEGIES.values())})
+    """Return all that `merge_method` may be, those of other packages too; no aliases."""
+    every = (*STRATEGIES, *plugins.installed())
+    return sorted({*MERGEKIT_METHODS, *(name.partition("/")[0] for name in every)})

@@ -21,6 +21,7 @@ from crdtmerge.errors import (
     UnknownNameError,
     UpgradeNeededError,
 )
+from crdtmerge.formats.mergekit_methods import find_method, method_names
 from crdtmerge.recipe import Recipe
 from crdtmerge.resolve.execute import execute
 from crdtmerge.resolve.plan import make_plan
@@ -109,6 +110,13 @@ def test_a_plug_in_merges_like_one_of_ours(installed: Install) -> None:
         items = [numerics.upcast(tune[name], dtype) for tune in tunes]
         expected = np.array([max(column) for column in zip(*items, strict=True)])
         assert held[name] == numerics.downcast(expected, dtype)
+
+
+def test_a_plug_in_is_a_merge_method_of_configurations(installed: Install) -> None:
+    """With its own words, beside those of mergekit and ours."""
+    installed(good())
+    assert "acme.largest" in method_names()
+    assert find_method("acme.largest").strategy == GOOD
 
 
 def test_a_plug_in_is_imported_only_when_it_is_wanted(installed: Install) -> None:
