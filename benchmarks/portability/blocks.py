@@ -13,7 +13,13 @@ TREE_ITEMS: Final = 1 << 16
 _ANY: Final = 1 << 62
 
 CONSTANTS: Final[dict[str, tuple[tuple[str, str, int, int], ...]]] = {
-    "": (("crdtmerge.strategies.geometry", "BAND_ITEMS", 1, _ANY),),
+    "": (
+        ("crdtmerge.numerics.formulas", "BLOCK_ITEMS", 1, _ANY),
+        ("crdtmerge.strategies.arcee_fusion", "BAND_ITEMS", 1, _ANY),
+        ("crdtmerge.strategies.geometry", "BAND_ITEMS", 1, _ANY),
+        ("crdtmerge.strategies.model_stock", "BAND_ITEMS", 1, _ANY),
+        ("crdtmerge.strategies.widen", "_BAND_ITEMS", 1, _ANY),
+    ),
     "reference": (
         ("crdtmerge.numerics.reference.dtypes", "_INSPECT_ITEMS", 1, _ANY),
         ("crdtmerge.numerics.reference.gemm", "BLOCK_ITEMS", 1, _ANY),

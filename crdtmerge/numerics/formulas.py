@@ -19,6 +19,9 @@ from crdtmerge.numerics.reference.dtypes import Data, Floats, Singles, downcast
 from crdtmerge.numerics.reference.reading import kept, parts_of, read, read_tau, stored
 from crdtmerge.numerics.vectors import Keep, Output, Tau, Vector
 
+BLOCK_ITEMS: Final = 1 << 16
+"""Items that a formula is given at once: enough that compiled functions serve it."""
+
 NETWORK_MAX: Final = 32
 """Rows up to which a sorting network is faster than sorting columns."""
 
@@ -39,7 +42,7 @@ def each_item(
     def compute(block: range) -> Floats:
         return formula(np.stack([read(vector, block) for vector in vectors]))
 
-    return stored(compute, output)
+    return stored(compute, output, BLOCK_ITEMS)
 
 
 def values_of(vector: Vector) -> Floats:

@@ -47,7 +47,7 @@ from crdtmerge.strategies.tensors import (
 
 FLOOR: Final = 1e-8
 SPREAD: Final = 1.5
-BAND_ITEMS: Final = 1 << 14
+BAND_ITEMS: Final = 1 << 16
 """Items of many rows worked on at once; no output bit depends on it."""
 
 ITEM_BYTES_HELD: Final = 72

@@ -9,7 +9,7 @@ import pytest
 
 from crdtmerge import numerics
 from crdtmerge.errors import ContractError
-from crdtmerge.numerics import Floats
+from crdtmerge.numerics import Floats, formulas
 from crdtmerge.numerics.reference import reading
 from crdtmerge.strategies import STRATEGIES, Inputs
 from tests.strategies import DTYPES, UNIT, base_of, resolve, sample, shuffled, task
@@ -146,6 +146,7 @@ def test_block_size_changes_no_byte(name: str, monkeypatch: pytest.MonkeyPatch) 
     expected = resolve(name, inputs)
     for items in (1, 7, 64, 1002, 5000):
         monkeypatch.setattr(reading, "BLOCK_ITEMS", items)
+        monkeypatch.setattr(formulas, "BLOCK_ITEMS", items)
         assert resolve(name, inputs) == expected
 
 

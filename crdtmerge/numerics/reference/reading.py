@@ -36,10 +36,11 @@ BLOCK_ITEMS: Final = 1 << 15
 """Items worked on at once; their float64 forms stay in a core's cache."""
 
 
-def parts_of(part: range) -> Iterator[range]:
-    """Yield the blocks that a range of items is worked on in; no bit depends on them."""
-    for start in range(part.start, part.stop, BLOCK_ITEMS):
-        yield range(start, min(start + BLOCK_ITEMS, part.stop))
+def parts_of(part: range, items: int = 0) -> Iterator[range]:
+    """Yield the blocks that a range is worked on in; no bit depends on their `items`."""
+    step = items or BLOCK_ITEMS
+    for start in range(part.start, part.stop, step):
+        yield range(start, min(start + step, part.stop))
 
 
 def read(vector: Vector, part: range) -> Floats:
@@ -92,15 +93,15 @@ def read_kept(tau: Tau, keep: Keep, part: range) -> Floats:
     return np.where(stays, found.astype(np.float64), 0.0)
 
 
-def stored(compute: Callable[[range], Floats], output: Output) -> Data:
-    """Return what is computed block by block, rounded once at the end.
+def stored(compute: Callable[[range], Floats], output: Output, items: int = 0) -> Data:
+    """Return what is computed in blocks of `items`, rounded once at the end.
 
     Raises:
         ContractError: a result is beyond the output dtype.
     """
     return b"".join(
         downcast(compute(block), output.dtype, output.name)
-        for block in parts_of(output.part)
+        for block in parts_of(output.part, items)
     )
 
 
