@@ -20,8 +20,10 @@ from crdtmerge.rules import (
 )
 from crdtmerge.strategies import Strategy, check_recipe, has_reduce
 
-STRATEGY_NEEDS_BASE = "the strategy merges differences to the base"
-STEPS_NEED_BASE = "its steps change task vectors, which are differences to the base"
+STRATEGY_NEEDS_BASE = "a base is needed: the strategy merges differences to it"
+STEPS_NEED_BASE = (
+    "a base is needed: steps change task vectors, which are differences to it"
+)
 REDUCES = "a step over the whole model comes before any tensor is merged"
 PLATFORM = (
     "its bytes may differ between platforms: equal ones are promised on one platform"
