@@ -102,6 +102,11 @@ REFUSED: list[tuple[tuple[str, ...], int, str]] = [
     ),
     (("recipe", "set", "ties", "--weight", "math=1"), 3, "selects no contributions"),
     (("recipe", "set", "ties", "--post", "trimm"), 3, "no step"),
+    (
+        ("recipe", "set", "pma", "--rule", "tag:math:step=1"),
+        2,
+        "'tag:math' selects models",
+    ),
     (("recipe", "set", "--file", "gone.yaml"), 3, "cannot read"),
     (("recipe", "set", "--file", "ids.yaml"), 4, "rule 2: no contribution"),
     (("recipe", "check", "mine.txt"), 3, "does not end in"),
