@@ -35,9 +35,9 @@ used.
 """
 
 _READING: Final = """\
-PER says what may have a value of its own: a `tensor` by a rule of the recipe, a `model` of
-a mergekit configuration; `merge` is one value for all. MERGEKIT is mergekit's default, if
-there is one.
+PER says what may have a value of its own: a `tensor` by a [rule](../recipes.md) of the
+recipe; a `model` by a rule with content, author or tag, or in a mergekit configuration;
+`merge` is one value for all. MERGEKIT is mergekit's default, if there is one.
 """
 
 

@@ -113,7 +113,7 @@ class _Parser:
         found: list[Asked] = []
         for i, item in enumerate(items, start=1):
             place = f"models, number {i}"
-            entry = mapping(item, place)
+            entry = mapping(item, place, "write `- model: FOLDER`")
             check_keys(entry, _MODEL, place)
             if entry.get("model") is None:
                 raise BadInputError(f"{place}: it lacks `model`")

@@ -47,11 +47,11 @@ def check_keys(
             raise UnknownNameError(message, hint=suggestion(key, listed, listed))
 
 
-def mapping(value: Plain, place: str) -> dict[str, Plain]:
-    """Return a mapping, once it is one."""
+def mapping(value: Plain, place: str, hint: str = "") -> dict[str, Plain]:
+    """Return a mapping, once it is one; `hint` says how one is written there."""
     if isinstance(value, dict):
         return value
-    raise BadInputError(f"{place}: not a mapping of names to values")
+    raise BadInputError(f"{place}: not a mapping of names to values", hint=hint)
 
 
 def reference(value: Plain, place: str) -> tuple[str, str]:

@@ -78,6 +78,9 @@ def parse_recipe(value: Plain) -> Wording:
         UnknownNameError: a word, strategy, step or parameter is not known.
     """
     entry = mapping(value, "")
+    if "merge_method" in entry:
+        message = "it is a mergekit configuration, and no recipe of a space"
+        raise BadInputError(message, hint="`crdtmerge merge` reads it")
     check_keys(entry, _TOP)
     if "strategy" not in entry:
         raise BadInputError("strategy is missing", hint="write strategy: NAME")

@@ -78,7 +78,8 @@ def mapping(value: Plain, what: str) -> dict[str, Plain]:
     """
     if isinstance(value, dict):
         return value
-    raise BadInputError(f"{what or 'a recipe'} is not a mapping of names to values")
+    message = f"{what or 'a recipe'} is not a mapping of names to values"
+    raise BadInputError(message, hint="" if what else "begin with `strategy: NAME`")
 
 
 def text_of(value: Plain, key: str) -> str:

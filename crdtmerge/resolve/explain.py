@@ -20,8 +20,10 @@ from crdtmerge.rules import (
 )
 from crdtmerge.strategies import Strategy, check_recipe, has_reduce
 
-STRATEGY_NEEDS_BASE = "the strategy merges differences to the base"
-STEPS_NEED_BASE = "its steps change task vectors, which are differences to the base"
+STRATEGY_NEEDS_BASE = "a base is needed: the strategy merges differences to it"
+STEPS_NEED_BASE = (
+    "a base is needed: steps change task vectors, which are differences to it"
+)
 REDUCES = "a step over the whole model comes before any tensor is merged"
 PLATFORM = (
     "its bytes may differ between platforms: equal ones are promised on one platform"
@@ -163,7 +165,10 @@ class _Notes:
         recipe = self.settings.recipe
         for i, rule in enumerate(recipe.rules):
             fitting = [found.layer for found in self.tensors if i in found.fitting]
-            yield from _of_rule(f"rule {i + 1} ({rule.tensors!r})", rule, fitting)
+            name = f"rule {i + 1} ({rule.tensors!r})"
+            yield from _of_rule(name, rule, fitting)
+            if self._is_overruled(i):
+                yield f"{name}: later rules replace all that it gives"
             if known and rule.models and not self._meets(rule):
                 label = self.labels[i]
                 yield f"rule {i + 1}: {label} selects no contribution that is visible"
@@ -184,12 +189,30 @@ class _Notes:
         selector = parse_selector(rule.models)
         return any(selector.fits(item.who) for item in self.settings.contributions)
 
+    def _is_overruled(self, rule: int) -> bool:
+        """Tell whether later rules replace all that one gives, for whom it does."""
+        giving = [found for found in self.tensors if rule in found.rules]
+        return bool(giving) and all(self._is_replaced(rule, found) for found in giving)
+
+    def _is_replaced(self, rule: int, found: Explained) -> bool:
+        rules, place = (
+            self.settings.recipe.rules,
+            self.settings.places[found.entry.name],
+        )
+        left = set(rules[rule].values_at(place))
+        for later in found.rules:
+            if later > rule and rules[later].models in {"", rules[rule].models}:
+                left -= rules[later].values_at(place).keys()
+                if not left:
+                    return True
+        return False
+
     def _weightless(self) -> Iterator[str]:
         """Say of how many tensors all weights are zero, where there is any weight."""
         found = [t.setting.weights for t in self.tensors if t.setting is not None]
         idle = sum(bool(weights) and not any(weights) for weights in found)
         if idle:
-            yield f"all weights are zero for {idle} tensors"
+            yield f"all weights are zero for {idle} tensor{'s' * (idle > 1)}"
 
 
 def _of_rule(name: str, rule: Rule, fitting: Sequence[Layer | None]) -> Iterator[str]:

@@ -26,7 +26,7 @@ def read_resolution(folder: Path) -> Resolution:
         VerificationError: a digest in it is not that of what it stands beside.
     """
     path = folder / RESOLUTION_FILE
-    hint = "give a folder that `crdtmerge resolve` wrote"
+    hint = "give a folder that `crdtmerge resolve` or `crdtmerge merge` wrote"
     try:
         if path.stat().st_size > RESOLUTION_BYTES_MAX:
             message = f"{path} is above the limit of {RESOLUTION_BYTES_MAX} bytes"

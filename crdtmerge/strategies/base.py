@@ -60,7 +60,8 @@ class Parameter:
         if self.kind == "flag":
             return f"{TRUE} or {FALSE}"
         bounds = f"{format_decimal(self.minimum)} to {format_decimal(self.maximum)}"
-        return f"a whole number, {bounds}" if self.kind == "integer" else bounds
+        kind = "whole number" if self.kind == "integer" else "number"
+        return f"a {kind}, {bounds}"
 
     @property
     def accepted(self) -> list[str]:

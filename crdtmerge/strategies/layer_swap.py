@@ -28,7 +28,12 @@ from crdtmerge.errors import ContractError
 from crdtmerge.numerics import Data
 from crdtmerge.strategies.averages import JOINING, mean_in
 from crdtmerge.strategies.base import Inputs, Parameter, Strategy
-from crdtmerge.strategies.tensors import participants, refuse_negative, refuse_zero
+from crdtmerge.strategies.tensors import (
+    FOR_ONE,
+    participants,
+    refuse_negative,
+    refuse_zero,
+)
 
 OUTER: Final = "outer"
 INNER: Final = "inner"
@@ -88,7 +93,7 @@ def _refuse_empty(inputs: Inputs, totals: Mapping[str, int]) -> None:
                 f"tensor {inputs.tensor!r}: layer_swap takes it from the {part} part,"
                 " in which no contribution weighs anything"
             )
-            hint = f"set part={part} for at least one contribution"
+            hint = f"set part={part} for at least one contribution, {FOR_ONE}"
             raise ContractError(message, hint=hint)
 
 

@@ -27,6 +27,7 @@ from crdtmerge.strategies.base import (
     never,
 )
 from crdtmerge.strategies.tensors import (
+    FOR_ONE,
     participants,
     refuse_negative,
     refuse_zero,
@@ -57,7 +58,8 @@ def _only(inputs: Inputs) -> Weights:
             f"tensor {inputs.tensor!r}: passthrough takes one contribution, and"
             f" {len(chosen)} of {len(there)} are selected"
         )
-        raise ContractError(message, hint="set select=true for exactly one")
+        hint = f"set select=true for exactly one, {FOR_ONE}"
+        raise ContractError(message, hint=hint)
     return [w if i == chosen[0] else 0 for i, w in enumerate(inputs.weights)]
 
 

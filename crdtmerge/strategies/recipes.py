@@ -336,4 +336,6 @@ def _check_rules(
                 raise BadInputError(message, hint="give it once, for all tensors")
             if rule.models and not parameter.per_model:
                 message = f"{name} cannot differ between the contributions of a merge"
-                raise BadInputError(message, hint="give it in a rule without `models`")
+                raise BadInputError(
+                    message, hint="give it in a rule without content, author or tag"
+                )

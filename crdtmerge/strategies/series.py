@@ -35,6 +35,7 @@ from crdtmerge.numerics import Data, cos
 from crdtmerge.strategies.averages import JOINING, mean_in
 from crdtmerge.strategies.base import Inputs, Parameter, Strategy, Values
 from crdtmerge.strategies.tensors import (
+    FOR_ONE,
     Term,
     participants,
     refuse_negative,
@@ -69,10 +70,12 @@ def _in_order_of_step(terms: Sequence[Term], name: str) -> list[Term]:
     for before, term in zip([None, *ordered], ordered, strict=False):
         if not _step(term):
             message = f"{term.label}: {name} needs its step, and it has none"
-            raise ContractError(message, hint="give every contribution step=1 or above")
+            hint = f"give every contribution step=1 or above, {FOR_ONE}"
+            raise ContractError(message, hint=hint)
         if before is not None and _step(before) == _step(term):
             message = f"{term.label}: its step {_step(term)} is that of another one"
-            raise ContractError(message, hint="give every contribution its own step")
+            hint = f"give every contribution its own step, {FOR_ONE}"
+            raise ContractError(message, hint=hint)
     return ordered
 
 

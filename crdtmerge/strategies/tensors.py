@@ -6,6 +6,7 @@ task vector, whichever way it was given. Does not own any formula.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
@@ -32,6 +33,9 @@ from crdtmerge.numerics import (
 )
 from crdtmerge.recipe import Parameters
 from crdtmerge.strategies.base import Given, Inputs, Values, Weights
+
+FOR_ONE: Final = "by a rule with its content, author or tag"
+"""How a user gives one contribution a parameter of its own, for hints."""
 
 
 @dataclass(frozen=True, slots=True)

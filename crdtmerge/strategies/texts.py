@@ -77,7 +77,7 @@ def _typed_units(parameter: Parameter, text: str) -> int:
         raise _refusal(parameter, text, hint)
     sign, whole, places = match[1], match[2].lstrip("0"), (match[3] or "").rstrip("0")
     if len(places) > DECIMAL_PLACES:
-        hint = f"at most {DECIMAL_PLACES} places count"
+        hint = f"write {DECIMAL_PLACES} decimal places at most"
         raise _refusal(parameter, text, hint)
     canonical = f"{whole or '0'}.{places}" if places else whole or "0"
     try:

@@ -191,11 +191,20 @@ def resolved(facts: Facts) -> list[str]:
 
 def merged(facts: Facts) -> list[str]:
     """Return the lines of `merge`."""
+    used = cast("Facts", facts["recipe"])
+    rules, own = len(several(used["rules"])), cast("int", facts["own_values"])
+    more = [counted(rules, "rule")] if rules else []
+    more += [f"own values of {counted(own, 'model')}"] if own else []
     count = counted(len(cast("Sequence[str]", facts["contributions"])), "model")
     amount = f"{facts['tensors']} tensors, {size(facts['bytes'])}"
     return [
         f"merged {count} to {plain(facts['out'])} ({amount})",
-        f"  recipe        {recipe(cast('Facts', facts['recipe']))}",
+        f"  recipe        {recipe(used)}",
+        *(
+            [f"  with          {' and '.join(more)}: see resolution.json"]
+            if more
+            else []
+        ),
         f"  model digest  {facts['model_digest']}",
         f"  merge id      {short(facts['merge_id'])}",
     ]

@@ -11,6 +11,7 @@ from typing import Final, cast
 from . import render
 from .output import plain, short, table
 from .render import Facts, counted, several, size
+from .render_strategies import accepted
 
 NAMES_SHOWN: Final = 3
 CONTRIBUTIONS_SHOWN: Final = 8
@@ -54,8 +55,7 @@ def steps(found: Sequence[Facts]) -> list[str]:
         where = " ".join(cast("Sequence[str]", step["stages"]))
         head = (step["full_name"], where, step["summary"])
         own = [
-            (p["name"], p["default"], " to ".join(cast("Sequence[str]", p["range"])))
-            for p in several(step["parameters"])
+            (p["name"], p["default"], accepted(p)) for p in several(step["parameters"])
         ]
         first, *rest = own or [("-", "-", "-")]
         rows.append((head[0], head[1], *first, head[2]))

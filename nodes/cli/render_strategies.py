@@ -86,7 +86,7 @@ def parameters(facts: Facts) -> list[tuple[str, ...]]:
             _type(p),
             str(p["default"]),
             str(p["mergekit_default"] or "-"),
-            _range(p),
+            accepted(p),
             _reach(p),
             str(p["help"]),
         )
@@ -133,7 +133,8 @@ def _type(parameter: Facts) -> str:
     return kinds.get(str(parameter["kind"]), str(parameter["kind"]))
 
 
-def _range(parameter: Facts) -> str:
+def accepted(parameter: Facts) -> str:
+    """Say which values a parameter takes: the bounds of a number, or all there are."""
     numeric = parameter["kind"] in {"decimal", "integer"}
     between = " to " if numeric else " or "
     return between.join(cast("Sequence[str]", parameter["range"]))

@@ -11,6 +11,7 @@ import typer
 
 Rules = list[dict[str, object]]
 EVERYWHERE = "*"
+_OF_MODELS = ("content:", "author:", "tag:")
 
 
 def of_file(path: Path) -> dict[str, object]:
@@ -30,7 +31,7 @@ def rules(texts: Iterable[str]) -> Rules:
     Neighbours with one pattern are one rule.
 
     Raises:
-        typer.BadParameter: one is not of the form PATTERN:K=V.
+        typer.BadParameter: one is not of the form PATTERN:K=V, or selects models.
     """
     found: Rules = []
     for text in texts:
@@ -38,6 +39,12 @@ def rules(texts: Iterable[str]) -> Rules:
         name, equals, value = (part.strip() for part in pair.partition("="))
         if not (colon and pattern.strip() and equals and name):
             message = f"{text!r} is not of the form PATTERN:K=V"
+            raise typer.BadParameter(message, param_hint="--rule")
+        if pattern.strip().startswith(_OF_MODELS):
+            message = (
+                f"{pattern.strip()!r} selects models, and a rule given so selects tensors:"
+                " say it in a recipe file, or a weight with --weight"
+            )
             raise typer.BadParameter(message, param_hint="--rule")
         if not found or found[-1]["tensors"] != pattern.strip():
             found.append({"tensors": pattern.strip(), "parameters": {}})

@@ -102,6 +102,7 @@ def merge(asked: Arguments, tell: Tell) -> Answer:
         "tensors": len(resolution.tensors),
         "bytes": sum(entry.size for entry in resolution.tensors),
         "recipe": recipe.describe(),
+        "own_values": sum(bool(c.parameters) for c in plan.contributions),
         "notes": list(configuration.notes),
     }
 

@@ -10,6 +10,7 @@ from typing import Final, TypeAlias
 
 from crdtmerge.digest import DIGEST_BYTES
 from crdtmerge.errors import BadInputError
+from crdtmerge.formats.recipe_values import at
 from crdtmerge.orset import OpSet
 from crdtmerge.recipe import Recipe, Rule
 from crdtmerge.strategies import make_recipe
@@ -66,10 +67,17 @@ def _is_of_id(kind: str) -> bool:
 
 
 def _rules(value: object, complete: Complete) -> list[Rule]:
-    """Return rules given as {tensors, models, parameters}; models may be left out."""
+    """Return rules given as {tensors, models, parameters}; models may be left out.
+
+    An error says which rule, counted as `recipe show` and `recipe check` count.
+    """
     if not isinstance(value, list):
         return []
-    return [_rule(item, complete) for item in value]
+    found = []
+    for number, item in enumerate(value, start=1):
+        with at(f"rule {number}"):
+            found.append(_rule(item, complete))
+    return found
 
 
 def _rule(item: object, complete: Complete) -> Rule:

@@ -293,6 +293,19 @@ def test_people_read_what_was_made_and_what_was_passed_over(bench: Bench) -> Non
     assert {t.dtype for t in stored} == {"BF16", "I64"}
 
 
+def test_people_read_that_values_differ(bench: Bench) -> None:
+    """The line of the recipe has what all share, and is not all that was merged by."""
+    text = TIES.replace("weight: 1", "weight: 1, density: 0.4")
+    path = bench.write(text + "parameters: {density: [{filter: bias, value: 1}]}")
+    code, said, err = bench.run("merge", path, "out")
+    assert code == 0, err
+    stated = json.loads((bench.folder / "out" / "resolution.json").read_text())
+    rules = len(stated["recipe"]["rules"])
+    assert rules
+    assert f"with          {rules} rule" in said
+    assert "own values of 1 model: see resolution.json" in said
+
+
 # --- refusals --------------------------------------------------------------------------
 
 

@@ -19,6 +19,10 @@ rules:
   - {tensors: "*bias", parameters: {density: 1}}
 seed_scope: contribution
 """
+IDS = """\
+strategy: linear
+weights: [{tag: math, weight: 2}, {content: ffff, weight: 2}]
+"""
 SHORT = (
     *("recipe", "set", "ties", "--pre", "trim", "--param", "trim.density=.50"),
     *("--weight", "tag:math=2", "--rule", "*bias:density=1"),
@@ -98,7 +102,13 @@ REFUSED: list[tuple[tuple[str, ...], int, str]] = [
     ),
     (("recipe", "set", "ties", "--weight", "math=1"), 3, "selects no contributions"),
     (("recipe", "set", "ties", "--post", "trimm"), 3, "no step"),
+    (
+        ("recipe", "set", "pma", "--rule", "tag:math:step=1"),
+        2,
+        "'tag:math' selects models",
+    ),
     (("recipe", "set", "--file", "gone.yaml"), 3, "cannot read"),
+    (("recipe", "set", "--file", "ids.yaml"), 4, "rule 2: no contribution"),
     (("recipe", "check", "mine.txt"), 3, "does not end in"),
     (("recipe", "check", "--base", "base"), 2, "it takes a FILE"),
     (
@@ -114,6 +124,7 @@ def test_what_is_no_recipe_is_refused(
     terminal: Terminal, tmp_path: Path, words: tuple[str, ...], code: int, message: str
 ) -> None:
     (tmp_path / "mine.yaml").write_text(FILE)
+    (tmp_path / "ids.yaml").write_text(IDS)
     found = terminal.refused(*words)
     assert found["exit_code"] == code
     assert message in found["message"], json.dumps(found)
@@ -121,6 +132,9 @@ def test_what_is_no_recipe_is_refused(
 
 def test_the_steps_are_listed(terminal: Terminal) -> None:
     """What `--pre` and `--post` take, with the names that `--param` uses."""
-    assert "trim.density" in said(terminal, "recipe", "steps")
+    table = said(terminal, "recipe", "steps")
+    assert "trim.density" in table
+    assert "0 to 0.999999999" in table
+    assert "paper or l1 or none" in table
     (trim,) = [s for s in terminal.json("recipe", "steps") if s["name"] == "trim"]
     assert [p["name"] for p in trim["parameters"]] == ["trim.density"]

@@ -209,6 +209,11 @@ TIES = f"merge_method: ties\nbase_model: base\n{TWO}\n"
         (TIES + "parameters: {densty: 1}", "'densty' is not known", "'density'"),
         (TIES + "parameters: {gamma: 1}", "'gamma' is not known", "known: weight"),
         (TIES + "parameters: {rescale: true}", "not supported yet for ties", "false"),
+        (
+            "merge_method: linear\nmodels: [a, b]",
+            "models, number 1: not a mapping",
+            "- model: FOLDER",
+        ),
         (TIES + "parameters: [1]", "parameters: not a mapping", ""),
         (TIES + "parameters: []", "parameters: not a mapping", ""),
         (TIES.replace("{weight: 3}", "[]"), "number 2, parameters: not a mapping", ""),

@@ -133,7 +133,9 @@ def test_the_start_of_an_id_is_left_for_the_space() -> None:
 
 MISTAKES: list[tuple[str, type[BadInputError], str]] = [
     ("[]", BadInputError, "a recipe is not a mapping"),
+    ("", BadInputError, "a recipe is not a mapping|strategy: NAME"),
     ("{}", BadInputError, "strategy is missing"),
+    ("merge_method: ties", BadInputError, "mergekit|crdtmerge merge"),
     ("strategy: 3", BadInputError, "strategy is not a text"),
     (
         "strategy: tise",
@@ -150,7 +152,7 @@ MISTAKES: list[tuple[str, type[BadInputError], str]] = [
     (
         "{strategy: ties, parameters: {density: 2}}",
         BadInputError,
-        "parameters: density='2' is not 0 to 1",
+        "parameters: density='2' is not a number, 0 to 1",
     ),
     ("{strategy: ties, parameters: {density: 1e-1}}", BadInputError, "exponent"),
     ("{strategy: ties, parameters: {density: null}}", BadInputError, "has no value"),

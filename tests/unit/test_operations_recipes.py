@@ -208,6 +208,36 @@ def test_a_check_tells_what_a_resolve_then_does(setting: Setting) -> None:
     assert explored["recipe"]["digest"] == found["recipe"]["digest"]
 
 
+def test_a_check_tells_of_rules_that_later_ones_replace(setting: Setting) -> None:
+    """Only where nothing is left of it: for all it fits, and all that it selects."""
+
+    def notes(*rules: dict[str, object]) -> list[str]:
+        found = setting.call("recipe_check", strategy="ties", rules=list(rules))
+        return [note for note in found["notes"] if "replace" in note]
+
+    def dense(tensors: str, models: str = "", **more: str) -> dict[str, object]:
+        parameters = {"density": "0.5", **more}
+        return {"tensors": tensors, "models": models, "parameters": parameters}
+
+    setting.contribute(0, tags=["math"])
+    setting.contribute(1)
+    said = ["rule 1 ('*.bias'): later rules replace all that it gives"]
+    assert notes(dense("*.bias"), dense("layer.*")) == said
+    assert notes(dense("*.bias", "tag:math"), dense("*")) == said
+    assert notes(dense("*.bias", "tag:math"), dense("*", "tag:math")) == said
+    assert notes(dense("*.bias"), dense("*", "tag:math")) == []
+    assert notes(dense("*"), dense("layer.*")) == []
+    assert notes(dense("*.bias", **{"lambda": "2"}), dense("*")) == []
+    assert notes(weigh("tag:math", "2", "*.bias"), dense("*")) == []
+
+
+def test_a_check_counts_what_has_no_weight(setting: Setting) -> None:
+    setting.contribute(0)
+    rules = [weigh("", "0", "*.bias")]
+    found = setting.call("recipe_check", strategy="linear", rules=rules)
+    assert "all weights are zero for 1 tensor" in found["notes"]
+
+
 def test_a_check_of_the_space_is_of_its_own_recipe(setting: Setting) -> None:
     """Before any contribution too; a pattern takes some tensors."""
     setting.call("recipe_set", strategy="metagpt")

@@ -206,8 +206,9 @@ def test_scale_after_a_strategy_scales_the_merged_task_vector() -> None:
 def test_a_step_after_has_nothing_of_one_contribution() -> None:
     """A rule that would give it to one would be passed over in silence."""
     rule = Rule("*", (("scale.by", "2"),), "tag:math")
-    with pytest.raises(BadInputError, match="cannot differ between"):
+    with pytest.raises(BadInputError, match="cannot differ between") as caught:
         make_recipe("linear", {}, [rule], post=["scale"])
+    assert "without content, author or tag" in caught.value.hint
     assert make_recipe("linear", {}, [rule], pre=["scale"]).rules
 
 

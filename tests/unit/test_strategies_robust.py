@@ -115,7 +115,9 @@ def test_of_equal_values_the_first_in_canonical_order_is_dropped_below() -> None
 def test_beta_of_a_half_is_refused() -> None:
     """Nothing would be left."""
     make_recipe("trimmed_mean", {"beta": "0.499999999"})
-    with pytest.raises(BadInputError, match=r"beta='0.5' is not 0 to 0.499999999"):
+    with pytest.raises(
+        BadInputError, match=r"beta='0.5' is not a number, 0 to 0.499999999"
+    ):
         make_recipe("trimmed_mean", {"beta": "0.5"})
 
 

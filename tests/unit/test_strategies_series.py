@@ -102,7 +102,8 @@ def test_steps_are_needed_and_differ(
     inputs, _ = series(name, steps)
     place = 1 if 0 in steps else 2
     label = f"contribution {bytes([place]).hex() * 6}, tensor 'w'"
-    with pytest.raises(ContractError, match=f"{label}.*{fault}"):
+    with pytest.raises(ContractError, match=f"{label}.*{fault}") as caught:
         resolve(name, inputs)
+    assert "by a rule with its content, author or tag" in caught.value.hint
     weights = tuple(0 if i == place else UNIT for i in range(3))
     assert len(resolve(name, replace(inputs, weights=weights))) == 720
