@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from crdtmerge.digest import ContentId
+from crdtmerge.errors import ContractError
 from crdtmerge.manifest import FLOAT_DTYPES, ITEM_BYTES, Manifest, TensorEntry
 from crdtmerge.recipe import Parameters, Recipe, Rule
 from crdtmerge.resolve.settings import Party, Settings, TensorSetting
@@ -18,7 +19,8 @@ from crdtmerge.rules import (
     parse_pattern,
     parse_selector,
 )
-from crdtmerge.strategies import Strategy, check_recipe, has_reduce
+from crdtmerge.strategies import Inputs, Strategy, Values, check_recipe, has_reduce
+from crdtmerge.strategies.pipeline import emit
 
 STRATEGY_NEEDS_BASE = "a base is needed: the strategy merges differences to it"
 STEPS_NEED_BASE = (
@@ -176,6 +178,8 @@ class _Notes:
         if copied:
             yield f"{copied} of {len(self.tensors)} tensors are no floats: the base's own"
         yield from self._weightless()
+        if self.settings.contributions:
+            yield from self._refusals()
         if self.strategy.needs_base:
             yield STRATEGY_NEEDS_BASE
         elif recipe.pre or recipe.post:
@@ -206,6 +210,59 @@ class _Notes:
                 if not left:
                     return True
         return False
+
+    def _refusals(self) -> Iterator[str]:
+        """Say what the strategy will refuse, found on tensors without items."""
+        whole = self.settings.of_whole()
+        needed = self.strategy.fewest(whole.values)
+        there = sum(weight != 0 for weight in whole.weights)
+        if needed > max(1, there):
+            yield (
+                f"a resolve is refused for now: {needed} contributions of weight above"
+                f" zero are needed, and there are {there}"
+            )
+        elif not has_reduce(self.strategy, self.settings.recipe):
+            yield from self._refused_tensors()
+
+    def _refused_tensors(self) -> Iterator[str]:
+        """Say what is refused of the first tensor that is, and of how many."""
+        found: dict[object, str] = {}
+        refused = []
+        for item in self.tensors:
+            if item.setting is None:
+                continue
+            key = item.setting, item.layer if self.strategy.by_layer else None
+            if key not in found:
+                found[key] = self._refusal(item, item.setting)
+            if found[key]:
+                refused.append(found[key])
+        if refused:
+            more = f" (and of {len(refused) - 1} more)" if len(refused) > 1 else ""
+            yield f"a resolve is refused: {refused[0]}{more}"
+
+    def _refusal(self, item: Explained, setting: TensorSetting) -> str:
+        recipe, parties = self.settings.recipe, self.settings.contributions
+        inputs = Inputs(
+            tensor=item.entry.name,
+            dtype=item.entry.dtype,
+            items=0,
+            base=b"",
+            contributions=(b"",) * len(parties),
+            contents=tuple(party.content for party in parties),
+            weights=setting.weights,
+            seed=b"",
+            seed_scope=recipe.seed_scope,
+            output_dtype="",
+            values=Values(setting.parameters),
+            own=tuple(setting.values_of(own) for own in setting.own),
+            shape=(0, *item.entry.shape[1:]),
+            layer=item.layer,
+        )
+        try:
+            emit(self.strategy, recipe.pre, recipe.post, inputs)
+        except ContractError as e:
+            return f"{e}; {e.hint}" if e.hint else str(e)
+        return ""
 
     def _weightless(self) -> Iterator[str]:
         """Say of how many tensors all weights are zero, where there is any weight."""
