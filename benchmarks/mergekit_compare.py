@@ -1,22 +1,25 @@
 """mergekit and `crdtmerge merge` on the same configurations, item by item.
 
-    python benchmarks/mergekit_compare.py --mergekit ENVIRONMENT [--json OUT] [--keep DIR]
+    python benchmarks/mergekit_compare.py --mergekit ENVIRONMENT [--large] [--json OUT]
 
 ENVIRONMENT is a virtual environment with mergekit in it (its own: the pins of torch and
 pydantic are not ours). Without one the comparison is skipped, with a message. The models
 are small random Llamas, made here. Differences are given in units of the last place, of
 each item itself and of its tensor's largest item: sums that cancel make the first large.
-Times are those of whole commands, importing torch included.
+Times and peak memory are those of whole commands in turn, importing torch included; with
+`--large` the models have 84 million parameters each.
 """
 
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +28,18 @@ from crdtmerge.formats.folder import open_tensor, read_folder
 from crdtmerge.formats.writer import ModelWriter
 from crdtmerge.numerics import Floats, downcast, upcast
 
-HIDDEN, INNER, WORDS, LAYERS = 64, 160, 96, 3
+
+@dataclass(frozen=True)
+class Sizes:
+    """The sizes of a Llama."""
+
+    hidden: int
+    inner: int
+    words: int
+    layers: int
+
+
+SMALL, LARGE = Sizes(64, 160, 96, 3), Sizes(1024, 2816, 4000, 6)
 NAMES = {"F32": "float32", "BF16": "bfloat16"}
 OPTIONS = ("--quiet", "--no-cuda", "--no-copy-tokenizer", "--no-write-model-card")
 MANTISSA = {"F32": 23, "BF16": 7}
@@ -110,23 +124,24 @@ CONFIGURATIONS = {
 """All of mergekit's methods, none with random masks: two runs of its own differ there."""
 
 
-def shapes() -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Yield the tensors of a small Llama."""
-    yield "model.embed_tokens.weight", (WORDS, HIDDEN)
-    for layer in range(LAYERS):
+def shapes(sizes: Sizes) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Yield the tensors of a Llama."""
+    hidden, inner = sizes.hidden, sizes.inner
+    yield "model.embed_tokens.weight", (sizes.words, hidden)
+    for layer in range(sizes.layers):
         place = f"model.layers.{layer}."
         for name in "qkvo":
-            yield f"{place}self_attn.{name}_proj.weight", (HIDDEN, HIDDEN)
+            yield f"{place}self_attn.{name}_proj.weight", (hidden, hidden)
         for name in ("gate", "up"):
-            yield f"{place}mlp.{name}_proj.weight", (INNER, HIDDEN)
-        yield f"{place}mlp.down_proj.weight", (HIDDEN, INNER)
-        yield f"{place}input_layernorm.weight", (HIDDEN,)
-        yield f"{place}post_attention_layernorm.weight", (HIDDEN,)
-    yield "model.norm.weight", (HIDDEN,)
-    yield "lm_head.weight", (WORDS, HIDDEN)
+            yield f"{place}mlp.{name}_proj.weight", (inner, hidden)
+        yield f"{place}mlp.down_proj.weight", (hidden, inner)
+        yield f"{place}input_layernorm.weight", (hidden,)
+        yield f"{place}post_attention_layernorm.weight", (hidden,)
+    yield "model.norm.weight", (hidden,)
+    yield "lm_head.weight", (sizes.words, hidden)
 
 
-def write_models(folder: Path, dtype: str) -> None:
+def write_models(folder: Path, dtype: str, sizes: Sizes) -> None:
     """Write a base, fine-tunes near it, and a model far from it.
 
     The steps of a, b and c have nothing in common, half of those of the kin is shared.
@@ -134,16 +149,16 @@ def write_models(folder: Path, dtype: str) -> None:
     config = {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
-        "hidden_size": HIDDEN,
-        "intermediate_size": INNER,
+        "hidden_size": sizes.hidden,
+        "intermediate_size": sizes.inner,
         "num_attention_heads": 4,
         "num_key_value_heads": 4,
-        "num_hidden_layers": LAYERS,
-        "vocab_size": WORDS,
+        "num_hidden_layers": sizes.layers,
+        "vocab_size": sizes.words,
         "max_position_embeddings": 64,
         "torch_dtype": NAMES[dtype],
     }
-    entries = [(name, dtype, shape) for name, shape in shapes()]
+    entries = [(name, dtype, shape) for name, shape in shapes(sizes)]
     base: dict[str, Floats] = {}
     shared: dict[str, Floats] = {}
     names = ("base", "a", "b", "c", "far", "kin-a", "kin-b", "kin-c")
@@ -153,7 +168,7 @@ def write_models(folder: Path, dtype: str) -> None:
         place.mkdir(parents=True)
         (place / "config.json").write_text(json.dumps(config))
         with ModelWriter(place / "model.safetensors", entries) as writer:
-            for name, shape in shapes():
+            for name, shape in shapes(sizes):
                 noise = rng.standard_normal(int(np.prod(shape)))
                 step = {"base": noise / 8, "far": noise / 8}.get(model, noise / 64)
                 if model.startswith("kin"):
@@ -189,28 +204,42 @@ def compare(ours: Path, theirs: Path, dtype: str) -> dict[str, float]:
     return {"own_ulps": own, "tensor_ulps": largest, "differing": differing / items}
 
 
-def timed(command: list[str], folder: Path) -> tuple[float, str]:
-    """Run a command to its end; return seconds and what it said if it failed."""
+@dataclass(frozen=True)
+class Ran:
+    """What a command took: seconds, MiB at most, and what it said if it failed."""
+
+    seconds: float
+    mebibytes: float
+    failed: str
+
+
+def timed(command: list[str], folder: Path) -> Ran:
+    """Run a command to its end."""
     start = time.perf_counter()
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env={**os.environ, "HF_HUB_OFFLINE": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    took = time.perf_counter() - start
-    return took, "" if done.returncode == 0 else (done.stderr or done.stdout)[-400:]
+    with (folder / "said.txt").open("w+") as said:
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env={**os.environ, "HF_HUB_OFFLINE": "1"},
+            stdout=said,
+            stderr=said,
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        said.seek(0)
+        text = said.read()[-400:] if process.returncode else ""
+    return Ran(time.perf_counter() - start, usage.ru_maxrss / 1024, text)
 
 
-def run(environment: Path, folder: Path, only: str) -> Iterator[dict[str, object]]:
+def run(
+    environment: Path, folder: Path, only: str, sizes: Sizes
+) -> Iterator[dict[str, object]]:
     """Yield a row for each dtype and configuration with `only` in its title."""
     theirs = [str(environment / "bin" / "mergekit-yaml")]
     ours = [sys.executable, "-m", "nodes.cli"]
     for dtype, name in NAMES.items():
         place = folder / name
-        write_models(place, dtype)
+        write_models(place, dtype, sizes)
         for i, (title, text) in enumerate(CONFIGURATIONS.items()):
             if only not in title:
                 continue
@@ -218,15 +247,25 @@ def run(environment: Path, folder: Path, only: str) -> Iterator[dict[str, object
             dtypes = f"dtype: {name}\nout_dtype: {name}\n"
             (place / f"{i}.yml").write_text(f"{text}\n{dtypes}")
             row: dict[str, object] = {"configuration": title, "dtype": dtype}
-            their_s, failed = timed(
-                [*theirs, f"{i}.yml", f"theirs-{i}", *OPTIONS], place
-            )
-            our_s, refused = timed([*ours, "merge", f"{i}.yml", f"ours-{i}"], place)
-            if failed or refused:
-                yield row | {"mergekit": failed, "crdtmerge": refused}
+            his = timed([*theirs, f"{i}.yml", f"theirs-{i}", *OPTIONS], place)
+            mine = timed([*ours, "merge", f"{i}.yml", f"ours-{i}"], place)
+            if his.failed or mine.failed:
+                yield row | {"mergekit": his.failed, "crdtmerge": mine.failed}
                 continue
-            found = compare(place / f"ours-{i}", place / f"theirs-{i}", dtype)
-            yield row | found | {"mergekit_s": their_s, "crdtmerge_s": our_s}
+            outputs = place / f"ours-{i}", place / f"theirs-{i}"
+            found = compare(*outputs, dtype)
+            for output in outputs:
+                shutil.rmtree(output)
+            yield (
+                row
+                | found
+                | {
+                    "mergekit_s": his.seconds,
+                    "mergekit_mib": his.mebibytes,
+                    "crdtmerge_s": mine.seconds,
+                    "crdtmerge_mib": mine.mebibytes,
+                }
+            )
 
 
 def main() -> int:
@@ -234,6 +273,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mergekit", type=Path, help="a virtual environment with it")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--large", action="store_true", help="84 million parameters")
     parser.add_argument("--only", default="", help="a part of a configuration's title")
     parser.add_argument("--keep", type=Path, help="an empty folder for all files")
     asked = parser.parse_args()
@@ -243,18 +283,19 @@ def main() -> int:
     ):
         print("skipped: no environment with mergekit (--mergekit ENVIRONMENT)")
         return 0
-    rows = []
+    rows, sizes = [], LARGE if asked.large else SMALL
     with tempfile.TemporaryDirectory() as scratch:
         folder = (asked.keep or Path(scratch)).absolute()
         print(f"{'configuration':28} {'dtype':5} {'own ulp':>9} {'tensor ulp':>10} "
-              f"{'differ':>7} {'mergekit':>9} {'ours':>6}")  # fmt: skip
-        for row in run(asked.mergekit.absolute(), folder, asked.only):
+              f"{'differ':>7} {'mergekit':>18} {'ours':>14}")  # fmt: skip
+        for row in run(asked.mergekit.absolute(), folder, asked.only, sizes):
             rows.append(row)
             if "own_ulps" in row:
                 print(
                     f"{row['configuration']:28} {row['dtype']:5} {row['own_ulps']:9.1f} "
                     f"{row['tensor_ulps']:10.2f} {row['differing']:7.1%} "
-                    f"{row['mergekit_s']:8.1f}s {row['crdtmerge_s']:5.1f}s",
+                    f"{row['mergekit_s']:8.1f}s {row['mergekit_mib']:5.0f}MiB"
+                    f" {row['crdtmerge_s']:5.1f}s {row['crdtmerge_mib']:5.0f}MiB",
                     flush=True,
                 )
             else:
