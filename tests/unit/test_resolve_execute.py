@@ -86,7 +86,7 @@ def spoiled(name: str, data: bytes) -> Merge:
     blobs = Blobs()
     tensors = make_tensors(0)
     base = describe(tensors, blobs)
-    tunes = [make_tensors(seed, tensors) for seed in (1, 2)]
+    tunes = [make_tensors(seed, tensors) for seed in (1, 2, 3)]
     tunes[1][name] = data
     made = tuple(contribution(tune, blobs, base) for tune in tunes)
     return Merge(base, made, blobs)

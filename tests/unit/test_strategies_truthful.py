@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from crdtmerge import numerics
-from crdtmerge.digest import ContentId
+from crdtmerge.digest import BlobId, ContentId
 from crdtmerge.errors import BadInputError
 from crdtmerge.manifest import Manifest
 from crdtmerge.resolve.ground import Footing
@@ -107,11 +107,15 @@ def test_changes_alone_are_merged_only_by_who_moves_with_the_base(name: str) -> 
     """An arc, or a column beside the base's, would silently be one beside zeros."""
     merge = make_merge()
     entries = tuple(e for e in merge.base.tensors if e.name == "block.weight")
-    change = contribution_of(Manifest("delta", merge.base.content_id, entries))
+    changes = [  # as many as any strategy asks for, of one tensor with different blobs
+        contribution_of(Manifest("delta", merge.base.content_id, (replace(e, blob=b),)))
+        for e in entries
+        for b in (BlobId(bytes([i]) * 32) for i in range(3))
+    ]
     recipe, zero = make_recipe(name, {}), Footing("zero")
     if name in STANDS_STILL:
         with pytest.raises(BadInputError, match="looks at whole weights"):
-            make_plan(recipe, merge.base, [change], footing=zero)
+            make_plan(recipe, merge.base, changes, footing=zero)
     else:
-        plan = make_plan(recipe, merge.base, [change], footing=zero)
+        plan = make_plan(recipe, merge.base, changes, footing=zero)
         assert [frame.ground for frame in plan.frames.values()] == ["zero"]
