@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from crdtmerge.errors import BadInputError
-from crdtmerge.formats.yaml_text import DEPTH_MAX, FILE_BYTES_MAX, Number, Plain
+from crdtmerge.formats.yaml_text import DEPTH_MAX, Number, Plain, text_of
 
 _DIGITS_MAX: Final = 60
 
@@ -20,17 +20,7 @@ def read_toml(path: Path) -> Plain:
     Raises:
         BadInputError: it cannot be read, is above a limit, or is not plain TOML.
     """
-    try:
-        if path.stat().st_size > FILE_BYTES_MAX:
-            message = f"{path.name} is above the limit of {FILE_BYTES_MAX} bytes"
-            raise BadInputError(message)
-        return parse_toml(path.read_text("utf-8"), path.name)
-    except OSError as e:
-        message = f"cannot read {path}: {e.strerror}"
-        raise BadInputError(message) from e
-    except UnicodeDecodeError as e:
-        message = f"{path.name} is not UTF-8 text"
-        raise BadInputError(message) from e
+    return parse_toml(text_of(path), path.name)
 
 
 def parse_toml(text: str, name: str = "the text") -> Plain:

@@ -39,11 +39,20 @@ def read_yaml(path: Path) -> Plain:
     Raises:
         BadInputError: it cannot be read, is above a limit, or is not plain YAML.
     """
+    return parse_yaml(text_of(path), path.name)
+
+
+def text_of(path: Path) -> str:
+    """Return the text of a file that a person wrote.
+
+    Raises:
+        BadInputError: it cannot be read, is above the limit, or is not UTF-8.
+    """
     try:
         if path.stat().st_size > FILE_BYTES_MAX:
             message = f"{path.name} is above the limit of {FILE_BYTES_MAX} bytes"
             raise BadInputError(message)
-        return parse_yaml(path.read_text("utf-8"), path.name)
+        return path.read_text("utf-8")
     except OSError as e:
         message = f"cannot read {path}: {e.strerror}"
         raise BadInputError(message) from e
