@@ -213,22 +213,31 @@ class Ran:
     failed: str
 
 
+LAUNCHER = """
+import resource, subprocess, sys
+code = subprocess.run(sys.argv[2:]).returncode
+peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+open(sys.argv[1], "w").write(str(peak))
+sys.exit(code)
+"""
+"""Runs a command and notes its peak: of a process forked here, ours would be noted."""
+
+
 def timed(command: list[str], folder: Path) -> Ran:
     """Run a command to its end."""
+    peak = folder / "peak.txt"
     start = time.perf_counter()
-    with (folder / "said.txt").open("w+") as said:
-        process = subprocess.Popen(
-            command,
-            cwd=folder,
-            env={**os.environ, "HF_HUB_OFFLINE": "1"},
-            stdout=said,
-            stderr=said,
-        )
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        said.seek(0)
-        text = said.read()[-400:] if process.returncode else ""
-    return Ran(time.perf_counter() - start, usage.ru_maxrss / 1024, text)
+    done = subprocess.run(
+        [sys.executable, "-c", LAUNCHER, str(peak), *command],
+        cwd=folder,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    took = time.perf_counter() - start
+    failed = (done.stderr or done.stdout)[-400:] if done.returncode else ""
+    return Ran(took, int(peak.read_text()) / 1024, failed)
 
 
 def run(
