@@ -6,6 +6,7 @@ from typing import Final
 import pytest
 from blake3 import blake3
 
+from crdtmerge.codec import Value
 from crdtmerge.digest import DIGEST_BYTES, Domain, digest
 from crdtmerge.errors import MalformedProofError
 from crdtmerge.proofs import (
@@ -148,6 +149,14 @@ def test_values_of_another_form_are_refused() -> None:
     assert proof_from_value(proof.to_value(), 3000) == proof
     with pytest.raises(MalformedProofError):
         proof_from_value(proof.to_value(), 2999)
-    for value in ([], b"", [1, b""], [-1, b"", b""], ["1", b"", b""], [1, "", b""]):
+    wrong: list[Value] = [
+        [],
+        b"",
+        [1, b""],
+        [-1, b"", b""],
+        ["1", b"", b""],
+        [1, "", b""],
+    ]
+    for value in wrong:
         with pytest.raises(MalformedProofError):
             proof_from_value(value, 3000)
