@@ -22,7 +22,6 @@ from .history import log
 from .live import Answer, Arguments, Context, Live, Run, Tell
 from .members import space_members
 from .membership import space_create, space_join, space_ticket, space_ticket_revoke
-from .metering import node_metrics
 from .peers import peers_add, peers_list, peers_remove
 from .publishing import announce_node, name_node
 from .reading import space_list, status, whoami
@@ -69,7 +68,6 @@ VERBS: Final = {
     "peers_add": peers_add,
     "peers_remove": peers_remove,
     "peers_list": peers_list,
-    "node_metrics": node_metrics,
     "fetch": fetch,
     "wait": wait,
 }

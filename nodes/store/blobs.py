@@ -37,21 +37,21 @@ from crdtmerge.errors import (
 )
 
 from .database import Database
-from .disk import explained, make_folder, require_free, sync_folder
+from .disk import SYSTEM_DISK, Disk, explained, make_folder, require_free
 from .download import Download, check_chunk_list, chunk_length
 from .ranges import Done, Stored, check_chunk, read_range, read_source, write_pieces
 
 BLOB_FOLDER: Final = "blobs"
 PARTIAL_FOLDER: Final = "partial"
 TEMPORARY_FOLDER: Final = "temporary"
-BLOCK_BYTES: Final = 512
-"""The unit of `st_blocks`, whatever the file system's own."""
 
 
 class FileBlobs:
     """The blobs of a home; a `TensorSource` of resolve. Safe for several threads."""
 
-    def __init__(self, home: Path, database: Database, *, write: bool) -> None:
+    def __init__(
+        self, home: Path, database: Database, disk: Disk = SYSTEM_DISK, *, write: bool
+    ) -> None:
         """Use the folders in `home`; with `write` (under the lock), make and clean them.
 
         Raises:
@@ -62,6 +62,7 @@ class FileBlobs:
         self._partial = home / PARTIAL_FOLDER
         self._temporary = home / TEMPORARY_FOLDER
         self._database = database
+        self._disk = disk
         self._numbers = itertools.count()
         self._write = write
         # Held while a blob gets its name and row; never while its bytes are handled.
@@ -76,12 +77,12 @@ class FileBlobs:
     def _prepare(self) -> None:
         """Make the folders, and remove what a crash left behind."""
         for folder in (self._folder, self._partial, self._temporary):
-            make_folder(folder)
-        for file in self._temporary.iterdir():
-            file.unlink()
-        for file in self._partial.iterdir():
-            if not _is_hex_id(file.name) or self.has(_blob_named(file.name)):
-                file.unlink()
+            make_folder(self._disk, folder)
+        for name in self._disk.list(self._temporary):
+            self._disk.remove(self._temporary / name)
+        for name in self._disk.list(self._partial):
+            if not _is_hex_id(name) or self.has(_blob_named(name)):
+                self._disk.remove(self._partial / name)
 
     # --- what is there -----------------------------------------------------------------
 
@@ -124,7 +125,9 @@ class FileBlobs:
     def _is_lost(self, blob: BlobId) -> bool:
         try:
             stored = self._find(blob)
-            return not stored.referenced and stored.path.stat().st_size != stored.size
+            if stored.referenced:
+                return False
+            return self._disk.size(stored.path) != stored.size
         except (CrdtMergeError, OSError):
             return True
 
@@ -141,7 +144,7 @@ class FileBlobs:
         if stored.size != size:
             message = f"blob {blob.hex()[:12]} has {stored.size} bytes, not {size}"
             raise CorruptBlobError(message)
-        data = read_range(stored, 0, size)
+        data = read_range(self._disk, stored, 0, size)
         view = memoryview(data)
         for index in range(len(stored.chunks)):
             start = index * CHUNK_BYTES
@@ -163,7 +166,7 @@ class FileBlobs:
                 f"blob {blob.hex()[:12]} has {count} chunks, no {index}"
             )
         length = chunk_length(stored.size, index)
-        data = read_range(stored, index * CHUNK_BYTES, length)
+        data = read_range(self._disk, stored, index * CHUNK_BYTES, length)
         check_chunk(stored, index, data)
         return data
 
@@ -201,7 +204,7 @@ class FileBlobs:
             if progress:
                 progress(size)
             return expected
-        pieces = read_source(path, offset, size, progress)
+        pieces = read_source(self._disk, path, offset, size, progress)
         return self._keep(size, pieces, expected=expected, source=str(path))
 
     def reference_range(
@@ -214,7 +217,7 @@ class FileBlobs:
             MachineError: the disk refused.
         """
         path = path.resolve()
-        pieces = read_source(path, offset, size, progress)
+        pieces = read_source(self._disk, path, offset, size, progress)
         chunks = tuple(chunk_digest(piece) for piece in pieces)
         blob = blob_id(size, chunks)
         with self._lock:
@@ -230,7 +233,7 @@ class FileBlobs:
         """
         with self._lock:
             downloads = sum(d.missing_bytes for d in self._downloads.values())
-        require_free(self._home, size + downloads)
+        require_free(self._disk, self._home, size + downloads)
 
     def forget(self, blob: BlobId) -> None:
         """Drop a blob: its row, then its file unless that is not ours."""
@@ -239,7 +242,7 @@ class FileBlobs:
                 sql.execute("DELETE FROM blobs WHERE blob = ?", [blob])
             path = self._path(blob)
             with explained(f"removing {path}"):
-                path.unlink(missing_ok=True)
+                self._disk.remove(path)
 
     # --- what arrives from peers -------------------------------------------------------
 
@@ -314,7 +317,7 @@ class FileBlobs:
             if blob in self._downloads or self.has(blob):
                 return
         try:
-            there = (self._partial / blob.hex()).stat().st_blocks * BLOCK_BYTES
+            there = self._disk.taken(self._partial / blob.hex())
         except FileNotFoundError:
             there = 0
         self.reserve(max(0, size - there))
@@ -335,7 +338,7 @@ class FileBlobs:
                 download.close()
             path = self._partial / blob.hex()
             with explained(f"removing {path}"):
-                path.unlink(missing_ok=True)
+                self._disk.remove(path)
 
     def close(self) -> None:
         """Close the open downloads; what has arrived is found again."""
@@ -354,19 +357,19 @@ class FileBlobs:
         """Take up a file that a crash left with its final name but without a row."""
         path = self._partial / blob.hex()
         with explained(f"resuming {path}"), suppress(FileNotFoundError):
-            self._path(blob).replace(path)
+            self._disk.rename(self._path(blob), path)
 
     def _open(self, blob: BlobId, size: int, chunks: Sequence[bytes]) -> Download:
         """Return a download with what is there of it, once its rest is sure to fit."""
         path = self._partial / blob.hex()
-        fresh = not path.exists()
-        download = Download(path, blob, size, chunks)
+        fresh = not self._disk.exists(path)
+        download = Download(self._disk, path, blob, size, chunks)
         try:
             self.reserve(download.missing_bytes)
         except BaseException:
             download.close()
             if fresh:
-                path.unlink(missing_ok=True)
+                self._disk.remove(path)
             raise
         with self._lock:
             self._downloads[blob] = download
@@ -385,7 +388,7 @@ class FileBlobs:
         self.reserve(size)
         path = self._temporary / str(next(self._numbers))
         try:
-            chunks = write_pieces(path, pieces)
+            chunks = write_pieces(self._disk, path, pieces)
             blob = blob_id(size, chunks)
             if expected not in {None, blob}:
                 message = f"{source} changed: it is not blob {blob.hex()[:12]} any more"
@@ -398,7 +401,7 @@ class FileBlobs:
             return blob
         finally:
             with suppress(OSError):
-                path.unlink(missing_ok=True)
+                self._disk.remove(path)
 
     def _settle(self, path: Path, size: int, chunks: Sequence[bytes]) -> None:
         """Give a synced file its final name, durably, and then its row; under the lock.
@@ -409,13 +412,13 @@ class FileBlobs:
         final = self._path(blob)
         try:
             with explained(f"keeping {final}"):
-                make_folder(final.parent)
-                path.replace(final)
-                sync_folder(final.parent)
+                make_folder(self._disk, final.parent)
+                self._disk.rename(path, final)
+                self._disk.sync_folder(final.parent)
             self._write_row(Stored(blob, size, tuple(chunks), final, 0, False))
         except BaseException:
             with suppress(OSError):
-                final.replace(path)
+                self._disk.rename(final, path)
             raise
 
     def _write_row(self, stored: Stored) -> None:
@@ -424,7 +427,11 @@ class FileBlobs:
         chunks = b"".join(stored.chunks)
         row = (stored.blob, stored.size, chunks, path, stored.offset)
         with self._database.writing() as sql:
-            sql.execute("INSERT OR REPLACE INTO blobs VALUES (?, ?, ?, ?, ?)", row)
+            sql.execute(
+                "INSERT OR REPLACE INTO blobs (blob, size, chunks, path, offset)"
+                " VALUES (?, ?, ?, ?, ?)",
+                row,
+            )
 
     def _find(self, blob: BlobId) -> Stored:
         """Return where a blob lies, its chunk list verified against the id."""
@@ -456,7 +463,7 @@ class FileBlobs:
         """Tell whether a blob lies in the home itself."""
         with suppress(CrdtMergeError, OSError):
             stored = self._find(blob)
-            return not stored.referenced and stored.path.stat().st_size == stored.size
+            return not stored.referenced and self._disk.size(stored.path) == stored.size
         return False
 
     def _path(self, blob: BlobId) -> Path:

@@ -7,7 +7,6 @@ What is held is found by hashing the bytes again at every start, never read from
 crash may lose data, and a list could then claim what is not there.
 """
 
-import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,7 +27,7 @@ from crdtmerge.errors import (
     NoRoomError,
 )
 
-from .disk import PRIVATE_FILE, explained, sync_file, write_all
+from .disk import Disk, explained, open_or_create
 
 
 def check_chunk_list(blob: BlobId, size: int, chunks: Sequence[bytes]) -> None:
@@ -57,7 +56,7 @@ class Download:
     """An open partial file; several threads may write different chunks at once."""
 
     def __init__(
-        self, path: Path, blob: BlobId, size: int, chunks: Sequence[bytes]
+        self, disk: Disk, path: Path, blob: BlobId, size: int, chunks: Sequence[bytes]
     ) -> None:
         """Open or create the file and hash what is there; the list was checked.
 
@@ -68,10 +67,10 @@ class Download:
         self.blob = blob
         self.size = size
         self.chunks = tuple(chunks)
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
         with explained(f"opening {path}"):
             # kept open, so that the sync at the end learns of every failed write
-            self._descriptor = os.open(path, flags, PRIVATE_FILE)
+            self._file = open_or_create(disk, path)
+        self._open = True
         # SUBTLE: a descriptor closed during a write could name another file by then.
         self._lock = threading.Lock()
         self._held = bytearray(len(self.chunks))
@@ -84,12 +83,12 @@ class Download:
 
     def _find_held(self) -> None:
         """Mark the chunks whose bytes are there; cut off what lies beyond the blob."""
-        there = os.fstat(self._descriptor).st_size
+        there = self._file.size()
         if there > self.size:
-            os.ftruncate(self._descriptor, self.size)
+            self._file.truncate(self.size)
         for index in range(chunk_count(min(there, self.size))):
             length = chunk_length(self.size, index)
-            data = os.pread(self._descriptor, length, index * CHUNK_BYTES)
+            data = self._file.read_at(index * CHUNK_BYTES, length)
             self._held[index] = chunk_digest(data) == self.chunks[index]
 
     @property
@@ -122,9 +121,9 @@ class Download:
         if chunk_digest(data) != self.chunks[index]:
             raise CorruptBlobError(f"{name} has another digest")
         with self._lock, explained(f"writing {self.path}"):
-            if self._held[index] or self._descriptor < 0:
+            if self._held[index] or not self._open:
                 return
-            write_all(self._descriptor, data, index * CHUNK_BYTES)
+            self._file.write_at(index * CHUNK_BYTES, data)
             self._held[index] = True
 
     def sync(self) -> None:
@@ -140,8 +139,8 @@ class Download:
             raise ContentMissingError(message)
         try:
             with self._lock, explained(f"syncing {self.path}"):
-                if self._descriptor >= 0:
-                    sync_file(self._descriptor)
+                if self._open:
+                    self._file.sync()
         except NoRoomError as e:
             # Whatever the reason, a failed sync is final: never one to try again.
             raise MachineError(str(e), hint=e.hint) from e
@@ -149,6 +148,5 @@ class Download:
     def close(self) -> None:
         """Close the file; what it holds is found again at the next start."""
         with self._lock:
-            if self._descriptor >= 0:
-                os.close(self._descriptor)
-                self._descriptor = -1
+            self._open = False
+            self._file.close()

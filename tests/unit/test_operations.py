@@ -206,10 +206,6 @@ class Live:
         """Return nothing."""
         return {}
 
-    def metrics(self) -> dict[str, object]:
-        """Return nothing."""
-        return {}
-
     def now(self) -> float:
         """Return how long was paused."""
         return self.time

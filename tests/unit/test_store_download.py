@@ -16,6 +16,7 @@ from crdtmerge.errors import (
 )
 from nodes.store.blobs import FileBlobs
 from nodes.store.database import Database
+from nodes.store.disk import SystemFile
 
 DATA = np.random.default_rng(1).bytes(4 * CHUNK_BYTES + 77)
 CHUNKS = chunk_digests(DATA)
@@ -233,14 +234,14 @@ def test_a_failed_sync_drops_the_download(
 ) -> None:
     """The cache may still show pages that never reached the disk: all is fetched anew."""
 
-    def failing(descriptor: int) -> None:
+    def failing(_: SystemFile) -> None:
         raise OSError(5, "Input/output error")
 
     blobs.begin(BLOB, len(DATA), CHUNKS)
     for index, piece in enumerate(PIECES):
         blobs.write_chunk(BLOB, index, piece)
     with monkeypatch.context() as patched:
-        patched.setattr("nodes.store.download.sync_file", failing)
+        patched.setattr(SystemFile, "sync", failing)
         with pytest.raises(MachineError, match="input/output error"):
             blobs.finish(BLOB)
     assert not partial.exists()
