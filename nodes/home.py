@@ -84,11 +84,13 @@ class Home:
 
     def close(self) -> None:
         """Close everything, the locks last; calling it twice does no harm."""
-        self.blobs.close()
-        self.database.close()
-        for held in (self.reader, self.lock):
-            if held:
-                held.release()
+        try:
+            self.blobs.close()
+        finally:
+            self.database.close()
+            for held in (self.reader, self.lock):
+                if held:
+                    held.release()
 
     def __enter__(self) -> Self:
         return self

@@ -1,8 +1,8 @@
 """Content-addressed blobs: files in the home, or ranges of files left in place.
 
 Owns what it takes for a blob to be there, and that no byte is returned unverified. Does not
-own the table (`rows`), the names of files (`places`), how bytes are read (`reading`), the
-state of one download (`download`), nor which blobs are wanted or needed.
+own the table (`rows`), the names of files (`places`), how bytes are read (`reading`), what
+is arriving from peers (`arrivals`), nor which blobs are wanted or needed.
 
 A row of the table means that the blob is there: data is synced, then renamed to its name,
 the folder synced, then the row committed. A crash in between leaves a file without a row,
@@ -28,19 +28,18 @@ from crdtmerge.digest import (
 from crdtmerge.errors import (
     BadInputError,
     ConflictError,
-    ContentMissingError,
     CorruptBlobError,
     CrdtMergeError,
-    MachineError,
     NotFoundError,
 )
 
+from .arrivals import Arrivals
 from .database import Database
 from .disk import SYSTEM_DISK, Disk, explained, make_folder, require_free
-from .download import Download, check_chunk_list, chunk_length
+from .download import chunk_length
 from .holdings import Holding, list_holdings
 from .leases import Leases
-from .places import Places, blob_named, is_blob_name
+from .places import Places
 from .ranges import Done, Stored, check_chunk, read_range, read_source, write_pieces
 from .reading import bad_chunks, read_copied, read_mapped
 from .rows import BlobRows
@@ -71,9 +70,8 @@ class FileBlobs:
         self._write = write
         # Held while a blob gets its name and row; never while its bytes are handled.
         self._lock = threading.RLock()
-        # Held while a download opens, which may hash for long; taken before `_lock`.
-        self._opening = threading.RLock()
-        self._downloads: dict[BlobId, Download] = {}
+        partials = self._places.partials
+        self._arrivals = Arrivals(partials, self, database, disk, self._lock)
         self._helpers = ThreadPoolExecutor(HELPERS, "verify")
         if write:
             with explained(f"preparing {home}"):
@@ -86,9 +84,7 @@ class FileBlobs:
             make_folder(self._disk, folder)
         for name in self._disk.list(places.temporary):
             self._disk.remove(places.temporary / name)
-        for name in self._disk.list(places.partials):
-            if not is_blob_name(name) or self.has(blob_named(name)):
-                self._disk.remove(places.partials / name)
+        self._arrivals.clean()
 
     # --- what is there -----------------------------------------------------------------
 
@@ -120,8 +116,7 @@ class FileBlobs:
 
     def downloading(self) -> list[BlobId]:
         """Return the blobs whose download is open."""
-        with self._lock:
-            return sorted(self._downloads)
+        return self._arrivals.open()
 
     def free(self) -> int:
         """Return how many bytes are free on the disk of the home."""
@@ -256,9 +251,7 @@ class FileBlobs:
         Raises:
             MachineError: they do not; the message names both numbers.
         """
-        with self._lock:
-            downloads = sum(d.missing_bytes for d in self._downloads.values())
-        require_free(self._disk, self._home, size + downloads)
+        require_free(self._disk, self._home, size + self._arrivals.missing_bytes)
 
     # --- what goes ---------------------------------------------------------------------
 
@@ -266,7 +259,7 @@ class FileBlobs:
         """Drop a blob: its row, then its file unless that is not ours."""
         with self._lock:
             self.rows.delete([blob])
-            self._remove_file(self._places.own(blob))
+            self._remove_file(self.path_of(blob))
 
     def set_aside(self, blob: BlobId) -> None:
         """Let a damaged blob count as missing; what is right of its file is found again.
@@ -275,7 +268,7 @@ class FileBlobs:
         """
         self._require_write()
         with self._lock:
-            self.rows.delete([blob])
+            self.rows.set_aside(blob)
 
     def drop(self, holdings: Iterable[Holding]) -> list[Holding]:
         """Remove things that nothing needs, all their rows at once; return what went.
@@ -287,22 +280,25 @@ class FileBlobs:
             MachineError: the disk refused; what counts as there is whole.
         """
         self._require_write()
-        with self._opening, self._lock:
-            going = [h for h in holdings if h.blob not in self._downloads]
-            blobs = {h.blob for h in going if h.form in BLOB_FORMS}
-            kept = self.rows.drop(blobs, {h.blob for h in going if h.form == "partial"})
-            going = [h for h in going if h.form not in BLOB_FORMS or h.blob not in kept]
-            for holding in going:
-                self._remove(holding)
-        return going
+        asked = list(holdings)
+        with self._lock:
+            blobs = {h.blob for h in asked if h.form in BLOB_FORMS}
+            kept = self.rows.drop(blobs)
+            for blob in sorted(blobs - kept):
+                self._remove_file(self.path_of(blob))
+        return [h for h in asked if h.blob not in kept and self._is_gone(h)]
 
-    def _remove(self, holding: Holding) -> None:
-        """Remove the files of a thing whose row is gone, under the lock."""
-        row = self.rows.form(holding.blob)
-        if row in {None, "referenced"}:
-            self._remove_file(self._places.own(holding.blob))
-        if holding.form == "partial" or row is not None:
-            self._remove_file(self._places.partial(holding.blob))
+    def _is_gone(self, holding: Holding) -> bool:
+        """Remove what has no row of a blob, and tell whether it went."""
+        if holding.form in BLOB_FORMS:
+            return True
+        with self._lock:
+            row = self.rows.form(holding.blob)
+            if holding.form == "leftover" and row in {None, "referenced"}:
+                self._remove_file(self.path_of(holding.blob))
+        if holding.form == "leftover" and row is None:
+            return True
+        return self._arrivals.discard(holding.blob)
 
     def _remove_file(self, path: Path) -> None:
         with explained(f"removing {path}"):
@@ -318,31 +314,33 @@ class FileBlobs:
             MachineError: the disk has no room, or refused.
         """
         self._require_write()
-        check_chunk_list(blob, size, chunks)
-        with self._opening:
-            with self._lock:
-                if self.has(blob):
-                    return len(chunks)
-                download = self._downloads.get(blob)
-                if download is None:
-                    self._recover(blob)
-            if download is None:
-                download = self._open(blob, size, chunks)
-            return download.first_missing()
+        return self._arrivals.begin(blob, size, chunks)
+
+    def missing_chunks(self, blob: BlobId) -> list[int]:
+        """Return which chunks of a download to ask for, in order.
+
+        Raises:
+            NotFoundError: no download of this blob has begun.
+        """
+        return self._arrivals.missing_chunks(blob)
+
+    def resumable(self, blob: BlobId) -> tuple[int, list[bytes]] | None:
+        """Return the size and the verified chunk list of a download that stopped.
+
+        None when nothing is kept of it; the list must then be asked for again.
+        """
+        return self._arrivals.resumable(blob)
 
     def write_chunk(self, blob: BlobId, index: int, data: bytes | memoryview) -> None:
         """Verify one chunk of a download and keep it; a repeated one does no harm.
 
         Raises:
             CorruptBlobError: it is not the chunk of this index.
-            MachineError: the disk refused; the chunk counts as missing.
+            NotFoundError: no download of this blob has begun.
+            MachineError: the disk refused; the chunk counts as missing, and after a
+                failed sync all of them do.
         """
-        with self._lock:
-            download = self._downloads.get(blob)
-        if download is not None:
-            download.write(index, data)
-        elif not self.has(blob):
-            raise NotFoundError(f"no download of blob {blob.hex()[:12]} has begun")
+        self._arrivals.write_chunk(blob, index, data)
 
     def finish(self, blob: BlobId) -> None:
         """Make a whole download durable; from then on the blob is there.
@@ -351,25 +349,7 @@ class FileBlobs:
             ContentMissingError: a chunk has not arrived.
             MachineError: the disk refused; the blob counts as missing.
         """
-        with self._lock:
-            download = self._downloads.get(blob)
-        if download is None:
-            if self.has(blob):
-                return
-            raise NotFoundError(f"no download of blob {blob.hex()[:12]} has begun")
-        try:
-            download.sync()
-        except MachineError:
-            # SUBTLE: the lost pages may still read right from the cache, so that a later
-            # start would take them for data: nothing of this file may be used again.
-            self.abandon(blob)
-            raise
-        with self._lock:
-            if self._downloads.pop(blob, None) is not None:
-                download.close()
-                self._settle(download.path, download.size, download.chunks)
-            elif not self.has(blob):
-                raise ContentMissingError(f"blob {blob.hex()[:12]} was abandoned")
+        self._arrivals.finish(blob)
 
     def require_room(self, blob: BlobId, size: int) -> None:
         """Check that the rest of a blob of `size` bytes would fit, before it is asked for.
@@ -377,37 +357,34 @@ class FileBlobs:
         Raises:
             NoRoomError: it would not.
         """
-        with self._lock:
-            if blob in self._downloads or self.has(blob):
-                return
-        try:
-            there = self._disk.taken(self._places.partial(blob))
-        except FileNotFoundError:
-            there = 0
-        self.reserve(max(0, size - there))
+        if not self._arrivals.is_open(blob) and not self.has(blob):
+            self.reserve(max(0, size - self._arrivals.taken(blob)))
 
     def pause(self, blob: BlobId) -> None:
-        """Close a download that came to no end; what has arrived is found again."""
-        with self._opening, self._lock:
-            download = self._downloads.pop(blob, None)
-            if download is not None:
-                download.close()
+        """Close a download that came to no end; what has arrived is found again.
+
+        Raises:
+            MachineError: the disk refused; what was not yet known is fetched again.
+        """
+        self._arrivals.pause(blob)
 
     def abandon(self, blob: BlobId) -> None:
-        """Drop a download and what has arrived of it."""
+        """Drop a download and what has arrived of it.
+
+        Raises:
+            MachineError: the disk refused.
+        """
         self._require_write()
-        with self._opening, self._lock:
-            download = self._downloads.pop(blob, None)
-            if download is not None:
-                download.close()
-            self._remove_file(self._places.partial(blob))
+        self._arrivals.abandon(blob)
 
     def close(self) -> None:
-        """Close the open downloads; what has arrived is found again."""
-        with self._lock:
-            while self._downloads:
-                self._downloads.popitem()[1].close()
+        """Close the open downloads; what has arrived is found again.
+
+        Raises:
+            MachineError: the disk refused; all are closed all the same.
+        """
         self._helpers.shutdown()
+        self._arrivals.close()
 
     # --- inside ------------------------------------------------------------------------
 
@@ -415,28 +392,6 @@ class FileBlobs:
         """Refuse to touch files beside the process that holds the lock."""
         if not self._write:
             raise ConflictError("this home was opened for reading only")
-
-    def _recover(self, blob: BlobId) -> None:
-        """Take up a file that a crash left with its final name but without a row."""
-        path = self._places.partial(blob)
-        with explained(f"resuming {path}"), suppress(FileNotFoundError):
-            self._disk.rename(self._places.own(blob), path)
-
-    def _open(self, blob: BlobId, size: int, chunks: Sequence[bytes]) -> Download:
-        """Return a download with what is there of it, once its rest is sure to fit."""
-        path = self._places.partial(blob)
-        fresh = not self._disk.exists(path)
-        download = Download(self._disk, path, blob, size, chunks)
-        try:
-            self.reserve(download.missing_bytes)
-        except BaseException:
-            download.close()
-            if fresh:
-                self._disk.remove(path)
-            raise
-        with self._lock:
-            self._downloads[blob] = download
-        return download
 
     def _keep(
         self,
@@ -460,19 +415,19 @@ class FileBlobs:
                 )
             with self._lock:
                 if not self._is_sound(blob):
-                    self._settle(path, size, chunks)
+                    self.settle(path, size, chunks)
             return blob
         finally:
             with suppress(OSError):
                 self._disk.remove(path)
 
-    def _settle(self, path: Path, size: int, chunks: Sequence[bytes]) -> None:
+    def settle(self, path: Path, size: int, chunks: Sequence[bytes]) -> None:
         """Give a synced file its final name, durably, and then its row; under the lock.
 
         When that fails, the file goes back to its old name.
         """
         blob = blob_id(size, chunks)
-        final = self._places.own(blob)
+        final = self.path_of(blob)
         try:
             with explained(f"keeping {final}"):
                 make_folder(self._disk, final.parent)
@@ -502,6 +457,10 @@ class FileBlobs:
             stored = self.rows.find(blob)
             return not stored.referenced and self._disk.size(stored.path) == stored.size
         return False
+
+    def path_of(self, blob: BlobId) -> Path:
+        """Return the name of a blob that lies in the home."""
+        return self._places.own(blob)
 
 
 def _slices(data: bytes) -> Iterator[bytes]:

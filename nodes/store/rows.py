@@ -73,6 +73,7 @@ class BlobRows:
                 " VALUES (?, ?, ?, ?, ?)",
                 row,
             )
+            _delete(sql, "downloads", [stored.blob])
 
     def form(self, blob: BlobId) -> Form | None:
         """Return how a blob lies here; None if it does not."""
@@ -86,12 +87,20 @@ class BlobRows:
         with self._database.writing() as sql:
             _delete(sql, "blobs", blobs)
 
-    def drop(
-        self, blobs: AbstractSet[BlobId], downloads: AbstractSet[BlobId]
-    ) -> set[BlobId]:
-        """Forget blobs and downloads that nothing needs, all or none of them.
+    def set_aside(self, blob: BlobId) -> None:
+        """Forget that a blob is here, but not its chunk list: it is to be fetched again."""
+        with self._database.writing() as sql:
+            sql.execute(
+                "INSERT OR REPLACE INTO downloads"
+                " SELECT blob, size, chunks, x'' FROM blobs WHERE blob = ?",
+                [blob],
+            )
+            _delete(sql, "blobs", [blob])
 
-        Returns the blobs that stay, because others that stay are encoded against them.
+    def drop(self, blobs: AbstractSet[BlobId]) -> set[BlobId]:
+        """Forget blobs that nothing needs, all or none of them.
+
+        Returns those that stay, because others that stay are encoded against them.
         """
         with self._database.writing() as sql:
             query = "SELECT blob, against FROM blobs WHERE against IS NOT NULL"
@@ -103,9 +112,8 @@ class BlobRows:
                 if base in blobs - kept and blob not in blobs - kept
             }:
                 kept |= more
-            _delete(sql, "blobs", blobs - kept)
-            _delete(sql, "downloads", downloads)
-            _delete(sql, "unneeded", (blobs - kept) | downloads)
+            for table in ("blobs", "unneeded"):
+                _delete(sql, table, blobs - kept)
         return kept
 
     def holdings(self) -> Iterator[Holding]:

@@ -90,14 +90,14 @@ def survey(
     # needs that were found before it came.
     holdings = home.blobs.holdings()
     needs = find_needs(home, spaces)
-    here = {h.blob for h in holdings if h.form != "leftover"}
-    stays = {blob for blob in here if blob in needs}
+    whole = {h.blob for h in holdings if h.form not in {"partial", "leftover"}}
+    stays = {h.blob for h in holdings if h.blob in needs}
     stays |= _bases_of(holdings, stays)
     # A file without a row whose blob is needed is found again when that is fetched.
     scrap = [
         Verdict(h, "goes")
         for h in holdings
-        if h.form == "leftover" and (h.blob in here or h.blob not in needs)
+        if h.form == "leftover" and (h.blob in whole or h.blob not in needs)
     ]
     idle = [h for h in holdings if h.blob not in stays and h.form != "leftover"]
     since = home.marks.unneeded()
@@ -107,7 +107,7 @@ def survey(
         home.marks.mark(changed, since.keys() - began.keys())
     wait = max(grace, GRACE_S) if needs.unknown else grace
     verdicts = _judge(idle, began, now, grace, wait)
-    kept = [h for h in holdings if h.blob in stays]
+    kept = [h for h in holdings if h.blob in stays and h.form != "leftover"]
     size = sum(h.stored for h in kept)
     return Survey(needs, (*verdicts, *scrap), len(kept), size)
 
