@@ -54,6 +54,10 @@ class MalformedManifestError(RemoteError):
     """A manifest whose bytes alone show that it breaks its form."""
 
 
+class MalformedProofError(MalformedRecordError):
+    """A proof that does not lead from what it shows to the digest that it names."""
+
+
 class MalformedTicketError(LocalError):
     """A ticket that was cut, mistyped, or made by another version."""
 

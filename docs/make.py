@@ -1,7 +1,8 @@
-"""Writes docs/strategies: a table of all strategies, and a page for each of their modules.
+"""Writes docs/strategies, a page for each module of strategies, and docs/metrics.md.
 
 Owns the form of these pages. Does not own what stands in them: declarations and docstrings
-of `crdtmerge.strategies`, in the words of `crdtmerge strategies`. Run by `make docs`.
+of `crdtmerge.strategies`, in the words of `crdtmerge strategies`, and the table of
+`nodes.metrics`. Run by `make docs`.
 """
 
 import ast
@@ -18,8 +19,10 @@ import crdtmerge.strategies
 from crdtmerge.strategies import STRATEGIES, Strategy
 from nodes.cli.catalogue import described
 from nodes.cli.render_strategies import GROUPS, declared, group, parameters
+from nodes.metrics import METRICS
 
 FOLDER: Final = Path(__file__).parent / "strategies"
+METRICS_PAGE: Final = Path(__file__).parent / "metrics.md"
 INDEX: Final = "README.md"
 
 _INTRODUCTION: Final = """\
@@ -39,6 +42,30 @@ PER says what may have a value of its own: a `tensor` by a [rule](../recipes.md)
 recipe; a `model` by a rule with content, author or tag, or in a mergekit configuration;
 `merge` is one value for all. MERGEKIT is mergekit's default, if there is one.
 """
+
+
+_METRICS: Final = """\
+# Metrics
+
+Written by `make docs` from the table in `nodes/metrics.py`.
+
+`crdtmerge node metrics` prints what the running node counts, in the text format of
+Prometheus; `--json` prints the same as JSON. It goes over the control socket: no port
+serves it, and only the user of the home can ask. A cron job that writes the output into
+the folder of node_exporter's textfile collector feeds a monitoring system.
+
+Counters (`_total`) are 0 when a node starts. A label `error` is the name of a class in
+`crdtmerge/errors.py`, which says whose fault it is; a sample stands there once it happened.
+"""
+
+
+def metrics_page() -> str:
+    """Return the text of the page of metrics."""
+    rows = [
+        (f"`{m.full_name}`", m.kind, ", ".join(m.labels) or "-", _escaped(m.help))
+        for m in METRICS
+    ]
+    return f"{_METRICS}\n{_table(('Name', 'Type', 'Labels', 'What it is'), rows)}\n"
 
 
 def pages() -> dict[str, str]:
@@ -183,3 +210,4 @@ def write(folder: Path) -> None:
 
 if __name__ == "__main__":
     write(FOLDER)
+    METRICS_PAGE.write_text(metrics_page(), encoding="utf-8")

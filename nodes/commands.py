@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import json
 import threading
+from collections import Counter
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import Any, Final, TypeVar
@@ -39,6 +40,8 @@ class Commands:
         self._patient_now = 0
         self._stopped = threading.Event()
         self._waiting: set[Future[Any]] = set()
+        self.failed: Counter[str] = Counter()
+        """Commands that ended with an error, by its kind, since the start."""
 
     def pause(self, seconds: float) -> None:
         """Let time pass in a command's thread.
@@ -98,6 +101,7 @@ class Commands:
                 answer = operations.call(asked["verb"], asked["arguments"], tell)
                 last = {"result": answer}
             except CrdtMergeError as e:
+                self.failed[type(e).__name__] += 1
                 last = {"error": error_facts(e)}
             finally:
                 for reply in (last, None):

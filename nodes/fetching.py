@@ -8,7 +8,7 @@ the disk (`store`).
 import asyncio
 import contextlib
 import logging
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Callable
 from typing import Final
 
@@ -71,6 +71,8 @@ class Fetching:
         self._resting: OrderedDict[BlobId, None] = OrderedDict()
         self.brought = 0
         """Bytes of chunks that came and were stored, since the start."""
+        self.failed: Counter[str] = Counter()
+        """Fetches that brought no blob, by the kind of error, since the start."""
         self.arriving: dict[BlobId, int] = {}
         """How much is here of each blob that is coming."""
 
@@ -122,21 +124,27 @@ class Fetching:
             await asyncio.to_thread(self._blobs.require_room, fetch.blob, fetch.size)
             await self._download(fetch)
             ended = BlobStored(fetch.peer, fetch.blob)
-        except (CorruptBlobError, MalformedMessageError):
+        except (CorruptBlobError, MalformedMessageError) as e:
+            self._count(e)
             ended = BlobFailed(fetch.peer, fetch.blob, lied=True)
         except _TurnOverError:
             await self._rest(fetch.blob)
         except NoRoomError as e:
+            self._count(e)
             _log.warning("a contribution is not fetched: %s", e)
         except MachineError:
             raise
         except CrdtMergeError as e:
+            self._count(e)
             _log.debug("a fetch failed: %s", e)
         finally:
             self.arriving.pop(fetch.blob, None)
             if fetch.blob not in self._resting:
                 await asyncio.to_thread(self._blobs.pause, fetch.blob)
         self._submit(lambda: [ended])
+
+    def _count(self, error: CrdtMergeError) -> None:
+        self.failed[type(error).__name__] += 1
 
     async def _rest(self, blob: BlobId) -> None:
         """Keep a download open until its next turn, a few of them."""

@@ -18,7 +18,7 @@ from typing import Final, Self
 
 import platformdirs
 
-from crdtmerge.errors import ConflictError, NotFoundError
+from crdtmerge.errors import ConflictError, NotFoundError, UpgradeNeededError
 
 from .keys import (
     AUTHOR_KEY_FILE,
@@ -33,13 +33,10 @@ from .keys import (
 from .lock import LOCK_FILE, HomeLock, LockPurpose
 from .passphrase import AskPassphrase, no_passphrase
 from .private import check_folder
-from .store.blobs import BLOB_FOLDER, PARTIAL_FOLDER, TEMPORARY_FOLDER, FileBlobs
-from .store.database import Database
-from .store.disk import (
-    PRIVATE_FOLDER,
-    explained,
-    sync_folder,
-)
+from .store.arrivals import PARTIAL_FOLDER
+from .store.blobs import BLOB_FOLDER, TEMPORARY_FOLDER, FileBlobs
+from .store.database import Database, OlderStoreError
+from .store.disk import PRIVATE_FOLDER, SYSTEM_DISK, Disk, explained
 from .store.sqlite import SqliteLocal, SqliteRecords
 
 HOME_VARIABLE: Final = "CRDTMERGE_HOME"
@@ -83,10 +80,12 @@ class Home:
 
     def close(self) -> None:
         """Close everything, the lock last; calling it twice does no harm."""
-        self.blobs.close()
-        self.database.close()
-        if self.lock:
-            self.lock.release()
+        try:
+            self.blobs.close()
+        finally:
+            self.database.close()
+            if self.lock:
+                self.lock.release()
 
     def __enter__(self) -> Self:
         return self
@@ -108,6 +107,7 @@ def create_home(
     generation: bytes,
     form: KeyForm = clear,
     ask: AskPassphrase = no_passphrase,
+    disk: Disk = SYSTEM_DISK,
 ) -> Home:
     """Make a home at `path`, with keys from the caller's entropy, and open it to write.
 
@@ -123,7 +123,7 @@ def create_home(
     with explained(f"creating {path}"):
         path.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
         for folder in missing:
-            sync_folder(folder.parent)
+            disk.sync_folder(folder.parent)
     try:
         lock = HomeLock(path, "command")
     except BaseException:
@@ -137,8 +137,8 @@ def create_home(
             with explained(f"creating {path}"):
                 path.chmod(PRIVATE_FOLDER)
             write_keys(path, author_seed, node_seed, form)
-            _put_store(path, generation)
-            return _open(path, lock, ask)
+            _put_store(path, generation, disk)
+            return _open(path, lock, ask, disk)
         except BaseException:
             _undo(path, made=bool(missing))
             raise
@@ -153,14 +153,18 @@ def open_home(
     write: bool,
     purpose: LockPurpose = "command",
     ask: AskPassphrase = no_passphrase,
+    disk: Disk = SYSTEM_DISK,
 ) -> Home:
     """Open the home at `path`; with `write`, as the only process that may.
+
+    The store of an older version is brought up to date first, either way.
 
     Keys that are encrypted stay so until one must sign: then `ask` is called, once.
 
     Raises:
         NotFoundError: there is no home, or a key file is missing.
         ConflictError: `write`, and another process holds the lock.
+        UpgradeNeededError: a newer version wrote the store, or an older one still runs.
         BadInputError: a key file has no key.
         MachineError: the store is damaged, the disk refused, or others can read the home.
     """
@@ -169,21 +173,39 @@ def open_home(
         raise NotFoundError(f"no home at {path}", hint="run `crdtmerge init`")
     check_folder(path)
     if not write:
-        return _open(path, None, ask)
+        try:
+            return _open(path, None, ask, disk)
+        except OlderStoreError:
+            _bring_up_to_date(path, disk)
+            return _open(path, None, ask, disk)
     lock = HomeLock(path, purpose)
     try:
         finish_change(path)
-        return _open(path, lock, ask)
+        return _open(path, lock, ask, disk)
     except BaseException:
         lock.release()
         raise
 
 
-def _open(path: Path, lock: HomeLock | None, ask: AskPassphrase) -> Home:
+def _bring_up_to_date(path: Path, disk: Disk) -> None:
+    """Give the store of an older version today's tables."""
+    try:
+        lock = HomeLock(path, "command")
+    except ConflictError as e:
+        message = f"an older version of crdtmerge wrote {path}, and still runs: {e}"
+        hint = "stop it; the next command brings the home up to date"
+        raise UpgradeNeededError(message, hint=hint) from e
+    try:
+        Database(path / STORE_FILE, write=True, disk=disk).close()
+    finally:
+        lock.release()
+
+
+def _open(path: Path, lock: HomeLock | None, ask: AskPassphrase, disk: Disk) -> Home:
     """Return the home with its parts open; the caller releases the lock on an error."""
     write = lock is not None
     author, node = read_keys(path, ask)
-    database = Database(path / STORE_FILE, write=write)
+    database = Database(path / STORE_FILE, write=write, disk=disk)
     try:
         return Home(
             path=path,
@@ -192,7 +214,7 @@ def _open(path: Path, lock: HomeLock | None, ask: AskPassphrase) -> Home:
             database=database,
             records=SqliteRecords(database),
             local=SqliteLocal(database),
-            blobs=FileBlobs(path, database, write=write),
+            blobs=FileBlobs(path, database, disk, write=write),
             lock=lock,
         )
     except BaseException:
@@ -218,12 +240,12 @@ def require_empty(path: Path) -> None:
         raise ConflictError(message, hint="give a new or an empty folder with --home")
 
 
-def _put_store(path: Path, generation: bytes) -> None:
+def _put_store(path: Path, generation: bytes, disk: Disk) -> None:
     """Put the store into a new home, as the last of its files."""
-    Database.create(path / NEW_STORE_FILE, generation).close()
+    Database.create(path / NEW_STORE_FILE, generation, disk=disk).close()
     with explained(f"creating {path}"):
-        (path / NEW_STORE_FILE).replace(path / STORE_FILE)
-        sync_folder(path)
+        disk.rename(path / NEW_STORE_FILE, path / STORE_FILE)
+        disk.sync_folder(path)
 
 
 def _undo(path: Path, *, made: bool) -> None:

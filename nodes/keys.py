@@ -26,7 +26,7 @@ from . import sealing
 from .passphrase import AskPassphrase, Passphrase
 from .private import read_private
 from .sealing import NONCE_BYTES, SALT_BYTES, Cost, SealedKey
-from .store.disk import explained, sync_folder, write_file
+from .store.disk import SYSTEM_DISK, explained, write_file
 
 AUTHOR_KEY_FILE: Final = "author.key"
 NODE_KEY_FILE: Final = "node.key"
@@ -125,7 +125,7 @@ def write_keys(home: Path, author_seed: bytes, node_seed: bytes, form: KeyForm) 
     for name, seed in ((AUTHOR_KEY_FILE, author_seed), (NODE_KEY_FILE, node_seed)):
         data = form(seed)
         with explained(f"creating {home}"):
-            write_file(home / name, data)
+            write_file(SYSTEM_DISK, home / name, data)
 
 
 def change_keys(home: Path, keys: tuple[HomeKey, HomeKey], form: KeyForm) -> None:
@@ -139,11 +139,11 @@ def change_keys(home: Path, keys: tuple[HomeKey, HomeKey], form: KeyForm) -> Non
     finish_change(home)
     try:
         with explained(f"changing the keys of {home}"):
-            write_file(home / NEW_AUTHOR_KEY_FILE, author)
-            write_file(home / PART_NODE_KEY_FILE, node)
-            sync_folder(home)
+            write_file(SYSTEM_DISK, home / NEW_AUTHOR_KEY_FILE, author)
+            write_file(SYSTEM_DISK, home / PART_NODE_KEY_FILE, node)
+            SYSTEM_DISK.sync_folder(home)
             (home / PART_NODE_KEY_FILE).replace(home / NEW_NODE_KEY_FILE)
-            sync_folder(home)
+            SYSTEM_DISK.sync_folder(home)
     except BaseException:
         if not (home / NEW_NODE_KEY_FILE).exists():
             _forget_parts(home)
@@ -164,9 +164,9 @@ def finish_change(home: Path) -> None:
             (home / NEW_AUTHOR_KEY_FILE).replace(home / AUTHOR_KEY_FILE)
         # SUBTLE: the mark may go only when the first rename is on the disk; a system may
         # bring two renames there in any order.
-        sync_folder(home)
+        SYSTEM_DISK.sync_folder(home)
         (home / NEW_NODE_KEY_FILE).replace(home / NODE_KEY_FILE)
-        sync_folder(home)
+        SYSTEM_DISK.sync_folder(home)
 
 
 def _forget_parts(home: Path) -> None:

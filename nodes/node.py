@@ -14,7 +14,7 @@ from typing import Final, Protocol, assert_never
 
 from crdtmerge.bodies import RecordId, SpaceId
 from crdtmerge.digest import BlobId
-from crdtmerge.errors import RemoteError, UnansweredError
+from crdtmerge.errors import CorruptBlobError, RemoteError, UnansweredError
 from crdtmerge.sync.messages import MESSAGE_BYTES_MAX, Heartbeat, Message, Rumour
 from crdtmerge.sync.session import Cursor, Learned, Session
 from crdtmerge.sync.session import Spaces as SyncSpaces
@@ -91,6 +91,8 @@ class Node:
     sessions: dict[bytes, Session] = field(default_factory=dict)
     dialling: set[bytes] = field(default_factory=set)
     fetching: dict[BlobId, bytes] = field(default_factory=dict)
+    dropped: Counter[str] = field(default_factory=Counter)
+    """How often a peer was dropped, by the rule that it broke, since the start."""
     _wanted: deque[tuple[BlobId, dict[SpaceId, int]]] = field(default_factory=deque)
     _tried: dict[BlobId, float] = field(default_factory=dict)
     _backoff: Backoff = field(default_factory=Backoff)
@@ -224,6 +226,7 @@ class Node:
             self._hang_up(peer, str(e), now)
             return
         except RemoteError as e:
+            self.dropped[type(e).__name__] += 1
             self._drop(peer, f"{type(e).__name__}: {e}", now)
             return
         self._say(peer, said)
@@ -326,4 +329,5 @@ class Node:
         self.fetching.pop(blob, None)
         self._refused[peer, blob] = now + FETCH_RETRY_S
         if lied:
+            self.dropped[CorruptBlobError.__name__] += 1
             self._drop(peer, "it sent bytes of another digest", now)

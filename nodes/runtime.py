@@ -39,8 +39,9 @@ from .fetching import Fetching
 from .home import Home, open_home
 from .join import Doorkeeper
 from .links import Link, Links, SendMessage, Turn
+from .metrics import Sources, exposition
 from .node import Node
-from .operations import Operations
+from .operations import Answer, Operations
 from .operations.membership import JOIN_ADDRESSES
 from .passphrase import AskPassphrase, no_passphrase
 from .server import ControlServer, JoinServer, ReplicaServer
@@ -287,6 +288,19 @@ class Runtime:
     def arriving(self) -> Mapping[BlobId, int]:
         """Return the blobs that are coming now, and how much of each is here."""
         return self.fetching.arriving.copy()
+
+    def metrics(self) -> Answer:
+        """Return what this node counts, as text and as JSON."""
+        return exposition(
+            Sources(
+                self.home,
+                self.spaces,
+                self.node,
+                self.links,
+                self.fetching,
+                self.commands,
+            )
+        )
 
     def now(self) -> float:
         """Return seconds that only grow."""

@@ -145,6 +145,7 @@ def _node_group() -> typer.Typer:
     )
     group.callback()(_node)
     group.command("run")(homes.node_run)
+    group.command("metrics")(homes.node_metrics)
     return group
 
 

@@ -11,9 +11,9 @@ from typing import Annotated, Final
 import typer
 
 from . import render
-from .executor import read
+from .executor import ask, read
 from .options import HomeOption, JsonOption, PassphraseFileOption
-from .output import say, short, show
+from .output import say, say_json, short, show
 from .settings import settings
 
 LOOPBACK: Final = "127.0.0.1:0"
@@ -88,6 +88,21 @@ def node_run(
     }
     _require_host(where)
     run_node(chosen.home, **where, ready=ready, ask=present(chosen.passphrase_file))
+
+
+def node_metrics(
+    context: typer.Context, home: HomeOption = None, *, as_json: JsonOption = False
+) -> None:
+    """Print what the running node counts, as Prometheus reads it.
+
+    Nothing listens for it: a scraper's textfile collector can be fed with this output.
+    """
+    chosen = settings(context, home, as_json=as_json)
+    facts = ask(chosen.home, "node_metrics", {})
+    if chosen.as_json:
+        say_json({"metrics": facts["metrics"]})
+    else:
+        say(str(facts["text"]).rstrip("\n"))
 
 
 def _several(value: object) -> list[object]:

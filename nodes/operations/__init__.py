@@ -22,6 +22,7 @@ from .history import log
 from .live import Answer, Arguments, Context, Live, Run, Tell
 from .members import space_members
 from .membership import space_create, space_join, space_ticket, space_ticket_revoke
+from .metering import node_metrics
 from .peers import peers_add, peers_list, peers_remove
 from .publishing import announce_node, name_node
 from .reading import space_list, status, whoami
@@ -68,6 +69,7 @@ VERBS: Final = {
     "peers_add": peers_add,
     "peers_remove": peers_remove,
     "peers_list": peers_list,
+    "node_metrics": node_metrics,
     "fetch": fetch,
     "wait": wait,
 }

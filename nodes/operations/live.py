@@ -70,6 +70,10 @@ class Live(Protocol):
         """Return the blobs that are coming now, and how much of each is here."""
         ...
 
+    def metrics(self) -> Answer:
+        """Return what this node counts: the `text` that Prometheus reads, and JSON."""
+        ...
+
     def now(self) -> float:
         """Return seconds that only grow."""
         ...

@@ -1,101 +1,107 @@
-"""The one SQLite file of a home: its connection, schema, transactions and failures.
+"""The one SQLite file of a home: its connection, transactions and failures.
 
-Owns opening, the schema version, locking between threads, and what an SQLite error means.
-Does not own what the tables say: records and local facts (`sqlite`), blobs (`blobs`).
+Owns opening, locking between threads, and what an SQLite error means. Does not own the
+tables (`schema`) nor what they say: records and local facts (`sqlite`), blobs (`blobs`).
 
 WAL lets other processes read while a node writes; synchronous=FULL makes a commit durable
 when it returns.
 """
 
-import os
-import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Protocol, Self, cast
+
+import apsw
 
 from crdtmerge.errors import (
     ConflictError,
     LocalError,
     MachineError,
+    NoRoomError,
     NotFoundError,
     UpgradeNeededError,
 )
 from crdtmerge.sync.messages import GENERATION_BYTES
 
-from .disk import create_file, explained
+from .disk import SYSTEM_DISK, Disk, explained
+from .schema import APPLICATION_ID, SCHEMA_VERSION, bring_up_to_date
 
-SCHEMA_VERSION: Final = 1
-APPLICATION_ID: Final = 0x43524454  # "CRDT"
 BUSY_TIMEOUT_MS: Final = 10_000
-SQLITE_OLDEST: Final = (3, 37)
-"""The first with STRICT tables."""
-
-SCHEMA: Final = (
-    "CREATE TABLE settings (key TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT",
-    """CREATE TABLE spaces (space BLOB PRIMARY KEY, last INTEGER NOT NULL) STRICT""",
-    """CREATE TABLE records (
-        space BLOB NOT NULL REFERENCES spaces (space),
-        sequence INTEGER NOT NULL,
-        record BLOB NOT NULL,
-        data BLOB NOT NULL,
-        signature BLOB NOT NULL,
-        PRIMARY KEY (space, sequence),
-        UNIQUE (space, record)
-    ) STRICT, WITHOUT ROWID""",
-    """CREATE TABLE bases (
-        space BLOB PRIMARY KEY, folder BLOB NOT NULL, manifest BLOB NOT NULL
-    ) STRICT""",
-    """CREATE TABLE invites (
-        space BLOB NOT NULL, secret BLOB NOT NULL, PRIMARY KEY (space, secret)
-    ) STRICT, WITHOUT ROWID""",
-    """CREATE TABLE peers (
-        space BLOB NOT NULL, node BLOB NOT NULL, addresses BLOB NOT NULL,
-        PRIMARY KEY (space, node)
-    ) STRICT, WITHOUT ROWID""",
-    # path is NULL for a blob that lies in the blob folder itself.
-    """CREATE TABLE blobs (
-        blob BLOB PRIMARY KEY, size INTEGER NOT NULL, chunks BLOB NOT NULL,
-        path BLOB, offset INTEGER NOT NULL
-    ) STRICT""",
-)
-
+_SETTINGS: Final = ("synchronous = FULL", "fullfsync = ON", "foreign_keys = ON")
 _RESTORE: Final = (
     "restore it from a backup; or keep the two .key files, `crdtmerge init` elsewhere"
     " and join again: records come back from peers"
 )
 _STOPPED: Final = "stop this process, check the disk, and start again"
 _HINTS: Final = {
-    sqlite3.SQLITE_FULL: "free some space on its disk; nothing was changed",
-    sqlite3.SQLITE_IOERR: "check the disk and its free space before you start again",
-    sqlite3.SQLITE_CORRUPT: _RESTORE,
-    sqlite3.SQLITE_NOTADB: _RESTORE,
-    sqlite3.SQLITE_CANTOPEN: "check the owner and mode of the home",
-    sqlite3.SQLITE_READONLY: "check the owner and mode of the home",
+    apsw.SQLITE_FULL: "free some space on its disk; nothing was changed",
+    apsw.SQLITE_IOERR: "check the disk and its free space before you start again",
+    apsw.SQLITE_CORRUPT: _RESTORE,
+    apsw.SQLITE_NOTADB: _RESTORE,
+    apsw.SQLITE_CANTOPEN: "check the owner and mode of the home",
+    apsw.SQLITE_READONLY: "check the owner and mode of the home",
 }
-_FATAL: Final = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_FATAL: Final = {apsw.SQLITE_IOERR, apsw.SQLITE_CORRUPT, apsw.SQLITE_NOTADB}
+
+
+class OlderStoreError(UpgradeNeededError):
+    """An older version of crdtmerge wrote the store, and only a writer may change it."""
+
+    hint = "any command that changes this home brings it up to date"
+
+
+class Rows(Protocol):
+    """What a statement answers with, row by row."""
+
+    def fetchone(self) -> Any:
+        """Return the next row, or None."""
+
+    def fetchall(self) -> list[Any]:
+        """Return the rows that are left."""
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield the rows that are left."""
+
+    def close(self) -> None:
+        """Let go of the rows that are left: they hold back checkpoints."""
+
+
+class Sql(Protocol):
+    """A connection as it is lent; one at a time holds it."""
+
+    def execute(self, statement: str, row: Sequence[object] = ..., /) -> Rows:
+        """Run one statement, with the values of its question marks."""
+
+    def executemany(self, statement: str, rows: Iterable[Sequence[object]], /) -> Rows:
+        """Run one statement for each row of values."""
+
+    def changes(self) -> int:
+        """Return how many rows the last statement that writes has touched."""
 
 
 class Database:
     """An open store file; safe for several threads, which take turns."""
 
-    def __init__(self, path: Path, *, write: bool) -> None:
+    def __init__(self, path: Path, *, write: bool, disk: Disk = SYSTEM_DISK) -> None:
         """Open the store at `path`; without `write`, beside another process's writer.
+
+        A writer, under the home's lock, brings a file of an older version up to date.
 
         Raises:
             NotFoundError: there is no such file.
+            OlderStoreError: an older version wrote it, and only a writer may change it.
             UpgradeNeededError: a newer version of crdtmerge wrote it.
             MachineError: the file is damaged, no store, or cannot be opened.
         """
-        if not path.is_file():
+        if not disk.exists(path):
             raise NotFoundError(f"there is no store at {path}")
         self.path = path
         self._lock = threading.RLock()
         self._broken: LocalError | None = None
-        mode = "rw" if write else "ro"
         with self._explained():
-            self._connection = _connect(path, mode)
+            self._connection = _connect(path, disk, write=write)
         try:
             with self._explained():
                 self._prepare(write=write)
@@ -104,7 +110,7 @@ class Database:
             raise
 
     @classmethod
-    def create(cls, path: Path, generation: bytes) -> Self:
+    def create(cls, path: Path, generation: bytes, *, disk: Disk = SYSTEM_DISK) -> Self:
         """Make a new store file with this random `generation`, and open it.
 
         Raises:
@@ -114,25 +120,31 @@ class Database:
             raise ValueError(f"a generation has {GENERATION_BYTES} bytes")
         with explained(f"creating {path}"):
             # SQLite gives its -wal and -shm files the mode of this one: private.
-            os.close(create_file(path))
+            disk.create(path).close()
         try:
-            _lay_out(path, generation)
-        except sqlite3.Error as e:
+            _lay_out(path, generation, disk)
+        except apsw.Error as e:
             raise _local_error(e, path) from e
-        return cls(path, write=True)
+        return cls(path, write=True, disk=disk)
 
     def _prepare(self, *, write: bool) -> None:
         """Check whose file it is, and set what SQLite keeps per connection."""
         sql = self._connection
-        _require_ours(sql, self.path)
-        if write and _pragma(sql, "journal_mode = WAL") != "wal":
+        version = _version(sql, self.path)
+        if not write:
+            if version < SCHEMA_VERSION:
+                raise OlderStoreError(f"{self.path} was written by an older version")
+            return
+        if _pragma(sql, "journal_mode = WAL") != "wal":
             raise MachineError(
                 f"the file system of {self.path} cannot share memory between processes",
                 hint="put the home on a local disk",
             )
+        if version < SCHEMA_VERSION:
+            bring_up_to_date(sql, version)
 
     @contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
+    def writing(self) -> Iterator[Sql]:
         """Run the block as one transaction: durable at its end, undone by any error.
 
         Raises:
@@ -142,23 +154,23 @@ class Database:
             sql = self._connection
             sql.execute("BEGIN IMMEDIATE")
             try:
-                yield sql
+                yield cast("Sql", sql)
                 sql.execute("COMMIT")
             except BaseException:
                 if sql.in_transaction:
-                    with suppress(sqlite3.Error):
+                    with suppress(apsw.Error):
                         sql.execute("ROLLBACK")
                 raise
 
     @contextmanager
-    def reading(self) -> Iterator[sqlite3.Connection]:
+    def reading(self) -> Iterator[Sql]:
         """Lend the connection for reading; other threads wait.
 
         Raises:
             MachineError: the disk refused, or the file is damaged.
         """
         with self._lock, self._explained():
-            yield self._connection
+            yield cast("Sql", self._connection)
 
     def close(self) -> None:
         """Close the file; calling it twice does no harm."""
@@ -176,88 +188,85 @@ class Database:
             raise MachineError(f"{self._broken}; nothing more is tried", hint=_STOPPED)
         try:
             yield
-        except (
-            sqlite3.ProgrammingError,
-            sqlite3.IntegrityError,
-            sqlite3.InterfaceError,
-        ):
-            raise  # a bug of ours, not of the machine
-        except sqlite3.Error as e:
+        except apsw.Error as e:
+            if _is_bug(e):
+                raise
             error = _local_error(e, self.path)
             if _primary(e) in _FATAL:
                 self._broken = error
             raise error from e
 
 
-def _connect(path: Path, mode: str) -> sqlite3.Connection:
+def _connect(path: Path, disk: Disk, *, write: bool) -> apsw.Connection:
     """Return a connection that leaves transactions to us and works in any thread."""
-    if sqlite3.sqlite_version_info < SQLITE_OLDEST:
-        oldest = ".".join(map(str, SQLITE_OLDEST))
-        message = f"SQLite {sqlite3.sqlite_version} is older than {oldest}"
-        raise MachineError(message, hint="use a Python built with a newer SQLite")
-    connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode={mode}",
-        uri=True,
-        isolation_level=None,
-        check_same_thread=False,
+    mode = apsw.SQLITE_OPEN_READWRITE if write else apsw.SQLITE_OPEN_READONLY
+    connection = apsw.Connection(
+        # a URI, because a path need not be UTF-8
+        path.absolute().as_uri(),
+        flags=mode | apsw.SQLITE_OPEN_URI,
+        vfs=disk.vfs or None,
     )
-    settings = ("synchronous = FULL", "fullfsync = ON", "foreign_keys = ON")
     try:
-        for setting in (*settings, f"busy_timeout = {BUSY_TIMEOUT_MS}"):
+        for setting in _SETTINGS:
             connection.execute(f"PRAGMA {setting}")
+        connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+        if not disk.shares_memory:  # WAL without a shared index: it is ours alone
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def _lay_out(path: Path, generation: bytes) -> None:
-    """Write the schema, in one transaction that ends with the version."""
-    connection = _connect(path, "rw")
+def _lay_out(path: Path, generation: bytes, disk: Disk) -> None:
+    """Write the tables, in one transaction with what makes them a store."""
+    connection = _connect(path, disk, write=True)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("BEGIN IMMEDIATE")
-        for statement in SCHEMA:
-            connection.execute(statement)
-        row = ("generation", generation)
-        connection.execute("INSERT INTO settings VALUES (?, ?)", row)
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        connection.execute("COMMIT")
+        bring_up_to_date(connection, 0, {"generation": generation})
     finally:
         connection.close()
 
 
-def _require_ours(sql: sqlite3.Connection, path: Path) -> None:
-    """Check that the file is a store of a version that we know."""
+def _version(sql: apsw.Connection, path: Path) -> int:
+    """Return the version of a store, unless the file is none or of a newer one."""
     if _pragma(sql, "application_id") != APPLICATION_ID:
         raise MachineError(f"{path} is not a store of crdtmerge", hint=_RESTORE)
     version = _pragma(sql, "user_version")
-    if version != SCHEMA_VERSION:
-        raise UpgradeNeededError(
-            f"{path} has schema {version}, this version knows {SCHEMA_VERSION}",
-            hint="upgrade crdtmerge; a newer version wrote this home",
-        )
+    if isinstance(version, int) and 0 < version <= SCHEMA_VERSION:
+        return version
+    raise UpgradeNeededError(
+        f"{path} has schema {version}, this version knows {SCHEMA_VERSION}",
+        hint="upgrade crdtmerge; a newer version wrote this home",
+    )
 
 
-def _pragma(sql: sqlite3.Connection, text: str) -> object:
+def _pragma(sql: apsw.Connection, text: str) -> object:
     """Return the one value that a PRAGMA answers with."""
     row = sql.execute(f"PRAGMA {text}").fetchone()
     return row[0] if row else None
 
 
-def _primary(error: sqlite3.Error) -> int:
-    """Return the primary result code, without SQLite's detail in the upper bits."""
-    code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
-    return code & 0xFF
+def _primary(error: apsw.Error) -> int:
+    """Return the primary result code; 0 for what apsw refuses before SQLite sees it."""
+    return getattr(error, "result", None) or apsw.SQLITE_OK
 
 
-def _local_error(error: sqlite3.Error, path: Path) -> LocalError:
+def _is_bug(error: apsw.Error) -> bool:
+    """Tell whether an error is ours, and not the machine's."""
+    ours = {apsw.SQLITE_OK, apsw.SQLITE_CONSTRAINT, apsw.SQLITE_MISUSE}
+    return _primary(error) in ours
+
+
+def _local_error(error: apsw.Error, path: Path) -> LocalError:
     """Return our error for SQLite's."""
     code = _primary(error)
-    if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+    if code in {apsw.SQLITE_BUSY, apsw.SQLITE_LOCKED}:
         message = f"{path} is in use by another process"
         return ConflictError(message, hint="try again once it has finished")
-    name = getattr(error, "sqlite_errorname", "")
-    detail = f" ({name})" if code == sqlite3.SQLITE_IOERR else ""
-    return MachineError(f"{path}: {error}{detail}", hint=_HINTS.get(code, ""))
+    message = f"{path}: {error}"
+    if code == apsw.SQLITE_IOERR:
+        detail = getattr(error, "extendedresult", code)
+        message += f" ({apsw.mapping_extended_result_codes.get(detail, detail)})"
+    kind = NoRoomError if code == apsw.SQLITE_FULL else MachineError
+    return kind(message, hint=_HINTS.get(code, ""))

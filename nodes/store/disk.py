@@ -1,7 +1,9 @@
-"""File system calls in the order that makes data durable, and what their failures mean.
+"""The disk as the store sees it: a port of few calls, and the system's disk behind it.
 
-Owns fsync of files and folders, whole writes, the check of free space, and the messages
-for a full or refusing disk. Does not own which files there are (`blobs`, `nodes.home`).
+Owns which calls there are, what makes data durable, and the messages for a full or refusing
+disk. Does not own which files there are (`blobs`, `nodes.home`). A simulated disk loses,
+tears and refuses (`simulations.disk`); whoever writes goes through `Disk`, so that every
+one of its steps can be cut.
 
 Crash rule: data is synced before it is renamed to its name, the folder is synced before
 anything refers to that name. A failed sync is fatal and never retried: the kernel may have
@@ -10,11 +12,13 @@ dropped the pages, so a second sync would succeed without the data.
 
 import errno
 import fcntl
+import mmap
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from types import TracebackType
+from typing import Final, Protocol, Self
 
 from crdtmerge.errors import MachineError, NoRoomError
 
@@ -23,6 +27,9 @@ PRIVATE_FOLDER: Final = 0o700
 
 _FULL_SYNC: Final = getattr(fcntl, "F_FULLFSYNC", None)
 """macOS: fsync alone leaves the data in the drive's cache."""
+
+_BLOCK_BYTES: Final = 512
+"""The unit of `st_blocks`, whatever the file system's own."""
 
 _NOTHING_CHANGED: Final = "nothing was changed"
 _REASONS: Final = {
@@ -61,63 +68,254 @@ def explained(doing: str) -> Iterator[None]:
         raise machine_error(e, doing) from e
 
 
-def sync_file(descriptor: int) -> None:
-    """Bring a file's data to the disk itself; a failure is fatal, never retried."""
-    if _FULL_SYNC is not None:
-        fcntl.fcntl(descriptor, _FULL_SYNC)
-    else:
-        os.fsync(descriptor)
+class File(Protocol):
+    """An open file; safe for several threads. What is refused is an `OSError`."""
+
+    def size(self) -> int:
+        """Return how many bytes it has."""
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Return the bytes there; fewer than `length` only at the end of the file."""
+
+    def write_at(self, offset: int, data: bytes | memoryview) -> None:
+        """Write all of `data`; a gap before it reads as zeros. Durable after `sync`."""
+
+    def truncate(self, size: int) -> None:
+        """Cut the file, or lengthen it with zeros. Durable after `sync`."""
+
+    def sync(self) -> None:
+        """Bring the data to the disk itself; a failure is fatal, never retried."""
+
+    def map(self) -> memoryview:
+        """Return the bytes as read-only memory, which may outlive the open file."""
+
+    def close(self) -> None:
+        """Close the file; calling it twice does no harm, and nothing becomes durable."""
+
+    def __enter__(self) -> Self:
+        """Return the file."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close it."""
 
 
-def sync_folder(folder: Path) -> None:
-    """Bring the names in `folder` to the disk."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+class Disk(Protocol):
+    """Files and folders by path. What is refused is an `OSError`."""
+
+    @property
+    def vfs(self) -> str:
+        """The name of SQLite's file layer on this disk; "" for the system's own."""
+
+    @property
+    def shares_memory(self) -> bool:
+        """Whether SQLite's readers may stand beside a writer; else it is alone."""
+
+    def create(self, path: Path) -> File:
+        """Return a new private file to read and write; the name must be free."""
+
+    def open(self, path: Path, *, write: bool = False) -> File:
+        """Return a file that is there."""
+
+    def exists(self, path: Path) -> bool:
+        """Tell whether a file or folder has this name."""
+
+    def size(self, path: Path) -> int:
+        """Return how many bytes a file has."""
+
+    def taken(self, path: Path) -> int:
+        """Return how many bytes of the disk a file takes: fewer, if it has holes."""
+
+    def rename(self, old: Path, new: Path) -> None:
+        """Give a file another name, replacing what had it. Durable after `sync_folder`."""
+
+    def remove(self, path: Path) -> None:
+        """Remove a file if it is there. Durable after `sync_folder`."""
+
+    def make_folder(self, folder: Path) -> None:
+        """Make a private folder if it is not there; durable once its parent is synced."""
+
+    def remove_folder(self, folder: Path) -> None:
+        """Remove an empty folder."""
+
+    def list(self, folder: Path) -> list[str]:
+        """Return the names in a folder, sorted."""
+
+    def sync_folder(self, folder: Path) -> None:
+        """Bring the names in a folder to the disk; a failure is fatal, never retried."""
+
+    def free(self, folder: Path) -> int:
+        """Return how many bytes are free where the folder lies."""
 
 
-def make_folder(folder: Path) -> None:
+# --- what the disks have in common -------------------------------------------------------
+
+
+def make_folder(disk: Disk, folder: Path) -> None:
     """Make a private folder if it is not there, and bring its name to the disk."""
-    folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
-    sync_folder(folder.parent)
+    disk.make_folder(folder)
+    disk.sync_folder(folder.parent)
 
 
-def create_file(path: Path) -> int:
-    """Return a descriptor of a new private file; the name must be free."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    return os.open(path, flags, PRIVATE_FILE)
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Write a new private file and sync it; the caller syncs the folder."""
-    descriptor = create_file(path)
+def open_or_create(disk: Disk, path: Path) -> File:
+    """Return a file to read and write, a new one if it is not there."""
     try:
-        write_all(descriptor, data, 0)
-        sync_file(descriptor)
-    finally:
-        os.close(descriptor)
+        return disk.open(path, write=True)
+    except FileNotFoundError:
+        return disk.create(path)
 
 
-def write_all(descriptor: int, data: bytes | memoryview, offset: int) -> None:
-    """Write all of `data` at `offset`; one system call may take only a part of it."""
-    view = memoryview(data)
-    while view:
-        written = os.pwrite(descriptor, view, offset)
-        view = view[written:]
-        offset += written
+def write_file(disk: Disk, path: Path, data: bytes) -> None:
+    """Write a new private file and sync it; the caller syncs the folder."""
+    with disk.create(path) as file:
+        file.write_at(0, data)
+        file.sync()
 
 
-def require_free(folder: Path, size: int) -> None:
+def require_free(disk: Disk, folder: Path, size: int) -> None:
     """Check that the disk of `folder` has room for `size` more bytes.
 
     Raises:
         NoRoomError: it has not; the message names both numbers.
     """
     with explained(f"asking for the free space of {folder}"):
-        status = os.statvfs(folder)
-    free = status.f_bavail * status.f_frsize
+        free = disk.free(folder)
     if size > free:
         message = f"{size} bytes are needed but {free} are free on the disk of {folder}"
         raise NoRoomError(message, hint=f"free some space; {_NOTHING_CHANGED}")
+
+
+# --- the disk of this system -------------------------------------------------------------
+
+
+class SystemFile:
+    """A file of this system."""
+
+    def __init__(self, path: Path, flags: int) -> None:
+        """Open it; a new one is private."""
+        self._descriptor = os.open(path, flags | os.O_CLOEXEC, PRIVATE_FILE)
+
+    def size(self) -> int:
+        """Return how many bytes it has."""
+        return os.fstat(self._descriptor).st_size
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Return the bytes there; fewer than `length` only at the end of the file."""
+        data = os.pread(self._descriptor, length, offset)
+        while len(data) < length:  # Linux hands out at most 2 GiB a call
+            more = os.pread(self._descriptor, length - len(data), offset + len(data))
+            if not more:
+                break
+            data += more
+        return data
+
+    def write_at(self, offset: int, data: bytes | memoryview) -> None:
+        """Write all of `data`; one system call may take only a part of it."""
+        view = memoryview(data)
+        while view:
+            written = os.pwrite(self._descriptor, view, offset)
+            view = view[written:]
+            offset += written
+
+    def truncate(self, size: int) -> None:
+        """Cut the file, or lengthen it with zeros."""
+        os.ftruncate(self._descriptor, size)
+
+    def sync(self) -> None:
+        """Bring the data to the disk itself; a failure is fatal, never retried."""
+        if _FULL_SYNC is not None:
+            fcntl.fcntl(self._descriptor, _FULL_SYNC)
+        else:
+            os.fsync(self._descriptor)
+
+    def map(self) -> memoryview:
+        """Return the bytes as read-only memory, which may outlive the open file."""
+        if self.size() == 0:  # which cannot be mapped
+            return memoryview(b"")
+        # the view keeps the mapping alive, and its end ends it
+        return memoryview(mmap.mmap(self._descriptor, 0, access=mmap.ACCESS_READ))
+
+    def close(self) -> None:
+        """Close the file; calling it twice does no harm."""
+        if self._descriptor >= 0:
+            descriptor, self._descriptor = self._descriptor, -1
+            os.close(descriptor)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class SystemDisk:
+    """The disks of this machine, by the paths of its file system."""
+
+    vfs: Final = ""
+    shares_memory: Final = True
+
+    def create(self, path: Path) -> SystemFile:
+        """Return a new private file to read and write; the name must be free."""
+        return SystemFile(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+
+    def open(self, path: Path, *, write: bool = False) -> SystemFile:
+        """Return a file that is there."""
+        return SystemFile(path, os.O_RDWR if write else os.O_RDONLY)
+
+    def exists(self, path: Path) -> bool:
+        """Tell whether a file or folder has this name."""
+        return path.exists()
+
+    def size(self, path: Path) -> int:
+        """Return how many bytes a file has."""
+        return path.stat().st_size
+
+    def taken(self, path: Path) -> int:
+        """Return how many bytes of the disk a file takes: fewer, if it has holes."""
+        return path.stat().st_blocks * _BLOCK_BYTES
+
+    def rename(self, old: Path, new: Path) -> None:
+        """Give a file another name, replacing what had it."""
+        old.replace(new)
+
+    def remove(self, path: Path) -> None:
+        """Remove a file if it is there."""
+        path.unlink(missing_ok=True)
+
+    def make_folder(self, folder: Path) -> None:
+        """Make a private folder if it is not there."""
+        folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
+
+    def remove_folder(self, folder: Path) -> None:
+        """Remove an empty folder."""
+        folder.rmdir()
+
+    def list(self, folder: Path) -> list[str]:
+        """Return the names in a folder, sorted."""
+        return sorted(item.name for item in folder.iterdir())
+
+    def sync_folder(self, folder: Path) -> None:
+        """Bring the names in a folder to the disk."""
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        descriptor = os.open(folder, flags)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def free(self, folder: Path) -> int:
+        """Return how many bytes are free where the folder lies."""
+        status = os.statvfs(folder)
+        return status.f_bavail * status.f_frsize
+
+
+SYSTEM_DISK: Final = SystemDisk()

@@ -4,7 +4,6 @@ Owns where a stored blob lies, and the messages for a file that changed or vanis
 not own which blobs there are (`blobs`).
 """
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 from crdtmerge.digest import CHUNK_BYTES, BlobId, chunk_digest
 from crdtmerge.errors import BadInputError, ContentMissingError, CorruptBlobError
 
-from .disk import create_file, explained, machine_error, sync_file, write_all
+from .disk import Disk, explained, machine_error
 
 Done = Callable[[int], None]
 """Told the number of bytes that were just handled."""
@@ -30,37 +29,32 @@ class Stored:
     referenced: bool
 
 
-def write_pieces(path: Path, pieces: Iterable[bytes]) -> list[bytes]:
+def write_pieces(disk: Disk, path: Path, pieces: Iterable[bytes]) -> list[bytes]:
     """Write a new file chunk by chunk, sync it, and return the chunk digests."""
     chunks: list[bytes] = []
     offset = 0
-    with explained(f"writing {path}"):
-        descriptor = create_file(path)
-        try:
-            for piece in pieces:
-                chunks.append(chunk_digest(piece))
-                write_all(descriptor, piece, offset)
-                offset += len(piece)
-            sync_file(descriptor)
-        finally:
-            os.close(descriptor)
+    with explained(f"writing {path}"), disk.create(path) as file:
+        for piece in pieces:
+            chunks.append(chunk_digest(piece))
+            file.write_at(offset, piece)
+            offset += len(piece)
+        file.sync()
     return chunks
 
 
 def read_source(
-    path: Path, offset: int, size: int, progress: Done | None
+    disk: Disk, path: Path, offset: int, size: int, progress: Done | None
 ) -> Iterator[bytes]:
     """Yield the chunks of a range of the user's file."""
-    left = size
+    end = offset + size
     try:
-        with path.open("rb") as file:
-            file.seek(offset)
-            while left > 0:
-                piece = file.read(min(CHUNK_BYTES, left))
-                if len(piece) < min(CHUNK_BYTES, left):
-                    message = f"{path} ends {left - len(piece)} bytes too early"
+        with disk.open(path) as file:
+            for start in range(offset, end, CHUNK_BYTES):
+                due = min(CHUNK_BYTES, end - start)
+                piece = file.read_at(start, due)
+                if len(piece) < due:
+                    message = f"{path} ends {end - start - len(piece)} bytes too early"
                     raise BadInputError(message, hint="was it changed meanwhile?")
-                left -= len(piece)
                 yield piece
                 if progress:
                     progress(len(piece))
@@ -68,12 +62,11 @@ def read_source(
         raise BadInputError(f"cannot read {path}: {e.strerror}") from e
 
 
-def read_range(stored: Stored, start: int, length: int) -> bytes:
+def read_range(disk: Disk, stored: Stored, start: int, length: int) -> bytes:
     """Return bytes of the file that a blob lies in, not yet verified."""
     try:
-        with stored.path.open("rb") as file:
-            file.seek(stored.offset + start)
-            data = file.read(length)
+        with disk.open(stored.path) as file:
+            data = file.read_at(stored.offset + start, length)
     except FileNotFoundError as e:
         message = f"blob {stored.blob.hex()[:12]} is gone: {stored.path} is not there"
         raise ContentMissingError(message, hint=_remedy(stored)) from e

@@ -72,12 +72,13 @@ class SqliteRecords:
             for signed in records:
                 record = signed.record
                 row = (space, last + 1, record.id, record.data, signed.signature)
-                # rowcount is 0 for one that is there already, so numbers have no gap
-                last += sql.execute(
+                sql.execute(
                     "INSERT INTO records VALUES (?, ?, ?, ?, ?)"
                     " ON CONFLICT (space, record) DO NOTHING",
                     row,
-                ).rowcount
+                )
+                # nothing changes for one that is there already: numbers have no gap
+                last += sql.changes()
             if last > first:
                 sql.execute("UPDATE spaces SET last = ? WHERE space = ?", (last, space))
 
@@ -222,7 +223,8 @@ class SqliteLocal:
     def _write(self, statement: str, row: tuple[bytes | str, ...]) -> int:
         """Run one statement durably; return how many rows it touched."""
         with self._database.writing() as sql:
-            return sql.execute(statement, row).rowcount
+            sql.execute(statement, row)
+            return sql.changes()
 
     def _addresses(self, data: bytes) -> tuple[str, ...]:
         """Return the addresses of a row."""

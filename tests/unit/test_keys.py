@@ -21,7 +21,7 @@ from nodes.home import Home, create_home, open_home
 from nodes.keys import KeyForm, change_keys, clear, sealed_with
 from nodes.passphrase import Passphrase, from_text
 from nodes.sealing import Cost
-from nodes.store.disk import sync_folder
+from nodes.store.disk import Disk, SystemDisk
 
 AUTHOR, NODE, GENERATION = b"a" * 32, b"n" * 32, b"g" * 16
 CHEAP = Cost(4, 8, 1)
@@ -187,7 +187,7 @@ def crashing(monkeypatch: pytest.MonkeyPatch, at: int) -> Iterator[None]:
 
         return step
 
-    def write(path: Path, data: bytes) -> None:
+    def write(disk: Disk, path: Path, data: bytes) -> None:
         for end in (0, len(data) // 2, len(data)):
             if next(count) >= at:
                 raise Crash
@@ -196,7 +196,7 @@ def crashing(monkeypatch: pytest.MonkeyPatch, at: int) -> Iterator[None]:
 
     with monkeypatch.context() as patched:
         patched.setattr(module, "write_file", write)
-        patched.setattr(module, "sync_folder", guarded(sync_folder))
+        patched.setattr(SystemDisk, "sync_folder", guarded(SystemDisk.sync_folder))
         for name in ("replace", "unlink"):
             patched.setattr(Path, name, guarded(getattr(Path, name)))
         yield
@@ -240,7 +240,7 @@ def test_a_change_that_the_disk_refuses_leaves_no_trace(
     """A full disk: the old passphrase holds, and nothing lies about."""
     before = files(path)
 
-    def full(_path: Path, _data: bytes) -> None:
+    def full(_disk: Disk, _path: Path, _data: bytes) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(module, "write_file", full)

@@ -206,6 +206,10 @@ class Live:
         """Return nothing."""
         return {}
 
+    def metrics(self) -> dict[str, object]:
+        """Return nothing."""
+        return {}
+
     def now(self) -> float:
         """Return how long was paused."""
         return self.time

@@ -59,6 +59,10 @@ class Scripted:
         """Return nothing."""
         return {}
 
+    def metrics(self) -> dict[str, object]:
+        """Return nothing."""
+        return {}
+
     def now(self) -> float:
         """Return the time of the script."""
         return self.time

@@ -10,6 +10,7 @@ from crdtmerge.digest import CHUNK_BYTES, blob_id, blob_id_of, chunk_digests
 from crdtmerge.errors import ContentMissingError, MachineError, NoRoomError
 from nodes.store import disk
 from nodes.store.blobs import FileBlobs
+from nodes.store.disk import SystemFile
 from tests.integration.living import homes
 
 DATA = bytes(range(256)) * (CHUNK_BYTES // 128)
@@ -86,14 +87,14 @@ def test_a_full_disk_is_told_from_a_bad_one(
         errno.EIO: MachineError,
     }
 
-    def full(_: int) -> None:
+    def full(_: SystemFile) -> None:
         raise OSError(errno.ENOSPC, "")
 
     with homes(tmp_path, "one") as (home,):
         blob, chunks = blob_id_of(DATA), chunk_digests(DATA)
         home.blobs.begin(blob, len(DATA), chunks)
         _fill(home.blobs)
-        monkeypatch.setattr("nodes.store.download.sync_file", full)
+        monkeypatch.setattr(SystemFile, "sync", full)
         with pytest.raises(MachineError) as failed:
             home.blobs.finish(blob)
         assert type(failed.value) is MachineError

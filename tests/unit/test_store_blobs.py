@@ -16,9 +16,9 @@ from crdtmerge.errors import (
     MachineError,
     NotFoundError,
 )
-from nodes.store import disk
 from nodes.store.blobs import FileBlobs
 from nodes.store.database import Database
+from nodes.store.disk import SystemDisk, SystemFile
 
 SIZES = [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 3 * CHUNK_BYTES + 5]
 
@@ -329,13 +329,13 @@ def test_a_failed_sync_is_fatal_and_acknowledges_nothing(
     blobs: FileBlobs, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is tried once; the blob is not there and neither is its file."""
-    calls: list[int] = []
+    calls: list[SystemFile] = []
 
-    def failing(descriptor: int) -> None:
-        calls.append(descriptor)
+    def failing(file: SystemFile) -> None:
+        calls.append(file)
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("nodes.store.ranges.sync_file", failing)
+    monkeypatch.setattr(SystemFile, "sync", failing)
     with pytest.raises(MachineError, match="input/output error"):
         blobs.put(b"data")
     assert len(calls) == 1
@@ -348,25 +348,26 @@ def test_data_then_name_then_row_in_this_order(
 ) -> None:
     """Bytes are synced before their name, the name before the row (real calls, logged)."""
     log: list[str] = []
-    real_file, real_folder = disk.sync_file, disk.sync_folder
+    real_file, real_folder = SystemFile.sync, SystemDisk.sync_folder
     blob = blob_id_of(b"data")
 
     def state() -> str:
         placed = (home / "blobs" / blob.hex()[:2] / blob.hex()[2:]).exists()
         return f"{'named' if placed else 'unnamed'} {'row' if blobs.has(blob) else '-'}"
 
-    def file(descriptor: int) -> None:
-        real_file(descriptor)
+    def file(synced: SystemFile) -> None:
+        real_file(synced)
         log.append(f"file {state()}")
 
-    def folder(path: Path) -> None:
-        real_folder(path)
+    def folder(system: SystemDisk, path: Path) -> None:
+        real_folder(system, path)
         log.append(f"{path.name} {state()}")
 
-    monkeypatch.setattr("nodes.store.ranges.sync_file", file)
-    monkeypatch.setattr("nodes.store.blobs.sync_folder", folder)
+    monkeypatch.setattr(SystemFile, "sync", file)
+    monkeypatch.setattr(SystemDisk, "sync_folder", folder)
     blobs.put(b"data")
-    assert log == ["file unnamed -", f"{blob.hex()[:2]} named -"]
+    folders = ["blobs unnamed -", f"{blob.hex()[:2]} named -"]
+    assert log == ["file unnamed -", *folders]
     assert blobs.has(blob)
 
 

@@ -1,10 +1,10 @@
 """The record store keeps what it acknowledged, in order, and says what went wrong."""
 
-import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import apsw
 import pytest
 
 from crdtmerge.bodies import SpaceId, Unknown
@@ -236,7 +236,7 @@ def test_a_failed_transaction_leaves_nothing(
 ) -> None:
     """Whatever ends a transaction early undoes all of it, and the next one works."""
     row = "INSERT INTO spaces VALUES (?, 9)"
-    with pytest.raises(sqlite3.IntegrityError), database.writing() as sql:
+    with pytest.raises(apsw.ConstraintError), database.writing() as sql:
         sql.executemany(row, [[bytes(32)], [bytes(32)]])
     assert records.spaces() == []
     batch = history(2)
@@ -312,10 +312,10 @@ def test_a_damaged_page_is_named_and_stops_the_store(
 def test_a_newer_schema_asks_for_an_upgrade(path: Path, database: Database) -> None:
     """A store of a later version is left alone."""
     database.close()
-    sql = sqlite3.connect(path)
-    sql.execute("PRAGMA user_version = 2")
+    sql = apsw.Connection(str(path))
+    sql.execute("PRAGMA user_version = 3")
     sql.close()
-    with pytest.raises(UpgradeNeededError, match="schema 2") as caught:
+    with pytest.raises(UpgradeNeededError, match="schema 3") as caught:
         Database(path, write=True)
     assert "upgrade" in caught.value.hint
 
@@ -335,7 +335,7 @@ def test_a_store_that_another_process_keeps_busy_is_a_conflict(
     """Waiting for another writer ends with a message, not with a traceback."""
     monkeypatch.setattr(database_module, "BUSY_TIMEOUT_MS", 10)
     second = Database(path, write=True)
-    other = sqlite3.connect(path, isolation_level=None)
+    other = apsw.Connection(str(path))
     other.execute("BEGIN IMMEDIATE")
     batch = history(2)
     with pytest.raises(ConflictError, match="in use"):

@@ -1,0 +1,235 @@
+"""What a running node counts, in the format that monitoring systems read.
+
+Owns the names, units and help of all metrics, and how each is read. Does not own the
+numbers: those are plain counters of the objects that do the work, pulled when somebody
+asks. No port serves them: `crdtmerge node metrics` asks over the control socket.
+
+Names follow Prometheus: `crdtmerge_`, base units, `_total` for what only grows and is 0 at
+the start of the node. Labels take few values: spaces, kinds of errors, kinds of blobs.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+from crdtmerge import __version__
+from crdtmerge.bodies import SpaceId
+
+from .commands import Commands
+from .fetching import Fetching
+from .home import Home
+from .links import Links
+from .node import Node
+from .spaces import Spaces
+from .store.totals import totals
+
+if TYPE_CHECKING:
+    from prometheus_client import Metric as Family
+
+PREFIX: Final = "crdtmerge_"
+
+Value = int | float
+Samples = Mapping[tuple[str, ...], Value]
+"""The values of a metric, by the values of its labels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The running objects whose counters are read."""
+
+    home: Home
+    spaces: Spaces
+    node: Node
+    links: Links
+    fetching: Fetching
+    commands: Commands
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric: what it is called, what it means, and where its value comes from."""
+
+    kind: Literal["counter", "gauge"]
+    name: str
+    help: str
+    read: Callable[[Sources], Samples]
+    labels: tuple[str, ...] = ()
+
+    @property
+    def full_name(self) -> str:
+        """The name as monitoring systems see it."""
+        return f"{PREFIX}{self.name}{'_total' if self.kind == 'counter' else ''}"
+
+
+def _one(read: Callable[[Sources], Value]) -> Callable[[Sources], Samples]:
+    """Return the reader of a metric without labels."""
+    return lambda sources: {(): read(sources)}
+
+
+def _each_space(
+    read: Callable[[Sources, SpaceId], Value],
+) -> Callable[[Sources], Samples]:
+    """Return the reader of a metric that each space has."""
+    return lambda s: {(key.hex(),): read(s, key) for key in s.spaces.all()}
+
+
+def _by_error(
+    read: Callable[[Sources], Counter[str]],
+) -> Callable[[Sources], Samples]:
+    """Return the reader of errors by the name of their class."""
+    return lambda s: {(kind,): n for kind, n in sorted(read(s).copy().items())}
+
+
+def _of_blobs(field: str) -> Callable[[Sources], Samples]:
+    """Return the reader of one number of the stored blobs, by their kind."""
+    return lambda s: {
+        (kind,): getattr(part, field) for kind, part in totals(s.home.database).items()
+    }
+
+
+METRICS: Final = (
+    Metric(
+        "gauge",
+        "build_info",
+        "1; the label says which version runs.",
+        lambda _: {(__version__,): 1},
+        ("version",),
+    ),
+    Metric(
+        "gauge",
+        "spaces",
+        "Spaces that this home takes part in.",
+        _one(lambda s: len(s.spaces.all())),
+    ),
+    Metric(
+        "gauge",
+        "records",
+        "Records of a space that are here.",
+        _each_space(lambda s, key: len(s.spaces.opset(key))),
+        ("space",),
+    ),
+    Metric(
+        "gauge",
+        "contributions",
+        "Contributions that are visible in a space.",
+        _each_space(lambda s, key: len(s.spaces.view(key).visible)),
+        ("space",),
+    ),
+    Metric(
+        "gauge",
+        "missing_bytes",
+        "Bytes that visible contributions of a space need and that are not here.",
+        _each_space(lambda s, key: sum(s.spaces.missing(key).values())),
+        ("space",),
+    ),
+    Metric(
+        "gauge",
+        "blobs",
+        "Blobs in the store: `copied` into the home, or `referenced` where they lie.",
+        _of_blobs("count"),
+        ("kind",),
+    ),
+    Metric(
+        "gauge",
+        "blob_bytes",
+        "Bytes of the blobs in the store, by the same kinds.",
+        _of_blobs("size"),
+        ("kind",),
+    ),
+    Metric(
+        "gauge",
+        "peers_known",
+        "Nodes of other members, in all spaces.",
+        _one(lambda s: len(s.spaces.members() - {s.node.me})),
+    ),
+    Metric(
+        "gauge",
+        "peers_connected",
+        "Peers with an open stream.",
+        _one(lambda s: len(s.links.peers())),
+    ),
+    Metric(
+        "gauge",
+        "fetches",
+        "Blobs that are on their way from a peer now.",
+        _one(lambda s: len(s.node.fetching)),
+    ),
+    Metric(
+        "counter",
+        "received_bytes",
+        "Bytes of blobs that came from peers, were verified and stored.",
+        _one(lambda s: s.fetching.brought),
+    ),
+    Metric(
+        "counter",
+        "dropped_peers",
+        "Times that a peer was cut off and banned for a while, by what it did.",
+        _by_error(lambda s: s.node.dropped),
+        ("error",),
+    ),
+    Metric(
+        "counter",
+        "failed_fetches",
+        "Fetches that brought no blob, by why: a peer's fault, or this machine's.",
+        _by_error(lambda s: s.fetching.failed),
+        ("error",),
+    ),
+    Metric(
+        "counter",
+        "failed_commands",
+        "Commands over the control socket that ended with an error, by its kind.",
+        _by_error(lambda s: s.commands.failed),
+        ("error",),
+    ),
+)
+
+
+class Collector:
+    """Makes samples of all metrics when it is asked; keeps none."""
+
+    def __init__(self, sources: Sources) -> None:
+        """Read from `sources`."""
+        self._sources = sources
+
+    def collect(self) -> "Iterator[Family]":
+        """Yield each metric with the values of this moment."""
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+        families = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily}
+        for metric in METRICS:
+            name = metric.full_name
+            family = families[metric.kind](name, metric.help, labels=metric.labels)
+            for labels, value in metric.read(self._sources).items():
+                family.add_metric(labels, value)
+            yield family
+
+
+def exposition(sources: Sources) -> dict[str, object]:
+    """Return all metrics, as the text that Prometheus reads and as JSON.
+
+    Raises:
+        MachineError: the store cannot be read.
+    """
+    from prometheus_client import CollectorRegistry, generate_latest
+
+    registry = CollectorRegistry(auto_describe=False)
+    collector = Collector(sources)
+    registry.register(collector)
+    return {
+        "text": generate_latest(registry).decode(),
+        "metrics": list(_as_json(collector.collect())),
+    }
+
+
+def _as_json(families: "Iterable[Family]") -> Iterator[dict[str, object]]:
+    for metric, family in zip(METRICS, families, strict=True):
+        yield {
+            "name": metric.full_name,
+            "type": metric.kind,
+            "help": metric.help,
+            "samples": [
+                {"labels": sample.labels, "value": sample.value}
+                for sample in family.samples
+            ],
+        }

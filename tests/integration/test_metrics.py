@@ -1,0 +1,138 @@
+"""What a running node counts, as `crdtmerge node metrics` prints it and others read it."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from crdtmerge.errors import NodeNeededError
+from docs.make import METRICS_PAGE, metrics_page
+from nodes import cli
+from nodes.metrics import METRICS
+from nodes.runtime import Runtime
+from tests.homes import Fleet
+from tests.integration.living import (
+    admit,
+    blob_of,
+    found,
+    homes,
+    living,
+    offer,
+    run,
+    tensors,
+    until,
+)
+from tests.integration.test_cli_node import Person
+
+Read = dict[tuple[str, tuple[str, ...]], float]
+
+
+async def metrics(node: Runtime) -> dict[str, Any]:
+    """Run the verb as the control socket does."""
+    call = node.operations.call
+    return await asyncio.to_thread(call, "node_metrics", {}, lambda _: None)
+
+
+def parsed(text: str) -> Read:
+    """Return what Prometheus' own parser reads: values by name and labels."""
+    return {
+        (sample.name, tuple(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_the_page_of_metrics_is_generated() -> None:
+    """Else run `make docs`."""
+    assert METRICS_PAGE.read_text() == metrics_page()
+
+
+def test_names_follow_the_conventions() -> None:
+    """Counters end in _total, sizes say bytes, nothing is named twice."""
+    names = [metric.full_name for metric in METRICS]
+    assert len(set(names)) == len(names)
+    for metric in METRICS:
+        assert metric.full_name.startswith("crdtmerge_")
+        assert metric.full_name.endswith("_total") == (metric.kind == "counter")
+        assert metric.help.endswith(".")
+
+
+def test_metrics_take_a_running_node(tmp_path: Path) -> None:
+    """Counters live as long as a node runs: without one there is nothing to say."""
+    fleet = Fleet.at(tmp_path)
+    home = fleet.init("alone")
+    with pytest.raises(NodeNeededError):
+        fleet.call(home, "node_metrics")
+
+
+def test_a_transfer_and_its_failures_are_counted(tmp_path: Path) -> None:
+    """Each number is what the two homes hold, read back by Prometheus' own parser."""
+    with homes(tmp_path, "owner", "guest") as (owner, guest):
+        space = found(owner)
+        admit(owner, space, guest)
+        data = bytes(range(256)) * 5000
+        model = tensors(data)
+        add = offer(owner, space, model)
+
+        async def test() -> None:
+            async with living(owner) as host, living(guest, host) as other:
+                blobs = other.home.blobs
+                await asyncio.to_thread(host.spaces.publish, space, [add])
+                manifest = model.blob
+                await until(lambda: blobs.has(manifest), "the manifest")
+                lacking = parsed(str((await metrics(other))["text"]))
+                assert lacking["crdtmerge_missing_bytes", (space.hex(),)] == len(data)
+                await until(lambda: bool(other.fetching.failed), "a refused fetch")
+                host.home.blobs.put(data)
+                await until(lambda: blobs.has(blob_of(data)), "the tensor")
+                answer = await metrics(other)
+                seen = parsed(str(answer["text"]))
+                size = len(data) + len(model.encode())
+                key = (space.hex(),)
+                count = len(other.spaces.opset(space))
+                assert seen["crdtmerge_records", key] == count
+                assert seen["crdtmerge_contributions", key] == 1
+                assert seen["crdtmerge_missing_bytes", key] == 0
+                assert seen["crdtmerge_blobs", ("copied",)] == 2
+                assert seen["crdtmerge_blob_bytes", ("copied",)] == size
+                assert seen["crdtmerge_received_bytes_total", ()] == size
+                assert seen["crdtmerge_peers_connected", ()] == 1
+                failed = seen["crdtmerge_failed_fetches_total", ("NotFoundError",)]
+                assert failed == other.fetching.failed["NotFoundError"] > 0
+                same_as_json(answer, seen)
+
+        run(test())
+
+
+def same_as_json(answer: dict[str, Any], seen: Read) -> None:
+    """Check that both forms say the same, and that every metric is there."""
+    listed = answer["metrics"]
+    told = {
+        (metric["name"], tuple(sample["labels"].values())): sample["value"]
+        for metric in listed
+        for sample in metric["samples"]
+    }
+    assert told == seen
+    assert [metric["name"] for metric in listed] == [m.full_name for m in METRICS]
+
+
+def test_the_command_asks_the_running_node(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As text it goes to a scraper as it is; what failed before is counted."""
+    ann = Person(tmp_path / "ann", capsys)
+    assert ann.refused("node", "metrics")["type"] == "NodeNeededError"
+    ann.start()
+    try:
+        assert ann.refused("remove", "00")["type"] == "NotFoundError"
+        capsys.readouterr()
+        assert cli.run(["--home", str(ann.home), "node", "metrics"]) == 0
+        seen = parsed(capsys.readouterr().out)
+        assert seen["crdtmerge_failed_commands_total", ("NotFoundError",)] == 1
+        assert seen["crdtmerge_spaces", ()] == 0
+        listed = ann.json("node", "metrics")["metrics"]
+        assert [metric["name"] for metric in listed] == [m.full_name for m in METRICS]
+    finally:
+        ann.stop()
