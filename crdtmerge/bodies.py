@@ -13,6 +13,7 @@ from typing import ClassVar, Final, NewType
 from crdtmerge.codec import Value, format_decimal, parse_decimal
 from crdtmerge.digest import BLOB_BYTES_MAX, DIGEST_BYTES, BlobId, ContentId
 from crdtmerge.errors import BadInputError, MalformedRecordError
+from crdtmerge.faults import Fault
 from crdtmerge.identity import KEY_BYTES, AuthorId, is_weak
 from crdtmerge.manifest import MANIFEST_BYTES_MAX
 from crdtmerge.recipe import Recipe, recipe_from_value
@@ -338,6 +339,7 @@ Body = (
     | Ban
     | Lift
     | NodeAddress
+    | Fault
     | Unknown
 )
 
@@ -353,8 +355,12 @@ BODIES: Final = {
         Ban,
         Lift,
         NodeAddress,
+        Fault,
     )
 }
+CRITICAL: Final = frozenset({Fault.KIND})
+"""Kinds whose critical flag is set, and of no other known one: a version that does not know
+them must not merge on without their effect."""
 
 
 def is_address(text: object) -> bool:

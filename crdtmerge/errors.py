@@ -199,6 +199,12 @@ class CorruptBlobError(RemoteError):
     exit_code = 8
 
 
+class MalformedChunkError(RemoteError):
+    """An encoded chunk that breaks its form, or that would decode to another length."""
+
+    exit_code = 8
+
+
 class FaultyContributionError(RemoteError):
     """A visible contribution whose content breaks a rule, so that resolve refuses."""
 

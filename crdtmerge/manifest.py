@@ -18,6 +18,7 @@ from crdtmerge.digest import (
     ContentId,
     Domain,
     blob_id_of,
+    digest,
     digest_value,
 )
 from crdtmerge.errors import BadInputError, EncodingError, MalformedManifestError
@@ -115,8 +116,13 @@ class Manifest:
     @property
     def content_id(self) -> ContentId:
         """Digest of (kind, base, tensor list) alone: notes do not make a second model."""
+        return ContentId(digest(Domain.CONTENT, self.content_bytes))
+
+    @property
+    def content_bytes(self) -> bytes:
+        """What the content id covers; the entries of the tensors stand at its end."""
         tensors = [entry.to_value() for entry in self.tensors]
-        return ContentId(digest_value(Domain.CONTENT, [self.kind, self.base, tensors]))
+        return encode([self.kind, self.base, tensors])
 
     @property
     def evidence_digest(self) -> bytes:
@@ -188,7 +194,7 @@ def decode_manifest(data: bytes) -> Manifest:
             manifest = Manifest(
                 kind,
                 base,
-                tuple(_tensor(item) for item in tensors),
+                tuple(tensor_from_value(item) for item in tensors),
                 tuple(_file(item) for item in files),
                 tuple(_evidence(item) for item in proof),
                 notes,
@@ -202,7 +208,12 @@ def decode_manifest(data: bytes) -> Manifest:
     raise MalformedManifestError(message)
 
 
-def _tensor(value: object) -> TensorEntry:
+def tensor_from_value(value: object) -> TensorEntry:
+    """Return the entry that `value` is; the inverse of `TensorEntry.to_value`.
+
+    Raises:
+        MalformedManifestError: it is none.
+    """
     match value:
         case [str(name), str(dtype), [*shape], bytes(blob)] if _is_shape(shape):
             entry = TensorEntry(
@@ -251,7 +262,7 @@ def is_file_name(name: str) -> bool:
 def _evidence(value: object) -> EvidenceEntry:
     match value:
         case [str(kind), [*tensor]] if 0 < len(kind) <= 32:
-            return EvidenceEntry(kind, _tensor(tensor))
+            return EvidenceEntry(kind, tensor_from_value(tensor))
     message = "a piece of evidence is not [kind, tensor]"
     raise MalformedManifestError(message)
 

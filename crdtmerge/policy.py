@@ -1,7 +1,7 @@
 """Who may do what: the second and third of the three steps.
 
 Owns *admissible* (decided from a record and the grants it hangs on, monotone) and
-*visible* (a pure function of the whole set: adds minus removes, revocations and bans).
+*visible* (a pure function of the whole set: adds minus removes, revocations, bans, faults).
 Does not own the set itself (`orset`), nor the bytes of contributions: visibility does not
 depend on them, else replicas would differ.
 
@@ -11,7 +11,7 @@ and banning an author works only on a strictly lower rank, and is evaluated from
 rank down, so nobody can act on whoever judged them. Arrival order is in none of this.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Final
@@ -39,6 +39,7 @@ from crdtmerge.digest import (
     digest_value,
 )
 from crdtmerge.errors import MissingAuthorityError, NotAdmissibleError, WrongSpaceError
+from crdtmerge.faults import Fault
 from crdtmerge.identity import AuthorId
 from crdtmerge.recipe import Recipe
 from crdtmerge.record import Record
@@ -102,6 +103,7 @@ NEEDED: Final[Mapping[type, Rank]] = {
     Ban: Rank.MAINTAINER,
     Lift: Rank.MAINTAINER,
     NodeAddress: Rank.READER,
+    Fault: Rank.READER,
     Unknown: Rank.READER,
 }
 """The rank that each kind needs; what it may act on is decided in `evaluate`."""
@@ -223,6 +225,7 @@ class View:
     node_authors: Mapping[bytes, tuple[AuthorId, ...]]
     bans: Mapping[RecordId, Ban]
     revocations: Mapping[RecordId, Revoke]
+    faults: Mapping[ContentId, RecordId]  # by content, a record that shows it
     unknown_critical: tuple[str, ...]
 
     @property
@@ -365,16 +368,15 @@ class _Evaluation:
         for record in self.of_author.get(author, ()):
             if accepted is not None and record.id not in accepted:
                 continue
-            if isinstance(record.body, Genesis) or self._grant_holds(record):
+            grant_holds = RecordId(record.auth) in self.effective
+            if isinstance(record.body, Genesis) or grant_holds:
                 self.effective[record.id] = record
-
-    def _grant_holds(self, record: Record) -> bool:
-        return RecordId(record.auth) in self.effective
 
     def _summarise(self, genesis: Record) -> View:
         standing = list(self._standing())
         judged = {author for author in self.ranks if self.accepted[author] is not None}
-        visible = self._visible(standing)
+        faults = self._faults()
+        visible = self._visible(standing, faults)
         heads = self._recipe_heads()
         recipe = self.effective[heads[0]].body if heads else None
         nodes = self._nodes(judged)
@@ -401,10 +403,23 @@ class _Evaluation:
             node_authors={node: tuple(claims) for node, claims in nodes.items()},
             bans={r.id: r.body for r in standing if isinstance(r.body, Ban)},
             revocations={r.id: r.body for r in standing if isinstance(r.body, Revoke)},
+            faults=faults,
             unknown_critical=tuple(sorted(unknown)),
         )
 
-    def _visible(self, standing: Iterable[Record]) -> tuple[Visible, ...]:
+    def _faults(self) -> dict[ContentId, RecordId]:
+        """Return which contents are shown to be unusable, by the lowest record id.
+
+        SUBTLE: every admitted fault counts, whatever became of its author's rights: it is
+        a proof, and who shows it does not make it less true.
+        """
+        bodies = ((r.id, r.body) for r in self.records.values())
+        faults = sorted((b.content, key) for key, b in bodies if isinstance(b, Fault))
+        return dict(reversed(faults))
+
+    def _visible(
+        self, standing: Iterable[Record], faults: Container[ContentId]
+    ) -> tuple[Visible, ...]:
         banned = {
             r.body.target
             for r in standing
@@ -418,7 +433,7 @@ class _Evaluation:
         return tuple(
             self._element(content, adds)
             for content, adds in sorted(live.items())
-            if content not in banned
+            if content not in banned and content not in faults
         )
 
     def _removed(self) -> set[RecordId]:

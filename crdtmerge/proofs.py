@@ -156,6 +156,16 @@ def verify(
     return [_cut(leaves, span) for span in spans]
 
 
+def read_spans(proof: Proof, spans: Sequence[Span]) -> list[bytes]:
+    """Return the bytes that `proof` shows at `spans`, whether they are true or not.
+
+    Raises:
+        MalformedProofError: it does not show them, or more than them.
+    """
+    leaves = _leaves_of(proof, spans)
+    return [_cut(leaves, span) for span in spans]
+
+
 # --- which leaves and values a proof holds ------------------------------------------------
 
 

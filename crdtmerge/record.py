@@ -15,6 +15,7 @@ from typing import Final
 
 from crdtmerge.bodies import (
     BODIES,
+    CRITICAL,
     Body,
     Genesis,
     RecordId,
@@ -26,6 +27,7 @@ from crdtmerge.bodies import (
 from crdtmerge.codec import Value, decode, encode
 from crdtmerge.digest import DIGEST_BYTES, Domain, digest
 from crdtmerge.errors import EncodingError, MalformedRecordError
+from crdtmerge.faults import Fault, check_fault
 from crdtmerge.identity import (
     KEY_BYTES,
     SIGNATURE_BYTES,
@@ -86,10 +88,13 @@ def make_record(
 ) -> Record:
     """Return the record with these fields, checked as if it had arrived.
 
+    `critical` is for kinds that this version does not know: of the others it is fixed.
+
     Raises:
         MalformedRecordError: the fields break the form.
     """
     kind = body.kind if isinstance(body, Unknown) else body.KIND
+    critical = critical or kind in CRITICAL
     head: list[Value] = [VERSION, space, author, author_seq, prev, auth]
     return decode_record(encode([*head, kind, int(critical), body.to_value()]))
 
@@ -102,19 +107,26 @@ def sign_record(record: Record, key: Signer) -> SignedRecord:
 def well_formed(data: bytes, signature: bytes) -> SignedRecord:
     """Return the signed record that these bytes are: the first of the three steps.
 
+    A fault is checked here, by what it shows: a false one is no record at all. The store
+    keeps what came through this door, so what it loads is not checked again.
+
     Raises:
-        MalformedRecordError: the bytes are not a record of this version.
+        MalformedRecordError: the bytes are not a record of this version, or a false fault.
         BadSignatureError: the named author did not sign it.
     """
     record = decode_record(data)
     if len(signature) != SIGNATURE_BYTES:
         raise MalformedRecordError("the signature has another length")
     verify(record.author, Purpose.RECORD, record.id, signature)
+    if isinstance(record.body, Fault):
+        check_fault(record.body)
     return SignedRecord(record, signature)
 
 
 def decode_record(data: bytes) -> Record:
-    """Return the record whose canonical bytes are `data`; no signature is checked.
+    """Return the record whose canonical bytes are `data`.
+
+    Neither its signature is checked, nor whether a fault is true.
 
     Raises:
         MalformedRecordError: the bytes are not a record of this version.
@@ -151,7 +163,7 @@ def _parse(data: bytes, value: Value) -> Record:
             )
             _check_links(kind, space, auth, author_seq)
             known = BODIES.get(kind)
-            require(known is None or not critical, f"{kind} is never critical")
+            _check_flag(kind, critical)
             parsed = known.from_value(body) if known else Unknown(kind, body)
             return Record(
                 data,
@@ -166,6 +178,13 @@ def _parse(data: bytes, value: Value) -> Record:
             )
         case _:
             raise not_a("record of nine fields")
+
+
+def _check_flag(kind: str, critical: int) -> None:
+    """Of a kind that this version knows the flag says nothing, so it has one value."""
+    due = int(kind in CRITICAL)
+    word = "always" if due else "never"
+    require(kind not in BODIES or critical == due, f"{kind} is {word} critical")
 
 
 def _check_links(kind: str, space: bytes, auth: bytes, author_seq: int) -> None:

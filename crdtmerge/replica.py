@@ -23,6 +23,7 @@ from crdtmerge.bodies import (
 )
 from crdtmerge.digest import ContentId
 from crdtmerge.errors import NotAllowedError, NotFoundError
+from crdtmerge.faults import Fault, check_fault
 from crdtmerge.identity import AuthorId, Signer
 from crdtmerge.manifest import Manifest
 from crdtmerge.orset import OpSet
@@ -194,6 +195,15 @@ class Replica:
     def announce(self, node: bytes, addresses: Iterable[str]) -> SignedRecord:
         """Return a node record that names a transport key and its addresses."""
         return self._sign(NodeAddress(node, tuple(addresses)))
+
+    def report(self, fault: Fault) -> SignedRecord:
+        """Return a record of a fault, which takes its content out for good.
+
+        Raises:
+            MalformedRecordError: it is not true.
+        """
+        check_fault(fault)
+        return self._sign(fault)
 
     def authority(self, needed: Rank) -> tuple[RecordId, Authority]:
         """Return the grant that gives this author most: by rank, then by its limits.

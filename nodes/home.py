@@ -33,7 +33,8 @@ from .keys import (
 from .lock import LOCK_FILE, HomeLock, LockPurpose
 from .passphrase import AskPassphrase, no_passphrase
 from .private import check_folder
-from .store.blobs import BLOB_FOLDER, PARTIAL_FOLDER, TEMPORARY_FOLDER, FileBlobs
+from .store.arrivals import PARTIAL_FOLDER
+from .store.blobs import BLOB_FOLDER, TEMPORARY_FOLDER, FileBlobs
 from .store.database import Database, OlderStoreError
 from .store.disk import PRIVATE_FOLDER, SYSTEM_DISK, Disk, explained
 from .store.sqlite import SqliteLocal, SqliteRecords
@@ -79,10 +80,12 @@ class Home:
 
     def close(self) -> None:
         """Close everything, the lock last; calling it twice does no harm."""
-        self.blobs.close()
-        self.database.close()
-        if self.lock:
-            self.lock.release()
+        try:
+            self.blobs.close()
+        finally:
+            self.database.close()
+            if self.lock:
+                self.lock.release()
 
     def __enter__(self) -> Self:
         return self

@@ -20,6 +20,7 @@ from crdtmerge.bodies import (
     Unknown,
 )
 from crdtmerge.codec import format_decimal
+from crdtmerge.faults import Fault, find
 from crdtmerge.policy import Rank
 from crdtmerge.record import Record
 
@@ -86,6 +87,17 @@ def _node(body: NodeAddress) -> Answer:
     return {"node": body.node.hex(), "addresses": list(body.addresses)}
 
 
+def _fault(body: Fault) -> Answer:
+    finding = find(body)
+    return {
+        "content": body.content.hex(),
+        "tensor": finding.tensor.name,
+        "dtype": finding.tensor.dtype,
+        "item": body.item,
+        "reason": finding.reason,
+    }
+
+
 def _unknown(_body: Unknown) -> Answer:
     return {}
 
@@ -100,5 +112,6 @@ _SAYS: Final[dict[type, Callable[[Any], Answer]]] = {
     Ban: _ban,
     Lift: _lift,
     NodeAddress: _node,
+    Fault: _fault,
     Unknown: _unknown,
 }

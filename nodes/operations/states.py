@@ -21,6 +21,7 @@ from crdtmerge.bodies import (
     Revoke,
     Unknown,
 )
+from crdtmerge.faults import Fault
 from crdtmerge.identity import AuthorId
 from crdtmerge.orset import OpSet
 from crdtmerge.policy import View
@@ -63,6 +64,8 @@ class States:
 
     def of(self, record: Record) -> str:
         """Return why `record` has no effect; empty if it has."""
+        if isinstance(record.body, Fault):
+            return IN_EFFECT  # it is a proof, whatever became of its author
         if record.id not in self.view.effective:
             return self._shut_out(record)
         return _OF[type(record.body)](self, record, record.body)
@@ -78,6 +81,8 @@ class States:
         """An add counts unless all of its content, or just this add, was taken out."""
         if record.id in self.live:
             return IN_EFFECT
+        if add.content in self.view.faults:
+            return "faulty"
         return "banned" if add.content in self.hidden else "removed"
 
     def remove(self, record: Record, remove: Remove) -> str:

@@ -1,7 +1,7 @@
 """Content-addressed blobs: files in the home, or ranges of files left in place.
 
 Owns the blob folder, the `blobs` table, and that no byte is returned unverified. Does not
-own the table's file (`database`), the state of one download (`download`), nor which blobs
+own the table's file (`database`), what is arriving from peers (`arrivals`), nor which blobs
 are wanted.
 
 A row of the table means that the blob is there: data is synced, then renamed to its name,
@@ -32,17 +32,16 @@ from crdtmerge.errors import (
     ContentMissingError,
     CorruptBlobError,
     CrdtMergeError,
-    MachineError,
     NotFoundError,
 )
 
+from .arrivals import PARTIAL_FOLDER, Arrivals
 from .database import Database
 from .disk import SYSTEM_DISK, Disk, explained, make_folder, require_free
-from .download import Download, check_chunk_list, chunk_length
+from .download import check_chunk_list, chunk_length
 from .ranges import Done, Stored, check_chunk, read_range, read_source, write_pieces
 
 BLOB_FOLDER: Final = "blobs"
-PARTIAL_FOLDER: Final = "partial"
 TEMPORARY_FOLDER: Final = "temporary"
 
 
@@ -59,7 +58,6 @@ class FileBlobs:
         """
         self._home = home
         self._folder = home / BLOB_FOLDER
-        self._partial = home / PARTIAL_FOLDER
         self._temporary = home / TEMPORARY_FOLDER
         self._database = database
         self._disk = disk
@@ -67,22 +65,19 @@ class FileBlobs:
         self._write = write
         # Held while a blob gets its name and row; never while its bytes are handled.
         self._lock = threading.RLock()
-        # Held while a download opens, which may hash for long; taken before `_lock`.
-        self._opening = threading.RLock()
-        self._downloads: dict[BlobId, Download] = {}
+        partial = home / PARTIAL_FOLDER
+        self._arrivals = Arrivals(partial, self, database, disk, self._lock)
         if write:
             with explained(f"preparing {home}"):
                 self._prepare()
 
     def _prepare(self) -> None:
         """Make the folders, and remove what a crash left behind."""
-        for folder in (self._folder, self._partial, self._temporary):
-            make_folder(self._disk, folder)
+        for name in (BLOB_FOLDER, PARTIAL_FOLDER, TEMPORARY_FOLDER):
+            make_folder(self._disk, self._home / name)
         for name in self._disk.list(self._temporary):
             self._disk.remove(self._temporary / name)
-        for name in self._disk.list(self._partial):
-            if not _is_hex_id(name) or self.has(_blob_named(name)):
-                self._disk.remove(self._partial / name)
+        self._arrivals.clean()
 
     # --- what is there -----------------------------------------------------------------
 
@@ -231,16 +226,14 @@ class FileBlobs:
         Raises:
             MachineError: they do not; the message names both numbers.
         """
-        with self._lock:
-            downloads = sum(d.missing_bytes for d in self._downloads.values())
-        require_free(self._disk, self._home, size + downloads)
+        require_free(self._disk, self._home, size + self._arrivals.missing_bytes)
 
     def forget(self, blob: BlobId) -> None:
         """Drop a blob: its row, then its file unless that is not ours."""
         with self._lock:
             with self._database.writing() as sql:
                 sql.execute("DELETE FROM blobs WHERE blob = ?", [blob])
-            path = self._path(blob)
+            path = self.path_of(blob)
             with explained(f"removing {path}"):
                 self._disk.remove(path)
 
@@ -254,31 +247,33 @@ class FileBlobs:
             MachineError: the disk has no room, or refused.
         """
         self._require_write()
-        check_chunk_list(blob, size, chunks)
-        with self._opening:
-            with self._lock:
-                if self.has(blob):
-                    return len(chunks)
-                download = self._downloads.get(blob)
-                if download is None:
-                    self._recover(blob)
-            if download is None:
-                download = self._open(blob, size, chunks)
-            return download.first_missing()
+        return self._arrivals.begin(blob, size, chunks)
+
+    def missing_chunks(self, blob: BlobId) -> list[int]:
+        """Return which chunks of a download to ask for, in order.
+
+        Raises:
+            NotFoundError: no download of this blob has begun.
+        """
+        return self._arrivals.missing_chunks(blob)
+
+    def resumable(self, blob: BlobId) -> tuple[int, list[bytes]] | None:
+        """Return the size and the verified chunk list of a download that stopped.
+
+        None when nothing is kept of it; the list must then be asked for again.
+        """
+        return self._arrivals.resumable(blob)
 
     def write_chunk(self, blob: BlobId, index: int, data: bytes | memoryview) -> None:
         """Verify one chunk of a download and keep it; a repeated one does no harm.
 
         Raises:
             CorruptBlobError: it is not the chunk of this index.
-            MachineError: the disk refused; the chunk counts as missing.
+            NotFoundError: no download of this blob has begun.
+            MachineError: the disk refused; the chunk counts as missing, and after a
+                failed sync all of them do.
         """
-        with self._lock:
-            download = self._downloads.get(blob)
-        if download is not None:
-            download.write(index, data)
-        elif not self.has(blob):
-            raise NotFoundError(f"no download of blob {blob.hex()[:12]} has begun")
+        self._arrivals.write_chunk(blob, index, data)
 
     def finish(self, blob: BlobId) -> None:
         """Make a whole download durable; from then on the blob is there.
@@ -287,25 +282,7 @@ class FileBlobs:
             ContentMissingError: a chunk has not arrived.
             MachineError: the disk refused; the blob counts as missing.
         """
-        with self._lock:
-            download = self._downloads.get(blob)
-        if download is None:
-            if self.has(blob):
-                return
-            raise NotFoundError(f"no download of blob {blob.hex()[:12]} has begun")
-        try:
-            download.sync()
-        except MachineError:
-            # SUBTLE: the lost pages may still read right from the cache, so that a later
-            # start would take them for data: nothing of this file may be used again.
-            self.abandon(blob)
-            raise
-        with self._lock:
-            if self._downloads.pop(blob, None) is not None:
-                download.close()
-                self._settle(download.path, download.size, download.chunks)
-            elif not self.has(blob):
-                raise ContentMissingError(f"blob {blob.hex()[:12]} was abandoned")
+        self._arrivals.finish(blob)
 
     def require_room(self, blob: BlobId, size: int) -> None:
         """Check that the rest of a blob of `size` bytes would fit, before it is asked for.
@@ -313,38 +290,33 @@ class FileBlobs:
         Raises:
             NoRoomError: it would not.
         """
-        with self._lock:
-            if blob in self._downloads or self.has(blob):
-                return
-        try:
-            there = self._disk.taken(self._partial / blob.hex())
-        except FileNotFoundError:
-            there = 0
-        self.reserve(max(0, size - there))
+        if not self._arrivals.is_open(blob) and not self.has(blob):
+            self.reserve(max(0, size - self._arrivals.taken(blob)))
 
     def pause(self, blob: BlobId) -> None:
-        """Close a download that came to no end; what has arrived is found again."""
-        with self._opening, self._lock:
-            download = self._downloads.pop(blob, None)
-            if download is not None:
-                download.close()
+        """Close a download that came to no end; what has arrived is found again.
+
+        Raises:
+            MachineError: the disk refused; what was not yet known is fetched again.
+        """
+        self._arrivals.pause(blob)
 
     def abandon(self, blob: BlobId) -> None:
-        """Drop a download and what has arrived of it."""
+        """Drop a download and what has arrived of it.
+
+        Raises:
+            MachineError: the disk refused.
+        """
         self._require_write()
-        with self._opening, self._lock:
-            download = self._downloads.pop(blob, None)
-            if download is not None:
-                download.close()
-            path = self._partial / blob.hex()
-            with explained(f"removing {path}"):
-                self._disk.remove(path)
+        self._arrivals.abandon(blob)
 
     def close(self) -> None:
-        """Close the open downloads; what has arrived is found again."""
-        with self._lock:
-            while self._downloads:
-                self._downloads.popitem()[1].close()
+        """Close the open downloads; what has arrived is found again.
+
+        Raises:
+            MachineError: the disk refused; all are closed all the same.
+        """
+        self._arrivals.close()
 
     # --- inside ------------------------------------------------------------------------
 
@@ -352,28 +324,6 @@ class FileBlobs:
         """Refuse to touch files beside the process that holds the lock."""
         if not self._write:
             raise ConflictError("this home was opened for reading only")
-
-    def _recover(self, blob: BlobId) -> None:
-        """Take up a file that a crash left with its final name but without a row."""
-        path = self._partial / blob.hex()
-        with explained(f"resuming {path}"), suppress(FileNotFoundError):
-            self._disk.rename(self._path(blob), path)
-
-    def _open(self, blob: BlobId, size: int, chunks: Sequence[bytes]) -> Download:
-        """Return a download with what is there of it, once its rest is sure to fit."""
-        path = self._partial / blob.hex()
-        fresh = not self._disk.exists(path)
-        download = Download(self._disk, path, blob, size, chunks)
-        try:
-            self.reserve(download.missing_bytes)
-        except BaseException:
-            download.close()
-            if fresh:
-                self._disk.remove(path)
-            raise
-        with self._lock:
-            self._downloads[blob] = download
-        return download
 
     def _keep(
         self,
@@ -397,19 +347,19 @@ class FileBlobs:
                 )
             with self._lock:
                 if not self._is_sound(blob):
-                    self._settle(path, size, chunks)
+                    self.settle(path, size, chunks)
             return blob
         finally:
             with suppress(OSError):
                 self._disk.remove(path)
 
-    def _settle(self, path: Path, size: int, chunks: Sequence[bytes]) -> None:
+    def settle(self, path: Path, size: int, chunks: Sequence[bytes]) -> None:
         """Give a synced file its final name, durably, and then its row; under the lock.
 
         When that fails, the file goes back to its old name.
         """
         blob = blob_id(size, chunks)
-        final = self._path(blob)
+        final = self.path_of(blob)
         try:
             with explained(f"keeping {final}"):
                 make_folder(self._disk, final.parent)
@@ -432,6 +382,7 @@ class FileBlobs:
                 " VALUES (?, ?, ?, ?, ?)",
                 row,
             )
+            sql.execute("DELETE FROM downloads WHERE blob = ?", [stored.blob])
 
     def _find(self, blob: BlobId) -> Stored:
         """Return where a blob lies, its chunk list verified against the id."""
@@ -444,7 +395,7 @@ class FileBlobs:
         starts = range(0, len(joined), DIGEST_BYTES)
         chunks = tuple(joined[start : start + DIGEST_BYTES] for start in starts)
         check_chunk_list(blob, size, chunks)
-        place = self._path(blob) if path is None else Path(os.fsdecode(path))
+        place = self.path_of(blob) if path is None else Path(os.fsdecode(path))
         return Stored(blob, size, chunks, place, offset, path is not None)
 
     def _is_sound(self, blob: BlobId) -> bool:
@@ -466,19 +417,10 @@ class FileBlobs:
             return not stored.referenced and self._disk.size(stored.path) == stored.size
         return False
 
-    def _path(self, blob: BlobId) -> Path:
+    def path_of(self, blob: BlobId) -> Path:
         """Return the name of a blob that lies in the home."""
         name = blob.hex()
         return self._folder / name[:2] / name[2:]
-
-
-def _is_hex_id(name: str) -> bool:
-    """Tell whether a file of the partial folder names a blob."""
-    return len(name) == 2 * DIGEST_BYTES and set(name) <= set("0123456789abcdef")
-
-
-def _blob_named(name: str) -> BlobId:
-    return BlobId(bytes.fromhex(name))
 
 
 def _slices(data: bytes) -> Iterator[bytes]:

@@ -1,15 +1,18 @@
 """One blob that is arriving: which of its chunks are on the disk, and are right.
 
-Owns the partial file and the set of verified chunks. Does not own where it lies, nor what
-happens once it is whole (`blobs`).
+Owns the partial file and the set of verified chunks. Does not own where it lies, what is
+kept of it across a crash, nor what happens once it is whole (`arrivals`).
 
-What is held is found by hashing the bytes again at every start, never read from a list: a
-crash may lose data, and a list could then claim what is not there.
+What is held is found by hashing the bytes at the start, but for the chunks that the caller
+vouches for: `checkpoint` told of them, and synced them first.
 """
 
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
+
+import numpy as np
 
 from crdtmerge.digest import (
     BLOB_BYTES_MAX,
@@ -28,6 +31,10 @@ from crdtmerge.errors import (
 )
 
 from .disk import Disk, explained, open_or_create
+
+CHECKPOINT_BYTES: Final = 64 << 20
+"""Bytes that are written before they are synced and vouched for: what is hashed again after
+a crash, at most."""
 
 
 def check_chunk_list(blob: BlobId, size: int, chunks: Sequence[bytes]) -> None:
@@ -56,9 +63,19 @@ class Download:
     """An open partial file; several threads may write different chunks at once."""
 
     def __init__(
-        self, disk: Disk, path: Path, blob: BlobId, size: int, chunks: Sequence[bytes]
+        self,
+        disk: Disk,
+        path: Path,
+        blob: BlobId,
+        size: int,
+        chunks: Sequence[bytes],
+        *,
+        vouched: bytes = b"",
     ) -> None:
-        """Open or create the file and hash what is there; the list was checked.
+        """Open or create the file and find what is there; the list was checked.
+
+        `vouched` is what the latest `checkpoint` of this very file returned, which is no
+        shorter than it was.
 
         Raises:
             MachineError: the file cannot be opened or read.
@@ -71,25 +88,33 @@ class Download:
             # kept open, so that the sync at the end learns of every failed write
             self._file = open_or_create(disk, path)
         self._open = True
+        self._unsynced = 0
         # SUBTLE: a descriptor closed during a write could name another file by then.
         self._lock = threading.Lock()
+        # Held during a sync, so that writers need not wait for it; taken before `_lock`.
+        self._syncing = threading.Lock()
         self._held = bytearray(len(self.chunks))
         try:
             with explained(f"reading {path}"):
-                self._find_held()
+                self._find_held(unpacked(vouched, len(self.chunks)))
         except BaseException:
             self.close()
             raise
 
-    def _find_held(self) -> None:
+    def _find_held(self, vouched: bytes) -> None:
         """Mark the chunks whose bytes are there; cut off what lies beyond the blob."""
         there = self._file.size()
         if there > self.size:
             self._file.truncate(self.size)
         for index in range(chunk_count(min(there, self.size))):
-            length = chunk_length(self.size, index)
-            data = self._file.read_at(index * CHUNK_BYTES, length)
-            self._held[index] = chunk_digest(data) == self.chunks[index]
+            start, length = index * CHUNK_BYTES, chunk_length(self.size, index)
+            if vouched[index]:
+                self._held[index] = True
+                continue
+            data = self._file.read_at(start, length)
+            if chunk_digest(data) == self.chunks[index]:
+                self._held[index] = True
+                self._unsynced += length  # it may lie in the system's memory alone
 
     @property
     def missing_bytes(self) -> int:
@@ -105,8 +130,14 @@ class Download:
         index = self._held.find(0)
         return len(self._held) if index < 0 else index
 
-    def write(self, index: int, data: bytes | memoryview) -> None:
+    def missing(self) -> list[int]:
+        """Return the indices of the chunks to ask for, in order."""
+        return [index for index, held in enumerate(self._held) if not held]
+
+    def write(self, index: int, data: bytes | memoryview) -> bool:
         """Verify a chunk and write it in its place, unless it is there or all is closed.
+
+        Returns whether enough was written for a `checkpoint`.
 
         Raises:
             CorruptBlobError: it is not the chunk of this index.
@@ -122,31 +153,67 @@ class Download:
             raise CorruptBlobError(f"{name} has another digest")
         with self._lock, explained(f"writing {self.path}"):
             if self._held[index] or not self._open:
-                return
+                return False
             self._file.write_at(index * CHUNK_BYTES, data)
             self._held[index] = True
+            self._unsynced += len(data)
+            return self._unsynced >= CHECKPOINT_BYTES
+
+    def checkpoint(self, *, above: int = 0) -> bytes | None:
+        """Sync what was written, and return which chunks may be vouched for.
+
+        None when not more than `above` bytes were written since, or all is closed.
+
+        Raises:
+            MachineError: the disk refused; nothing of this file may be used again.
+        """
+        with self._syncing:
+            with self._lock:
+                if self._unsynced <= above or not self._open:
+                    return None
+                # SUBTLE: what is written during the sync is not vouched for by it.
+                held, self._unsynced = bytes(self._held), 0
+            self._bring_to_disk()
+        return packed(held)
 
     def sync(self) -> None:
         """Bring the whole blob to the disk; a closed one was dropped or is there.
 
         Raises:
             ContentMissingError: a chunk has not arrived.
-            MachineError: the disk refused.
+            MachineError: the disk refused; nothing of this file may be used again.
         """
         missing = self.first_missing()
         if missing < len(self.chunks):
             message = f"chunk {missing} of blob {self.blob.hex()[:12]} has not arrived"
             raise ContentMissingError(message)
+        with self._syncing:
+            if self._open:
+                self._bring_to_disk()
+
+    def _bring_to_disk(self) -> None:
         try:
-            with self._lock, explained(f"syncing {self.path}"):
-                if self._open:
-                    self._file.sync()
+            with explained(f"syncing {self.path}"):
+                self._file.sync()
         except NoRoomError as e:
             # Whatever the reason, a failed sync is final: never one to try again.
             raise MachineError(str(e), hint=e.hint) from e
 
     def close(self) -> None:
         """Close the file; what it holds is found again at the next start."""
-        with self._lock:
+        with self._syncing, self._lock:
             self._open = False
             self._file.close()
+
+
+def packed(held: bytes) -> bytes:
+    """Return one bit a chunk, the first one lowest, for one byte a chunk."""
+    bits = np.frombuffer(held, np.uint8)
+    return np.packbits(bits, bitorder="little").tobytes()
+
+
+def unpacked(bits: bytes, count: int) -> bytes:
+    """Return one byte a chunk for one bit a chunk; what is not told of is not held."""
+    whole = bits[: (count + 7) // 8].ljust((count + 7) // 8, b"\0")
+    held = np.unpackbits(np.frombuffer(whole, np.uint8), bitorder="little")
+    return held[:count].tobytes()

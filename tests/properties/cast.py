@@ -20,8 +20,17 @@ from crdtmerge.bodies import (
     Unknown,
 )
 from crdtmerge.codec import DECIMAL_UNIT, Value, encode
-from crdtmerge.digest import BlobId, ContentId, Domain, digest
+from crdtmerge.digest import (
+    BlobId,
+    ContentId,
+    Domain,
+    blob_id_of,
+    chunk_digests,
+    digest,
+)
+from crdtmerge.faults import Fault, prove_item
 from crdtmerge.identity import AuthorId, SigningKey
+from crdtmerge.manifest import Manifest, TensorEntry
 from crdtmerge.orset import OpSet
 from crdtmerge.policy import Rank, Visible
 from crdtmerge.record import (
@@ -33,8 +42,35 @@ from crdtmerge.record import (
 )
 
 BASE: Final = ContentId(bytes([0xBA]) * 32)
-CONTENTS: Final = tuple(ContentId(digest(Domain.CONTENT, bytes([n]))) for n in range(4))
-"""The few content ids that everybody adds, so that adds meet."""
+ITEMS: Final = 300
+"""Of the only tensor of each model."""
+
+
+def bytes_of(number: int) -> bytes:
+    """Return the tensor of a model: of odd numbers, the last item is NaN."""
+    last = bytes.fromhex("0000c07f") if number % 2 else bytes(4)
+    return bytes([number, 0, 0, 0]) * (ITEMS - 1) + last
+
+
+def manifest_of(number: int) -> Manifest:
+    """Return the manifest of a model with one tensor."""
+    tensor = TensorEntry("t", "F32", (ITEMS,), blob_id_of(bytes_of(number)))
+    return Manifest("full", BASE, (tensor,))
+
+
+CONTENTS: Final = tuple(manifest_of(number).content_id for number in (0, 2, 1, 3))
+"""The few content ids that everybody adds, so that adds meet. The last two are faulty."""
+
+
+def _fault_of(number: int) -> Fault:
+    data, manifest = bytes_of(number), manifest_of(number)
+    return prove_item(
+        manifest, manifest.tensors[0], ITEMS - 1, chunk_digests(data), data
+    )
+
+
+FAULTS: Final = tuple(_fault_of(number) for number in (1, 3))
+"""What shows of the last two contents that they cannot be used."""
 
 
 def key(name: str) -> SigningKey:
@@ -190,6 +226,7 @@ def outcome(opset: OpSet) -> bytes:
             [[author, int(view.ranks[author])] for author in sorted(view.ranks)],
             sorted(view.rightless),
             sorted(view.bans),
+            [list(shown) for shown in sorted(view.faults.items())],
             list(view.unknown_critical),
             [[node, list(names)] for node, names in sorted(view.nodes.items())],
             [[node, list(ids)] for node, ids in sorted(view.node_authors.items())],

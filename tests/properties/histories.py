@@ -33,6 +33,7 @@ from tests.properties.cast import (
     AUTHORS,
     CONTENTS,
     CONTRIBUTORS,
+    FAULTS,
     MAINTAINERS,
     OWNERS,
     READER,
@@ -56,6 +57,7 @@ ACTIONS: Final = (
     "ban content",
     "ban author",
     "lift",
+    "fault",
     "recipe",
     "node",
     "unknown",
@@ -192,7 +194,7 @@ def _within(authority: Authority, body: Body) -> bool:
     return not isinstance(body, Grant) or authority.covers(body)
 
 
-def _body(known: Known, author: SigningKey, step: Step) -> Body | None:
+def _body(known: Known, author: SigningKey, step: Step) -> Body | None:  # noqa: C901  one case an action
     """Return the body of a step, or None where there is nothing yet to act on."""
     target = AUTHORS[step.pick % len(AUTHORS)]
     content = CONTENTS[step.pick % len(CONTENTS)]
@@ -220,6 +222,8 @@ def _body(known: Known, author: SigningKey, step: Step) -> Body | None:
         case "lift":
             bans = _ids(known, Ban) + _ids(known, Revoke)
             return Lift(bans[step.pick % len(bans)]) if bans else None
+        case "fault":
+            return FAULTS[step.pick % len(FAULTS)]
         case "recipe":
             heads = _ids(known, RecipeChange)[step.other % 3 :]
             recipe = Recipe("linear/1", (("scale", str(step.pick)),))

@@ -128,6 +128,7 @@ class Oracle:
         """Return weight and evidence of each visible content id."""
         standing = self._standing_against()
         banned = {f.body[1] for f in standing if f.body[0] == "content"}
+        banned |= self.faulty()
         shown: dict[bytes, tuple[int, bytes]] = {}
         live = [f for f in self.effective if f.kind == "add" and not self._removed(f)]
         for content in {f.body[0] for f in live} - banned:
@@ -136,6 +137,10 @@ class Oracle:
             carried = [f.body[5] for f in adds if f.body[5]]
             shown[content] = weight, carried[0] if carried else b""
         return shown
+
+    def faulty(self) -> set[bytes]:
+        """Return the contents that any fact, by whomever, shows to be faulty."""
+        return {f.body[0] for f in self.facts.values() if f.kind == "fault"}
 
     def _standing_against(self) -> list[Fact]:
         standing = self._standing(self.effective, self.ranks)

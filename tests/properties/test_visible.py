@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from crdtmerge.bodies import Add, Ban, Lift, Remove
 from crdtmerge.digest import ContentId
 from crdtmerge.errors import CrdtMergeError
+from crdtmerge.faults import Fault
 from crdtmerge.identity import SigningKey
 from crdtmerge.orset import OpSet
 from crdtmerge.policy import Rank, View
@@ -13,6 +14,7 @@ from crdtmerge.record import SignedRecord
 from tests.properties.cast import (
     AUTHORS,
     CONTENTS,
+    FAULTS,
     OWNERS,
     add_of,
     outcome,
@@ -20,7 +22,7 @@ from tests.properties.cast import (
     wire,
     write,
 )
-from tests.properties.histories import CALM, History, histories
+from tests.properties.histories import CALM, History, histories, speak
 from tests.properties.oracle import Oracle, facts_of, trie_root
 
 
@@ -39,6 +41,7 @@ def agree(opset: OpSet) -> None:
     assert list(view.recipe_heads) == naive.heads()
     assert {author: int(rank) for author, rank in view.ranks.items()} == naive.ranks
     assert view.effective == {fact.id for fact in naive.effective}
+    assert set(view.faults) == naive.faulty()
     assert opset.root == trie_root(list(opset.signed))
 
 
@@ -92,8 +95,8 @@ def test_concurrent_add_survives_remove(history: History, content: ContentId) ->
     opset = history.union()
     seen = [v.adds for v in opset.view.visible if v.content == content]
     add = say(opset, OWNERS[1], add_of(content))
-    banned = {b.target for b in opset.view.bans.values()}
-    if not seen or content in banned:
+    out = {b.target for b in opset.view.bans.values()} | opset.view.faults.keys()
+    if not seen or content in out:
         return
     remove = say(opset, OWNERS[0], Remove(seen[0]))
     after = opset.insert([remove, add]).view
@@ -101,6 +104,36 @@ def test_concurrent_add_survives_remove(history: History, content: ContentId) ->
     (left,) = [v for v in after.visible if v.content == content]
     kept = {i for i in seen[0] if opset.records[i].author in owner - {OWNERS[0].public}}
     assert set(left.adds) == {add.record.id} | kept
+
+
+@given(histories(), st.sampled_from(FAULTS), st.sampled_from(AUTHORS))
+def test_a_fault_takes_its_content_out_for_good(
+    history: History, fault: Fault, author: SigningKey
+) -> None:
+    """Whoever may say it shows it: nothing else changes, and no later record undoes it."""
+    before = history.union()
+    signed = speak(history.all, author, fault, 0, 0)
+    if signed is None:
+        return
+    shown = before.insert([wire(signed)])
+    again = shown.insert([say(shown, OWNERS[1], add_of(fault.content))])
+    key = shown.view.faults[fault.content]
+    lifted = again.insert([say(again, OWNERS[1], Lift(key))])
+    banned = lifted.insert([say(lifted, OWNERS[1], Ban("author", author.public))])
+    kept = [v for v in before.view.visible if v.content != fault.content]
+    for opset in (shown, again, lifted):
+        assert [v for v in opset.view.visible if v.content != fault.content] == kept
+    for opset in (shown, again, lifted, banned):
+        assert fault.content in opset.view.faults
+        assert fault.content not in {v.content for v in opset.view.visible}
+
+
+@given(histories())
+def test_faults_only_grow(history: History) -> None:
+    """What some records show, they show with any others beside them."""
+    union = history.union().view.faults
+    for replica in range(len(history.known)):
+        assert set(history.opset(replica).view.faults) <= set(union)
 
 
 def meaning(view: View) -> tuple[bytes, object, object]:

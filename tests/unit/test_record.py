@@ -18,7 +18,7 @@ from crdtmerge.bodies import (
     Unknown,
     is_address,
 )
-from crdtmerge.codec import DECIMAL_UNIT, decode
+from crdtmerge.codec import DECIMAL_UNIT, decode, encode
 from crdtmerge.digest import BlobId, ContentId, Domain, digest
 from crdtmerge.errors import BadSignatureError, MalformedRecordError
 from crdtmerge.identity import AuthorId, Purpose, verify
@@ -31,7 +31,7 @@ from crdtmerge.record import (
     sign_record,
     well_formed,
 )
-from tests.properties.cast import CLEO, STRANGER, unknown
+from tests.properties.cast import CLEO, FAULTS, STRANGER, unknown
 
 ID = b"\x01" * 32
 IDS = (RecordId(ID), RecordId(b"\x02" * 32))
@@ -48,6 +48,7 @@ SAMPLES: list[Body] = [
     Lift(IDS[0]),
     NodeAddress(ID, ("192.0.2.1:1", "[2001:db8::1]:65535")),
     NodeAddress(ID, ()),
+    *FAULTS,
     Unknown("shiny_2", [1, [b"x", "y"]]),
     Unknown("bare", 7),
 ]
@@ -125,6 +126,16 @@ def test_own_slips_are_refused_when_written() -> None:
             record_of(body)
     with pytest.raises(MalformedRecordError):
         record_of(Ban("content", ID), critical=True)
+
+
+def test_a_fault_is_always_critical() -> None:
+    """A version that does not know faults must not merge on what they take out."""
+    record = record_of(FAULTS[0])
+    assert record.critical
+    fields = decode(record.data, RECORD_BYTES_MAX)
+    assert isinstance(fields, list)
+    with pytest.raises(MalformedRecordError, match="always critical"):
+        decode_record(encode([*fields[:7], 0, fields[8]]))
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,7 @@ def test_a_lie_is_told_and_nothing_stays_open(tmp_path: Path) -> None:
     with homes(tmp_path, "one") as (home,):
         _, ended = bring(home, Source(DATA, lie=True), turns=1)
         assert ended == [BlobFailed(PEER, blob_id_of(DATA), lied=True)]
-        assert home.blobs._downloads == {}
+        assert home.blobs._arrivals._open == {}
 
 
 def test_few_downloads_stay_open_between_turns(
@@ -127,4 +127,4 @@ def test_few_downloads_stay_open_between_turns(
             data = bytes([number]) * 10
             home.blobs.begin(blob_id_of(data), 10, chunk_digests(data))
             asyncio.run(works._rest(blob_id_of(data)))
-        assert len(home.blobs._downloads) <= RESTING_MAX
+        assert len(home.blobs._arrivals._open) <= RESTING_MAX

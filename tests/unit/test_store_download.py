@@ -1,7 +1,9 @@
 """A download keeps only what it verified, and goes on where it stopped."""
 
+import os
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from crdtmerge.errors import (
     MachineError,
     NotFoundError,
 )
+from nodes.store import arrivals, download
 from nodes.store.blobs import FileBlobs
 from nodes.store.database import Database
 from nodes.store.disk import SystemFile
@@ -140,7 +143,7 @@ def test_a_restart_finds_what_is_there_by_its_bytes(
     blobs.begin(BLOB, len(DATA), CHUNKS)
     for index in (0, 1, 3):
         blobs.write_chunk(BLOB, index, PIECES[index])
-    blobs.close()
+    # the process ends here: nothing was synced, and nothing is vouched for
     with partial.open("r+b") as file:
         file.seek(CHUNK_BYTES + 5)
         file.write(b"torn by the crash")
@@ -158,6 +161,159 @@ def test_a_restart_finds_what_is_there_by_its_bytes(
     whole = tmp_path / "blobs" / name[:2] / name[2:]
     assert whole.stat().st_size == len(DATA)
     again.close()
+
+
+@contextmanager
+def counted_reads(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """Note the offsets that are read from files."""
+    read: list[int] = []
+    real = SystemFile.read_at
+
+    def read_at(file: SystemFile, offset: int, length: int) -> bytes:
+        read.append(offset)
+        return real(file, offset, length)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SystemFile, "read_at", read_at)
+        yield read
+
+
+def test_a_paused_download_goes_on_without_hashing_and_with_its_list(
+    tmp_path: Path,
+    database: Database,
+    blobs: FileBlobs,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The list is kept, and no byte is read but of chunks that nobody vouches for."""
+    blobs.begin(BLOB, len(DATA), CHUNKS)
+    assert blobs.missing_chunks(BLOB) == [0, 1, 2, 3, 4]
+    for index in (0, 2, 4):
+        blobs.write_chunk(BLOB, index, PIECES[index])
+    blobs.close()
+    again = FileBlobs(tmp_path, database, write=True)
+    assert again.resumable(BLOB) == (len(DATA), CHUNKS)
+    assert again.resumable(blob_id_of(b"other")) is None
+    with pytest.raises(NotFoundError):
+        again.missing_chunks(BLOB)
+    with counted_reads(monkeypatch) as read:
+        assert again.begin(BLOB, len(DATA), CHUNKS) == 1
+    assert read == [CHUNK_BYTES, 3 * CHUNK_BYTES]
+    assert again.missing_chunks(BLOB) == [1, 3]
+    for index in (3, 1):
+        again.write_chunk(BLOB, index, PIECES[index])
+    again.finish(BLOB)
+    assert again.read(BLOB, len(DATA)) == DATA
+    assert again.missing_chunks(BLOB) == []
+    assert again.resumable(BLOB) is None
+    again.close()
+
+
+def test_enough_bytes_are_vouched_for_while_it_runs(
+    tmp_path: Path,
+    database: Database,
+    blobs: FileBlobs,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """After a crash only what came since the last checkpoint is hashed."""
+    monkeypatch.setattr(arrivals, "CHECKPOINT_BYTES", 2 * CHUNK_BYTES)
+    monkeypatch.setattr(download, "CHECKPOINT_BYTES", 2 * CHUNK_BYTES)
+    blobs.begin(BLOB, len(DATA), CHUNKS)
+    for index in (3, 0, 1):
+        blobs.write_chunk(BLOB, index, PIECES[index])
+    again = FileBlobs(tmp_path, database, write=True)  # the process ended before
+    with counted_reads(monkeypatch) as read:
+        assert again.begin(BLOB, len(DATA), CHUNKS) == 2
+    assert read == [CHUNK_BYTES, 2 * CHUNK_BYTES]
+    assert again.missing_chunks(BLOB) == [2, 4]
+    again.close()
+
+
+@pytest.mark.parametrize("left", [0, CHUNK_BYTES, 2 * CHUNK_BYTES - 1, None])
+def test_a_bitmap_vouches_for_no_file_that_is_shorter_or_gone(
+    tmp_path: Path,
+    database: Database,
+    blobs: FileBlobs,
+    partial: Path,
+    left: int | None,
+) -> None:
+    """What is written into its holes afterwards is all that counts, even after a crash."""
+    blobs.begin(BLOB, len(DATA), CHUNKS)
+    for index in (0, 1, 2, 3):
+        blobs.write_chunk(BLOB, index, PIECES[index])
+    blobs.close()
+    if left is None:
+        partial.unlink()
+    else:
+        os.truncate(partial, left)
+    whole = list(range((left or 0) // CHUNK_BYTES))
+    again = FileBlobs(tmp_path, database, write=True)
+    assert again.begin(BLOB, len(DATA), CHUNKS) == len(whole)
+    again.write_chunk(BLOB, 4, PIECES[4])
+    third = FileBlobs(tmp_path, database, write=True)  # the process ended before
+    third.begin(BLOB, len(DATA), CHUNKS)
+    assert third.missing_chunks(BLOB) == [n for n in range(4) if n not in whole]
+    third.close()
+
+
+def test_a_list_that_rotted_is_asked_for_again(
+    database: Database, blobs: FileBlobs
+) -> None:
+    """It is verified against the id before anybody gets it, and its bits go unused."""
+    blobs.begin(BLOB, len(DATA), CHUNKS)
+    blobs.write_chunk(BLOB, 0, PIECES[0])
+    blobs.pause(BLOB)
+    assert blobs.resumable(BLOB) is not None
+    with database.writing() as sql:
+        sql.execute("UPDATE downloads SET size = size - 1, held = x'ff'")
+    assert blobs.resumable(BLOB) is None
+    blobs.begin(BLOB, len(DATA), CHUNKS)
+    assert blobs.missing_chunks(BLOB) == [1, 2, 3, 4]
+
+
+def test_a_copy_whose_removal_a_crash_undid_is_hashed(
+    tmp_path: Path, blobs: FileBlobs
+) -> None:
+    """A bitmap speaks of the partial file, not of a damaged one that takes its place."""
+    blobs.put(DATA)
+    name = BLOB.hex()
+    whole = tmp_path / "blobs" / name[:2] / name[2:]
+    damaged = bytes(CHUNK_BYTES) + whole.read_bytes()[CHUNK_BYTES:]
+    blobs.forget(BLOB)
+    blobs.begin(BLOB, len(DATA), CHUNKS)
+    blobs.write_chunk(BLOB, 0, PIECES[0])
+    blobs.pause(BLOB)
+    whole.write_bytes(damaged)
+    assert blobs.begin(BLOB, len(DATA), CHUNKS) == 0
+    assert blobs.missing_chunks(BLOB) == [0]
+
+
+def test_an_abandoned_download_is_vouched_for_no_more(blobs: FileBlobs) -> None:
+    """Its row goes before its file does."""
+    blobs.begin(BLOB, len(DATA), CHUNKS)
+    blobs.write_chunk(BLOB, 0, PIECES[0])
+    blobs.pause(BLOB)
+    blobs.abandon(BLOB)
+    assert blobs.resumable(BLOB) is None
+    assert blobs.begin(BLOB, len(DATA), CHUNKS) == 0
+
+
+def test_a_failed_sync_amid_a_download_drops_it(
+    blobs: FileBlobs, partial: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As at its end: a full disk met by a sync is final too."""
+
+    def failing(_: SystemFile) -> None:
+        raise OSError(28, "No space left on device")
+
+    blobs.begin(BLOB, len(DATA), CHUNKS)
+    blobs.write_chunk(BLOB, 0, PIECES[0])
+    with monkeypatch.context() as patched:
+        patched.setattr(SystemFile, "sync", failing)
+        with pytest.raises(MachineError, match="the disk is full") as caught:
+            blobs.pause(BLOB)
+    assert type(caught.value) is MachineError
+    assert not partial.exists()
+    assert blobs.resumable(BLOB) is None
 
 
 def test_a_crash_between_name_and_row_costs_no_transfer(

@@ -33,8 +33,10 @@ from crdtmerge.digest import (
     Domain,
     blob_id_of,
     chunk_digest,
+    chunk_digests,
     digest,
 )
+from crdtmerge.faults import prove_item
 from crdtmerge.identity import SigningKey
 from crdtmerge.manifest import EvidenceEntry, FileEntry, Manifest, TensorEntry
 from crdtmerge.numerics import Grid
@@ -126,6 +128,22 @@ def history() -> dict[str, SignedRecord]:
     return made
 
 
+def fault(space: bytes) -> SignedRecord:
+    """Return a signed fault: a model of one tensor, whose last item is an infinity."""
+    data = bytes(1398) + b"\x00\x7c"
+    tensor = TensorEntry("weight", "F16", (7, 100), blob_id_of(data))
+    manifest = Manifest("full", BASE, (tensor,))
+    record = make_record(
+        space=space,
+        author=OWNER.public,
+        author_seq=0,
+        prev=b"",
+        auth=space,
+        body=prove_item(manifest, tensor, 699, chunk_digests(data), data),
+    )
+    return sign_record(record, OWNER)
+
+
 def vectors() -> Iterator[tuple[str, str]]:
     """Yield (name, hex or text) of every vector."""
     for name, value in VALUES.items():
@@ -150,6 +168,9 @@ def vectors() -> Iterator[tuple[str, str]]:
         yield f"record {name} id", signed.record.id.hex()
         yield f"record {name} signature", signed.signature.hex()
     space = SpaceId(made["genesis"].record.id)
+    shown = fault(space)
+    yield "record fault", shown.record.data.hex()
+    yield "record fault id", shown.record.id.hex()
     whole = OpSet(space).insert(made.values())
     early = OpSet(space).insert(list(made.values())[:7])
     for name, opset in (("early", early), ("whole", whole)):
