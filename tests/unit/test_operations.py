@@ -716,6 +716,8 @@ def test_the_table_of_verbs_is_complete() -> None:
         "space_revoke",
         "space_revoke_lift",
         "space_members",
+        "space_export",
+        "space_import",
         "contribute",
         "remove",
         "ban",
@@ -727,6 +729,7 @@ def test_the_table_of_verbs_is_complete() -> None:
         "peers_add",
         "peers_remove",
         "peers_list",
+        "node_metrics",
         "fetch",
         "wait",
     }
