@@ -140,6 +140,10 @@ class PassphraseNeededError(BadInputError):
     """A key must be opened or made, and no passphrase is at hand."""
 
 
+class MalformedArchiveError(BadInputError):
+    """A file that is said to hold a space, and was cut, damaged or made otherwise."""
+
+
 class NotFoundError(LocalError):
     """Something named by the user does not exist here."""
 
@@ -191,6 +195,12 @@ class ContentMissingError(LocalError):
 
 class CorruptBlobError(RemoteError):
     """Bytes that do not have the digest they were named by."""
+
+    exit_code = 8
+
+
+class MalformedChunkError(RemoteError):
+    """An encoded chunk that breaks its form, or that would decode to another length."""
 
     exit_code = 8
 

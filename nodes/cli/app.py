@@ -11,6 +11,7 @@ import typer
 from crdtmerge import __version__
 
 from . import (
+    archives,
     catalogue,
     contributions,
     doctor,
@@ -105,6 +106,8 @@ def _space_group() -> typer.Typer:
     group.command("join")(spaces.join)
     group.command("ticket")(spaces.ticket)
     group.command("list")(spaces.listing)
+    group.command("export")(archives.export)
+    group.command("import")(archives.import_)
     group.command("members")(members.members)
     group.command("grant")(members.grant)
     group.command("revoke")(members.revoke)

@@ -17,8 +17,10 @@ from .bringing import fetch
 from .checking import check_alone, recipe_check
 from .contributing import contribute, remove
 from .converging import wait
+from .exporting import space_export
 from .granting import space_grant
 from .history import log
+from .importing import space_import
 from .live import Answer, Arguments, Context, Live, Run, Tell
 from .members import space_members
 from .membership import space_create, space_join, space_ticket, space_ticket_revoke
@@ -59,6 +61,8 @@ VERBS: Final = {
     "space_revoke": space_revoke,
     "space_revoke_lift": space_revoke_lift,
     "space_members": space_members,
+    "space_export": space_export,
+    "space_import": space_import,
     "contribute": contribute,
     "remove": remove,
     "ban": ban,

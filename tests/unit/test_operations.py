@@ -716,6 +716,8 @@ def test_the_table_of_verbs_is_complete() -> None:
         "space_revoke",
         "space_revoke_lift",
         "space_members",
+        "space_export",
+        "space_import",
         "contribute",
         "remove",
         "ban",
