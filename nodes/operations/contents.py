@@ -219,10 +219,14 @@ class Intake:
 
 @contextmanager
 def all_or_none(blobs: FileBlobs) -> Iterator[Intake]:
-    """Lend an intake whose new blobs go again if the block fails."""
+    """Lend an intake whose new blobs go again if the block fails.
+
+    Nothing is collected meanwhile: what a record will need is not needed before it is said.
+    """
     intake = Intake(blobs)
     try:
-        yield intake
+        with blobs.leases.hold_all("bringing in a model"):
+            yield intake
     except BaseException as e:
         # SUBTLE: Ctrl-C may strike after the commit; then the bytes must stay.
         unwanted = isinstance(e, Exception) or not intake.signing

@@ -176,9 +176,10 @@ def space_import(context: Context, asked: Arguments, tell: Tell) -> Answer:
         ours = context.spaces.opset(space) if here else OpSet(space)
         checked = CheckedArchive(archive, ours)
         base = None if folder is None else _base(checked, folder, tell)
-        job = _Import(context, checked, base, tell)
-        unpacked = job.unpacks
         with all_or_none(context.home.blobs) as intake:
+            # what is here already must be so until the records are: nothing goes now
+            job = _Import(context, checked, base, tell)
+            unpacked = job.unpacks
             job.run(intake)
     return {
         **_facts(context, checked),

@@ -13,7 +13,7 @@ import itertools
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -70,8 +70,14 @@ class FileBlobs:
         self._write = write
         # Held while a blob gets its name and row; never while its bytes are handled.
         self._lock = threading.RLock()
-        partials = self._places.partials
-        self._arrivals = Arrivals(partials, self, database, disk, self._lock)
+        self._arrivals = Arrivals(
+            self._places.partials,
+            self,
+            database=database,
+            disk=disk,
+            lock=self._lock,
+            leases=self.leases,
+        )
         self._helpers = ThreadPoolExecutor(HELPERS, "verify")
         if write:
             with explained(f"preparing {home}"):
@@ -114,9 +120,11 @@ class FileBlobs:
         """Return all that lies here, with downloads and leftovers of a crash."""
         return list_holdings(self.rows, self._disk, self._places)
 
-    def downloading(self) -> list[BlobId]:
-        """Return the blobs whose download is open."""
-        return self._arrivals.open()
+    @contextmanager
+    def at_rest(self) -> Iterator[None]:
+        """Keep downloads from opening while the block runs: for who collects."""
+        with self._arrivals.none_opens():
+            yield
 
     def free(self) -> int:
         """Return how many bytes are free on the disk of the home."""
