@@ -152,6 +152,7 @@ def _store_group() -> typer.Typer:
     group.command("gc")(store.gc)
     group.command("pin")(store.pin)
     group.command("unpin")(store.unpin)
+    group.command("fsck")(store.fsck)
     return group
 
 

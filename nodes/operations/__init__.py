@@ -17,6 +17,7 @@ from .bringing import fetch
 from .checking import check_alone, recipe_check
 from .contributing import contribute, remove
 from .converging import wait
+from .examining import store_await, store_fsck
 from .exporting import space_export
 from .granting import space_grant
 from .history import log
@@ -81,8 +82,10 @@ VERBS: Final = {
     "store_gc": store_gc,
     "store_pin": store_pin,
     "store_unpin": store_unpin,
+    "store_fsck": store_fsck,
+    "store_await": store_await,
 }
-PATIENT: Final = frozenset({"fetch", "wait"})
+PATIENT: Final = frozenset({"fetch", "wait", "store_await"})
 """Verbs that mostly wait: for peers, as long as it takes. They need a node."""
 
 

@@ -37,11 +37,12 @@ from .arrivals import Arrivals
 from .database import Database
 from .disk import SYSTEM_DISK, Disk, explained, make_folder, require_free
 from .download import chunk_length
+from .examining import Examination
 from .holdings import Holding, list_holdings
 from .leases import Leases
 from .places import Places
 from .ranges import Done, Stored, check_chunk, read_range, read_source, write_pieces
-from .reading import bad_chunks, read_copied, read_mapped
+from .reading import read_copied, read_mapped
 from .rows import BlobRows
 
 BLOB_FORMS: Final = frozenset({"own", "referenced", "packed"})
@@ -70,6 +71,7 @@ class FileBlobs:
         self._write = write
         # Held while a blob gets its name and row; never while its bytes are handled.
         self._lock = threading.RLock()
+        self.examination = Examination(self.rows, disk, self._places, self._lock)
         self._arrivals = Arrivals(
             self._places.partials,
             self,
@@ -130,15 +132,6 @@ class FileBlobs:
         """Return how many bytes are free on the disk of the home."""
         with explained(f"asking for the free space of {self._home}"):
             return self._disk.free(self._home)
-
-    def bad_chunks(self, blob: BlobId, done: Done | None = None) -> list[int]:
-        """Return which chunks of a blob are not what they should be.
-
-        Raises:
-            ContentMissingError: the blob, or the file that it lies in, is not there.
-            CorruptBlobError: the stored chunk list is damaged.
-        """
-        return bad_chunks(self._disk, self.rows.find(blob), done)
 
     def forget_lost(self) -> int:
         """Forget copies whose file is gone or cut, so that they are fetched again.
