@@ -12,7 +12,7 @@ which counts as missing. A thread that finishes a blob takes turns with the othe
 import itertools
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -39,10 +39,13 @@ from .arrivals import PARTIAL_FOLDER, Arrivals
 from .database import Database
 from .disk import SYSTEM_DISK, Disk, explained, make_folder, require_free
 from .download import check_chunk_list, chunk_length
+from .naming import name_all, undo, write_row
 from .ranges import Done, Stored, check_chunk, read_range, read_source, write_pieces
 
 BLOB_FOLDER: Final = "blobs"
 TEMPORARY_FOLDER: Final = "temporary"
+ALIKE_MAX: Final = 64
+"""Blobs of one size and one first chunk that a new one is compared with."""
 
 
 class FileBlobs:
@@ -75,6 +78,7 @@ class FileBlobs:
         """Make the folders, and remove what a crash left behind."""
         for name in (BLOB_FOLDER, PARTIAL_FOLDER, TEMPORARY_FOLDER):
             make_folder(self._disk, self._home / name)
+        undo(self._disk, self._database, self.path_of)
         for name in self._disk.list(self._temporary):
             self._disk.remove(self._temporary / name)
         self._arrivals.clean()
@@ -174,7 +178,7 @@ class FileBlobs:
             MachineError: the disk refused; the store is as it was.
         """
         blob = blob_id_of(data)
-        if self._is_sound(blob):
+        if self.is_sound(blob):
             return blob
         return self._keep(len(data), _slices(data), expected=None, source="the data")
 
@@ -195,7 +199,7 @@ class FileBlobs:
             BadInputError: the file cannot be read, changed, or is not as `expected`.
             MachineError: the disk refused; the store is as it was.
         """
-        if expected is not None and self._is_sound(expected):
+        if expected is not None and self.is_sound(expected):
             if progress:
                 progress(size)
             return expected
@@ -216,9 +220,48 @@ class FileBlobs:
         chunks = tuple(chunk_digest(piece) for piece in pieces)
         blob = blob_id(size, chunks)
         with self._lock:
-            if not self._is_copied(blob):
+            if not self.is_copied(blob):
                 self._write_row(Stored(blob, size, chunks, path, offset, True))
         return blob
+
+    def alike(self, size: int) -> dict[bytes, list[BlobId]]:
+        """Return the blobs of a size by their first chunk's digest, a few for each."""
+        with self._database.reading() as sql:
+            query = "SELECT blob, substr(chunks, 1, ?) FROM blobs WHERE size = ?"
+            rows = sql.execute(query, (DIGEST_BYTES, size)).fetchall()
+        found: dict[bytes, list[BlobId]] = {}
+        for blob, first in rows:
+            if len(same := found.setdefault(first, [])) < ALIKE_MAX:
+                same.append(BlobId(blob))
+        return found
+
+    @property
+    def disk(self) -> Disk:
+        """Where the files lie."""
+        return self._disk
+
+    def temporary(self) -> Path:
+        """Return a free name for a file that the next start removes."""
+        self._require_write()
+        return self._temporary / str(next(self._numbers))
+
+    def settle_all(
+        self, moves: Mapping[Path, Stored], references: Iterable[Stored]
+    ) -> None:
+        """Let synced files be blobs under their final names, and ranges of the user's.
+
+        Raises:
+            MachineError: the disk refused; none of them is there.
+        """
+        self._require_write()
+        with self._lock:
+            rows = [s for s in references if not self.is_copied(s.blob)]
+            try:
+                name_all(self._disk, self._database, moves, rows)
+            except BaseException:
+                with suppress(CrdtMergeError):  # then the next start does it
+                    undo(self._disk, self._database, self.path_of)
+                raise
 
     def reserve(self, size: int) -> None:
         """Check that `size` more bytes fit, beside what the open downloads will take.
@@ -346,7 +389,7 @@ class FileBlobs:
                     message, hint="do not write to a model that is in use"
                 )
             with self._lock:
-                if not self._is_sound(blob):
+                if not self.is_sound(blob):
                     self.settle(path, size, chunks)
             return blob
         finally:
@@ -373,16 +416,8 @@ class FileBlobs:
 
     def _write_row(self, stored: Stored) -> None:
         """Commit the row: from here on the blob is there."""
-        path = os.fsencode(stored.path) if stored.referenced else None
-        chunks = b"".join(stored.chunks)
-        row = (stored.blob, stored.size, chunks, path, stored.offset)
         with self._database.writing() as sql:
-            sql.execute(
-                "INSERT OR REPLACE INTO blobs (blob, size, chunks, path, offset)"
-                " VALUES (?, ?, ?, ?, ?)",
-                row,
-            )
-            sql.execute("DELETE FROM downloads WHERE blob = ?", [stored.blob])
+            write_row(sql, stored)
 
     def _find(self, blob: BlobId) -> Stored:
         """Return where a blob lies, its chunk list verified against the id."""
@@ -398,7 +433,7 @@ class FileBlobs:
         place = self.path_of(blob) if path is None else Path(os.fsdecode(path))
         return Stored(blob, size, chunks, place, offset, path is not None)
 
-    def _is_sound(self, blob: BlobId) -> bool:
+    def is_sound(self, blob: BlobId) -> bool:
         """Tell whether a blob need not be written: its file is ours, or still right."""
         try:
             stored = self._find(blob)
@@ -410,7 +445,7 @@ class FileBlobs:
             return False
         return True
 
-    def _is_copied(self, blob: BlobId) -> bool:
+    def is_copied(self, blob: BlobId) -> bool:
         """Tell whether a blob lies in the home itself."""
         with suppress(CrdtMergeError, OSError):
             stored = self._find(blob)
