@@ -6,6 +6,7 @@ Uses only what commit 91f31e8 has too, so that both are measured alike. Prints J
 """
 
 import asyncio
+import inspect
 import json
 import os
 import sys
@@ -40,13 +41,20 @@ def main(argv: list[str]) -> None:
     )
     with home:
         spaces = Spaces(home.records, home.blobs)
-        verbs = Operations(home, spaces, entropy=os.urandom, run=asyncio.run, live=None)
+        given: dict[str, Any] = {
+            "entropy": os.urandom,
+            "run": asyncio.run,
+            "live": None,
+        }
+        if "clock" in inspect.signature(Operations).parameters:
+            given["clock"] = time.time
+        verbs = Operations(home, spaces, **given)
 
         def call(verb: str, **arguments: object) -> dict[str, Any]:
-            given = {
+            asked = {
                 k: str(v) if isinstance(v, Path) else v for k, v in arguments.items()
             }
-            return verbs.call(verb, given, lambda _: None)
+            return verbs.call(verb, asked, lambda _: None)
 
         call("space_create", name="bench", base=base, strategy="linear")
         Path("/proc/self/clear_refs").write_text("5")  # VmHWM counts from here

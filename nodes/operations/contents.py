@@ -200,8 +200,9 @@ def bringing_in(
     With `reference` the bytes stay where they are; `moved` says that the place is a new
     one for bytes that may be known elsewhere.
     """
-    # What is stored and not yet signed is needed by nothing that collection sees.
     with (
+        # What is stored and not yet signed is needed by nothing that collection sees.
+        blobs.leases.hold_all("a model is being brought in"),
         ThreadPoolExecutor(MEASURING_THREADS, "measuring") as measuring,
         ThreadPoolExecutor(SYNC_THREADS, "syncing") as syncing,
         Sources() as sources,

@@ -250,7 +250,7 @@ class Intake:
     def known(self, size: int, first: bytes) -> dict[BlobId, Sequence[bytes]]:
         """Return the blobs that are here and begin with this chunk, with their chunks."""
         if size not in self._alike:
-            self._alike[size] = self._blobs.alike(size)
+            self._alike[size] = self._blobs.rows.alike(size)
         known: dict[BlobId, Sequence[bytes]] = {
             blob: self._blobs.chunk_list(blob)[1]
             for blob in self._alike[size].get(first, ())

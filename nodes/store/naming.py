@@ -8,100 +8,97 @@ transaction that writes the rows. A crash in between leaves names without rows: 
 removed at the next start, and what has a row stays.
 """
 
-import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from crdtmerge.digest import DIGEST_BYTES, BlobId
+from crdtmerge.errors import CrdtMergeError
 
-from .database import Database, Sql
+from .database import Database
 from .disk import Disk, explained
+from .places import Places
 from .ranges import Stored
+from .rows import insert
 
 INTENDED: Final = "intended"
 """The setting that lists the blobs whose files are being named."""
 
-PathOf = Callable[[BlobId], Path]
 
+class Naming:
+    """Names of one home's blobs; its caller sees to it that one at a time is at work."""
 
-def write_row(sql: Sql, stored: Stored) -> None:
-    """Say where a blob lies; replaces what was said before."""
-    path = os.fsencode(stored.path) if stored.referenced else None
-    row = (stored.blob, stored.size, b"".join(stored.chunks), path, stored.offset)
-    sql.execute(
-        "INSERT OR REPLACE INTO blobs (blob, size, chunks, path, offset)"
-        " VALUES (?, ?, ?, ?, ?)",
-        row,
-    )
-    sql.execute("DELETE FROM downloads WHERE blob = ?", [stored.blob])
+    def __init__(self, disk: Disk, database: Database, places: Places) -> None:
+        """Use the files and rows of a home."""
+        self._disk = disk
+        self._database = database
+        self._places = places
 
+    def name_all(self, moves: Mapping[Path, Stored], rows: Iterable[Stored]) -> None:
+        """Give synced files the names of their blobs, durably, then write all rows.
 
-def name_all(
-    disk: Disk,
-    database: Database,
-    moves: Mapping[Path, Stored],
-    rows: Iterable[Stored],
-) -> None:
-    """Give synced files the names of their blobs, durably, then write all rows at once.
+        `moves` are from temporary names; `rows` need no file of ours.
 
-    `moves` are from temporary names; `rows` need no file of ours. When this fails, call
-    `undo`: the files may have either name.
+        Raises:
+            MachineError: the disk refused; no row was written.
+        """
+        try:
+            if moves:
+                self._intend([stored.blob for stored in moves.values()])
+                with explained("keeping blobs"):
+                    self._rename(moves)
+            with self._database.writing() as sql:
+                for stored in (*moves.values(), *rows):
+                    insert(sql, stored)
+                sql.execute("DELETE FROM settings WHERE key = ?", [INTENDED])
+        except BaseException:
+            with suppress(CrdtMergeError):  # then the next start does it
+                self.undo()
+            raise
 
-    Raises:
-        MachineError: the disk refused.
-    """
-    if moves:
-        _intend(database, [stored.blob for stored in moves.values()])
-        with explained("keeping blobs"):
-            _rename(disk, moves)
-    with database.writing() as sql:
-        for stored in (*moves.values(), *rows):
-            write_row(sql, stored)
-        sql.execute("DELETE FROM settings WHERE key = ?", [INTENDED])
+    def undo(self) -> None:
+        """Remove the files that were being named and have no row.
 
+        SUBTLE: rows decide, not what the last transaction was heard to say: one that
+        reported an error may have become durable.
 
-def _intend(database: Database, blobs: Iterable[BlobId]) -> None:
-    row = (INTENDED, b"".join(sorted(blobs)))
-    with database.writing() as sql:
-        sql.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", row)
+        Raises:
+            MachineError: the disk refused; a later start tries again.
+        """
+        intended = self._intended()
+        for blob in intended:
+            with self._database.reading() as sql:
+                query = "SELECT path FROM blobs WHERE blob = ?"
+                row = sql.execute(query, [blob]).fetchone()
+            if row is None or row[0] is not None:
+                path = self._places.own(blob)
+                with explained(f"removing {path}"):
+                    self._disk.remove(path)
+        if intended:
+            with self._database.writing() as sql:
+                sql.execute("DELETE FROM settings WHERE key = ?", [INTENDED])
 
+    def _intended(self) -> list[BlobId]:
+        with self._database.reading() as sql:
+            query = "SELECT value FROM settings WHERE key = ?"
+            found = sql.execute(query, [INTENDED]).fetchone()
+        joined = found[0] if found else b""
+        starts = range(0, len(joined), DIGEST_BYTES)
+        return [BlobId(joined[start : start + DIGEST_BYTES]) for start in starts]
 
-def _rename(disk: Disk, moves: Mapping[Path, Stored]) -> None:
-    folders = sorted({stored.path.parent for stored in moves.values()})
-    for folder in folders:
-        disk.make_folder(folder)
-    for parent in sorted({folder.parent for folder in folders}):
-        disk.sync_folder(parent)
-    for path, stored in moves.items():
-        disk.rename(path, stored.path)
-    for folder in folders:
-        disk.sync_folder(folder)
+    def _intend(self, blobs: Iterable[BlobId]) -> None:
+        row = (INTENDED, b"".join(sorted(blobs)))
+        with self._database.writing() as sql:
+            sql.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", row)
 
-
-def undo(disk: Disk, database: Database, path_of: PathOf) -> None:
-    """Remove the files that were being named and have no row.
-
-    SUBTLE: rows decide, not what the last transaction was heard to say: one that reported
-    an error may have become durable.
-
-    Raises:
-        MachineError: the disk refused; a later start tries again.
-    """
-    with database.reading() as sql:
-        query = "SELECT value FROM settings WHERE key = ?"
-        found = sql.execute(query, [INTENDED]).fetchone()
-    if found is None:
-        return
-    starts = range(0, len(found[0]), DIGEST_BYTES)
-    blobs = [BlobId(found[0][start : start + DIGEST_BYTES]) for start in starts]
-    for blob in blobs:
-        with database.reading() as sql:
-            query = "SELECT path FROM blobs WHERE blob = ?"
-            row = sql.execute(query, [blob]).fetchone()
-        if row is None or row[0] is not None:
-            path = path_of(blob)
-            with explained(f"removing {path}"):
-                disk.remove(path)
-    with database.writing() as sql:
-        sql.execute("DELETE FROM settings WHERE key = ?", [INTENDED])
+    def _rename(self, moves: Mapping[Path, Stored]) -> None:
+        folders = sorted({stored.path.parent for stored in moves.values()})
+        for folder in folders:
+            self._disk.make_folder(folder)
+        for parent in sorted({folder.parent for folder in folders}):
+            self._disk.sync_folder(parent)
+        for path, stored in moves.items():
+            self._disk.rename(path, stored.path)
+        for folder in folders:
+            self._disk.sync_folder(folder)

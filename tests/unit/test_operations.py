@@ -730,6 +730,10 @@ def test_the_table_of_verbs_is_complete() -> None:
         "peers_remove",
         "peers_list",
         "node_metrics",
+        "store_show",
+        "store_gc",
+        "store_pin",
+        "store_unpin",
         "fetch",
         "wait",
     }

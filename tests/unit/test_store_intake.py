@@ -304,9 +304,9 @@ def killed(store: Store, monkeypatch: pytest.MonkeyPatch, name: str) -> Intake:
     intake = store.begin()
     blobs = [store.take(intake, content(1000, seed)) for seed in (1, 2)]
     with monkeypatch.context() as patched:
-        patched.setattr("nodes.store.blobs.undo", lambda *_: None)
+        patched.setattr(naming.Naming, "undo", lambda _: None)
         if name == "row":
-            patched.setattr(naming, "write_row", end)
+            patched.setattr(naming, "insert", end)
         else:
             patched.setattr(store.disk, "sync_folder", end)
         with pytest.raises(KilledError):
