@@ -6,7 +6,7 @@ Does not own the protocol of joining (`nodes.join`).
 
 from typing import Final
 
-from crdtmerge.bodies import NAME_CHARACTERS_MAX, NONCE_BYTES, Genesis
+from crdtmerge.bodies import NAME_CHARACTERS_MAX, NONCE_BYTES, Genesis, SpaceId
 from crdtmerge.errors import (
     BadInputError,
     BaseMismatchError,
@@ -23,7 +23,7 @@ from crdtmerge.replica import Replica, found_space
 from ..store.base import BaseFacts
 from ..ticket import SECRET_BYTES, Ticket, decode_ticket
 from . import arguments as given
-from .contents import Intake, all_or_none, keep_exponents, read_base
+from .contents import Bringing, bringing_in, keep_exponents, read_base
 from .facts import identity_facts
 from .live import Answer, Arguments, Context, Tell
 from .publishing import announce_node, replica
@@ -59,16 +59,17 @@ def space_create(context: Context, asked: Arguments, tell: Tell) -> Answer:
     mode = given.optional_text(asked, "mode") or "members"
     _check_name(context, name, mode)
     context.key.unlock()
-    model, found = read_base(folder, tell)
-    genesis = _genesis(context, name, mode, model)
-    space = genesis.record.space_id
-    founded = Replica(OpSet(space).insert([genesis]), context.key)
-    records = [genesis, founded.set_recipe(recipe)]
-    with all_or_none(context.home.blobs) as intake:
-        facts = _take_base(intake, model, tell)
+    blobs = context.home.blobs
+    with bringing_in(blobs, tell, reference=True, moved=True) as bringing:
+        model, found = read_base(folder, bringing)
+        genesis = _genesis(context, name, mode, model)
+        space = genesis.record.space_id
+        founded = Replica(OpSet(space).insert([genesis]), context.key)
+        records = [genesis, founded.set_recipe(recipe)]
+        facts = take_base(bringing, model)
         context.home.local.set_base(space, facts.folder, facts.manifest)
         keep_exponents(context.home.local, space, found)
-        intake.signing = True
+        bringing.signing = True
         context.spaces.publish(space, records)
     if context.live is not None:
         announce_node(context, context.home.node.public, context.live.addresses)
@@ -106,16 +107,15 @@ def _genesis(context: Context, name: str, mode: str, model: Model) -> SignedReco
         raise BadInputError(f"{name!r} cannot name a space: {e}", hint=hint) from e
 
 
-def _take_base(intake: Intake, model: Model, tell: Tell) -> BaseFacts:
+def take_base(bringing: Bringing, model: Model) -> BaseFacts:
     """Reference the base's tensors where they lie, and keep its manifest."""
-    intake.take(model, reference=True, tell=tell)
-    return BaseFacts(model.path, intake.put(model.manifest.encode()))
+    return BaseFacts(model.path, bringing.keep(model))
 
 
 def space_join(context: Context, asked: Arguments, tell: Tell) -> Answer:
     """Enter the space of a ticket, with the user's own copy of its base.
 
-    In a space that this home takes part in already, only the place of the base is new.
+    In a space that this author takes part in already, only the place of the base is new.
 
     Raises:
         MalformedTicketError: the ticket was cut or mistyped.
@@ -123,15 +123,16 @@ def space_join(context: Context, asked: Arguments, tell: Tell) -> Answer:
         RemoteError: the inviting node did not answer, or refused.
     """
     ticket = decode_ticket(given.text(asked, "ticket"))
-    member = ticket.space in context.spaces.all()
+    member = _takes_part(context, ticket.space)
     if not member:
         context.key.unlock()
         context.home.node.unlock()
-    model, found = read_base(given.path(asked, "base"), tell)
-    _check_is_base(model, ticket)
-    with all_or_none(context.home.blobs) as intake:
-        facts = _take_base(intake, model, tell)
-        intake.signing = True
+    folder, blobs = given.path(asked, "base"), context.home.blobs
+    with bringing_in(blobs, tell, reference=True, moved=True) as bringing:
+        model, found = read_base(folder, bringing)
+        check_is_base(model, ticket.base, ticket.name)
+        facts = take_base(bringing, model)
+        bringing.signing = True
         if not member:
             _enter(context, ticket)
         context.home.local.set_base(ticket.space, facts.folder, facts.manifest)
@@ -145,6 +146,13 @@ def space_join(context: Context, asked: Arguments, tell: Tell) -> Answer:
     }
 
 
+def _takes_part(context: Context, space: SpaceId) -> bool:
+    """Tell whether this author has rights: who imported the space has none by that."""
+    if space not in context.spaces.all():
+        return False
+    return context.key.public in context.spaces.view(space).ranks
+
+
 def _enter(context: Context, ticket: Ticket) -> None:
     from ..join import join
 
@@ -153,15 +161,19 @@ def _enter(context: Context, ticket: Ticket) -> None:
         announce_node(context, context.home.node.public, context.live.addresses)
 
 
-def _check_is_base(model: Model, ticket: Ticket) -> None:
-    """Refuse another base, naming all that the two digests let us know."""
+def check_is_base(model: Model, base: bytes, name: str) -> None:
+    """Refuse another base, naming all that the two digests let us know.
+
+    Raises:
+        BaseMismatchError: the model is not the base of the space of this name.
+    """
     ours = model.manifest
-    if ours.content_id == ticket.base:
+    if ours.content_id == base:
         return
     raise BaseMismatchError(
         f"{model.path} ({len(ours.tensors)} tensors, {ours.size} bytes) has the"
         f" content id {ours.content_id.hex()[:SHORT]}, but the base of space"
-        f" {ticket.name!r} is {ticket.base.hex()[:SHORT]}",
+        f" {name!r} is {base.hex()[:SHORT]}",
         hint="use the very files that the space was founded on: same revision, same dtype",
     )
 
