@@ -22,6 +22,7 @@ from crdtmerge.digest import BlobId
 from crdtmerge.errors import BusyError
 from crdtmerge.faults import Fault
 from crdtmerge.sync.messages import Heartbeat, Message
+from crdtmerge.sync.transfer import Wanted
 
 from .commands import Commands
 from .effects import (
@@ -30,6 +31,7 @@ from .effects import (
     Effect,
     Fetch,
     Input,
+    MoreSources,
     PeerMoved,
     RecordsCommitted,
     Send,
@@ -170,6 +172,7 @@ class Runtime:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
         await asyncio.to_thread(self.core.shutdown, wait=True)
+        await asyncio.to_thread(self.fetching.close)
         await self.links.channels.close()
 
     async def _tick(self) -> None:
@@ -225,6 +228,8 @@ class Runtime:
                 self.links.close(peer)
             case Fetch():
                 self.spawn(self.fetching.bring(effect))
+            case MoreSources():
+                self.fetching.add_sources(effect)
             case Trust(members):
                 self.trusted = members
                 self.sync_server.set_members(members | {self.me})
@@ -252,21 +257,10 @@ class Runtime:
         await self.links.serve(Link(peer, dialler=peer), incoming, send)
 
     def fetch(
-        self,
-        peer: bytes,
-        space: bytes,
-        blob: bytes,
-        want_chunk_list: bool,
-        first_chunk: int,
+        self, peer: bytes, space: bytes, blob: bytes, wanted: Wanted
     ) -> AsyncIterator[bytes]:
-        """Serve the bytes of a blob; raises as `Fetching.serve` does."""
-        return self.fetching.serve(
-            peer,
-            SpaceId(space),
-            BlobId(blob),
-            want_chunk_list=want_chunk_list,
-            first_chunk=first_chunk,
-        )
+        """Serve the bytes of a blob; raises as `Serving.serve` does."""
+        return self.fetching.serving.serve(peer, SpaceId(space), BlobId(blob), wanted)
 
     def call(self, request: bytes) -> AsyncIterator[bytes]:
         """Run one command of the control socket; yield its progress and its result."""
@@ -305,7 +299,7 @@ class Runtime:
 
     def arriving(self) -> Mapping[BlobId, int]:
         """Return the blobs that are coming now, and how much of each is here."""
-        return self.fetching.arriving.copy()
+        return self.fetching.arriving()
 
     def metrics(self) -> Answer:
         """Return what this node counts, as text and as JSON."""

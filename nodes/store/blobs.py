@@ -14,6 +14,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -41,6 +42,7 @@ from .examining import Examination
 from .holdings import Holding, list_holdings
 from .leases import Leases
 from .naming import Naming
+from .outgoing import Outgoing
 from .places import Places
 from .ranges import Done, Stored, check_chunk, read_range, read_source, write_pieces
 from .reading import read_copied, read_mapped
@@ -193,6 +195,21 @@ class FileBlobs:
         data = read_range(self._disk, stored, index * CHUNK_BYTES, length)
         check_chunk(stored, index, data)
         return data
+
+    def outgoing(self, blob: BlobId) -> Outgoing:
+        """Open a blob to be read chunk by chunk; it is held until the caller closes it.
+
+        Raises:
+            ContentMissingError: the blob, or the file that it lies in, is not there.
+            CorruptBlobError: the stored list is damaged.
+        """
+        self.leases.take(blob)
+        try:
+            stored = self.rows.find(blob)
+            return Outgoing(self._disk, stored, partial(self.leases.drop, blob))
+        except BaseException:
+            self.leases.drop(blob)
+            raise
 
     # --- what this machine offers ------------------------------------------------------
 
