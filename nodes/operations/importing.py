@@ -108,7 +108,7 @@ class _Import:
             self._take_base(intake)
             intake.signing = True
             records = list(self.checked.theirs.signed.values())
-            self.context.spaces.publish(self.checked.space, records)
+            self.context.spaces.bring(self.checked.space, records)
 
     def _keep(self, intake: Intake) -> None:
         """Copy blobs into the store, each verified while it is copied."""

@@ -62,7 +62,8 @@ def space_create(context: Context, asked: Arguments, tell: Tell) -> Answer:
     model, found = read_base(folder, tell)
     genesis = _genesis(context, name, mode, model)
     space = genesis.record.space_id
-    founded = Replica(OpSet(space).insert([genesis]), context.key)
+    signer = context.home.signer(space)
+    founded = Replica(OpSet(space).insert([genesis]), signer)
     records = [genesis, founded.set_recipe(recipe)]
     with all_or_none(context.home.blobs) as intake:
         facts = take_base(intake, model, tell)
