@@ -83,6 +83,7 @@ def build() -> typer.Typer:
     app.command("contribute")(contributions.contribute)
     app.command("remove")(contributions.remove)
     app.command("ban")(contributions.ban)
+    app.command("check")(contributions.check)
     app.command("status")(contributions.status)
     app.command("log")(history.log)
     app.command("fetch")(peers.fetch)
@@ -154,6 +155,7 @@ def _store_group() -> typer.Typer:
     group.command("adopt")(restored.adopt)
     group.command("pin")(store.pin)
     group.command("unpin")(store.unpin)
+    group.command("fsck")(store.fsck)
     return group
 
 
