@@ -37,6 +37,7 @@ from crdtmerge.trie import Trie
 from . import arguments as given
 from .contents import base_exponents, base_facts, base_manifest
 from .live import Answer, Arguments, Context, Tell, telling
+from .packing import note_use
 from .selection import SHORT, choose_space, find_visible
 from .wording import recipe_asked
 
@@ -65,6 +66,8 @@ def resolve(context: Context, asked: Arguments, tell: Tell) -> Answer:
         message = f"{out} is the base of the space, which stays where it is"
         raise ConflictError(message, hint="choose another folder for the model")
     base = base_manifest(context, space)
+    manifests = (contribution.manifest for contribution in contributions)
+    note_use(context.home, (base, *manifests), int(context.clock()))
     merge_id, root = view.merge_id(recipe), view.visible_root
     job = _Job(context, asked, tell, out, threads, space, merge_id, root)
     extra: Answer = {"as": form}
