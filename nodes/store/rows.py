@@ -24,6 +24,8 @@ RAW: Final = 0
 PACKED: Final = 1
 USED_GRAIN_S: Final = 3600
 """How exactly it is kept when a resolve last used a blob."""
+ALIKE_MAX: Final = 64
+"""Blobs of one size and one first chunk that a new one is compared with."""
 
 
 class BlobRows:
@@ -74,16 +76,19 @@ class BlobRows:
 
     def write(self, stored: Stored) -> None:
         """Commit a row: from here on the blob is there."""
-        path = os.fsencode(stored.path) if stored.referenced else None
-        chunks = b"".join(stored.chunks)
-        row = (stored.blob, stored.size, chunks, path, stored.offset)
         with self._database.writing() as sql:
-            sql.execute(
-                "INSERT OR REPLACE INTO blobs (blob, size, chunks, path, offset)"
-                " VALUES (?, ?, ?, ?, ?)",
-                row,
-            )
-            _delete(sql, "downloads", [stored.blob])
+            insert(sql, stored)
+
+    def alike(self, size: int) -> dict[bytes, list[BlobId]]:
+        """Return the blobs of a size by their first chunk's digest, a few for each."""
+        with self._database.reading() as sql:
+            query = "SELECT blob, substr(chunks, 1, ?) FROM blobs WHERE size = ?"
+            rows = sql.execute(query, (DIGEST_BYTES, size)).fetchall()
+        found: dict[bytes, list[BlobId]] = {}
+        for blob, first in rows:
+            if len(same := found.setdefault(first, [])) < ALIKE_MAX:
+                same.append(BlobId(blob))
+        return found
 
     def pack(self, blob: BlobId, against: BlobId | None, taken: int) -> bool:
         """Commit that a raw blob of ours is packed now, in `taken` bytes; tell whether.
@@ -190,6 +195,18 @@ class BlobRows:
         with self._database.reading() as sql:
             rows = sql.execute("SELECT blob, size FROM downloads").fetchall()
         return {BlobId(blob): size for blob, size in rows}
+
+
+def insert(sql: Sql, stored: Stored) -> None:
+    """Write a row in a transaction of the caller's; replaces what was said before."""
+    path = os.fsencode(stored.path) if stored.referenced else None
+    row = (stored.blob, stored.size, b"".join(stored.chunks), path, stored.offset)
+    sql.execute(
+        "INSERT OR REPLACE INTO blobs (blob, size, chunks, path, offset)"
+        " VALUES (?, ?, ?, ?, ?)",
+        row,
+    )
+    _delete(sql, "downloads", [stored.blob])
 
 
 def _form(referenced: int, form: int) -> Form:
