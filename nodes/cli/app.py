@@ -83,6 +83,7 @@ def build() -> typer.Typer:
     app.command("contribute")(contributions.contribute)
     app.command("remove")(contributions.remove)
     app.command("ban")(contributions.ban)
+    app.command("check")(contributions.check)
     app.command("status")(contributions.status)
     app.command("log")(history.log)
     app.command("fetch")(peers.fetch)
@@ -155,6 +156,7 @@ def _store_group() -> typer.Typer:
     group.command("unpin")(store.unpin)
     group.command("pack")(store_packing.pack)
     group.command("unpack")(store_packing.unpack)
+    group.command("fsck")(store.fsck)
     return group
 
 

@@ -13,7 +13,7 @@ import itertools
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -35,17 +35,13 @@ from .access import Access
 from .arrivals import Arrivals
 from .database import Database
 from .disk import SYSTEM_DISK, Disk, explained, make_folder, require_free
+from .examining import Examination
 from .holdings import Holding, list_holdings
 from .leases import Leases
 from .naming import Naming
 from .packing import Packing
 from .places import Places
-from .ranges import (
-    Done,
-    Stored,
-    read_source,
-    write_pieces,
-)
+from .ranges import Done, Stored, read_source, write_pieces
 from .rows import BlobRows
 
 BLOB_FORMS: Final = frozenset({"own", "referenced", "packed"})
@@ -75,11 +71,20 @@ class FileBlobs:
         self._write = write
         # Held while a blob gets its name and row; never while its bytes are handled.
         self._lock = threading.RLock()
-        partials = self._places.partials
-        self._arrivals = Arrivals(partials, self, database, disk, self._lock)
-        self.packing = Packing(disk, self._places, self.rows, self, self._lock)
         self._helpers = ThreadPoolExecutor(HELPERS, "verify")
         self._access = Access(disk, self.rows, self._helpers)
+        self.examination = Examination(
+            self.rows, self._access, disk, self._places, self._lock
+        )
+        self.packing = Packing(disk, self._places, self.rows, self, self._lock)
+        self._arrivals = Arrivals(
+            self._places.partials,
+            self,
+            database=database,
+            disk=disk,
+            lock=self._lock,
+            leases=self.leases,
+        )
         if write:
             with explained(f"preparing {home}"):
                 self._prepare()
@@ -122,24 +127,16 @@ class FileBlobs:
         """Return all that lies here, with downloads and leftovers of a crash."""
         return list_holdings(self.rows, self._disk, self._places)
 
-    def downloading(self) -> list[BlobId]:
-        """Return the blobs whose download is open."""
-        return self._arrivals.open()
+    @contextmanager
+    def at_rest(self) -> Iterator[None]:
+        """Keep downloads from opening while the block runs: for who collects."""
+        with self._arrivals.none_opens():
+            yield
 
     def free(self) -> int:
         """Return how many bytes are free on the disk of the home."""
         with explained(f"asking for the free space of {self._home}"):
             return self._disk.free(self._home)
-
-    def bad_chunks(self, blob: BlobId, done: Done | None = None) -> list[int]:
-        """Return which chunks of a blob are not what they should be.
-
-        Raises:
-            ContentMissingError: the blob, or the file that it lies in, is not there.
-            CorruptBlobError: the stored chunk list is damaged, or the blob is packed
-                against one that is.
-        """
-        return self._access.bad_chunks(blob, done)
 
     def forget_lost(self) -> int:
         """Forget copies whose file is gone or cut, so that they are fetched again.

@@ -172,8 +172,8 @@ def bad_packed_chunks(
     """Return which chunks of a packed blob are not right; all, if its index is not.
 
     Raises:
-        ContentMissingError: its file, or its base, is not there.
-        CorruptBlobError: its base is damaged: the packed blob itself may be right.
+        ContentMissingError: its file is not there.
+        CorruptBlobError: its base is not right: the packed blob itself may be.
     """
     bad: list[int] = []
     lengths = [chunk_length(stored.size, i) for i in range(len(stored.chunks))]
@@ -185,8 +185,10 @@ def bad_packed_chunks(
                     bad.append(index)
                 if done:
                     done(length)
-    except CorruptBlobError:
+    except (ContentMissingError, CorruptBlobError) as e:
         if bases.failed:
+            raise CorruptBlobError(str(e), hint=e.hint) from e
+        if isinstance(e, ContentMissingError):
             raise
         return list(range(len(lengths)))
     return bad

@@ -722,6 +722,7 @@ def test_the_table_of_verbs_is_complete() -> None:
         "remove",
         "ban",
         "ban_lift",
+        "check",
         "recipe_set",
         "recipe_show",
         "recipe_check",
@@ -736,6 +737,8 @@ def test_the_table_of_verbs_is_complete() -> None:
         "store_unpin",
         "store_pack",
         "store_unpack",
+        "store_fsck",
+        "store_await",
         "fetch",
         "wait",
     }

@@ -162,3 +162,22 @@ def test_what_is_gone_from_the_merge_is_left_to_collection(setting: Setting) -> 
     assert setting.call("store_gc", grace=0)["count"] > LARGE
     assert setting.holdings("packed") == []
     assert not list((setting.home / "blobs").rglob("*.packed"))
+
+
+def test_a_check_blames_the_base_and_repair_loses_no_packed_blob(
+    setting: Setting,
+) -> None:
+    """Packed tensors whose base was edited wait for it; put back, all is right."""
+    before = setting.resolve("before")
+    setting.call("store_pack", older_than=0)
+    path = setting.base / "model.safetensors"
+    good = path.read_bytes()
+    path.write_bytes(bytes(reversed(good)))
+    found = setting.call("store_fsck", repair=True)
+    outcomes = {item["blob"]: item for item in found["damaged"]}
+    packed = [h.blob.hex() for h in setting.holdings("packed")]
+    assert len(packed) == LARGE
+    assert {outcomes[blob]["kind"] for blob in packed} == {"base"}
+    path.write_bytes(good)
+    assert setting.call("store_fsck")["damaged"] == []
+    assert setting.resolve("after") == before
