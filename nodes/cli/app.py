@@ -25,6 +25,7 @@ from . import (
     secrecy,
     spaces,
     store,
+    store_packing,
 )
 from .added import Program
 from .options import HomeOption, JsonOption, PassphraseFileOption
@@ -155,6 +156,8 @@ def _store_group() -> typer.Typer:
     group.command("adopt")(restored.adopt)
     group.command("pin")(store.pin)
     group.command("unpin")(store.unpin)
+    group.command("pack")(store_packing.pack)
+    group.command("unpack")(store_packing.unpack)
     group.command("fsck")(store.fsck)
     return group
 
