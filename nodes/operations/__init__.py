@@ -19,6 +19,7 @@ from .bringing import fetch
 from .checking import check_alone, recipe_check
 from .contributing import contribute, remove
 from .converging import wait
+from .examining import store_await, store_fsck
 from .exporting import space_export
 from .faulting import check
 from .granting import space_grant
@@ -28,6 +29,7 @@ from .live import Answer, Arguments, Context, Live, Run, Tell
 from .members import space_members
 from .membership import space_create, space_join, space_ticket, space_ticket_revoke
 from .metering import node_metrics
+from .packing import store_pack, store_unpack
 from .peers import peers_add, peers_list, peers_remove
 from .publishing import announce_node, name_node, publish_fault
 from .reading import space_list, status, whoami
@@ -85,8 +87,12 @@ VERBS: Final = {
     "store_gc": store_gc,
     "store_pin": store_pin,
     "store_unpin": store_unpin,
+    "store_pack": store_pack,
+    "store_unpack": store_unpack,
+    "store_fsck": store_fsck,
+    "store_await": store_await,
 }
-PATIENT: Final = frozenset({"fetch", "wait"})
+PATIENT: Final = frozenset({"fetch", "wait", "store_await"})
 """Verbs that mostly wait: for peers, as long as it takes. They need a node."""
 
 
