@@ -125,6 +125,13 @@ METRICS: Final = (
     ),
     Metric(
         "gauge",
+        "faulty_contributions",
+        "Contributions of a space that a fault shows to be unusable.",
+        _each_space(lambda s, key: len(s.spaces.view(key).faults)),
+        ("space",),
+    ),
+    Metric(
+        "gauge",
         "missing_bytes",
         "Bytes that visible contributions of a space need and that are not here.",
         _each_space(lambda s, key: sum(s.spaces.missing(key).values())),
