@@ -4,7 +4,7 @@ Owns what is verified on the way out. Does not own who may read it.
 
 The bytes of a file of ours are not hashed here: whoever receives them does it anyhow, and a
 damaged chunk ends there as it would end here. A file of the user's may be edited at any
-time, so its chunks are verified each time.
+time, so its chunks are verified each time; so are those that must be unpacked.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,18 +21,25 @@ from .ranges import Stored, check_chunk, opened, too_short
 class Outgoing:
     """An open blob; close it. Several threads may read at once."""
 
-    def __init__(self, disk: Disk, stored: Stored, closed: Callable[[], None]) -> None:
-        """Open the file that the blob lies in; `closed` is called at the end.
+    def __init__(
+        self,
+        disk: Disk,
+        stored: Stored,
+        read: Callable[[int], bytes],
+        stack: ExitStack,
+    ) -> None:
+        """Open the file that the blob lies in; `read` unpacks a chunk of a packed one.
+
+        What is on `stack` is closed at the end; if this fails, by the caller.
 
         Raises:
             ContentMissingError: the file is gone.
             MachineError: the disk refused.
         """
         self._stored = stored
-        with ExitStack() as stack:
-            self._file = stack.enter_context(opened(disk, stored))
-            stack.callback(closed)
-            self._stack = stack.pop_all()
+        self._read = read
+        self._file = stack.enter_context(opened(disk, stored))
+        self._stack = stack.pop_all()
 
     @property
     def size(self) -> int:
@@ -48,9 +55,11 @@ class Outgoing:
         """Return a chunk that there is.
 
         Raises:
-            CorruptBlobError: the file is shorter; or it is the user's, and was changed.
+            CorruptBlobError: the file is shorter; or it was verified, and is damaged.
             MachineError: the disk refused.
         """
+        if self._stored.packed:
+            return self._read(index)
         stored = self._stored
         length = chunk_length(stored.size, index)
         with explained(f"reading {stored.path}"):
