@@ -156,7 +156,7 @@ def test_broken_forms_are_named(data: bytes, says: str) -> None:
 
 def bomb(claimed: int, held: int) -> bytes:
     """Return a frame that claims one size and holds another, many times over."""
-    small = {zstd.CompressionParameter.window_log: 17}  # a window that is granted
+    small: dict[int, int] = {zstd.CompressionParameter.window_log: 17}  # is granted
     data = bytearray(zstd.compress(bytes(held), options=small))
     told = zstd.get_frame_info(bytes(data)).decompressed_size
     assert told == held
