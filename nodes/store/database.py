@@ -105,6 +105,11 @@ class Database:
         try:
             with self._explained():
                 self._prepare(write=write)
+            if write:
+                # SUBTLE: SQLite goes on if the name of its new journal did not get to the
+                # disk; without that name, what is committed would be lost.
+                with explained(f"opening {path}"):
+                    disk.sync_folder(path.parent)
         except BaseException:
             self._connection.close()
             raise
@@ -207,11 +212,11 @@ def _connect(path: Path, disk: Disk, *, write: bool) -> apsw.Connection:
         vfs=disk.vfs or None,
     )
     try:
+        if not disk.shares_memory:  # WAL without a shared index: it is ours alone
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE")  # before any read
         for setting in _SETTINGS:
             connection.execute(f"PRAGMA {setting}")
         connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
-        if not disk.shares_memory:  # WAL without a shared index: it is ours alone
-            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
     except BaseException:
         connection.close()
         raise
