@@ -140,6 +140,10 @@ class PassphraseNeededError(BadInputError):
     """A key must be opened or made, and no passphrase is at hand."""
 
 
+class MalformedArchiveError(BadInputError):
+    """A file that is said to hold a space, and was cut, damaged or made otherwise."""
+
+
 class NotFoundError(LocalError):
     """Something named by the user does not exist here."""
 

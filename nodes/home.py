@@ -5,8 +5,8 @@ Owns the layout of the folder, and that a home is whole or not there. Does not o
 (`runtime`), nor who listens on the control socket.
 
 Layout: `author.key` and `node.key` (mode 0600), `store.sqlite`, `blobs/`, `partial/`,
-`temporary/`, `lock`, and `control.sock` while a node runs. The store is put in place last,
-so a folder that has it is a whole home.
+`temporary/`, `lock`, `readers`, and `control.sock` while a node runs. The store is put in
+place last, so a folder that has it is a whole home.
 """
 
 import os
@@ -33,10 +33,12 @@ from .keys import (
 from .lock import LOCK_FILE, HomeLock, LockPurpose
 from .passphrase import AskPassphrase, no_passphrase
 from .private import check_folder
-from .store.arrivals import PARTIAL_FOLDER
-from .store.blobs import BLOB_FOLDER, TEMPORARY_FOLDER, FileBlobs
+from .readers import Reader
+from .store.blobs import FileBlobs
 from .store.database import Database, OlderStoreError
 from .store.disk import PRIVATE_FOLDER, SYSTEM_DISK, Disk, explained
+from .store.marks import Marks
+from .store.places import BLOB_FOLDER, PARTIAL_FOLDER, TEMPORARY_FOLDER
 from .store.sqlite import SqliteLocal, SqliteRecords
 
 HOME_VARIABLE: Final = "CRDTMERGE_HOME"
@@ -57,7 +59,7 @@ def default_home() -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """An open home; `lock` is None when it was opened for reading only."""
+    """An open home: with a `lock` to write, or as a `reader` that nobody collects under."""
 
     path: Path
     author: HomeKey
@@ -66,7 +68,9 @@ class Home:
     records: SqliteRecords
     local: SqliteLocal
     blobs: FileBlobs
+    marks: Marks
     lock: HomeLock | None
+    reader: Reader | None
 
     @property
     def control_socket(self) -> Path:
@@ -79,13 +83,14 @@ class Home:
         return self.author.encrypted and self.node.encrypted
 
     def close(self) -> None:
-        """Close everything, the lock last; calling it twice does no harm."""
+        """Close everything, the locks last; calling it twice does no harm."""
         try:
             self.blobs.close()
         finally:
             self.database.close()
-            if self.lock:
-                self.lock.release()
+            for held in (self.reader, self.lock):
+                if held:
+                    held.release()
 
     def __enter__(self) -> Self:
         return self
@@ -205,20 +210,28 @@ def _open(path: Path, lock: HomeLock | None, ask: AskPassphrase, disk: Disk) -> 
     """Return the home with its parts open; the caller releases the lock on an error."""
     write = lock is not None
     author, node = read_keys(path, ask)
-    database = Database(path / STORE_FILE, write=write, disk=disk)
+    reader = None if write else Reader(path)
     try:
-        return Home(
-            path=path,
-            author=author,
-            node=node,
-            database=database,
-            records=SqliteRecords(database),
-            local=SqliteLocal(database),
-            blobs=FileBlobs(path, database, disk, write=write),
-            lock=lock,
-        )
+        database = Database(path / STORE_FILE, write=write, disk=disk)
+        try:
+            return Home(
+                path=path,
+                author=author,
+                node=node,
+                database=database,
+                records=SqliteRecords(database),
+                local=SqliteLocal(database),
+                blobs=FileBlobs(path, database, disk, write=write),
+                marks=Marks(database),
+                lock=lock,
+                reader=reader,
+            )
+        except BaseException:
+            database.close()
+            raise
     except BaseException:
-        database.close()
+        if reader:
+            reader.release()
         raise
 
 

@@ -223,16 +223,25 @@ class _Joiner:
         await send(self._answer(challenge.nonce))
         welcome = await _next(incoming, Welcome)
         received = [well_formed(r.data, r.signature) for r in welcome.records]
-        ours = self._announcement(OpSet(space).insert(received))
+        ours = self._announcement(self._present().insert(received))
         await send(Announce((SignedBytes(ours.record.data, ours.signature),)))
         await _next(incoming, Done)
         # Only now: a join that failed half way leaves no half of a space behind.
         await asyncio.to_thread(self._enter, [*received, ours])
 
+    def _present(self) -> OpSet:
+        """Return what is here of the space already: it may have been imported.
+
+        SUBTLE: our own last record may be among that, and the host may not know it.
+        """
+        space = self.ticket.space
+        here = space in self.spaces.all()
+        return self.spaces.opset(space) if here else OpSet(space)
+
     def _enter(self, records: list[SignedRecord]) -> None:
         """Keep the host's address, then the space: a crash in between loses neither."""
         space, host = self.ticket.space, self.ticket.node
-        opset = OpSet(space).insert(records)
+        opset = self._present().insert(records)
         self.home.local.add_peer(space, host, opset.view.nodes.get(host, ()))
         self.spaces.publish(space, records)
 

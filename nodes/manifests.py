@@ -54,7 +54,7 @@ class Manifests:
         try:
             data = bytes(self.blobs.read(blob, size))
         except CorruptBlobError:
-            return None
+            return None  # not kept: what is damaged may be repaired
         known = _decoded(data)
         self._keep(place, known)
         return known

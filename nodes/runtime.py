@@ -62,6 +62,11 @@ def entropy(count: int) -> bytes:
     return os.urandom(count)
 
 
+def wall_clock() -> float:
+    """Return the seconds of the system's clock, which go on while nothing runs."""
+    return time.time()
+
+
 def run_here(work: Coroutine[Any, Any, T]) -> T:
     """Run one piece of asynchronous work where no node runs."""
     return asyncio.run(work)
@@ -105,7 +110,12 @@ class Runtime:
         self.join_addresses: tuple[str, ...] = ()
         self.spaces.on_publish = self._published
         self.operations = Operations(
-            home, self.spaces, entropy=entropy, run=self.commands.run, live=self
+            home,
+            self.spaces,
+            entropy=entropy,
+            run=self.commands.run,
+            live=self,
+            clock=wall_clock,
         )
 
     # --- start and stop -----------------------------------------------------------------

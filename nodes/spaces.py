@@ -219,6 +219,18 @@ class Spaces:
             f"the manifest of contribution {visible.content.hex()[:12]} has not arrived"
         )
 
+    def arrived(self, blob: BlobId, size: int) -> Known | None:
+        """Return the manifest that lies in a blob, if it is here, whole and well-formed."""
+        try:
+            return self._manifests.read(blob, size) if self.blobs.has(blob) else None
+        except ContentMissingError:  # it went meanwhile, or its file is gone
+            return None
+
+    def look_again(self) -> None:
+        """Take nothing for granted of what is here: blobs were lost, or forgotten."""
+        self._complete.clear()
+        self._lacking.clear()
+
     def contributions(self, visible: Iterable[Visible]) -> list[Contribution]:
         """Return the visible contributions as layer 2 sees them.
 

@@ -72,6 +72,7 @@ class Fleet:
 
     folder: Path
     counter: Iterator[int]
+    clock: float = 1e9
 
     @classmethod
     def at(cls, folder: Path) -> "Fleet":
@@ -100,7 +101,14 @@ class Fleet:
         """Lend the verbs of a home."""
         with open_home(path, write=write) as home:
             spaces = Spaces(home.records, home.blobs)
-            verbs = Operations(home, spaces, entropy=self.entropy, run=Run(), live=live)
+            verbs = Operations(
+                home,
+                spaces,
+                entropy=self.entropy,
+                run=Run(),
+                live=live,
+                clock=lambda: self.clock,
+            )
             yield home, spaces, verbs
 
     def call(self, home: Path, verb: str, /, **arguments: object) -> Answer:

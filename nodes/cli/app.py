@@ -11,6 +11,7 @@ import typer
 from crdtmerge import __version__
 
 from . import (
+    archives,
     catalogue,
     contributions,
     doctor,
@@ -22,6 +23,7 @@ from . import (
     recipes,
     secrecy,
     spaces,
+    store,
 )
 from .added import Program
 from .options import HomeOption, JsonOption, PassphraseFileOption
@@ -76,6 +78,7 @@ def build() -> typer.Typer:
     app.add_typer(_node_group())
     app.add_typer(_recipe_group())
     app.add_typer(_peers_group())
+    app.add_typer(_store_group())
     app.command("contribute")(contributions.contribute)
     app.command("remove")(contributions.remove)
     app.command("ban")(contributions.ban)
@@ -103,6 +106,8 @@ def _space_group() -> typer.Typer:
     group.command("join")(spaces.join)
     group.command("ticket")(spaces.ticket)
     group.command("list")(spaces.listing)
+    group.command("export")(archives.export)
+    group.command("import")(archives.import_)
     group.command("members")(members.members)
     group.command("grant")(members.grant)
     group.command("revoke")(members.revoke)
@@ -133,6 +138,20 @@ def _peers_group() -> typer.Typer:
     group.command("list")(peers.listing)
     group.command("add")(peers.add)
     group.command("remove")(peers.remove)
+    return group
+
+
+def _store_group() -> typer.Typer:
+    group = typer.Typer(
+        name="store",
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        help="The blobs on this machine: what lies here, what may go, what is damaged.",
+    )
+    group.command("show")(store.show_store)
+    group.command("gc")(store.gc)
+    group.command("pin")(store.pin)
+    group.command("unpin")(store.unpin)
     return group
 
 

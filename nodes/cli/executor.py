@@ -124,7 +124,9 @@ def _call(
     from ..spaces import Spaces
 
     spaces = Spaces(home.records, home.blobs)
-    here = Operations(home, spaces, entropy=_entropy, run=_Run(), live=None)
+    here = Operations(
+        home, spaces, entropy=_entropy, run=_Run(), live=None, clock=_clock
+    )
     return here.call(verb, arguments, tell)
 
 
@@ -145,6 +147,13 @@ def _entropy(count: int) -> bytes:
     from ..runtime import entropy
 
     return entropy(count)
+
+
+def _clock() -> float:
+    """Return the seconds of the system's clock; the import is late for the same reason."""
+    from ..runtime import wall_clock
+
+    return wall_clock()
 
 
 class _Run:

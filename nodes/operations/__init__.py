@@ -17,8 +17,10 @@ from .bringing import fetch
 from .checking import check_alone, recipe_check
 from .contributing import contribute, remove
 from .converging import wait
+from .exporting import space_export
 from .granting import space_grant
 from .history import log
+from .importing import space_import
 from .live import Answer, Arguments, Context, Live, Run, Tell
 from .members import space_members
 from .membership import space_create, space_join, space_ticket, space_ticket_revoke
@@ -29,6 +31,7 @@ from .reading import space_list, status, whoami
 from .recipes import recipe_set, recipe_show
 from .resolving import resolve
 from .revoking import space_revoke, space_revoke_lift
+from .storing import store_gc, store_pin, store_show, store_unpin
 from .verifying import verify, verify_alone
 
 __all__ = [
@@ -58,6 +61,8 @@ VERBS: Final = {
     "space_revoke": space_revoke,
     "space_revoke_lift": space_revoke_lift,
     "space_members": space_members,
+    "space_export": space_export,
+    "space_import": space_import,
     "contribute": contribute,
     "remove": remove,
     "ban": ban,
@@ -72,6 +77,10 @@ VERBS: Final = {
     "node_metrics": node_metrics,
     "fetch": fetch,
     "wait": wait,
+    "store_show": store_show,
+    "store_gc": store_gc,
+    "store_pin": store_pin,
+    "store_unpin": store_unpin,
 }
 PATIENT: Final = frozenset({"fetch", "wait"})
 """Verbs that mostly wait: for peers, as long as it takes. They need a node."""
@@ -88,9 +97,13 @@ class Operations:
         entropy: Callable[[int], bytes],
         run: Run,
         live: Live | None,
+        clock: Callable[[], float],
     ) -> None:
-        """Bind to `home`; `run` ends coroutines, `live` is the node if one runs here."""
-        self._context = Context(home, spaces, entropy, run, live)
+        """Bind to `home`; `run` ends coroutines, `live` is the node if one runs here.
+
+        `clock` gives the seconds of the system's clock.
+        """
+        self._context = Context(home, spaces, entropy, run, live, clock)
 
     def call(self, verb: str, arguments: Arguments, progress: Tell) -> Answer:
         """Return what `verb` answers; `progress` hears of long work.

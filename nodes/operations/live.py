@@ -89,13 +89,17 @@ class Live(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Everything a verb works on; `live` is None without a running node."""
+    """Everything a verb works on; `live` is None without a running node.
+
+    `clock` gives the seconds of the system's clock, which go on while nothing runs.
+    """
 
     home: Home
     spaces: Spaces
     entropy: Callable[[int], bytes]
     run: Run
     live: Live | None
+    clock: Callable[[], float]
 
     @property
     def key(self) -> HomeKey:

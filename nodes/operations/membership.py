@@ -6,7 +6,7 @@ Does not own the protocol of joining (`nodes.join`).
 
 from typing import Final
 
-from crdtmerge.bodies import NAME_CHARACTERS_MAX, NONCE_BYTES, Genesis
+from crdtmerge.bodies import NAME_CHARACTERS_MAX, NONCE_BYTES, Genesis, SpaceId
 from crdtmerge.errors import (
     BadInputError,
     BaseMismatchError,
@@ -65,7 +65,7 @@ def space_create(context: Context, asked: Arguments, tell: Tell) -> Answer:
     founded = Replica(OpSet(space).insert([genesis]), context.key)
     records = [genesis, founded.set_recipe(recipe)]
     with all_or_none(context.home.blobs) as intake:
-        facts = _take_base(intake, model, tell)
+        facts = take_base(intake, model, tell)
         context.home.local.set_base(space, facts.folder, facts.manifest)
         keep_exponents(context.home.local, space, found)
         intake.signing = True
@@ -106,7 +106,7 @@ def _genesis(context: Context, name: str, mode: str, model: Model) -> SignedReco
         raise BadInputError(f"{name!r} cannot name a space: {e}", hint=hint) from e
 
 
-def _take_base(intake: Intake, model: Model, tell: Tell) -> BaseFacts:
+def take_base(intake: Intake, model: Model, tell: Tell) -> BaseFacts:
     """Reference the base's tensors where they lie, and keep its manifest."""
     intake.take(model, reference=True, tell=tell)
     return BaseFacts(model.path, intake.put(model.manifest.encode()))
@@ -115,7 +115,7 @@ def _take_base(intake: Intake, model: Model, tell: Tell) -> BaseFacts:
 def space_join(context: Context, asked: Arguments, tell: Tell) -> Answer:
     """Enter the space of a ticket, with the user's own copy of its base.
 
-    In a space that this home takes part in already, only the place of the base is new.
+    In a space that this author takes part in already, only the place of the base is new.
 
     Raises:
         MalformedTicketError: the ticket was cut or mistyped.
@@ -123,14 +123,14 @@ def space_join(context: Context, asked: Arguments, tell: Tell) -> Answer:
         RemoteError: the inviting node did not answer, or refused.
     """
     ticket = decode_ticket(given.text(asked, "ticket"))
-    member = ticket.space in context.spaces.all()
+    member = _takes_part(context, ticket.space)
     if not member:
         context.key.unlock()
         context.home.node.unlock()
     model, found = read_base(given.path(asked, "base"), tell)
-    _check_is_base(model, ticket)
+    check_is_base(model, ticket.base, ticket.name)
     with all_or_none(context.home.blobs) as intake:
-        facts = _take_base(intake, model, tell)
+        facts = take_base(intake, model, tell)
         intake.signing = True
         if not member:
             _enter(context, ticket)
@@ -145,6 +145,13 @@ def space_join(context: Context, asked: Arguments, tell: Tell) -> Answer:
     }
 
 
+def _takes_part(context: Context, space: SpaceId) -> bool:
+    """Tell whether this author has rights: who imported the space has none by that."""
+    if space not in context.spaces.all():
+        return False
+    return context.key.public in context.spaces.view(space).ranks
+
+
 def _enter(context: Context, ticket: Ticket) -> None:
     from ..join import join
 
@@ -153,15 +160,19 @@ def _enter(context: Context, ticket: Ticket) -> None:
         announce_node(context, context.home.node.public, context.live.addresses)
 
 
-def _check_is_base(model: Model, ticket: Ticket) -> None:
-    """Refuse another base, naming all that the two digests let us know."""
+def check_is_base(model: Model, base: bytes, name: str) -> None:
+    """Refuse another base, naming all that the two digests let us know.
+
+    Raises:
+        BaseMismatchError: the model is not the base of the space of this name.
+    """
     ours = model.manifest
-    if ours.content_id == ticket.base:
+    if ours.content_id == base:
         return
     raise BaseMismatchError(
         f"{model.path} ({len(ours.tensors)} tensors, {ours.size} bytes) has the"
         f" content id {ours.content_id.hex()[:SHORT]}, but the base of space"
-        f" {ticket.name!r} is {ticket.base.hex()[:SHORT]}",
+        f" {name!r} is {base.hex()[:SHORT]}",
         hint="use the very files that the space was founded on: same revision, same dtype",
     )
 

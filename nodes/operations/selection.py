@@ -122,6 +122,17 @@ def find_contribution(spaces: Spaces, given: str, space: str | None) -> Named:
     return _only(found, given, "contribution in the merge")
 
 
+def find_offered(spaces: Spaces, given: str, space: str | None) -> Named:
+    """Return the contribution that `given` names, visible or not."""
+    found = {
+        Named(place, "content", record.body.content)
+        for place in _places(spaces, space)
+        for record in spaces.opset(place).records.values()
+        if isinstance(record.body, Add)
+    }
+    return _only(found, given, "contribution")
+
+
 def authors_of(opset: OpSet) -> set[AuthorId]:
     """Return every author that a record of the space names or is signed by."""
     records = opset.records.values()

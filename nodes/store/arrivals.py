@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Protocol
 
 from crdtmerge.digest import CHUNK_BYTES, DIGEST_BYTES, BlobId
 from crdtmerge.errors import (
@@ -29,8 +29,7 @@ from crdtmerge.errors import (
 from .database import Database
 from .disk import Disk, explained
 from .download import CHECKPOINT_BYTES, Download, check_chunk_list
-
-PARTIAL_FOLDER: Final = "partial"
+from .places import blob_named, is_blob_name
 
 
 class Shelf(Protocol):
@@ -86,7 +85,7 @@ class Arrivals:
                 "DELETE FROM downloads WHERE blob IN (SELECT blob FROM blobs)", ()
             )
         for name in self._disk.list(self._folder):
-            if not _is_hex_id(name) or self._shelf.has(BlobId(bytes.fromhex(name))):
+            if not is_blob_name(name) or self._shelf.has(blob_named(name)):
                 self._disk.remove(self._folder / name)
 
     @property
@@ -106,6 +105,19 @@ class Arrivals:
         """Tell whether a download of `blob` has begun."""
         with self._lock:
             return blob in self._open
+
+    def open(self) -> list[BlobId]:
+        """Return the blobs whose download is open, sorted."""
+        with self._lock:
+            return sorted(self._open)
+
+    def discard(self, blob: BlobId) -> bool:
+        """Drop what has arrived of a blob, unless its download goes on; tell whether."""
+        with self._opening:
+            if self.is_open(blob):
+                return False
+            self.abandon(blob)
+            return True
 
     def begin(self, blob: BlobId, size: int, chunks: Sequence[bytes]) -> int:
         """Start or resume a download; return the index of the first chunk to ask for."""
@@ -305,11 +317,6 @@ class Arrivals:
                 return
         with self._database.writing() as sql:
             sql.execute(statement, [blob])
-
-
-def _is_hex_id(name: str) -> bool:
-    """Tell whether a file of the partial folder names a blob."""
-    return len(name) == 2 * DIGEST_BYTES and set(name) <= set("0123456789abcdef")
 
 
 def _end(vouched: bytes, size: int) -> int:

@@ -125,7 +125,7 @@ class BlobStore(Protocol):
     def missing(self, blobs: Iterable[BlobId]) -> list[BlobId]:
         """Return those of `blobs` that are not here, in the order given."""
 
-    def read(self, blob: BlobId, size: int) -> bytes:
+    def read(self, blob: BlobId, size: int) -> bytes | memoryview:
         """Return the verified bytes of a blob of `size` bytes.
 
         Raises:

@@ -1,8 +1,8 @@
 """Content-addressed blobs: files in the home, or ranges of files left in place.
 
-Owns the blob folder, the `blobs` table, and that no byte is returned unverified. Does not
-own the table's file (`database`), what is arriving from peers (`arrivals`), nor which blobs
-are wanted.
+Owns what it takes for a blob to be there, and that no byte is returned unverified. Does not
+own the table (`rows`), the names of files (`places`), how bytes are read (`reading`), what
+is arriving from peers (`arrivals`), nor which blobs are wanted or needed.
 
 A row of the table means that the blob is there: data is synced, then renamed to its name,
 the folder synced, then the row committed. A crash in between leaves a file without a row,
@@ -10,16 +10,15 @@ which counts as missing. A thread that finishes a blob takes turns with the othe
 """
 
 import itertools
-import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from crdtmerge.digest import (
     CHUNK_BYTES,
-    DIGEST_BYTES,
     BlobId,
     blob_id,
     blob_id_of,
@@ -29,20 +28,26 @@ from crdtmerge.digest import (
 from crdtmerge.errors import (
     BadInputError,
     ConflictError,
-    ContentMissingError,
     CorruptBlobError,
     CrdtMergeError,
     NotFoundError,
 )
 
-from .arrivals import PARTIAL_FOLDER, Arrivals
+from .arrivals import Arrivals
 from .database import Database
 from .disk import SYSTEM_DISK, Disk, explained, make_folder, require_free
-from .download import check_chunk_list, chunk_length
+from .download import chunk_length
+from .holdings import Holding, list_holdings
+from .leases import Leases
+from .places import Places
 from .ranges import Done, Stored, check_chunk, read_range, read_source, write_pieces
+from .reading import bad_chunks, read_copied, read_mapped
+from .rows import BlobRows
 
-BLOB_FOLDER: Final = "blobs"
-TEMPORARY_FOLDER: Final = "temporary"
+BLOB_FORMS: Final = frozenset({"own", "referenced", "packed"})
+"""Forms of what has a row: whole blobs."""
+HELPERS: Final = 2
+"""Threads that help to verify large blobs, of all that are being read."""
 
 
 class FileBlobs:
@@ -57,35 +62,35 @@ class FileBlobs:
             MachineError: the disk refused.
         """
         self._home = home
-        self._folder = home / BLOB_FOLDER
-        self._temporary = home / TEMPORARY_FOLDER
-        self._database = database
+        self._places = Places(home)
         self._disk = disk
+        self.rows = BlobRows(database, self._places)
+        self.leases = Leases()
         self._numbers = itertools.count()
         self._write = write
         # Held while a blob gets its name and row; never while its bytes are handled.
         self._lock = threading.RLock()
-        partial = home / PARTIAL_FOLDER
-        self._arrivals = Arrivals(partial, self, database, disk, self._lock)
+        partials = self._places.partials
+        self._arrivals = Arrivals(partials, self, database, disk, self._lock)
+        self._helpers = ThreadPoolExecutor(HELPERS, "verify")
         if write:
             with explained(f"preparing {home}"):
                 self._prepare()
 
     def _prepare(self) -> None:
         """Make the folders, and remove what a crash left behind."""
-        for name in (BLOB_FOLDER, PARTIAL_FOLDER, TEMPORARY_FOLDER):
-            make_folder(self._disk, self._home / name)
-        for name in self._disk.list(self._temporary):
-            self._disk.remove(self._temporary / name)
+        places = self._places
+        for folder in (places.blobs, places.partials, places.temporary):
+            make_folder(self._disk, folder)
+        for name in self._disk.list(places.temporary):
+            self._disk.remove(places.temporary / name)
         self._arrivals.clean()
 
     # --- what is there -----------------------------------------------------------------
 
     def has(self, blob: BlobId) -> bool:
         """Tell whether the blob is there."""
-        with self._database.reading() as sql:
-            query = "SELECT 1 FROM blobs WHERE blob = ?"
-            return sql.execute(query, [blob]).fetchone() is not None
+        return self.rows.has(blob)
 
     def missing(self, blobs: Iterable[BlobId]) -> list[BlobId]:
         """Return those of `blobs` that are not there, in order, each once."""
@@ -93,9 +98,7 @@ class FileBlobs:
 
     def ids(self) -> list[BlobId]:
         """Return the ids of all blobs that are there, sorted."""
-        with self._database.reading() as sql:
-            rows = sql.execute("SELECT blob FROM blobs ORDER BY blob").fetchall()
-        return [BlobId(blob) for (blob,) in rows]
+        return self.rows.ids()
 
     def chunk_list(self, blob: BlobId) -> tuple[int, list[bytes]]:
         """Return the size and the chunk digests of a blob, verified against its id.
@@ -104,8 +107,30 @@ class FileBlobs:
             ContentMissingError: the blob is not there.
             CorruptBlobError: the stored list is damaged.
         """
-        stored = self._find(blob)
+        stored = self.rows.find(blob)
         return stored.size, list(stored.chunks)
+
+    def holdings(self) -> list[Holding]:
+        """Return all that lies here, with downloads and leftovers of a crash."""
+        return list_holdings(self.rows, self._disk, self._places)
+
+    def downloading(self) -> list[BlobId]:
+        """Return the blobs whose download is open."""
+        return self._arrivals.open()
+
+    def free(self) -> int:
+        """Return how many bytes are free on the disk of the home."""
+        with explained(f"asking for the free space of {self._home}"):
+            return self._disk.free(self._home)
+
+    def bad_chunks(self, blob: BlobId, done: Done | None = None) -> list[int]:
+        """Return which chunks of a blob are not what they should be.
+
+        Raises:
+            ContentMissingError: the blob, or the file that it lies in, is not there.
+            CorruptBlobError: the stored chunk list is damaged.
+        """
+        return bad_chunks(self._disk, self.rows.find(blob), done)
 
     def forget_lost(self) -> int:
         """Forget copies whose file is gone or cut, so that they are fetched again.
@@ -114,12 +139,12 @@ class FileBlobs:
         """
         lost = [blob for blob in self.ids() if self._is_lost(blob)]
         for blob in lost:
-            self.forget(blob)
+            self.set_aside(blob)
         return len(lost)
 
     def _is_lost(self, blob: BlobId) -> bool:
         try:
-            stored = self._find(blob)
+            stored = self.rows.find(blob)
             if stored.referenced:
                 return False
             return self._disk.size(stored.path) != stored.size
@@ -128,23 +153,23 @@ class FileBlobs:
 
     # --- reading -----------------------------------------------------------------------
 
-    def read(self, blob: BlobId, size: int) -> bytes:
+    def read(self, blob: BlobId, size: int) -> bytes | memoryview:
         """Return the bytes of a blob that is declared to have `size`, all verified.
+
+        What lies in the home is mapped, read-only, and stays readable even when the blob
+        goes; a range of the user's file is copied.
 
         Raises:
             ContentMissingError: the blob, or the file that it lies in, is not there.
             CorruptBlobError: the bytes are not those of the blob.
         """
-        stored = self._find(blob)
+        stored = self.rows.find(blob)
         if stored.size != size:
             message = f"blob {blob.hex()[:12]} has {stored.size} bytes, not {size}"
             raise CorruptBlobError(message)
-        data = read_range(self._disk, stored, 0, size)
-        view = memoryview(data)
-        for index in range(len(stored.chunks)):
-            start = index * CHUNK_BYTES
-            check_chunk(stored, index, view[start : start + CHUNK_BYTES])
-        return data
+        if stored.referenced:
+            return read_copied(self._disk, stored)
+        return read_mapped(self._disk, stored, self._helpers)
 
     def read_chunk(self, blob: BlobId, index: int) -> bytes:
         """Return one chunk, verified.
@@ -154,7 +179,7 @@ class FileBlobs:
             ContentMissingError: the blob, or the file that it lies in, is not there.
             CorruptBlobError: the bytes are not those of the blob.
         """
-        stored = self._find(blob)
+        stored = self.rows.find(blob)
         if not 0 <= index < len(stored.chunks):
             count = len(stored.chunks)
             raise NotFoundError(
@@ -217,7 +242,7 @@ class FileBlobs:
         blob = blob_id(size, chunks)
         with self._lock:
             if not self._is_copied(blob):
-                self._write_row(Stored(blob, size, chunks, path, offset, True))
+                self.rows.write(Stored(blob, size, chunks, path, offset, True))
         return blob
 
     def reserve(self, size: int) -> None:
@@ -228,14 +253,56 @@ class FileBlobs:
         """
         require_free(self._disk, self._home, size + self._arrivals.missing_bytes)
 
+    # --- what goes ---------------------------------------------------------------------
+
     def forget(self, blob: BlobId) -> None:
         """Drop a blob: its row, then its file unless that is not ours."""
         with self._lock:
-            with self._database.writing() as sql:
-                sql.execute("DELETE FROM blobs WHERE blob = ?", [blob])
-            path = self.path_of(blob)
-            with explained(f"removing {path}"):
-                self._disk.remove(path)
+            self.rows.delete([blob])
+            self._remove_file(self.path_of(blob))
+
+    def set_aside(self, blob: BlobId) -> None:
+        """Let a damaged blob count as missing; what is right of its file is found again.
+
+        The next download of it takes that file up, chunk by chunk.
+        """
+        self._require_write()
+        with self._lock:
+            self.rows.set_aside(blob)
+
+    def drop(self, holdings: Iterable[Holding]) -> list[Holding]:
+        """Remove things that nothing needs, all their rows at once; return what went.
+
+        What a blob that stays is encoded against stays too, and so does a download that
+        goes on. Rows go first: after a crash a file without a row counts as missing.
+
+        Raises:
+            MachineError: the disk refused; what counts as there is whole.
+        """
+        self._require_write()
+        asked = list(holdings)
+        with self._lock:
+            blobs = {h.blob for h in asked if h.form in BLOB_FORMS}
+            kept = self.rows.drop(blobs)
+            for blob in sorted(blobs - kept):
+                self._remove_file(self.path_of(blob))
+        return [h for h in asked if h.blob not in kept and self._is_gone(h)]
+
+    def _is_gone(self, holding: Holding) -> bool:
+        """Remove what has no row of a blob, and tell whether it went."""
+        if holding.form in BLOB_FORMS:
+            return True
+        with self._lock:
+            row = self.rows.form(holding.blob)
+            if holding.form == "leftover" and row in {None, "referenced"}:
+                self._remove_file(self.path_of(holding.blob))
+        if holding.form == "leftover" and row is None:
+            return True
+        return self._arrivals.discard(holding.blob)
+
+    def _remove_file(self, path: Path) -> None:
+        with explained(f"removing {path}"):
+            self._disk.remove(path)
 
     # --- what arrives from peers -------------------------------------------------------
 
@@ -316,6 +383,7 @@ class FileBlobs:
         Raises:
             MachineError: the disk refused; all are closed all the same.
         """
+        self._helpers.shutdown()
         self._arrivals.close()
 
     # --- inside ------------------------------------------------------------------------
@@ -336,7 +404,7 @@ class FileBlobs:
         """Write `pieces` to a temporary file while hashing, and keep it if it is new."""
         self._require_write()
         self.reserve(size)
-        path = self._temporary / str(next(self._numbers))
+        path = self._places.temporary / str(next(self._numbers))
         try:
             chunks = write_pieces(self._disk, path, pieces)
             blob = blob_id(size, chunks)
@@ -365,43 +433,16 @@ class FileBlobs:
                 make_folder(self._disk, final.parent)
                 self._disk.rename(path, final)
                 self._disk.sync_folder(final.parent)
-            self._write_row(Stored(blob, size, tuple(chunks), final, 0, False))
+            self.rows.write(Stored(blob, size, tuple(chunks), final, 0, False))
         except BaseException:
             with suppress(OSError):
                 self._disk.rename(final, path)
             raise
 
-    def _write_row(self, stored: Stored) -> None:
-        """Commit the row: from here on the blob is there."""
-        path = os.fsencode(stored.path) if stored.referenced else None
-        chunks = b"".join(stored.chunks)
-        row = (stored.blob, stored.size, chunks, path, stored.offset)
-        with self._database.writing() as sql:
-            sql.execute(
-                "INSERT OR REPLACE INTO blobs (blob, size, chunks, path, offset)"
-                " VALUES (?, ?, ?, ?, ?)",
-                row,
-            )
-            sql.execute("DELETE FROM downloads WHERE blob = ?", [stored.blob])
-
-    def _find(self, blob: BlobId) -> Stored:
-        """Return where a blob lies, its chunk list verified against the id."""
-        with self._database.reading() as sql:
-            query = "SELECT size, chunks, path, offset FROM blobs WHERE blob = ?"
-            row = sql.execute(query, [blob]).fetchone()
-        if row is None:
-            raise ContentMissingError(f"blob {blob.hex()[:12]} has not arrived")
-        size, joined, path, offset = row
-        starts = range(0, len(joined), DIGEST_BYTES)
-        chunks = tuple(joined[start : start + DIGEST_BYTES] for start in starts)
-        check_chunk_list(blob, size, chunks)
-        place = self.path_of(blob) if path is None else Path(os.fsdecode(path))
-        return Stored(blob, size, chunks, place, offset, path is not None)
-
     def _is_sound(self, blob: BlobId) -> bool:
         """Tell whether a blob need not be written: its file is ours, or still right."""
         try:
-            stored = self._find(blob)
+            stored = self.rows.find(blob)
             # SUBTLE: a file may have been changed or damaged since; to acknowledge this
             # blob means that its bytes are there now.
             for index in range(chunk_count(stored.size)):
@@ -413,14 +454,13 @@ class FileBlobs:
     def _is_copied(self, blob: BlobId) -> bool:
         """Tell whether a blob lies in the home itself."""
         with suppress(CrdtMergeError, OSError):
-            stored = self._find(blob)
+            stored = self.rows.find(blob)
             return not stored.referenced and self._disk.size(stored.path) == stored.size
         return False
 
     def path_of(self, blob: BlobId) -> Path:
         """Return the name of a blob that lies in the home."""
-        name = blob.hex()
-        return self._folder / name[:2] / name[2:]
+        return self._places.own(blob)
 
 
 def _slices(data: bytes) -> Iterator[bytes]:

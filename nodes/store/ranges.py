@@ -5,13 +5,14 @@ not own which blobs there are (`blobs`).
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from crdtmerge.digest import CHUNK_BYTES, BlobId, chunk_digest
 from crdtmerge.errors import BadInputError, ContentMissingError, CorruptBlobError
 
-from .disk import Disk, explained, machine_error
+from .disk import Disk, File, explained, machine_error
 
 Done = Callable[[int], None]
 """Told the number of bytes that were just handled."""
@@ -64,18 +65,35 @@ def read_source(
 
 def read_range(disk: Disk, stored: Stored, start: int, length: int) -> bytes:
     """Return bytes of the file that a blob lies in, not yet verified."""
+    with opened(disk, stored) as file:
+        data = file.read_at(stored.offset + start, length)
+    if len(data) < length:
+        raise too_short(stored)
+    return data
+
+
+@contextmanager
+def opened(disk: Disk, stored: Stored) -> Iterator[File]:
+    """Lend the file that a blob lies in.
+
+    Raises:
+        ContentMissingError: it is not there.
+        MachineError: the disk refused.
+    """
     try:
         with disk.open(stored.path) as file:
-            data = file.read_at(stored.offset + start, length)
+            yield file
     except FileNotFoundError as e:
         message = f"blob {stored.blob.hex()[:12]} is gone: {stored.path} is not there"
         raise ContentMissingError(message, hint=_remedy(stored)) from e
     except OSError as e:
         raise machine_error(e, f"reading {stored.path}") from e
-    if len(data) < length:
-        message = f"blob {stored.blob.hex()[:12]}: {stored.path} is too short"
-        raise CorruptBlobError(message, hint=_remedy(stored))
-    return data
+
+
+def too_short(stored: Stored) -> CorruptBlobError:
+    """Return the error for a file that ends before the blob does."""
+    message = f"blob {stored.blob.hex()[:12]}: {stored.path} is too short"
+    return CorruptBlobError(message, hint=_remedy(stored))
 
 
 def check_chunk(stored: Stored, index: int, data: bytes | memoryview) -> None:
@@ -97,6 +115,6 @@ def _remedy(stored: Stored) -> str:
             " of a space, `crdtmerge space join TICKET --base DIR` names another copy"
         )
     return (
-        "check the disk; contribute the model again, or delete that file and restart the"
-        " node, which fetches it from a peer"
+        "check the disk; `crdtmerge store fsck --repair` fetches what is damaged from a"
+        " peer, or contribute the model again"
     )

@@ -102,7 +102,7 @@ def test_a_claim_above_the_disk_stops_nobody(tmp_path: Path) -> None:
         chunks = (bytes(32),) * chunk_count(size)
         huge = TensorEntry("t", "U8", (size,), blob_id(size, chunks))
         # The liar lists its chunks, as one does who has the blob.
-        liar.blobs._write_row(Stored(huge.blob, size, chunks, tmp_path, 0, True))
+        liar.blobs.rows.write(Stored(huge.blob, size, chunks, tmp_path, 0, True))
         claim = offer(liar, space, Manifest("full", BASE, (huge,)))
         liar.records.append(space, [claim])
 

@@ -1,0 +1,79 @@
+"""What is stored, collected and damaged, as people read it.
+
+Owns the words and the order. Does not own the facts (`operations`), nor what all
+renderers share (`render`).
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Final, cast
+
+from .output import plain, short, table
+from .render import Facts, counted, several, size
+
+LISTED_MAX: Final = 20
+_FORMS: Final = (
+    ("own", "in the home"),
+    ("packed", "packed"),
+    ("referenced", "where the user has them"),
+    ("partial", "arriving"),
+    ("leftover", "left over"),
+)
+_WHY: Final = {
+    "grace": "the grace period",
+    "unknown": "a manifest that is not here may need it",
+}
+
+
+def stored(facts: Facts) -> list[str]:
+    """Return the lines of `store show`."""
+    rows = [
+        (words, part["count"], size(part["bytes"]), size(part["stored_bytes"]))
+        for form, words in _FORMS
+        if (part := _part(facts, form))["count"] or form == "own"
+    ]
+    idle = _part(facts, "unneeded")
+    lines = table(("BLOBS", "COUNT", "SIZE", "ON DISK"), rows)
+    lines.append(
+        f"nothing needs {counted(idle['count'], 'blob')} ({size(idle['stored_bytes'])})"
+    )
+    lines.append(f"free: {size(facts['free_bytes'])}")
+    for found in several(facts["pins"]):
+        note = f": {plain(found['note'])}" if found["note"] else ""
+        lines.append(f"pinned {short(found['content'])}{note}")
+    return lines
+
+
+def collected(facts: Facts) -> list[str]:
+    """Return the lines of `store gc`."""
+    verb = "would go" if facts["dry_run"] else "went"
+    count = counted(facts["count"], "blob")
+    lines = [f"{count} {verb} ({size(facts['bytes'])})"]
+    staying = several(facts["stays"])
+    lines += [_staying(found) for found in staying[:LISTED_MAX]]
+    more = cast("int", facts["stays_count"]) - LISTED_MAX
+    if more > 0:
+        lines.append(f"  and {more} more that nothing needs stay for a while")
+    needed = _part(facts, "needed")
+    lines.append(
+        f"{counted(needed['count'], 'blob')} stay: needed ({size(needed['bytes'])})"
+    )
+    return lines
+
+
+def _staying(found: Facts) -> str:
+    until = datetime.fromtimestamp(cast("int", found["until"]), UTC)
+    when = until.strftime("%Y-%m-%d %H:%M UTC")
+    why = _WHY[str(found["why"])]
+    what = f"{short(found['blob'])} ({size(found['bytes'])})"
+    return f"  {what} stays until {when}: {why}"
+
+
+def pin(facts: Facts) -> list[str]:
+    """Return the line of `store pin` and `store unpin`."""
+    verb = "is pinned" if facts["pinned"] else "is pinned no more"
+    return [f"contribution {short(facts['content'])} {verb}"]
+
+
+def _part(facts: Facts, name: str) -> Mapping[str, object]:
+    return cast("Mapping[str, object]", facts[name])

@@ -1,0 +1,142 @@
+"""The commands `store show`, `gc`, `pin`, `unpin` and `fsck`.
+
+Owns their options, and the patience with those who read the home. Does not own what they do
+(`operations.storing`, `operations.examining`).
+"""
+
+import re
+import time
+from collections.abc import Mapping
+from typing import Annotated, Final
+
+import typer
+
+from . import completion, render_store
+from .contributions import AnywhereOption
+from .executor import Answer, ask, write
+from .options import HomeOption, JsonOption
+from .output import show
+from .settings import Settings, settings
+
+ATTEMPTS: Final = 20
+PAUSE_S: Final = 0.2
+"""How long a collection waits for readers: most are done within seconds."""
+
+_DURATION: Final = re.compile(r"([0-9]{1,9})([smhdw]?)")
+_UNIT_S: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+Contribution = Annotated[
+    str,
+    typer.Argument(
+        metavar="ID",
+        help="Start of a contribution's id.",
+        autocompletion=completion.contributions,
+    ),
+]
+
+
+def show_store(
+    context: typer.Context, home: HomeOption = None, *, as_json: JsonOption = False
+) -> None:
+    """Show what lies in the store: blobs, bytes, pins, what nothing needs, free space."""
+    chosen = settings(context, home, as_json=as_json)
+    facts = ask(chosen.home, "store_show", {})
+    show(facts, render_store.stored, as_json=chosen.as_json)
+
+
+def gc(
+    context: typer.Context,
+    *,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would go.")
+    ] = False,
+    grace: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DURATION",
+            help="How long a blob must have been unneeded, as 7d, 12h, 30m or 0;"
+            " 7 days if left out.",
+            show_default=False,
+        ),
+    ] = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove blobs that nothing has needed for a while.
+
+    Needed are the bases of the spaces, and what is visible, pinned or in use. A removed
+    contribution may come back, so its blobs wait; the wait begins when a collection, or
+    the running node, first sees that nothing needs them.
+    """
+    chosen = settings(context, home, as_json=as_json)
+    asked = {"dry_run": dry_run, "grace": _seconds(grace)}
+    facts = _patiently(chosen, asked)
+    show(facts, render_store.collected, as_json=chosen.as_json)
+
+
+def _patiently(chosen: Settings, asked: Mapping[str, object]) -> Answer:
+    """Collect; while a reader is in the way wait a little, and add up what went."""
+    facts = write(chosen, "store_gc", asked)
+    for _ in range(ATTEMPTS):
+        if not facts["in_the_way"]:
+            break
+        time.sleep(PAUSE_S)
+        before, facts = facts, write(chosen, "store_gc", asked)
+        facts["count"] = _number(before["count"]) + _number(facts["count"])
+        facts["bytes"] = _number(before["bytes"]) + _number(facts["bytes"])
+        facts["went"] = [*_listed(before["went"]), *_listed(facts["went"])]
+    return facts
+
+
+def _number(value: object) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def _listed(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
+
+
+def _seconds(given: str | None) -> int | None:
+    """Return a duration in seconds.
+
+    Raises:
+        typer.BadParameter: it is none.
+    """
+    if given is None:
+        return None
+    found = _DURATION.fullmatch(given.strip())
+    if found is None:
+        message = f"{given!r} is no duration: write 7d, 12h, 30m, 45s or 0"
+        raise typer.BadParameter(message, param_hint="--grace")
+    return int(found[1]) * _UNIT_S[found[2]]
+
+
+def pin(
+    context: typer.Context,
+    given: Contribution,
+    note: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Why; `store show` says it.")
+    ] = None,
+    space: AnywhereOption = None,
+    home: HomeOption = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Keep a contribution's blobs on this machine, even once it is removed or banned."""
+    chosen = settings(context, home, as_json=as_json)
+    asked = {"id": given, "space": space, "note": note}
+    show(write(chosen, "store_pin", asked), render_store.pin, as_json=chosen.as_json)
+
+
+def unpin(
+    context: typer.Context,
+    given: Contribution,
+    space: AnywhereOption = None,
+    home: HomeOption = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Take a pin back: the blobs go once nothing else needs them."""
+    chosen = settings(context, home, as_json=as_json)
+    asked = {"id": given, "space": space}
+    show(write(chosen, "store_unpin", asked), render_store.pin, as_json=chosen.as_json)

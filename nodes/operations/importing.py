@@ -1,0 +1,229 @@
+"""The verb `space_import`: a space from one file, as if its peers had sent it.
+
+Owns what is kept of the file, and in which order: bytes first, records last, so that any
+error leaves the home as it was. Does not own the checks (`nodes.archive.checking`) nor the
+store.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from crdtmerge.bodies import Genesis
+from crdtmerge.digest import BlobId
+from crdtmerge.errors import BadInputError
+from crdtmerge.formats.ingest import Model
+from crdtmerge.formats.progress import Progress
+from crdtmerge.numerics import TensorFacts
+from crdtmerge.orset import OpSet
+from crdtmerge.policy import View
+
+from ..archive.checking import CheckedArchive, named
+from ..archive.reading import Archive
+from ..archive.unpacking import Unpacking, is_new
+from . import arguments as given
+from .contents import Intake, all_or_none, keep_exponents, read_base
+from .facts import identity_facts
+from .live import Answer, Arguments, Context, Tell, telling
+from .membership import check_is_base, take_base
+
+NO_RIGHTS = (
+    "this gives no rights in the space: `crdtmerge space join` with a ticket does"
+)
+NO_BASE = "to resolve, name your own copy of the base: the same command with --base DIR"
+HAS_BASE = "the base is in the file: the same command with --base DIR unpacks it there"
+ON_TRUST = (
+    "what lies beside the base's weights (configuration, tokenizer) is signed by nobody:"
+    " it is as trustworthy as whoever gave you the file"
+)
+
+
+@dataclass(slots=True)
+class _Base:
+    """The user's copy of the base: read already, or to be unpacked from the file."""
+
+    folder: Path
+    model: Model | None = None
+    facts: Mapping[str, TensorFacts] = field(default_factory=dict)
+
+    def read(self, view: View, tell: Tell) -> Model:
+        """Read the model that is in the folder now, which must be the base."""
+        model, self.facts = read_base(self.folder, tell)
+        check_is_base(model, view.base, _name(view))
+        self.model = model
+        return model
+
+
+@dataclass(slots=True)
+class _Import:
+    """What of a checked file goes into a home."""
+
+    context: Context
+    checked: CheckedArchive
+    base: _Base | None
+    tell: Tell
+    wanted: list[BlobId] = field(init=False)
+    total: int = field(init=False)
+    done: int = 0
+
+    def __post_init__(self) -> None:
+        """Say what is wanted, and make sure that there is room for it.
+
+        Raises:
+            NoRoomError: there is not.
+        """
+        checked, blobs = self.checked, self.context.home.blobs
+        covered = self._covered()
+        needed = [blob for blob in checked.needed() if blob not in covered]
+        self.wanted = blobs.missing(needed)
+        self.total = sum(checked.entries[blob].size for blob in self.wanted)
+        blobs.reserve(self.total)
+        if self.unpacks and checked.base is not None:
+            self.total += checked.base.size
+
+    @property
+    def unpacks(self) -> bool:
+        """Whether the base is still in the file alone."""
+        return self.base is not None and self.base.model is None
+
+    def _covered(self) -> frozenset[BlobId]:
+        """Return what will be on this machine once the base is referenced."""
+        if self.base is None:
+            return frozenset()
+        model = self.base.model
+        manifest = self.checked.base if model is None else model.manifest
+        entries = manifest.tensors if manifest else ()
+        return frozenset(entry.blob for entry in entries)
+
+    def run(self, intake: Intake) -> None:
+        """Bring bytes first, records last.
+
+        Raises:
+            MalformedArchiveError: bytes are not those of their name.
+            MachineError: the disk refused.
+        """
+        self._keep(intake)
+        with self._unpacked():
+            self._take_base(intake)
+            intake.signing = True
+            records = list(self.checked.theirs.signed.values())
+            self.context.spaces.publish(self.checked.space, records)
+
+    def _keep(self, intake: Intake) -> None:
+        """Copy blobs into the store, each verified while it is copied."""
+        archive, blobs = self.checked.archive, self.context.home.blobs
+        for blob in self.wanted:
+            entry = self.checked.entries[blob]
+            place = (archive.path, entry.offset, entry.size)
+            try:
+                blobs.import_range(*place, expected=blob, progress=self._report)
+            except BadInputError as e:
+                raise archive.refused(f"{named(blob)} has other bytes") from e
+            intake.fresh.append(blob)
+            intake.new_bytes += entry.size
+
+    @contextmanager
+    def _unpacked(self) -> Iterator[None]:
+        """Unpack the base if it is in the file alone; if the block fails, it goes again."""
+        base, checked = self.base, self.checked
+        if base is None or checked.base is None or not self.unpacks:
+            yield
+            return
+        unpacking = Unpacking(
+            checked.archive,
+            checked.entries,
+            checked.base,
+            checked.base_files,
+            self._report,
+        )
+        unpacking.run(base.folder)
+        try:
+            base.read(checked.theirs.view, self.tell)
+            yield
+        except Exception:
+            unpacking.discard(base.folder)
+            raise
+
+    def _take_base(self, intake: Intake) -> None:
+        if self.base is None or self.base.model is None:
+            return
+        local, space = self.context.home.local, self.checked.space
+        facts = take_base(intake, self.base.model, self.tell)
+        local.set_base(space, facts.folder, facts.manifest)
+        keep_exponents(local, space, self.base.facts)
+
+    def _report(self, count: int) -> None:
+        self.done += count
+        telling(self.tell)(Progress("importing", self.done, self.total))
+
+
+def space_import(context: Context, asked: Arguments, tell: Tell) -> Answer:
+    """Take in a space from a file: its records, its contents, and its base if asked.
+
+    A home that has the space already gets what it lacks. It gives no rights.
+
+    Raises:
+        MalformedArchiveError: the file was cut, damaged, or made otherwise.
+        RemoteError: a record in it breaks a rule; the home is as it was.
+        BaseMismatchError: the folder given is not the base of the space.
+        MachineError: the disk has no room, or refused; the home is as it was.
+    """
+    folder = given.path(asked, "base") if asked.get("base") is not None else None
+    with Archive(given.path(asked, "file")) as archive:
+        space = archive.header.space
+        here = space in context.spaces.all()
+        ours = context.spaces.opset(space) if here else OpSet(space)
+        checked = CheckedArchive(archive, ours)
+        base = None if folder is None else _base(checked, folder, tell)
+        job = _Import(context, checked, base, tell)
+        unpacked = job.unpacks
+        with all_or_none(context.home.blobs) as intake:
+            job.run(intake)
+    return {
+        **_facts(context, checked),
+        "new_blobs": len(intake.fresh),
+        "new_bytes": intake.new_bytes,
+        "unpacked": unpacked,
+        "notes": _remarks(context, checked, unpacked=unpacked),
+    }
+
+
+def _base(checked: CheckedArchive, folder: Path, tell: Tell) -> _Base:
+    """Return the base that the user names; one that is there is checked at once."""
+    base = _Base(folder)
+    if checked.base is None or not is_new(folder):
+        base.read(checked.theirs.view, tell)
+    return base
+
+
+def _facts(context: Context, checked: CheckedArchive) -> Answer:
+    space = checked.space
+    progress = context.spaces.progress(space)
+    fresh = checked.theirs.signed.keys() - checked.ours.signed.keys()
+    view = context.spaces.view(space)
+    return {
+        **identity_facts(view, space, context.key.public),
+        "new": not len(checked.ours),
+        "records": len(context.spaces.opset(space)),
+        "new_records": len(fresh),
+        "contributions": len(progress),
+        "complete": sum(progress.values()),
+        "base_known": context.home.local.base(space) is not None,
+    }
+
+
+def _remarks(context: Context, checked: CheckedArchive, *, unpacked: bool) -> list[str]:
+    remarks, space = [], checked.space
+    if context.key.public not in context.spaces.view(space).ranks:
+        remarks.append(NO_RIGHTS)
+    if context.home.local.base(space) is None:
+        remarks.append(NO_BASE if checked.base is None else HAS_BASE)
+    if unpacked and checked.base_files:
+        remarks.append(ON_TRUST)
+    return remarks
+
+
+def _name(view: View) -> str:
+    assert isinstance(view.genesis.body, Genesis)
+    return view.genesis.body.name

@@ -1,0 +1,80 @@
+"""What lies in the blob store, thing by thing: blobs, downloads, leftovers of a crash.
+
+Owns this list. Does not own whether a thing is needed (`nodes.upkeep`), nor its bytes.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from crdtmerge.digest import BlobId
+
+from .disk import Disk, explained
+from .places import Places, blob_named, is_blob_name
+
+Form = Literal["own", "referenced", "packed", "partial", "leftover"]
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """One thing in the store: what it is of, and how many bytes of our disk it takes.
+
+    A `leftover` is a file that no row speaks of, or a part of a blob that is here whole.
+    """
+
+    blob: BlobId
+    form: Form
+    size: int
+    stored: int
+    used: int = 0
+    against: BlobId | None = None
+
+
+class Rows(Protocol):
+    """What the table of blobs says (`rows.BlobRows`)."""
+
+    def holdings(self) -> Iterator[Holding]:
+        """Return the blobs that are there."""
+
+    def downloads(self) -> dict[BlobId, int]:
+        """Return the downloads that have begun, with the sizes of their blobs."""
+
+
+def list_holdings(rows: Rows, disk: Disk, places: Places) -> list[Holding]:
+    """Return all that lies in the store, blobs first.
+
+    Raises:
+        MachineError: the disk refused.
+    """
+    blobs = list(rows.holdings())
+    here = {holding.blob: holding for holding in blobs}
+    own = {blob for blob, holding in here.items() if holding.form != "referenced"}
+    with explained(f"listing {places.home}"):
+        return [
+            *blobs,
+            *_partials(disk, places, here, rows.downloads()),
+            *_leftovers(disk, places, own),
+        ]
+
+
+def _partials(
+    disk: Disk, places: Places, here: Iterable[BlobId], downloads: dict[BlobId, int]
+) -> Iterator[Holding]:
+    there = [n for n in disk.list(places.partials) if is_blob_name(n)]
+    for blob in sorted({*map(blob_named, there), *downloads}):
+        path = places.partial(blob)
+        stored = disk.taken(path) if disk.exists(path) else 0
+        form: Form = "leftover" if blob in here else "partial"
+        yield Holding(blob, form, downloads.get(blob, stored), stored)
+
+
+def _leftovers(disk: Disk, places: Places, own: Iterable[BlobId]) -> Iterator[Holding]:
+    for name in disk.list(places.blobs):
+        folder = places.blobs / name
+        for rest in disk.list(folder) if len(name) == 2 else ():
+            if (
+                is_blob_name(name + rest)
+                and (blob := blob_named(name + rest)) not in own
+            ):
+                stored = disk.taken(folder / rest)
+                yield Holding(blob, "leftover", stored, stored)

@@ -1,0 +1,147 @@
+"""The rows of the `blobs` table: which blobs are there, and where each lies.
+
+Owns the SQL of that table. Does not own files: that a row is written only once its bytes
+are durable is `blobs`' to see to.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
+from pathlib import Path
+from typing import Final
+
+from crdtmerge.digest import DIGEST_BYTES, BlobId
+from crdtmerge.errors import ContentMissingError
+
+from .database import Database, Sql
+from .download import check_chunk_list
+from .holdings import Form, Holding
+from .places import Places
+from .ranges import Stored
+
+RAW: Final = 0
+PACKED: Final = 1
+
+
+class BlobRows:
+    """The rows of one home; every call is one transaction."""
+
+    def __init__(self, database: Database, places: Places) -> None:
+        """Use the open `database`; its owner closes it."""
+        self._database = database
+        self._places = places
+
+    def has(self, blob: BlobId) -> bool:
+        """Tell whether the blob is there."""
+        with self._database.reading() as sql:
+            query = "SELECT 1 FROM blobs WHERE blob = ?"
+            return sql.execute(query, [blob]).fetchone() is not None
+
+    def ids(self) -> list[BlobId]:
+        """Return the ids of all blobs, sorted."""
+        with self._database.reading() as sql:
+            rows = sql.execute("SELECT blob FROM blobs ORDER BY blob").fetchall()
+        return [BlobId(blob) for (blob,) in rows]
+
+    def find(self, blob: BlobId) -> Stored:
+        """Return where a blob lies, its chunk list verified against the id.
+
+        Raises:
+            ContentMissingError: it is not there.
+            CorruptBlobError: the stored list is damaged.
+        """
+        with self._database.reading() as sql:
+            query = "SELECT size, chunks, path, offset FROM blobs WHERE blob = ?"
+            row = sql.execute(query, [blob]).fetchone()
+        if row is None:
+            raise ContentMissingError(f"blob {blob.hex()[:12]} has not arrived")
+        size, joined, path, offset = row
+        starts = range(0, len(joined), DIGEST_BYTES)
+        chunks = tuple(joined[start : start + DIGEST_BYTES] for start in starts)
+        check_chunk_list(blob, size, chunks)
+        place = self._places.own(blob) if path is None else Path(os.fsdecode(path))
+        return Stored(blob, size, chunks, place, offset, path is not None)
+
+    def write(self, stored: Stored) -> None:
+        """Commit a row: from here on the blob is there."""
+        path = os.fsencode(stored.path) if stored.referenced else None
+        chunks = b"".join(stored.chunks)
+        row = (stored.blob, stored.size, chunks, path, stored.offset)
+        with self._database.writing() as sql:
+            sql.execute(
+                "INSERT OR REPLACE INTO blobs (blob, size, chunks, path, offset)"
+                " VALUES (?, ?, ?, ?, ?)",
+                row,
+            )
+            _delete(sql, "downloads", [stored.blob])
+
+    def form(self, blob: BlobId) -> Form | None:
+        """Return how a blob lies here; None if it does not."""
+        with self._database.reading() as sql:
+            query = "SELECT path IS NOT NULL, form FROM blobs WHERE blob = ?"
+            row = sql.execute(query, [blob]).fetchone()
+        return None if row is None else _form(*row)
+
+    def delete(self, blobs: Iterable[BlobId]) -> None:
+        """Forget that these blobs are here, all or none of them."""
+        with self._database.writing() as sql:
+            _delete(sql, "blobs", blobs)
+
+    def set_aside(self, blob: BlobId) -> None:
+        """Forget that a blob is here, but not its chunk list: it is to be fetched again."""
+        with self._database.writing() as sql:
+            sql.execute(
+                "INSERT OR REPLACE INTO downloads"
+                " SELECT blob, size, chunks, x'' FROM blobs WHERE blob = ?",
+                [blob],
+            )
+            _delete(sql, "blobs", [blob])
+
+    def drop(self, blobs: AbstractSet[BlobId]) -> set[BlobId]:
+        """Forget blobs that nothing needs, all or none of them.
+
+        Returns those that stay, because others that stay are encoded against them.
+        """
+        with self._database.writing() as sql:
+            query = "SELECT blob, against FROM blobs WHERE against IS NOT NULL"
+            against = {BlobId(b): BlobId(a) for b, a in sql.execute(query).fetchall()}
+            kept: set[BlobId] = set()
+            while more := {
+                base
+                for blob, base in against.items()
+                if base in blobs - kept and blob not in blobs - kept
+            }:
+                kept |= more
+            for table in ("blobs", "unneeded"):
+                _delete(sql, table, blobs - kept)
+        return kept
+
+    def holdings(self) -> Iterator[Holding]:
+        """Return all rows as collection sees them, sorted."""
+        with self._database.reading() as sql:
+            rows = sql.execute(
+                "SELECT blob, size, path IS NOT NULL, form, stored, used, against"
+                " FROM blobs ORDER BY blob"
+            ).fetchall()
+        for blob, size, referenced, form, stored, used, against in rows:
+            kind = _form(referenced, form)
+            taken = 0 if referenced else size if stored is None else stored
+            base = None if against is None else BlobId(against)
+            yield Holding(BlobId(blob), kind, size, taken, used, base)
+
+    def downloads(self) -> dict[BlobId, int]:
+        """Return the downloads that have begun, and how large each blob is."""
+        with self._database.reading() as sql:
+            rows = sql.execute("SELECT blob, size FROM downloads").fetchall()
+        return {BlobId(blob): size for blob, size in rows}
+
+
+def _form(referenced: int, form: int) -> Form:
+    if referenced:
+        return "referenced"
+    return "packed" if form == PACKED else "own"
+
+
+def _delete(sql: Sql, table: str, blobs: Iterable[BlobId]) -> None:
+    statement = f"DELETE FROM {table} WHERE blob = ?"  # noqa: S608  a name of ours
+    sql.executemany(statement, [(blob,) for blob in sorted(blobs)])
