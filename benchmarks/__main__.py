@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from benchmarks import numerics
+from benchmarks import ingest, numerics
 from benchmarks.portability import command as portability
 
 
@@ -16,6 +16,7 @@ def _quality(argv: Sequence[str]) -> int:
 
 
 COMMANDS: Final[dict[str, Callable[[Sequence[str]], int | None]]] = {
+    "ingest": ingest.main,
     "numerics": numerics.main,
     "portability": portability.main,
     "quality": _quality,

@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 from crdtmerge.bodies import SpaceId
 from nodes.home import Home, create_home, open_home
 from nodes.operations import Answer, Operations
-from nodes.operations.contents import all_or_none, read_base
+from nodes.operations.contents import bringing_in, read_base
 from nodes.operations.live import Live
 from nodes.spaces import Spaces
 
@@ -131,10 +131,9 @@ class Fleet:
         self.call(owner, "space_grant", author=key, rank=rank)
         self.share(owner, member)
         with self.open(member) as (home, spaces, verbs):
-            model, _ = read_base(base, lambda _: None)
-            with all_or_none(home.blobs) as intake:
-                intake.take(model, reference=True, tell=lambda _: None)
-                manifest = intake.put(model.manifest.encode())
+            with bringing_in(home.blobs, lambda _: None, reference=True) as bringing:
+                model, _ = read_base(base, bringing)
+                manifest = bringing.keep(model)
             for space in spaces.all():
                 home.local.set_base(space, base, manifest)
             verbs.name_node(home.node.public)

@@ -11,10 +11,11 @@ dtypes (bfloat16) that numpy does not have.
 
 import json
 import math
+import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from safetensors import SafetensorError, safe_open
 
@@ -29,9 +30,29 @@ ALIGNMENT: Final = 8
 METADATA: Final = "__metadata__"
 
 
+class FileState(NamedTuple):
+    """What changes when a file is written to, or another takes its place."""
+
+    size: int
+    changed_ns: int
+    inode: int
+
+    @classmethod
+    def of(cls, found: os.stat_result) -> "FileState":
+        """Return the state that the system tells."""
+        return cls(found.st_size, found.st_mtime_ns, found.st_ino)
+
+
+UNSEEN: Final = FileState(-1, -1, -1)
+"""The state of a file that was not looked at: like no other."""
+
+
 @dataclass(frozen=True, slots=True)
 class StoredTensor:
-    """One tensor of a file: its description and where its bytes lie."""
+    """One tensor of a file: its description and where its bytes lie.
+
+    `state` is that of the file when its header was read.
+    """
 
     name: str
     dtype: str
@@ -39,6 +60,7 @@ class StoredTensor:
     path: Path
     offset: int
     size: int
+    state: FileState = field(default=UNSEEN, compare=False)
 
 
 def read_header(path: Path) -> tuple[StoredTensor, ...]:
@@ -49,8 +71,9 @@ def read_header(path: Path) -> tuple[StoredTensor, ...]:
             that we do not support; the message names the file and the tensor.
     """
     try:
-        size = path.stat().st_size
         with path.open("rb") as file:
+            state = FileState.of(os.fstat(file.fileno()))
+            size = state.size
             length = int.from_bytes(file.read(LENGTH_BYTES), "little")
             _check_length(path, length, size)
             text = file.read(length)
@@ -60,7 +83,7 @@ def read_header(path: Path) -> tuple[StoredTensor, ...]:
     start = LENGTH_BYTES + length
     entries = _parse(path, text)
     tensors = tuple(
-        _tensor(path, name, entry, start)
+        _tensor(path, name, entry, start, state)
         for name, entry in entries.items()
         if name != METADATA
     )
@@ -108,7 +131,9 @@ def _parse(path: Path, text: bytes) -> dict[str, object]:
     return value
 
 
-def _tensor(path: Path, name: str, entry: object, start: int) -> StoredTensor:
+def _tensor(
+    path: Path, name: str, entry: object, start: int, state: FileState
+) -> StoredTensor:
     """Return one tensor of the header, with its place in the file."""
     _check_name(path, name)
     match entry:
@@ -132,7 +157,7 @@ def _tensor(path: Path, name: str, entry: object, start: int) -> StoredTensor:
             f" but {dtype} {list(dimensions)} has {size}"
         )
         raise BadInputError(message)
-    return StoredTensor(name, dtype, dimensions, path, start + begin, size)
+    return StoredTensor(name, dtype, dimensions, path, start + begin, size, state)
 
 
 def _check_name(path: Path, name: str) -> None:

@@ -1,38 +1,25 @@
-"""What is done with a model before it is offered to others: naming it and checking it.
+"""Naming a model: the manifest of a folder or an adapter, once its bytes have names.
 
-Owns the manifest of a folder or an adapter, and the checks of its values. Does not own
-their limits (`numerics`), how an adapter is read (`adapter`), nor storing the bytes.
+Owns which of a user's tensors are part of a contribution, and under which names. Does not
+own reading the bytes (`survey`), the checks of their values (`checking`), nor how an
+adapter is read (`adapter`).
 """
 
 import struct
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from crdtmerge.changes import (
-    SCALE_SUFFIX,
-    Change,
-    LowRank,
-    Whole,
-    changes_of,
-    task_vector_of,
-)
-from crdtmerge.digest import BlobId, blob_id, blob_id_of, chunk_digest
-from crdtmerge.errors import BadInputError, ContractError
+from crdtmerge.changes import SCALE_SUFFIX, Change, changes_of
+from crdtmerge.digest import BlobId, blob_id_of
+from crdtmerge.errors import BadInputError
 from crdtmerge.formats.adapter import Adapter, factor_names, fitted, layers
-from crdtmerge.formats.folder import ModelFolder, open_tensor, read_chunks
+from crdtmerge.formats.folder import ModelFolder
 from crdtmerge.formats.header import StoredTensor
-from crdtmerge.formats.progress import Progress, Report
-from crdtmerge.manifest import FLOAT_DTYPES, Manifest, TensorEntry
-from crdtmerge.numerics import (
-    TensorFacts,
-    check_base,
-    check_headroom,
-    check_reach,
-    inspect,
-)
+from crdtmerge.formats.progress import Report
+from crdtmerge.formats.survey import Visit, plain_pass
+from crdtmerge.manifest import Manifest, TensorEntry
 
 EIGHT_BIT_DTYPES: Final = frozenset({"F8_E4M3", "F8_E5M2"})
 
@@ -53,28 +40,6 @@ class Model:
     sources: tuple[Source, ...]
     made_for: str = ""
 
-    def reader(self) -> Callable[[TensorEntry], memoryview]:
-        """Return what gives the bytes of the manifest's tensors."""
-        found = dict(zip(self.manifest.tensors, self.sources, strict=True))
-
-        def read(entry: TensorEntry) -> memoryview:
-            source = found[entry]
-            if isinstance(source, bytes):
-                return memoryview(source)
-            return open_tensor(source)
-
-        return read
-
-
-def hash_tensor(stored: StoredTensor) -> tuple[BlobId, list[bytes]]:
-    """Return the blob id of a tensor and its chunk digests, reading it once.
-
-    Raises:
-        BadInputError: the file changed since its header was read.
-    """
-    chunks = [chunk_digest(chunk) for chunk in read_chunks(stored)]
-    return blob_id(stored.size, chunks), chunks
-
 
 def describe(
     folder: ModelFolder,
@@ -92,11 +57,23 @@ def describe(
             with scales beside it.
     """
     _refuse_scaled(folder)
-    entries = []
-    for stored in _each(folder, "hashing", report):
-        blob, _ = hash_tensor(stored)
-        entries.append(TensorEntry(stored.name, stored.dtype, stored.shape, blob))
-    return Manifest(kind, base, tuple(entries), notes=notes)
+    seen = plain_pass([Visit(tensor) for tensor in folder.tensors], report)
+    return whole_manifest(folder, kind, base, [found.blob for found in seen], notes)
+
+
+def whole_manifest(
+    folder: ModelFolder,
+    kind: str,
+    base: bytes,
+    blobs: Iterable[BlobId],
+    notes: str = "",
+) -> Manifest:
+    """Return the manifest of a model, `blobs` naming the bytes of its tensors in order."""
+    entries = tuple(
+        TensorEntry(stored.name, stored.dtype, stored.shape, blob)
+        for stored, blob in zip(folder.tensors, blobs, strict=True)
+    )
+    return Manifest(kind, base, entries, notes=notes)
 
 
 def headers(folder: ModelFolder, kind: str, base: bytes) -> Manifest:
@@ -145,21 +122,44 @@ def describe_adapter(
     Raises:
         BadInputError: it is of another base, or its two copies of a tensor differ.
     """
-    here = _without_copies(fitted(adapter, base), base)
-    named = _named(here, base)
-    # Names and shapes are known from headers: refuse before anything is hashed.
-    changes_of(_lora(base, [_entry(name, source) for name, source in named]), base)
-    found: list[tuple[TensorEntry, Source]] = []
-    size = sum(source.size for _, source in named if isinstance(source, StoredTensor))
-    done = 0
-    for name, source in named:
-        entry = _hashed(name, source)
-        done += entry.size if isinstance(source, StoredTensor) else 0
-        if report:
-            report(Progress("hashing", done, size))
-        found.append((entry, source))
-    _check_copies(here)
-    _refuse_both(here, base)
+    here = fitted(adapter, base)
+    header_changes(here, base)  # refuse before anything is hashed
+    tensors = list(dict.fromkeys(here.tensors))
+    seen = plain_pass([Visit(tensor) for tensor in tensors], report)
+    blobs = {t: found.blob for t, found in zip(tensors, seen, strict=True)}
+    return named_adapter(here, base, blobs)
+
+
+def header_changes(adapter: Adapter, base: Manifest) -> dict[str, Change]:
+    """Return what a fitted adapter changes, as far as headers tell: with empty blob ids.
+
+    Whole tensors that the base lacks by name are not looked at: bytes decide on them.
+
+    Raises:
+        BadInputError: names the first tensor that does not fit.
+    """
+    names = {entry.name for entry in base.tensors}
+    whole = {name: t for name, t in adapter.whole.items() if name in names}
+    named = _named(replace(adapter, whole=whole), base)
+    entries = [_entry(name, source) for name, source in named]
+    return changes_of(_lora(base, entries), base)
+
+
+def named_adapter(
+    adapter: Adapter, base: Manifest, blobs: Mapping[StoredTensor, BlobId]
+) -> Model:
+    """Return a fitted adapter as a contribution, `blobs` naming the bytes of its tensors.
+
+    Raises:
+        BadInputError: its copies of a tensor differ, it changes one in two ways, or has
+            trained something that the base lacks.
+    """
+    here = _without_copies(adapter, base, blobs)
+    found: list[tuple[TensorEntry, Source]] = [
+        (_entry(name, source, blobs), source) for name, source in _named(here, base)
+    ]
+    _check_copies(here, blobs)
+    _refuse_both(here, base, blobs)
     said = _said(found, base)
     entries = [entry for entry, _ in said]
     sources = tuple(source for _, source in said)
@@ -183,7 +183,9 @@ def _said(
     ]
 
 
-def _without_copies(adapter: Adapter, base: Manifest) -> Adapter:
+def _without_copies(
+    adapter: Adapter, base: Manifest, named: Mapping[StoredTensor, BlobId]
+) -> Adapter:
     """Leave out whole tensors that the base lacks by name, if it has their bytes.
 
     PEFT may save a head that is tied to the embedding, which stands in no base's file.
@@ -195,7 +197,7 @@ def _without_copies(adapter: Adapter, base: Manifest) -> Adapter:
     blobs = {entry.blob for entry in base.tensors}
     whole = dict(adapter.whole)
     for name in sorted(whole.keys() - names):
-        if hash_tensor(whole.pop(name))[0] not in blobs:
+        if named[whole.pop(name)] not in blobs:
             message = (
                 f"the adapter has a trained {name!r} (modules_to_save or bias), which"
                 " the base lacks"
@@ -224,26 +226,26 @@ def _lora(base: Manifest, entries: list[TensorEntry]) -> Manifest:
     return Manifest("lora", base.content_id, tuple(entries))
 
 
-def _entry(name: str, source: Source) -> TensorEntry:
+def _entry(
+    name: str, source: Source, blobs: Mapping[StoredTensor, BlobId] | None = None
+) -> TensorEntry:
+    """Return how a manifest names a source; with empty blob ids if they are not known."""
     if isinstance(source, bytes):
-        return TensorEntry(name, "F64", (), BlobId(b""))
-    return TensorEntry(name, source.dtype, source.shape, BlobId(b""))
+        return TensorEntry(name, "F64", (), blob_id_of(source))
+    blob = blobs[source] if blobs is not None else BlobId(b"")
+    return TensorEntry(name, source.dtype, source.shape, blob)
 
 
-def _hashed(name: str, source: Source) -> TensorEntry:
-    if isinstance(source, bytes):
-        return replace(_entry(name, source), blob=blob_id_of(source))
-    return replace(_entry(name, source), blob=hash_tensor(source)[0])
-
-
-def _check_copies(adapter: Adapter) -> None:
+def _check_copies(adapter: Adapter, blobs: Mapping[StoredTensor, BlobId]) -> None:
     for kept, copied in adapter.copies:
-        if hash_tensor(kept)[0] != hash_tensor(copied)[0]:
+        if blobs[kept] != blobs[copied]:
             message = f"{adapter.path} holds {kept.name!r} and another {copied.name!r}"
             raise BadInputError(message, hint="save the adapter again")
 
 
-def _refuse_both(adapter: Adapter, base: Manifest) -> None:
+def _refuse_both(
+    adapter: Adapter, base: Manifest, blobs: Mapping[StoredTensor, BlobId]
+) -> None:
     """Refuse a tensor that is given whole as well as by factors.
 
     PEFT may save an embedding whole beside its factors; as long as it is the base's, that
@@ -251,107 +253,7 @@ def _refuse_both(adapter: Adapter, base: Manifest) -> None:
     """
     theirs = {entry.name: entry.blob for entry in base.tensors}
     for name in sorted(adapter.pairs.keys() & adapter.whole.keys()):
-        if hash_tensor(adapter.whole[name])[0] != theirs[name]:
+        if blobs[adapter.whole[name]] != theirs[name]:
             message = f"{adapter.path} changes {name!r} whole and by factors at once"
             hint = "was the vocabulary resized? then the base must be the resized one"
             raise BadInputError(message, hint=hint)
-
-
-def tensor_facts(stored: StoredTensor) -> TensorFacts:
-    """Return what the numeric contract needs to know of a float tensor.
-
-    Raises:
-        BadInputError: the file changed since its header was read.
-    """
-    return inspect(open_tensor(stored), stored.dtype)
-
-
-def check_content(
-    folder: ModelFolder,
-    base: Callable[[str], TensorFacts] | None = None,
-    report: Report | None = None,
-) -> dict[str, TensorFacts]:
-    """Refuse values that no resolve could use; return the facts of each float tensor.
-
-    `base` gives the facts of the base's tensor of a name, and is None for a base itself.
-    Names and shapes must have been compared with the base's before.
-
-    Raises:
-        BadInputError: names the first tensor that holds NaN or infinity, or leaves the
-            headroom over the base, with the limit.
-    """
-    facts: dict[str, TensorFacts] = {}
-    for stored in _each(folder, "checking", report):
-        if stored.dtype not in FLOAT_DTYPES:
-            continue
-        facts[stored.name] = found = tensor_facts(stored)
-        label = f"tensor {stored.name!r}"
-        with _as_bad_input():
-            if base is None:
-                check_base(found, label)
-            else:
-                check_headroom(found, base(stored.name), label)
-    return facts
-
-
-def check_changes(
-    model: Model,
-    base: Manifest,
-    read_base: Callable[[TensorEntry], memoryview],
-    report: Report | None = None,
-) -> None:
-    """Refuse a delta or an adapter whose task vectors no resolve could use.
-
-    Products of factors are computed for it, one tensor at a time.
-
-    Raises:
-        BadInputError: names the first tensor that holds NaN or infinity, or leaves the
-            headroom over the base, with the limit.
-    """
-    changes, read = changes_of(model.manifest, base), model.reader()
-    theirs = {entry.name: entry for entry in base.tensors}
-    for done, (name, change) in enumerate(changes.items(), start=1):
-        if theirs[name].dtype in FLOAT_DTYPES:
-            with _as_bad_input():
-                _check_change(change, read, theirs[name], read_base(theirs[name]))
-        if report:
-            report(Progress("checking", done, len(changes)))
-
-
-def _check_change(
-    change: Change,
-    read: Callable[[TensorEntry], memoryview],
-    entry: TensorEntry,
-    base: memoryview,
-) -> None:
-    """Check one tensor of a contribution against the base's, `entry` with its bytes."""
-    label, facts = f"tensor {entry.name!r}", inspect(base, entry.dtype)
-    if isinstance(change, Whole):
-        check_headroom(inspect(read(change.entry), entry.dtype), facts, label)
-        return
-    if isinstance(change, LowRank):
-        label += " (the product of its factors)"
-    tau = task_vector_of(change, read, label)
-    check_headroom(inspect(tau.data, "F32"), facts, label)
-    check_reach(base, tau, entry.dtype, label)
-
-
-@contextmanager
-def _as_bad_input() -> Iterator[None]:
-    """Turn a broken limit of the contract into the fault of the file at hand."""
-    try:
-        yield
-    except ContractError as e:
-        raise BadInputError(str(e), hint=e.hint) from e
-
-
-def _each(
-    folder: ModelFolder, work: str, report: Report | None
-) -> Iterator[StoredTensor]:
-    """Yield the tensors, and report how many bytes were worked on after each."""
-    done = 0
-    for stored in folder.tensors:
-        yield stored
-        done += stored.size
-        if report:
-            report(Progress(work, done, folder.size))

@@ -12,10 +12,8 @@ from pathlib import Path
 from crdtmerge.digest import BlobId
 from crdtmerge.errors import BadInputError, ContentMissingError
 from crdtmerge.formats.folder import open_tensor
-from crdtmerge.formats.header import StoredTensor
+from crdtmerge.formats.header import FileState, StoredTensor
 from crdtmerge.formats.ingest import Model, Source
-
-_State = tuple[int, int, int]
 
 
 class FolderSource:
@@ -24,7 +22,7 @@ class FolderSource:
     def __init__(self) -> None:
         """Begin without any model."""
         self._places: dict[BlobId, Source] = {}
-        self._states: dict[Path, _State] = {}
+        self._states: dict[Path, FileState] = {}
 
     def watch(self, tensors: Iterable[StoredTensor]) -> None:
         """Remember the state of a model's files, before they are hashed."""
@@ -64,10 +62,10 @@ class FolderSource:
                 )
 
 
-def _state(path: Path) -> _State:
+def _state(path: Path) -> FileState:
     """Return what changes when a file is written to."""
     try:
         found = path.stat()
     except OSError as e:
         raise BadInputError(f"cannot read {path}: {e.strerror}") from e
-    return found.st_size, found.st_mtime_ns, found.st_ino
+    return FileState.of(found)

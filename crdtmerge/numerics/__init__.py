@@ -111,6 +111,7 @@ from crdtmerge.numerics.reference.dtypes import (
     given_task_vector,
     task_vector,
     upcast,
+    within_reach,
 )
 from crdtmerge.numerics.reference.factors import Decomposition
 from crdtmerge.numerics.reference.grid import (
@@ -120,6 +121,7 @@ from crdtmerge.numerics.reference.grid import (
     tau_grid,
     theta_grid,
 )
+from crdtmerge.numerics.reference.parts import inspect_part, join_facts
 from crdtmerge.numerics.reference.philox import (
     draw_limit,
     philox4x32,
@@ -206,6 +208,8 @@ __all__ = [
     "gram",
     "inner_products",
     "inspect",
+    "inspect_part",
+    "join_facts",
     "keep_count",
     "keep_n_of_m",
     "keep_top",
@@ -256,4 +260,5 @@ __all__ = [
     "vote_rows",
     "weighted_median",
     "weighted_sum",
+    "within_reach",
 ]

@@ -1,51 +1,47 @@
 """Bringing a user's model into a home: name it, check it, keep its bytes, all or nothing.
 
-Owns the order of the checks and the undoing. Does not own the checks (`crdtmerge.formats`,
-`crdtmerge.manifest`) nor how a blob is kept (`store`).
+Owns what a command does around the one pass over the files, and the undoing. Does not own
+the checks (`crdtmerge.formats`), the pass (`surveying`), nor how bytes are kept (`store`).
 """
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from crdtmerge.bodies import SpaceId
-from crdtmerge.changes import changes_of
-from crdtmerge.digest import BlobId, blob_id_of
+from crdtmerge.digest import CHUNK_BYTES, BlobId
 from crdtmerge.errors import BadInputError, CrdtMergeError, NotFoundError
 from crdtmerge.formats.adapter import CONFIG_FILE, is_adapter, read_adapter
+from crdtmerge.formats.checking import (
+    Ground,
+    take_adapter,
+    take_base,
+    take_model,
+)
 from crdtmerge.formats.folder import read_folder
-from crdtmerge.formats.ingest import (
-    Model,
-    Source,
-    check_changes,
-    check_content,
-    describe,
-    describe_adapter,
-    headers,
-)
-from crdtmerge.formats.progress import Progress
-from crdtmerge.manifest import (
-    FLOAT_DTYPES,
-    Manifest,
-    TensorEntry,
-    decode_manifest,
-)
+from crdtmerge.formats.ingest import Model
+from crdtmerge.manifest import FLOAT_DTYPES, Manifest, TensorEntry, decode_manifest
 from crdtmerge.numerics import TensorFacts, inspect
 
 from ..store.base import BaseFacts
 from ..store.blobs import FileBlobs
+from ..store.intake import SYNC_THREADS, Intake
+from ..store.sources import Sources
 from ..store.sqlite import SqliteLocal
 from .live import Context, Tell, telling
+from .surveying import MEASURING_THREADS, Survey
 
 KINDS: Final = ("full", "delta", "lora")
 _EXPONENTS: Final = "base exponents "
 
 
-def read_base(path: Path, tell: Tell) -> tuple[Model, Mapping[str, TensorFacts]]:
+def read_base(
+    path: Path, bringing: "Bringing"
+) -> tuple[Model, Mapping[str, TensorFacts]]:
     """Return a model that may be a base, and the facts of its float tensors.
 
     Raises:
@@ -54,14 +50,11 @@ def read_base(path: Path, tell: Tell) -> tuple[Model, Mapping[str, TensorFacts]]
     if is_adapter(path):
         message = f"{path} is an adapter, not a model"
         raise BadInputError(message, hint="give the model that it was trained on")
-    folder = read_folder(path)
-    manifest = describe(folder, "base", report=telling(tell))
-    facts = check_content(folder, None, telling(tell))
-    return Model(folder.path, manifest, folder.tensors), facts
+    return take_base(read_folder(path), bringing.survey)
 
 
 def read_contribution(
-    context: Context, space: SpaceId, path: Path, kind: str | None, tell: Tell
+    context: Context, space: SpaceId, path: Path, kind: str | None, bringing: "Bringing"
 ) -> Model:
     """Return a model, delta or adapter that may be contributed to `space`.
 
@@ -73,20 +66,25 @@ def read_contribution(
         NotFoundError: this home does not know where the base lies.
     """
     base, blobs = base_manifest(context, space), context.home.blobs
-    if _kind(path, kind) == "lora":
-        model = describe_adapter(read_adapter(path), base, telling(tell))
-        check_changes(model, base, partial(_read, blobs), telling(tell))
-        return model
-    folder, kind = read_folder(path), kind or "full"
-    # Names and shapes are known from headers: refuse before gigabytes are hashed.
-    changes_of(headers(folder, kind, base.content_id), base)
-    manifest = describe(folder, kind, base.content_id, report=telling(tell))
-    model = Model(folder.path, manifest, folder.tensors)
-    if kind == "full":
-        check_content(folder, _base_facts(blobs, base), telling(tell))
-    else:
-        check_changes(model, base, partial(_read, blobs), telling(tell))
-    return model
+    kind = _kind(path, kind)
+
+    def part(entry: TensorEntry, start: int, length: int) -> memoryview:
+        return _read_part(blobs, entry, start, length)
+
+    ground = Ground(base, base_exponents(context, space), part)
+    if kind == "lora":
+        return take_adapter(read_adapter(path), ground, bringing.survey)
+    return take_model(read_folder(path), kind, ground, bringing.survey)
+
+
+def _read_part(
+    blobs: FileBlobs, entry: TensorEntry, start: int, length: int
+) -> memoryview:
+    """Return verified bytes of a tensor that is here, by its chunks."""
+    first, last = start // CHUNK_BYTES, -(-(start + length) // CHUNK_BYTES)
+    data = b"".join(blobs.read_chunk(entry.blob, n) for n in range(first, last))
+    begin = start - first * CHUNK_BYTES
+    return memoryview(data)[begin : begin + length]
 
 
 def _read(blobs: FileBlobs, entry: TensorEntry) -> memoryview:
@@ -154,7 +152,7 @@ def keep_exponents(
 def base_exponents(context: Context, space: SpaceId) -> dict[str, int]:
     """Return the exponents of the base's float tensors, as they were found on entry.
 
-    A home of an older version has none: there the base is read.
+    A home of an older version has none: there the base is read, once.
     """
     kept = context.home.local.get_value(f"{_EXPONENTS}{space.hex()}")
     if kept is not None:
@@ -162,71 +160,63 @@ def base_exponents(context: Context, space: SpaceId) -> dict[str, int]:
     base = base_manifest(context, space)
     facts = _base_facts(context.home.blobs, base)
     floats = [e.name for e in base.tensors if e.dtype in FLOAT_DTYPES]
-    return {name: facts(name).exponent for name in floats}
+    found = {name: facts(name) for name in floats}
+    if context.home.lock is not None:
+        keep_exponents(context.home.local, space, found)
+    return {name: facts.exponent for name, facts in found.items()}
 
 
 @dataclass(slots=True)
-class Intake:
-    """What one command brings in; `new_bytes` counts what was not there before.
+class Bringing:
+    """What one command brings in, and the pass that reads it.
 
     `signing` is set before the record is signed that makes the blobs needed.
     """
 
-    blobs: FileBlobs
-    new_bytes: int = 0
-    fresh: list[BlobId] = field(default_factory=list)
+    intake: Intake
+    survey: Survey
     signing: bool = False
 
-    def take(self, model: Model, *, reference: bool, tell: Tell) -> None:
-        """Keep the tensors of `model`: a copy, or with `reference` only where they lie.
+    def keep(self, model: Model) -> BlobId:
+        """Let the bytes of a model be here, together; return its manifest's blob.
 
         Raises:
-            BadInputError: a file changed since it was checked.
-            MachineError: the disk refused.
+            MachineError: the disk refused; none of them is here.
         """
-        report, done, entries = telling(tell), 0, model.manifest.tensors
-        total = sum(entry.size for entry in entries)
-        if not reference:
-            sizes = {e.blob: e.size for e in entries}
-            self.blobs.reserve(sum(sizes[b] for b in self.blobs.missing(sizes)))
-        for source, entry in zip(model.sources, entries, strict=True):
-            new = not self.blobs.has(entry.blob)
-            kept = self._keep(source, entry, reference=reference)
-            if new:
-                self.fresh.append(kept)
-                self.new_bytes += entry.size
-            if kept != entry.blob:
-                message = f"{model.path} changed while it was being read"
-                raise BadInputError(message, hint="do not write to a model in use")
-            done += entry.size
-            report(Progress("keeping", done, total))
-
-    def _keep(self, source: Source, entry: TensorEntry, *, reference: bool) -> BlobId:
-        if isinstance(source, bytes):
-            return self.blobs.put(source)
-        place = (source.path, source.offset, source.size)
-        if reference:
-            return self.blobs.reference_range(*place)
-        return self.blobs.import_range(*place, expected=entry.blob)
-
-    def put(self, data: bytes) -> BlobId:
-        """Keep a small blob such as a manifest."""
-        blob = blob_id_of(data)
-        if not self.blobs.has(blob):
-            self.fresh.append(blob)
-        return self.blobs.put(data)
+        for source in model.sources:
+            if isinstance(source, bytes):
+                self.intake.put(source)
+        manifest = self.intake.put(model.manifest.encode())
+        self.intake.keep(model.manifest.blobs(), beside=[manifest])
+        return manifest
 
 
 @contextmanager
-def all_or_none(blobs: FileBlobs) -> Iterator[Intake]:
-    """Lend an intake whose new blobs go again if the block fails."""
-    intake = Intake(blobs)
-    try:
-        yield intake
-    except BaseException as e:
-        # SUBTLE: Ctrl-C may strike after the commit; then the bytes must stay.
-        unwanted = isinstance(e, Exception) or not intake.signing
-        for blob in intake.fresh if unwanted else ():
-            with suppress(CrdtMergeError):  # the first error is the one to tell
-                blobs.forget(blob)
-        raise
+def bringing_in(
+    blobs: FileBlobs, tell: Tell, *, reference: bool = False, moved: bool = False
+) -> Iterator[Bringing]:
+    """Lend the means to bring in a model; its blobs go again if the block fails.
+
+    With `reference` the bytes stay where they are; `moved` says that the place is a new
+    one for bytes that may be known elsewhere.
+    """
+    with (
+        # What is stored and not yet signed is needed by nothing that collection sees.
+        blobs.leases.hold_all("a model is being brought in"),
+        ThreadPoolExecutor(MEASURING_THREADS, "measuring") as measuring,
+        ThreadPoolExecutor(SYNC_THREADS, "syncing") as syncing,
+        Sources() as sources,
+    ):
+        intake = Intake(blobs, syncing, reference=reference, moved=moved)
+        bringing = Bringing(intake, Survey(sources, intake, measuring, telling(tell)))
+        try:
+            yield bringing
+        except BaseException as e:
+            # SUBTLE: Ctrl-C may strike after the commit; then the bytes must stay.
+            unwanted = isinstance(e, Exception) or not bringing.signing
+            for blob in intake.fresh if unwanted else ():
+                with suppress(CrdtMergeError):  # the first error is the one to tell
+                    blobs.forget(blob)
+            raise
+        finally:
+            intake.drop()

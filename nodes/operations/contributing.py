@@ -19,7 +19,7 @@ from crdtmerge.replica import Replica
 from crdtmerge.rules import TAGS_MAX, check_tag
 
 from . import arguments as given
-from .contents import all_or_none, base_manifest, read_contribution
+from .contents import base_manifest, bringing_in, read_contribution
 from .live import Answer, Arguments, Context, Tell
 from .publishing import publish, replica
 from .selection import (
@@ -66,15 +66,14 @@ def contribute(context: Context, asked: Arguments, tell: Tell) -> Answer:
     replica(context, space).authority(NEEDED[Add])  # before any long work
     context.key.unlock()
     path, kind = given.path(asked, "path"), given.optional_text(asked, "kind")
-    model = read_contribution(context, space, path, kind, tell)
-    check_form(model.manifest)
-    offer = Offer(model, weight, note, tags)
-    _refuse_banned(context.spaces.view(space), offer.content)
     reference = given.flag(asked, "reference")
-    with all_or_none(context.home.blobs) as intake:
-        intake.take(model, reference=reference, tell=tell)
-        intake.put(model.manifest.encode())
-        intake.signing = True
+    with bringing_in(context.home.blobs, tell, reference=reference) as bringing:
+        model = read_contribution(context, space, path, kind, bringing)
+        check_form(model.manifest)
+        offer = Offer(model, weight, note, tags)
+        _refuse_banned(context.spaces.view(space), offer.content)
+        bringing.keep(model)
+        bringing.signing = True
         record = _say(context, space, offer)
     return {
         "space": space.hex(),
@@ -87,7 +86,7 @@ def contribute(context: Context, asked: Arguments, tell: Tell) -> Answer:
         "tags": list(tags),
         "tensors": len(model.manifest.tensors),
         "bytes": model.manifest.size,
-        "new_bytes": intake.new_bytes,
+        "new_bytes": bringing.intake.new_bytes,
         "notes": _remarks(context, space, offer, signed=record is not None),
     }
 

@@ -22,8 +22,9 @@ from crdtmerge.policy import View
 from ..archive.checking import CheckedArchive, named
 from ..archive.reading import Archive
 from ..archive.unpacking import Unpacking, is_new
+from ..store.intake import Intake
 from . import arguments as given
-from .contents import Intake, all_or_none, keep_exponents, read_base
+from .contents import Bringing, bringing_in, keep_exponents, read_base
 from .facts import identity_facts
 from .live import Answer, Arguments, Context, Tell, telling
 from .membership import check_is_base, take_base
@@ -47,9 +48,9 @@ class _Base:
     model: Model | None = None
     facts: Mapping[str, TensorFacts] = field(default_factory=dict)
 
-    def read(self, view: View, tell: Tell) -> Model:
+    def read(self, view: View, bringing: Bringing) -> Model:
         """Read the model that is in the folder now, which must be the base."""
-        model, self.facts = read_base(self.folder, tell)
+        model, self.facts = read_base(self.folder, bringing)
         check_is_base(model, view.base, _name(view))
         self.model = model
         return model
@@ -96,17 +97,17 @@ class _Import:
         entries = manifest.tensors if manifest else ()
         return frozenset(entry.blob for entry in entries)
 
-    def run(self, intake: Intake) -> None:
+    def run(self, bringing: Bringing) -> None:
         """Bring bytes first, records last.
 
         Raises:
             MalformedArchiveError: bytes are not those of their name.
             MachineError: the disk refused.
         """
-        self._keep(intake)
-        with self._unpacked():
-            self._take_base(intake)
-            intake.signing = True
+        self._keep(bringing.intake)
+        with self._unpacked(bringing):
+            self._take_base(bringing)
+            bringing.signing = True
             records = list(self.checked.theirs.signed.values())
             self.context.spaces.publish(self.checked.space, records)
 
@@ -124,7 +125,7 @@ class _Import:
             intake.new_bytes += entry.size
 
     @contextmanager
-    def _unpacked(self) -> Iterator[None]:
+    def _unpacked(self, bringing: Bringing) -> Iterator[None]:
         """Unpack the base if it is in the file alone; if the block fails, it goes again."""
         base, checked = self.base, self.checked
         if base is None or checked.base is None or not self.unpacks:
@@ -139,17 +140,17 @@ class _Import:
         )
         unpacking.run(base.folder)
         try:
-            base.read(checked.theirs.view, self.tell)
+            base.read(checked.theirs.view, bringing)
             yield
         except Exception:
             unpacking.discard(base.folder)
             raise
 
-    def _take_base(self, intake: Intake) -> None:
+    def _take_base(self, bringing: Bringing) -> None:
         if self.base is None or self.base.model is None:
             return
         local, space = self.context.home.local, self.checked.space
-        facts = take_base(intake, self.base.model, self.tell)
+        facts = take_base(bringing, self.base.model)
         local.set_base(space, facts.folder, facts.manifest)
         keep_exponents(local, space, self.base.facts)
 
@@ -175,11 +176,12 @@ def space_import(context: Context, asked: Arguments, tell: Tell) -> Answer:
         here = space in context.spaces.all()
         ours = context.spaces.opset(space) if here else OpSet(space)
         checked = CheckedArchive(archive, ours)
-        base = None if folder is None else _base(checked, folder, tell)
-        job = _Import(context, checked, base, tell)
-        unpacked = job.unpacks
-        with all_or_none(context.home.blobs) as intake:
-            job.run(intake)
+        blobs = context.home.blobs
+        with bringing_in(blobs, tell, reference=True, moved=True) as bringing:
+            base = None if folder is None else _base(checked, folder, bringing)
+            job = _Import(context, checked, base, tell)
+            unpacked, intake = job.unpacks, bringing.intake
+            job.run(bringing)
     return {
         **_facts(context, checked),
         "new_blobs": len(intake.fresh),
@@ -189,11 +191,11 @@ def space_import(context: Context, asked: Arguments, tell: Tell) -> Answer:
     }
 
 
-def _base(checked: CheckedArchive, folder: Path, tell: Tell) -> _Base:
+def _base(checked: CheckedArchive, folder: Path, bringing: Bringing) -> _Base:
     """Return the base that the user names; one that is there is checked at once."""
     base = _Base(folder)
     if checked.base is None or not is_new(folder):
-        base.read(checked.theirs.view, tell)
+        base.read(checked.theirs.view, bringing)
     return base
 
 

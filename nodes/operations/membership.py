@@ -23,7 +23,7 @@ from crdtmerge.replica import Replica, found_space
 from ..store.base import BaseFacts
 from ..ticket import SECRET_BYTES, Ticket, decode_ticket
 from . import arguments as given
-from .contents import Intake, all_or_none, keep_exponents, read_base
+from .contents import Bringing, bringing_in, keep_exponents, read_base
 from .facts import identity_facts
 from .live import Answer, Arguments, Context, Tell
 from .publishing import announce_node, replica
@@ -59,16 +59,17 @@ def space_create(context: Context, asked: Arguments, tell: Tell) -> Answer:
     mode = given.optional_text(asked, "mode") or "members"
     _check_name(context, name, mode)
     context.key.unlock()
-    model, found = read_base(folder, tell)
-    genesis = _genesis(context, name, mode, model)
-    space = genesis.record.space_id
-    founded = Replica(OpSet(space).insert([genesis]), context.key)
-    records = [genesis, founded.set_recipe(recipe)]
-    with all_or_none(context.home.blobs) as intake:
-        facts = take_base(intake, model, tell)
+    blobs = context.home.blobs
+    with bringing_in(blobs, tell, reference=True, moved=True) as bringing:
+        model, found = read_base(folder, bringing)
+        genesis = _genesis(context, name, mode, model)
+        space = genesis.record.space_id
+        founded = Replica(OpSet(space).insert([genesis]), context.key)
+        records = [genesis, founded.set_recipe(recipe)]
+        facts = take_base(bringing, model)
         context.home.local.set_base(space, facts.folder, facts.manifest)
         keep_exponents(context.home.local, space, found)
-        intake.signing = True
+        bringing.signing = True
         context.spaces.publish(space, records)
     if context.live is not None:
         announce_node(context, context.home.node.public, context.live.addresses)
@@ -106,10 +107,9 @@ def _genesis(context: Context, name: str, mode: str, model: Model) -> SignedReco
         raise BadInputError(f"{name!r} cannot name a space: {e}", hint=hint) from e
 
 
-def take_base(intake: Intake, model: Model, tell: Tell) -> BaseFacts:
+def take_base(bringing: Bringing, model: Model) -> BaseFacts:
     """Reference the base's tensors where they lie, and keep its manifest."""
-    intake.take(model, reference=True, tell=tell)
-    return BaseFacts(model.path, intake.put(model.manifest.encode()))
+    return BaseFacts(model.path, bringing.keep(model))
 
 
 def space_join(context: Context, asked: Arguments, tell: Tell) -> Answer:
@@ -127,11 +127,12 @@ def space_join(context: Context, asked: Arguments, tell: Tell) -> Answer:
     if not member:
         context.key.unlock()
         context.home.node.unlock()
-    model, found = read_base(given.path(asked, "base"), tell)
-    check_is_base(model, ticket.base, ticket.name)
-    with all_or_none(context.home.blobs) as intake:
-        facts = take_base(intake, model, tell)
-        intake.signing = True
+    folder, blobs = given.path(asked, "base"), context.home.blobs
+    with bringing_in(blobs, tell, reference=True, moved=True) as bringing:
+        model, found = read_base(folder, bringing)
+        check_is_base(model, ticket.base, ticket.name)
+        facts = take_base(bringing, model)
+        bringing.signing = True
         if not member:
             _enter(context, ticket)
         context.home.local.set_base(ticket.space, facts.folder, facts.manifest)

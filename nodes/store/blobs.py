@@ -11,7 +11,7 @@ which counts as missing. A thread that finishes a blob takes turns with the othe
 
 import itertools
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -39,6 +39,7 @@ from .disk import SYSTEM_DISK, Disk, explained, make_folder, require_free
 from .download import chunk_length
 from .holdings import Holding, list_holdings
 from .leases import Leases
+from .naming import Naming
 from .places import Places
 from .ranges import Done, Stored, check_chunk, read_range, read_source, write_pieces
 from .reading import bad_chunks, read_copied, read_mapped
@@ -66,6 +67,7 @@ class FileBlobs:
         self._disk = disk
         self.rows = BlobRows(database, self._places)
         self.leases = Leases()
+        self._naming = Naming(disk, database, self._places)
         self._numbers = itertools.count()
         self._write = write
         # Held while a blob gets its name and row; never while its bytes are handled.
@@ -82,6 +84,7 @@ class FileBlobs:
         places = self._places
         for folder in (places.blobs, places.partials, places.temporary):
             make_folder(self._disk, folder)
+        self._naming.undo()
         for name in self._disk.list(places.temporary):
             self._disk.remove(places.temporary / name)
         self._arrivals.clean()
@@ -199,7 +202,7 @@ class FileBlobs:
             MachineError: the disk refused; the store is as it was.
         """
         blob = blob_id_of(data)
-        if self._is_sound(blob):
+        if self.is_sound(blob):
             return blob
         return self._keep(len(data), _slices(data), expected=None, source="the data")
 
@@ -220,7 +223,7 @@ class FileBlobs:
             BadInputError: the file cannot be read, changed, or is not as `expected`.
             MachineError: the disk refused; the store is as it was.
         """
-        if expected is not None and self._is_sound(expected):
+        if expected is not None and self.is_sound(expected):
             if progress:
                 progress(size)
             return expected
@@ -244,6 +247,29 @@ class FileBlobs:
             if not self._is_copied(blob):
                 self.rows.write(Stored(blob, size, chunks, path, offset, True))
         return blob
+
+    @property
+    def disk(self) -> Disk:
+        """Where the files lie."""
+        return self._disk
+
+    def temporary(self) -> Path:
+        """Return a free name for a file that the next start removes."""
+        self._require_write()
+        return self._places.temporary / str(next(self._numbers))
+
+    def settle_all(
+        self, moves: Mapping[Path, Stored], references: Iterable[Stored]
+    ) -> None:
+        """Let synced files be blobs under their final names, and ranges of the user's.
+
+        Raises:
+            MachineError: the disk refused; none of them is there.
+        """
+        self._require_write()
+        with self._lock:
+            rows = [s for s in references if not self._is_copied(s.blob)]
+            self._naming.name_all(moves, rows)
 
     def reserve(self, size: int) -> None:
         """Check that `size` more bytes fit, beside what the open downloads will take.
@@ -414,7 +440,7 @@ class FileBlobs:
                     message, hint="do not write to a model that is in use"
                 )
             with self._lock:
-                if not self._is_sound(blob):
+                if not self.is_sound(blob):
                     self.settle(path, size, chunks)
             return blob
         finally:
@@ -439,7 +465,7 @@ class FileBlobs:
                 self._disk.rename(final, path)
             raise
 
-    def _is_sound(self, blob: BlobId) -> bool:
+    def is_sound(self, blob: BlobId) -> bool:
         """Tell whether a blob need not be written: its file is ours, or still right."""
         try:
             stored = self.rows.find(blob)

@@ -21,6 +21,8 @@ from .ranges import Stored
 
 RAW: Final = 0
 PACKED: Final = 1
+ALIKE_MAX: Final = 64
+"""Blobs of one size and one first chunk that a new one is compared with."""
 
 
 class BlobRows:
@@ -64,16 +66,19 @@ class BlobRows:
 
     def write(self, stored: Stored) -> None:
         """Commit a row: from here on the blob is there."""
-        path = os.fsencode(stored.path) if stored.referenced else None
-        chunks = b"".join(stored.chunks)
-        row = (stored.blob, stored.size, chunks, path, stored.offset)
         with self._database.writing() as sql:
-            sql.execute(
-                "INSERT OR REPLACE INTO blobs (blob, size, chunks, path, offset)"
-                " VALUES (?, ?, ?, ?, ?)",
-                row,
-            )
-            _delete(sql, "downloads", [stored.blob])
+            insert(sql, stored)
+
+    def alike(self, size: int) -> dict[bytes, list[BlobId]]:
+        """Return the blobs of a size by their first chunk's digest, a few for each."""
+        with self._database.reading() as sql:
+            query = "SELECT blob, substr(chunks, 1, ?) FROM blobs WHERE size = ?"
+            rows = sql.execute(query, (DIGEST_BYTES, size)).fetchall()
+        found: dict[bytes, list[BlobId]] = {}
+        for blob, first in rows:
+            if len(same := found.setdefault(first, [])) < ALIKE_MAX:
+                same.append(BlobId(blob))
+        return found
 
     def form(self, blob: BlobId) -> Form | None:
         """Return how a blob lies here; None if it does not."""
@@ -134,6 +139,18 @@ class BlobRows:
         with self._database.reading() as sql:
             rows = sql.execute("SELECT blob, size FROM downloads").fetchall()
         return {BlobId(blob): size for blob, size in rows}
+
+
+def insert(sql: Sql, stored: Stored) -> None:
+    """Write a row in a transaction of the caller's; replaces what was said before."""
+    path = os.fsencode(stored.path) if stored.referenced else None
+    row = (stored.blob, stored.size, b"".join(stored.chunks), path, stored.offset)
+    sql.execute(
+        "INSERT OR REPLACE INTO blobs (blob, size, chunks, path, offset)"
+        " VALUES (?, ?, ?, ?, ?)",
+        row,
+    )
+    _delete(sql, "downloads", [stored.blob])
 
 
 def _form(referenced: int, form: int) -> Form:

@@ -615,7 +615,7 @@ def test_progress_is_drawn_on_a_terminal_alone(terminal: Terminal) -> None:
         while piece := os.read(theirs, 4096):
             drawn += piece
     os.close(theirs)
-    assert b"hashing" in drawn
+    assert b"storing" in drawn
     assert json.loads(done.stdout)["new"] is True
 
 

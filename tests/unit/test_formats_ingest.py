@@ -7,11 +7,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from crdtmerge.digest import CHUNK_BYTES, blob_id, blob_id_of
+from crdtmerge.digest import CHUNK_BYTES, blob_id, blob_id_of, chunk_digest
 from crdtmerge.errors import BadInputError
+from crdtmerge.formats.checking import Ground, take_base, take_model
 from crdtmerge.formats.folder import ModelFolder, open_tensor, read_folder
-from crdtmerge.formats.ingest import check_content, describe, hash_tensor, headers
+from crdtmerge.formats.ingest import describe, headers
 from crdtmerge.formats.progress import Progress
+from crdtmerge.formats.survey import plain_pass
 from crdtmerge.manifest import Manifest, decode_manifest
 from crdtmerge.numerics import TensorFacts
 
@@ -20,6 +22,18 @@ def model(path: Path, **tensors: torch.Tensor) -> ModelFolder:
     path.mkdir(exist_ok=True)
     save_file(tensors, path / "model.safetensors")
     return read_folder(path)
+
+
+def contributed(folder: ModelFolder, base: ModelFolder, kind: str = "full") -> Manifest:
+    """Return the manifest of a folder that passed the checks against a base."""
+    found, facts = take_base(base, plain_pass)
+    exponents = {name: fact.exponent for name, fact in facts.items()}
+
+    def unread(*_: object) -> memoryview:
+        raise AssertionError("the base was read")
+
+    ground = Ground(found.manifest, exponents, unread)
+    return take_model(folder, kind, ground, plain_pass).manifest
 
 
 def test_manifest_names_the_bytes_of_each_tensor(tmp_path: Path) -> None:
@@ -38,9 +52,12 @@ def test_chunks_of_a_large_tensor_make_its_blob_id(tmp_path: Path) -> None:
     """A tensor over several chunks has one digest each, and the last may be short."""
     folder = model(tmp_path, w=torch.arange(CHUNK_BYTES // 2 + 3, dtype=torch.float32))
     (stored,) = folder.tensors
-    blob, chunks = hash_tensor(stored)
+    (entry,) = describe(folder, "base").tensors
+    data = bytes(open_tensor(stored))
+    starts = range(0, len(data), CHUNK_BYTES)
+    chunks = [chunk_digest(data[start : start + CHUNK_BYTES]) for start in starts]
     assert len(chunks) == 3
-    assert blob == blob_id(stored.size, chunks) == blob_id_of(open_tensor(stored))
+    assert entry.blob == blob_id(stored.size, chunks) == blob_id_of(data)
 
 
 def test_sharding_does_not_change_a_model(tmp_path: Path) -> None:
@@ -66,9 +83,13 @@ def test_values_that_are_not_finite_are_refused(
     bad = torch.ones(1000, dtype=dtype)
     bad[777] = value
     folder = model(tmp_path, good=torch.ones(3), bad=bad)
-    for base in (None, lambda _: TensorFacts(finite=True, exponent=1)):
-        with pytest.raises(BadInputError, match=r"'bad'.*NaN or infinity"):
-            check_content(folder, base)
+    good = model(tmp_path / "base", good=torch.ones(3), bad=torch.ones_like(bad))
+    words = r"'bad'.*NaN or infinity: item 777 is"
+    with pytest.raises(BadInputError, match=words):
+        take_base(folder, plain_pass)
+    for kind in ("full", "delta"):
+        with pytest.raises(BadInputError, match=words):
+            contributed(folder, good, kind)
 
 
 @pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
@@ -83,10 +104,11 @@ def test_a_model_of_8_bit_floats_is_taken_in(
     }
     folder = model(tmp_path, **tensors)
     assert decode_manifest(describe(folder, "base").encode()).tensors[0].size == 2
-    assert check_content(folder)["a.weight"] == TensorFacts(finite=True, exponent=9)
+    _, facts = take_base(folder, plain_pass)
+    assert facts["a.weight"] == TensorFacts(finite=True, exponent=9)
     tensors["a.weight"][1] = float("nan")
     with pytest.raises(BadInputError, match=r"'a.weight'.*NaN or infinity"):
-        check_content(model(tmp_path, **tensors))
+        take_base(model(tmp_path, **tensors), plain_pass)
 
 
 @pytest.mark.parametrize(
@@ -118,20 +140,18 @@ def test_quantised_values_with_scales_beside_them_are_refused(
 def test_headroom_is_measured_from_the_bases_tensor(tmp_path: Path) -> None:
     """Below 2**(E + 6) passes, at it is refused, with E of the base's own tensor."""
     base = model(tmp_path / "base", w=torch.tensor([0.1, -3.9]), n=torch.arange(2))
-    facts = check_content(base)
+    _, facts = take_base(base, plain_pass)
     assert facts == {"w": TensorFacts(finite=True, exponent=2)}
     inside = model(tmp_path / "in", w=torch.tensor([0.0, -255.9]), n=torch.arange(2))
-    check_content(inside, facts.__getitem__)
+    assert contributed(inside, base).kind == "full"
     outside = model(tmp_path / "out", w=torch.tensor([256.0, 0.0]), n=torch.arange(2))
     with pytest.raises(BadInputError, match=r"'w'.*2\^8"):
-        check_content(outside, facts.__getitem__)
+        contributed(outside, base)
 
 
 def test_headroom_has_a_floor(tmp_path: Path) -> None:
     """A base of zeros or tiny values leaves room up to 64."""
-    facts = check_content(model(tmp_path / "base", w=torch.zeros(2)))
-    check_content(model(tmp_path / "in", w=torch.tensor([63.9, 0])), facts.__getitem__)
+    base = model(tmp_path / "base", w=torch.zeros(2))
+    contributed(model(tmp_path / "in", w=torch.tensor([63.9, 0])), base)
     with pytest.raises(BadInputError, match="headroom"):
-        check_content(
-            model(tmp_path / "out", w=torch.tensor([64.0, 0])), facts.__getitem__
-        )
+        contributed(model(tmp_path / "out", w=torch.tensor([64.0, 0])), base)

@@ -354,8 +354,10 @@ def test_a_signed_adapter_that_breaks_the_headroom_is_its_authors_fault(
     """Whoever passes by our checks is named when it is resolved."""
     from crdtmerge.codec import DECIMAL_UNIT
     from crdtmerge.formats.adapter import read_adapter
+    from crdtmerge.formats.header import StoredTensor
     from crdtmerge.formats.ingest import describe_adapter
-    from nodes.operations.contents import all_or_none, base_manifest
+    from crdtmerge.formats.survey import Visit
+    from nodes.operations.contents import base_manifest, bringing_in
     from nodes.operations.live import Context
     from nodes.operations.publishing import publish
 
@@ -365,9 +367,10 @@ def test_a_signed_adapter_that_breaks_the_headroom_is_its_authors_fault(
         context: Context = verbs._context
         (space,) = spaces.all()
         model = describe_adapter(adapter, base_manifest(context, space))
-        with all_or_none(home.blobs) as intake:
-            intake.take(model, reference=False, tell=lambda _: None)
-            intake.put(model.manifest.encode())
+        with bringing_in(home.blobs, lambda _: None) as bringing:
+            stored = [s for s in model.sources if isinstance(s, StoredTensor)]
+            assert len(list(bringing.survey([Visit(s) for s in stored]))) == len(stored)
+            bringing.keep(model)
             publish(
                 context,
                 space,

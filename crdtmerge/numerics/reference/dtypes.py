@@ -231,6 +231,11 @@ def given_task_vector(data: Data, dtype: str, name: str = "") -> Singles:
     return task_vector(upcast(data, dtype), np.zeros(1), name)
 
 
+def within_reach(exponent: int, dtype: str) -> bool:
+    """Tell whether two values below 2**`exponent` surely have a sum that `dtype` holds."""
+    return exponent + 1 < _EXPONENT_LIMITS[dtype]
+
+
 def check_reach(base: Data, tau: Singles, dtype: str, name: str = "") -> None:
     """Refuse a task vector whose sum with the base's tensor `dtype` cannot hold.
 
@@ -241,7 +246,7 @@ def check_reach(base: Data, tau: Singles, dtype: str, name: str = "") -> None:
         ContractError: an item of the sum is beyond the largest finite value.
     """
     largest = max(inspect(base, dtype).exponent, inspect(tau.data, "F32").exponent)
-    if largest + 1 < _EXPONENT_LIMITS[dtype]:
+    if within_reach(largest, dtype):
         return
     try:
         downcast(upcast(base, dtype) + tau, dtype)
@@ -277,8 +282,11 @@ def facts_of(largest: int, dtype: str) -> TensorFacts:
     return TensorFacts(finite=True, exponent=max(math.frexp(value)[1], EXPONENT_MIN))
 
 
-def fault_of(data: Data, dtype: str) -> str:
-    """Name the first item that is NaN or infinite; empty if there is none."""
+def fault_of(data: Data, dtype: str, first: int = 0) -> str:
+    """Name the first item that is NaN or infinite; empty if there is none.
+
+    `first` is what number the first item of `data` has in its tensor.
+    """
     size = ITEM_BYTES[dtype]
     bits = np.frombuffer(data, f"<u{size}")
     mask, infinity = (1 << (8 * size - 1)) - 1, _INFINITY_BITS[dtype]
@@ -286,7 +294,8 @@ def fault_of(data: Data, dtype: str) -> str:
         part = bits[start : start + _INSPECT_ITEMS] & mask
         if (place := int((part >= infinity).argmax())) or part[:1] >= infinity:
             is_infinite = part[place] == infinity and dtype != "F8_E4M3"
-            return f"item {start + place} is {'infinite' if is_infinite else 'NaN'}"
+            item = first + start + place
+            return f"item {item} is {'infinite' if is_infinite else 'NaN'}"
     return ""
 
 

@@ -1,0 +1,104 @@
+"""Giving many files their names at once: all of them are blobs afterwards, or none.
+
+Owns the order of names and rows, and what is undone after a crash. Does not own the bytes,
+which are synced before (`intake`), nor where a blob lies (`blobs`).
+
+Which names are about to be given is written down first (the intent), and goes with the
+transaction that writes the rows. A crash in between leaves names without rows: they are
+removed at the next start, and what has a row stays.
+"""
+
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from crdtmerge.digest import DIGEST_BYTES, BlobId
+from crdtmerge.errors import CrdtMergeError
+
+from .database import Database
+from .disk import Disk, explained
+from .places import Places
+from .ranges import Stored
+from .rows import insert
+
+INTENDED: Final = "intended"
+"""The setting that lists the blobs whose files are being named."""
+
+
+class Naming:
+    """Names of one home's blobs; its caller sees to it that one at a time is at work."""
+
+    def __init__(self, disk: Disk, database: Database, places: Places) -> None:
+        """Use the files and rows of a home."""
+        self._disk = disk
+        self._database = database
+        self._places = places
+
+    def name_all(self, moves: Mapping[Path, Stored], rows: Iterable[Stored]) -> None:
+        """Give synced files the names of their blobs, durably, then write all rows.
+
+        `moves` are from temporary names; `rows` need no file of ours.
+
+        Raises:
+            MachineError: the disk refused; no row was written.
+        """
+        try:
+            if moves:
+                self._intend([stored.blob for stored in moves.values()])
+                with explained("keeping blobs"):
+                    self._rename(moves)
+            with self._database.writing() as sql:
+                for stored in (*moves.values(), *rows):
+                    insert(sql, stored)
+                sql.execute("DELETE FROM settings WHERE key = ?", [INTENDED])
+        except BaseException:
+            with suppress(CrdtMergeError):  # then the next start does it
+                self.undo()
+            raise
+
+    def undo(self) -> None:
+        """Remove the files that were being named and have no row.
+
+        SUBTLE: rows decide, not what the last transaction was heard to say: one that
+        reported an error may have become durable.
+
+        Raises:
+            MachineError: the disk refused; a later start tries again.
+        """
+        intended = self._intended()
+        for blob in intended:
+            with self._database.reading() as sql:
+                query = "SELECT path FROM blobs WHERE blob = ?"
+                row = sql.execute(query, [blob]).fetchone()
+            if row is None or row[0] is not None:
+                path = self._places.own(blob)
+                with explained(f"removing {path}"):
+                    self._disk.remove(path)
+        if intended:
+            with self._database.writing() as sql:
+                sql.execute("DELETE FROM settings WHERE key = ?", [INTENDED])
+
+    def _intended(self) -> list[BlobId]:
+        with self._database.reading() as sql:
+            query = "SELECT value FROM settings WHERE key = ?"
+            found = sql.execute(query, [INTENDED]).fetchone()
+        joined = found[0] if found else b""
+        starts = range(0, len(joined), DIGEST_BYTES)
+        return [BlobId(joined[start : start + DIGEST_BYTES]) for start in starts]
+
+    def _intend(self, blobs: Iterable[BlobId]) -> None:
+        row = (INTENDED, b"".join(sorted(blobs)))
+        with self._database.writing() as sql:
+            sql.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", row)
+
+    def _rename(self, moves: Mapping[Path, Stored]) -> None:
+        folders = sorted({stored.path.parent for stored in moves.values()})
+        for folder in folders:
+            self._disk.make_folder(folder)
+        for parent in sorted({folder.parent for folder in folders}):
+            self._disk.sync_folder(parent)
+        for path, stored in moves.items():
+            self._disk.rename(path, stored.path)
+        for folder in folders:
+            self._disk.sync_folder(folder)
