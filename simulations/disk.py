@@ -97,13 +97,12 @@ class SimulatedFile:
     def sync(self) -> None:
         """Bring the data to the disk; what a failed sync did not bring there is lost."""
         with self._disk.living():
-            content = self._content
             try:
                 self._disk.step("sync", self._path)
-                content.durable = bytes(content.data)
-            finally:
-                if not self._disk.dead:
-                    content.pending.clear()
+            except OSError:
+                self._content.fail()
+                raise
+            self._content.settle()
 
     def map(self) -> memoryview:
         """Return the bytes as read-only memory."""
@@ -212,10 +211,10 @@ class SimulatedDisk:
     def remove(self, path: Path) -> None:
         """Remove a file if it is there."""
         with self.living():
-            folder = self._folder(path.parent)
-            node = folder.names.get(path.name)
+            node = self._find(path)
             if node is not None:
                 self.step("remove", path)
+                folder = self._folder(path.parent)
                 folder.change(Naming(takes=(path.name, node)))
 
     def make_folder(self, folder: Path) -> None:
@@ -244,7 +243,7 @@ class SimulatedDisk:
             try:
                 self.step("sync", folder)
             except OSError:
-                found.pending.clear()
+                found.fail()
                 raise
             found.settle()
 
@@ -291,7 +290,7 @@ class SimulatedDisk:
         growth = change.offset + len(change.data) - len(content.data)
         try:
             self.step("write", path, change)
-            if growth > self.capacity - self._used(self._root):
+            if self.capacity < CAPACITY_BYTES and growth > self.free(Path("/")):
                 raise _refusal(errno.ENOSPC, path)
         except PowerLossError:
             self._under_way = content, change

@@ -68,6 +68,24 @@ class Content:
     durable: bytes = b""
     data: bytearray = field(default_factory=bytearray)
     pending: list[Change] = field(default_factory=list)
+    doubtful: bool = False
+    """Whether a sync failed: what was pending is on the disk, or it never will be."""
+
+    def settle(self) -> None:
+        """Bring to the disk what has changed since the last sync, failed or not."""
+        if not self.doubtful:
+            self.durable = bytes(self.data)
+        else:
+            left = bytearray(self.durable)
+            for change in self.pending:
+                change.apply(left)
+            self.durable = bytes(left)
+        self.pending.clear()
+
+    def fail(self) -> None:
+        """Give up what has changed: the system believes it to be on the disk."""
+        self.doubtful = self.doubtful or bool(self.pending)
+        self.pending.clear()
 
 
 @dataclass(slots=True, eq=False)
@@ -94,6 +112,8 @@ class Folder:
     durable: "dict[str, Node]" = field(default_factory=dict)
     names: "dict[str, Node]" = field(default_factory=dict)
     pending: list[Naming] = field(default_factory=list)
+    doubtful: bool = False
+    """Whether a sync failed: what was pending is on the disk, or it never will be."""
 
     def change(self, naming: Naming) -> None:
         """Change a name, which is not on the disk before it is settled."""
@@ -109,6 +129,11 @@ class Folder:
                 if needed in folder.pending:
                     folder.pending.remove(needed)
                     needed.apply(folder.durable)
+        self.pending.clear()
+
+    def fail(self) -> None:
+        """Give up what has changed: the system believes it to be on the disk."""
+        self.doubtful = self.doubtful or bool(self.pending)
         self.pending.clear()
 
 
@@ -134,12 +159,21 @@ class Remains:
 
     def folder(self, folder: Folder) -> Folder:
         """Return what is found of a folder and of all below it."""
-        names = dict(folder.durable)
-        for naming in folder.pending:
-            if self._keeps_name(naming):
-                naming.apply(names)
+        if self._reached(folder):
+            names = dict(folder.names)
+        else:
+            names = dict(folder.durable)
+            for naming in folder.pending:
+                if self._keeps_name(naming):
+                    naming.apply(names)
         left = {name: self._node(names[name]) for name in sorted(names)}
         return Folder(left, dict(left))
+
+    def _reached(self, node: Node) -> bool:
+        """Tell whether a sync that failed brought all to the disk, after all."""
+        if not node.doubtful or self._losing == "all":
+            return False
+        return self._losing != "some" or self._rng.random() < 0.5
 
     def _keeps_name(self, naming: Naming) -> bool:
         if id(naming) not in self._named:
@@ -166,6 +200,8 @@ class Remains:
     def _bytes(self, content: Content) -> bytes:
         if self._losing == "all":
             return content.durable
+        if self._reached(content):
+            return bytes(content.data)
         pending = list(content.pending)
         if self._under_way and self._under_way[0] is content:
             pending.append(self._under_way[1])

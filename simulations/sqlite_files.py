@@ -28,6 +28,13 @@ _JOURNALS: Final = (
 )
 
 
+_TEXTS: Final = {
+    apsw.SQLITE_CANTOPEN: "unable to open database file",
+    apsw.SQLITE_FULL: "database or disk is full",
+    apsw.SQLITE_IOERR: "disk I/O error",
+}
+
+
 class SimulatedVfs(apsw.VFS):
     """The file layer of one disk; it is known to SQLite for as long as that lives."""
 
@@ -44,12 +51,12 @@ class SimulatedVfs(apsw.VFS):
         if isinstance(name, apsw.URIFilename):
             name = name.filename()
         path = Path(name or f"/temporary-{next(_NUMBERS)}")
-        with _told(apsw.SQLITE_CANTOPEN):
+        with _told(apsw.SQLITE_CANTOPEN, full=apsw.SQLITE_CANTOPEN):
             if self._disk.exists(path):
                 file = self._disk.open(path, write=True)
                 return SimulatedSqliteFile(self._disk, file, path, syncs_name=False)
             if not flags[0] & apsw.SQLITE_OPEN_CREATE:
-                raise apsw.exception_for(apsw.SQLITE_CANTOPEN)
+                raise _error(apsw.SQLITE_CANTOPEN)
             file = self._disk.create(path)
         syncs_name = bool(flags[0] & _JOURNALS)
         return SimulatedSqliteFile(self._disk, file, path, syncs_name=syncs_name)
@@ -59,7 +66,7 @@ class SimulatedVfs(apsw.VFS):
         path = Path(filename)
         with _told(apsw.SQLITE_IOERR_DELETE):
             if not self._disk.exists(path):
-                raise apsw.exception_for(apsw.SQLITE_IOERR_DELETE_NOENT)
+                raise _error(apsw.SQLITE_IOERR_DELETE_NOENT)
             self._disk.remove(path)
         if syncdir:
             with _told(apsw.SQLITE_IOERR_DIR_FSYNC):
@@ -147,4 +154,11 @@ def _told(code: int, *, full: int = apsw.SQLITE_FULL) -> Iterator[None]:
     try:
         yield
     except OSError as e:
-        raise apsw.exception_for(full if e.errno == errno.ENOSPC else code) from e
+        raise _error(full if e.errno == errno.ENOSPC else code) from e
+
+
+def _error(code: int) -> Exception:
+    """Return the exception of a result code, with SQLite's own words for it."""
+    error = apsw.exception_for(code)
+    error.args = (_TEXTS[code & 0xFF],)
+    return error

@@ -34,7 +34,7 @@ from crdtmerge.errors import (
 )
 
 from .arrivals import Arrivals
-from .database import Database
+from .database import Database, in_doubt
 from .disk import SYSTEM_DISK, Disk, explained, make_folder, require_free
 from .download import chunk_length
 from .holdings import Holding, list_holdings
@@ -44,6 +44,7 @@ from .places import Places
 from .ranges import Done, Stored, check_chunk, read_range, read_source, write_pieces
 from .reading import bad_chunks, read_copied, read_mapped
 from .rows import BlobRows
+from .unforgiving import UnforgivingDisk
 
 BLOB_FORMS: Final = frozenset({"own", "referenced", "packed"})
 """Forms of what has a row: whole blobs."""
@@ -64,7 +65,8 @@ class FileBlobs:
         """
         self._home = home
         self._places = Places(home)
-        self._disk = disk
+        # what is written goes through it, and nothing more after a sync that failed
+        self._disk = disk = UnforgivingDisk(disk)
         self.rows = BlobRows(database, self._places)
         self.leases = Leases()
         self._naming = Naming(disk, database, self._places)
@@ -453,16 +455,19 @@ class FileBlobs:
         When that fails, the file goes back to its old name.
         """
         blob = blob_id(size, chunks)
-        final = self.path_of(blob)
+        final, named = self.path_of(blob), False
         try:
             with explained(f"keeping {final}"):
                 make_folder(self._disk, final.parent)
                 self._disk.rename(path, final)
                 self._disk.sync_folder(final.parent)
+            named = True
             self.rows.write(Stored(blob, size, tuple(chunks), final, 0, False))
-        except BaseException:
-            with suppress(OSError):
-                self._disk.rename(final, path)
+        except BaseException as e:
+            # The file of a row that may be there stays; without one it is a leftover.
+            if not (named and in_doubt(e)):
+                with suppress(OSError, CrdtMergeError):
+                    self._disk.rename(final, path)
             raise
 
     def is_sound(self, blob: BlobId) -> bool:
