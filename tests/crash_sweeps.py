@@ -151,7 +151,8 @@ class FaultSweep(Sweep):
     ) -> MachineError | None:
         """Return how it was refused; with `killed` the process ends there, unclosed.
 
-        Where only room was lacking, the same process goes on once there is some.
+        Where only room was lacking, the same process goes on once there is some. After
+        all else it may try, and is refused or told the truth.
         """
         try:
             store = Store(disk, ledger)
@@ -168,6 +169,9 @@ class FaultSweep(Sweep):
             except MachineError as e:
                 disk.dead = killed
                 said = e
+            if said is not None and not killed:
+                with suppress(MachineError):
+                    self.story(store)
         finally:
             with suppress(PowerLossError, MachineError):
                 store.close()
