@@ -4,6 +4,7 @@ Owns the choice between these, and patience with a blob that changes its file me
 Does not own how each is read (`reading`, `ranges`, `packed`).
 """
 
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -30,6 +31,8 @@ class Access:
         self._disk = disk
         self._rows = rows
         self._helpers = helpers
+        self.bad: Counter[str] = Counter()
+        """Readings that met a blob which is not right: damaged, edited or gone."""
 
     def read(self, blob: BlobId, size: int) -> bytes | memoryview:
         """Return the bytes of a blob that is declared to have `size`, all verified."""
@@ -48,9 +51,13 @@ class Access:
         stored = self._rows.find(blob)
         try:
             return work(stored)
+        except CorruptBlobError:
+            self.bad["edited" if stored.referenced else "damaged"] += 1
+            raise
         except ContentMissingError:
             again = self._rows.find(blob)
             if again == stored:
+                self.bad["gone"] += 1
                 raise
             return work(again)
 

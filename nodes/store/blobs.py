@@ -72,9 +72,9 @@ class FileBlobs:
         # Held while a blob gets its name and row; never while its bytes are handled.
         self._lock = threading.RLock()
         self._helpers = ThreadPoolExecutor(HELPERS, "verify")
-        self._access = Access(disk, self.rows, self._helpers)
+        self.access = Access(disk, self.rows, self._helpers)
         self.examination = Examination(
-            self.rows, self._access, disk, self._places, self._lock
+            self.rows, self.access, disk, self._places, self._lock
         )
         self.packing = Packing(disk, self._places, self.rows, self, self._lock)
         self._arrivals = Arrivals(
@@ -169,7 +169,7 @@ class FileBlobs:
             ContentMissingError: the blob, or the file that it lies in, is not there.
             CorruptBlobError: the bytes are not those of the blob.
         """
-        return self._access.read(blob, size)
+        return self.access.read(blob, size)
 
     def read_chunk(self, blob: BlobId, index: int) -> bytes:
         """Return one chunk, verified.
@@ -179,7 +179,7 @@ class FileBlobs:
             ContentMissingError: the blob, or the file that it lies in, is not there.
             CorruptBlobError: the bytes are not those of the blob.
         """
-        return self._access.read_chunk(blob, index)
+        return self.access.read_chunk(blob, index)
 
     # --- what this machine offers ------------------------------------------------------
 
