@@ -7,11 +7,12 @@ import threading
 from contextlib import suppress
 
 from crdtmerge.digest import BlobId
+from crdtmerge.errors import ContentMissingError, CorruptBlobError
 
 from .disk import Disk, explained
 from .places import Places
 from .ranges import Done, Stored
-from .reading import bad_chunks, identify
+from .reading import bad_chunks, identify, is_right
 from .rows import BlobRows
 
 
@@ -35,6 +36,22 @@ class Examination:
             CorruptBlobError: the stored chunk list is damaged.
         """
         return bad_chunks(self._disk, self._rows.find(blob), done)
+
+    def is_right(self, blob: BlobId, index: int) -> bool:
+        """Tell whether one chunk is what it should be; of a blob that went, it is.
+
+        What cannot be read is not right.
+
+        Raises:
+            MachineError: the table cannot be read.
+        """
+        try:
+            stored = self._rows.find(blob)
+        except ContentMissingError:
+            return True
+        except CorruptBlobError:
+            return False
+        return is_right(self._disk, stored, index)
 
     def size(self, blob: BlobId) -> int:
         """Return how long the file of a blob is that lies in the home; 0 if it is gone."""

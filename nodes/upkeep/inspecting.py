@@ -4,14 +4,15 @@ Owns what counts as damage, and finding it. Does not own what is done about it
 (`repairing`), nor who wants to know (`nodes.operations`).
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from crdtmerge.digest import BlobId
-from crdtmerge.errors import ContentMissingError, CorruptBlobError, CrdtMergeError
+from crdtmerge.errors import ContentMissingError, CorruptBlobError
 
 from ..store.blobs import FileBlobs
+from ..store.download import chunk_length
 from ..store.holdings import Form, Holding
 from ..store.ranges import Done
 
@@ -94,25 +95,30 @@ def _judged(blobs: FileBlobs, found: Damage, count: int) -> Damage | None:
     return found if other is None else replace(found, kind="swapped", other=other)
 
 
+def is_right(blobs: FileBlobs, holding: Holding, index: int) -> bool:
+    """Tell whether one chunk of a blob is what it should be.
+
+    Raises:
+        MachineError: the store cannot be read.
+    """
+    if holding.form != "packed":
+        return blobs.examination.is_right(holding.blob, index)
+    try:
+        blobs.read_chunk(holding.blob, index)
+    except (ContentMissingError, CorruptBlobError):
+        return not blobs.has(holding.blob)
+    return True
+
+
 def _bad(
     blobs: FileBlobs, holding: Holding, count: int, done: Done | None
-) -> list[int]:
+) -> Iterator[int]:
+    """Yield which chunks are not right."""
     if holding.form != "packed":
-        return blobs.examination.bad_chunks(holding.blob, done)
-    check = _reader(blobs, holding.blob, done)
-    return [index for index in range(count) if not check(index)]
-
-
-def _reader(blobs: FileBlobs, blob: BlobId, done: Done | None) -> Callable[[int], bool]:
-    """Return a check of one chunk of a packed blob, by decoding it."""
-
-    def reads(index: int) -> bool:
-        try:
-            data = blobs.read_chunk(blob, index)
-        except CrdtMergeError:
-            return False
+        yield from blobs.examination.bad_chunks(holding.blob, done)
+        return
+    for index in range(count):
+        if not is_right(blobs, holding, index):
+            yield index
         if done:
-            done(len(data))
-        return True
-
-    return reads
+            done(chunk_length(holding.size, index))
