@@ -24,6 +24,7 @@ from . import (
     secrecy,
     spaces,
     store,
+    store_packing,
 )
 from .added import Program
 from .options import HomeOption, JsonOption, PassphraseFileOption
@@ -153,6 +154,8 @@ def _store_group() -> typer.Typer:
     group.command("gc")(store.gc)
     group.command("pin")(store.pin)
     group.command("unpin")(store.unpin)
+    group.command("pack")(store_packing.pack)
+    group.command("unpack")(store_packing.unpack)
     group.command("fsck")(store.fsck)
     return group
 

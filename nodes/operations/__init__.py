@@ -29,6 +29,7 @@ from .live import Answer, Arguments, Context, Live, Run, Tell
 from .members import space_members
 from .membership import space_create, space_join, space_ticket, space_ticket_revoke
 from .metering import node_metrics
+from .packing import store_pack, store_unpack
 from .peers import peers_add, peers_list, peers_remove
 from .publishing import announce_node, name_node, publish_fault
 from .reading import space_list, status, whoami
@@ -86,6 +87,8 @@ VERBS: Final = {
     "store_gc": store_gc,
     "store_pin": store_pin,
     "store_unpin": store_unpin,
+    "store_pack": store_pack,
+    "store_unpack": store_unpack,
     "store_fsck": store_fsck,
     "store_await": store_await,
 }

@@ -28,22 +28,20 @@ from crdtmerge.digest import (
 from crdtmerge.errors import (
     BadInputError,
     ConflictError,
-    CorruptBlobError,
     CrdtMergeError,
-    NotFoundError,
 )
 
+from .access import Access
 from .arrivals import Arrivals
 from .database import Database
 from .disk import SYSTEM_DISK, Disk, explained, make_folder, require_free
-from .download import chunk_length
 from .examining import Examination
 from .holdings import Holding, list_holdings
 from .leases import Leases
 from .naming import Naming
+from .packing import Packing
 from .places import Places
-from .ranges import Done, Stored, check_chunk, read_range, read_source, write_pieces
-from .reading import read_copied, read_mapped
+from .ranges import Done, Stored, read_source, write_pieces
 from .rows import BlobRows
 
 BLOB_FORMS: Final = frozenset({"own", "referenced", "packed"})
@@ -73,7 +71,12 @@ class FileBlobs:
         self._write = write
         # Held while a blob gets its name and row; never while its bytes are handled.
         self._lock = threading.RLock()
-        self.examination = Examination(self.rows, disk, self._places, self._lock)
+        self._helpers = ThreadPoolExecutor(HELPERS, "verify")
+        self._access = Access(disk, self.rows, self._helpers)
+        self.examination = Examination(
+            self.rows, self._access, disk, self._places, self._lock
+        )
+        self.packing = Packing(disk, self._places, self.rows, self, self._lock)
         self._arrivals = Arrivals(
             self._places.partials,
             self,
@@ -82,7 +85,6 @@ class FileBlobs:
             lock=self._lock,
             leases=self.leases,
         )
-        self._helpers = ThreadPoolExecutor(HELPERS, "verify")
         if write:
             with explained(f"preparing {home}"):
                 self._prepare()
@@ -151,7 +153,7 @@ class FileBlobs:
             stored = self.rows.find(blob)
             if stored.referenced:
                 return False
-            return self._disk.size(stored.path) != stored.size
+            return self._disk.size(stored.path) != stored.file_bytes
         except (CrdtMergeError, OSError):
             return True
 
@@ -161,19 +163,13 @@ class FileBlobs:
         """Return the bytes of a blob that is declared to have `size`, all verified.
 
         What lies in the home is mapped, read-only, and stays readable even when the blob
-        goes; a range of the user's file is copied.
+        goes; a range of the user's file is copied, and what is packed is decoded.
 
         Raises:
             ContentMissingError: the blob, or the file that it lies in, is not there.
             CorruptBlobError: the bytes are not those of the blob.
         """
-        stored = self.rows.find(blob)
-        if stored.size != size:
-            message = f"blob {blob.hex()[:12]} has {stored.size} bytes, not {size}"
-            raise CorruptBlobError(message)
-        if stored.referenced:
-            return read_copied(self._disk, stored)
-        return read_mapped(self._disk, stored, self._helpers)
+        return self._access.read(blob, size)
 
     def read_chunk(self, blob: BlobId, index: int) -> bytes:
         """Return one chunk, verified.
@@ -183,16 +179,7 @@ class FileBlobs:
             ContentMissingError: the blob, or the file that it lies in, is not there.
             CorruptBlobError: the bytes are not those of the blob.
         """
-        stored = self.rows.find(blob)
-        if not 0 <= index < len(stored.chunks):
-            count = len(stored.chunks)
-            raise NotFoundError(
-                f"blob {blob.hex()[:12]} has {count} chunks, no {index}"
-            )
-        length = chunk_length(stored.size, index)
-        data = read_range(self._disk, stored, index * CHUNK_BYTES, length)
-        check_chunk(stored, index, data)
-        return data
+        return self._access.read_chunk(blob, index)
 
     # --- what this machine offers ------------------------------------------------------
 
@@ -286,7 +273,7 @@ class FileBlobs:
         """Drop a blob: its row, then its file unless that is not ours."""
         with self._lock:
             self.rows.delete([blob])
-            self._remove_file(self.path_of(blob))
+            self._remove_files(blob)
 
     def set_aside(self, blob: BlobId) -> None:
         """Let a damaged blob count as missing; what is right of its file is found again.
@@ -312,7 +299,7 @@ class FileBlobs:
             blobs = {h.blob for h in asked if h.form in BLOB_FORMS}
             kept = self.rows.drop(blobs)
             for blob in sorted(blobs - kept):
-                self._remove_file(self.path_of(blob))
+                self._remove_files(blob)
         return [h for h in asked if h.blob not in kept and self._is_gone(h)]
 
     def _is_gone(self, holding: Holding) -> bool:
@@ -321,11 +308,18 @@ class FileBlobs:
             return True
         with self._lock:
             row = self.rows.form(holding.blob)
-            if holding.form == "leftover" and row in {None, "referenced"}:
+            if holding.form == "leftover" and row != "own":
                 self._remove_file(self.path_of(holding.blob))
+            if holding.form == "leftover" and row != "packed":
+                self._remove_file(self._places.packed(holding.blob))
         if holding.form == "leftover" and row is None:
             return True
         return self._arrivals.discard(holding.blob)
+
+    def _remove_files(self, blob: BlobId) -> None:
+        """Remove the files of a blob that has no row any more."""
+        for path in (self.path_of(blob), self._places.packed(blob)):
+            self._remove_file(path)
 
     def _remove_file(self, path: Path) -> None:
         with explained(f"removing {path}"):
@@ -482,7 +476,8 @@ class FileBlobs:
         """Tell whether a blob lies in the home itself."""
         with suppress(CrdtMergeError, OSError):
             stored = self.rows.find(blob)
-            return not stored.referenced and self._disk.size(stored.path) == stored.size
+            size = self._disk.size(stored.path)
+            return not stored.referenced and size == stored.file_bytes
         return False
 
     def path_of(self, blob: BlobId) -> Path:

@@ -9,10 +9,11 @@ from contextlib import suppress
 from crdtmerge.digest import BlobId
 from crdtmerge.errors import ContentMissingError, CorruptBlobError
 
+from .access import Access
 from .disk import Disk, explained
 from .places import Places
 from .ranges import Done, Stored
-from .reading import bad_chunks, identify, is_right
+from .reading import identify
 from .rows import BlobRows
 
 
@@ -20,10 +21,16 @@ class Examination:
     """What the files of one home's blobs hold."""
 
     def __init__(
-        self, rows: BlobRows, disk: Disk, places: Places, lock: threading.RLock
+        self,
+        rows: BlobRows,
+        access: Access,
+        disk: Disk,
+        places: Places,
+        lock: threading.RLock,
     ) -> None:
         """Look there; `lock` is held while a row is written."""
         self._rows = rows
+        self._access = access
         self._disk = disk
         self._places = places
         self._lock = lock
@@ -33,9 +40,10 @@ class Examination:
 
         Raises:
             ContentMissingError: the blob, or the file that it lies in, is not there.
-            CorruptBlobError: the stored chunk list is damaged.
+            CorruptBlobError: the stored chunk list is damaged, or the blob is packed
+                against one that is.
         """
-        return bad_chunks(self._disk, self._rows.find(blob), done)
+        return self._access.bad_chunks(blob, done)
 
     def is_right(self, blob: BlobId, index: int) -> bool:
         """Tell whether one chunk is what it should be; of a blob that went, it is.
@@ -46,12 +54,11 @@ class Examination:
             MachineError: the table cannot be read.
         """
         try:
-            stored = self._rows.find(blob)
+            return self._access.is_right(blob, index)
         except ContentMissingError:
             return True
         except CorruptBlobError:
             return False
-        return is_right(self._disk, stored, index)
 
     def size(self, blob: BlobId) -> int:
         """Return how long the file of a blob is that lies in the home; 0 if it is gone."""

@@ -12,11 +12,13 @@ from crdtmerge.digest import BlobId
 from crdtmerge.errors import ContentMissingError, CorruptBlobError
 
 from ..store.blobs import FileBlobs
-from ..store.download import chunk_length
 from ..store.holdings import Form, Holding
 from ..store.ranges import Done
 
 Kind = Literal["bytes", "length", "swapped", "gone", "list", "base"]
+
+LOOKS_MAX: Final = 3
+"""How often a blob is looked at that changes its form meanwhile."""
 
 MEANINGS: Final[dict[Kind, str]] = {
     "bytes": "bytes are not those of the blob",
@@ -24,7 +26,7 @@ MEANINGS: Final[dict[Kind, str]] = {
     "swapped": "the file holds another blob",
     "gone": "the file is not there",
     "list": "the list of chunk digests is not that of the blob",
-    "base": "it is packed against a blob that is not here",
+    "base": "it is packed against a blob that is not here, or damaged",
 }
 
 
@@ -38,7 +40,7 @@ class Damage:
     size: int
     chunks: tuple[int, ...] = ()
     other: BlobId | None = None
-    """The blob that its file holds in its place."""
+    """The blob that its file holds in its place, or that it is packed against."""
 
 
 def inspect(
@@ -65,7 +67,22 @@ def inspect(
 def inspect_blob(
     blobs: FileBlobs, holding: Holding, done: Done | None = None
 ) -> Damage | None:
-    """Return what is wrong with one blob, if anything is."""
+    """Return what is wrong with one blob, if anything is.
+
+    SUBTLE: one that is packed or unpacked meanwhile has another file: look again.
+    """
+    found: Damage | None = None
+    for _ in range(LOOKS_MAX):
+        form = blobs.rows.form(holding.blob)
+        if form is None:
+            return None
+        found = _inspected(blobs, replace(holding, form=form), done)
+        if found is None or blobs.rows.form(holding.blob) == form:
+            break
+    return found
+
+
+def _inspected(blobs: FileBlobs, holding: Holding, done: Done | None) -> Damage | None:
     blob, form = holding.blob, holding.form
     try:
         size, chunks = blobs.chunk_list(blob)
@@ -76,7 +93,9 @@ def inspect_blob(
     if holding.against is not None and not blobs.has(holding.against):
         return Damage(blob, form, "base", size, tuple(range(len(chunks))))
     try:
-        bad = tuple(_bad(blobs, holding, len(chunks), done))
+        bad = tuple(blobs.examination.bad_chunks(blob, done))
+    except CorruptBlobError:  # of the base: nothing is known of this one
+        return Damage(blob, form, "base", size, (), holding.against)
     except ContentMissingError:
         return Damage(blob, form, "gone", size, tuple(range(len(chunks))))
     return _judged(blobs, Damage(blob, form, "bytes", size, bad), len(chunks))
@@ -93,32 +112,3 @@ def _judged(blobs: FileBlobs, found: Damage, count: int) -> Damage | None:
         return found
     other = blobs.examination.found_in(found.blob)
     return found if other is None else replace(found, kind="swapped", other=other)
-
-
-def is_right(blobs: FileBlobs, holding: Holding, index: int) -> bool:
-    """Tell whether one chunk of a blob is what it should be.
-
-    Raises:
-        MachineError: the store cannot be read.
-    """
-    if holding.form != "packed":
-        return blobs.examination.is_right(holding.blob, index)
-    try:
-        blobs.read_chunk(holding.blob, index)
-    except (ContentMissingError, CorruptBlobError):
-        return not blobs.has(holding.blob)
-    return True
-
-
-def _bad(
-    blobs: FileBlobs, holding: Holding, count: int, done: Done | None
-) -> Iterator[int]:
-    """Yield which chunks are not right."""
-    if holding.form != "packed":
-        yield from blobs.examination.bad_chunks(holding.blob, done)
-        return
-    for index in range(count):
-        if not is_right(blobs, holding, index):
-            yield index
-        if done:
-            done(chunk_length(holding.size, index))

@@ -21,7 +21,7 @@ from ..spaces import Spaces
 from ..store.download import chunk_length
 from ..store.holdings import Holding
 from ..store.ranges import Done
-from .inspecting import inspect_blob, is_right
+from .inspecting import inspect_blob
 from .needs import find_needs
 from .repairing import repair
 from .sources import Sources
@@ -155,7 +155,7 @@ class Scrubber:
         self.bytes += length
         self._unsaved += length
         breathe(length)
-        right = is_right(self._home.blobs, holding, index)
+        right = self._home.blobs.examination.is_right(blob, index)
         if not right:
             self._damaged(holding, breathe)
         ended = not right or chunk_length(holding.size, index + 1) <= 0

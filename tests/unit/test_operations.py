@@ -739,6 +739,8 @@ def test_the_table_of_verbs_is_complete() -> None:
         "store_gc",
         "store_pin",
         "store_unpin",
+        "store_pack",
+        "store_unpack",
         "store_fsck",
         "store_await",
         "fetch",
