@@ -162,6 +162,12 @@ class NodeNeededError(ConflictError):
     hint = "start `crdtmerge node run`"
 
 
+class RestoredError(LocalError):
+    """A home that may not know all that its author signed: to sign could make a fork."""
+
+    exit_code = 5
+
+
 class BusyError(ConflictError):
     """Another command is changing the home; it will be done soon."""
 

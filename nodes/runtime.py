@@ -6,6 +6,7 @@ or what the command line asks for (`commands`, `operations`).
 """
 
 import asyncio
+import logging
 import os
 import random
 import signal
@@ -23,6 +24,7 @@ from crdtmerge.errors import BusyError
 from crdtmerge.faults import Fault
 from crdtmerge.sync.messages import Heartbeat, Message
 
+from .anchor import REASONS
 from .commands import Commands
 from .effects import (
     Close,
@@ -58,6 +60,8 @@ COMMAND_PATIENCE_S: Final = 10.0
 """How long a starting node waits for a command that holds its home."""
 GRACE_S: Final = 1.0
 LEAF_DAYS: Final = 3650
+
+_log: Final = logging.getLogger(__name__)
 
 
 def entropy(count: int) -> bytes:
@@ -152,12 +156,23 @@ class Runtime:
             keep("join_listen", f"{join_host}:{join_bound}".encode())
             keep("advertise", advertise.encode())
             keep(JOIN_ADDRESSES, " ".join(self.join_addresses).encode())
-            self.operations.announce_node(self.me, self.addresses)
             self.spawn(self._keep())
-        else:
-            self.operations.name_node(self.me)
+        self._announce()
         self.spawn(self._take_turns())
         self.spawn(self._tick())
+
+    def _announce(self) -> None:
+        """Say where we are, or at least who, in spaces where that is not known."""
+        for space in self.home.anchor.doubted():
+            _log.warning("space %s: %s", space.hex()[:12], self._why_not(space))
+        if self.addresses:
+            self.operations.announce_node(self.me, self.addresses)
+        else:
+            self.operations.name_node(self.me)
+
+    def _why_not(self, space: SpaceId) -> str:
+        doubt = self.home.anchor.doubt(space)
+        return f"this home signs nothing: {REASONS[doubt]}" if doubt else ""
 
     async def stop(self) -> None:
         """Close the ports and wait for what is under way to end: nothing may outlive us.
@@ -181,6 +196,7 @@ class Runtime:
     async def _tick(self) -> None:
         while True:
             await self.submit(lambda: [Ticked()])
+            await self._end_doubts()
             await asyncio.sleep(TICK_S)
 
     async def _keep(self) -> None:
@@ -193,6 +209,21 @@ class Runtime:
                 )
         finally:
             self.keeping.submit(self.keeper.end)
+
+    async def _end_doubts(self) -> None:
+        """Sign again where a peer has reported our record root since we started.
+
+        What this home signed before it was restored is here then, as far as that peer
+        knows it; what was not announced meanwhile is announced now.
+        """
+        anchor = self.home.anchor
+        for space in anchor.doubted():
+            reports = await self._reports(space)
+            ours = (await asyncio.to_thread(self.spaces.heartbeat, space)).root
+            equal = any(theirs and theirs.root == ours for theirs in reports.values())
+            if equal and await asyncio.to_thread(anchor.compared, space):
+                _log.warning("this home signs again in space %s", space.hex()[:12])
+                await asyncio.to_thread(self._announce)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Start a task and keep it until it ends; a failed one stops the node."""

@@ -21,6 +21,7 @@ from . import (
     models,
     peers,
     recipes,
+    restored,
     secrecy,
     spaces,
     store,
@@ -152,6 +153,7 @@ def _store_group() -> typer.Typer:
     )
     group.command("show")(store.show_store)
     group.command("gc")(store.gc)
+    group.command("adopt")(restored.adopt)
     group.command("pin")(store.pin)
     group.command("unpin")(store.unpin)
     group.command("pack")(store_packing.pack)

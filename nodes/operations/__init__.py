@@ -14,6 +14,7 @@ from crdtmerge.faults import Fault
 
 from ..home import Home
 from ..spaces import Spaces
+from .adopting import store_adopt
 from .banning import ban, ban_lift
 from .bringing import fetch
 from .checking import check_alone, recipe_check
@@ -85,6 +86,7 @@ VERBS: Final = {
     "wait": wait,
     "store_show": store_show,
     "store_gc": store_gc,
+    "store_adopt": store_adopt,
     "store_pin": store_pin,
     "store_unpin": store_unpin,
     "store_pack": store_pack,
@@ -114,6 +116,8 @@ class Operations:
         `clock` gives the seconds of the system's clock.
         """
         self._context = Context(home, spaces, entropy, run, live, clock)
+        spaces.author = home.author.public
+        spaces.on_returned = home.anchor.returned
 
     def call(self, verb: str, arguments: Arguments, progress: Tell) -> Answer:
         """Return what `verb` answers; `progress` hears of long work.

@@ -737,6 +737,7 @@ def test_the_table_of_verbs_is_complete() -> None:
         "node_metrics",
         "store_show",
         "store_gc",
+        "store_adopt",
         "store_pin",
         "store_unpin",
         "store_pack",
