@@ -23,6 +23,7 @@ from crdtmerge.digest import BlobId
 from crdtmerge.errors import BusyError
 from crdtmerge.faults import Fault
 from crdtmerge.sync.messages import Heartbeat, Message
+from crdtmerge.sync.transfer import Wanted
 
 from .anchor import REASONS
 from .commands import Commands
@@ -32,6 +33,7 @@ from .effects import (
     Effect,
     Fetch,
     Input,
+    MoreSources,
     PeerMoved,
     RecordsCommitted,
     Send,
@@ -191,6 +193,7 @@ class Runtime:
         await asyncio.gather(*self.tasks, return_exceptions=True)
         for threads in (self.core, self.keeping):
             await asyncio.to_thread(threads.shutdown, wait=True)
+        await asyncio.to_thread(self.fetching.close)
         await self.links.channels.close()
 
     async def _tick(self) -> None:
@@ -273,6 +276,8 @@ class Runtime:
                 self.links.close(peer)
             case Fetch():
                 self.spawn(self.fetching.bring(effect))
+            case MoreSources():
+                self.fetching.add_sources(effect)
             case Trust(members):
                 self.trusted = members
                 self.sync_server.set_members(members | {self.me})
@@ -300,21 +305,10 @@ class Runtime:
         await self.links.serve(Link(peer, dialler=peer), incoming, send)
 
     def fetch(
-        self,
-        peer: bytes,
-        space: bytes,
-        blob: bytes,
-        want_chunk_list: bool,
-        first_chunk: int,
+        self, peer: bytes, space: bytes, blob: bytes, wanted: Wanted
     ) -> AsyncIterator[bytes]:
-        """Serve the bytes of a blob; raises as `Fetching.serve` does."""
-        return self.fetching.serve(
-            peer,
-            SpaceId(space),
-            BlobId(blob),
-            want_chunk_list=want_chunk_list,
-            first_chunk=first_chunk,
-        )
+        """Serve the bytes of a blob; raises as `Serving.serve` does."""
+        return self.fetching.serving.serve(peer, SpaceId(space), BlobId(blob), wanted)
 
     def call(self, request: bytes) -> AsyncIterator[bytes]:
         """Run one command of the control socket; yield its progress and its result."""
@@ -353,7 +347,7 @@ class Runtime:
 
     def arriving(self) -> Mapping[BlobId, int]:
         """Return the blobs that are coming now, and how much of each is here."""
-        return self.fetching.arriving.copy()
+        return self.fetching.arriving()
 
     def metrics(self) -> Answer:
         """Return what this node counts, as text and as JSON."""
