@@ -213,7 +213,7 @@ METRICS: Final = (
         "gauge",
         "fetches",
         "Blobs that are on their way from a peer now.",
-        _one(lambda s: len(s.node.fetching)),
+        _one(lambda s: len(s.node.choices.flying)),
     ),
     Metric(
         "counter",

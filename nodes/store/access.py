@@ -11,13 +11,18 @@ from functools import partial
 from typing import TypeVar
 
 from crdtmerge.digest import CHUNK_BYTES, BlobId
-from crdtmerge.errors import ContentMissingError, CorruptBlobError, NotFoundError
+from crdtmerge.errors import (
+    ContentMissingError,
+    CorruptBlobError,
+    MachineError,
+    NotFoundError,
+)
 
 from .disk import Disk
 from .download import chunk_length
 from .packed import BaseChunk, bad_packed_chunks, opened_packed, read_packed
 from .ranges import Done, Stored, check_chunk, damaged, read_range
-from .reading import bad_chunks, read_copied, read_mapped
+from .reading import bad_chunks, is_right, read_copied, read_mapped
 from .rows import BlobRows
 
 T = TypeVar("T")
@@ -45,6 +50,28 @@ class Access:
     def bad_chunks(self, blob: BlobId, done: Done | None) -> list[int]:
         """Return which chunks of a blob are not what they should be."""
         return self._reading(blob, partial(self._bad_chunks, done=done))
+
+    def is_right(self, blob: BlobId, index: int) -> bool:
+        """Tell whether one chunk is what it should be; what cannot be read is not.
+
+        Raises:
+            ContentMissingError: the blob is not there.
+            CorruptBlobError: the stored chunk list is damaged.
+        """
+        stored = self._rows.find(blob)
+        if self._is_right(stored, index):
+            return True
+        again = self._rows.find(blob)  # it may have been packed or unpacked meanwhile
+        return again != stored and self._is_right(again, index)
+
+    def _is_right(self, stored: Stored, index: int) -> bool:
+        if not stored.packed or not stored.chunks:
+            return is_right(self._disk, stored, index)
+        try:
+            self._read_chunk(stored, index)
+        except (ContentMissingError, CorruptBlobError, MachineError):
+            return False
+        return True
 
     def _reading(self, blob: BlobId, work: Callable[[Stored], T]) -> T:
         """Do some reading; once more if the blob was packed or unpacked meanwhile."""

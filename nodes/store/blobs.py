@@ -13,7 +13,8 @@ import itertools
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -39,6 +40,7 @@ from .examining import Examination
 from .holdings import Holding, list_holdings
 from .leases import Leases
 from .naming import Naming
+from .outgoing import Outgoing
 from .packing import Packing
 from .places import Places
 from .ranges import Done, Stored, read_source, write_pieces
@@ -180,6 +182,19 @@ class FileBlobs:
             CorruptBlobError: the bytes are not those of the blob.
         """
         return self.access.read_chunk(blob, index)
+
+    def outgoing(self, blob: BlobId) -> Outgoing:
+        """Open a blob to be read chunk by chunk; it is held until the caller closes it.
+
+        Raises:
+            ContentMissingError: the blob, or the file that it lies in, is not there.
+            CorruptBlobError: the stored list is damaged.
+        """
+        with ExitStack() as stack:
+            stack.enter_context(self.leases.hold([blob]))
+            stored = self.rows.find(blob)
+            read = partial(self.read_chunk, blob)
+            return Outgoing(self._disk, stored, read, stack)
 
     # --- what this machine offers ------------------------------------------------------
 
