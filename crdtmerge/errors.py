@@ -284,6 +284,10 @@ class RefusedError(RemoteError):
     """A peer refused what we asked, and said why."""
 
 
+class OverloadedError(RefusedError):
+    """A peer that has no room for one more of our calls: it is asked again later."""
+
+
 class NotMemberError(RemoteError):
     """A caller whose transport key is none of the members'."""
 

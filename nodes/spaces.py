@@ -327,6 +327,11 @@ class Spaces:
         self._complete[space], self._lacking[space] = whole, lacking
         return wanted
 
+    def manifests(self, space: SpaceId) -> frozenset[BlobId]:
+        """Return the blobs that are named as manifests of visible contributions."""
+        visible = self.view(space).visible
+        return frozenset(blob for v in visible for blob, _ in v.manifests)
+
     def _part(
         self, visible: Visible, before: Mapping[Visible, dict[BlobId, int]]
     ) -> dict[BlobId, int] | None:

@@ -41,6 +41,7 @@ def status(context: Context, asked: Arguments, _tell: Tell) -> Answer:
         "addresses": list(live.addresses) if live else [],
         "join_addresses": list(live.join_addresses) if live else [],
         "peers": _peers(context),
+        "upkeep": live.upkeep() if live else None,
         "spaces": [
             {
                 **space_facts(context.spaces, space, context.key.public),

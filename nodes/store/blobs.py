@@ -13,7 +13,8 @@ import itertools
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -39,6 +40,7 @@ from .examining import Examination
 from .holdings import Holding, list_holdings
 from .leases import Leases
 from .naming import Naming
+from .outgoing import Outgoing
 from .packing import Packing
 from .places import Places
 from .ranges import Done, Stored, read_source, write_pieces
@@ -72,9 +74,9 @@ class FileBlobs:
         # Held while a blob gets its name and row; never while its bytes are handled.
         self._lock = threading.RLock()
         self._helpers = ThreadPoolExecutor(HELPERS, "verify")
-        self._access = Access(disk, self.rows, self._helpers)
+        self.access = Access(disk, self.rows, self._helpers)
         self.examination = Examination(
-            self.rows, self._access, disk, self._places, self._lock
+            self.rows, self.access, disk, self._places, self._lock
         )
         self.packing = Packing(disk, self._places, self.rows, self, self._lock)
         self._arrivals = Arrivals(
@@ -169,7 +171,7 @@ class FileBlobs:
             ContentMissingError: the blob, or the file that it lies in, is not there.
             CorruptBlobError: the bytes are not those of the blob.
         """
-        return self._access.read(blob, size)
+        return self.access.read(blob, size)
 
     def read_chunk(self, blob: BlobId, index: int) -> bytes:
         """Return one chunk, verified.
@@ -179,7 +181,20 @@ class FileBlobs:
             ContentMissingError: the blob, or the file that it lies in, is not there.
             CorruptBlobError: the bytes are not those of the blob.
         """
-        return self._access.read_chunk(blob, index)
+        return self.access.read_chunk(blob, index)
+
+    def outgoing(self, blob: BlobId) -> Outgoing:
+        """Open a blob to be read chunk by chunk; it is held until the caller closes it.
+
+        Raises:
+            ContentMissingError: the blob, or the file that it lies in, is not there.
+            CorruptBlobError: the stored list is damaged.
+        """
+        with ExitStack() as stack:
+            stack.enter_context(self.leases.hold([blob]))
+            stored = self.rows.find(blob)
+            read = partial(self.read_chunk, blob)
+            return Outgoing(self._disk, stored, read, stack)
 
     # --- what this machine offers ------------------------------------------------------
 
