@@ -162,6 +162,12 @@ class NodeNeededError(ConflictError):
     hint = "start `crdtmerge node run`"
 
 
+class RestoredError(LocalError):
+    """A home that may not know all that its author signed: to sign could make a fork."""
+
+    exit_code = 5
+
+
 class BusyError(ConflictError):
     """Another command is changing the home; it will be done soon."""
 
@@ -208,7 +214,10 @@ class MalformedChunkError(RemoteError):
 class FaultyContributionError(RemoteError):
     """A visible contribution whose content breaks a rule, so that resolve refuses."""
 
-    hint = "a maintainer can `crdtmerge ban` it; `--without ID` resolves locally"
+    hint = (
+        "`crdtmerge check ID` takes it out if its bytes prove that, else a maintainer can"
+        " `crdtmerge ban` it; `--without ID` resolves locally"
+    )
 
     def __init__(self, content: bytes, reason: str) -> None:
         """Keep the content id and the rule that it breaks."""
@@ -273,6 +282,10 @@ class NotConvergedError(RemoteError):
 
 class RefusedError(RemoteError):
     """A peer refused what we asked, and said why."""
+
+
+class OverloadedError(RefusedError):
+    """A peer that has no room for one more of our calls: it is asked again later."""
 
 
 class NotMemberError(RemoteError):

@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Final, Literal
 from crdtmerge import __version__
 from crdtmerge.bodies import SpaceId
 
+from .anchor import Doubt
 from .commands import Commands
 from .fetching import Fetching
 from .home import Home
 from .links import Links
 from .node import Node
 from .spaces import Spaces
+from .store.disk import SystemDisk
 from .store.totals import totals
 
 if TYPE_CHECKING:
@@ -74,10 +76,10 @@ def _each_space(
     return lambda s: {(key.hex(),): read(s, key) for key in s.spaces.all()}
 
 
-def _by_error(
+def _by_count(
     read: Callable[[Sources], Counter[str]],
 ) -> Callable[[Sources], Samples]:
-    """Return the reader of errors by the name of their class."""
+    """Return the reader of a counter by kind: of errors by the name of their class."""
     return lambda s: {(kind,): n for kind, n in sorted(read(s).copy().items())}
 
 
@@ -86,6 +88,12 @@ def _of_blobs(field: str) -> Callable[[Sources], Samples]:
     return lambda s: {
         (kind,): getattr(part, field) for kind, part in totals(s.home.database).items()
     }
+
+
+def _by_doubt(sources: Sources) -> Samples:
+    anchor = sources.home.anchor
+    found = Counter(anchor.doubt(space) for space in anchor.doubted())
+    return {(doubt.name.lower(),): found[doubt] for doubt in Doubt}
 
 
 METRICS: Final = (
@@ -118,6 +126,13 @@ METRICS: Final = (
     ),
     Metric(
         "gauge",
+        "faulty_contributions",
+        "Contributions of a space that a fault shows to be unusable.",
+        _each_space(lambda s, key: len(s.spaces.view(key).faults)),
+        ("space",),
+    ),
+    Metric(
+        "gauge",
         "missing_bytes",
         "Bytes that visible contributions of a space need and that are not here.",
         _each_space(lambda s, key: sum(s.spaces.missing(key).values())),
@@ -126,7 +141,7 @@ METRICS: Final = (
     Metric(
         "gauge",
         "blobs",
-        "Blobs in the store: `copied` into the home, or `referenced` where they lie.",
+        "Blobs in the store: `raw`, `packed`, or `referenced` in the user's files.",
         _of_blobs("count"),
         ("kind",),
     ),
@@ -136,6 +151,51 @@ METRICS: Final = (
         "Bytes of the blobs in the store, by the same kinds.",
         _of_blobs("size"),
         ("kind",),
+    ),
+    Metric(
+        "gauge",
+        "stored_bytes",
+        "Bytes that these blobs take of the disk of the home.",
+        _of_blobs("stored"),
+        ("kind",),
+    ),
+    Metric(
+        "gauge",
+        "disk_free_bytes",
+        "Bytes that are free on the disk of the home.",
+        _one(lambda s: s.home.blobs.free()),
+    ),
+    Metric(
+        "gauge",
+        "pinned_contributions",
+        "Contributions that collection leaves alone because the user pinned them.",
+        _one(lambda s: len(s.home.marks.pins())),
+    ),
+    Metric(
+        "gauge",
+        "unneeded_blobs",
+        "Blobs that nothing needs and whose grace period runs.",
+        _one(lambda s: len(s.home.marks.unneeded())),
+    ),
+    Metric(
+        "counter",
+        "bad_blobs",
+        "Readings of a blob that was `damaged` or `gone`, or a reference `edited`.",
+        _by_count(lambda s: s.home.blobs.access.bad),
+        ("state",),
+    ),
+    Metric(
+        "counter",
+        "failed_syncs",
+        "Times that the disk refused to keep what was written; never tried again.",
+        _one(lambda _: SystemDisk.failed_syncs),
+    ),
+    Metric(
+        "gauge",
+        "doubted_spaces",
+        "Spaces in which this home signs nothing: it was restored, or copied.",
+        _by_doubt,
+        ("doubt",),
     ),
     Metric(
         "gauge",
@@ -153,7 +213,7 @@ METRICS: Final = (
         "gauge",
         "fetches",
         "Blobs that are on their way from a peer now.",
-        _one(lambda s: len(s.node.fetching)),
+        _one(lambda s: len(s.node.choices.flying)),
     ),
     Metric(
         "counter",
@@ -165,21 +225,21 @@ METRICS: Final = (
         "counter",
         "dropped_peers",
         "Times that a peer was cut off and banned for a while, by what it did.",
-        _by_error(lambda s: s.node.dropped),
+        _by_count(lambda s: s.node.dropped),
         ("error",),
     ),
     Metric(
         "counter",
         "failed_fetches",
         "Fetches that brought no blob, by why: a peer's fault, or this machine's.",
-        _by_error(lambda s: s.fetching.failed),
+        _by_count(lambda s: s.fetching.failed),
         ("error",),
     ),
     Metric(
         "counter",
         "failed_commands",
         "Commands over the control socket that ended with an error, by its kind.",
-        _by_error(lambda s: s.commands.failed),
+        _by_count(lambda s: s.commands.failed),
         ("error",),
     ),
 )

@@ -6,6 +6,7 @@ or what the command line asks for (`commands`, `operations`).
 """
 
 import asyncio
+import logging
 import os
 import random
 import signal
@@ -20,8 +21,11 @@ from crdtmerge import __version__
 from crdtmerge.bodies import RecordId, SpaceId
 from crdtmerge.digest import BlobId
 from crdtmerge.errors import BusyError
+from crdtmerge.faults import Fault
 from crdtmerge.sync.messages import Heartbeat, Message
+from crdtmerge.sync.transfer import Wanted
 
+from .anchor import REASONS
 from .commands import Commands
 from .effects import (
     Close,
@@ -29,6 +33,7 @@ from .effects import (
     Effect,
     Fetch,
     Input,
+    MoreSources,
     PeerMoved,
     RecordsCommitted,
     Send,
@@ -37,6 +42,7 @@ from .effects import (
 )
 from .fetching import Fetching
 from .home import Home, open_home
+from .inspection import Inspection
 from .join import Doorkeeper
 from .links import Link, Links, SendMessage, Turn
 from .metrics import Sources, exposition
@@ -47,6 +53,7 @@ from .passphrase import AskPassphrase, no_passphrase
 from .server import ControlServer, JoinServer, ReplicaServer
 from .spaces import Spaces
 from .tls import Leaf, make_leaf
+from .upkeep.keeping import Keeper, Upkeep
 
 T = TypeVar("T")
 
@@ -55,6 +62,8 @@ COMMAND_PATIENCE_S: Final = 10.0
 """How long a starting node waits for a command that holds its home."""
 GRACE_S: Final = 1.0
 LEAF_DAYS: Final = 3650
+
+_log: Final = logging.getLogger(__name__)
 
 
 def entropy(count: int) -> bytes:
@@ -75,7 +84,7 @@ def run_here(work: Coroutine[Any, Any, T]) -> T:
 class Runtime:
     """One node on one home, from start to stop."""
 
-    def __init__(self, home: Home, leaf: Leaf) -> None:
+    def __init__(self, home: Home, leaf: Leaf, upkeep: Upkeep | None = None) -> None:
         self.home = home
         self.me = home.node.public
         home.blobs.forget_lost()
@@ -96,11 +105,15 @@ class Runtime:
         self.loop = asyncio.get_running_loop()
         self.turns: asyncio.Queue[tuple[Turn, asyncio.Future[None]]] = asyncio.Queue()
         self.core = ThreadPoolExecutor(1, "core")
+        self.keeper = Keeper(home, self.spaces, upkeep or Upkeep())
+        self.keeping = ThreadPoolExecutor(1, "upkeep")
         self.links = Links(self.me, leaf, self.submit)
         channels = self.links.channels
+        inspection = Inspection(self.spaces, home.blobs, self._show_fault)
         self.fetching = Fetching(
             home.blobs, self.spaces, channels, self.submit, time.monotonic
         )
+        self.fetching.inspection = inspection
         self.commands = Commands()
         self.sync_server = ReplicaServer(self, leaf)
         self.doorkeeper = Doorkeeper(home, self.spaces, entropy)
@@ -145,11 +158,23 @@ class Runtime:
             keep("join_listen", f"{join_host}:{join_bound}".encode())
             keep("advertise", advertise.encode())
             keep(JOIN_ADDRESSES, " ".join(self.join_addresses).encode())
+            self.spawn(self._keep())
+        self._announce()
+        self.spawn(self._take_turns())
+        self.spawn(self._tick())
+
+    def _announce(self) -> None:
+        """Say where we are, or at least who, in spaces where that is not known."""
+        for space in self.home.anchor.doubted():
+            _log.warning("space %s: %s", space.hex()[:12], self._why_not(space))
+        if self.addresses:
             self.operations.announce_node(self.me, self.addresses)
         else:
             self.operations.name_node(self.me)
-        self.spawn(self._take_turns())
-        self.spawn(self._tick())
+
+    def _why_not(self, space: SpaceId) -> str:
+        doubt = self.home.anchor.doubt(space)
+        return f"this home signs nothing: {REASONS[doubt]}" if doubt else ""
 
     async def stop(self) -> None:
         """Close the ports and wait for what is under way to end: nothing may outlive us.
@@ -157,6 +182,7 @@ class Runtime:
         Who has the home's lock next must find nobody else writing.
         """
         self.stopping.set()
+        self.keeper.stop()
         self.links.close_all()
         await self.control_server.stop(GRACE_S)
         await self.commands.stop()
@@ -165,13 +191,42 @@ class Runtime:
         for task in list(self.tasks):
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
-        await asyncio.to_thread(self.core.shutdown, wait=True)
+        for threads in (self.core, self.keeping):
+            await asyncio.to_thread(threads.shutdown, wait=True)
+        await asyncio.to_thread(self.fetching.close)
         await self.links.channels.close()
 
     async def _tick(self) -> None:
         while True:
             await self.submit(lambda: [Ticked()])
+            await self._end_doubts()
             await asyncio.sleep(TICK_S)
+
+    async def _keep(self) -> None:
+        """Let the keeper do a little now and then, in a thread of its own."""
+        try:
+            while True:
+                await asyncio.sleep(TICK_S)
+                await self.loop.run_in_executor(
+                    self.keeping, self.keeper.turn, time.monotonic(), time.time()
+                )
+        finally:
+            self.keeping.submit(self.keeper.end)
+
+    async def _end_doubts(self) -> None:
+        """Sign again where a peer has reported our record root since we started.
+
+        What this home signed before it was restored is here then, as far as that peer
+        knows it; what was not announced meanwhile is announced now.
+        """
+        anchor = self.home.anchor
+        for space in anchor.doubted():
+            reports = await self._reports(space)
+            ours = (await asyncio.to_thread(self.spaces.heartbeat, space)).root
+            equal = any(theirs and theirs.root == ours for theirs in reports.values())
+            if equal and await asyncio.to_thread(anchor.compared, space):
+                _log.warning("this home signs again in space %s", space.hex()[:12])
+                await asyncio.to_thread(self._announce)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Start a task and keep it until it ends; a failed one stops the node."""
@@ -221,10 +276,16 @@ class Runtime:
                 self.links.close(peer)
             case Fetch():
                 self.spawn(self.fetching.bring(effect))
+            case MoreSources():
+                self.fetching.add_sources(effect)
             case Trust(members):
                 self.trusted = members
                 self.sync_server.set_members(members | {self.me})
                 self.spawn(self.links.channels.keep_only(members))
+
+    def _show_fault(self, space: SpaceId, fault: Fault) -> None:
+        """Tell the space that a contribution can never be merged, from whatever thread."""
+        self.operations.report_fault(space, fault)
 
     def _published(self, space: SpaceId, records: tuple[RecordId, ...]) -> None:
         """Tell the node of records that a command made, from whatever thread."""
@@ -244,21 +305,10 @@ class Runtime:
         await self.links.serve(Link(peer, dialler=peer), incoming, send)
 
     def fetch(
-        self,
-        peer: bytes,
-        space: bytes,
-        blob: bytes,
-        want_chunk_list: bool,
-        first_chunk: int,
+        self, peer: bytes, space: bytes, blob: bytes, wanted: Wanted
     ) -> AsyncIterator[bytes]:
-        """Serve the bytes of a blob; raises as `Fetching.serve` does."""
-        return self.fetching.serve(
-            peer,
-            SpaceId(space),
-            BlobId(blob),
-            want_chunk_list=want_chunk_list,
-            first_chunk=first_chunk,
-        )
+        """Serve the bytes of a blob; raises as `Serving.serve` does."""
+        return self.fetching.serving.serve(peer, SpaceId(space), BlobId(blob), wanted)
 
     def call(self, request: bytes) -> AsyncIterator[bytes]:
         """Run one command of the control socket; yield its progress and its result."""
@@ -297,7 +347,7 @@ class Runtime:
 
     def arriving(self) -> Mapping[BlobId, int]:
         """Return the blobs that are coming now, and how much of each is here."""
-        return self.fetching.arriving.copy()
+        return self.fetching.arriving()
 
     def metrics(self) -> Answer:
         """Return what this node counts, as text and as JSON."""
@@ -311,6 +361,10 @@ class Runtime:
                 self.commands,
             )
         )
+
+    def upkeep(self) -> Answer:
+        """Return what was done for the store since the start."""
+        return self.keeper.facts()
 
     def now(self) -> float:
         """Return seconds that only grow."""
@@ -330,13 +384,13 @@ def _split(address: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def runtime_on(home: Home) -> Runtime:
+def runtime_on(home: Home, upkeep: Upkeep | None = None) -> Runtime:
     """Return a node on an open home that has not started, with a fresh TLS leaf."""
     now = datetime.now(UTC)
     leaf = make_leaf(
         home.node.unlock(), now - timedelta(days=1), now + timedelta(days=LEAF_DAYS)
     )
-    return Runtime(home, leaf)
+    return Runtime(home, leaf, upkeep)
 
 
 def run_node(
@@ -347,11 +401,13 @@ def run_node(
     advertise: str,
     ready: Callable[[Mapping[str, object]], None],
     ask: AskPassphrase = no_passphrase,
+    upkeep: Upkeep | None = None,
 ) -> None:
     """Run a node on the home at `path` until SIGINT or SIGTERM.
 
     `ask` finds the passphrase, at the start: a node must sign whenever peers want it to.
-    `ready` is told where the node listens, once it does.
+    `ready` is told where the node listens, once it does. `upkeep` says what it does for
+    its store by itself.
 
     Raises:
         ConflictError: another node runs on this home, or a port is in use.
@@ -361,7 +417,7 @@ def run_node(
     with _patiently_open(path, ask) as home:
         for key in (home.author, home.node):
             key.unlock()
-        asyncio.run(_run(home, listen, join_listen, advertise, ready))
+        asyncio.run(_run(home, (listen, join_listen, advertise), ready, upkeep))
 
 
 def _patiently_open(path: Path, ask: AskPassphrase) -> Home:
@@ -378,16 +434,15 @@ def _patiently_open(path: Path, ask: AskPassphrase) -> Home:
 
 async def _run(
     home: Home,
-    listen: str,
-    join_listen: str,
-    advertise: str,
+    where: tuple[str, str, str],
     ready: Callable[[Mapping[str, object]], None],
+    upkeep: Upkeep | None,
 ) -> None:
-    runtime = runtime_on(home)
+    runtime = runtime_on(home, upkeep)
     for name in (signal.SIGINT, signal.SIGTERM):
         runtime.loop.add_signal_handler(name, runtime.stopping.set)
     try:
-        await runtime.start(listen, join_listen, advertise)
+        await runtime.start(*where)
         ready(
             {
                 "node": runtime.me.hex(),

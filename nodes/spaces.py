@@ -12,14 +12,15 @@ from threading import RLock
 from typing import Final
 
 from crdtmerge.bodies import Genesis, RecordId, SpaceId
-from crdtmerge.digest import DIGEST_BYTES, BlobId, Domain, digest
+from crdtmerge.digest import DIGEST_BYTES, BlobId, ContentId, Domain, digest
 from crdtmerge.errors import (
     ContentMissingError,
     FaultyContributionError,
     MissingAuthorityError,
     NotFoundError,
 )
-from crdtmerge.manifest import Manifest
+from crdtmerge.identity import AuthorId
+from crdtmerge.manifest import Manifest, TensorEntry
 from crdtmerge.orset import OpSet
 from crdtmerge.policy import View, Visible
 from crdtmerge.record import SignedRecord, decode_record, well_formed
@@ -41,6 +42,16 @@ WANTED_MAX: Final = 1024
 """Blobs of one contribution that are looked for at a time."""
 
 
+@dataclass(frozen=True, slots=True)
+class Use:
+    """A tensor of a visible contribution."""
+
+    space: SpaceId
+    content: ContentId
+    manifest: Manifest
+    tensor: TensorEntry
+
+
 @dataclass(slots=True)
 class Spaces:
     """Every space of one home."""
@@ -49,6 +60,9 @@ class Spaces:
     blobs: BlobStore
     lock: RLock = field(default_factory=RLock)
     on_publish: Callable[[SpaceId, tuple[RecordId, ...]], None] | None = None
+    author: AuthorId | None = None
+    """Who signs here; for `on_returned`, which hears of its records from elsewhere."""
+    on_returned: Callable[[SpaceId, RecordId], object] | None = None
     added: Mapping[bytes, tuple[str, ...]] = field(default_factory=dict)
     """Where the user says that nodes listen; replaced as a whole."""
     _opsets: dict[SpaceId, OpSet] = field(default_factory=dict)
@@ -112,7 +126,29 @@ class Spaces:
 
     def publish(self, space: SpaceId, batch: Sequence[SignedRecord]) -> None:
         """Commit records that were made here, and tell the running node, if one runs."""
-        fresh = self.commit(space, batch)
+        self._tell(space, self.commit(space, batch))
+
+    def take(
+        self, space: SpaceId, batch: Sequence[SignedRecord]
+    ) -> tuple[RecordId, ...]:
+        """Commit records that came from elsewhere; notice those that we should know.
+
+        A record of this home's author above its last number, or one that has the number
+        of another, was signed by a state of this home that is lost here, or by a copy.
+        """
+        with self.lock:
+            before = self._opsets.get(space, OpSet(space))
+            fresh = self.commit(space, batch)
+            if self.on_returned is not None:
+                for record in _returned(before, self._opsets, fresh, self.author):
+                    self.on_returned(space, record)
+            return fresh
+
+    def bring(self, space: SpaceId, batch: Sequence[SignedRecord]) -> None:
+        """Take records that a command brought, and tell the running node, if one runs."""
+        self._tell(space, self.take(space, batch))
+
+    def _tell(self, space: SpaceId, fresh: tuple[RecordId, ...]) -> None:
         if self.on_publish is not None:
             self.on_publish(space, fresh)
 
@@ -171,7 +207,7 @@ class Spaces:
             if RecordId(digest(Domain.RECORD, raw.data)) not in opset
         ]
         _check_chains_come(opset, unknown)
-        return self.commit(space, [well_formed(r.data, r.signature) for r in unknown])
+        return self.take(space, [well_formed(r.data, r.signature) for r in unknown])
 
     # --- who ----------------------------------------------------------------------------
 
@@ -291,6 +327,11 @@ class Spaces:
         self._complete[space], self._lacking[space] = whole, lacking
         return wanted
 
+    def manifests(self, space: SpaceId) -> frozenset[BlobId]:
+        """Return the blobs that are named as manifests of visible contributions."""
+        visible = self.view(space).visible
+        return frozenset(blob for v in visible for blob, _ in v.manifests)
+
     def _part(
         self, visible: Visible, before: Mapping[Visible, dict[BlobId, int]]
     ) -> dict[BlobId, int] | None:
@@ -317,6 +358,18 @@ class Spaces:
         if any(blob == named for v in visible for named, _ in v.manifests):
             return True
         return any(blob in self._named(v) for v in visible)
+
+    def uses(self, blob: BlobId) -> list[Use]:
+        """Return the tensors of visible contributions, in any space, of these bytes."""
+        return [
+            Use(space, visible.content, known.manifest, tensor)
+            for space in self.all()
+            for visible in self.view(space).visible
+            if blob in self._named(visible)
+            for known in [self._known(visible)]
+            for tensor in known.manifest.tensors
+            if tensor.blob == blob
+        ]
 
     def _named(self, visible: Visible) -> Mapping[BlobId, int]:
         try:
@@ -345,6 +398,28 @@ class Spaces:
             except (ContentMissingError, FaultyContributionError):
                 complete[visible.content] = False
         return complete
+
+
+def _returned(
+    before: OpSet,
+    opsets: Mapping[SpaceId, OpSet],
+    fresh: Iterable[RecordId],
+    author: AuthorId | None,
+) -> list[RecordId]:
+    """Return new records of `author` that its home, as it was before, should have made.
+
+    Older ones are none: who joins again with the keys of a lost home gets them back.
+    """
+    fresh = set(fresh)
+    if not fresh:
+        return []
+    records = [opsets[before.space].records[key] for key in fresh]
+    own = [record for record in records if record.author == author]
+    if not own:
+        return []
+    used = {r.author_seq for r in before.records.values() if r.author == author}
+    last = max(used, default=-1)
+    return sorted(r.id for r in own if r.author_seq > last or r.author_seq in used)
 
 
 def _bytes_in_message(signed: SignedRecord) -> int:

@@ -21,9 +21,11 @@ from . import (
     models,
     peers,
     recipes,
+    restored,
     secrecy,
     spaces,
     store,
+    store_packing,
 )
 from .added import Program
 from .options import HomeOption, JsonOption, PassphraseFileOption
@@ -82,6 +84,7 @@ def build() -> typer.Typer:
     app.command("contribute")(contributions.contribute)
     app.command("remove")(contributions.remove)
     app.command("ban")(contributions.ban)
+    app.command("check")(contributions.check)
     app.command("status")(contributions.status)
     app.command("log")(history.log)
     app.command("fetch")(peers.fetch)
@@ -150,8 +153,12 @@ def _store_group() -> typer.Typer:
     )
     group.command("show")(store.show_store)
     group.command("gc")(store.gc)
+    group.command("adopt")(restored.adopt)
     group.command("pin")(store.pin)
     group.command("unpin")(store.unpin)
+    group.command("pack")(store_packing.pack)
+    group.command("unpack")(store_packing.unpack)
+    group.command("fsck")(store.fsck)
     return group
 
 

@@ -10,6 +10,11 @@ from .output import plain, short, table
 
 Facts: TypeAlias = "Mapping[str, object]"
 
+_DOUBTS = {
+    "restored": "this home was restored or copied: it must compare with a peer first",
+    "returned": "a peer knew more of this author: it must compare with a peer first",
+    "copied": "another home signs as this author: stop it, then `store adopt`",
+}
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -83,10 +88,22 @@ def status(facts: Facts) -> list[str]:
         f"home    {plain(facts['home'])}",
         f"author  {short(facts['author'])}",
         f"node    {short(facts['node'])}, {node}",
+        *_upkeep(facts.get("upkeep")),
     ]
     for space in several(facts["spaces"]):
         lines += ["", *_space(space)]
     return lines
+
+
+def _upkeep(value: object) -> list[str]:
+    """Return the line about damage that the running node found; none if there is none."""
+    damaged = cast("Facts", value)["damaged"] if value else {}
+    counts = cast("Mapping[str, int]", damaged)
+    if not counts:
+        return []
+    words = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
+    found = counted(sum(counts.values()), "damaged blob")
+    return [f"store   {found} found since the start: {words}"]
 
 
 def _space(facts: Facts) -> Iterator[str]:
@@ -106,6 +123,11 @@ def _space(facts: Facts) -> Iterator[str]:
     if facts["missing_blobs"]:
         amount = size(facts["missing_bytes"])
         yield f"  missing       {facts['missing_blobs']} blobs, {amount}"
+    if facts["doubt"]:
+        yield f"  signs nothing {_DOUBTS[str(facts['doubt'])]}"
+    if facts["forked"]:
+        numbers = ", ".join(map(str, cast("Sequence[int]", facts["forked"])))
+        yield f"  forked        this author signed two records of number {numbers}"
     if facts["unknown_critical"]:
         yield "  this version is too old for this space: upgrade crdtmerge"
     contributions = several(facts["contributions"])
@@ -115,6 +137,9 @@ def _space(facts: Facts) -> Iterator[str]:
     yield from (f"  {line}" for line in lines)
     for ban in several(facts["banned"]):
         yield f"  banned {ban['subject']} {short(ban['target'])}"
+    for fault in several(facts["faulty"]):
+        what = f"{short(fault['content'])}: {plain(fault['reason'])}"
+        yield f"  faulty {what} (shown by {short(fault['author'])})"
 
 
 def _contribution(facts: Facts) -> tuple[str, ...]:
@@ -153,6 +178,23 @@ def banned(facts: Facts) -> list[str]:
         return [f"{what} stays banned"]
     count = counted(facts["hidden"], "contribution")
     return [f"banned {what}: {count} fewer in the merge"]
+
+
+def checked(facts: Facts) -> list[str]:
+    """Return the lines of `check`."""
+    read = f"{size(facts['read_bytes'])} read"
+    if facts["missing_bytes"]:
+        read += f", {size(facts['missing_bytes'])} missing"
+    content = short(facts["content"])
+    if facts["usable"]:
+        return [f"contribution {content} can be merged ({read})"]
+    lines = [f"contribution {content} cannot be merged ({read})"]
+    lines.append(f"  {plain(facts['reason'])}")
+    if facts["new"]:
+        lines.append(f"  published as {short(facts['record'])}: it is out of the merge")
+    elif facts["proven"] and not facts["record"]:
+        lines.append("  its bytes prove it: without --dry-run this is published")
+    return lines
 
 
 def founded(facts: Facts) -> list[str]:

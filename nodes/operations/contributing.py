@@ -64,6 +64,7 @@ def contribute(context: Context, asked: Arguments, tell: Tell) -> Answer:
     note = _note(given.optional_text(asked, "note") or "")
     tags = _tags(given.texts(asked, "tags"))
     replica(context, space).authority(NEEDED[Add])  # before any long work
+    context.home.anchor.require_sure(space)
     context.key.unlock()
     path, kind = given.path(asked, "path"), given.optional_text(asked, "kind")
     reference = given.flag(asked, "reference")
@@ -113,6 +114,11 @@ def _note(text: str) -> str:
 
 
 def _refuse_banned(view: View, content: ContentId) -> None:
+    if content in view.faults:
+        raise NotAllowedError(
+            f"contribution {content.hex()[:SHORT]} was shown to be faulty",
+            hint="`crdtmerge log` tells how; what is contributed must have other values",
+        )
     if any(ban.target == content for ban in view.bans.values()):
         raise NotAllowedError(
             f"contribution {content.hex()[:SHORT]} is banned in this space",

@@ -5,9 +5,12 @@ Owns the names of the fields. Does not own how people are shown them (`cli.rende
 
 from crdtmerge.bodies import Genesis, SpaceId
 from crdtmerge.codec import format_decimal
+from crdtmerge.faults import Fault, find
 from crdtmerge.identity import AuthorId
 from crdtmerge.policy import View, Visible
+from crdtmerge.record import Record
 
+from ..anchor import forked
 from ..spaces import Spaces
 from .live import Answer, Context
 
@@ -29,6 +32,9 @@ def space_facts(spaces: Spaces, space: SpaceId, author: AuthorId) -> Answer:
         "banned": [
             {"subject": ban.subject, "target": ban.target.hex(), "record": key.hex()}
             for key, ban in sorted(view.bans.items())
+        ],
+        "faulty": [
+            _fault_facts(opset.records[key]) for _, key in sorted(view.faults.items())
         ],
         "unknown_critical": list(view.unknown_critical),
         "missing_blobs": len(missing),
@@ -71,6 +77,17 @@ def contribution_facts(visible: Visible, *, complete: bool) -> Answer:
     }
 
 
+def _fault_facts(shown: Record) -> Answer:
+    """Return what a record shows of a contribution as JSON."""
+    assert isinstance(shown.body, Fault)
+    return {
+        "content": shown.body.content.hex(),
+        "reason": find(shown.body).sentence,
+        "author": shown.author.hex(),
+        "record": shown.id.hex(),
+    }
+
+
 def home_facts(context: Context) -> Answer:
     """Return who this home is."""
     return {
@@ -78,4 +95,15 @@ def home_facts(context: Context) -> Answer:
         "author": context.home.author.public.hex(),
         "node": context.home.node.public.hex(),
         "encrypted": context.home.encrypted,
+    }
+
+
+def doubt_facts(context: Context, space: SpaceId) -> Answer:
+    """Return why this author may not sign in a space, and which numbers it used twice."""
+    doubt = context.home.anchor.doubt(space)
+    me = context.key.public
+    records = context.spaces.opset(space).records.values()
+    return {
+        "doubt": doubt.name.lower() if doubt else None,
+        "forked": forked(r.author_seq for r in records if r.author == me),
     }

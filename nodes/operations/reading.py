@@ -4,7 +4,7 @@ Owns what they answer. Does not own how it looks (`cli.render`).
 """
 
 from . import arguments as given
-from .facts import home_facts, identity_facts, space_facts
+from .facts import doubt_facts, home_facts, identity_facts, space_facts
 from .live import Answer, Arguments, Context, Tell
 from .selection import choose_space
 
@@ -41,8 +41,13 @@ def status(context: Context, asked: Arguments, _tell: Tell) -> Answer:
         "addresses": list(live.addresses) if live else [],
         "join_addresses": list(live.join_addresses) if live else [],
         "peers": _peers(context),
+        "upkeep": live.upkeep() if live else None,
         "spaces": [
-            space_facts(context.spaces, space, context.key.public) for space in chosen
+            {
+                **space_facts(context.spaces, space, context.key.public),
+                **doubt_facts(context, space),
+            }
+            for space in chosen
         ],
     }
 

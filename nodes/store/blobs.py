@@ -13,7 +13,8 @@ import itertools
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -28,21 +29,21 @@ from crdtmerge.digest import (
 from crdtmerge.errors import (
     BadInputError,
     ConflictError,
-    CorruptBlobError,
     CrdtMergeError,
-    NotFoundError,
 )
 
+from .access import Access
 from .arrivals import Arrivals
 from .database import Database, in_doubt
 from .disk import SYSTEM_DISK, Disk, explained, make_folder, require_free
-from .download import chunk_length
+from .examining import Examination
 from .holdings import Holding, list_holdings
 from .leases import Leases
 from .naming import Naming
+from .outgoing import Outgoing
+from .packing import Packing
 from .places import Places
-from .ranges import Done, Stored, check_chunk, read_range, read_source, write_pieces
-from .reading import bad_chunks, read_copied, read_mapped
+from .ranges import Done, Stored, read_source, write_pieces
 from .rows import BlobRows
 from .unforgiving import UnforgivingDisk
 
@@ -74,9 +75,20 @@ class FileBlobs:
         self._write = write
         # Held while a blob gets its name and row; never while its bytes are handled.
         self._lock = threading.RLock()
-        partials = self._places.partials
-        self._arrivals = Arrivals(partials, self, database, disk, self._lock)
         self._helpers = ThreadPoolExecutor(HELPERS, "verify")
+        self.access = Access(disk, self.rows, self._helpers)
+        self.examination = Examination(
+            self.rows, self.access, disk, self._places, self._lock
+        )
+        self.packing = Packing(disk, self._places, self.rows, self, self._lock)
+        self._arrivals = Arrivals(
+            self._places.partials,
+            self,
+            database=database,
+            disk=disk,
+            lock=self._lock,
+            leases=self.leases,
+        )
         if write:
             with explained(f"preparing {home}"):
                 self._prepare()
@@ -119,23 +131,16 @@ class FileBlobs:
         """Return all that lies here, with downloads and leftovers of a crash."""
         return list_holdings(self.rows, self._disk, self._places)
 
-    def downloading(self) -> list[BlobId]:
-        """Return the blobs whose download is open."""
-        return self._arrivals.open()
+    @contextmanager
+    def at_rest(self) -> Iterator[None]:
+        """Keep downloads from opening while the block runs: for who collects."""
+        with self._arrivals.none_opens():
+            yield
 
     def free(self) -> int:
         """Return how many bytes are free on the disk of the home."""
         with explained(f"asking for the free space of {self._home}"):
             return self._disk.free(self._home)
-
-    def bad_chunks(self, blob: BlobId, done: Done | None = None) -> list[int]:
-        """Return which chunks of a blob are not what they should be.
-
-        Raises:
-            ContentMissingError: the blob, or the file that it lies in, is not there.
-            CorruptBlobError: the stored chunk list is damaged.
-        """
-        return bad_chunks(self._disk, self.rows.find(blob), done)
 
     def forget_lost(self) -> int:
         """Forget copies whose file is gone or cut, so that they are fetched again.
@@ -152,7 +157,7 @@ class FileBlobs:
             stored = self.rows.find(blob)
             if stored.referenced:
                 return False
-            return self._disk.size(stored.path) != stored.size
+            return self._disk.size(stored.path) != stored.file_bytes
         except (CrdtMergeError, OSError):
             return True
 
@@ -162,19 +167,13 @@ class FileBlobs:
         """Return the bytes of a blob that is declared to have `size`, all verified.
 
         What lies in the home is mapped, read-only, and stays readable even when the blob
-        goes; a range of the user's file is copied.
+        goes; a range of the user's file is copied, and what is packed is decoded.
 
         Raises:
             ContentMissingError: the blob, or the file that it lies in, is not there.
             CorruptBlobError: the bytes are not those of the blob.
         """
-        stored = self.rows.find(blob)
-        if stored.size != size:
-            message = f"blob {blob.hex()[:12]} has {stored.size} bytes, not {size}"
-            raise CorruptBlobError(message)
-        if stored.referenced:
-            return read_copied(self._disk, stored)
-        return read_mapped(self._disk, stored, self._helpers)
+        return self.access.read(blob, size)
 
     def read_chunk(self, blob: BlobId, index: int) -> bytes:
         """Return one chunk, verified.
@@ -184,16 +183,20 @@ class FileBlobs:
             ContentMissingError: the blob, or the file that it lies in, is not there.
             CorruptBlobError: the bytes are not those of the blob.
         """
-        stored = self.rows.find(blob)
-        if not 0 <= index < len(stored.chunks):
-            count = len(stored.chunks)
-            raise NotFoundError(
-                f"blob {blob.hex()[:12]} has {count} chunks, no {index}"
-            )
-        length = chunk_length(stored.size, index)
-        data = read_range(self._disk, stored, index * CHUNK_BYTES, length)
-        check_chunk(stored, index, data)
-        return data
+        return self.access.read_chunk(blob, index)
+
+    def outgoing(self, blob: BlobId) -> Outgoing:
+        """Open a blob to be read chunk by chunk; it is held until the caller closes it.
+
+        Raises:
+            ContentMissingError: the blob, or the file that it lies in, is not there.
+            CorruptBlobError: the stored list is damaged.
+        """
+        with ExitStack() as stack:
+            stack.enter_context(self.leases.hold([blob]))
+            stored = self.rows.find(blob)
+            read = partial(self.read_chunk, blob)
+            return Outgoing(self._disk, stored, read, stack)
 
     # --- what this machine offers ------------------------------------------------------
 
@@ -287,7 +290,7 @@ class FileBlobs:
         """Drop a blob: its row, then its file unless that is not ours."""
         with self._lock:
             self.rows.delete([blob])
-            self._remove_file(self.path_of(blob))
+            self._remove_files(blob)
 
     def set_aside(self, blob: BlobId) -> None:
         """Let a damaged blob count as missing; what is right of its file is found again.
@@ -313,7 +316,7 @@ class FileBlobs:
             blobs = {h.blob for h in asked if h.form in BLOB_FORMS}
             kept = self.rows.drop(blobs)
             for blob in sorted(blobs - kept):
-                self._remove_file(self.path_of(blob))
+                self._remove_files(blob)
         return [h for h in asked if h.blob not in kept and self._is_gone(h)]
 
     def _is_gone(self, holding: Holding) -> bool:
@@ -322,11 +325,18 @@ class FileBlobs:
             return True
         with self._lock:
             row = self.rows.form(holding.blob)
-            if holding.form == "leftover" and row in {None, "referenced"}:
+            if holding.form == "leftover" and row != "own":
                 self._remove_file(self.path_of(holding.blob))
+            if holding.form == "leftover" and row != "packed":
+                self._remove_file(self._places.packed(holding.blob))
         if holding.form == "leftover" and row is None:
             return True
         return self._arrivals.discard(holding.blob)
+
+    def _remove_files(self, blob: BlobId) -> None:
+        """Remove the files of a blob that has no row any more."""
+        for path in (self.path_of(blob), self._places.packed(blob)):
+            self._remove_file(path)
 
     def _remove_file(self, path: Path) -> None:
         with explained(f"removing {path}"):
@@ -486,7 +496,8 @@ class FileBlobs:
         """Tell whether a blob lies in the home itself."""
         with suppress(CrdtMergeError, OSError):
             stored = self.rows.find(blob)
-            return not stored.referenced and self._disk.size(stored.path) == stored.size
+            size = self._disk.size(stored.path)
+            return not stored.referenced and size == stored.file_bytes
         return False
 
     def path_of(self, blob: BlobId) -> Path:

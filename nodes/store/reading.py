@@ -10,9 +10,11 @@ cannot be read would end the process by a signal; read, it is an error that name
 
 import itertools
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Final
 
-from crdtmerge.digest import CHUNK_BYTES, chunk_digest
+from crdtmerge.digest import CHUNK_BYTES, BlobId, blob_id, chunk_digest
+from crdtmerge.errors import ContentMissingError, MachineError
 
 from .disk import Disk, File
 from .download import chunk_length
@@ -67,22 +69,54 @@ def bad_chunks(disk: Disk, stored: Stored, done: Done | None = None) -> list[int
         ContentMissingError: the file is not there.
     """
     bad: list[int] = []
-    with opened(disk, stored) as file:
-        for index, digest in enumerate(stored.chunks):
-            length = chunk_length(stored.size, index)
-            if chunk_digest(_readable(file, stored, index, length)) != digest:
-                bad.append(index)
-            if done:
-                done(length)
+    try:
+        with opened(disk, stored) as file:
+            for index in range(len(stored.chunks)):
+                if not _is_right(file, stored, index):
+                    bad.append(index)
+                if done:
+                    done(chunk_length(stored.size, index))
+    except MachineError:  # it cannot even be opened
+        return list(range(len(stored.chunks)))
     return bad
 
 
-def _readable(file: File, stored: Stored, index: int, length: int) -> bytes:
-    """Return a chunk as far as it can be read: a bad sector is damage, no refusal."""
+def is_right(disk: Disk, stored: Stored, index: int) -> bool:
+    """Tell whether one chunk is right; what cannot be read is not. No chunk is right."""
+    if not stored.chunks:
+        return True
     try:
-        return file.read_at(stored.offset + index * CHUNK_BYTES, length)
+        with opened(disk, stored) as file:
+            return _is_right(file, stored, index)
+    except (ContentMissingError, MachineError):
+        return False
+
+
+def identify(disk: Disk, path: Path) -> tuple[BlobId, int, tuple[bytes, ...]] | None:
+    """Return which blob a file holds, its size and its chunk list.
+
+    None if it cannot be read.
+    """
+    try:
+        with disk.open(path) as file:
+            size = file.size()
+            chunks = tuple(
+                chunk_digest(file.read_at(start, min(CHUNK_BYTES, size - start)))
+                for start in range(0, size, CHUNK_BYTES)
+            )
     except OSError:
-        return b""
+        return None
+    return blob_id(size, chunks), size, chunks
+
+
+def _is_right(file: File, stored: Stored, index: int) -> bool:
+    """Tell whether a chunk is right: a bad sector is damage, not a refusal."""
+    length = chunk_length(stored.size, index)
+    try:
+        data = file.read_at(stored.offset + index * CHUNK_BYTES, length)
+    except OSError:
+        return False
+    return chunk_digest(data) == stored.chunks[index]
 
 
 def _verify(file: File, stored: Stored, helpers: ThreadPoolExecutor | None) -> None:

@@ -4,6 +4,7 @@ Owns the SQL of that table. Does not own files: that a row is written only once 
 are durable is `blobs`' to see to.
 """
 
+import json
 import os
 from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
@@ -21,6 +22,8 @@ from .ranges import Stored
 
 RAW: Final = 0
 PACKED: Final = 1
+USED_GRAIN_S: Final = 3600
+"""How exactly it is kept when a resolve last used a blob."""
 ALIKE_MAX: Final = 64
 """Blobs of one size and one first chunk that a new one is compared with."""
 
@@ -53,14 +56,21 @@ class BlobRows:
             CorruptBlobError: the stored list is damaged.
         """
         with self._database.reading() as sql:
-            query = "SELECT size, chunks, path, offset FROM blobs WHERE blob = ?"
-            row = sql.execute(query, [blob]).fetchone()
+            row = sql.execute(
+                "SELECT size, chunks, path, offset, form, stored, against"
+                " FROM blobs WHERE blob = ?",
+                [blob],
+            ).fetchone()
         if row is None:
             raise ContentMissingError(f"blob {blob.hex()[:12]} has not arrived")
-        size, joined, path, offset = row
+        size, joined, path, offset, form, taken, against = row
         starts = range(0, len(joined), DIGEST_BYTES)
         chunks = tuple(joined[start : start + DIGEST_BYTES] for start in starts)
         check_chunk_list(blob, size, chunks)
+        if form == PACKED:
+            place = self._places.packed(blob)
+            base = None if against is None else BlobId(against)
+            return Stored(blob, size, chunks, place, 0, False, taken, base)
         place = self._places.own(blob) if path is None else Path(os.fsdecode(path))
         return Stored(blob, size, chunks, place, offset, path is not None)
 
@@ -79,6 +89,52 @@ class BlobRows:
             if len(same := found.setdefault(first, [])) < ALIKE_MAX:
                 same.append(BlobId(blob))
         return found
+
+    def pack(self, blob: BlobId, against: BlobId | None, taken: int) -> bool:
+        """Commit that a raw blob of ours is packed now, in `taken` bytes; tell whether.
+
+        It is not if it went, or lies elsewhere; nor if others are packed against it, or
+        its base is packed or gone: what is packed takes one step to be read, never more.
+        """
+        with self._database.writing() as sql:
+            sql.execute(
+                "UPDATE blobs SET form = ?1, against = ?2, stored = ?3"
+                " WHERE blob = ?4 AND form = ?5 AND path IS NULL"
+                " AND NOT EXISTS (SELECT 1 FROM blobs WHERE against = ?4)"
+                " AND (?2 IS NULL OR EXISTS"
+                " (SELECT 1 FROM blobs WHERE blob = ?2 AND form = ?5))",
+                (PACKED, against, taken, blob, RAW),
+            )
+            return sql.changes() > 0
+
+    def unpack(self, blob: BlobId) -> bool:
+        """Commit that a packed blob has its raw file again; tell whether it was packed."""
+        with self._database.writing() as sql:
+            sql.execute(
+                "UPDATE blobs SET form = ?, against = NULL, stored = NULL"
+                " WHERE blob = ? AND form = ?",
+                (RAW, blob, PACKED),
+            )
+            return sql.changes() > 0
+
+    def is_base(self, blob: BlobId) -> bool:
+        """Tell whether another blob is packed against this one."""
+        with self._database.reading() as sql:
+            query = "SELECT 1 FROM blobs WHERE against = ? LIMIT 1"
+            return sql.execute(query, [blob]).fetchone() is not None
+
+    def mark_used(self, blobs: Iterable[BlobId], now: int) -> None:
+        """Keep that a resolve uses these at `now` (unix s), in one statement.
+
+        A time of the last hour is let stand: what is asked is in days.
+        """
+        named = json.dumps([blob.hex() for blob in sorted(set(blobs))])
+        with self._database.writing() as sql:
+            sql.execute(
+                "UPDATE blobs SET used = ? WHERE used < ? AND blob IN"
+                " (SELECT unhex(value) FROM json_each(?))",
+                (now, now - USED_GRAIN_S, named),
+            )
 
     def form(self, blob: BlobId) -> Form | None:
         """Return how a blob lies here; None if it does not."""
@@ -124,15 +180,36 @@ class BlobRows:
     def holdings(self) -> Iterator[Holding]:
         """Return all rows as collection sees them, sorted."""
         with self._database.reading() as sql:
-            rows = sql.execute(
-                "SELECT blob, size, path IS NOT NULL, form, stored, used, against"
-                " FROM blobs ORDER BY blob"
-            ).fetchall()
-        for blob, size, referenced, form, stored, used, against in rows:
-            kind = _form(referenced, form)
-            taken = 0 if referenced else size if stored is None else stored
-            base = None if against is None else BlobId(against)
-            yield Holding(BlobId(blob), kind, size, taken, used, base)
+            rows = sql.execute(f"{_HOLDINGS} ORDER BY blob").fetchall()
+        return (_holding(row) for row in rows)
+
+    def colder_first(
+        self, used: int, blob: bytes, limit: int, *, behind: bool
+    ) -> list[Holding]:
+        """Return blobs by when they were last used, then by id, from this place on.
+
+        With `behind` not the one at the place itself.
+        """
+        compare = ">" if behind else ">="
+        query = f"{_HOLDINGS} WHERE (used, blob) {compare} (?, ?) ORDER BY used, blob"
+        with self._database.reading() as sql:
+            rows = sql.execute(f"{query} LIMIT ?", (used, blob, limit)).fetchall()
+        return [_holding(row) for row in rows]
+
+    def with_chunks(
+        self, wanted: AbstractSet[bytes]
+    ) -> dict[bytes, list[tuple[BlobId, int]]]:
+        """Return which blobs have chunks of these digests, and where: all of the store."""
+        found: dict[bytes, list[tuple[BlobId, int]]] = {}
+        with self._database.reading() as sql:
+            query = "SELECT blob, chunks FROM blobs ORDER BY blob"
+            for blob, joined in sql.execute(query):
+                for index in range(len(joined) // DIGEST_BYTES):
+                    start = index * DIGEST_BYTES
+                    digest = joined[start : start + DIGEST_BYTES]
+                    if digest in wanted:
+                        found.setdefault(digest, []).append((BlobId(blob), index))
+        return found
 
     def downloads(self) -> dict[BlobId, int]:
         """Return the downloads that have begun, and how large each blob is."""
@@ -151,6 +228,21 @@ def insert(sql: Sql, stored: Stored) -> None:
         row,
     )
     _delete(sql, "downloads", [stored.blob])
+
+
+_HOLDINGS: Final = (
+    "SELECT blob, size, path IS NOT NULL, form, stored, used, against FROM blobs"
+)
+
+
+Row = tuple[bytes, int, int, int, int | None, int, bytes | None]
+
+
+def _holding(row: Row) -> Holding:
+    blob, size, referenced, form, stored, used, against = row
+    taken = 0 if referenced else size if stored is None else stored
+    base = None if against is None else BlobId(against)
+    return Holding(BlobId(blob), _form(referenced, form), size, taken, used, base)
 
 
 def _form(referenced: int, form: int) -> Form:

@@ -206,6 +206,10 @@ class Live:
         """Return nothing."""
         return {}
 
+    def upkeep(self) -> dict[str, object]:
+        """Return nothing: no node runs."""
+        return {}
+
     def metrics(self) -> dict[str, object]:
         """Return nothing."""
         return {}
@@ -722,6 +726,7 @@ def test_the_table_of_verbs_is_complete() -> None:
         "remove",
         "ban",
         "ban_lift",
+        "check",
         "recipe_set",
         "recipe_show",
         "recipe_check",
@@ -732,8 +737,13 @@ def test_the_table_of_verbs_is_complete() -> None:
         "node_metrics",
         "store_show",
         "store_gc",
+        "store_adopt",
         "store_pin",
         "store_unpin",
+        "store_pack",
+        "store_unpack",
+        "store_fsck",
+        "store_await",
         "fetch",
         "wait",
     }
