@@ -150,6 +150,7 @@ class SimulatedDisk:
         self._last: tuple[Content, Change] | None = None
         self._under_way: tuple[Content, Change] | None = None
         self._vfs: object = None
+        self._serials = 0
 
     @property
     def vfs(self) -> str:
@@ -169,7 +170,7 @@ class SimulatedDisk:
             if path.name in folder.names:
                 raise _refusal(errno.EEXIST, path)
             self.step("create", path)
-            content = Content()
+            content = Content(serial=self._serials + len(self.operations))
             folder.change(Naming(gives=(path.name, content)))
             return SimulatedFile(self, path, content, write=True)
 
@@ -191,6 +192,11 @@ class SimulatedDisk:
     def taken(self, path: Path) -> int:
         """Return how many bytes of the disk a file takes; holes count here."""
         return self.size(path)
+
+    def stamp(self, path: Path) -> str:
+        """Return what no other file of this disk has."""
+        with self.living():
+            return str(self._content(path).serial)
 
     def rename(self, old: Path, new: Path) -> None:
         """Give a file another name, replacing what had it."""
@@ -310,6 +316,7 @@ class SimulatedDisk:
         """Return the disk as it is found when the power comes back; this one is gone."""
         self.dead = True
         disk = SimulatedDisk(capacity=self.capacity)
+        disk._serials = self._serials + len(self.operations)
         disk._root = Remains(loss, self._last, self._under_way).folder(self._root)
         return disk
 

@@ -67,6 +67,7 @@ class Content:
 
     durable: bytes = b""
     data: bytearray = field(default_factory=bytearray)
+    serial: int = 0
     pending: list[Change] = field(default_factory=list)
     doubtful: bool = False
     """Whether a sync failed: what was pending is on the disk, or it never will be."""
@@ -194,7 +195,7 @@ class Remains:
             return self.folder(node)
         if id(node) not in self._copies:  # one file may have two names
             data = self._bytes(node)
-            self._copies[id(node)] = Content(data, bytearray(data))
+            self._copies[id(node)] = Content(data, bytearray(data), node.serial)
         return self._copies[id(node)]
 
     def _bytes(self, content: Content) -> bytes:

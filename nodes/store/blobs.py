@@ -34,7 +34,7 @@ from crdtmerge.errors import (
 
 from .access import Access
 from .arrivals import Arrivals
-from .database import Database, in_doubt
+from .database import Database
 from .disk import SYSTEM_DISK, Disk, explained, make_folder, require_free
 from .examining import Examination
 from .holdings import Holding, list_holdings
@@ -465,20 +465,8 @@ class FileBlobs:
         When that fails, the file goes back to its old name.
         """
         blob = blob_id(size, chunks)
-        final, named = self.path_of(blob), False
-        try:
-            with explained(f"keeping {final}"):
-                make_folder(self._disk, final.parent)
-                self._disk.rename(path, final)
-                self._disk.sync_folder(final.parent)
-            named = True
-            self.rows.write(Stored(blob, size, tuple(chunks), final, 0, False))
-        except BaseException as e:
-            # The file of a row that may be there stays; without one it is a leftover.
-            if not (named and in_doubt(e)):
-                with suppress(OSError, CrdtMergeError):
-                    self._disk.rename(final, path)
-            raise
+        place = self.path_of(blob)
+        self._naming.name(path, Stored(blob, size, tuple(chunks), place, 0, False))
 
     def is_sound(self, blob: BlobId) -> bool:
         """Tell whether a blob need not be written: its file is ours, or still right."""

@@ -87,6 +87,10 @@ class UnforgivingDisk:
         """Return how many bytes of the disk a file takes."""
         return self._disk.taken(path)
 
+    def stamp(self, path: Path) -> str:
+        """Return when the system last changed the file."""
+        return self._disk.stamp(path)
+
     def rename(self, old: Path, new: Path) -> None:
         """Give a file another name, replacing what had it."""
         self.require_trust()
