@@ -47,6 +47,7 @@ from .passphrase import AskPassphrase, no_passphrase
 from .server import ControlServer, JoinServer, ReplicaServer
 from .spaces import Spaces
 from .tls import Leaf, make_leaf
+from .upkeep.references import check_references
 
 T = TypeVar("T")
 
@@ -80,6 +81,7 @@ class Runtime:
         self.me = home.node.public
         home.blobs.forget_lost()
         self.spaces = Spaces(home.records, home.blobs)
+        check_references(home, self.spaces)
         bootstrap = {
             facts.node: facts.addresses
             for space in self.spaces.all()

@@ -12,6 +12,7 @@ from crdtmerge.errors import BadInputError
 
 from ..home import Home
 from ..spaces import Spaces
+from ..upkeep.references import watch
 from .banning import ban, ban_lift
 from .bringing import fetch
 from .checking import check_alone, recipe_check
@@ -103,6 +104,8 @@ class Operations:
 
         `clock` gives the seconds of the system's clock.
         """
+        if home.lock is not None:
+            watch(home, spaces)
         self._context = Context(home, spaces, entropy, run, live, clock)
 
     def call(self, verb: str, arguments: Arguments, progress: Tell) -> Answer:
