@@ -208,7 +208,10 @@ class MalformedChunkError(RemoteError):
 class FaultyContributionError(RemoteError):
     """A visible contribution whose content breaks a rule, so that resolve refuses."""
 
-    hint = "a maintainer can `crdtmerge ban` it; `--without ID` resolves locally"
+    hint = (
+        "`crdtmerge check ID` takes it out if its bytes prove that, else a maintainer can"
+        " `crdtmerge ban` it; `--without ID` resolves locally"
+    )
 
     def __init__(self, content: bytes, reason: str) -> None:
         """Keep the content id and the rule that it breaks."""

@@ -118,6 +118,11 @@ class Finding:
     reason: str
     chunk: bytes = b""
 
+    @property
+    def sentence(self) -> str:
+        """What people are told."""
+        return f"tensor {self.tensor.name!r}: {self.reason}"
+
 
 def find(fault: Fault) -> Finding:
     """Return what `fault` says, read from its bytes; no digest is compared.
@@ -196,13 +201,14 @@ def _in_chunk(fault: Fault, tensor: TensorEntry) -> Span:
 def first_not_finite(dtype: str, data: bytes | memoryview) -> int | None:
     """Return the number of the first item of `data` that is NaN or infinity, if any is.
 
-    `data` are whole little-endian items; other dtypes than floats have none.
+    Items are little-endian; other dtypes than floats have none. What is left after the
+    last whole item is passed over.
     """
     ones = NOT_FINITE.get(dtype)
-    if ones is None or not len(data):
+    if ones is None or len(data) < ITEM_BYTES[dtype]:
         return None
     kind = np.dtype(f"<u{ITEM_BYTES[dtype]}")
-    bits = np.frombuffer(data, kind)
+    bits = np.frombuffer(data, kind, len(data) // kind.itemsize)
     mask = kind.type(ones)
     found = (bits & mask) == mask
     return int(found.argmax()) if found.any() else None

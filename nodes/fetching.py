@@ -28,6 +28,7 @@ from crdtmerge.sync.transfer import Incoming, announce
 
 from .client import ReplicaClient
 from .effects import BlobFailed, BlobStored, Fetch, Input
+from .inspection import Inspection
 from .links import Channels, Submit
 from .spaces import Spaces
 from .store.blobs import FileBlobs
@@ -48,6 +49,10 @@ class _TurnOverError(UnreachableError):
     """The blob came slowly, and others wait."""
 
 
+class _UnneededError(CrdtMergeError):
+    """What the blob belongs to was taken out of the merge while it came."""
+
+
 class Fetching:
     """What this node serves of its blobs, and what it brings here."""
 
@@ -64,6 +69,8 @@ class Fetching:
         `clock` gives seconds that only grow: it says whose turn has been slow.
         """
         self._clock = clock
+        self.inspection: Inspection | None = None
+        """Looks at all that comes, if somebody does."""
         self._blobs = blobs
         self._spaces = spaces
         self._channels = channels
@@ -181,6 +188,8 @@ class Fetching:
             if rest.next_chunk < len(incoming.chunks):
                 raise UnreachableError("the reply ended before the last chunk")
         await asyncio.to_thread(blobs.finish, blob)
+        if self.inspection is not None:
+            await asyncio.to_thread(self.inspection.completed, blob)
 
     async def _pump(
         self, client: ReplicaClient, fetch: Fetch, incoming: Incoming, first: int
@@ -207,3 +216,7 @@ class Fetching:
         if index == 0 and incoming.chunks is not None:
             self._blobs.begin(incoming.blob, incoming.size, incoming.chunks)
         self._blobs.write_chunk(incoming.blob, index, data)
+        if self.inspection is not None:
+            needed = self.inspection.arrived(incoming.blob, index, data)
+            if not needed:
+                raise _UnneededError("nothing needs this blob any more")

@@ -20,6 +20,7 @@ from crdtmerge import __version__
 from crdtmerge.bodies import RecordId, SpaceId
 from crdtmerge.digest import BlobId
 from crdtmerge.errors import BusyError
+from crdtmerge.faults import Fault
 from crdtmerge.sync.messages import Heartbeat, Message
 
 from .commands import Commands
@@ -37,6 +38,7 @@ from .effects import (
 )
 from .fetching import Fetching
 from .home import Home, open_home
+from .inspection import Inspection
 from .join import Doorkeeper
 from .links import Link, Links, SendMessage, Turn
 from .metrics import Sources, exposition
@@ -100,9 +102,11 @@ class Runtime:
         self.core = ThreadPoolExecutor(1, "core")
         self.links = Links(self.me, leaf, self.submit)
         channels = self.links.channels
+        inspection = Inspection(self.spaces, home.blobs, self._show_fault)
         self.fetching = Fetching(
             home.blobs, self.spaces, channels, self.submit, time.monotonic
         )
+        self.fetching.inspection = inspection
         self.commands = Commands()
         self.sync_server = ReplicaServer(self, leaf)
         self.doorkeeper = Doorkeeper(home, self.spaces, entropy)
@@ -227,6 +231,10 @@ class Runtime:
                 self.trusted = members
                 self.sync_server.set_members(members | {self.me})
                 self.spawn(self.links.channels.keep_only(members))
+
+    def _show_fault(self, space: SpaceId, fault: Fault) -> None:
+        """Tell the space that a contribution can never be merged, from whatever thread."""
+        self.operations.report_fault(space, fault)
 
     def _published(self, space: SpaceId, records: tuple[RecordId, ...]) -> None:
         """Tell the node of records that a command made, from whatever thread."""

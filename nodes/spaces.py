@@ -12,14 +12,14 @@ from threading import RLock
 from typing import Final
 
 from crdtmerge.bodies import Genesis, RecordId, SpaceId
-from crdtmerge.digest import DIGEST_BYTES, BlobId, Domain, digest
+from crdtmerge.digest import DIGEST_BYTES, BlobId, ContentId, Domain, digest
 from crdtmerge.errors import (
     ContentMissingError,
     FaultyContributionError,
     MissingAuthorityError,
     NotFoundError,
 )
-from crdtmerge.manifest import Manifest
+from crdtmerge.manifest import Manifest, TensorEntry
 from crdtmerge.orset import OpSet
 from crdtmerge.policy import View, Visible
 from crdtmerge.record import SignedRecord, decode_record, well_formed
@@ -39,6 +39,16 @@ from .store.base import RECORD_OVERHEAD_BYTES, BlobStore, RecordStore
 RECORDS_PER_MESSAGE_BYTES: Final = MESSAGE_BYTES_MAX - (64 << 10)
 WANTED_MAX: Final = 1024
 """Blobs of one contribution that are looked for at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """A tensor of a visible contribution."""
+
+    space: SpaceId
+    content: ContentId
+    manifest: Manifest
+    tensor: TensorEntry
 
 
 @dataclass(slots=True)
@@ -317,6 +327,18 @@ class Spaces:
         if any(blob == named for v in visible for named, _ in v.manifests):
             return True
         return any(blob in self._named(v) for v in visible)
+
+    def uses(self, blob: BlobId) -> list[Use]:
+        """Return the tensors of visible contributions, in any space, of these bytes."""
+        return [
+            Use(space, visible.content, known.manifest, tensor)
+            for space in self.all()
+            for visible in self.view(space).visible
+            if blob in self._named(visible)
+            for known in [self._known(visible)]
+            for tensor in known.manifest.tensors
+            if tensor.blob == blob
+        ]
 
     def _named(self, visible: Visible) -> Mapping[BlobId, int]:
         try:

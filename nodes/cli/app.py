@@ -82,6 +82,7 @@ def build() -> typer.Typer:
     app.command("contribute")(contributions.contribute)
     app.command("remove")(contributions.remove)
     app.command("ban")(contributions.ban)
+    app.command("check")(contributions.check)
     app.command("status")(contributions.status)
     app.command("log")(history.log)
     app.command("fetch")(peers.fetch)
@@ -152,6 +153,7 @@ def _store_group() -> typer.Typer:
     group.command("gc")(store.gc)
     group.command("pin")(store.pin)
     group.command("unpin")(store.unpin)
+    group.command("fsck")(store.fsck)
     return group
 
 

@@ -1,6 +1,7 @@
-"""The commands `contribute`, `remove`, `ban` and `status`.
+"""The commands `contribute`, `remove`, `ban`, `check` and `status`.
 
-Owns their options. Does not own what they do (`operations.contributing`, `banning`).
+Owns their options. Does not own what they do (`operations.contributing`, `banning`,
+`faulting`).
 """
 
 from pathlib import Path
@@ -137,6 +138,35 @@ def ban(
         return
     facts = write(chosen, "ban", {"id": given, "space": space})
     show(facts, render.banned, as_json=chosen.as_json)
+
+
+def check(
+    context: typer.Context,
+    given: Annotated[
+        str,
+        typer.Argument(
+            metavar="ID",
+            help="Start of a contribution's id.",
+            autocompletion=completion.contributions,
+        ),
+    ],
+    *,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Tell what is found, and publish nothing.")
+    ] = False,
+    space: AnywhereOption = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Read all bytes of a contribution, and tell whether it can be merged.
+
+    What its bytes prove, such as NaN, is published: it is then out of the merge for all.
+    """
+    chosen = settings(context, home, as_json=as_json)
+    asked = {"id": given, "space": space, "dry_run": dry_run}
+    read = ask(chosen.home, "check", asked) if dry_run else None
+    facts = read or write(chosen, "check", asked)
+    show(facts, render.checked, as_json=chosen.as_json)
 
 
 def status(

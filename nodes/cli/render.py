@@ -123,6 +123,9 @@ def _space(facts: Facts) -> Iterator[str]:
     yield from (f"  {line}" for line in lines)
     for ban in several(facts["banned"]):
         yield f"  banned {ban['subject']} {short(ban['target'])}"
+    for fault in several(facts["faulty"]):
+        what = f"{short(fault['content'])}: {plain(fault['reason'])}"
+        yield f"  faulty {what} (shown by {short(fault['author'])})"
 
 
 def _contribution(facts: Facts) -> tuple[str, ...]:
@@ -161,6 +164,23 @@ def banned(facts: Facts) -> list[str]:
         return [f"{what} stays banned"]
     count = counted(facts["hidden"], "contribution")
     return [f"banned {what}: {count} fewer in the merge"]
+
+
+def checked(facts: Facts) -> list[str]:
+    """Return the lines of `check`."""
+    read = f"{size(facts['read_bytes'])} read"
+    if facts["missing_bytes"]:
+        read += f", {size(facts['missing_bytes'])} missing"
+    content = short(facts["content"])
+    if facts["usable"]:
+        return [f"contribution {content} can be merged ({read})"]
+    lines = [f"contribution {content} cannot be merged ({read})"]
+    lines.append(f"  {plain(facts['reason'])}")
+    if facts["new"]:
+        lines.append(f"  published as {short(facts['record'])}: it is out of the merge")
+    elif facts["proven"] and not facts["record"]:
+        lines.append("  its bytes prove it: without --dry-run this is published")
+    return lines
 
 
 def founded(facts: Facts) -> list[str]:

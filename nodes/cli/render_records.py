@@ -96,6 +96,9 @@ _WORDS: Final[Mapping[str, Callable[[Facts], str]]] = {
         f"{short(says['author'])}, accepting {_ids('accepted')(says)}"
     ),
     "ban": lambda says: f"{says['subject']} {short(says['target'])}",
+    "fault": lambda says: (
+        f"{short(says['content'])}, tensor {says['tensor']}: {says['reason']}"
+    ),
     "lift": lambda says: short(says["target"]),
     "node": _node,
 }

@@ -19,6 +19,14 @@ _FORMS: Final = (
     ("partial", "arriving"),
     ("leftover", "left over"),
 )
+_OUTCOMES: Final = {
+    "found": "`crdtmerge store fsck --repair` has it anew",
+    "repaired": "repaired",
+    "removed": "removed: nothing needs it",
+    "wanted": "not repaired: no peer has sent it yet; the running node goes on asking",
+    "beyond": "not repaired",
+    "unknown": "left as it is: a manifest that cannot be read may need it",
+}
 _WHY: Final = {
     "grace": "the grace period",
     "unknown": "a manifest that is not here may need it",
@@ -77,3 +85,34 @@ def pin(facts: Facts) -> list[str]:
 
 def _part(facts: Facts, name: str) -> Mapping[str, object]:
     return cast("Mapping[str, object]", facts[name])
+
+
+def examined(facts: Facts) -> list[str]:
+    """Return the lines of `store fsck`: one a damaged blob, and who needs it."""
+    damaged = several(facts["damaged"])
+    checked = f"{counted(facts['blobs'], 'blob')} checked ({size(facts['bytes'])})"
+    if not damaged:
+        return [f"{checked}: all right"]
+    lines = [f"{checked}: {len(damaged)} damaged"]
+    for found in damaged:
+        chunks = counted(found["bad_chunks"], "chunk")
+        lines.append(f"  {short(found['blob'])}: {found['meaning']} ({chunks})")
+        lines += [f"    {line}" for line in _about(found)]
+    if "fetched_bytes" in facts:
+        lines.append(f"{size(facts['fetched_bytes'])} came from peers")
+    return lines
+
+
+def _about(found: Facts) -> list[str]:
+    """Return who needs a damaged blob, and what became of it."""
+    needed = [
+        f"{need['kind']} {short(need['content'] or need['space'] or '')}".rstrip()
+        for need in several(found["needed_by"])
+    ]
+    lines = [f"needed by {', '.join(needed)}" if needed else "nothing needs it"]
+    if found["holds"]:
+        lines.append(f"its file holds blob {short(found['holds'])}")
+    lines.append(_OUTCOMES[str(found["outcome"])])
+    if "hint" in found:
+        lines.append(plain(found["hint"]))
+    return lines

@@ -13,12 +13,15 @@ import typer
 
 from . import completion, render_store
 from .contributions import AnywhereOption
-from .executor import Answer, ask, write
+from .executor import Answer, ask, read, with_node, write
 from .options import HomeOption, JsonOption
 from .output import show
+from .render import several
 from .settings import Settings, settings
 
 ATTEMPTS: Final = 20
+DAMAGED: Final = 8
+"""The exit code where damage is left."""
 PAUSE_S: Final = 0.2
 """How long a collection waits for readers: most are done within seconds."""
 
@@ -140,3 +143,59 @@ def unpin(
     chosen = settings(context, home, as_json=as_json)
     asked = {"id": given, "space": space}
     show(write(chosen, "store_unpin", asked), render_store.pin, as_json=chosen.as_json)
+
+
+def fsck(
+    context: typer.Context,
+    *,
+    repair: Annotated[
+        bool,
+        typer.Option(
+            "--repair",
+            help="Set aside what is damaged and have it anew: from files on this machine,"
+            " else from peers. Only the chunks that are wrong are fetched.",
+        ),
+    ] = False,
+    patience: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS", help="Give up once nothing has come for so long."
+        ),
+    ] = 60.0,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Read every blob and say what is damaged; exit code 8 if any damage is left.
+
+    Where no node runs, one runs here for as long as a repair needs peers.
+    """
+    chosen = settings(context, home, as_json=as_json)
+    facts = _examined(chosen, repair=repair, patience=patience)
+    show(facts, render_store.examined, as_json=chosen.as_json)
+    if not facts["sound"]:
+        raise typer.Exit(DAMAGED)
+
+
+def _examined(chosen: Settings, *, repair: bool, patience: float) -> Answer:
+    """Check, and where asked repair from this machine and then from peers."""
+    if not repair:
+        return read(chosen.home, "store_fsck", {})
+    facts = write(chosen, "store_fsck", {"repair": True})
+    wanted = _listed(facts["wanted"])
+    if not wanted:
+        return facts
+    asked = {"blobs": wanted, "patience": patience}
+    waited = with_node(chosen, "store_await", asked)
+    came = _listed(waited["here"])
+    damaged = [
+        {**found, "outcome": "repaired" if found["blob"] in came else found["outcome"]}
+        for found in several(facts["damaged"])
+    ]
+    return {
+        **facts,
+        "damaged": damaged,
+        "wanted": waited["missing"],
+        "fetched_bytes": waited["fetched_bytes"],
+        "sound": all(found["outcome"] in {"repaired", "removed"} for found in damaged),
+        "notes": waited["notes"],
+    }

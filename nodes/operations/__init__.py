@@ -8,7 +8,9 @@ call the same functions with JSON values in and out.
 from collections.abc import Callable
 from typing import Final
 
+from crdtmerge.bodies import SpaceId
 from crdtmerge.errors import BadInputError
+from crdtmerge.faults import Fault
 
 from ..home import Home
 from ..spaces import Spaces
@@ -18,7 +20,9 @@ from .bringing import fetch
 from .checking import check_alone, recipe_check
 from .contributing import contribute, remove
 from .converging import wait
+from .examining import store_await, store_fsck
 from .exporting import space_export
+from .faulting import check
 from .granting import space_grant
 from .history import log
 from .importing import space_import
@@ -27,7 +31,7 @@ from .members import space_members
 from .membership import space_create, space_join, space_ticket, space_ticket_revoke
 from .metering import node_metrics
 from .peers import peers_add, peers_list, peers_remove
-from .publishing import announce_node, name_node
+from .publishing import announce_node, name_node, publish_fault
 from .reading import space_list, status, whoami
 from .recipes import recipe_set, recipe_show
 from .resolving import resolve
@@ -68,6 +72,7 @@ VERBS: Final = {
     "remove": remove,
     "ban": ban,
     "ban_lift": ban_lift,
+    "check": check,
     "recipe_set": recipe_set,
     "recipe_show": recipe_show,
     "recipe_check": recipe_check,
@@ -82,8 +87,10 @@ VERBS: Final = {
     "store_gc": store_gc,
     "store_pin": store_pin,
     "store_unpin": store_unpin,
+    "store_fsck": store_fsck,
+    "store_await": store_await,
 }
-PATIENT: Final = frozenset({"fetch", "wait"})
+PATIENT: Final = frozenset({"fetch", "wait", "store_await"})
 """Verbs that mostly wait: for peers, as long as it takes. They need a node."""
 
 
@@ -121,6 +128,14 @@ class Operations:
             hint = "the running node may be of another version: restart it"
             raise BadInputError(message, hint=hint)
         return found(self._context, arguments, progress)
+
+    def report_fault(self, space: SpaceId, fault: Fault) -> None:
+        """Publish that a contribution of `space` can never be merged.
+
+        Raises:
+            LocalError: this author may not say it, or the store refused.
+        """
+        publish_fault(self._context, space, fault)
 
     def announce_node(self, node: bytes, addresses: tuple[str, ...]) -> None:
         """Publish where this node listens, in each space whose set does not say so."""

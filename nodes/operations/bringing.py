@@ -80,7 +80,7 @@ class _Errand:
 
 
 @dataclass(slots=True)
-class _Patience:
+class Patience:
     """When something last came: bytes, records, or a peer not seen before."""
 
     live: Live
@@ -116,7 +116,7 @@ def fetch(context: Context, asked: Arguments, tell: Tell) -> Answer:
     check_references(context.home, context.spaces)
     errand, patience = (
         _Errand(context, live, spaces, contents),
-        _Patience(live, seconds),
+        Patience(live, seconds),
     )
     first = live.brought()
     while True:

@@ -113,6 +113,11 @@ def _note(text: str) -> str:
 
 
 def _refuse_banned(view: View, content: ContentId) -> None:
+    if content in view.faults:
+        raise NotAllowedError(
+            f"contribution {content.hex()[:SHORT]} was shown to be faulty",
+            hint="`crdtmerge log` tells how; what is contributed must have other values",
+        )
     if any(ban.target == content for ban in view.bans.values()):
         raise NotAllowedError(
             f"contribution {content.hex()[:SHORT]} is banned in this space",

@@ -39,6 +39,7 @@ from ..archive.form import (
 from ..archive.writing import ArchiveWriter
 from ..store.base import RECORD_OVERHEAD_BYTES
 from ..store.disk import SYSTEM_DISK
+from ..store.leases import Lease
 from . import arguments as given
 from .contents import base_facts, base_manifest
 from .live import Answer, Arguments, Context, Tell, telling
@@ -53,6 +54,7 @@ class _Cargo:
     """The blobs that go into the file, each once: its size, and where its bytes are."""
 
     context: Context
+    lease: Lease
     sizes: dict[BlobId, int] = field(default_factory=dict)
     pieces: dict[BlobId, Callable[[], Pieces]] = field(default_factory=dict)
 
@@ -64,6 +66,7 @@ class _Cargo:
         """
         for blob in blobs:
             if blob not in self.sizes:
+                self.lease.add([blob])
                 size, _ = self.context.home.blobs.chunk_list(blob)
                 self.sizes[blob] = size
                 self.pieces[blob] = partial(self._stored, blob, size)
@@ -92,8 +95,14 @@ def space_export(context: Context, asked: Arguments, tell: Tell) -> Answer:
         MachineError: the disk refused; no file was made.
     """
     space = choose_space(context.spaces, given.text(asked, "space"))
+    with context.home.blobs.leases.hold() as lease:
+        return _export(_Cargo(context, lease), space, asked, tell)
+
+
+def _export(cargo: _Cargo, space: SpaceId, asked: Arguments, tell: Tell) -> Answer:
+    """Write the file; what it takes is leased, so that it stays meanwhile."""
+    context, lacking, base = cargo.context, list[str](), None
     path, opset = given.path(asked, "file"), context.spaces.opset(space)
-    cargo, lacking, base = _Cargo(context), list[str](), None
     if not given.flag(asked, "without_contents"):
         lacking = _take_contributions(cargo, space)
     if given.flag(asked, "with_base"):

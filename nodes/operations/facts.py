@@ -5,8 +5,10 @@ Owns the names of the fields. Does not own how people are shown them (`cli.rende
 
 from crdtmerge.bodies import Genesis, SpaceId
 from crdtmerge.codec import format_decimal
+from crdtmerge.faults import Fault, find
 from crdtmerge.identity import AuthorId
 from crdtmerge.policy import View, Visible
+from crdtmerge.record import Record
 
 from ..spaces import Spaces
 from .live import Answer, Context
@@ -29,6 +31,9 @@ def space_facts(spaces: Spaces, space: SpaceId, author: AuthorId) -> Answer:
         "banned": [
             {"subject": ban.subject, "target": ban.target.hex(), "record": key.hex()}
             for key, ban in sorted(view.bans.items())
+        ],
+        "faulty": [
+            _fault_facts(opset.records[key]) for _, key in sorted(view.faults.items())
         ],
         "unknown_critical": list(view.unknown_critical),
         "missing_blobs": len(missing),
@@ -68,6 +73,17 @@ def contribution_facts(visible: Visible, *, complete: bool) -> Answer:
         "tags": list(visible.tags),
         "complete": complete,
         "adds": [add.hex() for add in visible.adds],
+    }
+
+
+def _fault_facts(shown: Record) -> Answer:
+    """Return what a record shows of a contribution as JSON."""
+    assert isinstance(shown.body, Fault)
+    return {
+        "content": shown.body.content.hex(),
+        "reason": find(shown.body).sentence,
+        "author": shown.author.hex(),
+        "record": shown.id.hex(),
     }
 
 

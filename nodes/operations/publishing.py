@@ -7,6 +7,7 @@ a fork of our own author. Does not own what the records say.
 from collections.abc import Callable, Iterable
 
 from crdtmerge.bodies import RecordId, SpaceId
+from crdtmerge.faults import Fault
 from crdtmerge.record import SignedRecord
 from crdtmerge.replica import Replica
 
@@ -46,6 +47,17 @@ def publish_all(
             current = Replica(current.opset.insert(batch[-1:]), current.key)
         context.spaces.publish(space, batch)
     return [signed.record.id for signed in batch]
+
+
+def publish_fault(context: Context, space: SpaceId, fault: Fault) -> RecordId:
+    """Publish a fault, unless the set holds one of its content; return what shows it.
+
+    Raises:
+        LocalError: this author may not say it, or the store refused.
+    """
+    with context.spaces.lock:
+        known = context.spaces.view(space).faults.get(fault.content)
+        return known or publish(context, space, lambda r: r.report(fault))
 
 
 def replica(context: Context, space: SpaceId) -> Replica:

@@ -34,6 +34,7 @@ from crdtmerge.resolve.settings import Contribution
 from crdtmerge.strategies import check_recipe, check_shared, make_recipe
 from crdtmerge.trie import Trie
 
+from ..store.leases import Lease
 from ..store.references import REMEDY
 from . import arguments as given
 from .contents import base_exponents, base_facts, base_manifest
@@ -56,6 +57,12 @@ def resolve(context: Context, asked: Arguments, tell: Tell) -> Answer:
         ConflictError: something is in the way of the output.
         BadInputError: an adapter is wanted that cannot be.
     """
+    with context.home.blobs.leases.hold() as lease:
+        return _resolve(context, asked, tell, lease)
+
+
+def _resolve(context: Context, asked: Arguments, tell: Tell, lease: Lease) -> Answer:
+    """Compute the model; what it reads is leased, and stays even if it is removed."""
     out, form, threads = given.path(asked, "out"), _form(asked), threads_of(asked)
     space = choose_space(context.spaces, given.optional_text(asked, "space"))
     view = _without(context.spaces.view(space), given.texts(asked, "without"))
@@ -66,6 +73,8 @@ def resolve(context: Context, asked: Arguments, tell: Tell) -> Answer:
         message = f"{out} is the base of the space, which stays where it is"
         raise ConflictError(message, hint="choose another folder for the model")
     base = base_manifest(context, space)
+    for manifest in (base, *(c.manifest for c in contributions)):
+        lease.add(manifest.blobs())
     merge_id, root = view.merge_id(recipe), view.visible_root
     job = _Job(context, asked, tell, out, threads, space, merge_id, root)
     extra: Answer = {"as": form}

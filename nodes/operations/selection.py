@@ -122,6 +122,17 @@ def find_contribution(spaces: Spaces, given: str, space: str | None) -> Named:
     return _only(found, given, "contribution in the merge")
 
 
+def find_checkable(spaces: Spaces, given: str, space: str | None) -> Named:
+    """Return the contribution that `given` names: visible, or shown to be faulty."""
+    found = {
+        Named(place, "content", content)
+        for place in _places(spaces, space)
+        for view in [spaces.view(place)]
+        for content in (*(v.content for v in view.visible), *view.faults)
+    }
+    return _only(found, given, "contribution in the merge")
+
+
 def find_offered(spaces: Spaces, given: str, space: str | None) -> Named:
     """Return the contribution that `given` names, visible or not."""
     found = {

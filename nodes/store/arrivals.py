@@ -11,8 +11,8 @@ is taken back before its file is removed or replaced by another.
 """
 
 import threading
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -29,6 +29,7 @@ from crdtmerge.errors import (
 from .database import Database
 from .disk import Disk, explained
 from .download import CHECKPOINT_BYTES, Download, check_chunk_list
+from .leases import Leases
 from .places import blob_named, is_blob_name
 
 
@@ -64,17 +65,24 @@ class Arrivals:
         self,
         folder: Path,
         shelf: Shelf,
+        *,
         database: Database,
         disk: Disk,
         lock: threading.RLock,
+        leases: Leases,
     ) -> None:
-        """Use `folder`; `lock` is held while a blob gets its name and row."""
+        """Use `folder`; `lock` is held while a blob gets its name and row.
+
+        A download has a lease of its blob from before it opens until it is closed.
+        """
         self._folder = folder
         self._shelf = shelf
         self._database = database
         self._disk = disk
         self._lock = lock
-        # Held while a download opens, which may hash for long; taken before `_lock`.
+        self._leases = leases
+        # Held while a download opens, which may hash for long; taken before the leases',
+        # and those before `_lock`.
         self._opening = threading.RLock()
         self._open: dict[BlobId, Download] = {}
 
@@ -106,10 +114,11 @@ class Arrivals:
         with self._lock:
             return blob in self._open
 
-    def open(self) -> list[BlobId]:
-        """Return the blobs whose download is open, sorted."""
-        with self._lock:
-            return sorted(self._open)
+    @contextmanager
+    def none_opens(self) -> Iterator[None]:
+        """Keep downloads from opening in the block; one that opens now is waited for."""
+        with self._opening:
+            yield
 
     def discard(self, blob: BlobId) -> bool:
         """Drop what has arrived of a blob, unless its download goes on; tell whether."""
@@ -128,8 +137,13 @@ class Arrivals:
                     return len(chunks)
                 download = self._open.get(blob)
             if download is None:
-                self._recover(blob)
-                download = self._start(blob, size, chunks)
+                self._leases.take(blob)
+                try:
+                    self._recover(blob)
+                    download = self._start(blob, size, chunks)
+                except BaseException:
+                    self._leases.drop(blob)
+                    raise
             return download.first_missing()
 
     def missing_chunks(self, blob: BlobId) -> list[int]:
@@ -174,12 +188,17 @@ class Arrivals:
         except MachineError:
             self._distrust(blob)
             raise
-        with self._lock:
-            if self._open.pop(blob, None) is not None:
-                download.close()
-                self._shelf.settle(download.path, download.size, download.chunks)
-            elif not self._shelf.has(blob):
-                raise ContentMissingError(f"blob {blob.hex()[:12]} was abandoned")
+        try:
+            with self._lock:
+                mine = self._open.pop(blob, None) is not None
+                if mine:
+                    download.close()
+                    self._shelf.settle(download.path, download.size, download.chunks)
+                elif not self._shelf.has(blob):
+                    raise ContentMissingError(f"blob {blob.hex()[:12]} was abandoned")
+        finally:
+            if mine:
+                self._leases.drop(blob)
 
     def pause(self, blob: BlobId) -> None:
         """Close a download that came to no end; what has arrived is found again."""
@@ -192,15 +211,13 @@ class Arrivals:
                 with suppress(NoRoomError):  # then it is found by hashing
                     self._keep_known(download)
             finally:
-                with self._lock:
-                    self._open.pop(blob, None)
+                self._end(blob)
                 download.close()
 
     def abandon(self, blob: BlobId) -> None:
         """Drop a download and what has arrived of it."""
         with self._opening:
-            with self._lock:
-                download = self._open.pop(blob, None)
+            download = self._end(blob)
             if download is not None:
                 download.close()
             path = self._path(blob)
@@ -223,6 +240,17 @@ class Arrivals:
             raise failed
 
     # --- inside ------------------------------------------------------------------------
+
+    def _end(self, blob: BlobId) -> Download | None:
+        """Take a download that ends out of those that go on, with its lease.
+
+        SUBTLE: outside `_lock`: a collection has the leases when it takes that lock.
+        """
+        with self._lock:
+            download = self._open.pop(blob, None)
+        if download is not None:
+            self._leases.drop(blob)
+        return download
 
     def _path(self, blob: BlobId) -> Path:
         return self._folder / blob.hex()

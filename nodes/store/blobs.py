@@ -36,12 +36,13 @@ from .copying import Copies
 from .database import Database
 from .disk import SYSTEM_DISK, Disk, explained, make_folder, require_free
 from .download import chunk_length
+from .examining import Examination
 from .holdings import Holding, list_holdings
 from .leases import Leases
 from .naming import Naming
 from .places import Places
-from .ranges import Done, Stored, check_chunk, read_range
-from .reading import bad_chunks, read_copied, read_mapped
+from .ranges import Stored, check_chunk, read_range
+from .reading import read_copied, read_mapped
 from .rows import BlobRows
 
 BLOB_FORMS: Final = frozenset({"own", "referenced", "packed"})
@@ -73,8 +74,15 @@ class FileBlobs(Copies):
         self._write = write
         # Held while a blob gets its name and row; never while its bytes are handled.
         self._lock = threading.RLock()
-        partials = self._places.partials
-        self._arrivals = Arrivals(partials, self, database, disk, self._lock)
+        self.examination = Examination(self.rows, disk, self._places, self._lock)
+        self._arrivals = Arrivals(
+            self._places.partials,
+            self,
+            database=database,
+            disk=disk,
+            lock=self._lock,
+            leases=self.leases,
+        )
         self._helpers = ThreadPoolExecutor(HELPERS, "verify")
         if write:
             with explained(f"preparing {home}"):
@@ -118,23 +126,16 @@ class FileBlobs(Copies):
         """Return all that lies here, with downloads and leftovers of a crash."""
         return list_holdings(self.rows, self._disk, self._places)
 
-    def downloading(self) -> list[BlobId]:
-        """Return the blobs whose download is open."""
-        return self._arrivals.open()
+    @contextmanager
+    def at_rest(self) -> Iterator[None]:
+        """Keep downloads from opening while the block runs: for who collects."""
+        with self._arrivals.none_opens():
+            yield
 
     def free(self) -> int:
         """Return how many bytes are free on the disk of the home."""
         with explained(f"asking for the free space of {self._home}"):
             return self._disk.free(self._home)
-
-    def bad_chunks(self, blob: BlobId, done: Done | None = None) -> list[int]:
-        """Return which chunks of a blob are not what they should be.
-
-        Raises:
-            ContentMissingError: the blob, or the file that it lies in, is not there.
-            CorruptBlobError: the stored chunk list is damaged.
-        """
-        return bad_chunks(self._disk, self.rows.find(blob), done)
 
     def forget_lost(self) -> int:
         """Forget copies whose file is gone or cut, so that they are fetched again.

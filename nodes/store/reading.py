@@ -10,9 +10,10 @@ cannot be read would end the process by a signal; read, it is an error that name
 
 import itertools
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Final
 
-from crdtmerge.digest import CHUNK_BYTES, chunk_digest
+from crdtmerge.digest import CHUNK_BYTES, BlobId, blob_id, chunk_digest
 
 from .disk import Disk, File
 from .download import chunk_length
@@ -75,6 +76,23 @@ def bad_chunks(disk: Disk, stored: Stored, done: Done | None = None) -> list[int
             if done:
                 done(length)
     return bad
+
+
+def identify(disk: Disk, path: Path) -> tuple[BlobId, int, tuple[bytes, ...]] | None:
+    """Return which blob a file holds, its size and its chunk list.
+
+    None if it cannot be read.
+    """
+    try:
+        with disk.open(path) as file:
+            size = file.size()
+            chunks = tuple(
+                chunk_digest(file.read_at(start, min(CHUNK_BYTES, size - start)))
+                for start in range(0, size, CHUNK_BYTES)
+            )
+    except OSError:
+        return None
+    return blob_id(size, chunks), size, chunks
 
 
 def _readable(file: File, stored: Stored, index: int, length: int) -> bytes:

@@ -146,6 +146,21 @@ class BlobRows:
             base = None if against is None else BlobId(against)
             yield Holding(BlobId(blob), kind, size, taken, used, base)
 
+    def with_chunks(
+        self, wanted: AbstractSet[bytes]
+    ) -> dict[bytes, list[tuple[BlobId, int]]]:
+        """Return which blobs have chunks of these digests, and where: all of the store."""
+        found: dict[bytes, list[tuple[BlobId, int]]] = {}
+        with self._database.reading() as sql:
+            query = "SELECT blob, chunks FROM blobs ORDER BY blob"
+            for blob, joined in sql.execute(query):
+                for index in range(len(joined) // DIGEST_BYTES):
+                    start = index * DIGEST_BYTES
+                    digest = joined[start : start + DIGEST_BYTES]
+                    if digest in wanted:
+                        found.setdefault(digest, []).append((BlobId(blob), index))
+        return found
+
     def downloads(self) -> dict[BlobId, int]:
         """Return the downloads that have begun, and how large each blob is."""
         with self._database.reading() as sql:

@@ -203,13 +203,19 @@ def _gate(
 ) -> Iterator[tuple[str, frozenset[BlobId]]]:
     """Lend who is in the way, empty if nobody is, and what is held by name.
 
-    SUBTLE: a commit takes the lock of the spaces, whoever uses a blob takes a lease, and
-    readers in other processes share a lock. All three are held while the block runs, so
-    what the survey found to be unneeded is still so, if the sets, the pins and the bases
-    are those that it saw, and no manifest has come that it missed.
+    SUBTLE: a commit takes the lock of the spaces, whoever uses a blob or brings one takes a
+    lease, and readers in other processes share a lock. All three are held while the block
+    runs, so what the survey found to be unneeded is still so, if the sets, the pins and the
+    bases are those that it saw, and no manifest has come that it missed. A download that
+    opens may hash for long, so that is waited for first.
     """
-    leases = home.blobs.leases
-    with alone(home.path) as nobody, spaces.lock, leases.closed() as closed:
+    blobs = home.blobs
+    with (
+        blobs.at_rest(),
+        alone(home.path) as nobody,
+        spaces.lock,
+        blobs.leases.closed() as closed,
+    ):
         in_the_way = ""
         if not nobody:
             in_the_way = _readers(home)

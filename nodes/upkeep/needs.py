@@ -28,12 +28,12 @@ from ..store.marks import Pin
 REASONS_MAX: Final = 16
 """How many needs of one blob are named; a layer that nobody changed has very many."""
 
-Kind = Literal["base", "contribution", "pin", "lease", "download", "delta"]
+Kind = Literal["base", "contribution", "pin", "lease"]
 
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """One reason why a blob is needed: the contribution's id, or that of a packed blob."""
+    """One reason why a blob is needed; `id` is that of the contribution."""
 
     kind: Kind
     space: SpaceId | None = None
@@ -80,12 +80,10 @@ def find_needs(home: Home, spaces: Spaces) -> Needs:
     # SUBTLE: leases first. One that ends before the sets are read has made its blobs
     # needed by then; one that begins after this is seen when something is to go.
     leased, pins = home.blobs.leases.held(), home.marks.pins()
-    downloading = home.blobs.downloading()
     with spaces.lock:
         needs = Needs(stamp(home, spaces))
         views = {space: spaces.view(space) for space in spaces.all()}
     needs.add(leased, Need("lease"))
-    needs.add(downloading, Need("download"))
     for space, view in views.items():
         _add_base(needs, home, space)
         for visible in view.visible:

@@ -722,6 +722,7 @@ def test_the_table_of_verbs_is_complete() -> None:
         "remove",
         "ban",
         "ban_lift",
+        "check",
         "recipe_set",
         "recipe_show",
         "recipe_check",
@@ -734,6 +735,8 @@ def test_the_table_of_verbs_is_complete() -> None:
         "store_gc",
         "store_pin",
         "store_unpin",
+        "store_fsck",
+        "store_await",
         "fetch",
         "wait",
     }

@@ -104,7 +104,7 @@ def test_a_flipped_bit_is_found_wherever_it_is(
         file.write(bytes([byte ^ 1]))
     with pytest.raises(CorruptBlobError, match=f"chunk {place // CHUNK_BYTES} "):
         blobs.read(blob, LARGE)
-    assert blobs.bad_chunks(blob) == [place // CHUNK_BYTES]
+    assert blobs.examination.bad_chunks(blob) == [place // CHUNK_BYTES]
 
 
 def test_a_file_that_was_cut_or_went_is_named(blobs: FileBlobs, home: Path) -> None:
@@ -114,9 +114,12 @@ def test_a_file_that_was_cut_or_went_is_named(blobs: FileBlobs, home: Path) -> N
     os.truncate(path, LARGE - 1)
     with pytest.raises(CorruptBlobError, match="too short"):
         blobs.read(blob, LARGE)
-    assert blobs.bad_chunks(blob) == [LARGE // CHUNK_BYTES]
+    assert blobs.examination.bad_chunks(blob) == [LARGE // CHUNK_BYTES]
     path.unlink()
-    for read in (lambda: blobs.read(blob, LARGE), lambda: blobs.bad_chunks(blob)):
+    for read in (
+        lambda: blobs.read(blob, LARGE),
+        lambda: blobs.examination.bad_chunks(blob),
+    ):
         with pytest.raises(ContentMissingError):
             read()
 

@@ -1,0 +1,68 @@
+"""Examining blobs: what their files really hold, and rows that can be made right again.
+
+Owns the answers. Does not own what counts as damage, nor what follows (`nodes.upkeep`).
+"""
+
+import threading
+from contextlib import suppress
+
+from crdtmerge.digest import BlobId
+
+from .disk import Disk, explained
+from .places import Places
+from .ranges import Done, Stored
+from .reading import bad_chunks, identify
+from .rows import BlobRows
+
+
+class Examination:
+    """What the files of one home's blobs hold."""
+
+    def __init__(
+        self, rows: BlobRows, disk: Disk, places: Places, lock: threading.RLock
+    ) -> None:
+        """Look there; `lock` is held while a row is written."""
+        self._rows = rows
+        self._disk = disk
+        self._places = places
+        self._lock = lock
+
+    def bad_chunks(self, blob: BlobId, done: Done | None = None) -> list[int]:
+        """Return which chunks of a blob are not what they should be.
+
+        Raises:
+            ContentMissingError: the blob, or the file that it lies in, is not there.
+            CorruptBlobError: the stored chunk list is damaged.
+        """
+        return bad_chunks(self._disk, self._rows.find(blob), done)
+
+    def size(self, blob: BlobId) -> int:
+        """Return how long the file of a blob is that lies in the home; 0 if it is gone."""
+        with suppress(OSError):
+            return self._disk.size(self._places.own(blob))
+        return 0
+
+    def found_in(self, blob: BlobId) -> BlobId | None:
+        """Return the blob whose bytes lie where those of `blob` should, if it is known."""
+        found = identify(self._disk, self._places.own(blob))
+        return found[0] if found and self._rows.has(found[0]) else None
+
+    def adopt(self, blob: BlobId) -> bool:
+        """Write the row of a blob whose file is right, but not its row; tell if it is.
+
+        Raises:
+            MachineError: the disk refused.
+        """
+        path = self._places.own(blob)
+        with self._lock:
+            found = identify(self._disk, path)
+            if found is None or found[0] != blob:
+                return False
+            with explained(f"syncing {path}"):
+                # SUBTLE: a crash may have come before the sync of who wrote it.
+                with self._disk.open(path, write=True) as file:
+                    file.sync()
+                self._disk.sync_folder(path.parent)
+            _, size, chunks = found
+            self._rows.write(Stored(blob, size, chunks, path, 0, False))
+        return True

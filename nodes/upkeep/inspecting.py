@@ -1,0 +1,118 @@
+"""The check of everything: every byte of every blob, and every row against its file.
+
+Owns what counts as damage, and finding it. Does not own what is done about it
+(`repairing`), nor who wants to know (`nodes.operations`).
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+
+from crdtmerge.digest import BlobId
+from crdtmerge.errors import ContentMissingError, CorruptBlobError, CrdtMergeError
+
+from ..store.blobs import FileBlobs
+from ..store.holdings import Form, Holding
+from ..store.ranges import Done
+
+Kind = Literal["bytes", "length", "swapped", "gone", "list", "base"]
+
+MEANINGS: Final[dict[Kind, str]] = {
+    "bytes": "bytes are not those of the blob",
+    "length": "the file is longer or shorter than the blob",
+    "swapped": "the file holds another blob",
+    "gone": "the file is not there",
+    "list": "the list of chunk digests is not that of the blob",
+    "base": "it is packed against a blob that is not here",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """What is wrong with one blob; `chunks` are those that are not right."""
+
+    blob: BlobId
+    form: Form
+    kind: Kind
+    size: int
+    chunks: tuple[int, ...] = ()
+    other: BlobId | None = None
+    """The blob that its file holds in its place."""
+
+
+def inspect(
+    blobs: FileBlobs,
+    done: Done | None = None,
+    *,
+    holdings: Iterable[Holding] | None = None,
+) -> Iterator[Damage]:
+    """Yield what is wrong with each blob that is damaged; `done` hears of bytes.
+
+    A blob that is forgotten meanwhile is passed over.
+
+    Raises:
+        MachineError: the store cannot be read; a file that cannot is damage.
+    """
+    for holding in blobs.holdings() if holdings is None else holdings:
+        if holding.form in {"partial", "leftover"}:
+            continue
+        found = inspect_blob(blobs, holding, done)
+        if found is not None and blobs.has(holding.blob):
+            yield found
+
+
+def inspect_blob(
+    blobs: FileBlobs, holding: Holding, done: Done | None = None
+) -> Damage | None:
+    """Return what is wrong with one blob, if anything is."""
+    blob, form = holding.blob, holding.form
+    try:
+        size, chunks = blobs.chunk_list(blob)
+    except CorruptBlobError:
+        return Damage(blob, form, "list", holding.size)
+    except ContentMissingError:
+        return None
+    if holding.against is not None and not blobs.has(holding.against):
+        return Damage(blob, form, "base", size, tuple(range(len(chunks))))
+    try:
+        bad = tuple(_bad(blobs, holding, len(chunks), done))
+    except ContentMissingError:
+        return Damage(blob, form, "gone", size, tuple(range(len(chunks))))
+    return _judged(blobs, Damage(blob, form, "bytes", size, bad), len(chunks))
+
+
+def _judged(blobs: FileBlobs, found: Damage, count: int) -> Damage | None:
+    """Return what wrong chunks come to: with none of them, the length may be wrong."""
+    if found.form != "own":
+        return found if found.chunks else None
+    if not found.chunks:
+        whole = blobs.examination.size(found.blob) == found.size
+        return None if whole else replace(found, kind="length")
+    if len(found.chunks) < count:
+        return found
+    other = blobs.examination.found_in(found.blob)
+    return found if other is None else replace(found, kind="swapped", other=other)
+
+
+def _bad(
+    blobs: FileBlobs, holding: Holding, count: int, done: Done | None
+) -> list[int]:
+    if holding.form != "packed":
+        return blobs.examination.bad_chunks(holding.blob, done)
+    check = _reader(blobs, holding.blob, done)
+    return [index for index in range(count) if not check(index)]
+
+
+def _reader(blobs: FileBlobs, blob: BlobId, done: Done | None) -> Callable[[int], bool]:
+    """Return a check of one chunk of a packed blob, by decoding it."""
+
+    def reads(index: int) -> bool:
+        try:
+            data = blobs.read_chunk(blob, index)
+        except CrdtMergeError:
+            return False
+        if done:
+            done(len(data))
+        return True
+
+    return reads
