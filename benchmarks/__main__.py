@@ -15,7 +15,15 @@ def _quality(argv: Sequence[str]) -> int:
     return command.main(argv)
 
 
+def _encodings(argv: Sequence[str]) -> int:
+    """Measure encodings of real fine-tunes, for which torch is imported late too."""
+    from benchmarks.encodings import command
+
+    return command.main(argv)
+
+
 COMMANDS: Final[dict[str, Callable[[Sequence[str]], int | None]]] = {
+    "encodings": _encodings,
     "ingest": ingest.main,
     "numerics": numerics.main,
     "portability": portability.main,

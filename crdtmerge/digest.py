@@ -50,6 +50,8 @@ class Domain(StrEnum):
     SUMS = "crdtmerge v1 what kept sums are made for"
     SUMS_HEADER = "crdtmerge v1 header of kept sums"
     SUMS_PLANES = "crdtmerge v1 planes of kept sums"
+    GENERATION = "crdtmerge v1 generation of a copy"
+    PACKED = "crdtmerge v1 index of a packed blob"
     TRIALS = "crdtmerge v1 what a strategy makes of the trials"
 
 

@@ -162,6 +162,12 @@ class NodeNeededError(ConflictError):
     hint = "start `crdtmerge node run`"
 
 
+class RestoredError(LocalError):
+    """A home that may not know all that its author signed: to sign could make a fork."""
+
+    exit_code = 5
+
+
 class BusyError(ConflictError):
     """Another command is changing the home; it will be done soon."""
 
@@ -276,6 +282,10 @@ class NotConvergedError(RemoteError):
 
 class RefusedError(RemoteError):
     """A peer refused what we asked, and said why."""
+
+
+class OverloadedError(RefusedError):
+    """A peer that has no room for one more of our calls: it is asked again later."""
 
 
 class NotMemberError(RemoteError):

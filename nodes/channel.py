@@ -15,9 +15,11 @@ import grpc
 from crdtmerge.errors import (
     ConflictError,
     CrdtMergeError,
+    MalformedMessageError,
     NotAllowedError,
     NotFoundError,
     NotMemberError,
+    OverloadedError,
     RefusedError,
     RemoteError,
     UnreachableError,
@@ -39,6 +41,7 @@ Receives = Callable[[Plain], Awaitable[None]]
 Options = list[tuple[str, int | str]]
 
 _STATUS: Final[tuple[tuple[type[CrdtMergeError], grpc.StatusCode], ...]] = (
+    (OverloadedError, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (NotMemberError, grpc.StatusCode.PERMISSION_DENIED),
     (RefusedError, grpc.StatusCode.PERMISSION_DENIED),
     (NotAllowedError, grpc.StatusCode.PERMISSION_DENIED),
@@ -57,6 +60,8 @@ _SILENT: Final = frozenset({
 """The statuses of a peer that does not answer; gRPC makes most of them up by itself."""
 
 
+_TOO_LARGE: Final = "CLIENT: Received message larger"
+"""What our side of gRPC makes of a message above the limit, which it did not read."""
 _BROKEN_WRITE: Final = "Internal error from Core"
 """What gRPC makes of a write to a stream that the peer has just ended."""
 
@@ -93,6 +98,10 @@ def peer_error(code: grpc.StatusCode, details: str | None, who: str) -> CrdtMerg
         )
     if code is grpc.StatusCode.NOT_FOUND:
         return NotFoundError(f"{who} does not have it ({reason})")
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        if details is not None and details.startswith(_TOO_LARGE):
+            return MalformedMessageError(f"{who} sent more than a message may have")
+        return OverloadedError(f"{who} has no room for that now: {reason}")
     return RefusedError(f"{who} refused: {reason}")
 
 

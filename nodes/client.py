@@ -14,6 +14,7 @@ import grpc
 
 from crdtmerge.errors import UnreachableError
 from crdtmerge.sync.messages import Message
+from crdtmerge.sync.transfer import Wanted
 
 from .channel import (
     KEEPALIVE_S,
@@ -26,9 +27,15 @@ from .channel import (
     peer_error,
     within,
 )
-from .convert import from_frame, from_join_frame, to_frame, to_join_frame
+from .convert import (
+    from_frame,
+    from_join_frame,
+    to_fetch_request,
+    to_frame,
+    to_join_frame,
+)
 from .join_messages import JoinMessage
-from .limits import CONTROL_BYTES_MAX, check_fetch
+from .limits import CONTROL_BYTES_MAX
 from .ports import socket_target
 from .tls import PEER_NAME, Leaf, root_for
 from .wire import replica_pb2 as wire
@@ -36,7 +43,7 @@ from .wire import replica_pb2_grpc as services
 
 CONNECT_S: Final = 10.0
 """How long a peer may take to let us in."""
-READ_PROGRESS_S: Final = 30.0
+READ_PROGRESS_S: Final = 60.0
 """How long a fetch may stand still, and a host of a joining be silent."""
 CLOSE_S: Final = 2.0
 """How long the other side may take to end a stream that we have ended."""
@@ -87,22 +94,17 @@ class ReplicaClient:
         await _converse(call, stream, handler, self._who)
 
     async def fetch(
-        self, space: bytes, blob: bytes, *, want_chunk_list: bool, first_chunk: int
+        self, space: bytes, blob: bytes, wanted: Wanted
     ) -> AsyncGenerator[bytes, None]:
         """Yield the raw messages of a fetch reply, not yet verified.
 
         Raises:
             NotFoundError: the peer does not have it.
             UnreachableError: no answer, or the reply stands still.
-            RefusedError: the peer does not let us in.
+            RefusedError: the peer does not let us in, or has no room for one more.
+            MalformedMessageError: a message is larger than any may be.
         """
-        check_fetch(space, blob, first_chunk)
-        request = wire.FetchRequest(
-            space=space,
-            blob=blob,
-            want_chunk_list=want_chunk_list,
-            first_chunk=first_chunk,
-        )
+        request = to_fetch_request(space, blob, wanted)
         async with contextlib.aclosing(
             _replies(
                 _begun(lambda: self._fetch(request), self._who),

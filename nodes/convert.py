@@ -30,6 +30,8 @@ from crdtmerge.sync.messages import (
     TrieReply,
     TrieRequest,
 )
+from crdtmerge.sync.runs import Run
+from crdtmerge.sync.transfer import Wanted
 
 from .join_messages import (
     Announce,
@@ -40,10 +42,42 @@ from .join_messages import (
     JoinMessage,
     Welcome,
 )
-from .limits import check_join_message, check_message, check_size
+from .limits import check_fetch, check_join_message, check_message, check_size
 from .wire import replica_pb2 as wire
 
 _Body: TypeAlias = Any  # a message class of the wire, chosen by the name of its field
+
+
+# --- fetch ------------------------------------------------------------------------------
+
+
+def to_fetch_request(space: bytes, blob: bytes, wanted: Wanted) -> wire.FetchRequest:
+    """Return a request for bytes of a blob as it travels.
+
+    Raises:
+        MalformedMessageError: a field breaks its limit.
+    """
+    check_fetch(space, blob, wanted)
+    return wire.FetchRequest(
+        space=space,
+        blob=blob,
+        want_chunk_list=wanted.chunk_list,
+        runs=[wire.ChunkRun(first=run.first, count=run.count) for run in wanted.runs],
+        encodings=wanted.encodings,
+        against=wanted.against,
+    )
+
+
+def from_fetch_request(request: wire.FetchRequest) -> tuple[bytes, bytes, Wanted]:
+    """Return the space, the blob and what is asked for of it.
+
+    Raises:
+        MalformedMessageError: a field breaks its limit.
+    """
+    runs = tuple(Run(run.first, run.count) for run in request.runs)
+    wanted = Wanted(request.want_chunk_list, runs, request.encodings, request.against)
+    check_fetch(request.space, request.blob, wanted)
+    return request.space, request.blob, wanted
 
 
 # --- sync -------------------------------------------------------------------------------

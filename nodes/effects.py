@@ -70,17 +70,36 @@ class RecordsCommitted:
 class BlobStored:
     """A fetch ended well: the blob is verified and durable."""
 
-    peer: bytes
     blob: BlobId
 
 
 @dataclass(frozen=True, slots=True)
 class BlobFailed:
-    """A fetch ended badly; `lied` if the peer sent bytes of another digest."""
+    """A fetch ended badly; what came of the blob is kept."""
+
+    blob: BlobId
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFailed:
+    """A peer did not bring a blob; `lied` if it sent what the blob is not.
+
+    The fetch goes on with its other sources.
+    """
 
     peer: bytes
     blob: BlobId
     lied: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BlobsNeeded:
+    """Somebody waits for these blobs: they come before the others until they are here.
+
+    Replaces what was needed before.
+    """
+
+    blobs: tuple[BlobId, ...]
 
 
 Input = (
@@ -93,6 +112,8 @@ Input = (
     | RecordsCommitted
     | BlobStored
     | BlobFailed
+    | SourceFailed
+    | BlobsNeeded
 )
 
 # --- effects ---------------------------------------------------------------------------
@@ -127,13 +148,31 @@ class Close:
 
 
 @dataclass(frozen=True, slots=True)
-class Fetch:
-    """Fetch a blob from a peer, verified chunk by chunk, resuming what is there."""
+class Source:
+    """A peer that may have a blob, and a space in which it shows it to us."""
 
     peer: bytes
     space: SpaceId
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """Fetch a blob from peers, verified chunk by chunk, resuming what is there.
+
+    `size` is the most that it may have. The first of `sources` is asked first.
+    """
+
     blob: BlobId
     size: int
+    sources: tuple[Source, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MoreSources:
+    """A fetch that is under way may use these peers too."""
+
+    blob: BlobId
+    sources: tuple[Source, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,4 +182,4 @@ class Trust:
     members: frozenset[bytes]
 
 
-Effect = Send | Dial | Close | Fetch | Trust
+Effect = Send | Dial | Close | Fetch | MoreSources | Trust

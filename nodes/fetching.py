@@ -1,56 +1,55 @@
 """Blobs on their way between this node and its peers.
 
-Owns what a member may fetch from us, and one download from begin to end. Does not own which
-blob is fetched from whom (`Node`), the parsing of a reply (`crdtmerge.sync.transfer`), nor
-the disk (`store`).
+Owns the downloads that are under way, their turns, and what the node is told of them; and
+the uploads (`serving`). Does not own which blob is fetched from whom (`choices`), the
+course of one download (`receiving`), nor the disk (`store`).
 """
 
 import asyncio
-import contextlib
 import logging
 from collections import Counter, OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
+from functools import partial
 from typing import Final
 
 from crdtmerge.bodies import SpaceId
-from crdtmerge.digest import CHUNK_BYTES, BlobId
+from crdtmerge.digest import BlobId
 from crdtmerge.errors import (
-    ContentMissingError,
-    CorruptBlobError,
     CrdtMergeError,
     MachineError,
-    MalformedMessageError,
     NoRoomError,
     NotFoundError,
     UnreachableError,
 )
-from crdtmerge.sync.transfer import Incoming, announce
+from crdtmerge.sync.pace import Pace
+from crdtmerge.sync.sources import Fate
+from crdtmerge.sync.swarm import Failed
+from crdtmerge.sync.transfer import Wanted
 
-from .client import ReplicaClient
-from .effects import BlobFailed, BlobStored, Fetch, Input
-from .inspection import Inspection
+from .effects import (
+    BlobFailed,
+    BlobStored,
+    Fetch,
+    Input,
+    MoreSources,
+    SourceFailed,
+)
 from .links import Channels, Submit
+from .receiving import Inspection, Receiving, Works
+from .serving import OpenBlob, Serving
 from .spaces import Spaces
 from .store.blobs import FileBlobs
+from .traffic import Limits, Traffic
 
 TURN_S: Final = 60.0
 TURN_BYTES: Final = 256 << 20
 """A fetch that brought less than this in a turn makes room for others, and goes on later:
-nobody holds the few fetches of a node by answering slowly."""
+nobody holds the places of a node by answering slowly."""
 RESTING_MAX: Final = 16
-"""Downloads between two turns that stay open; one opened anew is hashed anew."""
-NO_CHUNK: Final = 2**62
-"""As the first chunk to send: the chunk list alone is asked for."""
+"""Downloads between two turns that stay open; one opened anew is read anew."""
 
 _log: Final = logging.getLogger(__name__)
-
-
-class _TurnOverError(UnreachableError):
-    """The blob came slowly, and others wait."""
-
-
-class _UnneededError(CrdtMergeError):
-    """What the blob belongs to was taken out of the merge while it came."""
 
 
 class Fetching:
@@ -63,59 +62,60 @@ class Fetching:
         channels: Channels,
         submit: Submit,
         clock: Callable[[], float],
+        *,
+        limits: Limits = Limits(),  # noqa: B008  frozen
     ) -> None:
         """Use the blobs of a home; `submit` tells the node how a fetch ended.
 
-        `clock` gives seconds that only grow: it says whose turn has been slow.
+        `clock` gives seconds that only grow.
         """
         self._clock = clock
-        self.inspection: Inspection | None = None
-        """Looks at all that comes, if somebody does."""
         self._blobs = blobs
         self._spaces = spaces
         self._channels = channels
         self._submit = submit
         self._resting: OrderedDict[BlobId, None] = OrderedDict()
-        self.brought = 0
-        """Bytes of chunks that came and were stored, since the start."""
+        self._under_way: dict[BlobId, Receiving] = {}
+        self.traffic = Traffic()
+        """What happened since the start, in numbers."""
         self.failed: Counter[str] = Counter()
-        """Fetches that brought no blob, by the kind of error, since the start."""
-        self.arriving: dict[BlobId, int] = {}
-        """How much is here of each blob that is coming."""
+        """Why sources and fetches failed, by the kind of failure, since the start."""
+        upload = Pace(limits.upload, limits.peer_upload)
+        self.serving = Serving(self._open_for, self.traffic, upload, clock)
+        download = Pace(limits.download, limits.peer_download)
+        self.works = Works(blobs, self._stream, self.traffic, download, clock)
+
+    @property
+    def inspection(self) -> Inspection | None:
+        """Looks at all that comes, if somebody does."""
+        return self.works.inspection
+
+    @inspection.setter
+    def inspection(self, inspection: Inspection) -> None:
+        self.works.inspection = inspection
+
+    def close(self) -> None:
+        """Wait for the threads; nothing may be under way any more."""
+        self.serving.close()
+        self.works.close()
+
+    @property
+    def brought(self) -> int:
+        """Bytes of chunks that came and were stored, since the start."""
+        return self.traffic.bytes_in
+
+    def arriving(self) -> Mapping[BlobId, int]:
+        """Return how much is here of each blob that is coming."""
+        return {blob: work.here for blob, work in tuple(self._under_way.items())}
 
     # --- serving ------------------------------------------------------------------------
 
-    async def serve(
-        self,
-        peer: bytes,
-        space: SpaceId,
-        blob: BlobId,
-        *,
-        want_chunk_list: bool,
-        first_chunk: int,
-    ) -> AsyncIterator[bytes]:
-        """Serve the bytes of a blob to a member of the space that it belongs to.
-
-        Raises:
-            NotFoundError: we do not have it, the peer is no member there, or nothing
-                there needs it. Which of these is not told.
-        """
-        if not await asyncio.to_thread(self._may_have, peer, space, blob):
-            raise NotFoundError("no such blob")
-        try:
-            size, chunks = await asyncio.to_thread(self._blobs.chunk_list, blob)
-            for message in announce(size, chunks, want_chunk_list=want_chunk_list):
-                yield message
-            for index in range(first_chunk, len(chunks)):
-                yield await asyncio.to_thread(self._blobs.read_chunk, blob, index)
-        except (ContentMissingError, CorruptBlobError) as e:
-            if isinstance(e, CorruptBlobError):
-                _log.warning("a damaged blob is not served: %s", e)
-            raise NotFoundError("no such blob here yet") from e
-
-    def _may_have(self, peer: bytes, space: SpaceId, blob: BlobId) -> bool:
+    def _open_for(self, peer: bytes, space: SpaceId, blob: BlobId) -> OpenBlob:
+        """Return a blob that a member may have; NotFoundError does not tell why not."""
         member = space in self._spaces.shared_with(peer)
-        return member and self._spaces.serves(space, blob)
+        if not member or not self._spaces.serves(space, blob):
+            raise NotFoundError("no such blob")
+        return self._blobs.outgoing(blob)
 
     # --- bringing -----------------------------------------------------------------------
 
@@ -126,32 +126,46 @@ class Fetching:
             MachineError: the disk failed; that it is full is no failure of the node.
         """
         self._resting.pop(fetch.blob, None)
-        ended: Input = BlobFailed(fetch.peer, fetch.blob, lied=False)
+        work = Receiving(fetch, self.works, partial(self._source_failed, fetch.blob))
+        ended: Input = BlobFailed(fetch.blob)
+        slow = False
         try:
-            await asyncio.to_thread(self._blobs.require_room, fetch.blob, fetch.size)
-            await self._download(fetch)
-            ended = BlobStored(fetch.peer, fetch.blob)
-        except (CorruptBlobError, MalformedMessageError) as e:
-            self._count(e)
-            ended = BlobFailed(fetch.peer, fetch.blob, lied=True)
-        except _TurnOverError:
-            await self._rest(fetch.blob)
+            self._under_way[fetch.blob] = work
+            turn = _Turn(self._clock)
+            if await work.run(turn.over):
+                ended = BlobStored(fetch.blob)
+            slow = turn.ended
         except NoRoomError as e:
-            self._count(e)
+            self.failed[type(e).__name__] += 1
             _log.warning("a contribution is not fetched: %s", e)
         except MachineError:
             raise
         except CrdtMergeError as e:
-            self._count(e)
+            self.failed[type(e).__name__] += 1
             _log.debug("a fetch failed: %s", e)
         finally:
-            self.arriving.pop(fetch.blob, None)
-            if fetch.blob not in self._resting:
+            del self._under_way[fetch.blob]
+            if slow:
+                await self._rest(fetch.blob)
+            else:
                 await asyncio.to_thread(self._blobs.pause, fetch.blob)
+        self.traffic.failed += isinstance(ended, BlobFailed)
         self._submit(lambda: [ended])
 
-    def _count(self, error: CrdtMergeError) -> None:
-        self.failed[type(error).__name__] += 1
+    def add_sources(self, more: MoreSources) -> None:
+        """Let a fetch use further peers, if it is still under way."""
+        work = self._under_way.get(more.blob)
+        if work is not None:
+            work.add(more.sources)
+
+    def _source_failed(self, blob: BlobId, failure: Failed) -> None:
+        lied = failure.fate is Fate.LIED
+        self.failed[failure.fate.name.lower()] += 1
+        if lied:
+            name, source = blob.hex()[:12], failure.source.hex()[:12]
+            _log.warning("blob %s from peer %s: %s", name, source, failure.reason)
+        item = SourceFailed(failure.source, blob, lied)
+        self._submit(lambda: [item])
 
     async def _rest(self, blob: BlobId) -> None:
         """Keep a download open until its next turn, a few of them."""
@@ -160,63 +174,32 @@ class Fetching:
             oldest, _ = self._resting.popitem(last=False)
             await asyncio.to_thread(self._blobs.pause, oldest)
 
-    async def _download(self, fetch: Fetch) -> None:
+    async def _stream(
+        self, peer: bytes, space: SpaceId, blob: BlobId, wanted: Wanted
+    ) -> AsyncGenerator[bytes, None]:
+        """Yield the messages of a peer's reply, over the channel that there is."""
         known = await asyncio.to_thread(self._spaces.addresses)
-        client = self._channels.to(fetch.peer, known.get(fetch.peer, ()))
+        client = self._channels.to(peer, known.get(peer, ()))
         try:
-            await self._download_from(client, fetch)
-        except _TurnOverError:
-            raise
+            async with aclosing(client.fetch(space, blob, wanted)) as replies:
+                async for reply in replies:
+                    yield reply
         except UnreachableError:
-            await self._channels.failed(fetch.peer, client)
+            await self._channels.failed(peer, client)
             raise
 
-    async def _download_from(self, client: ReplicaClient, fetch: Fetch) -> None:
-        blobs, blob = self._blobs, fetch.blob
-        incoming = Incoming(blob, fetch.size)
-        one_go = fetch.size <= CHUNK_BYTES
-        await self._pump(client, fetch, incoming, first=0 if one_go else NO_CHUNK)
-        if incoming.chunks is None:
-            raise MalformedMessageError("the reply ended before the chunk list")
-        # `incoming.size` is the true one by now, which may be smaller.
-        first = await asyncio.to_thread(
-            blobs.begin, blob, incoming.size, incoming.chunks
-        )
-        if first < len(incoming.chunks):
-            rest = Incoming(blob, incoming.size, incoming.chunks, first)
-            await self._pump(client, fetch, rest, first=first)
-            if rest.next_chunk < len(incoming.chunks):
-                raise UnreachableError("the reply ended before the last chunk")
-        await asyncio.to_thread(blobs.finish, blob)
-        if self.inspection is not None:
-            await asyncio.to_thread(self.inspection.completed, blob)
 
-    async def _pump(
-        self, client: ReplicaClient, fetch: Fetch, incoming: Incoming, first: int
-    ) -> None:
-        listed = incoming.chunks is None
-        replies = client.fetch(
-            fetch.space, fetch.blob, want_chunk_list=listed, first_chunk=first
-        )
-        began, brought = self._clock(), 0
-        async with contextlib.aclosing(replies):
-            async for message in replies:
-                chunk = incoming.take(message)
-                if chunk is not None:
-                    await asyncio.to_thread(self._store_chunk, incoming, *chunk)
-                    self.brought += len(chunk[1])
-                    self.arriving[fetch.blob] = chunk[0] * CHUNK_BYTES + len(chunk[1])
-                brought += len(message)
-                if self._clock() - began > TURN_S:
-                    if brought < TURN_BYTES:
-                        raise _TurnOverError("a slow fetch")
-                    began, brought = self._clock(), 0
+class _Turn:
+    """How long a download may go on while it brings little."""
 
-    def _store_chunk(self, incoming: Incoming, index: int, data: bytes) -> None:
-        if index == 0 and incoming.chunks is not None:
-            self._blobs.begin(incoming.blob, incoming.size, incoming.chunks)
-        self._blobs.write_chunk(incoming.blob, index, data)
-        if self.inspection is not None:
-            needed = self.inspection.arrived(incoming.blob, index, data)
-            if not needed:
-                raise _UnneededError("nothing needs this blob any more")
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._began, self._brought = clock(), 0
+        self.ended = False
+
+    def over(self, brought: int) -> bool:
+        """Tell whether a turn brought so little that others come first."""
+        if self._clock() - self._began > TURN_S:
+            self.ended = brought - self._brought < TURN_BYTES
+            self._began, self._brought = self._clock(), brought
+        return self.ended

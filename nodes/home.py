@@ -18,8 +18,10 @@ from typing import Final, Self
 
 import platformdirs
 
+from crdtmerge.bodies import SpaceId
 from crdtmerge.errors import ConflictError, NotFoundError, UpgradeNeededError
 
+from .anchor import ANCHOR_FILE, NEW_ANCHOR_FILE, Anchor, SpaceSigner
 from .keys import (
     AUTHOR_KEY_FILE,
     NODE_KEY_FILE,
@@ -69,6 +71,7 @@ class Home:
     local: SqliteLocal
     blobs: FileBlobs
     marks: Marks
+    anchor: Anchor
     lock: HomeLock | None
     reader: Reader | None
 
@@ -81,6 +84,10 @@ class Home:
     def encrypted(self) -> bool:
         """Whether no key lies in the clear."""
         return self.author.encrypted and self.node.encrypted
+
+    def signer(self, space: SpaceId) -> SpaceSigner:
+        """Return the author as it signs records of `space`: never in a doubted state."""
+        return SpaceSigner(self.author, self.anchor, space)
 
     def close(self) -> None:
         """Close everything, the locks last; calling it twice does no harm."""
@@ -214,15 +221,17 @@ def _open(path: Path, lock: HomeLock | None, ask: AskPassphrase, disk: Disk) -> 
     try:
         database = Database(path / STORE_FILE, write=write, disk=disk)
         try:
+            records, local = SqliteRecords(database), SqliteLocal(database)
             return Home(
                 path=path,
                 author=author,
                 node=node,
                 database=database,
-                records=SqliteRecords(database),
-                local=SqliteLocal(database),
+                records=records,
+                local=local,
                 blobs=FileBlobs(path, database, disk, write=write),
                 marks=Marks(database),
+                anchor=Anchor(path, local, records, disk, write=write),
                 lock=lock,
                 reader=reader,
             )
@@ -264,7 +273,8 @@ def _put_store(path: Path, generation: bytes, disk: Disk) -> None:
 def _undo(path: Path, *, made: bool) -> None:
     """Remove what creating a home left, and the folder too if it was `made` for it."""
     stores = [f"{name}{end}" for name in _STORES for end in ("", "-wal", "-shm")]
-    for name in (AUTHOR_KEY_FILE, NODE_KEY_FILE, *stores):
+    anchors = (ANCHOR_FILE, NEW_ANCHOR_FILE)
+    for name in (AUTHOR_KEY_FILE, NODE_KEY_FILE, *anchors, *stores):
         with suppress(OSError):
             (path / name).unlink(missing_ok=True)
     for name in (BLOB_FOLDER, PARTIAL_FOLDER, TEMPORARY_FOLDER):

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import Lock
-from typing import Final
+from typing import Final, TypeVar
 
 from crdtmerge.bodies import SpaceId
 from crdtmerge.digest import CHUNK_BYTES, BlobId
@@ -22,9 +22,12 @@ from .spaces import Spaces, Use
 from .store.blobs import FileBlobs
 
 LOOKS_MAX: Final = 64
-"""Blobs whose uses are remembered; those beyond are looked up anew."""
+"""Blobs of which is remembered what they are needed as, and which chunks came."""
 UNSAID_MAX: Final = 1024
 """Contributions of which this node found a fault that it may not tell."""
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 _log: Final = logging.getLogger(__name__)
 
@@ -61,11 +64,14 @@ class Inspection:
         self._publish = publish
         self._lock = Lock()
         self._looks: OrderedDict[BlobId, _Look] = OrderedDict()
+        self._seen: OrderedDict[BlobId, int] = OrderedDict()
         self._unsaid: OrderedDict[tuple[SpaceId, bytes], None] = OrderedDict()
 
     def arrived(self, blob: BlobId, index: int, data: bytes | memoryview) -> bool:
         """Look at a verified chunk; tell whether anybody needs its blob from now on."""
         look = self._look(blob)
+        with self._lock:
+            _keep(self._seen, blob, self._seen.get(blob, 0) | 1 << index, LOOKS_MAX)
         for dtype in sorted(look.dtypes):
             at = first_not_finite(dtype, data)
             if at is not None:
@@ -75,7 +81,12 @@ class Inspection:
         return look.needed
 
     def completed(self, blob: BlobId) -> None:
-        """Compare the size of a blob that is here now with what is declared of it."""
+        """Look at what was not looked at of a blob that is here now: its size, and chunks.
+
+        Of a download that was cut, some chunks came before this node was started.
+        """
+        with self._lock:
+            seen = self._seen.pop(blob, 0)
         uses = self._spaces.uses(blob)
         if not uses:
             return  # a manifest, a file, or evidence
@@ -83,6 +94,9 @@ class Inspection:
         for use in uses:
             if use.tensor.size != size:
                 self._say(use, lambda u: prove_size(u.manifest, u.tensor, size, chunks))
+        for index in range(len(chunks)):
+            if not seen >> index & 1:
+                self.arrived(blob, index, self._blobs.read_chunk(blob, index))
 
     def _show_item(
         self, blob: BlobId, dtype: str, item: int, data: bytes | memoryview
@@ -108,9 +122,7 @@ class Inspection:
                 raise
             except LocalError as e:
                 _log.warning("a faulty contribution is not told of: %s", e)
-                self._unsaid[place] = None
-                if len(self._unsaid) > UNSAID_MAX:
-                    self._unsaid.popitem(last=False)
+                _keep(self._unsaid, place, None, UNSAID_MAX)
 
     def _faulty(self, space: SpaceId) -> frozenset[bytes]:
         return frozenset(self._spaces.view(space).faults)
@@ -128,10 +140,16 @@ class Inspection:
         needed = any(self._spaces.serves(space, blob) for space in places)
         look = _Look(sets, frozenset(use.tensor.dtype for use in uses), needed)
         with self._lock:
-            self._looks[blob] = look
-            if len(self._looks) > LOOKS_MAX:
-                self._looks.popitem(last=False)
+            _keep(self._looks, blob, look, LOOKS_MAX)
         return look
+
+
+def _keep(kept: OrderedDict[K, V], key: K, value: V, limit: int) -> None:
+    """Keep a value; who was kept longest ago makes room."""
+    kept[key] = value
+    kept.move_to_end(key)
+    if len(kept) > limit:
+        kept.popitem(last=False)
 
 
 def search(

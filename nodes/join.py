@@ -21,6 +21,7 @@ from crdtmerge.errors import (
     NotAllowedError,
     RefusedError,
     RemoteError,
+    RestoredError,
     UnreachableError,
     WrongSpaceError,
 )
@@ -142,11 +143,17 @@ class Doorkeeper:
             if author in view.rightless:
                 raise RefusedError("this author's rights in the space were revoked")
             if view.ranks.get(author, Rank.READER) < Rank.CONTRIBUTOR:
-                replica = Replica(self.spaces.opset(space), self.home.author)
+                signer = self.home.signer(space)
+                replica = Replica(self.spaces.opset(space), signer)
                 try:
                     granted = replica.grant(author, Rank.CONTRIBUTOR)
                 except NotAllowedError as e:
                     reason = "this node may not grant rights in the space"
+                    raise RefusedError(reason) from e
+                except RestoredError as e:
+                    reason = (
+                        "this node was restored or copied, and signs nothing for now"
+                    )
                     raise RefusedError(reason) from e
                 self.spaces.publish(space, [granted])
             opset = self.spaces.opset(space)
@@ -266,7 +273,8 @@ class _Joiner:
         if genesis.body.base != self.ticket.base:
             raise WrongSpaceError("the space has another base than the ticket says")
         try:
-            return Replica(opset, self.home.author).announce(self.home.node.public, ())
+            signer = self.home.signer(self.ticket.space)
+            return Replica(opset, signer).announce(self.home.node.public, ())
         except NotAllowedError as e:
             raise RemoteError("the host let us in, but sent no grant for us") from e
 

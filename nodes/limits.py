@@ -7,7 +7,7 @@ the frames (`convert`), nor what a message means.
 from collections.abc import Iterable
 from typing import Final, assert_never
 
-from crdtmerge.digest import DIGEST_BYTES
+from crdtmerge.digest import BLOB_BYTES_MAX, DIGEST_BYTES, chunk_count
 from crdtmerge.errors import MalformedMessageError, MessageTooLargeError
 from crdtmerge.identity import KEY_BYTES, SIGNATURE_BYTES
 from crdtmerge.record import RECORD_BYTES_MAX
@@ -30,6 +30,7 @@ from crdtmerge.sync.messages import (
     TrieReply,
     TrieRequest,
 )
+from crdtmerge.sync.transfer import ENCODINGS_MAX, RUNS_MAX, Wanted
 from crdtmerge.trie import DEPTH_MAX, LEAF_MAX, RADIX, Prefix
 
 from .join_messages import (
@@ -55,6 +56,7 @@ AGENT_CHARACTERS_MAX: Final = 128
 VERSION_MAX: Final = 2**32 - 1
 NUMBER_MAX: Final = 2**63 - 1
 """Largest sequence or count: every store holds 63 bits."""
+CHUNKS_MAX: Final = chunk_count(BLOB_BYTES_MAX)
 
 
 def check_message(message: Message) -> None:  # noqa: C901  one case a message type
@@ -136,7 +138,7 @@ def check_join_message(message: JoinMessage) -> None:
             assert_never(message)
 
 
-def check_fetch(space: bytes, blob: bytes, first_chunk: int) -> None:
+def check_fetch(space: bytes, blob: bytes, wanted: Wanted) -> None:
     """Check the fields of a fetch request.
 
     Raises:
@@ -144,7 +146,13 @@ def check_fetch(space: bytes, blob: bytes, first_chunk: int) -> None:
     """
     _check_length("space", space, DIGEST_BYTES)
     _check_length("blob", blob, DIGEST_BYTES)
-    _check_range("first chunk", first_chunk, 0, NUMBER_MAX)
+    _check_amount("runs of chunks", len(wanted.runs), RUNS_MAX)
+    for run in wanted.runs:
+        _check_range("first chunk", run.first, 0, CHUNKS_MAX - 1)
+        _check_range("chunks of a run", run.count, 1, CHUNKS_MAX)
+    _check_amount("encodings", len(wanted.encodings), ENCODINGS_MAX)
+    if wanted.against:
+        _check_length("blob to encode against", wanted.against, DIGEST_BYTES)
 
 
 def check_size(size: int) -> None:

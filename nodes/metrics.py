@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from crdtmerge import __version__
 from crdtmerge.bodies import SpaceId
 
+from .anchor import Doubt
 from .commands import Commands
 from .fetching import Fetching
 from .home import Home
@@ -88,6 +89,12 @@ def _of_blobs(field: str) -> Callable[[Sources], Samples]:
     }
 
 
+def _by_doubt(sources: Sources) -> Samples:
+    anchor = sources.home.anchor
+    found = Counter(anchor.doubt(space) for space in anchor.doubted())
+    return {(doubt.name.lower(),): found[doubt] for doubt in Doubt}
+
+
 METRICS: Final = (
     Metric(
         "gauge",
@@ -118,6 +125,13 @@ METRICS: Final = (
     ),
     Metric(
         "gauge",
+        "faulty_contributions",
+        "Contributions of a space that a fault shows to be unusable.",
+        _each_space(lambda s, key: len(s.spaces.view(key).faults)),
+        ("space",),
+    ),
+    Metric(
+        "gauge",
         "missing_bytes",
         "Bytes that visible contributions of a space need and that are not here.",
         _each_space(lambda s, key: sum(s.spaces.missing(key).values())),
@@ -139,6 +153,13 @@ METRICS: Final = (
     ),
     Metric(
         "gauge",
+        "doubted_spaces",
+        "Spaces in which this home signs nothing: it was restored, or copied.",
+        _by_doubt,
+        ("doubt",),
+    ),
+    Metric(
+        "gauge",
         "peers_known",
         "Nodes of other members, in all spaces.",
         _one(lambda s: len(s.spaces.members() - {s.node.me})),
@@ -153,7 +174,7 @@ METRICS: Final = (
         "gauge",
         "fetches",
         "Blobs that are on their way from a peer now.",
-        _one(lambda s: len(s.node.fetching)),
+        _one(lambda s: len(s.node.choices.flying)),
     ),
     Metric(
         "counter",

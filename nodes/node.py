@@ -1,16 +1,16 @@
 """The node's core: `handle(input, now) -> effects`, no I/O of its own.
 
-Owns sessions, gossip rounds, rumours and the choice of what to fetch from whom. Does not
-own sockets, threads, clocks or blob bytes: `runtime` performs the effects, and so does
-the simulator. Records are reached through the synchronous `Spaces` port, so what a session
-accepted is durable before anything that follows from it is sent.
+Owns sessions, gossip rounds and rumours. Does not own what is fetched from whom, which is
+`choices`, nor sockets, threads, clocks or blob bytes: `runtime` performs the effects, and
+so does the simulator. Records are reached through the synchronous `Spaces` port, so what a
+session accepted is durable before anything that follows from it is sent.
 """
 
 import random
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol, assert_never
+from typing import Protocol, assert_never
 
 from crdtmerge.bodies import RecordId, SpaceId
 from crdtmerge.digest import BlobId
@@ -19,14 +19,15 @@ from crdtmerge.sync.messages import MESSAGE_BYTES_MAX, Heartbeat, Message, Rumou
 from crdtmerge.sync.session import Cursor, Learned, Session
 from crdtmerge.sync.session import Spaces as SyncSpaces
 
+from .choices import Choices, Contents
 from .effects import (
     BlobFailed,
+    BlobsNeeded,
     BlobStored,
     Close,
     Dial,
     DialEnded,
     Effect,
-    Fetch,
     Input,
     MessageReceived,
     PeerClosed,
@@ -34,6 +35,7 @@ from .effects import (
     PeerOpened,
     RecordsCommitted,
     Send,
+    SourceFailed,
     Ticked,
     Trust,
 )
@@ -46,13 +48,8 @@ from .gossip import (
     pick,
 )
 
-FETCHES_MAX: Final = 4
-"""Blobs in flight at once."""
-FETCH_RETRY_S: Final = 2.0
-"""How long we do not ask a peer again for a blob that it did not have."""
 
-
-class Spaces(SyncSpaces, Protocol):
+class Spaces(SyncSpaces, Contents, Protocol):
     """What the node asks of the spaces that it hosts."""
 
     def all(self) -> list[SpaceId]:
@@ -71,10 +68,6 @@ class Spaces(SyncSpaces, Protocol):
         """Return the announced addresses of every member node."""
         ...
 
-    def wanted(self, space: SpaceId) -> dict[BlobId, int]:
-        """Return blobs that visible contributions need and we lack, with sizes."""
-        ...
-
 
 @dataclass(slots=True)
 class Node:
@@ -90,16 +83,17 @@ class Node:
     bootstrap: dict[bytes, tuple[str, ...]] = field(default_factory=dict)
     sessions: dict[bytes, Session] = field(default_factory=dict)
     dialling: set[bytes] = field(default_factory=set)
-    fetching: dict[BlobId, bytes] = field(default_factory=dict)
+    choices: Choices = field(init=False)
     dropped: Counter[str] = field(default_factory=Counter)
     """How often a peer was dropped, by the rule that it broke, since the start."""
-    _wanted: deque[tuple[BlobId, dict[SpaceId, int]]] = field(default_factory=deque)
-    _tried: dict[BlobId, float] = field(default_factory=dict)
     _backoff: Backoff = field(default_factory=Backoff)
     _cursors: dict[bytes, dict[SpaceId, Cursor]] = field(default_factory=dict)
-    _refused: dict[tuple[bytes, BlobId], float] = field(default_factory=dict)
     _trusted: frozenset[bytes] | None = None
     _effects: list[Effect] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Start with nothing in flight."""
+        self.choices = Choices(self.spaces, self.rng)
 
     def handle(self, item: Input, now: float) -> list[Effect]:  # noqa: C901  one case an input
         """Return the effects of one input, in the order they must be performed."""
@@ -120,16 +114,19 @@ class Node:
             case RecordsCommitted(space, records):
                 self._spread(space, records, self.sessions)
                 self._members_may_have_changed(now)
-                self._look_for_missing()
-            case BlobStored(_, blob):
-                self.fetching.pop(blob, None)
-                if not self._wanted and not self.fetching:
-                    self._look_for_missing()  # a manifest came: now its tensors
-            case BlobFailed(peer, blob, lied):
-                self._fetch_failed(peer, blob, lied=lied, now=now)
+                self.choices.look()
+            case BlobStored(blob):
+                self.choices.stored(blob)
+            case BlobFailed(blob):
+                self.choices.failed(blob, now)
+            case SourceFailed(peer, blob, lied):
+                self._source_failed(peer, blob, lied=lied, now=now)
+            case BlobsNeeded(blobs):
+                self.choices.needed = frozenset(blobs)
+                self.choices.look()
             case _:
                 assert_never(item)
-        self._fetch_next(now)
+        self._effects += self.choices.next(self._sharing, now)
         effects, self._effects = self._effects, []
         return effects
 
@@ -146,11 +143,12 @@ class Node:
     def _tick(self, now: float) -> None:
         """One round: dial who is missing, and compare roots with one random peer."""
         self._members_may_have_changed(now)
-        self._look_for_missing()
+        self.choices.look()
         self._dial(now)
         for peer in pick(self.sessions, 1, self.rng):
             self._say(peer, self.sessions[peer].heartbeats())
-        self._refused = {key: t for key, t in self._refused.items() if t > now}
+        self.choices.forget(self._trusted or frozenset(), now)
+        self._effects += self.choices.more(self._sharing, now)
 
     def _dial(self, now: float) -> None:
         announced = self.spaces.addresses()
@@ -238,7 +236,7 @@ class Node:
             if isinstance(item, Learned):
                 others = self.sessions.keys() - {peer}
                 self._spread(item.space, item.records, others)
-                self._look_for_missing()
+                self.choices.look()
             else:
                 self._effects.append(Send(peer, item))
 
@@ -279,55 +277,13 @@ class Node:
 
     # --- contents -----------------------------------------------------------------------
 
-    def _look_for_missing(self) -> None:
-        """List what visible contributions need and no fetch is bringing.
+    @property
+    def _sharing(self) -> dict[bytes, frozenset[SpaceId]]:
+        return {peer: session.shared for peer, session in self.sessions.items()}
 
-        What was tried longest ago comes first: blobs that nobody has, however many an
-        author names, take their turn and no more.
-        """
-        found: dict[BlobId, dict[SpaceId, int]] = {}
-        for space in self.spaces.all():
-            for blob, size in self.spaces.wanted(space).items():
-                if blob not in self.fetching:
-                    found.setdefault(blob, {})[space] = size
-        kept = found.keys() | self.fetching.keys()
-        self._tried = {b: tried for b, tried in self._tried.items() if b in kept}
-        order = sorted(found, key=lambda b: (self._tried.get(b, -1.0), b))
-        self._wanted = deque((blob, found[blob]) for blob in order)
-
-    def _fetch_next(self, now: float) -> None:
-        """Fetch what is wanted, a few at a time; what nobody has now waits for a tick."""
-        while self._wanted and self.sessions and len(self.fetching) < FETCHES_MAX:
-            blob, places = self._wanted.popleft()
-            peer = self._source(blob, frozenset(places), now)
-            if peer is not None:
-                space = min(places.keys() & self.sessions[peer].shared)
-                self.fetching[blob] = peer
-                self._tried[blob] = now
-                self._effects.append(Fetch(peer, space, blob, places[space]))
-
-    def _source(
-        self, blob: BlobId, spaces: frozenset[SpaceId], now: float
-    ) -> bytes | None:
-        """Return a peer that may have the blob; of several, one that is asked for least.
-
-        A peer that answers slowly thus holds its share of the fetches, not all of them.
-        """
-        load = Counter(self.fetching.values())
-        willing = [
-            peer
-            for peer, session in self.sessions.items()
-            if spaces & session.shared and self._refused.get((peer, blob), now) <= now
-        ]
-        least = min((load[peer] for peer in willing), default=0)
-        chosen = pick((p for p in willing if load[p] == least), 1, self.rng)
-        return chosen[0] if chosen else None
-
-    def _fetch_failed(
+    def _source_failed(
         self, peer: bytes, blob: BlobId, *, lied: bool, now: float
     ) -> None:
-        self.fetching.pop(blob, None)
-        self._refused[peer, blob] = now + FETCH_RETRY_S
-        if lied:
+        if self.choices.source_failed(peer, blob, lied=lied, now=now):
             self.dropped[CorruptBlobError.__name__] += 1
-            self._drop(peer, "it sent bytes of another digest", now)
+            self._drop(peer, "it sent other bytes for too many blobs", now)

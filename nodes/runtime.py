@@ -6,6 +6,7 @@ or what the command line asks for (`commands`, `operations`).
 """
 
 import asyncio
+import logging
 import os
 import random
 import signal
@@ -22,7 +23,9 @@ from crdtmerge.digest import BlobId
 from crdtmerge.errors import BusyError
 from crdtmerge.faults import Fault
 from crdtmerge.sync.messages import Heartbeat, Message
+from crdtmerge.sync.transfer import Wanted
 
+from .anchor import REASONS
 from .commands import Commands
 from .effects import (
     Close,
@@ -30,6 +33,7 @@ from .effects import (
     Effect,
     Fetch,
     Input,
+    MoreSources,
     PeerMoved,
     RecordsCommitted,
     Send,
@@ -58,6 +62,8 @@ COMMAND_PATIENCE_S: Final = 10.0
 """How long a starting node waits for a command that holds its home."""
 GRACE_S: Final = 1.0
 LEAF_DAYS: Final = 3650
+
+_log: Final = logging.getLogger(__name__)
 
 
 def entropy(count: int) -> bytes:
@@ -151,11 +157,22 @@ class Runtime:
             keep("join_listen", f"{join_host}:{join_bound}".encode())
             keep("advertise", advertise.encode())
             keep(JOIN_ADDRESSES, " ".join(self.join_addresses).encode())
+        self._announce()
+        self.spawn(self._take_turns())
+        self.spawn(self._tick())
+
+    def _announce(self) -> None:
+        """Say where we are, or at least who, in spaces where that is not known."""
+        for space in self.home.anchor.doubted():
+            _log.warning("space %s: %s", space.hex()[:12], self._why_not(space))
+        if self.addresses:
             self.operations.announce_node(self.me, self.addresses)
         else:
             self.operations.name_node(self.me)
-        self.spawn(self._take_turns())
-        self.spawn(self._tick())
+
+    def _why_not(self, space: SpaceId) -> str:
+        doubt = self.home.anchor.doubt(space)
+        return f"this home signs nothing: {REASONS[doubt]}" if doubt else ""
 
     async def stop(self) -> None:
         """Close the ports and wait for what is under way to end: nothing may outlive us.
@@ -172,12 +189,29 @@ class Runtime:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
         await asyncio.to_thread(self.core.shutdown, wait=True)
+        await asyncio.to_thread(self.fetching.close)
         await self.links.channels.close()
 
     async def _tick(self) -> None:
         while True:
             await self.submit(lambda: [Ticked()])
+            await self._end_doubts()
             await asyncio.sleep(TICK_S)
+
+    async def _end_doubts(self) -> None:
+        """Sign again where a peer has reported our record root since we started.
+
+        What this home signed before it was restored is here then, as far as that peer
+        knows it; what was not announced meanwhile is announced now.
+        """
+        anchor = self.home.anchor
+        for space in anchor.doubted():
+            reports = await self._reports(space)
+            ours = (await asyncio.to_thread(self.spaces.heartbeat, space)).root
+            equal = any(theirs and theirs.root == ours for theirs in reports.values())
+            if equal and await asyncio.to_thread(anchor.compared, space):
+                _log.warning("this home signs again in space %s", space.hex()[:12])
+                await asyncio.to_thread(self._announce)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Start a task and keep it until it ends; a failed one stops the node."""
@@ -227,6 +261,8 @@ class Runtime:
                 self.links.close(peer)
             case Fetch():
                 self.spawn(self.fetching.bring(effect))
+            case MoreSources():
+                self.fetching.add_sources(effect)
             case Trust(members):
                 self.trusted = members
                 self.sync_server.set_members(members | {self.me})
@@ -254,21 +290,10 @@ class Runtime:
         await self.links.serve(Link(peer, dialler=peer), incoming, send)
 
     def fetch(
-        self,
-        peer: bytes,
-        space: bytes,
-        blob: bytes,
-        want_chunk_list: bool,
-        first_chunk: int,
+        self, peer: bytes, space: bytes, blob: bytes, wanted: Wanted
     ) -> AsyncIterator[bytes]:
-        """Serve the bytes of a blob; raises as `Fetching.serve` does."""
-        return self.fetching.serve(
-            peer,
-            SpaceId(space),
-            BlobId(blob),
-            want_chunk_list=want_chunk_list,
-            first_chunk=first_chunk,
-        )
+        """Serve the bytes of a blob; raises as `Serving.serve` does."""
+        return self.fetching.serving.serve(peer, SpaceId(space), BlobId(blob), wanted)
 
     def call(self, request: bytes) -> AsyncIterator[bytes]:
         """Run one command of the control socket; yield its progress and its result."""
@@ -307,7 +332,7 @@ class Runtime:
 
     def arriving(self) -> Mapping[BlobId, int]:
         """Return the blobs that are coming now, and how much of each is here."""
-        return self.fetching.arriving.copy()
+        return self.fetching.arriving()
 
     def metrics(self) -> Answer:
         """Return what this node counts, as text and as JSON."""

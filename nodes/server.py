@@ -14,12 +14,19 @@ import grpc
 
 from crdtmerge.errors import NotMemberError
 from crdtmerge.sync.messages import Message
+from crdtmerge.sync.transfer import Wanted
 
 from .calls import Calls, Context, refuse
 from .channel import WRITE_PROGRESS_S, Options, Stream, as_end, channel_options, within
-from .convert import from_frame, from_join_frame, to_frame, to_join_frame
+from .convert import (
+    from_fetch_request,
+    from_frame,
+    from_join_frame,
+    to_frame,
+    to_join_frame,
+)
 from .join_messages import JoinMessage
-from .limits import CONTROL_BYTES_MAX, JOINER_FRAME_BYTES_MAX, check_fetch
+from .limits import CONTROL_BYTES_MAX, JOINER_FRAME_BYTES_MAX
 from .ports import claim_port, claim_socket, remove_socket
 from .tls import Leaf, peer_of, root_for
 from .wire import replica_pb2 as wire
@@ -55,12 +62,7 @@ class SyncHandler(Protocol):
         ...
 
     def fetch(
-        self,
-        peer: bytes,
-        space: bytes,
-        blob: bytes,
-        want_chunk_list: bool,
-        first_chunk: int,
+        self, peer: bytes, space: bytes, blob: bytes, wanted: Wanted
     ) -> AsyncIterator[bytes]:
         """Yield the raw messages of a fetch reply; NotFoundError if we lack the blob."""
         ...
@@ -187,14 +189,7 @@ class ReplicaServer:
     async def _send_blob(
         self, peer: bytes, request: wire.FetchRequest, context: Context
     ) -> None:
-        check_fetch(request.space, request.blob, request.first_chunk)
-        replies = self._handler.fetch(
-            peer,
-            request.space,
-            request.blob,
-            want_chunk_list=request.want_chunk_list,
-            first_chunk=request.first_chunk,
-        )
+        replies = self._handler.fetch(peer, *from_fetch_request(request))
         await _send_all(replies, context, _named(peer), lambda reply: reply)
 
     async def _admit(self, context: Context) -> bytes:

@@ -19,6 +19,7 @@ from crdtmerge.errors import (
     MissingAuthorityError,
     NotFoundError,
 )
+from crdtmerge.identity import AuthorId
 from crdtmerge.manifest import Manifest, TensorEntry
 from crdtmerge.orset import OpSet
 from crdtmerge.policy import View, Visible
@@ -59,6 +60,9 @@ class Spaces:
     blobs: BlobStore
     lock: RLock = field(default_factory=RLock)
     on_publish: Callable[[SpaceId, tuple[RecordId, ...]], None] | None = None
+    author: AuthorId | None = None
+    """Who signs here; for `on_returned`, which hears of its records from elsewhere."""
+    on_returned: Callable[[SpaceId, RecordId], object] | None = None
     added: Mapping[bytes, tuple[str, ...]] = field(default_factory=dict)
     """Where the user says that nodes listen; replaced as a whole."""
     _opsets: dict[SpaceId, OpSet] = field(default_factory=dict)
@@ -122,7 +126,29 @@ class Spaces:
 
     def publish(self, space: SpaceId, batch: Sequence[SignedRecord]) -> None:
         """Commit records that were made here, and tell the running node, if one runs."""
-        fresh = self.commit(space, batch)
+        self._tell(space, self.commit(space, batch))
+
+    def take(
+        self, space: SpaceId, batch: Sequence[SignedRecord]
+    ) -> tuple[RecordId, ...]:
+        """Commit records that came from elsewhere; notice those that we should know.
+
+        A record of this home's author above its last number, or one that has the number
+        of another, was signed by a state of this home that is lost here, or by a copy.
+        """
+        with self.lock:
+            before = self._opsets.get(space, OpSet(space))
+            fresh = self.commit(space, batch)
+            if self.on_returned is not None:
+                for record in _returned(before, self._opsets, fresh, self.author):
+                    self.on_returned(space, record)
+            return fresh
+
+    def bring(self, space: SpaceId, batch: Sequence[SignedRecord]) -> None:
+        """Take records that a command brought, and tell the running node, if one runs."""
+        self._tell(space, self.take(space, batch))
+
+    def _tell(self, space: SpaceId, fresh: tuple[RecordId, ...]) -> None:
         if self.on_publish is not None:
             self.on_publish(space, fresh)
 
@@ -181,7 +207,7 @@ class Spaces:
             if RecordId(digest(Domain.RECORD, raw.data)) not in opset
         ]
         _check_chains_come(opset, unknown)
-        return self.commit(space, [well_formed(r.data, r.signature) for r in unknown])
+        return self.take(space, [well_formed(r.data, r.signature) for r in unknown])
 
     # --- who ----------------------------------------------------------------------------
 
@@ -301,6 +327,11 @@ class Spaces:
         self._complete[space], self._lacking[space] = whole, lacking
         return wanted
 
+    def manifests(self, space: SpaceId) -> frozenset[BlobId]:
+        """Return the blobs that are named as manifests of visible contributions."""
+        visible = self.view(space).visible
+        return frozenset(blob for v in visible for blob, _ in v.manifests)
+
     def _part(
         self, visible: Visible, before: Mapping[Visible, dict[BlobId, int]]
     ) -> dict[BlobId, int] | None:
@@ -367,6 +398,28 @@ class Spaces:
             except (ContentMissingError, FaultyContributionError):
                 complete[visible.content] = False
         return complete
+
+
+def _returned(
+    before: OpSet,
+    opsets: Mapping[SpaceId, OpSet],
+    fresh: Iterable[RecordId],
+    author: AuthorId | None,
+) -> list[RecordId]:
+    """Return new records of `author` that its home, as it was before, should have made.
+
+    Older ones are none: who joins again with the keys of a lost home gets them back.
+    """
+    fresh = set(fresh)
+    if not fresh:
+        return []
+    records = [opsets[before.space].records[key] for key in fresh]
+    own = [record for record in records if record.author == author]
+    if not own:
+        return []
+    used = {r.author_seq for r in before.records.values() if r.author == author}
+    last = max(used, default=-1)
+    return sorted(r.id for r in own if r.author_seq > last or r.author_seq in used)
 
 
 def _bytes_in_message(signed: SignedRecord) -> int:

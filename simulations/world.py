@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Final, assert_never
 
-from crdtmerge.digest import Domain, digest
-from crdtmerge.errors import CorruptBlobError
+from crdtmerge.bodies import SpaceId
+from crdtmerge.digest import BlobId, Domain, digest
 from crdtmerge.identity import SigningKey
 from crdtmerge.sync.messages import GENERATION_BYTES, Message
+from crdtmerge.sync.transfer import Wanted
 from nodes.effects import (
     BlobFailed,
     BlobStored,
@@ -22,6 +23,7 @@ from nodes.effects import (
     Fetch,
     Input,
     MessageReceived,
+    MoreSources,
     PeerClosed,
     PeerOpened,
     Send,
@@ -33,6 +35,7 @@ from nodes.spaces import Spaces
 from nodes.store.memory import MemoryBlobs, MemoryRecords
 
 from .clock import Clock
+from .downloads import Download, Reply
 from .faults import CALM, Faults
 from .network import Network
 
@@ -53,6 +56,7 @@ class Machine:
     node: Node | None = None
     life: int = 0
     members: frozenset[bytes] = frozenset()
+    downloads: dict[BlobId, Download] = field(default_factory=dict)
 
     @property
     def address(self) -> str:
@@ -127,6 +131,7 @@ class World:
     def crash(self, machine: Machine) -> None:
         """Kill the process of `machine`; its disk stays."""
         machine.node = None
+        machine.downloads.clear()
         machine.life += 1
         self.crashes += 1
         self.network.cut_all(machine.transport)
@@ -194,6 +199,9 @@ class World:
                 self.network.cut(machine.transport, peer)
             case Fetch():
                 self._fetch(machine, effect)
+            case MoreSources(blob, sources):
+                if blob in machine.downloads:
+                    machine.downloads[blob].add(sources)
             case Trust(members):
                 machine.members = members
             case _:
@@ -224,37 +232,43 @@ class World:
         self.clock.after(self.network.delay(0) if answers else DIAL_TIMEOUT_S, ended)
 
     def _fetch(self, machine: Machine, fetch: Fetch) -> None:
-        peer, life = self._by_transport[fetch.peer], machine.life
+        """Begin a download, which goes on as the network and its sources let it."""
+        life = machine.life
 
-        def ended() -> None:
-            if machine.life == life:
-                self.submit(machine, self._fetched(machine, peer, fetch))
+        def submit(item: Input) -> None:
+            if machine.life != life:
+                return
+            if isinstance(item, BlobStored | BlobFailed):
+                del machine.downloads[item.blob]
+                self.network.traffic.blobs += isinstance(item, BlobStored)
+            self.submit(machine, item)
 
-        self.clock.after(self.network.delay(fetch.size), ended)
+        def serve(peer: bytes, space: SpaceId, blob: BlobId, wanted: Wanted) -> Reply:
+            return self._serve(machine, self._by_transport[peer], space, blob, wanted)
 
-    def _fetched(self, machine: Machine, peer: Machine, fetch: Fetch) -> Input:
-        """Move one blob between two stores, as `nodes.runtime` would over a channel."""
-        failed = BlobFailed(peer.transport, fetch.blob, lied=False)
-        if not self._serves(peer, machine, fetch) or self.network.refuses():
-            return failed
-        data = peer.blobs.read(fetch.blob, fetch.size)
-        self.network.traffic.blobs += 1
-        self.network.traffic.blob_bytes += len(data)
-        try:
-            machine.blobs.receive(fetch.blob, data)
-        except CorruptBlobError:
-            return BlobFailed(peer.transport, fetch.blob, lied=True)
-        return BlobStored(peer.transport, fetch.blob)
+        download = Download(fetch, machine.blobs, self.clock, serve, submit)
+        machine.downloads[fetch.blob] = download
+        download.start(lambda: machine.life == life)
 
-    def _serves(self, peer: Machine, to: Machine, fetch: Fetch) -> bool:
-        """Tell whether `peer` runs, is reached, shares the space, and has the blob."""
-        return (
-            peer.node is not None
-            and self.network.reaches(to.transport, peer.transport)
-            and fetch.space in peer.spaces.shared_with(to.transport)
-            and peer.spaces.serves(fetch.space, fetch.blob)
-            and peer.blobs.has(fetch.blob)
-        )
+    def _serve(
+        self,
+        machine: Machine,
+        peer: Machine,
+        space: SpaceId,
+        blob: BlobId,
+        wanted: Wanted,
+    ) -> Reply:
+        """Return what a peer would send now, as `nodes.serving` does over a channel."""
+
+        def reached() -> bool:
+            reaches = self.network.reaches(machine.transport, peer.transport)
+            return peer.node is not None and reaches
+
+        def has() -> bool:
+            shared = space in peer.spaces.shared_with(machine.transport)
+            return shared and peer.spaces.serves(space, blob) and peer.blobs.has(blob)
+
+        return Reply(reached, has, peer.blobs, self.network, wanted)
 
     def _deliver(self, sender: bytes, receiver: bytes, message: Message) -> None:
         self.submit(self._by_transport[receiver], MessageReceived(sender, message))

@@ -48,6 +48,8 @@ _FORMS: Final = {
 }
 _PAYS_OF: Final = 64
 """`choose` names no form that saves less than one in so many bytes."""
+_SAMPLE_BYTES: Final = 1 << 17
+"""How much of a chunk is encoded to see which form is best."""
 
 _DO: Final[Mapping[Form, Step]] = {
     Form.XOR: patterns.xor,
@@ -126,14 +128,19 @@ def choose(
     """Return the form that makes these chunks of one tensor shortest; None when none pays.
 
     A sample is a chunk and the base's chunk in its place. Two or three chunks (`sampled`)
-    tell what a whole tensor gives, so that its other chunks pay for one form alone.
+    tell what a whole tensor gives, so that its other chunks pay for one form alone. Of
+    each only the beginning is encoded.
     """
-    best, least = None, sum(len(raw) - len(raw) // _PAYS_OF for raw, _ in samples)
+    cut = [
+        (raw[:_SAMPLE_BYTES], None if against is None else against[:_SAMPLE_BYTES])
+        for raw, against in samples
+    ]
+    best, least = None, sum(len(raw) - len(raw) // _PAYS_OF for raw, _ in cut)
     for form in _FORMS[effort]:
-        if form in BASED and any(against is None for _, against in samples):
+        if form in BASED and any(against is None for _, against in cut):
             continue
         total = 0
-        for raw, against in samples:
+        for raw, against in cut:
             made = encode(raw, width=width, against=against, form=form, effort=effort)
             total += len(raw) if made is None else len(made)
         if total < least:

@@ -21,9 +21,11 @@ from . import (
     models,
     peers,
     recipes,
+    restored,
     secrecy,
     spaces,
     store,
+    store_packing,
 )
 from .added import Program
 from .options import HomeOption, JsonOption, PassphraseFileOption
@@ -151,8 +153,11 @@ def _store_group() -> typer.Typer:
     )
     group.command("show")(store.show_store)
     group.command("gc")(store.gc)
+    group.command("adopt")(restored.adopt)
     group.command("pin")(store.pin)
     group.command("unpin")(store.unpin)
+    group.command("pack")(store_packing.pack)
+    group.command("unpack")(store_packing.unpack)
     group.command("fsck")(store.fsck)
     return group
 

@@ -10,6 +10,11 @@ from .output import plain, short, table
 
 Facts: TypeAlias = "Mapping[str, object]"
 
+_DOUBTS = {
+    "restored": "this home was restored or copied: it must compare with a peer first",
+    "returned": "a peer knew more of this author: it must compare with a peer first",
+    "copied": "another home signs as this author: stop it, then `store adopt`",
+}
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -114,6 +119,11 @@ def _space(facts: Facts) -> Iterator[str]:
     if facts["missing_blobs"]:
         amount = size(facts["missing_bytes"])
         yield f"  missing       {facts['missing_blobs']} blobs, {amount}"
+    if facts["doubt"]:
+        yield f"  signs nothing {_DOUBTS[str(facts['doubt'])]}"
+    if facts["forked"]:
+        numbers = ", ".join(map(str, cast("Sequence[int]", facts["forked"])))
+        yield f"  forked        this author signed two records of number {numbers}"
     if facts["unknown_critical"]:
         yield "  this version is too old for this space: upgrade crdtmerge"
     contributions = several(facts["contributions"])

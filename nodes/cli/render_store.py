@@ -83,6 +83,21 @@ def pin(facts: Facts) -> list[str]:
     return [f"contribution {short(facts['content'])} {verb}"]
 
 
+def packed(facts: Facts) -> list[str]:
+    """Return the lines of `store pack`."""
+    found, cold = _part(facts, "packed"), _part(facts, "cold")
+    verb = "would be packed" if facts["dry_run"] else "packed"
+    of = f"of {counted(cold['count'], 'cold blob')} ({size(cold['bytes'])})"
+    sizes = f"{size(found['bytes'])} in {size(found['stored_bytes'])}"
+    return [f"{found['count']} {of} {verb}: {sizes}"]
+
+
+def unpacked(facts: Facts) -> list[str]:
+    """Return the line of `store unpack`."""
+    found = _part(facts, "unpacked")
+    return [f"{counted(found['count'], 'blob')} unpacked ({size(found['bytes'])})"]
+
+
 def _part(facts: Facts, name: str) -> Mapping[str, object]:
     return cast("Mapping[str, object]", facts[name])
 

@@ -72,7 +72,7 @@ def gc(
     the running node, first sees that nothing needs them.
     """
     chosen = settings(context, home, as_json=as_json)
-    asked = {"dry_run": dry_run, "grace": _seconds(grace)}
+    asked = {"dry_run": dry_run, "grace": seconds(grace, "--grace")}
     facts = _patiently(chosen, asked)
     show(facts, render_store.collected, as_json=chosen.as_json)
 
@@ -99,7 +99,7 @@ def _listed(value: object) -> list[object]:
     return value if isinstance(value, list) else []
 
 
-def _seconds(given: str | None) -> int | None:
+def seconds(given: str | None, option: str) -> int | None:
     """Return a duration in seconds.
 
     Raises:
@@ -110,7 +110,7 @@ def _seconds(given: str | None) -> int | None:
     found = _DURATION.fullmatch(given.strip())
     if found is None:
         message = f"{given!r} is no duration: write 7d, 12h, 30m, 45s or 0"
-        raise typer.BadParameter(message, param_hint="--grace")
+        raise typer.BadParameter(message, param_hint=option)
     return int(found[1]) * _UNIT_S[found[2]]
 
 

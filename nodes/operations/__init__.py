@@ -15,6 +15,7 @@ from crdtmerge.faults import Fault
 from ..home import Home
 from ..spaces import Spaces
 from ..upkeep.references import watch
+from .adopting import store_adopt
 from .banning import ban, ban_lift
 from .bringing import fetch
 from .checking import check_alone, recipe_check
@@ -30,6 +31,7 @@ from .live import Answer, Arguments, Context, Live, Run, Tell
 from .members import space_members
 from .membership import space_create, space_join, space_ticket, space_ticket_revoke
 from .metering import node_metrics
+from .packing import store_pack, store_unpack
 from .peers import peers_add, peers_list, peers_remove
 from .publishing import announce_node, name_node, publish_fault
 from .reading import space_list, status, whoami
@@ -85,8 +87,11 @@ VERBS: Final = {
     "wait": wait,
     "store_show": store_show,
     "store_gc": store_gc,
+    "store_adopt": store_adopt,
     "store_pin": store_pin,
     "store_unpin": store_unpin,
+    "store_pack": store_pack,
+    "store_unpack": store_unpack,
     "store_fsck": store_fsck,
     "store_await": store_await,
 }
@@ -114,6 +119,8 @@ class Operations:
         if home.lock is not None:
             watch(home, spaces)
         self._context = Context(home, spaces, entropy, run, live, clock)
+        spaces.author = home.author.public
+        spaces.on_returned = home.anchor.returned
 
     def call(self, verb: str, arguments: Arguments, progress: Tell) -> Answer:
         """Return what `verb` answers; `progress` hears of long work.

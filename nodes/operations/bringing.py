@@ -41,9 +41,19 @@ class _Errand:
     spaces: list[SpaceId]
     contents: Contents | None
     began: Mapping[SpaceId, Reports] = field(init=False)
+    known: Contents = field(init=False)
+    """What was shown to be faulty before."""
 
     def __post_init__(self) -> None:
         self.began = {space: self.live.reports(space) for space in self.spaces}
+        self.known = self.faulty()
+
+    def faulty(self) -> Contents:
+        """Return what is shown to be faulty now."""
+        view = self.context.spaces.view
+        return frozenset(
+            (s, content) for s in self.spaces for content in view(s).faults
+        )
 
     def wanted(self) -> list[tuple[SpaceId, Visible]]:
         """Return the contributions that matter; one that is removed matters no more."""
@@ -142,7 +152,11 @@ def fetch(context: Context, asked: Arguments, tell: Tell) -> Answer:
 
 def _faults(context: Context, errand: _Errand) -> list[str]:
     """Return a note for each contribution that will never be whole."""
-    return [
+    shown = [
+        f"contribution {content.hex()[:SHORT]} is faulty, and out of the merge"
+        for _, content in sorted(errand.faulty() - errand.known)
+    ]
+    return shown + [
         f"contribution {visible.content.hex()[:SHORT]} has a manifest that was not signed"
         for space, visible in errand.wanted()
         if not context.spaces.progress(space)[visible.content]

@@ -64,6 +64,7 @@ def contribute(context: Context, asked: Arguments, tell: Tell) -> Answer:
     note = _note(given.optional_text(asked, "note") or "")
     tags = _tags(given.texts(asked, "tags"))
     replica(context, space).authority(NEEDED[Add])  # before any long work
+    context.home.anchor.require_sure(space)
     context.key.unlock()
     path, kind = given.path(asked, "path"), given.optional_text(asked, "kind")
     reference = given.flag(asked, "reference")

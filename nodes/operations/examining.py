@@ -115,7 +115,7 @@ def _is_sound(damage: Damage, repairs: Mapping[BlobId, Repair]) -> bool:
 
 
 def _facts(damage: Damage, needs: Needs, repairs: Mapping[BlobId, Repair]) -> Answer:
-    done = repairs.get(damage.blob)
+    done, swapped = repairs.get(damage.blob), damage.kind == "swapped"
     facts: Answer = {
         "blob": damage.blob.hex(),
         "form": damage.form,
@@ -124,7 +124,7 @@ def _facts(damage: Damage, needs: Needs, repairs: Mapping[BlobId, Repair]) -> An
         "bytes": damage.size,
         "chunks": list(damage.chunks[:64]),
         "bad_chunks": len(damage.chunks),
-        "holds": damage.other.hex() if damage.other else None,
+        "holds": damage.other.hex() if damage.other and swapped else None,
         "needed_by": [_need(need) for need in needs.why(damage.blob)],
         "outcome": done.outcome if done else "found",
         "fetch_bytes": done.fetch_bytes if done else 0,

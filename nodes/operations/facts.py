@@ -10,6 +10,7 @@ from crdtmerge.identity import AuthorId
 from crdtmerge.policy import View, Visible
 from crdtmerge.record import Record
 
+from ..anchor import forked
 from ..spaces import Spaces
 from .live import Answer, Context
 
@@ -94,4 +95,15 @@ def home_facts(context: Context) -> Answer:
         "author": context.home.author.public.hex(),
         "node": context.home.node.public.hex(),
         "encrypted": context.home.encrypted,
+    }
+
+
+def doubt_facts(context: Context, space: SpaceId) -> Answer:
+    """Return why this author may not sign in a space, and which numbers it used twice."""
+    doubt = context.home.anchor.doubt(space)
+    me = context.key.public
+    records = context.spaces.opset(space).records.values()
+    return {
+        "doubt": doubt.name.lower() if doubt else None,
+        "forked": forked(r.author_seq for r in records if r.author == me),
     }

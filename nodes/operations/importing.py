@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from crdtmerge.bodies import Genesis
-from crdtmerge.digest import BlobId
-from crdtmerge.errors import BadInputError
+from crdtmerge.digest import BlobId, chunk_digest
 from crdtmerge.formats.ingest import Model
 from crdtmerge.formats.progress import Progress
 from crdtmerge.numerics import TensorFacts
@@ -22,7 +21,8 @@ from crdtmerge.policy import View
 from ..archive.checking import CheckedArchive, named
 from ..archive.reading import Archive
 from ..archive.unpacking import Unpacking, is_new
-from ..store.intake import Intake
+from ..store.disk import SYSTEM_DISK
+from ..store.ranges import read_source
 from . import arguments as given
 from .contents import Bringing, bringing_in, keep_exponents, read_base
 from .facts import identity_facts
@@ -45,15 +45,15 @@ class _Base:
     """The user's copy of the base: read already, or to be unpacked from the file."""
 
     folder: Path
+    bringing: Bringing
     model: Model | None = None
     facts: Mapping[str, TensorFacts] = field(default_factory=dict)
 
-    def read(self, view: View, bringing: Bringing) -> Model:
+    def read(self, view: View) -> None:
         """Read the model that is in the folder now, which must be the base."""
-        model, self.facts = read_base(self.folder, bringing)
+        model, self.facts = read_base(self.folder, self.bringing)
         check_is_base(model, view.base, _name(view))
         self.model = model
-        return model
 
 
 @dataclass(slots=True)
@@ -63,6 +63,7 @@ class _Import:
     context: Context
     checked: CheckedArchive
     base: _Base | None
+    bringing: Bringing
     tell: Tell
     wanted: list[BlobId] = field(init=False)
     total: int = field(init=False)
@@ -97,35 +98,35 @@ class _Import:
         entries = manifest.tensors if manifest else ()
         return frozenset(entry.blob for entry in entries)
 
-    def run(self, bringing: Bringing) -> None:
+    def run(self) -> None:
         """Bring bytes first, records last.
 
         Raises:
             MalformedArchiveError: bytes are not those of their name.
             MachineError: the disk refused.
         """
-        self._keep(bringing.intake)
-        with self._unpacked(bringing):
-            self._take_base(bringing)
-            bringing.signing = True
-            records = list(self.checked.theirs.signed.values())
-            self.context.spaces.publish(self.checked.space, records)
-
-    def _keep(self, intake: Intake) -> None:
-        """Copy blobs into the store, each verified while it is copied."""
-        archive, blobs = self.checked.archive, self.context.home.blobs
         for blob in self.wanted:
-            entry = self.checked.entries[blob]
-            place = (archive.path, entry.offset, entry.size)
-            try:
-                blobs.import_range(*place, expected=blob, progress=self._report)
-            except BadInputError as e:
-                raise archive.refused(f"{named(blob)} has other bytes") from e
-            intake.fresh.append(blob)
-            intake.new_bytes += entry.size
+            self._copy(blob)
+        with self._unpacked():
+            self.bringing.intake.keep(self.wanted)
+            self._take_base()
+            self.bringing.signing = True
+            records = list(self.checked.theirs.signed.values())
+            self.context.spaces.bring(self.checked.space, records)
+
+    def _copy(self, blob: BlobId) -> None:
+        """Copy a blob out of the file, verified while it is copied."""
+        entry, intake = self.checked.entries[blob], self.bringing.intake
+        writing, chunks = intake.new_file(entry.size), list[bytes]()
+        place = (self.checked.archive.path, entry.offset, entry.size)
+        for piece in read_source(SYSTEM_DISK, *place, self._report):
+            chunks.append(chunk_digest(piece))
+            writing.write(piece)
+        if intake.written(writing, entry.size, chunks) != blob:
+            raise self.checked.archive.refused(f"{named(blob)} has other bytes")
 
     @contextmanager
-    def _unpacked(self, bringing: Bringing) -> Iterator[None]:
+    def _unpacked(self) -> Iterator[None]:
         """Unpack the base if it is in the file alone; if the block fails, it goes again."""
         base, checked = self.base, self.checked
         if base is None or checked.base is None or not self.unpacks:
@@ -140,17 +141,18 @@ class _Import:
         )
         unpacking.run(base.folder)
         try:
-            base.read(checked.theirs.view, bringing)
+            base.read(checked.theirs.view)
             yield
         except Exception:
             unpacking.discard(base.folder)
             raise
 
-    def _take_base(self, bringing: Bringing) -> None:
+    def _take_base(self) -> None:
         if self.base is None or self.base.model is None:
             return
         local, space = self.context.home.local, self.checked.space
-        facts = take_base(bringing, self.base.model)
+        facts = take_base(self.base.bringing, self.base.model)
+        self.base.bringing.signing = True
         local.set_base(space, facts.folder, facts.manifest)
         keep_exponents(local, space, self.base.facts)
 
@@ -171,21 +173,24 @@ def space_import(context: Context, asked: Arguments, tell: Tell) -> Answer:
         MachineError: the disk has no room, or refused; the home is as it was.
     """
     folder = given.path(asked, "base") if asked.get("base") is not None else None
-    with Archive(given.path(asked, "file")) as archive:
+    blobs = context.home.blobs
+    with (
+        Archive(given.path(asked, "file")) as archive,
+        bringing_in(blobs, tell) as bringing,
+        bringing_in(blobs, tell, reference=True, moved=True) as referring,
+    ):
         space = archive.header.space
         here = space in context.spaces.all()
         ours = context.spaces.opset(space) if here else OpSet(space)
         checked = CheckedArchive(archive, ours)
-        blobs = context.home.blobs
-        with bringing_in(blobs, tell, reference=True, moved=True) as bringing:
-            base = None if folder is None else _base(checked, folder, bringing)
-            job = _Import(context, checked, base, tell)
-            unpacked, intake = job.unpacks, bringing.intake
-            job.run(bringing)
+        base = None if folder is None else _base(checked, folder, referring)
+        job = _Import(context, checked, base, bringing, tell)
+        unpacked = job.unpacks
+        job.run()
     return {
         **_facts(context, checked),
-        "new_blobs": len(intake.fresh),
-        "new_bytes": intake.new_bytes,
+        "new_blobs": len(bringing.intake.fresh) + len(referring.intake.fresh),
+        "new_bytes": bringing.intake.new_bytes,
         "unpacked": unpacked,
         "notes": _remarks(context, checked, unpacked=unpacked),
     }
@@ -193,9 +198,9 @@ def space_import(context: Context, asked: Arguments, tell: Tell) -> Answer:
 
 def _base(checked: CheckedArchive, folder: Path, bringing: Bringing) -> _Base:
     """Return the base that the user names; one that is there is checked at once."""
-    base = _Base(folder)
+    base = _Base(folder, bringing)
     if checked.base is None or not is_new(folder):
-        base.read(checked.theirs.view, bringing)
+        base.read(checked.theirs.view)
     return base
 
 

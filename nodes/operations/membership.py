@@ -64,7 +64,7 @@ def space_create(context: Context, asked: Arguments, tell: Tell) -> Answer:
         model, found = read_base(folder, bringing)
         genesis = _genesis(context, name, mode, model)
         space = genesis.record.space_id
-        founded = Replica(OpSet(space).insert([genesis]), context.key)
+        founded = Replica(OpSet(space).insert([genesis]), context.home.signer(space))
         records = [genesis, founded.set_recipe(recipe)]
         facts = take_base(bringing, model)
         context.home.local.set_base(space, facts.folder, facts.manifest)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 
 from crdtmerge.bodies import RecordId, SpaceId
 from crdtmerge.faults import Fault
+from crdtmerge.policy import View
 from crdtmerge.record import SignedRecord
 from crdtmerge.replica import Replica
 
@@ -62,7 +63,7 @@ def publish_fault(context: Context, space: SpaceId, fault: Fault) -> RecordId:
 
 def replica(context: Context, space: SpaceId) -> Replica:
     """Return the present set of `space` with this home's author."""
-    return Replica(context.spaces.opset(space), context.key)
+    return Replica(context.spaces.opset(space), context.home.signer(space))
 
 
 def name_node(context: Context, node: bytes) -> None:
@@ -75,7 +76,7 @@ def name_node(context: Context, node: bytes) -> None:
         with context.spaces.lock:
             view, me = context.spaces.view(space), context.key.public
             needed = me not in view.node_authors.get(node, ()) and len(view.ranks) > 1
-            if needed and me in view.ranks and me not in view.rightless:
+            if needed and _may_say(context, space, view):
                 publish(context, space, lambda r: r.announce(node, ()))
 
 
@@ -86,5 +87,12 @@ def announce_node(context: Context, node: bytes, addresses: tuple[str, ...]) -> 
             view, me = context.spaces.view(space), context.key.public
             said = view.nodes.get(node) == addresses
             said = said and me in view.node_authors.get(node, ())
-            if not said and me in view.ranks and me not in view.rightless:
+            if not said and _may_say(context, space, view):
                 publish(context, space, lambda r: r.announce(node, addresses))
+
+
+def _may_say(context: Context, space: SpaceId, view: View) -> bool:
+    """Tell whether this author has rights there, and is known to know its own records."""
+    me = context.key.public
+    sure = context.home.anchor.doubt(space) is None
+    return sure and me in view.ranks and me not in view.rightless

@@ -39,6 +39,7 @@ from ..store.references import REMEDY
 from . import arguments as given
 from .contents import base_exponents, base_facts, base_manifest
 from .live import Answer, Arguments, Context, Tell, telling
+from .packing import note_use
 from .selection import SHORT, choose_space, find_visible
 from .wording import recipe_asked
 
@@ -73,8 +74,10 @@ def _resolve(context: Context, asked: Arguments, tell: Tell, lease: Lease) -> An
         message = f"{out} is the base of the space, which stays where it is"
         raise ConflictError(message, hint="choose another folder for the model")
     base = base_manifest(context, space)
-    for manifest in (base, *(c.manifest for c in contributions)):
+    manifests = (base, *(c.manifest for c in contributions))
+    for manifest in manifests:
         lease.add(manifest.blobs())
+    note_use(context.home, manifests, int(context.clock()))
     merge_id, root = view.merge_id(recipe), view.visible_root
     job = _Job(context, asked, tell, out, threads, space, merge_id, root)
     extra: Answer = {"as": form}

@@ -11,38 +11,36 @@ which counts as missing. A thread that finishes a blob takes turns with the othe
 
 import itertools
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from crdtmerge.digest import (
-    CHUNK_BYTES,
     BlobId,
     blob_id,
-    chunk_count,
 )
 from crdtmerge.errors import (
     ConflictError,
     ContentMissingError,
-    CorruptBlobError,
     CrdtMergeError,
-    NotFoundError,
 )
 
+from .access import Access
 from .arrivals import Arrivals
 from .copying import Copies
 from .database import Database
 from .disk import SYSTEM_DISK, Disk, explained, make_folder, require_free
-from .download import chunk_length
 from .examining import Examination
 from .holdings import Holding, list_holdings
 from .leases import Leases
 from .naming import Naming
+from .outgoing import Outgoing
+from .packing import Packing
 from .places import Places
-from .ranges import Stored, check_chunk, read_range
-from .reading import read_copied, read_mapped
+from .ranges import Stored
 from .rows import BlobRows
 
 BLOB_FORMS: Final = frozenset({"own", "referenced", "packed"})
@@ -66,15 +64,20 @@ class FileBlobs(Copies):
         self._places = Places(home)
         self._disk = disk
         self.rows = BlobRows(database, self._places)
-        self.references = self.rows.references
         self.leases = Leases()
-        self.on_damage: Callable[[BlobId], object] | None = None
         self._naming = Naming(disk, database, self._places)
         self._numbers = itertools.count()
         self._write = write
         # Held while a blob gets its name and row; never while its bytes are handled.
         self._lock = threading.RLock()
-        self.examination = Examination(self.rows, disk, self._places, self._lock)
+        self._helpers = ThreadPoolExecutor(HELPERS, "verify")
+        self._access = Access(disk, self.rows, self._helpers)
+        self.notice = self._access.notice
+        self.references = self.rows.references
+        self.examination = Examination(
+            self.rows, self._access, disk, self._places, self._lock
+        )
+        self.packing = Packing(disk, self._places, self.rows, self, self._lock)
         self._arrivals = Arrivals(
             self._places.partials,
             self,
@@ -83,7 +86,6 @@ class FileBlobs(Copies):
             lock=self._lock,
             leases=self.leases,
         )
-        self._helpers = ThreadPoolExecutor(HELPERS, "verify")
         if write:
             with explained(f"preparing {home}"):
                 self._prepare()
@@ -152,7 +154,7 @@ class FileBlobs(Copies):
             stored = self.rows.find(blob)
             if stored.referenced:
                 return False
-            return self._disk.size(stored.path) != stored.size
+            return self._disk.size(stored.path) != stored.file_bytes
         except (CrdtMergeError, OSError):
             return True
 
@@ -162,20 +164,13 @@ class FileBlobs(Copies):
         """Return the bytes of a blob that is declared to have `size`, all verified.
 
         What lies in the home is mapped, read-only, and stays readable even when the blob
-        goes; a range of the user's file is copied.
+        goes; a range of the user's file is copied, and what is packed is decoded.
 
         Raises:
             ContentMissingError: the blob, or the file that it lies in, is not there.
             CorruptBlobError: the bytes are not those of the blob.
         """
-        stored = self.rows.find(blob)
-        if stored.size != size:
-            message = f"blob {blob.hex()[:12]} has {stored.size} bytes, not {size}"
-            raise CorruptBlobError(message)
-        with self._noticing(blob):
-            if stored.referenced:
-                return read_copied(self._disk, stored)
-            return read_mapped(self._disk, stored, self._helpers)
+        return self._access.read(blob, size)
 
     def read_chunk(self, blob: BlobId, index: int) -> bytes:
         """Return one chunk, verified.
@@ -185,33 +180,24 @@ class FileBlobs(Copies):
             ContentMissingError: the blob, or the file that it lies in, is not there.
             CorruptBlobError: the bytes are not those of the blob.
         """
-        stored = self.rows.find(blob)
-        if not 0 <= index < len(stored.chunks):
-            count = len(stored.chunks)
-            raise NotFoundError(
-                f"blob {blob.hex()[:12]} has {count} chunks, no {index}"
-            )
-        with self._noticing(blob):
-            return self._chunk(stored, index)
+        return self._access.read_chunk(blob, index)
 
-    def _chunk(self, stored: Stored, index: int) -> bytes:
-        length = chunk_length(stored.size, index)
-        data = read_range(self._disk, stored, index * CHUNK_BYTES, length)
-        check_chunk(stored, index, data)
-        return data
+    def outgoing(self, blob: BlobId) -> Outgoing:
+        """Open a blob to be read chunk by chunk; it is held until the caller closes it.
 
-    @contextmanager
-    def _noticing(self, blob: BlobId) -> Iterator[None]:
-        """Tell whoever wants to know that a use found a blob to be wrong.
-
-        SUBTLE: only a use, with no lock held: who is told looks at the spaces.
+        Raises:
+            ContentMissingError: the blob, or the file that it lies in, is not there.
+            CorruptBlobError: the stored list is damaged.
         """
-        try:
-            yield
-        except (ContentMissingError, CorruptBlobError):
-            if self.on_damage is not None:
-                self.on_damage(blob)
-            raise
+        with ExitStack() as stack:
+            stack.enter_context(self.leases.hold([blob]))
+            stored = self.rows.find(blob)
+            read = partial(self.read_chunk, blob)
+            try:
+                return Outgoing(self._disk, stored, read, stack)
+            except ContentMissingError:
+                self._access.tell(blob)
+                raise
 
     # --- what this machine offers ------------------------------------------------------
 
@@ -234,7 +220,7 @@ class FileBlobs(Copies):
         """Drop a blob: its row, then its file unless that is not ours."""
         with self._lock:
             self.rows.delete([blob])
-            self._remove_file(self.path_of(blob))
+            self._remove_files(blob)
 
     def set_aside(self, blob: BlobId) -> None:
         """Let a damaged blob count as missing; what is right of its file is found again.
@@ -260,7 +246,7 @@ class FileBlobs(Copies):
             blobs = {h.blob for h in asked if h.form in BLOB_FORMS}
             kept = self.rows.drop(blobs)
             for blob in sorted(blobs - kept):
-                self._remove_file(self.path_of(blob))
+                self._remove_files(blob)
         return [h for h in asked if h.blob not in kept and self._is_gone(h)]
 
     def _is_gone(self, holding: Holding) -> bool:
@@ -269,11 +255,18 @@ class FileBlobs(Copies):
             return True
         with self._lock:
             row = self.rows.form(holding.blob)
-            if holding.form == "leftover" and row in {None, "referenced"}:
+            if holding.form == "leftover" and row != "own":
                 self._remove_file(self.path_of(holding.blob))
+            if holding.form == "leftover" and row != "packed":
+                self._remove_file(self._places.packed(holding.blob))
         if holding.form == "leftover" and row is None:
             return True
         return self._arrivals.discard(holding.blob)
+
+    def _remove_files(self, blob: BlobId) -> None:
+        """Remove the files of a blob that has no row any more."""
+        for path in (self.path_of(blob), self._places.packed(blob)):
+            self._remove_file(path)
 
     def _remove_file(self, path: Path) -> None:
         with explained(f"removing {path}"):
@@ -398,17 +391,16 @@ class FileBlobs(Copies):
                 return True
             # SUBTLE: a file may have been changed or damaged since; to acknowledge this
             # blob means that its bytes are there now.
-            for index in range(chunk_count(stored.size)):
-                self._chunk(stored, index)
+            return not self._access.bad_chunks(blob, None)
         except (CrdtMergeError, OSError):
             return False
-        return True
 
     def _is_copied(self, blob: BlobId) -> bool:
         """Tell whether a blob lies in the home itself."""
         with suppress(CrdtMergeError, OSError):
             stored = self.rows.find(blob)
-            return not stored.referenced and self._disk.size(stored.path) == stored.size
+            size = self._disk.size(stored.path)
+            return not stored.referenced and size == stored.file_bytes
         return False
 
     def path_of(self, blob: BlobId) -> Path:

@@ -130,6 +130,12 @@ class Disk(Protocol):
     def taken(self, path: Path) -> int:
         """Return how many bytes of the disk a file takes: fewer, if it has holes."""
 
+    def stamp(self, path: Path) -> str:
+        """Return when the system last changed the file, by name, mode or bytes.
+
+        No two files have one stamp, and no tool can give it to a copy.
+        """
+
     def rename(self, old: Path, new: Path) -> None:
         """Give a file another name, replacing what had it. Durable after `sync_folder`."""
 
@@ -282,6 +288,10 @@ class SystemDisk:
     def taken(self, path: Path) -> int:
         """Return how many bytes of the disk a file takes: fewer, if it has holes."""
         return path.stat().st_blocks * _BLOCK_BYTES
+
+    def stamp(self, path: Path) -> str:
+        """Return when the system last changed the file: the time of its inode."""
+        return str(path.stat().st_ctime_ns)
 
     def rename(self, old: Path, new: Path) -> None:
         """Give a file another name, replacing what had it."""

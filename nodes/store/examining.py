@@ -8,10 +8,11 @@ from contextlib import suppress
 
 from crdtmerge.digest import BlobId
 
+from .access import Access
 from .disk import Disk, explained
 from .places import Places
 from .ranges import Done, Stored
-from .reading import bad_chunks, identify
+from .reading import identify
 from .rows import BlobRows
 
 
@@ -19,10 +20,16 @@ class Examination:
     """What the files of one home's blobs hold."""
 
     def __init__(
-        self, rows: BlobRows, disk: Disk, places: Places, lock: threading.RLock
+        self,
+        rows: BlobRows,
+        access: Access,
+        disk: Disk,
+        places: Places,
+        lock: threading.RLock,
     ) -> None:
         """Look there; `lock` is held while a row is written."""
         self._rows = rows
+        self._access = access
         self._disk = disk
         self._places = places
         self._lock = lock
@@ -32,9 +39,10 @@ class Examination:
 
         Raises:
             ContentMissingError: the blob, or the file that it lies in, is not there.
-            CorruptBlobError: the stored chunk list is damaged.
+            CorruptBlobError: the stored chunk list is damaged, or the blob is packed
+                against one that is.
         """
-        return bad_chunks(self._disk, self._rows.find(blob), done)
+        return self._access.bad_chunks(blob, done)
 
     def size(self, blob: BlobId) -> int:
         """Return how long the file of a blob is that lies in the home; 0 if it is gone."""

@@ -4,13 +4,14 @@ Owns this list. Does not own whether a thing is needed (`nodes.upkeep`), nor its
 """
 
 from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from crdtmerge.digest import BlobId
 
 from .disk import Disk, explained
-from .places import Places, blob_named, is_blob_name
+from .places import PACKED_END, Places, blob_named, is_blob_name
 
 Form = Literal["own", "referenced", "packed", "partial", "leftover"]
 
@@ -48,12 +49,13 @@ def list_holdings(rows: Rows, disk: Disk, places: Places) -> list[Holding]:
     """
     blobs = list(rows.holdings())
     here = {holding.blob: holding for holding in blobs}
-    own = {blob for blob, holding in here.items() if holding.form != "referenced"}
+    own = {blob for blob, holding in here.items() if holding.form == "own"}
+    packed = {blob for blob, holding in here.items() if holding.form == "packed"}
     with explained(f"listing {places.home}"):
         return [
             *blobs,
             *_partials(disk, places, here, rows.downloads()),
-            *_leftovers(disk, places, own),
+            *_leftovers(disk, places, own, packed),
         ]
 
 
@@ -68,13 +70,20 @@ def _partials(
         yield Holding(blob, form, downloads.get(blob, stored), stored)
 
 
-def _leftovers(disk: Disk, places: Places, own: Iterable[BlobId]) -> Iterator[Holding]:
+def _leftovers(
+    disk: Disk,
+    places: Places,
+    own: AbstractSet[BlobId],
+    packed: AbstractSet[BlobId],
+) -> Iterator[Holding]:
+    """Yield the files that their row does not speak of: one has a raw or a packed file."""
     for name in disk.list(places.blobs):
         folder = places.blobs / name
         for rest in disk.list(folder) if len(name) == 2 else ():
-            if (
-                is_blob_name(name + rest)
-                and (blob := blob_named(name + rest)) not in own
-            ):
+            digits = name + rest.removesuffix(PACKED_END)
+            if not is_blob_name(digits):
+                continue
+            blob = blob_named(digits)
+            if blob not in (packed if rest.endswith(PACKED_END) else own):
                 stored = disk.taken(folder / rest)
                 yield Holding(blob, "leftover", stored, stored)

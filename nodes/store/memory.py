@@ -99,6 +99,10 @@ class MemoryBlobs:
             raise CorruptBlobError(f"blob {blob.hex()[:12]} came with other bytes")
         self._blobs[blob] = data
 
+    def get(self, blob: BlobId) -> bytes:
+        """Return the bytes of a blob that is here, whatever their size."""
+        return self._blobs[blob]
+
     def has(self, blob: BlobId) -> bool:
         """Tell whether the blob is here."""
         return blob in self._blobs

@@ -13,6 +13,7 @@ from crdtmerge.digest import DIGEST_BYTES, BlobId
 BLOB_FOLDER: Final = "blobs"
 PARTIAL_FOLDER: Final = "partial"
 TEMPORARY_FOLDER: Final = "temporary"
+PACKED_END: Final = ".packed"
 
 _DIGITS: Final = frozenset("0123456789abcdef")
 
@@ -42,6 +43,11 @@ class Places:
         """Return the name of a blob that lies in the home."""
         name = blob.hex()
         return self.blobs / name[:2] / name[2:]
+
+    def packed(self, blob: BlobId) -> Path:
+        """Return the name of a blob that is kept in encoded chunks."""
+        own = self.own(blob)
+        return own.with_name(own.name + PACKED_END)
 
     def partial(self, blob: BlobId) -> Path:
         """Return the name of a blob that is arriving."""

@@ -21,7 +21,10 @@ Done = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """Where a blob lies; `referenced` when its file is not ours."""
+    """Where a blob lies; `referenced` when its file is not ours.
+
+    One that is packed takes `packed_bytes`, and may be encoded `against` another.
+    """
 
     blob: BlobId
     size: int
@@ -29,6 +32,18 @@ class Stored:
     path: Path
     offset: int
     referenced: bool
+    packed_bytes: int | None = None
+    against: BlobId | None = None
+
+    @property
+    def packed(self) -> bool:
+        """Whether its file holds encoded chunks."""
+        return self.packed_bytes is not None
+
+    @property
+    def file_bytes(self) -> int:
+        """How many bytes its file has, if that is ours."""
+        return self.size if self.packed_bytes is None else self.packed_bytes
 
 
 def write_pieces(disk: Disk, path: Path, pieces: Iterable[bytes]) -> list[bytes]:
@@ -97,15 +112,20 @@ def too_short(stored: Stored) -> CorruptBlobError:
     return CorruptBlobError(message, hint=_remedy(stored))
 
 
+def damaged(stored: Stored, what: str) -> CorruptBlobError:
+    """Return the error for a part of our own file that is not as it was written."""
+    message = f"{what} of blob {stored.blob.hex()[:12]} in {stored.path} is damaged"
+    return CorruptBlobError(message, hint=_remedy(stored))
+
+
 def check_chunk(stored: Stored, index: int, data: bytes | memoryview) -> None:
     """Refuse a chunk whose bytes are not those that were named."""
     if chunk_digest(data) == stored.chunks[index]:
         return
+    if not stored.referenced:
+        raise damaged(stored, f"chunk {index}")
     message = f"chunk {index} of blob {stored.blob.hex()[:12]} in {stored.path}"
-    if stored.referenced:
-        message = f"{message} was changed since it was referenced"
-    else:
-        message = f"{message} is damaged"
+    message = f"{message} was changed since it was referenced"
     raise CorruptBlobError(message, hint=_remedy(stored))
 
 

@@ -4,6 +4,7 @@ Owns the SQL of that table. Does not own files: that a row is written only once 
 are durable is `blobs`' to see to.
 """
 
+import json
 import os
 from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
@@ -22,6 +23,8 @@ from .references import REMEDY, References, come_back, stray_away
 
 RAW: Final = 0
 PACKED: Final = 1
+USED_GRAIN_S: Final = 3600
+"""How exactly it is kept when a resolve last used a blob."""
 ALIKE_MAX: Final = 64
 """Blobs of one size and one first chunk that a new one is compared with."""
 
@@ -55,14 +58,21 @@ class BlobRows:
             CorruptBlobError: the stored list is damaged.
         """
         with self._database.reading() as sql:
-            query = "SELECT size, chunks, path, offset FROM blobs WHERE blob = ?"
-            row = sql.execute(query, [blob]).fetchone()
+            row = sql.execute(
+                "SELECT size, chunks, path, offset, form, stored, against"
+                " FROM blobs WHERE blob = ?",
+                [blob],
+            ).fetchone()
         if row is None:
             raise self._missing(blob)
-        size, joined, path, offset = row
+        size, joined, path, offset, form, taken, against = row
         starts = range(0, len(joined), DIGEST_BYTES)
         chunks = tuple(joined[start : start + DIGEST_BYTES] for start in starts)
         check_chunk_list(blob, size, chunks)
+        if form == PACKED:
+            place = self._places.packed(blob)
+            base = None if against is None else BlobId(against)
+            return Stored(blob, size, chunks, place, 0, False, taken, base)
         place = self._places.own(blob) if path is None else Path(os.fsdecode(path))
         return Stored(blob, size, chunks, place, offset, path is not None)
 
@@ -88,6 +98,52 @@ class BlobRows:
             if len(same := found.setdefault(first, [])) < ALIKE_MAX:
                 same.append(BlobId(blob))
         return found
+
+    def pack(self, blob: BlobId, against: BlobId | None, taken: int) -> bool:
+        """Commit that a raw blob of ours is packed now, in `taken` bytes; tell whether.
+
+        It is not if it went, or lies elsewhere; nor if others are packed against it, or
+        its base is packed or gone: what is packed takes one step to be read, never more.
+        """
+        with self._database.writing() as sql:
+            sql.execute(
+                "UPDATE blobs SET form = ?1, against = ?2, stored = ?3"
+                " WHERE blob = ?4 AND form = ?5 AND path IS NULL"
+                " AND NOT EXISTS (SELECT 1 FROM blobs WHERE against = ?4)"
+                " AND (?2 IS NULL OR EXISTS"
+                " (SELECT 1 FROM blobs WHERE blob = ?2 AND form = ?5))",
+                (PACKED, against, taken, blob, RAW),
+            )
+            return sql.changes() > 0
+
+    def unpack(self, blob: BlobId) -> bool:
+        """Commit that a packed blob has its raw file again; tell whether it was packed."""
+        with self._database.writing() as sql:
+            sql.execute(
+                "UPDATE blobs SET form = ?, against = NULL, stored = NULL"
+                " WHERE blob = ? AND form = ?",
+                (RAW, blob, PACKED),
+            )
+            return sql.changes() > 0
+
+    def is_base(self, blob: BlobId) -> bool:
+        """Tell whether another blob is packed against this one."""
+        with self._database.reading() as sql:
+            query = "SELECT 1 FROM blobs WHERE against = ? LIMIT 1"
+            return sql.execute(query, [blob]).fetchone() is not None
+
+    def mark_used(self, blobs: Iterable[BlobId], now: int) -> None:
+        """Keep that a resolve uses these at `now` (unix s), in one statement.
+
+        A time of the last hour is let stand: what is asked is in days.
+        """
+        named = json.dumps([blob.hex() for blob in sorted(set(blobs))])
+        with self._database.writing() as sql:
+            sql.execute(
+                "UPDATE blobs SET used = ? WHERE used < ? AND blob IN"
+                " (SELECT unhex(value) FROM json_each(?))",
+                (now, now - USED_GRAIN_S, named),
+            )
 
     def form(self, blob: BlobId) -> Form | None:
         """Return how a blob lies here; None if it does not."""

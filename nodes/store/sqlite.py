@@ -45,6 +45,18 @@ class SqliteRecords:
         """The random id of this store's life; sequence numbers hold within it."""
         return self._generation
 
+    def renew(self, generation: bytes) -> None:
+        """Begin another life of the store: what peers know of its order holds no more.
+
+        Raises:
+            MachineError: the disk refused; the life goes on.
+        """
+        with self._database.writing() as sql:
+            sql.execute(
+                "UPDATE settings SET value = ? WHERE key = 'generation'", [generation]
+            )
+        self._generation = generation
+
     def spaces(self) -> list[SpaceId]:
         """Return the spaces that have a record, sorted by id."""
         with self._database.reading() as sql:

@@ -4,12 +4,12 @@ Owns what counts as damage, and finding it. Does not own what is done about it
 (`repairing`), nor who wants to know (`nodes.operations`).
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from crdtmerge.digest import BlobId
-from crdtmerge.errors import ContentMissingError, CorruptBlobError, CrdtMergeError
+from crdtmerge.errors import ContentMissingError, CorruptBlobError
 
 from ..store.blobs import FileBlobs
 from ..store.holdings import Form, Holding
@@ -23,7 +23,7 @@ MEANINGS: Final[dict[Kind, str]] = {
     "swapped": "the file holds another blob",
     "gone": "the file is not there",
     "list": "the list of chunk digests is not that of the blob",
-    "base": "it is packed against a blob that is not here",
+    "base": "it is packed against a blob that is not here, or damaged",
 }
 
 
@@ -37,7 +37,7 @@ class Damage:
     size: int
     chunks: tuple[int, ...] = ()
     other: BlobId | None = None
-    """The blob that its file holds in its place."""
+    """The blob that its file holds in its place, or that it is packed against."""
 
 
 def inspect(
@@ -75,7 +75,9 @@ def inspect_blob(
     if holding.against is not None and not blobs.has(holding.against):
         return Damage(blob, form, "base", size, tuple(range(len(chunks))))
     try:
-        bad = tuple(_bad(blobs, holding, len(chunks), done))
+        bad = tuple(blobs.examination.bad_chunks(blob, done))
+    except CorruptBlobError:  # of the base: nothing is known of this one
+        return Damage(blob, form, "base", size, (), holding.against)
     except ContentMissingError:
         return Damage(blob, form, "gone", size, tuple(range(len(chunks))))
     return _judged(blobs, Damage(blob, form, "bytes", size, bad), len(chunks))
@@ -92,27 +94,3 @@ def _judged(blobs: FileBlobs, found: Damage, count: int) -> Damage | None:
         return found
     other = blobs.examination.found_in(found.blob)
     return found if other is None else replace(found, kind="swapped", other=other)
-
-
-def _bad(
-    blobs: FileBlobs, holding: Holding, count: int, done: Done | None
-) -> list[int]:
-    if holding.form != "packed":
-        return blobs.examination.bad_chunks(holding.blob, done)
-    check = _reader(blobs, holding.blob, done)
-    return [index for index in range(count) if not check(index)]
-
-
-def _reader(blobs: FileBlobs, blob: BlobId, done: Done | None) -> Callable[[int], bool]:
-    """Return a check of one chunk of a packed blob, by decoding it."""
-
-    def reads(index: int) -> bool:
-        try:
-            data = blobs.read_chunk(blob, index)
-        except CrdtMergeError:
-            return False
-        if done:
-            done(len(data))
-        return True
-
-    return reads

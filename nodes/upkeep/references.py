@@ -26,17 +26,18 @@ from ..store.references import Fate, Stray, state_of
 
 def watch(home: Home, spaces: Spaces) -> None:
     """Have every use that finds wrong bytes set the blob aside; for the home's writer."""
-    home.blobs.on_damage = partial(mislay, home, spaces)
+    home.blobs.notice(partial(mislay, home, spaces))
 
 
-def mislay(home: Home, spaces: Spaces, blob: BlobId) -> bool:
-    """Let a blob count as missing if a contribution needs it; tell whether one does."""
+def mislay(home: Home, spaces: Spaces, blob: BlobId) -> None:
+    """Let a blob count as missing, if it is wrong and a contribution needs it."""
+    blobs = home.blobs
+    if not blobs.has(blob) or blobs.is_sound(blob):
+        return  # it went, or was packed or repaired, while it was being read
     with spaces.lock:
-        served = any(spaces.serves(space, blob) for space in spaces.all())
-        if served and home.blobs.has(blob):
-            home.blobs.set_aside(blob)
+        if any(spaces.serves(space, blob) for space in spaces.all()):
+            blobs.set_aside(blob)
             spaces.look_again()
-    return served
 
 
 def check_references(home: Home, spaces: Spaces) -> list[BlobId]:

@@ -67,7 +67,9 @@ def repair(
     found: dict[int, Place] = {}
     if digests:
         found = sources.find(blob, lengths, [digests[index] for index in lacking])
-    if not served and (not digests or len(found) < len(lacking)):
+    # The file of one whose base is damaged may be right: it is read again with that.
+    waits = damage.kind == "base" and damage.other is not None
+    if waits or (not served and (not digests or len(found) < len(lacking))):
         return Repair(blob, "beyond")
     with spaces.lock:
         blobs.set_aside(blob)

@@ -153,16 +153,28 @@ class Rumour(_message.Message):
     def __init__(self, space: _Optional[bytes] = ..., records: _Optional[_Iterable[_Union[SignedRecord, _Mapping]]] = ...) -> None: ...
 
 class FetchRequest(_message.Message):
-    __slots__ = ("space", "blob", "want_chunk_list", "first_chunk")
+    __slots__ = ("space", "blob", "want_chunk_list", "runs", "encodings", "against")
     SPACE_FIELD_NUMBER: _ClassVar[int]
     BLOB_FIELD_NUMBER: _ClassVar[int]
     WANT_CHUNK_LIST_FIELD_NUMBER: _ClassVar[int]
-    FIRST_CHUNK_FIELD_NUMBER: _ClassVar[int]
+    RUNS_FIELD_NUMBER: _ClassVar[int]
+    ENCODINGS_FIELD_NUMBER: _ClassVar[int]
+    AGAINST_FIELD_NUMBER: _ClassVar[int]
     space: bytes
     blob: bytes
     want_chunk_list: bool
-    first_chunk: int
-    def __init__(self, space: _Optional[bytes] = ..., blob: _Optional[bytes] = ..., want_chunk_list: _Optional[bool] = ..., first_chunk: _Optional[int] = ...) -> None: ...
+    runs: _containers.RepeatedCompositeFieldContainer[ChunkRun]
+    encodings: bytes
+    against: bytes
+    def __init__(self, space: _Optional[bytes] = ..., blob: _Optional[bytes] = ..., want_chunk_list: _Optional[bool] = ..., runs: _Optional[_Iterable[_Union[ChunkRun, _Mapping]]] = ..., encodings: _Optional[bytes] = ..., against: _Optional[bytes] = ...) -> None: ...
+
+class ChunkRun(_message.Message):
+    __slots__ = ("first", "count")
+    FIRST_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    first: int
+    count: int
+    def __init__(self, first: _Optional[int] = ..., count: _Optional[int] = ...) -> None: ...
 
 class JoinFrame(_message.Message):
     __slots__ = ("hello", "challenge", "answer", "welcome", "announce", "done")

@@ -13,8 +13,10 @@ from crdtmerge.digest import CHUNK_BYTES, BlobId, blob_id, chunk_count
 from crdtmerge.errors import NotFoundError
 from crdtmerge.manifest import Manifest, TensorEntry
 from crdtmerge.policy import BYTES_MAX_DEFAULT
+from crdtmerge.sync.runs import Run
+from crdtmerge.sync.transfer import Wanted
 from nodes.client import ReplicaClient
-from nodes.effects import BlobFailed, Fetch, Input
+from nodes.effects import BlobFailed, Fetch, Input, Source
 from nodes.home import Home
 from nodes.runtime import Runtime
 from nodes.store.ranges import Stored
@@ -41,7 +43,7 @@ async def _ask(asker: Home, host: Runtime, space: SpaceId, blob: BlobId) -> byte
     """Fetch a blob as a member's own program might."""
     leaf = make_leaf(asker.node.unlock(), BEFORE, AFTER)
     async with ReplicaClient(host.addresses[0], host.me, leaf) as client:
-        replies = client.fetch(space, blob, want_chunk_list=False, first_chunk=0)
+        replies = client.fetch(space, blob, Wanted(False, (Run(0, 9),)))
         return b"".join([reply async for reply in replies][1:])
 
 
@@ -162,12 +164,12 @@ def test_a_fetch_over_a_closed_channel_fails_alone(tmp_path: Path) -> None:
                 client = joiner.links.channels.to(host.me, host.addresses)
                 await client.close()  # as `dialled` does with the one before
                 blob = tensors(b"any").tensors[0].blob
-                await joiner.fetching.bring(Fetch(host.me, space, blob, 3))
+                await joiner.fetching.bring(Fetch(blob, 3, (Source(host.me, space),)))
                 inputs: list[Input] = []
                 while not joiner.turns.empty():  # the lost stream may be told of first
                     turn, _ = joiner.turns.get_nowait()
                     inputs += turn()
-                assert BlobFailed(host.me, blob, lied=False) in inputs
+                assert BlobFailed(blob) in inputs
 
         run(meet())
 

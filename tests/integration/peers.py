@@ -17,7 +17,8 @@ from crdtmerge.errors import (
 )
 from crdtmerge.identity import SigningKey
 from crdtmerge.sync.messages import Hello, Message
-from crdtmerge.sync.transfer import announce
+from crdtmerge.sync.runs import Run, clipped
+from crdtmerge.sync.transfer import Wanted, announce
 from nodes.client import ReplicaClient
 from nodes.join_messages import Challenge, Done, JoinHello, JoinMessage
 from nodes.server import ReplicaServer
@@ -93,19 +94,19 @@ class Echo:
         peer: bytes,  # noqa: ARG002  the handler's form
         space: bytes,
         blob: bytes,
-        want_chunk_list: bool,
-        first_chunk: int,
+        wanted: Wanted,
     ) -> AsyncIterator[bytes]:
         """Serve the blob in the form that the proto's README states."""
         if (space, blob) != (SPACE, BLOB):
             raise NotFoundError("no such blob")
         digests = chunk_digests(self.data)
         for message in announce(
-            len(self.data), digests, want_chunk_list=want_chunk_list
+            len(self.data), digests, want_chunk_list=wanted.chunk_list
         ):
             yield message
-        for index in range(first_chunk, len(digests)):
-            yield self.data[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES]
+        for run in clipped(wanted.runs, len(digests)):
+            for index in range(run.first, run.end):
+                yield self.data[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES]
 
 
 @dataclass
@@ -156,7 +157,7 @@ async def greet(peer: ReplicaClient, message: Message | None = None) -> Message:
 
 async def fetched(peer: ReplicaClient, *, first: int = 0) -> list[bytes]:
     """Return the raw messages of a fetch."""
-    replies = peer.fetch(SPACE, BLOB, want_chunk_list=True, first_chunk=first)
+    replies = peer.fetch(SPACE, BLOB, Wanted(True, (Run(first, 99),)))
     return [reply async for reply in replies]
 
 

@@ -172,7 +172,7 @@ def test_a_file_that_was_only_touched_is_read_once(
     assert setting.status()[1][0]["fate"] == "changed"
     assert setting.check() == []
     assert setting.status()[1] == []
-    monkeypatch.setattr("nodes.store.blobs.FileBlobs._chunk", None)
+    monkeypatch.setattr("nodes.store.access.Access._bad_chunks", None)
     assert setting.check() == [], "nothing was read"
 
 
@@ -276,7 +276,6 @@ def test_a_reader_beside_the_writer_changes_nothing(tmp_path: Path) -> None:
     setting = Setting(tmp_path)
     edit(setting.file)
     with setting.fleet.open(setting.home, write=False) as (home, spaces, _):
-        assert home.blobs.on_damage is None
         (file,) = [p for p in home.blobs.references.files() if p == setting.file]
         held = home.blobs.references.files()[file]
         bad = 0

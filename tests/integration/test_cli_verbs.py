@@ -59,7 +59,7 @@ def test_a_space_is_governed_from_the_command_line(terminal: Terminal) -> None:
 
 def test_json_of_each_verb_has_its_fields(terminal: Terminal) -> None:
     """Scripts rely on these names."""
-    terminal.json("contribute", terminal.model("tune", 1))
+    content = terminal.json("contribute", terminal.model("tune", 1))["content"]
     shapes: list[tuple[tuple[str, ...], set[str]]] = [
         (
             ("space", "grant", STRANGER, "--rank", "reader"),
@@ -88,6 +88,11 @@ def test_json_of_each_verb_has_its_fields(terminal: Terminal) -> None:
             ("recipe", "check"),
             {"space", "recipe", "class", "contributions", "groups", "tensors"}
             | {"memory", "notes"},
+        ),
+        (
+            ("check", content),
+            {"space", "content", "usable", "reason", "proven", "read_bytes"}
+            | {"missing_bytes", "record", "new", "notes"},
         ),
         (("log",), {"space", "name", "total", "records"}),
         (("peers", "list"), {"running", "peers", "notes"}),
@@ -129,6 +134,7 @@ USAGE: tuple[tuple[str, ...], ...] = (
     ("wait", "--converged", "--timeout", "soon"),
     ("peers", "add", "abcd"),
     ("fetch", "--patience", "x"),
+    ("check",),
 )
 BAD: tuple[tuple[tuple[str, ...], int], ...] = (
     (("space", "grant", "zz", "--rank", "reader"), 3),
@@ -142,6 +148,9 @@ BAD: tuple[tuple[tuple[str, ...], int], ...] = (
     (("peers", "add", "abcd", "a:1"), 4),
     (("recipe", "set", "ties", "--seed-scope", "all"), 3),
     (("log", "--space", "nope"), 4),
+    (("check", "abcdef"), 4),
+    (("check", "abcdef", "--dry-run"), 4),
+    (("check", "no id"), 3),
 )
 
 
@@ -198,6 +207,7 @@ def test_values_are_completed(terminal: Terminal) -> None:
         "crdtmerge contribute x --tag m": ["math"],
         f"crdtmerge remove {content[:3]}": [content[:12]],
         f"crdtmerge remove {content[:20]}": [content],
+        f"crdtmerge check {content[:3]}": [content[:12]],
         f"crdtmerge space revoke {author[:4]}": [author[:12]],
         f"crdtmerge --home {terminal.home} fetch {content[:2]}": [content[:12]],
         f"crdtmerge fetch --home {terminal.folder} {content[:2]}": [],

@@ -19,6 +19,7 @@ from crdtmerge.errors import (
 from crdtmerge.faults import Fault, find
 from crdtmerge.manifest import Manifest, TensorEntry
 from crdtmerge.replica import Replica
+from nodes import cli
 from nodes.home import Home, open_home
 from nodes.runtime import Runtime
 from nodes.spaces import Spaces
@@ -244,6 +245,27 @@ def test_check_tells_and_publishes(fleet: Fleet) -> None:
     assert (line["effect"], line["says"]["item"]) == (True, NAN_AT)
     states = {r["state"] for r in log if r["kind"] == "add"}
     assert states == {"faulty"}
+
+
+def test_people_are_told(fleet: Fleet, capsys: pytest.CaptureFixture[str]) -> None:
+    """On the command line: what is wrong, where, what follows, and who showed it."""
+    (alice,) = members(fleet, "alice")
+    content = sign(fleet, alice, poisoned()).hex()[:12]
+
+    def said(*words: str) -> str:
+        assert cli.run(["--home", str(alice), *words]) == 0
+        return capsys.readouterr().out
+
+    reason = f"tensor 'big.weight': item {NAN_AT} is NaN or infinity"
+    told = said("check", content, "--dry-run")
+    assert f"contribution {content} cannot be merged" in told
+    assert reason in told
+    assert "without --dry-run" in told
+    assert "it is out of the merge" in said("check", content)
+    author = fleet.author(alice)[:12]
+    assert f"faulty {content}: {reason} (shown by {author})" in said("status")
+    assert f"{content}, tensor big.weight: item {NAN_AT}" in said("log")
+    assert "faulty" in said("log")
 
 
 def test_what_was_shown_to_be_faulty_is_not_contributed_again(fleet: Fleet) -> None:

@@ -10,7 +10,8 @@ import pytest
 
 from crdtmerge.digest import CHUNK_BYTES
 from crdtmerge.errors import MachineError
-from nodes.effects import Fetch, Input
+from nodes.choices import InFlight
+from nodes.effects import Fetch, Input, Source
 from nodes.home import open_home
 from nodes.node import Node
 from nodes.runtime import Runtime
@@ -154,8 +155,13 @@ def test_a_failed_fetch_frees_its_place(tmp_path: Path) -> None:
         async def asks() -> None:
             async with living(owner) as host:
                 blob = tensors(b"x").tensors[0].blob
-                host.node.fetching[blob] = guest.node.public
-                host._perform(Fetch(guest.node.public, space, blob, 1))
-                await until(lambda: not host.node.fetching, "the end of the fetch")
+                sources = (Source(guest.node.public, space),)
+                peers = (guest.node.public,)
+                flying = InFlight(1, frozenset({space}), peers, urgent=False)
+                host.node.choices.flying[blob] = flying
+                host._perform(Fetch(blob, 1, sources))
+                await until(
+                    lambda: not host.node.choices.flying, "the end of the fetch"
+                )
 
         run(asks())

@@ -26,6 +26,8 @@ from crdtmerge.errors import (
 )
 from crdtmerge.identity import SigningKey
 from crdtmerge.sync.messages import FeedRequest, Hello, Message
+from crdtmerge.sync.runs import Run
+from crdtmerge.sync.transfer import Wanted
 from nodes.tls import PEER_NAME, root_for
 from tests.integration.peers import (
     AFTER,
@@ -278,7 +280,7 @@ def test_a_fetch_can_be_left_in_the_middle() -> None:
     async def scenario() -> None:
         handler = Echo(members(ALICE), bytes(8 * CHUNK_BYTES))
         async with serving(handler) as served, served.client(ALICE) as alice:
-            replies = alice.fetch(SPACE, BLOB, want_chunk_list=False, first_chunk=0)
+            replies = alice.fetch(SPACE, BLOB, Wanted(False, (Run(0, 8),)))
             async with contextlib.aclosing(replies):
                 await anext(replies)
             await greet(alice)
@@ -292,7 +294,7 @@ def test_a_blob_that_the_peer_lacks_is_not_found() -> None:
     async def scenario() -> None:
         handler = Echo(members(ALICE))
         async with serving(handler) as served, served.client(ALICE) as alice:
-            replies = alice.fetch(SPACE, SPACE, want_chunk_list=False, first_chunk=0)
+            replies = alice.fetch(SPACE, SPACE, Wanted(False, ()))
             with pytest.raises(NotFoundError, match="no such blob"):
                 await anext(replies)
 

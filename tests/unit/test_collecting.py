@@ -205,6 +205,9 @@ def test_what_a_needed_blob_is_encoded_against_stays(setting: Setting) -> None:
         with home.database.writing() as sql:
             query = "UPDATE blobs SET form = 1, against = ? WHERE blob = ?"
             sql.executemany(query, [(root, middle), (middle, leaf)])
+        for blob in (middle, leaf):
+            path = home.blobs.path_of(blob)
+            path.rename(path.with_name(f"{path.name}.packed"))
         with home.blobs.leases.hold([leaf]):
             assert verbs.call("store_gc", {"grace": 0}, lambda _: None)["count"] == 0
         home.marks.mark({root: 0, middle: 0, leaf: int(setting.fleet.clock)}, [])

@@ -23,11 +23,15 @@ from crdtmerge.sync.messages import (
     TrieReply,
     TrieRequest,
 )
+from crdtmerge.sync.runs import Run
+from crdtmerge.sync.transfer import ENCODINGS_MAX, RUNS_MAX, Wanted
 from nodes.convert import (
     decode,
     encode,
+    from_fetch_request,
     from_frame,
     from_join_frame,
+    to_fetch_request,
     to_frame,
     to_join_frame,
 )
@@ -40,7 +44,7 @@ from nodes.join_messages import (
     JoinMessage,
     Welcome,
 )
-from nodes.limits import FRAME_BYTES_MAX, NUMBER_MAX, check_fetch
+from nodes.limits import FRAME_BYTES_MAX, NUMBER_MAX
 from nodes.wire import replica_pb2 as wire
 
 SPACE = b"s" * 32
@@ -93,6 +97,7 @@ join_messages: st.SearchStrategy[JoinMessage] = st.one_of(
     st.builds(Announce, records),
     st.just(Done()),
 )
+BLOB = b"b" * 32
 
 
 @given(messages)
@@ -225,11 +230,22 @@ def test_a_frame_above_the_limit_is_neither_sent_nor_read() -> None:
 
 def test_fetch_requests_name_whole_digests() -> None:
     """A fetch is refused for its form before any store is asked."""
-    check_fetch(SPACE, SPACE, 2**62)
-    for space, blob, first in (
-        (b"", SPACE, 0),
-        (SPACE, b"b", 0),
-        (SPACE, SPACE, 2**63),
+    whole = Wanted(True, (Run(0, 1 << 20),), b"\x01\x02", BLOB)
+    request = to_fetch_request(SPACE, BLOB, whole)
+    again = wire.FetchRequest.FromString(request.SerializeToString())
+    assert from_fetch_request(again) == (SPACE, BLOB, whole)
+    bare = Wanted(False, ())
+    for space, blob, wanted in (
+        (b"", BLOB, bare),
+        (SPACE, b"b", bare),
+        (SPACE, BLOB, Wanted(False, (Run(1 << 20, 1),))),
+        (SPACE, BLOB, Wanted(False, (Run(0, 0),))),
+        (SPACE, BLOB, Wanted(False, (Run(0, (1 << 20) + 1),))),
+        (SPACE, BLOB, Wanted(False, (Run(0, 1),) * (RUNS_MAX + 1))),
+        (SPACE, BLOB, Wanted(False, (), bytes(ENCODINGS_MAX + 1))),
+        (SPACE, BLOB, Wanted(False, (), b"\x01", b"short")),
     ):
         with pytest.raises(MalformedMessageError):
-            check_fetch(space, blob, first)
+            to_fetch_request(space, blob, wanted)
+    with pytest.raises(MalformedMessageError):
+        from_fetch_request(wire.FetchRequest(space=SPACE))

@@ -9,12 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crdtmerge.bodies import BODIES, Ban
 from crdtmerge.codec import decode, encode
 from crdtmerge.digest import CHUNK_BYTES, BlobId, blob_id_of, chunk_digests
 from crdtmerge.errors import (
     EncodingError,
     MalformedManifestError,
     MalformedRecordError,
+    NotAllowedError,
 )
 from crdtmerge.faults import (
     LIST_BYTES_MAX,
@@ -37,7 +39,18 @@ from crdtmerge.manifest import (
 from crdtmerge.numerics import inspect
 from crdtmerge.proofs import LEAF_BYTES, Proof
 from crdtmerge.record import RECORD_BYTES_MAX, decode_record, make_record
-from tests.properties.cast import BASE, CLEO, FAULTS, Pen, add_of
+from crdtmerge.replica import Replica
+from tests.properties.cast import (
+    BASE,
+    CLEO,
+    FAULTS,
+    OWNERS,
+    READER,
+    STRANGER,
+    Pen,
+    add_of,
+    wire,
+)
 
 NAN = struct.pack("<f", math.nan)
 
@@ -191,6 +204,40 @@ def test_a_fault_needs_no_bytes_and_hides_its_content() -> None:
     assert view.visible_root == before.visible_root
     assert [v.adds for v in view.visible] == [(good,)]
     assert dict(view.faults) == {FAULTS[0].content: fault.id}
+
+
+def test_an_old_version_asks_for_an_upgrade(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who does not know the kind keeps the record, and does not merge on without it."""
+    pen = Pen.start()
+    pen.write(CLEO, add_of(FAULTS[0].content))
+    fault = pen.write(CLEO, FAULTS[0]).record
+    monkeypatch.delitem(BODIES, Fault.KIND)
+    opset = pen.opset()
+    assert opset.view.unknown_critical == ("fault",)
+    assert opset.records[fault.id].data == fault.data
+
+
+def test_the_lowest_record_names_a_fault() -> None:
+    """Of several that show one content; and of a content that nobody added, too."""
+    pen = Pen.start()
+    records = [pen.write(author, FAULTS[1]).record.id for author in (CLEO, READER)]
+    assert dict(pen.opset().view.faults) == {FAULTS[1].content: min(records)}
+
+
+def test_a_replica_says_what_is_true_if_it_may() -> None:
+    """A reader may; who has no rights is told so; nobody signs a false one."""
+    pen = Pen.start()
+    signed = Replica(pen.opset(), READER).report(FAULTS[0])
+    assert wire(signed).record.body == FAULTS[0]
+    with pytest.raises(NotAllowedError):
+        Replica(pen.opset(), STRANGER).report(FAULTS[0])
+    with pytest.raises(MalformedRecordError):
+        Replica(pen.opset(), READER).report(
+            replace(FAULTS[0], content=FAULTS[1].content)
+        )
+    pen.write(OWNERS[0], Ban("author", READER.public))
+    with pytest.raises(NotAllowedError):
+        Replica(pen.opset(), READER).report(FAULTS[0])
 
 
 NASTY = st.text(

@@ -146,6 +146,15 @@ def test_another_size_is_shown_once_the_blob_is_here(home: Home) -> None:
     assert fault.item is None
 
 
+def test_what_came_before_a_restart_is_looked_at_in_the_end(home: Home) -> None:
+    """Of a resumed download the node sees only the last chunks come."""
+    look, told, _ = looking(home, model("F32", "a"))
+    assert look.arrived(blob_id_of(DATA), 2, DATA[2 * CHUNK_BYTES :])
+    home.blobs.put(DATA)
+    look.completed(blob_id_of(DATA))
+    assert [fault.item for fault in told.faults] == [25]
+
+
 def test_what_is_no_tensor_is_left_alone(home: Home) -> None:
     """A manifest has no items; it is needed as long as its add is visible."""
     manifest = model("F32", "a")

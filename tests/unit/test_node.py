@@ -21,8 +21,18 @@ from crdtmerge.sync.messages import (
     SignedBytes,
 )
 from crdtmerge.sync.session import UNANSWERED_MAX
+from nodes.choices import (
+    FETCH_RETRY_S,
+    FETCHES_BYTES,
+    FETCHES_LEAST,
+    FETCHES_MAX,
+    FETCHES_URGENT,
+    LIED_S,
+    LIES_MAX,
+)
 from nodes.effects import (
     BlobFailed,
+    BlobsNeeded,
     BlobStored,
     Close,
     Dial,
@@ -30,16 +40,19 @@ from nodes.effects import (
     Fetch,
     Input,
     MessageReceived,
+    MoreSources,
     PeerClosed,
     PeerMoved,
     PeerOpened,
     RecordsCommitted,
     Send,
+    Source,
+    SourceFailed,
     Ticked,
     Trust,
 )
 from nodes.gossip import BANISHED_S, CONNECTIONS_MAX, DIALS_PER_TICK, RUMOUR_FANOUT
-from nodes.node import FETCH_RETRY_S, FETCHES_MAX, Node
+from nodes.node import Node
 from nodes.spaces import Spaces
 from nodes.store.memory import MemoryBlobs, MemoryRecords
 from tests.unit.peers import BASE
@@ -108,9 +121,10 @@ class Home:
 
     def offer(self, number: int, *data: bytes, arrived: bool = True) -> SignedRecord:
         """Return an add whose manifest is here, but not its tensors."""
+        names = sorted(f"t{i}" for i in range(len(data)))
         entries = tuple(
-            TensorEntry(f"t{i}", "U8", (len(d),), MemoryBlobs().add(d))
-            for i, d in enumerate(data)
+            TensorEntry(name, "U8", (len(d),), MemoryBlobs().add(d))
+            for name, d in zip(names, data, strict=True)
         )
         manifest = Manifest("full", BASE, entries)
         if arrived:
@@ -327,14 +341,14 @@ def test_visible_tensors_are_fetched_a_few_at_a_time() -> None:
     parts = [bytes([n]) * (n + 1) for n in range(FETCHES_MAX + 3)]
     offered = home.say(home.offer(1, *parts))
     fetches = only(home.do(RecordsCommitted(home.space, offered)), Fetch)
-    assert len(fetches) == FETCHES_MAX
+    assert len(fetches) == FETCHES_MAX - FETCHES_URGENT
     fetched: list[BlobId] = []
     while fetches:
         fetch = fetches.pop()
         data = next(p for p in parts if len(p) == fetch.size)
         home.blobs.receive(fetch.blob, data)
         fetched.append(fetch.blob)
-        fetches += only(home.do(BlobStored(transport(1), fetch.blob)), Fetch)
+        fetches += only(home.do(BlobStored(fetch.blob)), Fetch)
     assert len(set(fetched)) == len(fetched) == len(parts)
     assert home.spaces.missing(home.space) == {}
 
@@ -349,34 +363,113 @@ def test_a_manifest_is_fetched_before_its_tensors() -> None:
         "full", BASE, (TensorEntry("t0", "U8", (4,), MemoryBlobs().add(b"data")),)
     )
     home.blobs.receive(fetch.blob, manifest.encode())
-    (tensor,) = only(home.do(BlobStored(transport(1), fetch.blob)), Fetch)
+    (tensor,) = only(home.do(BlobStored(fetch.blob)), Fetch)
     assert tensor.size == 4
 
 
 def test_a_peer_without_the_blob_is_asked_again_later() -> None:
-    """A refusal is no lie: another peer is asked, and this one after a while."""
+    """A refusal is no lie: the others are asked, and this one after a while."""
     home = Home(members=2)
     home.open(1, 2)
     offered = home.say(home.offer(1, b"data"))
     (first,) = only(home.do(RecordsCommitted(home.space, offered)), Fetch)
-    home.do(BlobFailed(first.peer, first.blob, lied=False))
-    (second,) = only(home.do(Ticked()), Fetch)
-    assert second.peer != first.peer
-    home.do(BlobFailed(second.peer, second.blob, lied=False))
-    assert only(home.do(Ticked()), Fetch) == []
-    assert only(home.do(Ticked(), after=FETCH_RETRY_S), Fetch)
+    assert set(peers_of(first)) == {transport(1), transport(2)}
+    for number in (1, 2):
+        assert home.do(SourceFailed(transport(number), first.blob, lied=False)) == []
+    assert only(home.do(BlobFailed(first.blob)), Fetch) == []
+    assert only(home.do(Ticked(), after=FETCH_RETRY_S / 2), Fetch) == []
+    (second,) = only(home.do(Ticked(), after=FETCH_RETRY_S / 2), Fetch)
+    assert set(peers_of(second)) == {transport(1), transport(2)}
 
 
-def test_a_peer_that_sends_other_bytes_is_dropped() -> None:
-    """One wrong chunk ends the stream; the blob is fetched from another."""
+def test_other_bytes_cost_a_peer_that_blob_alone() -> None:
+    """Its disk may be bad: others bring the blob, and it keeps its stream."""
     home = Home(members=2)
     home.open(1, 2)
+    offered = home.say(home.offer(1, b"data", b"more"))
+    first, other = only(home.do(RecordsCommitted(home.space, offered)), Fetch)
+    effects = home.do(SourceFailed(transport(1), first.blob, lied=True))
+    effects += home.do(BlobFailed(first.blob))
+    home.do(BlobFailed(other.blob))
+    assert only(effects, Close) == []
+    again = only(home.do(Ticked(), after=LIED_S / 2), Fetch)
+    whom = {fetch.blob: set(peers_of(fetch)) for fetch in again}
+    assert whom[first.blob] == {transport(2)}
+    assert whom[other.blob] == {transport(1), transport(2)}
+    home.do(BlobFailed(first.blob))
+    (later,) = only(home.do(Ticked(), after=LIED_S), Fetch)
+    assert set(peers_of(later)) == {transport(1), transport(2)}
+
+
+def test_a_peer_that_sends_other_bytes_for_many_blobs_is_dropped() -> None:
+    """Once is bad luck; as often as stated it is a liar, and loses its stream."""
+    home = Home(members=2)
+    home.open(1, 2)
+    parts = [bytes([n]) * 9 for n in range(LIES_MAX)]
+    offered = home.say(home.offer(1, *parts))
+    fetches = only(home.do(RecordsCommitted(home.space, offered)), Fetch)
+    closes: list[Close] = []
+    for fetch in fetches:
+        assert closes == []
+        for _ in range(2):  # twice for one blob is once
+            lie = SourceFailed(transport(1), fetch.blob, lied=True)
+            closes += only(home.do(lie), Close)
+    assert [close.peer for close in closes] == [transport(1)]
+    assert closes[0].broke_rules
+
+
+def test_a_peer_that_comes_later_helps_with_what_is_under_way() -> None:
+    """Once, at the next tick."""
+    home = Home(members=2)
+    home.open(1)
     offered = home.say(home.offer(1, b"data"))
-    (first,) = only(home.do(RecordsCommitted(home.space, offered)), Fetch)
-    effects = home.do(BlobFailed(first.peer, first.blob, lied=True))
-    assert [close.peer for close in only(effects, Close)] == [first.peer]
-    (second,) = only(home.do(Ticked()), Fetch)
-    assert second.peer != first.peer
+    (fetch,) = only(home.do(RecordsCommitted(home.space, offered)), Fetch)
+    assert peers_of(fetch) == [transport(1)]
+    home.open(2)
+    (more,) = only(home.do(Ticked()), MoreSources)
+    assert more == MoreSources(fetch.blob, (Source(transport(2), home.space),))
+    assert only(home.do(Ticked()), MoreSources) == []
+
+
+def test_many_small_blobs_are_in_flight_and_few_large_ones() -> None:
+    """The bytes in flight are bounded, not their number alone."""
+    home = Home(members=1)
+    home.open(1)
+    sizes = dict.fromkeys((FETCHES_BYTES // 2, 10), 40)
+    for size, count in sizes.items():
+        entries = tuple(
+            TensorEntry(
+                f"t{n}", "U8", (size,), BlobId(bytes([n + 1]) * 31 + b"%d" % (size % 7))
+            )
+            for n in range(10, 10 + count)
+        )
+        manifest = Manifest("full", BASE, entries)
+        home.blobs.add(manifest.encode())
+        record = home.replica(1).contribute(manifest, weight=DECIMAL_UNIT, note="")
+        home.say(record)
+    fetches = only(home.do(Ticked()), Fetch)
+    large = [fetch for fetch in fetches if fetch.size > 10]
+    assert len(large) <= FETCHES_LEAST
+    for fetch in large:
+        fetches += only(home.do(BlobFailed(fetch.blob)), Fetch)
+    assert len(fetches) > FETCHES_LEAST
+
+
+def test_what_somebody_waits_for_comes_first() -> None:
+    """Before what was wanted longer, and though ordinary ones fill their places."""
+    home = Home(members=1)
+    home.open(1)
+    parts = [bytes([n]) * 9 for n in range(FETCHES_MAX + 9)]
+    offered = home.say(home.offer(1, *parts))
+    fetches = only(home.do(RecordsCommitted(home.space, offered)), Fetch)
+    assert len(fetches) == FETCHES_MAX - FETCHES_URGENT
+    late = max(home.spaces.missing(home.space).keys() - {f.blob for f in fetches})
+    (urgent,) = only(home.do(BlobsNeeded((late,))), Fetch)
+    assert urgent.blob == late
+
+
+def peers_of(fetch: Fetch) -> list[bytes]:
+    return [source.peer for source in fetch.sources]
 
 
 def test_what_is_banned_is_not_fetched() -> None:

@@ -9,10 +9,18 @@ from crdtmerge.manifest import Manifest, TensorEntry
 from crdtmerge.policy import NODES_PER_AUTHOR_MAX
 from crdtmerge.sync.messages import SignedBytes
 from nodes import manifests
-from nodes.effects import BlobFailed, BlobStored, Dial, Fetch, PeerClosed, Ticked
+from nodes.choices import FETCH_RETRY_S, FETCHES_MAX, FETCHES_URGENT
+from nodes.effects import (
+    BlobFailed,
+    BlobStored,
+    Dial,
+    Fetch,
+    PeerClosed,
+    Source,
+    Ticked,
+)
 from nodes.gossip import DIAL_ADDRESSES_MAX
 from nodes.manifests import Manifests
-from nodes.node import FETCH_RETRY_S, FETCHES_MAX
 from nodes.spaces import WANTED_MAX
 from nodes.store.memory import MemoryBlobs
 from tests.unit.peers import BASE, SPACE, grant, note, raw, spaces_with
@@ -45,7 +53,7 @@ def test_blobs_that_nobody_has_take_turns_with_the_others() -> None:
     for _ in range(2 * CLAIMED):
         fetch = fetches.pop(0)
         asked.append(fetch.blob)
-        failed = BlobFailed(fetch.peer, fetch.blob, lied=False)
+        failed = BlobFailed(fetch.blob)
         fetches += only(home.do(failed, after=FETCH_RETRY_S), Fetch)
         if not fetches:
             fetches = only(home.do(Ticked()), Fetch)
@@ -61,10 +69,11 @@ def test_a_slow_peer_holds_its_share_and_no_more() -> None:
     fetches = only(home.do(Ticked()), Fetch)
     slow = transport(1)
     for _ in range(50):
-        quick = next(f for f in fetches if f.peer != slow)
+        quick = next(f for f in fetches if f.sources[0].peer != slow)
         fetches.remove(quick)
-        fetches += only(home.do(BlobStored(quick.peer, quick.blob)), Fetch)
-        assert sum(f.peer == slow for f in fetches) <= FETCHES_MAX // 2
+        fetches += only(home.do(BlobStored(quick.blob)), Fetch)
+        asked = sum(f.sources[0].peer == slow for f in fetches)
+        assert asked <= (FETCHES_MAX - FETCHES_URGENT) // 2
 
 
 def test_a_blob_of_two_spaces_comes_from_a_peer_of_either() -> None:
@@ -79,7 +88,7 @@ def test_a_blob_of_two_spaces_comes_from_a_peer_of_either() -> None:
     home.say(home.replica(0, other).contribute(manifest, weight=1, note=""))
     home.open(1)  # a member of the first space only
     (fetch,) = only(home.do(Ticked()), Fetch)
-    assert fetch.space == home.space
+    assert fetch.sources == (Source(transport(1), home.space),)
 
 
 def test_a_manifest_is_gone_through_part_by_part() -> None:

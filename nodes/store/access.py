@@ -1,0 +1,121 @@
+"""Reading blobs whichever way they lie: raw, in the user's folder, or packed.
+
+Owns the choice between these, and patience with a blob that changes its file meanwhile.
+Does not own how each is read (`reading`, `ranges`, `packed`).
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
+
+from crdtmerge.digest import CHUNK_BYTES, BlobId
+from crdtmerge.errors import ContentMissingError, CorruptBlobError, NotFoundError
+
+from .disk import Disk
+from .download import chunk_length
+from .packed import BaseChunk, bad_packed_chunks, opened_packed, read_packed
+from .ranges import Done, Stored, check_chunk, damaged, read_range
+from .reading import bad_chunks, read_copied, read_mapped
+from .rows import BlobRows
+
+T = TypeVar("T")
+
+
+class _OtherSizeError(CorruptBlobError):
+    """The blob is right, and has another size than somebody declared."""
+
+
+class Access:
+    """Reads the blobs of one home; safe for several threads."""
+
+    def __init__(self, disk: Disk, rows: BlobRows, helpers: ThreadPoolExecutor) -> None:
+        """Use the parts of a store; `helpers` verify parts of large blobs."""
+        self._disk = disk
+        self._rows = rows
+        self._helpers = helpers
+        self._told: Callable[[BlobId], object] | None = None
+
+    def read(self, blob: BlobId, size: int) -> bytes | memoryview:
+        """Return the bytes of a blob that is declared to have `size`, all verified."""
+        return self._using(blob, partial(self._read, size=size))
+
+    def read_chunk(self, blob: BlobId, index: int) -> bytes:
+        """Return one chunk, verified."""
+        return self._using(blob, partial(self._read_chunk, index=index))
+
+    def bad_chunks(self, blob: BlobId, done: Done | None) -> list[int]:
+        """Return which chunks of a blob are not what they should be."""
+        return self._reading(blob, partial(self._bad_chunks, done=done))
+
+    def notice(self, told: Callable[[BlobId], object]) -> None:
+        """Have `told` called with each blob that a use finds to be gone or wrong."""
+        self._told = told
+
+    def _using(self, blob: BlobId, work: Callable[[Stored], T]) -> T:
+        """Do some reading for somebody who needs the bytes.
+
+        SUBTLE: who is told takes locks. So only a use tells, never a check, which may be
+        made with locks held; and another size than was declared is no damage.
+        """
+        try:
+            return self._reading(blob, work)
+        except _OtherSizeError:
+            raise
+        except (ContentMissingError, CorruptBlobError):
+            self.tell(blob)
+            raise
+
+    def tell(self, blob: BlobId) -> None:
+        """Say that a use found this blob to be gone or wrong."""
+        if self._told is not None:
+            self._told(blob)
+
+    def _reading(self, blob: BlobId, work: Callable[[Stored], T]) -> T:
+        """Do some reading; once more if the blob was packed or unpacked meanwhile."""
+        stored = self._rows.find(blob)
+        try:
+            return work(stored)
+        except ContentMissingError:
+            again = self._rows.find(blob)
+            if again == stored:
+                raise
+            return work(again)
+
+    def _read(self, stored: Stored, size: int) -> bytes | memoryview:
+        if stored.size != size:
+            name = stored.blob.hex()[:12]
+            raise _OtherSizeError(f"blob {name} has {stored.size} bytes, not {size}")
+        if stored.packed:
+            return read_packed(self._disk, stored, self._base_of(stored))
+        if stored.referenced:
+            return read_copied(self._disk, stored)
+        return read_mapped(self._disk, stored, self._helpers)
+
+    def _read_chunk(self, stored: Stored, index: int) -> bytes:
+        if not 0 <= index < len(stored.chunks):
+            name, count = stored.blob.hex()[:12], len(stored.chunks)
+            raise NotFoundError(f"blob {name} has {count} chunks, no {index}")
+        if stored.packed:
+            with opened_packed(self._disk, stored) as file:
+                return file.chunk(index, self._base_of(stored))
+        length = chunk_length(stored.size, index)
+        data = read_range(self._disk, stored, index * CHUNK_BYTES, length)
+        check_chunk(stored, index, data)
+        return data
+
+    def _bad_chunks(self, stored: Stored, done: Done | None) -> list[int]:
+        if stored.packed:
+            return bad_packed_chunks(self._disk, stored, self._base_of(stored), done)
+        return bad_chunks(self._disk, stored, done)
+
+    def _base_of(self, stored: Stored) -> BaseChunk:
+        """Return what hands out the chunks that a packed blob is encoded against."""
+
+        def chunk(index: int) -> bytes:
+            if stored.against is None:
+                raise damaged(stored, f"chunk {index}")
+            part = partial(self._read_chunk, index=index)
+            return self._reading(stored.against, part)
+
+        return chunk

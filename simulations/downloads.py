@@ -1,0 +1,166 @@
+"""One blob on its way to a simulated machine: the real swarm, over simulated links.
+
+Owns what `nodes.receiving` owns in a real process: streams, stored chunks, and their end.
+Does not own who is asked for what (`crdtmerge.sync.swarm`), nor delays and faults
+(`network`).
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from crdtmerge.bodies import SpaceId
+from crdtmerge.digest import CHUNK_BYTES, BlobId, chunk_digest, chunk_digests
+from crdtmerge.sync.runs import clipped
+from crdtmerge.sync.sources import Fate
+from crdtmerge.sync.swarm import Ask, Drop, Failed, Swarm
+from crdtmerge.sync.transfer import Wanted, announce
+from nodes.effects import BlobFailed, BlobStored, Fetch, Input, Source, SourceFailed
+from nodes.store.memory import MemoryBlobs
+
+from .clock import Clock
+from .network import Network
+
+POLL_S: Final = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What comes on one stream, message by message, while its sender is `reached`."""
+
+    reached: Callable[[], bool]
+    has: Callable[[], bool]
+    blobs: MemoryBlobs
+    network: Network
+    wanted: Wanted
+
+    def messages(self, blob: BlobId) -> Iterator[bytes]:
+        """Yield the messages of the reply."""
+        data = self.blobs.get(blob)
+        digests = chunk_digests(data)
+        yield from announce(len(data), digests, want_chunk_list=self.wanted.chunk_list)
+        for run in clipped(self.wanted.runs, len(digests)):
+            for index in range(run.first, run.end):
+                yield data[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES]
+
+
+Serve = Callable[[bytes, SpaceId, BlobId, Wanted], Reply]
+
+
+@dataclass(slots=True, eq=False)
+class Download:
+    """A download that is under way on one machine."""
+
+    fetch: Fetch
+    blobs: MemoryBlobs
+    clock: Clock
+    serve: Serve
+    submit: Callable[[Input], None]
+    swarm: Swarm = field(init=False)
+    _spaces: dict[bytes, SpaceId] = field(default_factory=dict)
+    _streams: set[int] = field(default_factory=set)
+    _chunks: dict[int, bytes] = field(default_factory=dict)
+    _lives: Callable[[], bool] = field(init=False)
+    _over: bool = False
+
+    def __post_init__(self) -> None:
+        """Begin with nothing: a machine in memory keeps no part of a blob."""
+        self.swarm = Swarm(self.fetch.blob, self.fetch.size)
+        self.add(self.fetch.sources)
+
+    def add(self, sources: Sequence[Source]) -> None:
+        """Use further sources."""
+        for source in sources:
+            self._spaces.setdefault(source.peer, source.space)
+            self.swarm.add(source.peer)
+
+    def start(self, lives: Callable[[], bool]) -> None:
+        """Go on for as long as the process `lives`."""
+        self._lives = lives
+        self.clock.after(0.0, self._go_on)
+
+    def _go_on(self) -> None:
+        """Do what the swarm says, and look again after a while."""
+        if self._lives() and not self._over:
+            self._perform()
+            self.clock.after(POLL_S, self._go_on)
+
+    def _perform(self) -> None:
+        for step in self.swarm.step(self.clock.now):
+            match step:
+                case Ask():
+                    self._open(step)
+                case Drop(number):
+                    self._streams.discard(number)
+                case Failed(source, fate):
+                    blob, lied = self.fetch.blob, fate is Fate.LIED
+                    self.submit(SourceFailed(source, blob, lied))
+        if not self._over and (self.swarm.done or self.swarm.hopeless):
+            self._over = True
+            self._end()
+
+    def _end(self) -> None:
+        blob = self.fetch.blob
+        if self.swarm.done:
+            data = b"".join(self._chunks[n] for n in sorted(self._chunks))
+            self.blobs.receive(blob, data)
+            self.submit(BlobStored(blob))
+        else:
+            self.submit(BlobFailed(blob))
+
+    def _open(self, ask: Ask) -> None:
+        reply = self.serve(
+            ask.source, self._spaces[ask.source], self.fetch.blob, ask.wanted
+        )
+        self._streams.add(ask.number)
+        self.swarm.opened(ask.number, self.clock.now)
+
+        def answered() -> None:
+            if not reply.reached() or reply.network.refuses():
+                self._close(ask.number, Fate.GONE)
+            elif not reply.has():
+                self._close(ask.number, Fate.LACKS)
+            else:
+                self._read(ask, reply, reply.messages(self.fetch.blob))
+
+        self.clock.after(reply.network.delay(0), answered)
+
+    def _read(self, ask: Ask, reply: Reply, messages: Iterator[bytes]) -> None:
+        """Take the next message once it has arrived."""
+        message = next(messages, None)
+        if message is None:
+            self._close(ask.number, Fate.WELL)
+            return
+
+        def arrived() -> None:
+            if not self._lives() or self._over or ask.number not in self._streams:
+                return
+            if not reply.reached():
+                self._close(ask.number, Fate.GONE)
+                return
+            self._take(ask.number, message, reply.network)
+            self._perform()
+            self._read(ask, reply, messages)
+
+        self.clock.after(reply.network.delay(len(message)), arrived)
+
+    def _take(self, number: int, message: bytes, network: Network) -> None:
+        swarm, now = self.swarm, self.clock.now
+        network.traffic.blob_bytes += len(message)
+        piece = swarm.message(number, message, now)
+        if swarm.chunks is not None and swarm.left is None:
+            swarm.begin(range(len(swarm.chunks)))
+        if piece is None:
+            return
+        assert swarm.chunks is not None
+        if chunk_digest(piece.data) == swarm.chunks[piece.index]:
+            self._chunks[piece.index] = piece.data
+            swarm.stored(number, piece.index, now)
+        else:
+            swarm.bad(number, "other bytes", now)
+
+    def _close(self, number: int, fate: Fate) -> None:
+        if self._lives() and not self._over and number in self._streams:
+            self._streams.discard(number)
+            self.swarm.ended(number, fate, "", self.clock.now)
+            self._perform()
