@@ -47,6 +47,7 @@ def status(context: Context, asked: Arguments, _tell: Tell) -> Answer:
             {"path": str(path), "fate": fate, "blobs": count, "hint": REMEDY}
             for path, fate, count in changed_files(context.home)
         ],
+        "upkeep": live.upkeep() if live else None,
         "spaces": [
             {
                 **space_facts(context.spaces, space, context.key.public),

@@ -4,19 +4,25 @@ Owns the choice between these, and patience with a blob that changes its file me
 Does not own how each is read (`reading`, `ranges`, `packed`).
 """
 
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
 from crdtmerge.digest import CHUNK_BYTES, BlobId
-from crdtmerge.errors import ContentMissingError, CorruptBlobError, NotFoundError
+from crdtmerge.errors import (
+    ContentMissingError,
+    CorruptBlobError,
+    MachineError,
+    NotFoundError,
+)
 
 from .disk import Disk
 from .download import chunk_length
 from .packed import BaseChunk, bad_packed_chunks, opened_packed, read_packed
 from .ranges import Done, Stored, check_chunk, damaged, read_range
-from .reading import bad_chunks, read_copied, read_mapped
+from .reading import bad_chunks, is_right, read_copied, read_mapped
 from .rows import BlobRows
 
 T = TypeVar("T")
@@ -35,6 +41,8 @@ class Access:
         self._rows = rows
         self._helpers = helpers
         self._told: Callable[[BlobId], object] | None = None
+        self.bad: Counter[str] = Counter()
+        """Readings that met a blob which is not right: damaged, edited or gone."""
 
     def read(self, blob: BlobId, size: int) -> bytes | memoryview:
         """Return the bytes of a blob that is declared to have `size`, all verified."""
@@ -71,14 +79,42 @@ class Access:
         if self._told is not None:
             self._told(blob)
 
+    def is_right(self, blob: BlobId, index: int) -> bool:
+        """Tell whether one chunk is what it should be; what cannot be read is not.
+
+        Raises:
+            ContentMissingError: the blob is not there.
+            CorruptBlobError: the stored chunk list is damaged.
+        """
+        stored = self._rows.find(blob)
+        if self._is_right(stored, index):
+            return True
+        again = self._rows.find(blob)  # it may have been packed or unpacked meanwhile
+        return again != stored and self._is_right(again, index)
+
+    def _is_right(self, stored: Stored, index: int) -> bool:
+        if not stored.packed or not stored.chunks:
+            return is_right(self._disk, stored, index)
+        try:
+            self._read_chunk(stored, index)
+        except (ContentMissingError, CorruptBlobError, MachineError):
+            return False
+        return True
+
     def _reading(self, blob: BlobId, work: Callable[[Stored], T]) -> T:
         """Do some reading; once more if the blob was packed or unpacked meanwhile."""
         stored = self._rows.find(blob)
         try:
             return work(stored)
+        except _OtherSizeError:
+            raise
+        except CorruptBlobError:
+            self.bad["edited" if stored.referenced else "damaged"] += 1
+            raise
         except ContentMissingError:
             again = self._rows.find(blob)
             if again == stored:
+                self.bad["gone"] += 1
                 raise
             return work(again)
 

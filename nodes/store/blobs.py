@@ -71,11 +71,11 @@ class FileBlobs(Copies):
         # Held while a blob gets its name and row; never while its bytes are handled.
         self._lock = threading.RLock()
         self._helpers = ThreadPoolExecutor(HELPERS, "verify")
-        self._access = Access(disk, self.rows, self._helpers)
-        self.notice = self._access.notice
+        self.access = Access(disk, self.rows, self._helpers)
+        self.notice = self.access.notice
         self.references = self.rows.references
         self.examination = Examination(
-            self.rows, self._access, disk, self._places, self._lock
+            self.rows, self.access, disk, self._places, self._lock
         )
         self.packing = Packing(disk, self._places, self.rows, self, self._lock)
         self._arrivals = Arrivals(
@@ -170,7 +170,7 @@ class FileBlobs(Copies):
             ContentMissingError: the blob, or the file that it lies in, is not there.
             CorruptBlobError: the bytes are not those of the blob.
         """
-        return self._access.read(blob, size)
+        return self.access.read(blob, size)
 
     def read_chunk(self, blob: BlobId, index: int) -> bytes:
         """Return one chunk, verified.
@@ -180,7 +180,7 @@ class FileBlobs(Copies):
             ContentMissingError: the blob, or the file that it lies in, is not there.
             CorruptBlobError: the bytes are not those of the blob.
         """
-        return self._access.read_chunk(blob, index)
+        return self.access.read_chunk(blob, index)
 
     def outgoing(self, blob: BlobId) -> Outgoing:
         """Open a blob to be read chunk by chunk; it is held until the caller closes it.
@@ -196,7 +196,7 @@ class FileBlobs(Copies):
             try:
                 return Outgoing(self._disk, stored, read, stack)
             except ContentMissingError:
-                self._access.tell(blob)
+                self.access.tell(blob)
                 raise
 
     # --- what this machine offers ------------------------------------------------------
@@ -391,7 +391,7 @@ class FileBlobs(Copies):
                 return True
             # SUBTLE: a file may have been changed or damaged since; to acknowledge this
             # blob means that its bytes are there now.
-            return not self._access.bad_chunks(blob, None)
+            return not self.access.bad_chunks(blob, None)
         except (CrdtMergeError, OSError):
             return False
 

@@ -192,15 +192,21 @@ class BlobRows:
     def holdings(self) -> Iterator[Holding]:
         """Return all rows as collection sees them, sorted."""
         with self._database.reading() as sql:
-            rows = sql.execute(
-                "SELECT blob, size, path IS NOT NULL, form, stored, used, against"
-                " FROM blobs ORDER BY blob"
-            ).fetchall()
-        for blob, size, referenced, form, stored, used, against in rows:
-            kind = _form(referenced, form)
-            taken = 0 if referenced else size if stored is None else stored
-            base = None if against is None else BlobId(against)
-            yield Holding(BlobId(blob), kind, size, taken, used, base)
+            rows = sql.execute(f"{_HOLDINGS} ORDER BY blob").fetchall()
+        return (_holding(row) for row in rows)
+
+    def colder_first(
+        self, used: int, blob: bytes, limit: int, *, behind: bool
+    ) -> list[Holding]:
+        """Return blobs by when they were last used, then by id, from this place on.
+
+        With `behind` not the one at the place itself.
+        """
+        compare = ">" if behind else ">="
+        query = f"{_HOLDINGS} WHERE (used, blob) {compare} (?, ?) ORDER BY used, blob"
+        with self._database.reading() as sql:
+            rows = sql.execute(f"{query} LIMIT ?", (used, blob, limit)).fetchall()
+        return [_holding(row) for row in rows]
 
     def with_chunks(
         self, wanted: AbstractSet[bytes]
@@ -235,6 +241,21 @@ def insert(sql: Sql, stored: Stored) -> None:
     )
     _delete(sql, "downloads", [stored.blob])
     come_back(sql, [stored.blob])
+
+
+_HOLDINGS: Final = (
+    "SELECT blob, size, path IS NOT NULL, form, stored, used, against FROM blobs"
+)
+
+
+Row = tuple[bytes, int, int, int, int | None, int, bytes | None]
+
+
+def _holding(row: Row) -> Holding:
+    blob, size, referenced, form, stored, used, against = row
+    taken = 0 if referenced else size if stored is None else stored
+    base = None if against is None else BlobId(against)
+    return Holding(BlobId(blob), _form(referenced, form), size, taken, used, base)
 
 
 def _form(referenced: int, form: int) -> Form:
