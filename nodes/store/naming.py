@@ -15,11 +15,13 @@ from typing import Final
 
 from crdtmerge.digest import DIGEST_BYTES, BlobId
 from crdtmerge.errors import CrdtMergeError
+from crdtmerge.formats.header import FileState
 
 from .database import Database
 from .disk import Disk, explained
 from .places import Places
 from .ranges import Stored
+from .references import note_states
 from .rows import insert
 
 INTENDED: Final = "intended"
@@ -35,10 +37,16 @@ class Naming:
         self._database = database
         self._places = places
 
-    def name_all(self, moves: Mapping[Path, Stored], rows: Iterable[Stored]) -> None:
+    def name_all(
+        self,
+        moves: Mapping[Path, Stored],
+        rows: Iterable[Stored],
+        states: Mapping[Path, FileState],
+    ) -> None:
         """Give synced files the names of their blobs, durably, then write all rows.
 
-        `moves` are from temporary names; `rows` need no file of ours.
+        `moves` are from temporary names; `rows` need no file of ours, and lie in
+        files that were in these `states` when they were read.
 
         Raises:
             MachineError: the disk refused; no row was written.
@@ -51,6 +59,7 @@ class Naming:
             with self._database.writing() as sql:
                 for stored in (*moves.values(), *rows):
                     insert(sql, stored)
+                note_states(sql, states)
                 sql.execute("DELETE FROM settings WHERE key = ?", [INTENDED])
         except BaseException:
             with suppress(CrdtMergeError):  # then the next start does it
