@@ -53,6 +53,8 @@ from .passphrase import AskPassphrase, no_passphrase
 from .server import ControlServer, JoinServer, ReplicaServer
 from .spaces import Spaces
 from .tls import Leaf, make_leaf
+from .upkeep.keeping import Keeper, Upkeep
+from .upkeep.references import check_references
 
 T = TypeVar("T")
 
@@ -83,11 +85,12 @@ def run_here(work: Coroutine[Any, Any, T]) -> T:
 class Runtime:
     """One node on one home, from start to stop."""
 
-    def __init__(self, home: Home, leaf: Leaf) -> None:
+    def __init__(self, home: Home, leaf: Leaf, upkeep: Upkeep | None = None) -> None:
         self.home = home
         self.me = home.node.public
         home.blobs.forget_lost()
         self.spaces = Spaces(home.records, home.blobs)
+        check_references(home, self.spaces)
         bootstrap = {
             facts.node: facts.addresses
             for space in self.spaces.all()
@@ -104,6 +107,8 @@ class Runtime:
         self.loop = asyncio.get_running_loop()
         self.turns: asyncio.Queue[tuple[Turn, asyncio.Future[None]]] = asyncio.Queue()
         self.core = ThreadPoolExecutor(1, "core")
+        self.keeper = Keeper(home, self.spaces, upkeep or Upkeep())
+        self.keeping = ThreadPoolExecutor(1, "upkeep")
         self.links = Links(self.me, leaf, self.submit)
         channels = self.links.channels
         inspection = Inspection(self.spaces, home.blobs, self._show_fault)
@@ -155,6 +160,7 @@ class Runtime:
             keep("join_listen", f"{join_host}:{join_bound}".encode())
             keep("advertise", advertise.encode())
             keep(JOIN_ADDRESSES, " ".join(self.join_addresses).encode())
+            self.spawn(self._keep())
         self._announce()
         self.spawn(self._take_turns())
         self.spawn(self._tick())
@@ -178,6 +184,7 @@ class Runtime:
         Who has the home's lock next must find nobody else writing.
         """
         self.stopping.set()
+        self.keeper.stop()
         self.links.close_all()
         await self.control_server.stop(GRACE_S)
         await self.commands.stop()
@@ -186,7 +193,8 @@ class Runtime:
         for task in list(self.tasks):
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
-        await asyncio.to_thread(self.core.shutdown, wait=True)
+        for threads in (self.core, self.keeping):
+            await asyncio.to_thread(threads.shutdown, wait=True)
         await asyncio.to_thread(self.fetching.close)
         await self.links.channels.close()
 
@@ -195,6 +203,17 @@ class Runtime:
             await self.submit(lambda: [Ticked()])
             await self._end_doubts()
             await asyncio.sleep(TICK_S)
+
+    async def _keep(self) -> None:
+        """Let the keeper do a little now and then, in a thread of its own."""
+        try:
+            while True:
+                await asyncio.sleep(TICK_S)
+                await self.loop.run_in_executor(
+                    self.keeping, self.keeper.turn, time.monotonic(), time.time()
+                )
+        finally:
+            self.keeping.submit(self.keeper.end)
 
     async def _end_doubts(self) -> None:
         """Sign again where a peer has reported our record root since we started.
@@ -345,6 +364,10 @@ class Runtime:
             )
         )
 
+    def upkeep(self) -> Answer:
+        """Return what was done for the store since the start."""
+        return self.keeper.facts()
+
     def now(self) -> float:
         """Return seconds that only grow."""
         return time.monotonic()
@@ -363,13 +386,13 @@ def _split(address: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def runtime_on(home: Home) -> Runtime:
+def runtime_on(home: Home, upkeep: Upkeep | None = None) -> Runtime:
     """Return a node on an open home that has not started, with a fresh TLS leaf."""
     now = datetime.now(UTC)
     leaf = make_leaf(
         home.node.unlock(), now - timedelta(days=1), now + timedelta(days=LEAF_DAYS)
     )
-    return Runtime(home, leaf)
+    return Runtime(home, leaf, upkeep)
 
 
 def run_node(
@@ -380,11 +403,13 @@ def run_node(
     advertise: str,
     ready: Callable[[Mapping[str, object]], None],
     ask: AskPassphrase = no_passphrase,
+    upkeep: Upkeep | None = None,
 ) -> None:
     """Run a node on the home at `path` until SIGINT or SIGTERM.
 
     `ask` finds the passphrase, at the start: a node must sign whenever peers want it to.
-    `ready` is told where the node listens, once it does.
+    `ready` is told where the node listens, once it does. `upkeep` says what it does for
+    its store by itself.
 
     Raises:
         ConflictError: another node runs on this home, or a port is in use.
@@ -394,7 +419,7 @@ def run_node(
     with _patiently_open(path, ask) as home:
         for key in (home.author, home.node):
             key.unlock()
-        asyncio.run(_run(home, listen, join_listen, advertise, ready))
+        asyncio.run(_run(home, (listen, join_listen, advertise), ready, upkeep))
 
 
 def _patiently_open(path: Path, ask: AskPassphrase) -> Home:
@@ -411,16 +436,15 @@ def _patiently_open(path: Path, ask: AskPassphrase) -> Home:
 
 async def _run(
     home: Home,
-    listen: str,
-    join_listen: str,
-    advertise: str,
+    where: tuple[str, str, str],
     ready: Callable[[Mapping[str, object]], None],
+    upkeep: Upkeep | None,
 ) -> None:
-    runtime = runtime_on(home)
+    runtime = runtime_on(home, upkeep)
     for name in (signal.SIGINT, signal.SIGTERM):
         runtime.loop.add_signal_handler(name, runtime.stopping.set)
     try:
-        await runtime.start(listen, join_listen, advertise)
+        await runtime.start(*where)
         ready(
             {
                 "node": runtime.me.hex(),

@@ -17,6 +17,7 @@ from .output import say, say_json, short, show
 from .settings import settings
 
 LOOPBACK: Final = "127.0.0.1:0"
+MB: Final = 1_000_000
 WILDCARDS: Final = ("0.0.0.0", "[::]")  # noqa: S104  told apart, not listened on
 
 
@@ -58,6 +59,23 @@ def node_run(
     ] = None,
     home: HomeOption = None,
     *,
+    scrub_rate: Annotated[
+        float,
+        typer.Option(
+            metavar="MB/S",
+            min=0,
+            max=100_000,
+            help="How fast all blobs are read again in the background, to find damage and"
+            " repair it; 0 turns it off.",
+        ),
+    ] = 8.0,
+    collect: Annotated[
+        bool,
+        typer.Option(
+            "--collect/--no-collect",
+            help="Remove what nothing has needed for 7 days, as `store gc` does.",
+        ),
+    ] = True,
     passphrase_file: PassphraseFileOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -66,6 +84,7 @@ def node_run(
     If the keys are encrypted, it takes their passphrase at the start.
     """
     from ..runtime import run_node
+    from ..upkeep.keeping import Upkeep
     from .passphrases import present
 
     chosen = settings(context, home, as_json=as_json, passphrase_file=passphrase_file)
@@ -87,7 +106,9 @@ def node_run(
         **{k: v for k, v in asked.items() if v is not None},
     }
     _require_host(where)
-    run_node(chosen.home, **where, ready=ready, ask=present(chosen.passphrase_file))
+    upkeep = Upkeep(scrub_rate * MB, collects=collect)
+    ask_for = present(chosen.passphrase_file)
+    run_node(chosen.home, **where, ready=ready, ask=ask_for, upkeep=upkeep)
 
 
 def node_metrics(

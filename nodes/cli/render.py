@@ -88,10 +88,30 @@ def status(facts: Facts) -> list[str]:
         f"home    {plain(facts['home'])}",
         f"author  {short(facts['author'])}",
         f"node    {short(facts['node'])}, {node}",
+        *_upkeep(facts.get("upkeep")),
     ]
+    for file in several(facts["changed_files"]):
+        fate = "is gone" if file["fate"] == "gone" else "was changed"
+        amount = counted(file["blobs"], "tensor")
+        lines += [f"file    {plain(file['path'])} {fate}: {amount}", _hint(file)]
     for space in several(facts["spaces"]):
         lines += ["", *_space(space)]
     return lines
+
+
+def _hint(facts: Facts) -> str:
+    return f"        {facts['hint']}"
+
+
+def _upkeep(value: object) -> list[str]:
+    """Return the line about damage that the running node found; none if there is none."""
+    damaged = cast("Facts", value)["damaged"] if value else {}
+    counts = cast("Mapping[str, int]", damaged)
+    if not counts:
+        return []
+    words = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
+    found = counted(sum(counts.values()), "damaged blob")
+    return [f"store   {found} found since the start: {words}"]
 
 
 def _space(facts: Facts) -> Iterator[str]:

@@ -74,6 +74,10 @@ class Live(Protocol):
         """Return what this node counts: the `text` that Prometheus reads, and JSON."""
         ...
 
+    def upkeep(self) -> Answer:
+        """Return what this node did for its store by itself: checks and collections."""
+        ...
+
     def now(self) -> float:
         """Return seconds that only grow."""
         ...

@@ -7,6 +7,7 @@ import threading
 from contextlib import suppress
 
 from crdtmerge.digest import BlobId
+from crdtmerge.errors import ContentMissingError, CorruptBlobError
 
 from .access import Access
 from .disk import Disk, explained
@@ -43,6 +44,21 @@ class Examination:
                 against one that is.
         """
         return self._access.bad_chunks(blob, done)
+
+    def is_right(self, blob: BlobId, index: int) -> bool:
+        """Tell whether one chunk is what it should be; of a blob that went, it is.
+
+        What cannot be read is not right.
+
+        Raises:
+            MachineError: the table cannot be read.
+        """
+        try:
+            return self._access.is_right(blob, index)
+        except ContentMissingError:
+            return True
+        except CorruptBlobError:
+            return False
 
     def size(self, blob: BlobId) -> int:
         """Return how long the file of a blob is that lies in the home; 0 if it is gone."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from crdtmerge.digest import CHUNK_BYTES, BlobId, blob_id, chunk_digest
+from crdtmerge.errors import ContentMissingError, MachineError
 
 from .disk import Disk, File
 from .download import chunk_length
@@ -68,14 +69,27 @@ def bad_chunks(disk: Disk, stored: Stored, done: Done | None = None) -> list[int
         ContentMissingError: the file is not there.
     """
     bad: list[int] = []
-    with opened(disk, stored) as file:
-        for index, digest in enumerate(stored.chunks):
-            length = chunk_length(stored.size, index)
-            if chunk_digest(_readable(file, stored, index, length)) != digest:
-                bad.append(index)
-            if done:
-                done(length)
+    try:
+        with opened(disk, stored) as file:
+            for index in range(len(stored.chunks)):
+                if not _is_right(file, stored, index):
+                    bad.append(index)
+                if done:
+                    done(chunk_length(stored.size, index))
+    except MachineError:  # it cannot even be opened
+        return list(range(len(stored.chunks)))
     return bad
+
+
+def is_right(disk: Disk, stored: Stored, index: int) -> bool:
+    """Tell whether one chunk is right; what cannot be read is not. No chunk is right."""
+    if not stored.chunks:
+        return True
+    try:
+        with opened(disk, stored) as file:
+            return _is_right(file, stored, index)
+    except (ContentMissingError, MachineError):
+        return False
 
 
 def identify(disk: Disk, path: Path) -> tuple[BlobId, int, tuple[bytes, ...]] | None:
@@ -95,12 +109,14 @@ def identify(disk: Disk, path: Path) -> tuple[BlobId, int, tuple[bytes, ...]] | 
     return blob_id(size, chunks), size, chunks
 
 
-def _readable(file: File, stored: Stored, index: int, length: int) -> bytes:
-    """Return a chunk as far as it can be read: a bad sector is damage, no refusal."""
+def _is_right(file: File, stored: Stored, index: int) -> bool:
+    """Tell whether a chunk is right: a bad sector is damage, not a refusal."""
+    length = chunk_length(stored.size, index)
     try:
-        return file.read_at(stored.offset + index * CHUNK_BYTES, length)
+        data = file.read_at(stored.offset + index * CHUNK_BYTES, length)
     except OSError:
-        return b""
+        return False
+    return chunk_digest(data) == stored.chunks[index]
 
 
 def _verify(file: File, stored: Stored, helpers: ThreadPoolExecutor | None) -> None:

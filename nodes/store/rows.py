@@ -19,6 +19,7 @@ from .download import check_chunk_list
 from .holdings import Form, Holding
 from .places import Places
 from .ranges import Stored
+from .references import REMEDY, References, come_back, stray_away
 
 RAW: Final = 0
 PACKED: Final = 1
@@ -35,6 +36,7 @@ class BlobRows:
         """Use the open `database`; its owner closes it."""
         self._database = database
         self._places = places
+        self.references = References(database)
 
     def has(self, blob: BlobId) -> bool:
         """Tell whether the blob is there."""
@@ -62,7 +64,7 @@ class BlobRows:
                 [blob],
             ).fetchone()
         if row is None:
-            raise ContentMissingError(f"blob {blob.hex()[:12]} has not arrived")
+            raise self._missing(blob)
         size, joined, path, offset, form, taken, against = row
         starts = range(0, len(joined), DIGEST_BYTES)
         chunks = tuple(joined[start : start + DIGEST_BYTES] for start in starts)
@@ -73,6 +75,13 @@ class BlobRows:
             return Stored(blob, size, chunks, place, 0, False, taken, base)
         place = self._places.own(blob) if path is None else Path(os.fsdecode(path))
         return Stored(blob, size, chunks, place, offset, path is not None)
+
+    def _missing(self, blob: BlobId) -> ContentMissingError:
+        path = self.references.stray(blob)
+        if path is None:
+            return ContentMissingError(f"blob {blob.hex()[:12]} has not arrived")
+        message = f"blob {blob.hex()[:12]} is gone: {path} is not as it was referenced"
+        return ContentMissingError(message, hint=REMEDY)
 
     def write(self, stored: Stored) -> None:
         """Commit a row: from here on the blob is there."""
@@ -145,12 +154,15 @@ class BlobRows:
 
     def delete(self, blobs: Iterable[BlobId]) -> None:
         """Forget that these blobs are here, all or none of them."""
+        gone = list(blobs)
         with self._database.writing() as sql:
-            _delete(sql, "blobs", blobs)
+            _delete(sql, "blobs", gone)
+            come_back(sql, gone)
 
     def set_aside(self, blob: BlobId) -> None:
         """Forget that a blob is here, but not its chunk list: it is to be fetched again."""
         with self._database.writing() as sql:
+            stray_away(sql, blob)
             sql.execute(
                 "INSERT OR REPLACE INTO downloads"
                 " SELECT blob, size, chunks, x'' FROM blobs WHERE blob = ?",
@@ -173,22 +185,28 @@ class BlobRows:
                 if base in blobs - kept and blob not in blobs - kept
             }:
                 kept |= more
-            for table in ("blobs", "unneeded"):
+            for table in ("blobs", "unneeded", "strays"):
                 _delete(sql, table, blobs - kept)
         return kept
 
     def holdings(self) -> Iterator[Holding]:
         """Return all rows as collection sees them, sorted."""
         with self._database.reading() as sql:
-            rows = sql.execute(
-                "SELECT blob, size, path IS NOT NULL, form, stored, used, against"
-                " FROM blobs ORDER BY blob"
-            ).fetchall()
-        for blob, size, referenced, form, stored, used, against in rows:
-            kind = _form(referenced, form)
-            taken = 0 if referenced else size if stored is None else stored
-            base = None if against is None else BlobId(against)
-            yield Holding(BlobId(blob), kind, size, taken, used, base)
+            rows = sql.execute(f"{_HOLDINGS} ORDER BY blob").fetchall()
+        return (_holding(row) for row in rows)
+
+    def colder_first(
+        self, used: int, blob: bytes, limit: int, *, behind: bool
+    ) -> list[Holding]:
+        """Return blobs by when they were last used, then by id, from this place on.
+
+        With `behind` not the one at the place itself.
+        """
+        compare = ">" if behind else ">="
+        query = f"{_HOLDINGS} WHERE (used, blob) {compare} (?, ?) ORDER BY used, blob"
+        with self._database.reading() as sql:
+            rows = sql.execute(f"{query} LIMIT ?", (used, blob, limit)).fetchall()
+        return [_holding(row) for row in rows]
 
     def with_chunks(
         self, wanted: AbstractSet[bytes]
@@ -222,6 +240,22 @@ def insert(sql: Sql, stored: Stored) -> None:
         row,
     )
     _delete(sql, "downloads", [stored.blob])
+    come_back(sql, [stored.blob])
+
+
+_HOLDINGS: Final = (
+    "SELECT blob, size, path IS NOT NULL, form, stored, used, against FROM blobs"
+)
+
+
+Row = tuple[bytes, int, int, int, int | None, int, bytes | None]
+
+
+def _holding(row: Row) -> Holding:
+    blob, size, referenced, form, stored, used, against = row
+    taken = 0 if referenced else size if stored is None else stored
+    base = None if against is None else BlobId(against)
+    return Holding(BlobId(blob), _form(referenced, form), size, taken, used, base)
 
 
 def _form(referenced: int, form: int) -> Form:

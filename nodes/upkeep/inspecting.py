@@ -17,6 +17,9 @@ from ..store.ranges import Done
 
 Kind = Literal["bytes", "length", "swapped", "gone", "list", "base"]
 
+LOOKS_MAX: Final = 3
+"""How often a blob is looked at that changes its form meanwhile."""
+
 MEANINGS: Final[dict[Kind, str]] = {
     "bytes": "bytes are not those of the blob",
     "length": "the file is longer or shorter than the blob",
@@ -64,7 +67,22 @@ def inspect(
 def inspect_blob(
     blobs: FileBlobs, holding: Holding, done: Done | None = None
 ) -> Damage | None:
-    """Return what is wrong with one blob, if anything is."""
+    """Return what is wrong with one blob, if anything is.
+
+    SUBTLE: one that is packed or unpacked meanwhile has another file: look again.
+    """
+    found: Damage | None = None
+    for _ in range(LOOKS_MAX):
+        form = blobs.rows.form(holding.blob)
+        if form is None:
+            return None
+        found = _inspected(blobs, replace(holding, form=form), done)
+        if found is None or blobs.rows.form(holding.blob) == form:
+            break
+    return found
+
+
+def _inspected(blobs: FileBlobs, holding: Holding, done: Done | None) -> Damage | None:
     blob, form = holding.blob, holding.form
     try:
         size, chunks = blobs.chunk_list(blob)

@@ -206,6 +206,10 @@ class Live:
         """Return nothing."""
         return {}
 
+    def upkeep(self) -> dict[str, object]:
+        """Return nothing: no node runs."""
+        return {}
+
     def metrics(self) -> dict[str, object]:
         """Return nothing."""
         return {}

@@ -59,6 +59,10 @@ class Scripted:
         """Return nothing."""
         return {}
 
+    def upkeep(self) -> dict[str, object]:
+        """Return nothing: no node runs."""
+        return {}
+
     def metrics(self) -> dict[str, object]:
         """Return nothing."""
         return {}
