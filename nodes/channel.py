@@ -109,7 +109,7 @@ def peer_error(code: grpc.StatusCode, details: str | None, who: str) -> CrdtMerg
     if code is grpc.StatusCode.NOT_FOUND:
         return NotFoundError(f"{who} does not have it ({reason})")
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
-        if details is not None and details.startswith(_TOO_LARGE):
+        if details is not None and _TOO_LARGE in details:
             return MalformedMessageError(f"{who} sent more than a message may have")
         return OverloadedError(f"{who} has no room for that now: {reason}")
     return RefusedError(f"{who} refused: {reason}")

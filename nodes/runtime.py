@@ -22,6 +22,7 @@ from collections.abc import (
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -65,7 +66,9 @@ from .server import ControlServer, JoinServer, ReplicaServer
 from .spaces import Spaces
 from .tls import Leaf, make_leaf
 from .traffic import Limits
+from .twins import Twins
 from .upkeep.keeping import Keeper, Upkeep
+from .upkeep.packing import base_manifest
 from .upkeep.references import check_references
 
 T = TypeVar("T")
@@ -139,6 +142,8 @@ class Runtime:
             limits=limits or Limits(),
         )
         self.fetching.inspection = inspection
+        base = partial(base_manifest, home)
+        self.fetching.use_twins(Twins(self.spaces, base, home.blobs.has))
         self.needs = Needs(self._needed)
         self.commands = Commands()
         self.sync_server = ReplicaServer(self, leaf)

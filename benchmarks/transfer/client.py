@@ -55,6 +55,14 @@ class Verified:
         """Nothing is kept."""
         return
 
+    def has_part(self, _: BlobId) -> bool:
+        """Nothing is kept."""
+        return False
+
+    def read_chunk(self, blob: BlobId, index: int) -> bytes:
+        """Nothing is kept."""
+        raise NotImplementedError
+
     def begin(self, _: BlobId, __: int, chunks: Sequence[bytes]) -> int:
         """Keep the list."""
         self._chunks = chunks
