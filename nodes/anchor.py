@@ -38,6 +38,8 @@ from .store.sqlite import SqliteLocal, SqliteRecords
 ANCHOR_FILE: Final = "anchor"
 NEW_ANCHOR_FILE: Final = "anchor.new"
 ANCHOR_BYTES_MAX: Final = 64
+DIGITS: Final = 20
+"""As many as the number has, with zeros before it: it lies in one sector of the disk."""
 VALUE_BYTES_MAX: Final = 16 << 20
 _PLACE: Final = "anchor"
 _DOUBTS: Final = "doubts"
@@ -253,14 +255,19 @@ class Anchor:
         return number == place.next  # a crash came before its stamp was kept
 
     def _put(self, number: int) -> None:
+        """Write the number, in place if there is one: a torn one is but an alarm."""
         path, new = self._home / ANCHOR_FILE, self._home / NEW_ANCHOR_FILE
+        text = f"{number:0{DIGITS}}\n".encode()
         with explained(f"writing {path}"):
-            self._disk.remove(new)
-            write_file(self._disk, new, f"{number}\n".encode())
-            self._disk.rename(new, path)
-            self._disk.sync_folder(self._home)
+            if not self._disk.exists(path):
+                self._disk.remove(new)
+                write_file(self._disk, new, text)
+                self._disk.rename(new, path)
+                self._disk.sync_folder(self._home)
             with self._disk.open(path, write=True) as file:
-                file.sync()  # its new name was its last change: that one must last too
+                file.write_at(0, text)
+                file.truncate(len(text))
+                file.sync()
 
     def _number(self) -> int | None:
         path = self._home / ANCHOR_FILE
