@@ -42,6 +42,7 @@ from .packing import Packing
 from .places import Places
 from .ranges import Stored
 from .rows import BlobRows
+from .unforgiving import UnforgivingDisk
 
 BLOB_FORMS: Final = frozenset({"own", "referenced", "packed"})
 """Forms of what has a row: whole blobs."""
@@ -62,7 +63,8 @@ class FileBlobs(Copies):
         """
         self._home = home
         self._places = Places(home)
-        self._disk = disk
+        # what is written goes through it, and nothing more after a sync that failed
+        self._disk = disk = UnforgivingDisk(disk)
         self.rows = BlobRows(database, self._places)
         self.leases = Leases()
         self._naming = Naming(disk, database, self._places)
@@ -367,17 +369,8 @@ class FileBlobs(Copies):
         When that fails, the file goes back to its old name.
         """
         blob = blob_id(size, chunks)
-        final = self.path_of(blob)
-        try:
-            with explained(f"keeping {final}"):
-                make_folder(self._disk, final.parent)
-                self._disk.rename(path, final)
-                self._disk.sync_folder(final.parent)
-            self.rows.write(Stored(blob, size, tuple(chunks), final, 0, False))
-        except BaseException:
-            with suppress(OSError):
-                self._disk.rename(final, path)
-            raise
+        place = self.path_of(blob)
+        self._naming.name(path, Stored(blob, size, tuple(chunks), place, 0, False))
 
     def is_sound(self, blob: BlobId) -> bool:
         """Tell whether a blob need not be written: its bytes are there.

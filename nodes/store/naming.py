@@ -1,4 +1,4 @@
-"""Giving many files their names at once: all of them are blobs afterwards, or none.
+"""Giving files the names of their blobs: many at once are all blobs afterwards, or none.
 
 Owns the order of names and rows, and what is undone after a crash. Does not own the bytes,
 which are synced before (`intake`), nor where a blob lies (`blobs`).
@@ -17,8 +17,8 @@ from crdtmerge.digest import DIGEST_BYTES, BlobId
 from crdtmerge.errors import CrdtMergeError
 from crdtmerge.formats.header import FileState
 
-from .database import Database
-from .disk import Disk, explained
+from .database import Database, in_doubt
+from .disk import Disk, explained, make_folder
 from .places import Places
 from .ranges import Stored
 from .references import note_states
@@ -36,6 +36,28 @@ class Naming:
         self._disk = disk
         self._database = database
         self._places = places
+
+    def name(self, path: Path, stored: Stored) -> None:
+        """Give one synced file its name, durably, and then its row.
+
+        Raises:
+            MachineError: the disk refused; the file has its old name, or a row in doubt.
+        """
+        final, named = stored.path, False
+        try:
+            with explained(f"keeping {final}"):
+                make_folder(self._disk, final.parent)
+                self._disk.rename(path, final)
+                self._disk.sync_folder(final.parent)
+            named = True
+            with self._database.writing() as sql:
+                insert(sql, stored)
+        except BaseException as e:
+            # The file of a row that may be there stays; without one it is a leftover.
+            if not (named and in_doubt(e)):
+                with suppress(OSError, CrdtMergeError):
+                    self._disk.rename(final, path)
+            raise
 
     def name_all(
         self,
