@@ -58,7 +58,7 @@ def anchored(disk: SimulatedDisk, signatures: int) -> list[object]:
 
 @pytest.mark.parametrize("rooted", [False, True])
 def test_no_power_loss_is_taken_for_a_restored_backup(*, rooted: bool) -> None:
-    """The anchor may be old, new, about to be, or the first: the home goes on, and signs."""
+    """The anchor may be old, new, about to be, or the first: the home goes on."""
     disk = founded()
     with closing(Database(STORE, disk=disk, write=True)) as database:
         SqliteRecords(database).append(SPACE, HISTORY[:2])
