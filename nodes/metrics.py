@@ -23,6 +23,7 @@ from .home import Home
 from .links import Links
 from .node import Node
 from .spaces import Spaces
+from .store.disk import SystemDisk
 from .store.totals import totals
 
 if TYPE_CHECKING:
@@ -75,10 +76,10 @@ def _each_space(
     return lambda s: {(key.hex(),): read(s, key) for key in s.spaces.all()}
 
 
-def _by_error(
+def _by_count(
     read: Callable[[Sources], Counter[str]],
 ) -> Callable[[Sources], Samples]:
-    """Return the reader of errors by the name of their class."""
+    """Return the reader of a counter by kind: of errors by the name of their class."""
     return lambda s: {(kind,): n for kind, n in sorted(read(s).copy().items())}
 
 
@@ -140,7 +141,7 @@ METRICS: Final = (
     Metric(
         "gauge",
         "blobs",
-        "Blobs in the store: `copied` into the home, or `referenced` where they lie.",
+        "Blobs in the store: `raw`, `packed`, or `referenced` in the user's files.",
         _of_blobs("count"),
         ("kind",),
     ),
@@ -150,6 +151,44 @@ METRICS: Final = (
         "Bytes of the blobs in the store, by the same kinds.",
         _of_blobs("size"),
         ("kind",),
+    ),
+    Metric(
+        "gauge",
+        "stored_bytes",
+        "Bytes that these blobs take of the disk of the home.",
+        _of_blobs("stored"),
+        ("kind",),
+    ),
+    Metric(
+        "gauge",
+        "disk_free_bytes",
+        "Bytes that are free on the disk of the home.",
+        _one(lambda s: s.home.blobs.free()),
+    ),
+    Metric(
+        "gauge",
+        "pinned_contributions",
+        "Contributions that collection leaves alone because the user pinned them.",
+        _one(lambda s: len(s.home.marks.pins())),
+    ),
+    Metric(
+        "gauge",
+        "unneeded_blobs",
+        "Blobs that nothing needs and whose grace period runs.",
+        _one(lambda s: len(s.home.marks.unneeded())),
+    ),
+    Metric(
+        "counter",
+        "bad_blobs",
+        "Readings of a blob that was `damaged` or `gone`, or a reference `edited`.",
+        _by_count(lambda s: s.home.blobs.access.bad),
+        ("state",),
+    ),
+    Metric(
+        "counter",
+        "failed_syncs",
+        "Times that the disk refused to keep what was written; never tried again.",
+        _one(lambda _: SystemDisk.failed_syncs),
     ),
     Metric(
         "gauge",
@@ -186,21 +225,21 @@ METRICS: Final = (
         "counter",
         "dropped_peers",
         "Times that a peer was cut off and banned for a while, by what it did.",
-        _by_error(lambda s: s.node.dropped),
+        _by_count(lambda s: s.node.dropped),
         ("error",),
     ),
     Metric(
         "counter",
         "failed_fetches",
         "Fetches that brought no blob, by why: a peer's fault, or this machine's.",
-        _by_error(lambda s: s.fetching.failed),
+        _by_count(lambda s: s.fetching.failed),
         ("error",),
     ),
     Metric(
         "counter",
         "failed_commands",
         "Commands over the control socket that ended with an error, by its kind.",
-        _by_error(lambda s: s.commands.failed),
+        _by_count(lambda s: s.commands.failed),
         ("error",),
     ),
 )

@@ -40,7 +40,7 @@ def find_base(folder: Path | None) -> Base:
     spec = find_spec(PACKAGE) if folder is None else None
     if spec is not None and spec.origin is not None:
         folder = Path(spec.origin).parent / "model"
-    return _small() if folder is None else _loaded(folder)
+    return small_base() if folder is None else _loaded(folder)
 
 
 def _loaded(folder: Path) -> Base:
@@ -60,14 +60,15 @@ def _loaded(folder: Path) -> Base:
     return Base(folder.name, model, tokens, pretrained=True)
 
 
-def _small() -> Base:
+def small_base(width: int = 256, layers: int = 4) -> Base:
+    """Return a new transformer over bytes, untrained."""
     torch.manual_seed(0)
     config = BertConfig(
         vocab_size=257,
-        hidden_size=256,
-        num_hidden_layers=4,
+        hidden_size=width,
+        num_hidden_layers=layers,
         num_attention_heads=4,
-        intermediate_size=1024,
+        intermediate_size=4 * width,
         max_position_embeddings=BYTES_MAX,
     )
     return Base("a transformer trained here", BertModel(config), _bytes, False)

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import torch
 
-from benchmarks.encodings.bases import find_base, pairs
+from benchmarks.encodings.bases import Base, find_base, pairs
 from benchmarks.encodings.measuring import measure
 from benchmarks.encodings.training import CASES, PRETRAINING_RATE, train
 
@@ -33,7 +33,8 @@ def main(argv: Sequence[str]) -> int:
     add("--repeats", type=int, default=REPEATS, help="of each measurement")
     add("--only", action="append", metavar="TEXT", help="cases whose name has it")
     options = parser.parse_args(argv)
-    document = run(options.base, options.steps, options.repeats, options.only)
+    base = find_base(options.base)
+    document = run(base, options.steps, options.repeats, options.only)
     if options.json:
         sys.stdout.write(json.dumps(document, indent=1) + "\n")
     else:
@@ -42,10 +43,10 @@ def main(argv: Sequence[str]) -> int:
 
 
 def run(
-    folder: Path | None, steps: int, repeats: int, only: Sequence[str] | None = None
+    base: Base, steps: int, repeats: int, only: Sequence[str] | None = None
 ) -> dict[str, Any]:
     """Return the result of every case that is asked for."""
-    base, text = find_base(folder), pairs()
+    text = pairs()
     if not base.pretrained:
         _tell(f"training a base of our own, {5 * steps} steps")
         train(base.model, base, text, rate=PRETRAINING_RATE, steps=5 * steps, seed=0)

@@ -7,6 +7,7 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from enum import Enum, IntEnum, unique
+from functools import cache
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -273,6 +274,7 @@ def _spread(words: Items, bits: int) -> Items:
     return words
 
 
+@cache
 def _mask(bits: int, lane: int) -> np.uint64:
     """Return a word whose lanes of `lane` bits have their lowest `bits` set."""
     return np.uint64(sum(((1 << bits) - 1) << at for at in range(0, 64, lane)))

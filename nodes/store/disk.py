@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Protocol, Self
+from typing import ClassVar, Final, Protocol, Self
 
 from crdtmerge.errors import MachineError, NoRoomError
 
@@ -233,10 +233,11 @@ class SystemFile:
 
     def sync(self) -> None:
         """Bring the data to the disk itself; a failure is fatal, never retried."""
-        if _FULL_SYNC is not None:
-            fcntl.fcntl(self._descriptor, _FULL_SYNC)
-        else:
-            os.fsync(self._descriptor)
+        with _counted():
+            if _FULL_SYNC is not None:
+                fcntl.fcntl(self._descriptor, _FULL_SYNC)
+            else:
+                os.fsync(self._descriptor)
 
     def map(self) -> memoryview:
         """Return the bytes as read-only memory, which may outlive the open file."""
@@ -265,6 +266,9 @@ class SystemFile:
 
 class SystemDisk:
     """The disks of this machine, by the paths of its file system."""
+
+    failed_syncs: ClassVar[int] = 0
+    """How often a disk refused to sync, since the start of the process."""
 
     vfs: Final = ""
     shares_memory: Final = True
@@ -318,7 +322,8 @@ class SystemDisk:
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
         descriptor = os.open(folder, flags)
         try:
-            os.fsync(descriptor)
+            with _counted():
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)
 
@@ -326,6 +331,16 @@ class SystemDisk:
         """Return how many bytes are free where the folder lies."""
         status = os.statvfs(folder)
         return status.f_bavail * status.f_frsize
+
+
+@contextmanager
+def _counted() -> Iterator[None]:
+    """Count a sync that the disk refuses."""
+    try:
+        yield
+    except OSError:
+        SystemDisk.failed_syncs += 1
+        raise
 
 
 SYSTEM_DISK: Final = SystemDisk()

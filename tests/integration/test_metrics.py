@@ -1,18 +1,28 @@
 """What a running node counts, as `crdtmerge node metrics` prints it and others read it."""
 
 import asyncio
+import contextlib
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from crdtmerge.errors import NodeNeededError
+from crdtmerge.errors import (
+    ContentMissingError,
+    CorruptBlobError,
+    MachineError,
+    NodeNeededError,
+)
 from docs.make import METRICS_PAGE, metrics_page
 from nodes import cli
+from nodes.home import open_home
 from nodes.metrics import METRICS
 from nodes.runtime import Runtime
-from tests.homes import Fleet
+from tests.archives import Shared
+from tests.homes import Fleet, write_model
 from tests.integration.living import (
     admit,
     blob_of,
@@ -95,8 +105,8 @@ def test_a_transfer_and_its_failures_are_counted(tmp_path: Path) -> None:
                 assert seen["crdtmerge_records", key] == count
                 assert seen["crdtmerge_contributions", key] == 1
                 assert seen["crdtmerge_missing_bytes", key] == 0
-                assert seen["crdtmerge_blobs", ("copied",)] == 2
-                assert seen["crdtmerge_blob_bytes", ("copied",)] == size
+                assert seen["crdtmerge_blobs", ("raw",)] == 2
+                assert seen["crdtmerge_blob_bytes", ("raw",)] == size
                 assert seen["crdtmerge_received_bytes_total", ()] == size
                 assert seen["crdtmerge_peers_connected", ()] == 1
                 failed = seen["crdtmerge_failed_fetches_total", ("NotFoundError",)]
@@ -136,3 +146,46 @@ def test_the_command_asks_the_running_node(
         assert [metric["name"] for metric in listed] == [m.full_name for m in METRICS]
     finally:
         ann.stop()
+
+
+def test_what_the_disk_did_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A damaged blob, an edited reference, one that is gone, and a sync that failed."""
+    shared = Shared.at(tmp_path)
+    referenced = write_model(tmp_path / "referenced", 3, near=shared.base)
+    shared.fleet.call(shared.ann, "contribute", path=referenced, reference=True)
+
+    async def test() -> None:
+        with open_home(shared.ann, write=True) as home:
+            async with living(home) as node:
+                blobs = home.blobs
+                ours = [b for b in blobs.ids() if not blobs.rows.find(b).referenced]
+                damaged, gone = (blobs.rows.find(blob) for blob in ours[:2])
+                damaged.path.write_bytes(bytes(damaged.size))
+                gone.path.unlink()
+                (referenced / "model.safetensors").write_bytes(bytes(1000))
+                theirs = [b for b in blobs.ids() if blobs.rows.find(b).referenced]
+                met = 0
+                for blob in (*ours[:2], *theirs):
+                    with contextlib.suppress(ContentMissingError, CorruptBlobError):
+                        blobs.read(blob, blobs.rows.find(blob).size)
+                        met += 1
+                monkeypatch.setattr(os, "fsync", refuses)
+                with pytest.raises(MachineError):
+                    blobs.put(b"what no disk keeps")
+                monkeypatch.undo()
+                seen = parsed(str((await metrics(node))["text"]))
+                edited = len(theirs) - met
+                assert edited > 0
+                assert seen["crdtmerge_bad_blobs_total", ("damaged",)] == 1
+                assert seen["crdtmerge_bad_blobs_total", ("gone",)] == 1
+                assert seen["crdtmerge_bad_blobs_total", ("edited",)] == edited
+                assert seen["crdtmerge_failed_syncs_total", ()] >= 1
+                assert seen["crdtmerge_disk_free_bytes", ()] > 0
+
+    run(test())
+
+
+def refuses(_: int) -> None:
+    raise OSError(errno.EIO, "the disk is on fire")

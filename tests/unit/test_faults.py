@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from crdtmerge.bodies import BODIES, Ban
 from crdtmerge.codec import decode, encode
-from crdtmerge.digest import CHUNK_BYTES, BlobId, blob_id_of, chunk_digests
+from crdtmerge.digest import CHUNK_BYTES, BlobId, blob_id, blob_id_of, chunk_digests
 from crdtmerge.errors import (
     EncodingError,
     MalformedManifestError,
@@ -92,6 +92,22 @@ def test_a_nan_anywhere_is_shown(item: int) -> None:
     found = find(shown(model(bytes(8), bytes(data)), 1, bytes(data), item))
     assert found.tensor.name == "layer.0001.weight"
     assert found.reason == f"item {item} is NaN or infinity"
+
+
+def test_a_nan_deep_in_64_gigabytes_is_shown() -> None:
+    """From the list of chunk digests and one chunk: nobody reads the rest again."""
+    chunk = bytes(500_000) + NAN + bytes(CHUNK_BYTES - 500_004)
+    chunks = [n.to_bytes(32, "big") for n in range(1 << 16)]
+    chunks[60_000] = chunk_digests(chunk)[0]
+    size = len(chunks) * CHUNK_BYTES
+    tensor = TensorEntry("layer.0400.huge", "F32", (size // 4,), blob_id(size, chunks))
+    manifest = model(*(bytes([n % 250, n // 250]) * 2 for n in range(400)))
+    manifest = replace(manifest, tensors=(*manifest.tensors, tensor))
+    item = (60_000 * CHUNK_BYTES + 500_000) // 4
+    fault = prove_item(manifest, tensor, item, chunks, chunk)
+    check_fault(fault)
+    assert find(fault).reason == f"item {item} is NaN or infinity"
+    assert len(encode(fault.to_value())) < 8 << 10
 
 
 def test_each_entry_of_a_long_manifest_is_found() -> None:
