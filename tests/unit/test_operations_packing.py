@@ -181,3 +181,24 @@ def test_a_check_blames_the_base_and_repair_loses_no_packed_blob(
     path.write_bytes(good)
     assert setting.call("store_fsck")["damaged"] == []
     assert setting.resolve("after") == before
+
+
+def test_an_archive_of_packed_blobs_is_the_same_file(setting: Setting) -> None:
+    """Who reads blobs never sees how they lie here."""
+    files = [setting.fleet.folder / name for name in ("raw.tar", "packed.tar")]
+    setting.call("space_export", space="words", file=files[0])
+    setting.call("store_pack", older_than=0)
+    setting.call("space_export", space="words", file=files[1])
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_a_packed_model_that_is_contributed_again_stays_packed(
+    setting: Setting,
+) -> None:
+    """Its bytes are read and found to be right, so nothing is written."""
+    setting.call("store_pack", older_than=0)
+    before = setting.holdings("packed")
+    again = setting.fleet.folder / "tune"
+    assert setting.call("contribute", path=again)["content"] == setting.content
+    assert setting.holdings("packed") == before
+    assert setting.holdings("leftover") == []
