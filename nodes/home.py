@@ -148,8 +148,7 @@ def create_home(
         try:
             with explained(f"creating {path}"):
                 path.chmod(PRIVATE_FOLDER)
-            write_keys(path, author_seed, node_seed, form)
-            _put_store(path, generation, disk)
+            furnish(path, (author_seed, node_seed), generation, form, disk)
             return _open(path, lock, ask, disk)
         except BaseException:
             _undo(path, made=bool(missing))
@@ -192,7 +191,7 @@ def open_home(
             return _open(path, None, ask, disk)
     lock = HomeLock(path, purpose)
     try:
-        finish_change(path)
+        finish_change(path, disk)
         return _open(path, lock, ask, disk)
     except BaseException:
         lock.release()
@@ -262,8 +261,15 @@ def require_empty(path: Path) -> None:
         raise ConflictError(message, hint="give a new or an empty folder with --home")
 
 
-def _put_store(path: Path, generation: bytes, disk: Disk) -> None:
-    """Put the store into a new home, as the last of its files."""
+def furnish(
+    path: Path,
+    seeds: tuple[bytes, bytes],
+    generation: bytes,
+    form: KeyForm,
+    disk: Disk,
+) -> None:
+    """Put keys and store into an empty folder, the store as the last of its files."""
+    write_keys(path, seeds, form, disk)
     Database.create(path / NEW_STORE_FILE, generation, disk=disk).close()
     with explained(f"creating {path}"):
         disk.rename(path / NEW_STORE_FILE, path / STORE_FILE)

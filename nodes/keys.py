@@ -26,7 +26,7 @@ from . import sealing
 from .passphrase import AskPassphrase, Passphrase
 from .private import read_private
 from .sealing import NONCE_BYTES, SALT_BYTES, Cost, SealedKey
-from .store.disk import SYSTEM_DISK, explained, write_file
+from .store.disk import SYSTEM_DISK, Disk, explained, write_file
 
 AUTHOR_KEY_FILE: Final = "author.key"
 NODE_KEY_FILE: Final = "node.key"
@@ -120,15 +120,25 @@ def read_keys(home: Path, ask: AskPassphrase) -> tuple[HomeKey, HomeKey]:
     return author, node
 
 
-def write_keys(home: Path, author_seed: bytes, node_seed: bytes, form: KeyForm) -> None:
+def write_keys(
+    home: Path,
+    seeds: tuple[bytes, bytes],
+    form: KeyForm,
+    disk: Disk = SYSTEM_DISK,
+) -> None:
     """Write the keys of a new home; the caller syncs the folder."""
-    for name, seed in ((AUTHOR_KEY_FILE, author_seed), (NODE_KEY_FILE, node_seed)):
+    for name, seed in zip((AUTHOR_KEY_FILE, NODE_KEY_FILE), seeds, strict=True):
         data = form(seed)
         with explained(f"creating {home}"):
-            write_file(SYSTEM_DISK, home / name, data)
+            write_file(disk, home / name, data)
 
 
-def change_keys(home: Path, keys: tuple[HomeKey, HomeKey], form: KeyForm) -> None:
+def change_keys(
+    home: Path,
+    keys: tuple[HomeKey, HomeKey],
+    form: KeyForm,
+    disk: Disk = SYSTEM_DISK,
+) -> None:
     """Give both key files another form; the caller holds the home's lock.
 
     Raises:
@@ -136,42 +146,42 @@ def change_keys(home: Path, keys: tuple[HomeKey, HomeKey], form: KeyForm) -> Non
         MachineError: the disk refused; the home opens with the old keys or the new ones.
     """
     author, node = (form(key.unlock().seed) for key in keys)
-    finish_change(home)
+    finish_change(home, disk)
     try:
         with explained(f"changing the keys of {home}"):
-            write_file(SYSTEM_DISK, home / NEW_AUTHOR_KEY_FILE, author)
-            write_file(SYSTEM_DISK, home / PART_NODE_KEY_FILE, node)
-            SYSTEM_DISK.sync_folder(home)
-            (home / PART_NODE_KEY_FILE).replace(home / NEW_NODE_KEY_FILE)
-            SYSTEM_DISK.sync_folder(home)
+            write_file(disk, home / NEW_AUTHOR_KEY_FILE, author)
+            write_file(disk, home / PART_NODE_KEY_FILE, node)
+            disk.sync_folder(home)
+            disk.rename(home / PART_NODE_KEY_FILE, home / NEW_NODE_KEY_FILE)
+            disk.sync_folder(home)
     except BaseException:
-        if not (home / NEW_NODE_KEY_FILE).exists():
-            _forget_parts(home)
+        if not disk.exists(home / NEW_NODE_KEY_FILE):
+            _forget_parts(home, disk)
         raise
-    finish_change(home)
+    finish_change(home, disk)
 
 
-def finish_change(home: Path) -> None:
+def finish_change(home: Path, disk: Disk = SYSTEM_DISK) -> None:
     """Finish a change that a crash cut short, or forget one that had not been committed.
 
     The caller holds the home's lock.
     """
     with explained(f"changing the keys of {home}"):
-        if not (home / NEW_NODE_KEY_FILE).exists():
-            _forget_parts(home)
+        if not disk.exists(home / NEW_NODE_KEY_FILE):
+            _forget_parts(home, disk)
             return
         with suppress(FileNotFoundError):  # it has its name already
-            (home / NEW_AUTHOR_KEY_FILE).replace(home / AUTHOR_KEY_FILE)
+            disk.rename(home / NEW_AUTHOR_KEY_FILE, home / AUTHOR_KEY_FILE)
         # SUBTLE: the mark may go only when the first rename is on the disk; a system may
         # bring two renames there in any order.
-        SYSTEM_DISK.sync_folder(home)
-        (home / NEW_NODE_KEY_FILE).replace(home / NODE_KEY_FILE)
-        SYSTEM_DISK.sync_folder(home)
+        disk.sync_folder(home)
+        disk.rename(home / NEW_NODE_KEY_FILE, home / NODE_KEY_FILE)
+        disk.sync_folder(home)
 
 
-def _forget_parts(home: Path) -> None:
+def _forget_parts(home: Path, disk: Disk) -> None:
     for name in (NEW_AUTHOR_KEY_FILE, PART_NODE_KEY_FILE):
-        (home / name).unlink(missing_ok=True)
+        disk.remove(home / name)
 
 
 def _read(path: Path) -> SigningKey | SealedKey:

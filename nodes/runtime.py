@@ -54,6 +54,7 @@ from .server import ControlServer, JoinServer, ReplicaServer
 from .spaces import Spaces
 from .tls import Leaf, make_leaf
 from .upkeep.keeping import Keeper, Upkeep
+from .upkeep.references import check_references
 
 T = TypeVar("T")
 
@@ -89,6 +90,7 @@ class Runtime:
         self.me = home.node.public
         home.blobs.forget_lost()
         self.spaces = Spaces(home.records, home.blobs)
+        check_references(home, self.spaces)
         bootstrap = {
             facts.node: facts.addresses
             for space in self.spaces.all()

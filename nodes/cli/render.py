@@ -90,9 +90,17 @@ def status(facts: Facts) -> list[str]:
         f"node    {short(facts['node'])}, {node}",
         *_upkeep(facts.get("upkeep")),
     ]
+    for file in several(facts["changed_files"]):
+        fate = "is gone" if file["fate"] == "gone" else "was changed"
+        amount = counted(file["blobs"], "tensor")
+        lines += [f"file    {plain(file['path'])} {fate}: {amount}", _hint(file)]
     for space in several(facts["spaces"]):
         lines += ["", *_space(space)]
     return lines
+
+
+def _hint(facts: Facts) -> str:
+    return f"        {facts['hint']}"
 
 
 def _upkeep(value: object) -> list[str]:

@@ -14,6 +14,7 @@ from crdtmerge.faults import Fault
 
 from ..home import Home
 from ..spaces import Spaces
+from ..upkeep.references import watch
 from .adopting import store_adopt
 from .banning import ban, ban_lift
 from .bringing import fetch
@@ -115,6 +116,8 @@ class Operations:
 
         `clock` gives the seconds of the system's clock.
         """
+        if home.lock is not None:
+            watch(home, spaces)
         self._context = Context(home, spaces, entropy, run, live, clock)
         spaces.author = home.author.public
         spaces.on_returned = home.anchor.returned

@@ -14,6 +14,7 @@ from crdtmerge.digest import BlobId, ContentId
 from crdtmerge.errors import ContentMissingError
 from crdtmerge.policy import Visible
 
+from ..upkeep.references import check_references
 from . import arguments as given
 from .converging import Reports, live_of
 from .live import Answer, Arguments, Context, Live, Tell
@@ -122,6 +123,7 @@ def fetch(context: Context, asked: Arguments, tell: Tell) -> Answer:
     spaces, contents = _wanted(context, asked)
     seconds = given.seconds(asked, "patience") or PATIENCE_S
     live = live_of(context)
+    check_references(context.home, context.spaces)
     errand, patience = (
         _Errand(context, live, spaces, contents),
         Patience(live, seconds),

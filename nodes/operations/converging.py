@@ -71,6 +71,8 @@ def wait(context: Context, asked: Arguments, tell: Tell) -> Answer:
         if least is None:
             least = 1 if others(context, space) else 0
         if state.converged(least):
+            if state.agreeing():
+                context.home.anchor.compared(space)  # if this home was restored
             return _answer(context, space, state)
         if timeout is not None and live.now() - start >= timeout:
             raise _not_converged(context, space, state, least, timeout)

@@ -3,6 +3,8 @@
 Owns what they answer. Does not own how it looks (`cli.render`).
 """
 
+from ..store.references import REMEDY
+from ..upkeep.references import changed_files
 from . import arguments as given
 from .facts import doubt_facts, home_facts, identity_facts, space_facts
 from .live import Answer, Arguments, Context, Tell
@@ -41,6 +43,10 @@ def status(context: Context, asked: Arguments, _tell: Tell) -> Answer:
         "addresses": list(live.addresses) if live else [],
         "join_addresses": list(live.join_addresses) if live else [],
         "peers": _peers(context),
+        "changed_files": [
+            {"path": str(path), "fate": fate, "blobs": count, "hint": REMEDY}
+            for path, fate, count in changed_files(context.home)
+        ],
         "upkeep": live.upkeep() if live else None,
         "spaces": [
             {

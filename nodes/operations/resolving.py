@@ -35,6 +35,7 @@ from crdtmerge.strategies import check_recipe, check_shared, make_recipe
 from crdtmerge.trie import Trie
 
 from ..store.leases import Lease
+from ..store.references import REMEDY
 from . import arguments as given
 from .contents import base_exponents, base_facts, base_manifest
 from .live import Answer, Arguments, Context, Tell, telling
@@ -249,9 +250,14 @@ def _require_bytes(context: Context, contributions: Iterable[Contribution]) -> N
         sizes = contribution.manifest.blobs()
         missing: list[BlobId] = context.home.blobs.missing(sizes)
         if missing:
+            blobs = context.home.blobs
+            gone = next((p for b in missing if (p := blobs.references.stray(b))), None)
+            where = f"; {gone} is not as it was referenced" if gone else ""
             raise ContentMissingError(
                 f"contribution {contribution.content.hex()[:SHORT]}: {len(missing)} blobs"
-                f" ({sum(sizes[blob] for blob in missing)} bytes) have not arrived"
+                f" ({sum(sizes[blob] for blob in missing)} bytes) have not"
+                f" arrived{where}",
+                hint=REMEDY if gone else "",
             )
 
 

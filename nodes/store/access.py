@@ -28,6 +28,10 @@ from .rows import BlobRows
 T = TypeVar("T")
 
 
+class _OtherSizeError(CorruptBlobError):
+    """The blob is right, and has another size than somebody declared."""
+
+
 class Access:
     """Reads the blobs of one home; safe for several threads."""
 
@@ -36,20 +40,44 @@ class Access:
         self._disk = disk
         self._rows = rows
         self._helpers = helpers
+        self._told: Callable[[BlobId], object] | None = None
         self.bad: Counter[str] = Counter()
         """Readings that met a blob which is not right: damaged, edited or gone."""
 
     def read(self, blob: BlobId, size: int) -> bytes | memoryview:
         """Return the bytes of a blob that is declared to have `size`, all verified."""
-        return self._reading(blob, partial(self._read, size=size))
+        return self._using(blob, partial(self._read, size=size))
 
     def read_chunk(self, blob: BlobId, index: int) -> bytes:
         """Return one chunk, verified."""
-        return self._reading(blob, partial(self._read_chunk, index=index))
+        return self._using(blob, partial(self._read_chunk, index=index))
 
     def bad_chunks(self, blob: BlobId, done: Done | None) -> list[int]:
         """Return which chunks of a blob are not what they should be."""
         return self._reading(blob, partial(self._bad_chunks, done=done))
+
+    def notice(self, told: Callable[[BlobId], object]) -> None:
+        """Have `told` called with each blob that a use finds to be gone or wrong."""
+        self._told = told
+
+    def _using(self, blob: BlobId, work: Callable[[Stored], T]) -> T:
+        """Do some reading for somebody who needs the bytes.
+
+        SUBTLE: who is told takes locks. So only a use tells, never a check, which may be
+        made with locks held; and another size than was declared is no damage.
+        """
+        try:
+            return self._reading(blob, work)
+        except _OtherSizeError:
+            raise
+        except (ContentMissingError, CorruptBlobError):
+            self.tell(blob)
+            raise
+
+    def tell(self, blob: BlobId) -> None:
+        """Say that a use found this blob to be gone or wrong."""
+        if self._told is not None:
+            self._told(blob)
 
     def is_right(self, blob: BlobId, index: int) -> bool:
         """Tell whether one chunk is what it should be; what cannot be read is not.
@@ -78,6 +106,8 @@ class Access:
         stored = self._rows.find(blob)
         try:
             return work(stored)
+        except _OtherSizeError:
+            raise
         except CorruptBlobError:
             self.bad["edited" if stored.referenced else "damaged"] += 1
             raise
@@ -91,7 +121,7 @@ class Access:
     def _read(self, stored: Stored, size: int) -> bytes | memoryview:
         if stored.size != size:
             name = stored.blob.hex()[:12]
-            raise CorruptBlobError(f"blob {name} has {stored.size} bytes, not {size}")
+            raise _OtherSizeError(f"blob {name} has {stored.size} bytes, not {size}")
         if stored.packed:
             return read_packed(self._disk, stored, self._base_of(stored))
         if stored.referenced:
@@ -121,6 +151,7 @@ class Access:
         def chunk(index: int) -> bytes:
             if stored.against is None:
                 raise damaged(stored, f"chunk {index}")
-            return self.read_chunk(stored.against, index)
+            part = partial(self._read_chunk, index=index)
+            return self._reading(stored.against, part)
 
         return chunk

@@ -11,7 +11,7 @@ which counts as missing. A thread that finishes a blob takes turns with the othe
 
 import itertools
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
@@ -19,21 +19,18 @@ from pathlib import Path
 from typing import Final
 
 from crdtmerge.digest import (
-    CHUNK_BYTES,
     BlobId,
     blob_id,
-    blob_id_of,
-    chunk_count,
-    chunk_digest,
 )
 from crdtmerge.errors import (
-    BadInputError,
     ConflictError,
+    ContentMissingError,
     CrdtMergeError,
 )
 
 from .access import Access
 from .arrivals import Arrivals
+from .copying import Copies
 from .database import Database
 from .disk import SYSTEM_DISK, Disk, explained, make_folder, require_free
 from .examining import Examination
@@ -43,8 +40,9 @@ from .naming import Naming
 from .outgoing import Outgoing
 from .packing import Packing
 from .places import Places
-from .ranges import Done, Stored, read_source, write_pieces
+from .ranges import Stored
 from .rows import BlobRows
+from .unforgiving import UnforgivingDisk
 
 BLOB_FORMS: Final = frozenset({"own", "referenced", "packed"})
 """Forms of what has a row: whole blobs."""
@@ -52,7 +50,7 @@ HELPERS: Final = 2
 """Threads that help to verify large blobs, of all that are being read."""
 
 
-class FileBlobs:
+class FileBlobs(Copies):
     """The blobs of a home; a `TensorSource` of resolve. Safe for several threads."""
 
     def __init__(
@@ -65,7 +63,8 @@ class FileBlobs:
         """
         self._home = home
         self._places = Places(home)
-        self._disk = disk
+        # what is written goes through it, and nothing more after a sync that failed
+        self._disk = disk = UnforgivingDisk(disk)
         self.rows = BlobRows(database, self._places)
         self.leases = Leases()
         self._naming = Naming(disk, database, self._places)
@@ -75,6 +74,8 @@ class FileBlobs:
         self._lock = threading.RLock()
         self._helpers = ThreadPoolExecutor(HELPERS, "verify")
         self.access = Access(disk, self.rows, self._helpers)
+        self.notice = self.access.notice
+        self.references = self.rows.references
         self.examination = Examination(
             self.rows, self.access, disk, self._places, self._lock
         )
@@ -194,85 +195,18 @@ class FileBlobs:
             stack.enter_context(self.leases.hold([blob]))
             stored = self.rows.find(blob)
             read = partial(self.read_chunk, blob)
-            return Outgoing(self._disk, stored, read, stack)
+            try:
+                return Outgoing(self._disk, stored, read, stack)
+            except ContentMissingError:
+                self.access.tell(blob)
+                raise
 
     # --- what this machine offers ------------------------------------------------------
-
-    def put(self, data: bytes) -> BlobId:
-        """Keep `data` durably and return its id.
-
-        Raises:
-            MachineError: the disk refused; the store is as it was.
-        """
-        blob = blob_id_of(data)
-        if self.is_sound(blob):
-            return blob
-        return self._keep(len(data), _slices(data), expected=None, source="the data")
-
-    def import_range(
-        self,
-        path: Path,
-        offset: int,
-        size: int,
-        *,
-        expected: BlobId | None = None,
-        progress: Done | None = None,
-    ) -> BlobId:
-        """Copy a range of a file durably and return the id of its bytes.
-
-        A blob that is there already is not written again; with `expected`, not even read.
-
-        Raises:
-            BadInputError: the file cannot be read, changed, or is not as `expected`.
-            MachineError: the disk refused; the store is as it was.
-        """
-        if expected is not None and self.is_sound(expected):
-            if progress:
-                progress(size)
-            return expected
-        pieces = read_source(self._disk, path, offset, size, progress)
-        return self._keep(size, pieces, expected=expected, source=str(path))
-
-    def reference_range(
-        self, path: Path, offset: int, size: int, progress: Done | None = None
-    ) -> BlobId:
-        """Keep only where these bytes lie, and return their id; every use verifies them.
-
-        Raises:
-            BadInputError: the file cannot be read, or is shorter.
-            MachineError: the disk refused.
-        """
-        path = path.resolve()
-        pieces = read_source(self._disk, path, offset, size, progress)
-        chunks = tuple(chunk_digest(piece) for piece in pieces)
-        blob = blob_id(size, chunks)
-        with self._lock:
-            if not self._is_copied(blob):
-                self.rows.write(Stored(blob, size, chunks, path, offset, True))
-        return blob
 
     @property
     def disk(self) -> Disk:
         """Where the files lie."""
         return self._disk
-
-    def temporary(self) -> Path:
-        """Return a free name for a file that the next start removes."""
-        self._require_write()
-        return self._places.temporary / str(next(self._numbers))
-
-    def settle_all(
-        self, moves: Mapping[Path, Stored], references: Iterable[Stored]
-    ) -> None:
-        """Let synced files be blobs under their final names, and ranges of the user's.
-
-        Raises:
-            MachineError: the disk refused; none of them is there.
-        """
-        self._require_write()
-        with self._lock:
-            rows = [s for s in references if not self._is_copied(s.blob)]
-            self._naming.name_all(moves, rows)
 
     def reserve(self, size: int) -> None:
         """Check that `size` more bytes fit, beside what the open downloads will take.
@@ -429,63 +363,30 @@ class FileBlobs:
         if not self._write:
             raise ConflictError("this home was opened for reading only")
 
-    def _keep(
-        self,
-        size: int,
-        pieces: Iterable[bytes],
-        *,
-        expected: BlobId | None,
-        source: str,
-    ) -> BlobId:
-        """Write `pieces` to a temporary file while hashing, and keep it if it is new."""
-        self._require_write()
-        self.reserve(size)
-        path = self._places.temporary / str(next(self._numbers))
-        try:
-            chunks = write_pieces(self._disk, path, pieces)
-            blob = blob_id(size, chunks)
-            if expected not in {None, blob}:
-                message = f"{source} changed: it is not blob {blob.hex()[:12]} any more"
-                raise BadInputError(
-                    message, hint="do not write to a model that is in use"
-                )
-            with self._lock:
-                if not self.is_sound(blob):
-                    self.settle(path, size, chunks)
-            return blob
-        finally:
-            with suppress(OSError):
-                self._disk.remove(path)
-
     def settle(self, path: Path, size: int, chunks: Sequence[bytes]) -> None:
         """Give a synced file its final name, durably, and then its row; under the lock.
 
         When that fails, the file goes back to its old name.
         """
         blob = blob_id(size, chunks)
-        final = self.path_of(blob)
-        try:
-            with explained(f"keeping {final}"):
-                make_folder(self._disk, final.parent)
-                self._disk.rename(path, final)
-                self._disk.sync_folder(final.parent)
-            self.rows.write(Stored(blob, size, tuple(chunks), final, 0, False))
-        except BaseException:
-            with suppress(OSError):
-                self._disk.rename(final, path)
-            raise
+        place = self.path_of(blob)
+        self._naming.name(path, Stored(blob, size, tuple(chunks), place, 0, False))
 
     def is_sound(self, blob: BlobId) -> bool:
-        """Tell whether a blob need not be written: its file is ours, or still right."""
+        """Tell whether a blob need not be written: its bytes are there.
+
+        They are read for it, but for those in a file of the user's that nobody wrote to
+        since it was found right.
+        """
         try:
             stored = self.rows.find(blob)
+            if stored.referenced and self.references.fate(stored.path) == "as it was":
+                return True
             # SUBTLE: a file may have been changed or damaged since; to acknowledge this
             # blob means that its bytes are there now.
-            for index in range(chunk_count(stored.size)):
-                self.read_chunk(blob, index)
+            return not self.access.bad_chunks(blob, None)
         except (CrdtMergeError, OSError):
             return False
-        return True
 
     def _is_copied(self, blob: BlobId) -> bool:
         """Tell whether a blob lies in the home itself."""
@@ -498,9 +399,3 @@ class FileBlobs:
     def path_of(self, blob: BlobId) -> Path:
         """Return the name of a blob that lies in the home."""
         return self._places.own(blob)
-
-
-def _slices(data: bytes) -> Iterator[bytes]:
-    """Yield the chunks of `data`."""
-    for start in range(0, len(data), CHUNK_BYTES):
-        yield data[start : start + CHUNK_BYTES]

@@ -105,8 +105,13 @@ class Database:
         try:
             with self._explained():
                 self._prepare(write=write)
+            if write:
+                # SUBTLE: SQLite goes on if the name of its new journal did not get to the
+                # disk; without that name, what is committed would be lost.
+                with explained(f"opening {path}"):
+                    disk.sync_folder(path.parent)
         except BaseException:
-            self._connection.close()
+            _close(self._connection)
             raise
 
     @classmethod
@@ -175,7 +180,7 @@ class Database:
     def close(self) -> None:
         """Close the file; calling it twice does no harm."""
         with self._lock:
-            self._connection.close()
+            _close(self._connection)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -197,6 +202,15 @@ class Database:
             raise error from e
 
 
+def in_doubt(error: BaseException) -> bool:
+    """Tell whether a transaction that ended in `error` may be there after a restart.
+
+    SUBTLE: a commit whose sync failed may have become durable all the same. One that found
+    no room, or a file in use, never was.
+    """
+    return isinstance(error, MachineError) and not isinstance(error, NoRoomError)
+
+
 def _connect(path: Path, disk: Disk, *, write: bool) -> apsw.Connection:
     """Return a connection that leaves transactions to us and works in any thread."""
     mode = apsw.SQLITE_OPEN_READWRITE if write else apsw.SQLITE_OPEN_READONLY
@@ -207,15 +221,24 @@ def _connect(path: Path, disk: Disk, *, write: bool) -> apsw.Connection:
         vfs=disk.vfs or None,
     )
     try:
+        if not disk.shares_memory:  # WAL without a shared index: it is ours alone
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE")  # before any read
         for setting in _SETTINGS:
             connection.execute(f"PRAGMA {setting}")
         connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
-        if not disk.shares_memory:  # WAL without a shared index: it is ours alone
-            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
     except BaseException:
-        connection.close()
+        _close(connection)
         raise
     return connection
+
+
+def _close(connection: apsw.Connection) -> None:
+    """Close a connection, which tidies its journal up.
+
+    What was committed lies in the journal whether or not that succeeds.
+    """
+    with suppress(apsw.Error):
+        connection.close()
 
 
 def _lay_out(path: Path, generation: bytes, disk: Disk) -> None:
@@ -225,7 +248,7 @@ def _lay_out(path: Path, generation: bytes, disk: Disk) -> None:
         connection.execute("PRAGMA journal_mode = WAL")
         bring_up_to_date(connection, 0, {"generation": generation})
     finally:
-        connection.close()
+        _close(connection)
 
 
 def _version(sql: apsw.Connection, path: Path) -> int:

@@ -26,8 +26,6 @@ from crdtmerge.digest import (
 from crdtmerge.errors import (
     ContentMissingError,
     CorruptBlobError,
-    MachineError,
-    NoRoomError,
 )
 
 from .disk import Disk, explained, open_or_create
@@ -192,12 +190,8 @@ class Download:
                 self._bring_to_disk()
 
     def _bring_to_disk(self) -> None:
-        try:
-            with explained(f"syncing {self.path}"):
-                self._file.sync()
-        except NoRoomError as e:
-            # Whatever the reason, a failed sync is final: never one to try again.
-            raise MachineError(str(e), hint=e.hint) from e
+        with explained(f"syncing {self.path}"):
+            self._file.sync()
 
     def close(self) -> None:
         """Close the file; what it holds is found again at the next start."""

@@ -26,7 +26,7 @@ from crdtmerge.digest import (
     chunk_digests,
 )
 from crdtmerge.errors import MachineError, NoRoomError
-from crdtmerge.formats.header import StoredTensor
+from crdtmerge.formats.header import FileState, StoredTensor
 
 from .blobs import FileBlobs
 from .disk import File, explained
@@ -137,7 +137,8 @@ class Writing:
 class Intake:
     """What one command brings in; nothing of it is there before `keep`.
 
-    For one thread. `fresh` and `new_bytes` tell what was not there before.
+    For one thread. `fresh` are the blobs that nobody knew before; `new_bytes` counts those,
+    and what took the place of wrong bytes.
     """
 
     def __init__(
@@ -162,6 +163,7 @@ class Intake:
         self._writings: list[Writing] = []
         self._kept: dict[BlobId, tuple[Writing, Stored]] = {}
         self._referenced: dict[BlobId, Stored] = {}
+        self._states: dict[Path, FileState] = {}
         self._alike: dict[int, Mapping[bytes, list[BlobId]]] = {}
 
     def begin(self, tensor: StoredTensor, again: Again) -> "Taking":
@@ -196,11 +198,14 @@ class Intake:
         needed = sorted(counted.union(beside))
         moves = [self._kept[blob] for blob in needed if blob in self._kept]
         rows = [self._referenced[b] for b in needed if b in self._referenced]
-        coming = [*(stored for _, stored in moves), *rows]
-        fresh = [stored for stored in coming if not self._blobs.has(stored.blob)]
-        self._blobs.settle_all({w.path: stored for w, stored in moves}, rows)
-        self.fresh += [stored.blob for stored in fresh]
-        self.new_bytes += sum(s.size for s in fresh if s.blob in counted)
+        fresh = [
+            s for s in (*(s for _, s in moves), *rows) if not self._blobs.has(s.blob)
+        ]
+        states = {stored.path: self._states[stored.path] for stored in rows}
+        self._blobs.settle_all({w.path: s for w, s in moves}, rows, states)
+        self.fresh += [s.blob for s in fresh]
+        new = {s.blob: s.size for s in (*(s for _, s in moves), *fresh)}
+        self.new_bytes += sum(size for blob, size in new.items() if blob in counted)
         self.drop()
 
     def drop(self) -> None:
@@ -237,14 +242,11 @@ class Intake:
         """Take note of where a tensor lies, unless its bytes are here already."""
         blob = blob_id(tensor.size, chunks)
         if self._moved or not self.has(blob):
-            self._referenced[blob] = Stored(
-                blob,
-                tensor.size,
-                tuple(chunks),
-                tensor.path.resolve(),
-                tensor.offset,
-                referenced=True,
+            path = tensor.path.resolve()
+            place = Stored(
+                blob, tensor.size, tuple(chunks), path, tensor.offset, referenced=True
             )
+            self._referenced[blob], self._states[path] = place, tensor.state
         return blob
 
     def known(self, size: int, first: bytes) -> dict[BlobId, Sequence[bytes]]:

@@ -1,4 +1,4 @@
-"""Giving many files their names at once: all of them are blobs afterwards, or none.
+"""Giving files the names of their blobs: many at once are all blobs afterwards, or none.
 
 Owns the order of names and rows, and what is undone after a crash. Does not own the bytes,
 which are synced before (`intake`), nor where a blob lies (`blobs`).
@@ -15,11 +15,13 @@ from typing import Final
 
 from crdtmerge.digest import DIGEST_BYTES, BlobId
 from crdtmerge.errors import CrdtMergeError
+from crdtmerge.formats.header import FileState
 
-from .database import Database
-from .disk import Disk, explained
+from .database import Database, in_doubt
+from .disk import Disk, explained, make_folder
 from .places import Places
 from .ranges import Stored
+from .references import note_states
 from .rows import insert
 
 INTENDED: Final = "intended"
@@ -35,10 +37,38 @@ class Naming:
         self._database = database
         self._places = places
 
-    def name_all(self, moves: Mapping[Path, Stored], rows: Iterable[Stored]) -> None:
+    def name(self, path: Path, stored: Stored) -> None:
+        """Give one synced file its name, durably, and then its row.
+
+        Raises:
+            MachineError: the disk refused; the file has its old name, or a row in doubt.
+        """
+        final, named = stored.path, False
+        try:
+            with explained(f"keeping {final}"):
+                make_folder(self._disk, final.parent)
+                self._disk.rename(path, final)
+                self._disk.sync_folder(final.parent)
+            named = True
+            with self._database.writing() as sql:
+                insert(sql, stored)
+        except BaseException as e:
+            # The file of a row that may be there stays; without one it is a leftover.
+            if not (named and in_doubt(e)):
+                with suppress(OSError, CrdtMergeError):
+                    self._disk.rename(final, path)
+            raise
+
+    def name_all(
+        self,
+        moves: Mapping[Path, Stored],
+        rows: Iterable[Stored],
+        states: Mapping[Path, FileState],
+    ) -> None:
         """Give synced files the names of their blobs, durably, then write all rows.
 
-        `moves` are from temporary names; `rows` need no file of ours.
+        `moves` are from temporary names; `rows` need no file of ours, and lie in
+        files that were in these `states` when they were read.
 
         Raises:
             MachineError: the disk refused; no row was written.
@@ -51,6 +81,7 @@ class Naming:
             with self._database.writing() as sql:
                 for stored in (*moves.values(), *rows):
                     insert(sql, stored)
+                note_states(sql, states)
                 sql.execute("DELETE FROM settings WHERE key = ?", [INTENDED])
         except BaseException:
             with suppress(CrdtMergeError):  # then the next start does it

@@ -13,6 +13,7 @@ from crdtmerge.digest import CHUNK_BYTES, BlobId, chunk_digest
 from crdtmerge.errors import BadInputError, ContentMissingError, CorruptBlobError
 
 from .disk import Disk, File, explained, machine_error
+from .references import REMEDY
 
 Done = Callable[[int], None]
 """Told the number of bytes that were just handled."""
@@ -130,10 +131,7 @@ def check_chunk(stored: Stored, index: int, data: bytes | memoryview) -> None:
 
 def _remedy(stored: Stored) -> str:
     if stored.referenced:
-        return (
-            "put the file back as it was, or contribute again with a copy; for the base"
-            " of a space, `crdtmerge space join TICKET --base DIR` names another copy"
-        )
+        return REMEDY
     return (
         "check the disk; `crdtmerge store fsck --repair` fetches what is damaged from a"
         " peer, or contribute the model again"

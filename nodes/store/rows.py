@@ -19,6 +19,7 @@ from .download import check_chunk_list
 from .holdings import Form, Holding
 from .places import Places
 from .ranges import Stored
+from .references import REMEDY, References, come_back, stray_away
 
 RAW: Final = 0
 PACKED: Final = 1
@@ -35,6 +36,7 @@ class BlobRows:
         """Use the open `database`; its owner closes it."""
         self._database = database
         self._places = places
+        self.references = References(database)
 
     def has(self, blob: BlobId) -> bool:
         """Tell whether the blob is there."""
@@ -62,7 +64,7 @@ class BlobRows:
                 [blob],
             ).fetchone()
         if row is None:
-            raise ContentMissingError(f"blob {blob.hex()[:12]} has not arrived")
+            raise self._missing(blob)
         size, joined, path, offset, form, taken, against = row
         starts = range(0, len(joined), DIGEST_BYTES)
         chunks = tuple(joined[start : start + DIGEST_BYTES] for start in starts)
@@ -73,6 +75,13 @@ class BlobRows:
             return Stored(blob, size, chunks, place, 0, False, taken, base)
         place = self._places.own(blob) if path is None else Path(os.fsdecode(path))
         return Stored(blob, size, chunks, place, offset, path is not None)
+
+    def _missing(self, blob: BlobId) -> ContentMissingError:
+        path = self.references.stray(blob)
+        if path is None:
+            return ContentMissingError(f"blob {blob.hex()[:12]} has not arrived")
+        message = f"blob {blob.hex()[:12]} is gone: {path} is not as it was referenced"
+        return ContentMissingError(message, hint=REMEDY)
 
     def write(self, stored: Stored) -> None:
         """Commit a row: from here on the blob is there."""
@@ -145,12 +154,15 @@ class BlobRows:
 
     def delete(self, blobs: Iterable[BlobId]) -> None:
         """Forget that these blobs are here, all or none of them."""
+        gone = list(blobs)
         with self._database.writing() as sql:
-            _delete(sql, "blobs", blobs)
+            _delete(sql, "blobs", gone)
+            come_back(sql, gone)
 
     def set_aside(self, blob: BlobId) -> None:
         """Forget that a blob is here, but not its chunk list: it is to be fetched again."""
         with self._database.writing() as sql:
+            stray_away(sql, blob)
             sql.execute(
                 "INSERT OR REPLACE INTO downloads"
                 " SELECT blob, size, chunks, x'' FROM blobs WHERE blob = ?",
@@ -173,7 +185,7 @@ class BlobRows:
                 if base in blobs - kept and blob not in blobs - kept
             }:
                 kept |= more
-            for table in ("blobs", "unneeded"):
+            for table in ("blobs", "unneeded", "strays"):
                 _delete(sql, table, blobs - kept)
         return kept
 
@@ -228,6 +240,7 @@ def insert(sql: Sql, stored: Stored) -> None:
         row,
     )
     _delete(sql, "downloads", [stored.blob])
+    come_back(sql, [stored.blob])
 
 
 _HOLDINGS: Final = (

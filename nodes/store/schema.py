@@ -61,6 +61,15 @@ _SECOND: Final = (
         space BLOB NOT NULL, content BLOB NOT NULL, note TEXT NOT NULL,
         PRIMARY KEY (space, content)
     ) STRICT, WITHOUT ROWID""",
+    # what a file of the user's was like when its bytes were last found right
+    """CREATE TABLE files (
+        path BLOB PRIMARY KEY, size INTEGER NOT NULL, changed INTEGER NOT NULL,
+        inode INTEGER NOT NULL
+    ) STRICT""",
+    # blobs that were set aside because their file is another one now, and where they were
+    """CREATE TABLE strays (
+        blob BLOB PRIMARY KEY, path BLOB NOT NULL, offset INTEGER NOT NULL
+    ) STRICT""",
     # since when nothing needs a blob, in unix s
     "CREATE TABLE unneeded (blob BLOB PRIMARY KEY, since INTEGER NOT NULL) STRICT",
 )

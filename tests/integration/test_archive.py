@@ -24,11 +24,13 @@ from crdtmerge.errors import (
     NotAllowedError,
     NotFoundError,
 )
+from crdtmerge.manifest import Manifest, TensorEntry
 from nodes import cli
 from nodes.home import open_home
 from nodes.store.disk import SystemDisk
 from tests.archives import Shared, blobs_of, entries, files_of
-from tests.homes import records_of, snapshot, write_model
+from tests.homes import Fleet, records_of, snapshot, write_model
+from tests.integration.living import BASE, found, homes, offer
 from tests.integration.test_cli_node import Person
 
 ROOT = Path(__file__).parents[2]
@@ -350,3 +352,31 @@ def test_both_commands_work_beside_a_running_node(
         for person in (ann, ben):
             if person.node is not None:
                 person.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_tensor_of_over_four_gibibytes_goes_through(tmp_path: Path) -> None:
+    """Its size needs more than 32 bits, and so does the place of what comes after it."""
+    size = (4 << 30) + (1 << 20) + 1
+    sparse = tmp_path / "sparse"
+    with sparse.open("wb") as file:
+        file.truncate(size)
+        file.seek(size - 1)
+        file.write(b"\x01")
+    with homes(tmp_path, "ann", "ben") as (ann, ben):
+        space = found(ann)
+        blob = ann.blobs.reference_range(sparse, 0, size)
+        entry = TensorEntry("t", "U8", (size,), blob)
+        add = offer(ann, space, Manifest("full", BASE, (entry,)))
+        ann.records.append(space, [add])
+        name = space.hex()
+        ann_path, ben_path = ann.path, ben.path
+    fleet, tar = Fleet.at(tmp_path), tmp_path / "space.tar"
+    made = fleet.call(ann_path, "space_export", space=name, file=tar)
+    assert int(str(made["file_bytes"])) > size
+    assert fleet.call(ben_path, "space_import", file=tar)["complete"] == 1
+    with open_home(ben_path, write=False) as home:
+        assert home.blobs.read_chunk(blob, 4097) == b"\x01"
+    for path in (sparse, tar):
+        path.unlink()

@@ -12,10 +12,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from crdtmerge.bodies import SpaceId
 from crdtmerge.errors import RefusedError, RestoredError
+from nodes import cli
 from nodes.home import open_home
 from nodes.runtime import Runtime
 from nodes.store.disk import SystemDisk
 from nodes.tls import make_leaf
+from tests.homes import write_model
 from tests.integration.living import (
     AFTER,
     ANY_PORT,
@@ -26,6 +28,7 @@ from tests.integration.living import (
     run,
     until,
 )
+from tests.integration.test_cli_node import Person
 
 
 async def call(node: Runtime, verb: str, /, **asked: object) -> Any:
@@ -192,3 +195,43 @@ def test_peers_follow_the_new_life_of_a_store(tmp_path: Path) -> None:
             assert not other.node.dropped
 
     run(test())
+
+
+def test_who_has_no_node_waits_for_a_peer_and_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The hint of the refusal does what it says; what works meanwhile works."""
+    base = write_model(tmp_path / "base", 0)
+    ann, ben = Person(tmp_path / "ann", capsys), Person(tmp_path / "ben", capsys)
+    keys = [bytes([n]).hex() * 32 for n in (1, 2, 3)]
+    try:
+        ann.start()
+        ann.json("space", "create", "s", "--base", base)
+        ticket = ann.json("space", "ticket")["ticket"]
+        ben.json("space", "join", ticket, "--base", base)
+        ben.start()
+        ann.json("wait", "--converged", "--timeout", 30)
+        ann.stop()
+        shutil.copytree(ann.home, tmp_path / "backup")
+        ann.json("space", "grant", keys[0], "--rank", "reader")
+        ann.json("wait", "--converged", "--timeout", 30)
+        shutil.rmtree(ann.home)
+        shutil.copytree(tmp_path / "backup", ann.home)
+        with open_home(ann.home, write=True):
+            pass  # what notices it draws another generation, once
+        error = ann.refused("space", "grant", keys[1], "--rank", "reader")
+        assert (error["type"], error["exit_code"]) == ("RestoredError", 5)
+        assert "wait --converged" in error["hint"]
+        assert ann.json("status")["spaces"][0]["doubt"] == "restored"
+        assert cli.run(["--home", str(ann.home), "status"]) == 0
+        assert "signs nothing" in capsys.readouterr().out
+        ann.json("wait", "--converged", "--timeout", 30)
+        ann.json("space", "grant", keys[1], "--rank", "reader")
+        (space,) = ann.json("status")["spaces"]
+        assert (space["doubt"], space["forked"]) == (None, [])
+        again = ann.json("space", "grant", keys[0], "--rank", "reader")
+        assert not again["new"], "what was signed before is known again"
+    finally:
+        for person in (ann, ben):
+            if person.node is not None:
+                person.stop()

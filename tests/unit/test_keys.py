@@ -197,8 +197,8 @@ def crashing(monkeypatch: pytest.MonkeyPatch, at: int) -> Iterator[None]:
     with monkeypatch.context() as patched:
         patched.setattr(module, "write_file", write)
         patched.setattr(SystemDisk, "sync_folder", guarded(SystemDisk.sync_folder))
-        for name in ("replace", "unlink"):
-            patched.setattr(Path, name, guarded(getattr(Path, name)))
+        for name in ("rename", "remove"):
+            patched.setattr(SystemDisk, name, guarded(getattr(SystemDisk, name)))
         yield
 
 

@@ -54,12 +54,14 @@ COLUMNS_2 = {
     "bases": "space folder manifest",
     "blobs": "blob size chunks path offset form against stored used",
     "downloads": "blob size chunks held",
+    "files": "path size changed inode",
     "invites": "space secret",
     "peers": "space node addresses",
     "pins": "space content note",
     "records": "space sequence record data signature",
     "settings": "key value",
     "spaces": "space last",
+    "strays": "blob path offset",
     "unneeded": "blob since",
 }
 
