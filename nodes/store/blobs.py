@@ -200,6 +200,9 @@ class FileBlobs(Copies):
             try:
                 return Outgoing(self._disk, stored, read, stack)
             except ContentMissingError:
+                again = self.rows.find(blob)
+                if again != stored:  # packed or unpacked meanwhile
+                    return Outgoing(self._disk, again, read, stack)
                 self.access.tell(blob)
                 raise
 

@@ -304,6 +304,8 @@ def test_readers_never_notice(home: Home) -> None:
             while not stop.is_set():
                 assert bytes(home.blobs.read(blob, len(TUNED))) == TUNED
                 assert home.blobs.read_chunk(blob, 0) == TUNED[:CHUNK_BYTES]
+                with home.blobs.outgoing(blob) as going:
+                    assert going.read(1) == TUNED[CHUNK_BYTES:]
         except BaseException as e:  # noqa: BLE001 -- told below
             failed.append(e)
 
