@@ -395,6 +395,7 @@ class Runtime:
                 self.links,
                 self.fetching,
                 self.commands,
+                self.keeper,
             )
         )
 

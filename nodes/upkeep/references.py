@@ -34,9 +34,11 @@ def mislay(home: Home, spaces: Spaces, blob: BlobId) -> None:
     blobs = home.blobs
     if not blobs.has(blob) or blobs.is_sound(blob):
         return  # it went, or was packed or repaired, while it was being read
+    if blobs.examination.waits_for_base(blob):
+        return  # SUBTLE: its own file may be right, and the only copy there is
     with spaces.lock:
         if any(spaces.serves(space, blob) for space in spaces.all()):
-            blobs.set_aside(blob)
+            blobs.removal.set_aside(blob)
             spaces.look_again()
 
 

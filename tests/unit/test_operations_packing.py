@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from crdtmerge.digest import BlobId
+from crdtmerge.errors import CorruptBlobError
 from nodes.home import open_home
 from nodes.store.holdings import Holding
+from nodes.upkeep.references import watch
 from tests.homes import Fleet
 from tests.tunes import SHAPES, base_weights, tuned_weights, write_weights
 
@@ -180,4 +182,45 @@ def test_a_check_blames_the_base_and_repair_loses_no_packed_blob(
     assert {outcomes[blob]["kind"] for blob in packed} == {"base"}
     path.write_bytes(good)
     assert setting.call("store_fsck")["damaged"] == []
+    assert setting.resolve("after") == before
+
+
+def test_an_archive_of_packed_blobs_is_the_same_file(setting: Setting) -> None:
+    """Who reads blobs never sees how they lie here."""
+    files = [setting.fleet.folder / name for name in ("raw.tar", "packed.tar")]
+    setting.call("space_export", space="words", file=files[0])
+    setting.call("store_pack", older_than=0)
+    setting.call("space_export", space="words", file=files[1])
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_a_packed_model_that_is_contributed_again_stays_packed(
+    setting: Setting,
+) -> None:
+    """Its bytes are read and found to be right, so nothing is written."""
+    setting.call("store_pack", older_than=0)
+    before = setting.holdings("packed")
+    again = setting.fleet.folder / "tune"
+    assert setting.call("contribute", path=again)["content"] == setting.content
+    assert setting.holdings("packed") == before
+    assert setting.holdings("leftover") == []
+
+
+def test_a_use_that_meets_an_edited_base_forgets_no_packed_blob(
+    setting: Setting,
+) -> None:
+    """It may be the only copy: it stays packed, and is read once the base is back."""
+    before = setting.resolve("before")
+    setting.call("store_pack", older_than=0)
+    path = setting.base / "model.safetensors"
+    good = path.read_bytes()
+    path.write_bytes(bytes(reversed(good)))
+    with setting.fleet.open(setting.home) as (home, spaces, _):
+        watch(home, spaces)
+        for holding in home.blobs.holdings():
+            if holding.form == "packed":
+                with pytest.raises(CorruptBlobError, match="packed against another"):
+                    home.blobs.read(holding.blob, holding.size)
+    assert len(setting.holdings("packed")) == LARGE
+    path.write_bytes(good)
     assert setting.resolve("after") == before
