@@ -126,6 +126,13 @@ class BlobRows:
             )
             return sql.changes() > 0
 
+    def base_of(self, blob: BlobId) -> BlobId | None:
+        """Return what a packed blob is encoded against; None for all others."""
+        with self._database.reading() as sql:
+            query = "SELECT against FROM blobs WHERE blob = ? AND against IS NOT NULL"
+            row = sql.execute(query, [blob]).fetchone()
+        return None if row is None else BlobId(row[0])
+
     def is_base(self, blob: BlobId) -> bool:
         """Tell whether another blob is packed against this one."""
         with self._database.reading() as sql:

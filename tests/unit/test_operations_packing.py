@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from crdtmerge.digest import BlobId
+from crdtmerge.errors import CrdtMergeError
 from nodes.home import open_home
 from nodes.store.holdings import Holding
+from nodes.upkeep.references import check_references
 from tests.homes import Fleet
 from tests.tunes import SHAPES, base_weights, tuned_weights, write_weights
 
@@ -180,4 +182,48 @@ def test_a_check_blames_the_base_and_repair_loses_no_packed_blob(
     assert {outcomes[blob]["kind"] for blob in packed} == {"base"}
     path.write_bytes(good)
     assert setting.call("store_fsck")["damaged"] == []
+    assert setting.resolve("after") == before
+
+
+@pytest.mark.parametrize("gone", [False, True], ids=["edited", "gone"])
+def test_a_use_while_the_base_is_away_forgets_no_packed_blob(
+    setting: Setting, gone: bool
+) -> None:
+    """What meets the missing base blames that: once it is back, so is all else."""
+    before = setting.resolve("before")
+    setting.call("store_pack", older_than=0)
+    path = setting.base / "model.safetensors"
+    good = path.read_bytes()
+    if gone:
+        path.unlink()
+    else:
+        path.write_bytes(bytes(reversed(good)))
+    with pytest.raises(CrdtMergeError):
+        setting.resolve("during")
+    with setting.fleet.open(setting.home) as (home, _, _):
+        for holding in (h for h in home.blobs.holdings() if h.form == "packed"):
+            with pytest.raises(CrdtMergeError, match="packed against another"):
+                home.blobs.read_chunk(holding.blob, 0)
+    assert len(setting.holdings("packed")) == LARGE
+    path.write_bytes(good)
+    assert setting.resolve("after") == before
+
+
+def test_repair_waits_for_a_base_that_was_set_aside(setting: Setting) -> None:
+    """A base that peers are asked for again takes nothing that is packed with it."""
+    before = setting.resolve("before")
+    setting.call("store_pack", older_than=0)
+    packed = setting.holdings("packed")
+    with setting.fleet.open(setting.home) as (home, _, verbs):
+        bases = {h.against for h in packed if h.against is not None}
+        for base in bases:
+            home.blobs.set_aside(base)
+        found = verbs.call("store_fsck", {"repair": True}, lambda _: None)
+        assert {item["kind"] for item in found["damaged"]} == {"base"}
+    assert setting.holdings("packed") == packed
+    folder = setting.base
+    with setting.fleet.open(setting.home) as (home, spaces, _):
+        check_references(home, spaces)
+        assert not home.blobs.missing(bases)
+    assert folder.is_dir()
     assert setting.resolve("after") == before
