@@ -38,6 +38,8 @@ from .store.sqlite import SqliteLocal, SqliteRecords
 ANCHOR_FILE: Final = "anchor"
 NEW_ANCHOR_FILE: Final = "anchor.new"
 ANCHOR_BYTES_MAX: Final = 64
+DIGITS: Final = 20
+"""As many as the number has, with zeros before it: it lies in one sector of the disk."""
 VALUE_BYTES_MAX: Final = 16 << 20
 _PLACE: Final = "anchor"
 _DOUBTS: Final = "doubts"
@@ -115,7 +117,7 @@ class Anchor:
         self._doubts = self._read_doubts()
         if not held:
             self._doubt_all()
-        if write and (place is None or not held or place.number != self._number()):
+        if write and (place is None or not held or place.next != place.number):
             self._begin_anew(place)
 
     # --- doubts --------------------------------------------------------------------------
@@ -238,8 +240,9 @@ class Anchor:
             self._keep(_Place(number, self._stamp() or "", number))
 
     def _begin_anew(self, place: _Place | None) -> None:
-        """Take root where the home lies now; a crash leaves the alarm as it was."""
+        """Take root where the home lies now; what is doubted was written down before."""
         number = max(place.next if place else 0, self._number() or 0) + 1
+        self._keep(_Place(0, "", number))
         self._put(number)
         self._keep(_Place(number, self._stamp() or "", number))
 
@@ -248,19 +251,26 @@ class Anchor:
         number = self._number()
         if place is None:
             return number is None  # a store from before there were anchors
-        if number == place.number:
-            return self._stamp() == place.stamp
-        return number == place.next  # a crash came before its stamp was kept
+        if place.next != place.number:
+            # A crash came in between: what was written last, and when, is not known.
+            first = place.number == 0 and number is None
+            return first or number in {place.number, place.next}
+        return number == place.number and self._stamp() == place.stamp
 
     def _put(self, number: int) -> None:
+        """Write the number, in place if there is one: a torn one is but an alarm."""
         path, new = self._home / ANCHOR_FILE, self._home / NEW_ANCHOR_FILE
+        text = f"{number:0{DIGITS}}\n".encode()
         with explained(f"writing {path}"):
-            self._disk.remove(new)
-            write_file(self._disk, new, f"{number}\n".encode())
-            self._disk.rename(new, path)
-            self._disk.sync_folder(self._home)
+            if not self._disk.exists(path):
+                self._disk.remove(new)
+                write_file(self._disk, new, text)
+                self._disk.rename(new, path)
+                self._disk.sync_folder(self._home)
             with self._disk.open(path, write=True) as file:
-                file.sync()  # its new name was its last change: that one must last too
+                file.write_at(0, text)
+                file.truncate(len(text))
+                file.sync()
 
     def _number(self) -> int | None:
         path = self._home / ANCHOR_FILE

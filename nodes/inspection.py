@@ -56,8 +56,8 @@ class Inspection:
     ) -> None:
         """Look with what `spaces` say of a blob; `publish` signs what is shown.
 
-        It may refuse with a LocalError: then nothing more is said of that contribution.
-        That the disk failed is passed on.
+        It may refuse with a LocalError: then nothing more is said of that contribution
+        until the set changes. That the disk failed is passed on.
         """
         self._spaces = spaces
         self._blobs = blobs
@@ -65,7 +65,7 @@ class Inspection:
         self._lock = Lock()
         self._looks: OrderedDict[BlobId, _Look] = OrderedDict()
         self._seen: OrderedDict[BlobId, int] = OrderedDict()
-        self._unsaid: OrderedDict[tuple[SpaceId, bytes], None] = OrderedDict()
+        self._unsaid: OrderedDict[tuple[SpaceId, bytes], OpSet] = OrderedDict()
 
     def arrived(self, blob: BlobId, index: int, data: bytes | memoryview) -> bool:
         """Look at a verified chunk; tell whether anybody needs its blob from now on."""
@@ -114,7 +114,8 @@ class Inspection:
         """Publish a fault of a contribution, unless one is known or we may not."""
         place = use.space, use.content
         with self._lock:
-            if place in self._unsaid or use.content in self._faulty(use.space):
+            known = self._spaces.opset(use.space)
+            if self._unsaid.get(place) is known or use.content in known.view.faults:
                 return
             try:
                 self._publish(use.space, prove(use))
@@ -122,10 +123,7 @@ class Inspection:
                 raise
             except LocalError as e:
                 _log.warning("a faulty contribution is not told of: %s", e)
-                _keep(self._unsaid, place, None, UNSAID_MAX)
-
-    def _faulty(self, space: SpaceId) -> frozenset[bytes]:
-        return frozenset(self._spaces.view(space).faults)
+                _keep(self._unsaid, place, known, UNSAID_MAX)
 
     def _look(self, blob: BlobId) -> _Look:
         """Return what the blob is needed as now; anew once a set has changed."""

@@ -25,6 +25,7 @@ from .node import Node
 from .spaces import Spaces
 from .store.disk import SystemDisk
 from .store.totals import totals
+from .upkeep.keeping import Keeper
 
 if TYPE_CHECKING:
     from prometheus_client import Metric as Family
@@ -46,6 +47,7 @@ class Sources:
     links: Links
     fetching: Fetching
     commands: Commands
+    keeper: Keeper
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +185,43 @@ METRICS: Final = (
         "Readings of a blob that was `damaged` or `gone`, or a reference `edited`.",
         _by_count(lambda s: s.home.blobs.access.bad),
         ("state",),
+    ),
+    Metric(
+        "counter",
+        "scrubbed_bytes",
+        "Bytes of the store that the slow check has read again.",
+        _one(lambda s: s.keeper.scrubber.bytes),
+    ),
+    Metric(
+        "counter",
+        "scrubbed_blobs",
+        "Blobs that the slow check has read to their end.",
+        _one(lambda s: s.keeper.scrubber.blobs),
+    ),
+    Metric(
+        "counter",
+        "scrub_passes",
+        "Times that the slow check has come through the whole store.",
+        _one(lambda s: s.keeper.scrubber.passes),
+    ),
+    Metric(
+        "counter",
+        "scrub_damage",
+        "Damaged blobs that the slow check has met, by what became of them.",
+        _by_count(lambda s: s.keeper.scrubber.damaged),
+        ("outcome",),
+    ),
+    Metric(
+        "counter",
+        "collected_blobs",
+        "Blobs that collection has removed: nothing needed them for long.",
+        _one(lambda s: s.keeper.collected_blobs),
+    ),
+    Metric(
+        "counter",
+        "collected_bytes",
+        "Bytes of the disk that collection has given back.",
+        _one(lambda s: s.keeper.collected_bytes),
     ),
     Metric(
         "counter",

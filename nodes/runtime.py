@@ -361,6 +361,7 @@ class Runtime:
                 self.links,
                 self.fetching,
                 self.commands,
+                self.keeper,
             )
         )
 

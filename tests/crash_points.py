@@ -21,9 +21,11 @@ from crdtmerge.replica import found_space
 from nodes.store.blobs import FileBlobs
 from nodes.store.database import Database
 from nodes.store.intake import Intake
+from nodes.store.packing import Order
 from nodes.store.sqlite import SqliteLocal, SqliteRecords
 from simulations.disk import SimulatedDisk
 from simulations.power_loss import Loss
+from tests.tunes import base_weights, tuned_weights
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -66,7 +68,11 @@ PIECES = [
     LARGE[start : start + CHUNK_BYTES] for start in range(0, len(LARGE), CHUNK_BYTES)
 ]
 PARTS = (IMPORTED[:4000], IMPORTED[:6000])
-CONTENTS = {blob_id_of(data): data for data in (*SMALL, *PARTS, LARGE)}
+BASE, TUNED = (
+    weights["head.weight"].tobytes()[:6000]
+    for weights in (base_weights(), tuned_weights(base_weights(), 1))
+)
+CONTENTS = {blob_id_of(data): data for data in (*SMALL, *PARTS, LARGE, BASE, TUNED)}
 """All that is ever kept, by ids that do not come from the store."""
 LARGE_BLOB, LARGE_CHUNKS = blob_id_of(LARGE), chunk_digests(LARGE)
 
@@ -165,16 +171,30 @@ class Store:
         self.ledger.blobs -= gone
         self.ledger.uncertain |= gone
         held = self.blobs.holdings()
-        self.blobs.drop(h for h in held if h.blob in gone or h.form == "leftover")
+        self.blobs.removal.drop(
+            h for h in held if h.blob in gone or h.form == "leftover"
+        )
         self.ledger.uncertain -= gone
 
     def repair(self) -> None:
         """Set LARGE aside as damaged, and bring it in again from what is right."""
         self.ledger.blobs.discard(LARGE_BLOB)
         self.ledger.uncertain.add(LARGE_BLOB)
-        self.blobs.set_aside(LARGE_BLOB)
+        self.blobs.removal.set_aside(LARGE_BLOB)
         self.receive(range(len(PIECES)))
         self.finish()
+
+    def pack(self) -> None:
+        """Keep TUNED in encoded chunks, against BASE; it is there all the while."""
+        blob = blob_id_of(TUNED)
+        self.blobs.packing.pack(Order(blob, 4, blob_id_of(BASE)))
+        assert self.blobs.rows.form(blob) == "packed"
+
+    def unpack(self) -> None:
+        """Give TUNED its raw file back."""
+        blob = blob_id_of(TUNED)
+        self.blobs.packing.unpack(blob)
+        assert self.blobs.rows.form(blob) == "own"
 
     def checkpoint(self) -> None:
         """Let SQLite move what is in its journal, and begin that anew."""

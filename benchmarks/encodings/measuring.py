@@ -1,7 +1,8 @@
 """Bytes and seconds of one fine-tune: raw, zstd, equal tensors once, and our encodings.
 
 Owns the measurement; every chunk is decoded and its digest compared. Does not own the
-fine-tunes (`training`).
+fine-tunes (`training`). Seconds are those of one core that were used for it, so that what
+else runs on the machine counts little.
 """
 
 import time
@@ -129,9 +130,9 @@ def _way(new: list[Tensor], way: Chooser, raw: int, repeats: int) -> dict[str, f
 def _run(some: list[Tensor], way: Chooser) -> Sum:
     total = Sum()
     for tensor in some:
-        start = time.perf_counter()
+        start = time.thread_time()
         form, effort = way(tensor)
-        total.encoding += time.perf_counter() - start  # choosing is a part of it
+        total.encoding += time.thread_time() - start  # choosing is a part of it
         for raw, against in zip(tensor.chunks, tensor.base, strict=True):
             _chunk(total, raw, against, width=tensor.width, form=form, effort=effort)
     return total
@@ -146,13 +147,13 @@ def _chunk(
     form: Form | None,
     effort: Effort,
 ) -> None:
-    start = time.perf_counter()
+    start = time.thread_time()
     data = None
     if form is not None:
         data = encode(raw, width=width, against=against, form=form, effort=effort)
-    between = time.perf_counter()
+    between = time.thread_time()
     again = raw if data is None else decode(data, length=len(raw), against=against)
-    end = time.perf_counter()
+    end = time.thread_time()
     assert chunk_digest(again) == chunk_digest(raw), "not the bytes that were encoded"
     total.raw += len(raw)
     total.encoded += len(raw if data is None else data)

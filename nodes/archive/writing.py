@@ -4,7 +4,6 @@ Owns the order of writes that makes it all or nothing. Does not own what is writ
 (`operations.exporting`), nor the form (`form`).
 """
 
-import os
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -43,7 +42,7 @@ class ArchiveWriter:
             NotFoundError: there is no such folder.
             MachineError: the disk refuses.
         """
-        if not self._path.parent.is_dir():
+        if not self._disk.exists(self._path.parent):
             raise NotFoundError(f"there is no folder {self._path.parent}")
         self._check_way()
         with explained(f"creating {self._beside}"):
@@ -90,7 +89,7 @@ class ArchiveWriter:
             self._disk.sync_folder(self._path.parent)
 
     def _check_way(self) -> None:
-        if not self._overwrite and os.path.lexists(self._path):
+        if not self._overwrite and self._disk.exists(self._path):
             message = f"{self._path} is there already"
             raise ConflictError(message, hint="name another file, or add --force")
         if self._path.is_dir():

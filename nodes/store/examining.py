@@ -60,6 +60,23 @@ class Examination:
         except CorruptBlobError:
             return False
 
+    def waits_for_base(self, blob: BlobId) -> bool:
+        """Tell whether a packed blob cannot be read because of what it is packed against.
+
+        Nothing is then known of its own bytes: they may be right.
+        """
+        with suppress(ContentMissingError, CorruptBlobError):
+            if self._rows.find(blob).packed:
+                return self._is_base_bad(blob)
+        return False
+
+    def _is_base_bad(self, blob: BlobId) -> bool:
+        try:
+            self.bad_chunks(blob)
+        except CorruptBlobError:
+            return True
+        return False
+
     def size(self, blob: BlobId) -> int:
         """Return how long the file of a blob is that lies in the home; 0 if it is gone."""
         with suppress(OSError):

@@ -126,12 +126,11 @@ class BlobRows:
             )
             return sql.changes() > 0
 
-    def base_of(self, blob: BlobId) -> BlobId | None:
-        """Return what a packed blob is encoded against; None for all others."""
+    def against(self) -> dict[BlobId, BlobId]:
+        """Return for each blob that is packed against another what that is."""
         with self._database.reading() as sql:
-            query = "SELECT against FROM blobs WHERE blob = ? AND against IS NOT NULL"
-            row = sql.execute(query, [blob]).fetchone()
-        return None if row is None else BlobId(row[0])
+            query = "SELECT blob, against FROM blobs WHERE against IS NOT NULL"
+            return {BlobId(b): BlobId(a) for b, a in sql.execute(query).fetchall()}
 
     def is_base(self, blob: BlobId) -> bool:
         """Tell whether another blob is packed against this one."""
@@ -183,8 +182,7 @@ class BlobRows:
         Returns those that stay, because others that stay are encoded against them.
         """
         with self._database.writing() as sql:
-            query = "SELECT blob, against FROM blobs WHERE against IS NOT NULL"
-            against = {BlobId(b): BlobId(a) for b, a in sql.execute(query).fetchall()}
+            against = self.against()
             kept: set[BlobId] = set()
             while more := {
                 base

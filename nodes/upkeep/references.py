@@ -30,21 +30,15 @@ def watch(home: Home, spaces: Spaces) -> None:
 
 
 def mislay(home: Home, spaces: Spaces, blob: BlobId) -> None:
-    """Let a blob count as missing, if it is wrong and a contribution needs it.
-
-    SUBTLE: one that is packed cannot be read while its base is away or wrong, and may be
-    right all the same, the only copy there is: then it is the base that is to be had anew.
-    """
+    """Let a blob count as missing, if it is wrong and a contribution needs it."""
     blobs = home.blobs
     if not blobs.has(blob) or blobs.is_sound(blob):
         return  # it went, or was packed or repaired, while it was being read
-    base = blobs.rows.base_of(blob)
-    if base is not None and not blobs.is_sound(base):
-        mislay(home, spaces, base)
-        return
+    if blobs.examination.waits_for_base(blob):
+        return  # SUBTLE: its own file may be right, and the only copy there is
     with spaces.lock:
         if any(spaces.serves(space, blob) for space in spaces.all()):
-            blobs.set_aside(blob)
+            blobs.removal.set_aside(blob)
             spaces.look_again()
 
 

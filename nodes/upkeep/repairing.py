@@ -72,7 +72,7 @@ def repair(
     ):
         return Repair(blob, "beyond")
     with spaces.lock:
-        blobs.set_aside(blob)
+        blobs.removal.set_aside(blob)
         spaces.look_again()
     if not digests:
         return Repair(blob, "wanted", damage.size)

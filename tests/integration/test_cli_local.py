@@ -166,6 +166,8 @@ def test_json_of_each_command_has_its_fields(terminal: Terminal) -> None:
         "addresses",
         "join_addresses",
         "peers",
+        "changed_files",
+        "upkeep",
         "spaces",
     }
     (space,) = status["spaces"]
@@ -187,6 +189,9 @@ def test_json_of_each_command_has_its_fields(terminal: Terminal) -> None:
         "unknown_critical",
         "missing_blobs",
         "missing_bytes",
+        "doubt",
+        "forked",
+        "faulty",
     }
     (found,) = space["contributions"]
     assert found == {

