@@ -235,7 +235,7 @@ def test_repair_waits_for_a_base_that_was_set_aside(setting: Setting) -> None:
         bases = {h.against for h in packed if h.against is not None}
         for base in bases:
             home.blobs.removal.set_aside(base)
-        found = verbs.call("store_fsck", {"repair": True}, lambda _: None)
+        found: Any = verbs.call("store_fsck", {"repair": True}, lambda _: None)
         assert {item["kind"] for item in found["damaged"]} == {"base"}
     assert setting.holdings("packed") == packed
     folder = setting.base
