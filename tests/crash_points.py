@@ -171,14 +171,16 @@ class Store:
         self.ledger.blobs -= gone
         self.ledger.uncertain |= gone
         held = self.blobs.holdings()
-        self.blobs.drop(h for h in held if h.blob in gone or h.form == "leftover")
+        self.blobs.removal.drop(
+            h for h in held if h.blob in gone or h.form == "leftover"
+        )
         self.ledger.uncertain -= gone
 
     def repair(self) -> None:
         """Set LARGE aside as damaged, and bring it in again from what is right."""
         self.ledger.blobs.discard(LARGE_BLOB)
         self.ledger.uncertain.add(LARGE_BLOB)
-        self.blobs.set_aside(LARGE_BLOB)
+        self.blobs.removal.set_aside(LARGE_BLOB)
         self.receive(range(len(PIECES)))
         self.finish()
 

@@ -17,6 +17,7 @@ _FORMS: Final = (
     ("packed", "packed"),
     ("referenced", "where the user has them"),
     ("partial", "arriving"),
+    ("stale", "arrived already"),
     ("leftover", "left over"),
 )
 _OUTCOMES: Final = {

@@ -10,6 +10,7 @@ from crdtmerge.digest import DIGEST_BYTES, BlobId
 from crdtmerge.errors import BadInputError
 
 from ..store.holdings import Holding
+from ..store.removing import BLOB_FORMS
 from ..upkeep.inspecting import MEANINGS, Damage, inspect, inspect_blob
 from ..upkeep.needs import Need, Needs, find_needs
 from ..upkeep.repairing import NO_PEER, Repair, repair
@@ -32,7 +33,7 @@ def store_fsck(context: Context, asked: Arguments, tell: Tell) -> Answer:
     """
     home, spaces = context.home, context.spaces
     holdings = home.blobs.holdings()
-    total = sum(h.size for h in holdings if h.form not in {"partial", "leftover"})
+    total = sum(h.size for h in holdings if h.form in BLOB_FORMS)
     found = list(inspect(home.blobs, _telling(tell, total), holdings=holdings))
     needs = find_needs(home, spaces)
     repairs: dict[BlobId, Repair] = {}
@@ -41,7 +42,7 @@ def store_fsck(context: Context, asked: Arguments, tell: Tell) -> Answer:
         repairs = _repair(context, found, needs)
         adopted = _adopt(context, holdings, needs)
     return {
-        "blobs": sum(h.form not in {"partial", "leftover"} for h in holdings),
+        "blobs": sum(h.form in BLOB_FORMS for h in holdings),
         "bytes": total,
         "damaged": [_facts(damage, needs, repairs) for damage in found],
         "leftovers": [

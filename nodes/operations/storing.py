@@ -30,7 +30,7 @@ def store_show(context: Context, _asked: Arguments, _tell: Tell) -> Answer:
     holdings = home.blobs.holdings()
     needs = find_needs(home, context.spaces)
     since = home.marks.unneeded()
-    forms = ("own", "referenced", "packed", "partial", "leftover")
+    forms = ("own", "referenced", "packed", "partial", "stale", "leftover")
     idle = [h for h in holdings if h.blob not in needs]
     return {
         **{form: _sum(h for h in holdings if h.form == form) for form in forms},

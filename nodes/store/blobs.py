@@ -41,11 +41,10 @@ from .outgoing import Outgoing
 from .packing import Packing
 from .places import Places
 from .ranges import Stored
+from .removing import Removal
 from .rows import BlobRows
 from .unforgiving import UnforgivingDisk
 
-BLOB_FORMS: Final = frozenset({"own", "referenced", "packed"})
-"""Forms of what has a row: whole blobs."""
 HELPERS: Final = 2
 """Threads that help to verify large blobs, of all that are being read."""
 
@@ -87,6 +86,9 @@ class FileBlobs(Copies):
             disk=disk,
             lock=self._lock,
             leases=self.leases,
+        )
+        self.removal = Removal(
+            self.rows, disk, self._places, lock=self._lock, arrivals=self._arrivals
         )
         if write:
             with explained(f"preparing {home}"):
@@ -148,7 +150,7 @@ class FileBlobs(Copies):
         """
         lost = [blob for blob in self.ids() if self._is_lost(blob)]
         for blob in lost:
-            self.set_aside(blob)
+            self.removal.set_aside(blob)
         return len(lost)
 
     def _is_lost(self, blob: BlobId) -> bool:
@@ -223,59 +225,7 @@ class FileBlobs(Copies):
 
     def forget(self, blob: BlobId) -> None:
         """Drop a blob: its row, then its file unless that is not ours."""
-        with self._lock:
-            self.rows.delete([blob])
-            self._remove_files(blob)
-
-    def set_aside(self, blob: BlobId) -> None:
-        """Let a damaged blob count as missing; what is right of its file is found again.
-
-        The next download of it takes that file up, chunk by chunk.
-        """
-        self._require_write()
-        with self._lock:
-            self.rows.set_aside(blob)
-
-    def drop(self, holdings: Iterable[Holding]) -> list[Holding]:
-        """Remove things that nothing needs, all their rows at once; return what went.
-
-        What a blob that stays is encoded against stays too, and so does a download that
-        goes on. Rows go first: after a crash a file without a row counts as missing.
-
-        Raises:
-            MachineError: the disk refused; what counts as there is whole.
-        """
-        self._require_write()
-        asked = list(holdings)
-        with self._lock:
-            blobs = {h.blob for h in asked if h.form in BLOB_FORMS}
-            kept = self.rows.drop(blobs)
-            for blob in sorted(blobs - kept):
-                self._remove_files(blob)
-        return [h for h in asked if h.blob not in kept and self._is_gone(h)]
-
-    def _is_gone(self, holding: Holding) -> bool:
-        """Remove what has no row of a blob, and tell whether it went."""
-        if holding.form in BLOB_FORMS:
-            return True
-        with self._lock:
-            row = self.rows.form(holding.blob)
-            if holding.form == "leftover" and row != "own":
-                self._remove_file(self.path_of(holding.blob))
-            if holding.form == "leftover" and row != "packed":
-                self._remove_file(self._places.packed(holding.blob))
-        if holding.form == "leftover" and row is None:
-            return True
-        return self._arrivals.discard(holding.blob)
-
-    def _remove_files(self, blob: BlobId) -> None:
-        """Remove the files of a blob that has no row any more."""
-        for path in (self.path_of(blob), self._places.packed(blob)):
-            self._remove_file(path)
-
-    def _remove_file(self, path: Path) -> None:
-        with explained(f"removing {path}"):
-            self._disk.remove(path)
+        self.removal.forget(blob)
 
     # --- what arrives from peers -------------------------------------------------------
 

@@ -13,14 +13,14 @@ from crdtmerge.digest import BlobId
 from .disk import Disk, explained
 from .places import PACKED_END, Places, blob_named, is_blob_name
 
-Form = Literal["own", "referenced", "packed", "partial", "leftover"]
+Form = Literal["own", "referenced", "packed", "partial", "stale", "leftover"]
 
 
 @dataclass(frozen=True, slots=True)
 class Holding:
     """One thing in the store: what it is of, and how many bytes of our disk it takes.
 
-    A `leftover` is a file that no row speaks of, or a part of a blob that is here whole.
+    A `leftover` is a file that no row speaks of, `stale` a part of what is here whole.
     """
 
     blob: BlobId
@@ -66,7 +66,7 @@ def _partials(
     for blob in sorted({*map(blob_named, there), *downloads}):
         path = places.partial(blob)
         stored = disk.taken(path) if disk.exists(path) else 0
-        form: Form = "leftover" if blob in here else "partial"
+        form: Form = "stale" if blob in here else "partial"
         yield Holding(blob, form, downloads.get(blob, stored), stored)
 
 

@@ -126,6 +126,12 @@ class BlobRows:
             )
             return sql.changes() > 0
 
+    def against(self) -> dict[BlobId, BlobId]:
+        """Return for each blob that is packed against another what that is."""
+        with self._database.reading() as sql:
+            query = "SELECT blob, against FROM blobs WHERE against IS NOT NULL"
+            return {BlobId(b): BlobId(a) for b, a in sql.execute(query).fetchall()}
+
     def is_base(self, blob: BlobId) -> bool:
         """Tell whether another blob is packed against this one."""
         with self._database.reading() as sql:
@@ -176,8 +182,7 @@ class BlobRows:
         Returns those that stay, because others that stay are encoded against them.
         """
         with self._database.writing() as sql:
-            query = "SELECT blob, against FROM blobs WHERE against IS NOT NULL"
-            against = {BlobId(b): BlobId(a) for b, a in sql.execute(query).fetchall()}
+            against = self.against()
             kept: set[BlobId] = set()
             while more := {
                 base

@@ -23,6 +23,7 @@ from ..home import Home
 from ..readers import alone, who_reads
 from ..spaces import Spaces
 from ..store.holdings import Holding
+from ..store.removing import BLOB_FORMS
 from .needs import Needs, find_needs, stamp
 
 GRACE_S: Final = 7 * 24 * 3600
@@ -31,6 +32,8 @@ BATCH: Final = 32
 BATCH_BYTES: Final = 1 << 30
 """What goes at a time, at most, unless one blob alone is larger: peers and commands wait
 meanwhile."""
+SCRAP: Final = frozenset({"leftover", "stale"})
+"""Forms of what a crash left: it goes at once, unless it is of use to a download."""
 SURVEYS_MAX: Final = 8
 """How often a collection looks anew because the set changed meanwhile."""
 CHANGED: Final = "the set keeps changing"
@@ -90,16 +93,16 @@ def survey(
     # needs that were found before it came.
     holdings = home.blobs.holdings()
     needs = find_needs(home, spaces)
-    whole = {h.blob for h in holdings if h.form not in {"partial", "leftover"}}
+    whole = {h.blob for h in holdings if h.form in BLOB_FORMS}
     stays = {h.blob for h in holdings if h.blob in needs}
     stays |= _bases_of(holdings, stays)
     # A file without a row whose blob is needed is found again when that is fetched.
     scrap = [
         Verdict(h, "goes")
         for h in holdings
-        if h.form == "leftover" and (h.blob in whole or h.blob not in needs)
+        if h.form in SCRAP and (h.blob in whole or h.blob not in needs)
     ]
-    idle = [h for h in holdings if h.blob not in stays and h.form != "leftover"]
+    idle = [h for h in holdings if h.blob not in stays and h.form not in SCRAP]
     since = home.marks.unneeded()
     began = {h.blob: min(since.get(h.blob, now), now) for h in idle}
     if keep:
@@ -107,7 +110,7 @@ def survey(
         home.marks.mark(changed, since.keys() - began.keys())
     wait = max(grace, GRACE_S) if needs.unknown else grace
     verdicts = _judge(idle, began, now, grace, wait)
-    kept = [h for h in holdings if h.blob in stays and h.form != "leftover"]
+    kept = [h for h in holdings if h.blob in stays and h.form not in SCRAP]
     size = sum(h.stored for h in kept)
     return Survey(needs, (*verdicts, *scrap), len(kept), size)
 
@@ -191,7 +194,9 @@ def _dropped(
     for batch in _batches(going):
         with _gate(home, spaces, needs) as (in_the_way, held):
             free = [h for h in batch if not in_the_way and h.blob not in held]
-            dropped = home.blobs.drop(free)
+            dropped = home.blobs.removal.drop(free)
+            # what comes again later begins its wait anew
+            home.marks.mark({}, {h.blob for h in dropped if h.form == "partial"})
         yield dropped, in_the_way
         if in_the_way:
             return

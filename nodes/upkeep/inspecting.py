@@ -14,6 +14,7 @@ from crdtmerge.errors import ContentMissingError, CorruptBlobError
 from ..store.blobs import FileBlobs
 from ..store.holdings import Form, Holding
 from ..store.ranges import Done
+from ..store.removing import BLOB_FORMS
 
 Kind = Literal["bytes", "length", "swapped", "gone", "list", "base"]
 
@@ -57,7 +58,7 @@ def inspect(
         MachineError: the store cannot be read; a file that cannot is damage.
     """
     for holding in blobs.holdings() if holdings is None else holdings:
-        if holding.form in {"partial", "leftover"}:
+        if holding.form not in BLOB_FORMS:
             continue
         found = inspect_blob(blobs, holding, done)
         if found is not None and blobs.has(holding.blob):

@@ -4,8 +4,9 @@ Owns the one answer to that question. Does not own what happens to the others
 (`collecting`), nor which contributions are visible (`crdtmerge.policy`).
 
 Needed are: the base of each space; every manifest and all blobs of each contribution that
-is visible or pinned; and what is in use this moment. A manifest that has not arrived, or
-is damaged, may need anything: how many there are is a part of the answer.
+is visible or pinned; what a needed blob is packed against; and what is in use now. A
+manifest that has not arrived, or is damaged, may need anything: which these are is a part
+of the answer.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,12 +29,15 @@ from ..store.marks import Pin
 REASONS_MAX: Final = 16
 """How many needs of one blob are named; a layer that nobody changed has very many."""
 
-Kind = Literal["base", "contribution", "pin", "lease"]
+Kind = Literal["base", "contribution", "pin", "lease", "delta"]
 
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """One reason why a blob is needed; `id` is that of the contribution."""
+    """One reason why a blob is needed.
+
+    `id` is that of the contribution, or of the blob that is packed against this one.
+    """
 
     kind: Kind
     space: SpaceId | None = None
@@ -92,6 +96,9 @@ def find_needs(home: Home, spaces: Spaces) -> Needs:
     for pin in pins:
         need = Need("pin", pin.space, pin.content)
         _add_contents(needs, spaces, need, _offered(spaces, pin))
+    for packed, base in home.blobs.rows.against().items():
+        if packed in needs:
+            needs.add([base], Need("delta", id=packed))
     needs.absent = frozenset(home.blobs.missing(needs.unknown))
     return needs
 

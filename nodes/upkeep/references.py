@@ -38,7 +38,7 @@ def mislay(home: Home, spaces: Spaces, blob: BlobId) -> None:
         return  # SUBTLE: its own file may be right, and the only copy there is
     with spaces.lock:
         if any(spaces.serves(space, blob) for space in spaces.all()):
-            blobs.set_aside(blob)
+            blobs.removal.set_aside(blob)
             spaces.look_again()
 
 

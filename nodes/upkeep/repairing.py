@@ -72,7 +72,7 @@ def repair(
     if waits or (not served and (not digests or len(found) < len(lacking))):
         return Repair(blob, "beyond")
     with spaces.lock:
-        blobs.set_aside(blob)
+        blobs.removal.set_aside(blob)
         spaces.look_again()
     if not digests:
         return Repair(blob, "wanted", damage.size)

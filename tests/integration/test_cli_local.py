@@ -191,6 +191,7 @@ def test_json_of_each_command_has_its_fields(terminal: Terminal) -> None:
         "missing_bytes",
         "doubt",
         "forked",
+        "faulty",
     }
     (found,) = space["contributions"]
     assert found == {

@@ -347,7 +347,7 @@ def test_a_damaged_blob_is_fetched_again_in_its_bad_chunks() -> None:
     path = store.blobs.path_of(LARGE_BLOB)
     disk.damage(path, LARGE[:100] + b"!" + LARGE[101:-1])
     assert store.blobs.access.bad_chunks(LARGE_BLOB, None) == [0, 3]
-    store.blobs.set_aside(LARGE_BLOB)
+    store.blobs.removal.set_aside(LARGE_BLOB)
     assert store.begin() == [0, 3]
     store.receive([0, 3])
     store.finish()

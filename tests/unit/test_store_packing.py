@@ -144,10 +144,10 @@ def test_what_others_are_packed_against_is_not_collected(home: Home) -> None:
     base, blob = home.blobs.put(BASE), home.blobs.put(TUNED)
     home.blobs.packing.pack(Order(blob, 4, base))
     holding = [h for h in home.blobs.holdings() if h.blob == base]
-    assert home.blobs.drop(holding) == []
+    assert home.blobs.removal.drop(holding) == []
     assert bytes(home.blobs.read(blob, len(TUNED))) == TUNED
     home.blobs.packing.unpack(blob)
-    assert home.blobs.drop(holding) == holding
+    assert home.blobs.removal.drop(holding) == holding
     assert bytes(home.blobs.read(blob, len(TUNED))) == TUNED
 
 
@@ -199,7 +199,7 @@ def test_a_damaged_packed_blob_counts_as_missing_and_comes_back_raw(
     assert bytes(home.blobs.read(blob, len(TUNED))) == TUNED
     assert leftovers(home) == {blob}
     going = [h for h in home.blobs.holdings() if h.form == "leftover"]
-    home.blobs.drop(going)
+    home.blobs.removal.drop(going)
     assert not path.exists()
     assert bytes(home.blobs.read(blob, len(TUNED))) == TUNED
 
@@ -284,7 +284,9 @@ def test_a_disk_that_refuses_any_step_takes_nothing(
         with open_home(path, write=True) as home:
             assert home.blobs.forget_lost() == 0
             assert bytes(home.blobs.read(blob, SHORT)) == TUNED[:SHORT]
-            home.blobs.drop(h for h in home.blobs.holdings() if h.form == "leftover")
+            home.blobs.removal.drop(
+                h for h in home.blobs.holdings() if h.form == "leftover"
+            )
             assert leftovers(home) == set()
             assert bytes(home.blobs.read(blob, SHORT)) == TUNED[:SHORT]
         if done:
