@@ -65,6 +65,9 @@ def swarm(
     partition: Annotated[
         float, _fault("Chance a round of a partition.")
     ] = STORM.partition,
+    power: Annotated[
+        float, _fault("Chance a round that a node loses power: on simulated disks.")
+    ] = STORM.power,
     as_json: JsonOption = False,
 ) -> None:
     """Let nodes work while everything fails, all at once.
@@ -75,7 +78,9 @@ def swarm(
     """
     from .swarm import run_swarm
 
-    faults = Faults(loss, duplicate, reorder, delay, refuse, cut, crash, partition)
+    faults = Faults(
+        loss, duplicate, reorder, delay, refuse, cut, crash, partition, power
+    )
     outcome = run_swarm(seed, nodes, faults, rounds)
     wanted = settings(context, as_json=as_json).as_json
     show(outcome.facts(), _swarm_lines, as_json=wanted)

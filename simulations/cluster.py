@@ -35,6 +35,8 @@ class Cluster(World):
 
     ledger: dict[RecordId, SignedRecord] = field(default_factory=dict)
     library: MemoryBlobs = field(default_factory=MemoryBlobs)
+    doubtful: dict[str, dict[RecordId, SignedRecord]] = field(default_factory=dict)
+    """Records that machines were keeping when their power went: kept, or lost."""
     space: SpaceId = field(init=False)
     base: Model = field(init=False)
     rng: random.Random = field(init=False)
@@ -70,9 +72,20 @@ class Cluster(World):
 
     def commit(self, machine: Machine, *records: SignedRecord) -> None:
         """Store records that a command of `machine` made, and tell its node."""
+        offered = {s.record.id: s for s in records}
+        self.doubtful.setdefault(machine.name, {}).update(offered)
         fresh = machine.spaces.commit(records[0].record.space_id, records)
-        self.ledger |= {s.record.id: s for s in records}
+        del self.doubtful[machine.name]
+        self.ledger |= offered
         self.submit(machine, RecordsCommitted(self.space, fresh))
+
+    def restart(self, machine: Machine) -> None:
+        """Start `machine` again; what it has kept in spite of its end counts."""
+        World.restart(self, machine)
+        held = machine.spaces.opset(self.space).signed
+        for record, signed in self.doubtful.pop(machine.name, {}).items():
+            if record in held:
+                self.ledger[record] = signed
 
     # --- joining ------------------------------------------------------------------------
 
@@ -114,8 +127,8 @@ class Cluster(World):
         """Contribute a small model; the same `model` name is the same content."""
         label = model or f"{machine.name}/{len(self.ledger)}"
         made = fine_tune(self.base, self.random(label))
-        made.store(machine.blobs)
         made.store(self.library)
+        made.store(machine.blobs)
         replica = self.replica(machine)
         self.commit(
             machine,

@@ -320,6 +320,10 @@ class SimulatedDisk:
         disk._root = Remains(loss, self._last, self._under_way).folder(self._root)
         return disk
 
+    def forget(self) -> None:
+        """Let whoever still holds this disk do what they will: its time is over."""
+        self.dead, self.cut, self.fault = False, None, None
+
     def damage(self, path: Path, content: bytes) -> None:
         """Let a file hold other bytes from now on, on the disk itself."""
         found = self._content(path)

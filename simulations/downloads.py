@@ -6,6 +6,7 @@ Does not own who is asked for what (`crdtmerge.sync.swarm`), nor delays and faul
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -16,10 +17,10 @@ from crdtmerge.sync.sources import Fate
 from crdtmerge.sync.swarm import Ask, Drop, Failed, Swarm
 from crdtmerge.sync.transfer import Wanted, announce
 from nodes.effects import BlobFailed, BlobStored, Fetch, Input, Source, SourceFailed
-from nodes.store.memory import MemoryBlobs
 
 from .clock import Clock
 from .network import Network
+from .storage import Blobs
 
 POLL_S: Final = 0.25
 
@@ -30,7 +31,7 @@ class Reply:
 
     reached: Callable[[], bool]
     has: Callable[[], bool]
-    blobs: MemoryBlobs
+    blobs: Blobs
     network: Network
     wanted: Wanted
 
@@ -52,10 +53,11 @@ class Download:
     """A download that is under way on one machine."""
 
     fetch: Fetch
-    blobs: MemoryBlobs
+    blobs: Blobs
     clock: Clock
     serve: Serve
     submit: Callable[[Input], None]
+    powered: Callable[[], AbstractContextManager[None]]
     swarm: Swarm = field(init=False)
     _spaces: dict[bytes, SpaceId] = field(default_factory=dict)
     _streams: set[int] = field(default_factory=set)
@@ -103,8 +105,9 @@ class Download:
         blob = self.fetch.blob
         if self.swarm.done:
             data = b"".join(self._chunks[n] for n in sorted(self._chunks))
-            self.blobs.receive(blob, data)
-            self.submit(BlobStored(blob))
+            with self.powered():
+                self.blobs.receive(blob, data)
+                self.submit(BlobStored(blob))
         else:
             self.submit(BlobFailed(blob))
 

@@ -40,6 +40,11 @@ class Faults:
     """Chance that a machine crashes, each round; it comes back with its disk."""
     partition: float = 0.0
     """Chance that the network falls apart, each round; it heals after some."""
+    power: float = 0.0
+    """Chance that a machine's power goes amid what it writes next, each round.
+
+    Above 0 machines keep all on simulated disks, which lose and tear what was not synced.
+    """
 
     def check(self) -> None:
         """Refuse what is out of range.

@@ -15,6 +15,8 @@ from crdtmerge.digest import BlobId, ContentId
 from crdtmerge.manifest import ITEM_BYTES, Manifest, TensorEntry
 from nodes.store.memory import MemoryBlobs
 
+from .storage import Blobs
+
 ITEMS: Final = 48
 DTYPES: Final = {
     "embed.index": "I64",
@@ -44,7 +46,7 @@ class Model:
         """The content id."""
         return self.manifest.content_id
 
-    def store(self, blobs: MemoryBlobs) -> None:
+    def store(self, blobs: Blobs) -> None:
         """Put all its bytes into `blobs`."""
         blobs.add(self.manifest.encode())
         for data in self.blobs.values():

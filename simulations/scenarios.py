@@ -16,6 +16,7 @@ from .cluster import Cluster
 from .limits import check_run
 from .outcome import Outcome, outcome_of
 from .settling import STEP_S, Settled, settle
+from .weather import CUT_WITHIN
 from .world import TICK_S, Machine
 
 
@@ -164,6 +165,33 @@ def flaky_links(cluster: Cluster, count: int) -> Settled:
     return settle(cluster)
 
 
+def power_loss(cluster: Cluster, count: int) -> Settled:
+    """Machines lose power amid their writes, and their disks what was not synced."""
+    gather(cluster, count)
+    for _ in range(4):
+        for machine in cluster.running:
+            machine.storage.cut_power(cluster.rng.randrange(CUT_WITHIN))
+            with cluster.powered(machine):
+                cluster.contribute(machine)
+            cluster.run(cluster.rng.uniform(0, STEP_S))
+        cluster.run(cluster.rng.uniform(0, 2 * TICK_S))
+        _bring_back(cluster)
+    settled = settle(cluster)
+    if not cluster.power_losses:
+        raise NotConvergedError(f"seed {cluster.seed}: no machine lost its power")
+    kinds = [signed.record.kind for signed in cluster.ledger.values()]
+    _expect_visible(cluster, cluster.machines, kinds.count("add"))
+    return settled
+
+
+def _bring_back(cluster: Cluster) -> None:
+    """Let all machines run, and none of them lose its power before it is let again."""
+    for machine in cluster.machines:
+        machine.storage.cut_power(None)
+        if machine.node is None:
+            cluster.restart(machine)
+
+
 def _split(cluster: Cluster) -> None:
     """Put a random half of the machines on an island."""
     half = cluster.rng.sample(cluster.machines, len(cluster.machines) // 2)
@@ -204,7 +232,10 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "banned-author": banned_author,
     "late-joiner": late_joiner,
     "flaky-links": flaky_links,
+    "power-loss": power_loss,
 }
+ON_DISKS: Final = frozenset({"power-loss"})
+"""Told to machines that keep all by the code of real nodes, on simulated disks."""
 NODES_MIN: Final = 4
 """Below, there is nobody to be apart from whom the story needs apart."""
 
@@ -223,5 +254,5 @@ def run_scenario(name: str, seed: int, nodes: int) -> Outcome:
     check_run(seed, nodes, NODES_MIN)
     command = f"scenario {name} --nodes {nodes} --seed {seed}"
     with repeatable(command):
-        cluster = Cluster(seed)
+        cluster = Cluster(seed, disks=name in ON_DISKS)
         return outcome_of(command, cluster, SCENARIOS[name](cluster, nodes))

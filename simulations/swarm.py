@@ -43,7 +43,7 @@ def run_swarm(
     command = f"swarm --nodes {nodes} --seed {seed} --rounds {rounds} "
     command += faults.options()
     with repeatable(command):
-        cluster = Cluster(seed, faults)
+        cluster = Cluster(seed, faults, disks=faults.power > 0)
         play(cluster, nodes, rounds)
         settled = settle(cluster, patience_rounds=PATIENCE_ROUNDS)
         return outcome_of(command, cluster, settled)

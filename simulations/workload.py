@@ -57,7 +57,8 @@ class Workload:
         if running := self.cluster.running:
             machine = self.rng.choice(running)
             (action,) = self.rng.choices(list(ACTIONS), list(ACTIONS.values()))
-            action(self, machine)
+            with self.cluster.powered(machine):
+                action(self, machine)
 
     def add(self, machine: Machine) -> None:
         """Contribute a new model."""

@@ -5,6 +5,8 @@ and restarts. Does not own the wires (`network`), nor what people do (`cluster`)
 """
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Final, assert_never
@@ -32,13 +34,19 @@ from nodes.effects import (
 )
 from nodes.node import Node
 from nodes.spaces import Spaces
-from nodes.store.memory import MemoryBlobs, MemoryRecords
+from nodes.store.base import RecordStore
 
 from .clock import Clock
 from .downloads import Download, Reply
 from .faults import CALM, Faults
 from .network import Network
+from .power_loss import Losing, Loss, PowerLossError
+from .storage import Blobs, DiskStorage, MemoryStorage, Storage
 
+LOSING: Final[tuple[Losing, ...]] = ("some", "torn", "all", "some")
+"""What power losses take, drawn from these."""
+KILLED: Final = Loss("none")
+"""What a process loses that ends while its system goes on."""
 TICK_S: Final = 1.0
 DIAL_TIMEOUT_S: Final = 1.0
 
@@ -50,13 +58,22 @@ class Machine:
     name: str
     author: SigningKey
     transport: bytes
-    records: MemoryRecords
-    blobs: MemoryBlobs
+    storage: Storage
     spaces: Spaces
     node: Node | None = None
     life: int = 0
     members: frozenset[bytes] = frozenset()
     downloads: dict[BlobId, Download] = field(default_factory=dict)
+
+    @property
+    def records(self) -> RecordStore:
+        """Its records."""
+        return self.storage.records
+
+    @property
+    def blobs(self) -> Blobs:
+        """Its blobs."""
+        return self.storage.blobs
 
     @property
     def address(self) -> str:
@@ -70,11 +87,14 @@ class World:
 
     seed: int
     faults: Faults = CALM
+    disks: bool = False
+    """Whether machines keep all on simulated disks, by the code of real nodes."""
     clock: Clock = field(default_factory=Clock)
     machines: list[Machine] = field(default_factory=list)
     network: Network = field(init=False)
     events: int = 0
     crashes: int = 0
+    power_losses: int = 0
     accused: list[str] = field(default_factory=list)
     """Who was taken for a liar, and why: all are honest here, so it must stay empty."""
     _log: bytes = b""
@@ -100,15 +120,13 @@ class World:
     def add_machine(self) -> Machine:
         """Set up one more machine with keys and an empty disk; it does not run yet."""
         name = f"node{len(self.machines)}"
-        records = MemoryRecords(self.draw(f"{name}/generation")[:GENERATION_BYTES])
-        blobs = MemoryBlobs()
+        storage = self._empty_storage(self.draw(f"{name}/generation"))
         machine = Machine(
             name,
             SigningKey(self.draw(f"{name}/author")),
             self.draw(f"{name}/transport"),
-            records,
-            blobs,
-            Spaces(records, blobs),
+            storage,
+            Spaces(storage.records, storage.blobs),
         )
         self.machines.append(machine)
         self._by_transport[machine.transport] = machine
@@ -128,14 +146,29 @@ class World:
 
         self.clock.after(rng.uniform(0, TICK_S), tick)
 
-    def crash(self, machine: Machine) -> None:
-        """Kill the process of `machine`; its disk stays."""
+    def crash(self, machine: Machine, loss: Loss = KILLED) -> None:
+        """End the process of `machine`; its disk stays, but for what a `loss` takes."""
         machine.node = None
         machine.downloads.clear()
         machine.life += 1
         self.crashes += 1
+        machine.storage.lose_power(loss)
         self.network.cut_all(machine.transport)
         self._note(machine, "crash")
+
+    @contextmanager
+    def powered(self, machine: Machine) -> Iterator[None]:
+        """Run what `machine` does; if its power goes amid it, it has crashed."""
+        try:
+            yield
+        except PowerLossError:
+            self.lose_power(machine)
+
+    def lose_power(self, machine: Machine) -> None:
+        """Crash `machine`, and let its disk lose what was not synced."""
+        self.power_losses += 1
+        seed = int.from_bytes(self.draw(f"{machine.name}/{machine.life}/loss")[:8])
+        self.crash(machine, Loss(LOSING[seed % len(LOSING)], seed))
 
     def restart(self, machine: Machine) -> None:
         """Start `machine` again from its disk."""
@@ -146,10 +179,14 @@ class World:
     def empty_disk(self, machine: Machine) -> None:
         """Give a crashed `machine` an empty disk."""
         assert machine.node is None
-        generation = self.draw(f"{machine.name}/{machine.life}")[:GENERATION_BYTES]
-        machine.records = MemoryRecords(generation)
-        machine.blobs = MemoryBlobs()
+        machine.storage = self._empty_storage(
+            self.draw(f"{machine.name}/{machine.life}")
+        )
         machine.spaces = Spaces(machine.records, machine.blobs)
+
+    def _empty_storage(self, drawn: bytes) -> Storage:
+        generation = drawn[:GENERATION_BYTES]
+        return DiskStorage(generation) if self.disks else MemoryStorage(generation)
 
     # --- time and chance ----------------------------------------------------------------
 
@@ -182,8 +219,9 @@ class World:
         self._note(machine, repr(item))  # inputs hold no set: one order
         if machine.node is None:
             return
-        for effect in machine.node.handle(item, self.clock.now):
-            self._perform(machine, effect)
+        with self.powered(machine):
+            for effect in machine.node.handle(item, self.clock.now):
+                self._perform(machine, effect)
 
     def _perform(self, machine: Machine, effect: Effect) -> None:
         match effect:
@@ -246,7 +284,14 @@ class World:
         def serve(peer: bytes, space: SpaceId, blob: BlobId, wanted: Wanted) -> Reply:
             return self._serve(machine, self._by_transport[peer], space, blob, wanted)
 
-        download = Download(fetch, machine.blobs, self.clock, serve, submit)
+        download = Download(
+            fetch,
+            machine.blobs,
+            self.clock,
+            serve,
+            submit,
+            lambda: self.powered(machine),
+        )
         machine.downloads[fetch.blob] = download
         download.start(lambda: machine.life == life)
 

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from crdtmerge.bodies import RecordId, SpaceId
-from crdtmerge.digest import CHUNK_BYTES, BlobId, blob_id_of
+from crdtmerge.digest import BlobId, blob_id_of
 from crdtmerge.errors import (
     BadInputError,
     ContentMissingError,
@@ -69,7 +69,7 @@ class _Cargo:
                 self.lease.add([blob])
                 size, _ = self.context.home.blobs.chunk_list(blob)
                 self.sizes[blob] = size
-                self.pieces[blob] = partial(self._stored, blob, size)
+                self.pieces[blob] = partial(self.context.home.blobs.access.pieces, blob)
 
     def take_file(self, path: Path) -> BaseFile:
         """Take a small file; return what the header says of it."""
@@ -79,10 +79,6 @@ class _Cargo:
             self.sizes[blob] = len(data)
             self.pieces[blob] = partial(_unchanged, path, blob)
         return BaseFile(path.name, len(data), blob)
-
-    def _stored(self, blob: BlobId, size: int) -> Pieces:
-        for index in range(-(-size // CHUNK_BYTES)):
-            yield self.context.home.blobs.read_chunk(blob, index)
 
 
 def space_export(context: Context, asked: Arguments, tell: Tell) -> Answer:

@@ -5,7 +5,7 @@ Does not own how each is read (`reading`, `ranges`, `packed`).
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
@@ -18,10 +18,18 @@ from crdtmerge.errors import (
     NotFoundError,
 )
 
-from .disk import Disk
+from .disk import Disk, File
 from .download import chunk_length
 from .packed import BaseChunk, bad_packed_chunks, opened_packed, read_packed
-from .ranges import Done, Stored, check_chunk, damaged, read_range
+from .ranges import (
+    Done,
+    Stored,
+    check_chunk,
+    damaged,
+    opened,
+    read_range,
+    too_short,
+)
 from .reading import bad_chunks, is_right, read_copied, read_mapped
 from .rows import BlobRows
 
@@ -51,6 +59,28 @@ class Access:
     def read_chunk(self, blob: BlobId, index: int) -> bytes:
         """Return one chunk, verified."""
         return self._using(blob, partial(self._read_chunk, index=index))
+
+    def pieces(self, blob: BlobId) -> Iterator[bytes]:
+        """Yield the chunks of a blob in order, verified; it is looked up once."""
+        stored = self._rows.find(blob)
+        if stored.packed:
+            for index in range(len(stored.chunks)):
+                yield self.read_chunk(blob, index)
+            return
+        opens = False
+        try:
+            with opened(self._disk, stored) as file:
+                opens = True
+                for index in range(len(stored.chunks)):
+                    yield _checked(file, stored, index)
+        except CorruptBlobError:
+            self.bad["edited" if stored.referenced else "damaged"] += 1
+            raise
+        except ContentMissingError:
+            if opens or self._rows.find(blob) == stored:
+                self.bad["gone"] += 1
+                raise
+            yield from self.pieces(blob)  # it was packed meanwhile
 
     def bad_chunks(self, blob: BlobId, done: Done | None) -> list[int]:
         """Return which chunks of a blob are not what they should be."""
@@ -155,3 +185,13 @@ class Access:
             return self._reading(stored.against, part)
 
         return chunk
+
+
+def _checked(file: File, stored: Stored, index: int) -> bytes:
+    """Return a chunk of a file that is open, verified."""
+    length = chunk_length(stored.size, index)
+    data = file.read_at(stored.offset + index * CHUNK_BYTES, length)
+    if len(data) < length:
+        raise too_short(stored)
+    check_chunk(stored, index, data)
+    return data

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from crdtmerge.bodies import RecipeChange
 from crdtmerge.errors import BadInputError
+from nodes.store.memory import MemoryBlobs
 from simulations import swarm as story
 from simulations.checkers import NotConvergedError, check_merged, check_settled
 from simulations.cluster import Cluster
@@ -145,6 +146,7 @@ def test_a_check_fails_where_one_machine_merges_other_bytes() -> None:
     machine = cluster.machines[1]
     visible = machine.spaces.view(cluster.space).visible[-1]
     entry = machine.spaces.manifest(visible).tensors[-1]
+    assert isinstance(machine.blobs, MemoryBlobs)
     held = machine.blobs._blobs
     data = held[entry.blob]
     held[entry.blob] = data[4:] + data[:4]

@@ -1,0 +1,82 @@
+"""Machines keep all on disks that lose what was not synced, and converge all the same."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from crdtmerge.errors import CrdtMergeError
+from simulations.cluster import Cluster
+from simulations.disk import SimulatedDisk
+from simulations.faults import CALM, STORM
+from simulations.power_loss import Content, Loss
+from simulations.scenarios import run_scenario
+from simulations.settling import settle
+from simulations.storage import DiskStorage
+from simulations.swarm import PATIENCE_ROUNDS, play, run_swarm
+
+POWER = replace(STORM, power=0.2)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_machines_that_lose_power_amid_their_writes_agree(seed: int) -> None:
+    """No acknowledged record is lost, whatever the disks lose, tear and reorder."""
+    outcome = run_scenario("power-loss", seed, 5)
+    assert outcome.crashes > 5
+    assert outcome.visible > 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(6, 60))
+def test_so_they_do_with_other_seeds(seed: int) -> None:
+    """The same, more often."""
+    run_scenario("power-loss", seed, 4 + seed % 5)
+
+
+def test_the_same_seed_gives_the_same_log() -> None:
+    """Where the power goes and what is lost then follow from the seed."""
+    told = [run_scenario("power-loss", 3, 5) for _ in range(2)]
+    assert told[0] == told[1]
+    swarms = [run_swarm(3, 6, POWER, 12) for _ in range(2)]
+    assert swarms[0] == swarms[1]
+    assert "--power 0.2" in swarms[0].command
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_swarm_loses_power_among_all_else(seed: int) -> None:
+    """Messages are lost, links cut and machines parted meanwhile."""
+    cluster = Cluster(seed, POWER, disks=True)
+    play(cluster, 6, 12)
+    assert cluster.power_losses > 0
+    settle(cluster, patience_rounds=PATIENCE_ROUNDS)
+
+
+def test_machines_without_power_losses_keep_all_in_memory() -> None:
+    """Disks are for those who ask for them."""
+    assert not isinstance(Cluster(1).owner.storage, DiskStorage)
+    assert isinstance(Cluster(1, CALM, disks=True).owner.storage, DiskStorage)
+
+
+def test_a_disk_that_lies_about_its_syncs_is_found_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing hides what is lost: the story fails where a sync brings nothing to a disk."""
+    monkeypatch.setattr(Content, "settle", lambda _: None)
+    with pytest.raises((CrdtMergeError, AssertionError)):
+        run_scenario("power-loss", 3, 5)
+
+
+def test_what_is_not_synced_may_be_lost() -> None:
+    """The disk itself: of three writes the synced one alone is sure."""
+    found = set()
+    for seed in range(40):
+        disk = SimulatedDisk()
+        with disk.create(Path("/file")) as file:
+            file.write_at(0, b"a" * 512)
+            file.sync()
+            disk.sync_folder(Path("/"))
+            file.write_at(512, b"b" * 512)
+            file.write_at(0, b"c" * 512)
+        with disk.after(Loss("some", seed)).open(Path("/file")) as left:
+            found.add(left.read_at(0, 2000).replace(b"\0", b"-")[::512])
+    assert found == {b"a", b"ab", b"c", b"cb", b"a-"} | (found & {b"c-"})
