@@ -7,6 +7,7 @@ never after a time in all. Does not own fetching, which the node does anyhow
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from crdtmerge.bodies import SpaceId
@@ -14,6 +15,7 @@ from crdtmerge.digest import BlobId, ContentId
 from crdtmerge.errors import ContentMissingError
 from crdtmerge.policy import Visible
 
+from ..store.references import REMEDY
 from ..upkeep.references import check_references
 from . import arguments as given
 from .converging import Reports, live_of
@@ -234,7 +236,19 @@ def _missing(
     away = unreached(context, errand.spaces)
     gone = f"not reached: {away}" if away else ""
     reasons = "; ".join(text for text in (here, gone) if text) or "nobody else is known"
+    hint = "`crdtmerge peers add` names an address; what came is kept, so ask again"
+    if file := _changed_file(context, lacking):
+        reasons, hint = f"{file} is not as it was referenced; {reasons}", REMEDY
     return ContentMissingError(
         f"nothing came for {seconds:g} s, and these are not whole: {listed}; {reasons}",
-        hint="`crdtmerge peers add` names an address; what came is kept, so ask again",
+        hint=hint,
     )
+
+
+def _changed_file(
+    context: Context, lacking: Mapping[ContentId, Mapping[BlobId, int]]
+) -> Path | None:
+    """Return a file of the user's that something of this was in, until it changed."""
+    stray = context.home.blobs.references.stray
+    found = (stray(blob) for _, blobs in sorted(lacking.items()) for blob in blobs)
+    return next((path for path in found if path is not None), None)

@@ -25,7 +25,7 @@ from crdtmerge.digest import (
     chunk_digest,
     chunk_digests,
 )
-from crdtmerge.errors import MachineError, NoRoomError
+from crdtmerge.errors import CrdtMergeError, MachineError, NoRoomError
 from crdtmerge.formats.header import FileState, StoredTensor
 
 from .blobs import FileBlobs
@@ -253,10 +253,10 @@ class Intake:
         """Return the blobs that are here and begin with this chunk, with their chunks."""
         if size not in self._alike:
             self._alike[size] = self._blobs.rows.alike(size)
-        known: dict[BlobId, Sequence[bytes]] = {
-            blob: self._blobs.chunk_list(blob)[1]
-            for blob in self._alike[size].get(first, ())
-        }
+        known: dict[BlobId, Sequence[bytes]] = {}
+        for blob in self._alike[size].get(first, ()):
+            with suppress(CrdtMergeError):  # its list is damaged: it is written anew
+                known[blob] = self._blobs.chunk_list(blob)[1]
         for blob, (_, stored) in self._kept.items():
             if stored.size == size and stored.chunks[:1] == (first,):
                 known[blob] = stored.chunks

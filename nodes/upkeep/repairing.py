@@ -67,9 +67,9 @@ def repair(
     found: dict[int, Place] = {}
     if digests:
         found = sources.find(blob, lengths, [digests[index] for index in lacking])
-    # The file of one whose base is damaged may be right: it is read again with that.
-    waits = damage.kind == "base" and damage.other is not None
-    if waits or (not served and (not digests or len(found) < len(lacking))):
+    if _waits(home, damage, needs) or (
+        not served and (not digests or len(found) < len(lacking))
+    ):
         return Repair(blob, "beyond")
     with spaces.lock:
         blobs.removal.set_aside(blob)
@@ -77,6 +77,16 @@ def repair(
     if not digests:
         return Repair(blob, "wanted", damage.size)
     return _resume(home, damage, digests, found, sources)
+
+
+def _waits(home: Home, damage: Damage, needs: Needs) -> bool:
+    """Tell whether a packed blob waits for its base, which is damaged or away.
+
+    SUBTLE: its own file may be right, and the only copy there is: it is read again with
+    the base. Only a base that nobody has and nothing needs is never to come.
+    """
+    base = damage.other if damage.kind == "base" else None
+    return base is not None and (base in needs or home.blobs.has(base))
 
 
 def _digests(home: Home, damage: Damage) -> list[bytes]:
