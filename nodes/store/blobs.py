@@ -246,6 +246,10 @@ class FileBlobs(Copies):
         self._require_write()
         return self._arrivals.begin(blob, size, chunks)
 
+    def has_part(self, blob: BlobId) -> bool:
+        """Tell whether anything lies here of a download, known or not."""
+        return self._arrivals.taken(blob) > 0
+
     def missing_chunks(self, blob: BlobId) -> list[int]:
         """Return which chunks of a download to ask for, in order.
 
