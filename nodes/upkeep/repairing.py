@@ -58,7 +58,9 @@ def repair(
         blobs.forget(blob)
         spaces.look_again()
         return Repair(blob, "removed")
-    if damage.form == "own" and blobs.examination.adopt(blob):
+    if damage.form != "referenced" and (
+        blobs.examination.adopt(blob) or blobs.packing.restore(blob)
+    ):
         return Repair(blob, "repaired")
     served = any(need.kind == "contribution" for need in needs.why(blob))
     digests = _digests(home, damage)
