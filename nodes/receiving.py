@@ -3,8 +3,8 @@
 Owns the tasks and threads of one download, and their end. Does not own who is asked for
 what (`crdtmerge.sync.swarm`), which blob is fetched (`choices`), nor the disk (`store`).
 
-The event loop reads streams; threads verify and store. A stream is read on while its last
-chunks are being stored, a few of them.
+The event loop reads streams; threads verify and store. The next chunk of a stream is read
+while the last one is being stored.
 """
 
 import asyncio
@@ -41,8 +41,9 @@ T = TypeVar("T")
 
 POLL_S: Final = 0.25
 """How often a download looks at the time: for silence, and for sources to ask again."""
-STORING_MAX: Final = 4
-"""Chunks of one stream that may wait to be stored."""
+STORING_MAX: Final = 1
+"""Chunks of one stream that are being stored while its next one is read: if this process is
+killed, it has taken no more than both in vain."""
 STORED_AT_ONCE_MAX: Final = 32
 """Chunks of all downloads that may."""
 STREAMS_OF_PEER_MAX: Final = 8

@@ -13,7 +13,7 @@ from crdtmerge.digest import CHUNK_BYTES, blob_id, chunk_digest, chunk_digests
 from crdtmerge.sync.runs import clipped
 from crdtmerge.sync.sources import Fate
 from crdtmerge.sync.swarm import Ask, Drop, Failed, Step, Swarm
-from crdtmerge.sync.transfer import Wanted, announce
+from crdtmerge.sync.transfer import Piece, Wanted, announce
 
 COUNT: Final = 24
 DATA: Final = b"".join(
@@ -121,13 +121,17 @@ class Download:
     peers: list[Peer]
     held: set[int] = field(default_factory=set)
     size: int = len(DATA)
+    storing: float = 0.0
+    """Seconds that each chunk takes to be checked and stored, while others come."""
     now: float = 0.0
     taken: int = 0
     """Chunks that came on streams that were open."""
     asked: int = 0
     failures: list[Failed] = field(default_factory=list)
     stored: dict[int, bytes] = field(default_factory=dict)
-    _events: list[tuple[float, int, int, bytes | Fate]] = field(default_factory=list)
+    _events: list[tuple[float, int, int, bytes | Fate | Piece]] = field(
+        default_factory=list
+    )
     _streams: dict[int, tuple[Peer, Iterator[Event]]] = field(default_factory=dict)
     _order: int = 0
 
@@ -184,10 +188,16 @@ class Download:
             when = self.now + after
             if peer.away(self.now) or self.now < peer.leaves < when < float("inf"):
                 when, what = max(self.now, min(when, peer.leaves)), Fate.GONE
-            self._order += 1
-            heapq.heappush(self._events, (when, self._order, number, what))
+            self._plan(when, number, what)
 
-    def _happen(self, number: int, what: bytes | Fate) -> None:
+    def _plan(self, when: float, number: int, what: bytes | Fate | Piece) -> None:
+        self._order += 1
+        heapq.heappush(self._events, (when, self._order, number, what))
+
+    def _happen(self, number: int, what: bytes | Fate | Piece) -> None:
+        if isinstance(what, Piece):
+            self._store(number, what)
+            return
         if number not in self._streams:
             return
         if isinstance(what, Fate):
@@ -199,10 +209,16 @@ class Download:
             self.swarm.begin(set(range(len(self.swarm.chunks))) - self.held)
         if piece is not None:
             self.taken += 1
-            assert self.swarm.chunks is not None
-            if chunk_digest(piece.data) == self.swarm.chunks[piece.index]:
-                self.stored[piece.index] = piece.data
-                self.swarm.stored(number, piece.index, self.now)
+            if self.storing:
+                self._plan(self.now + self.storing, number, piece)
             else:
-                self.swarm.bad(number, "other bytes", self.now)
+                self._store(number, piece)
         self._go_on(number)
+
+    def _store(self, number: int, piece: Piece) -> None:
+        assert self.swarm.chunks is not None
+        if chunk_digest(piece.data) == self.swarm.chunks[piece.index]:
+            self.stored[piece.index] = piece.data
+            self.swarm.stored(number, piece.index, self.now)
+        else:
+            self.swarm.bad(number, "other bytes", self.now)

@@ -92,6 +92,19 @@ class Runs:
         self.left = sum(run.count for run in kept)
         return others
 
+    def discard(self, index: int) -> None:
+        """Take one chunk out, if it is there."""
+        if index in self:
+            kept: list[Run] = []
+            for run in self._runs:
+                if run.first <= index < run.end:
+                    kept.append(Run(run.first, index - run.first))
+                    kept.append(Run(index + 1, run.end - index - 1))
+                else:
+                    kept.append(run)
+            self._runs = [run for run in kept if run.count]
+            self.left -= 1
+
     def put(self, runs: Iterable[Run]) -> None:
         """Add runs that were taken, in ascending order of all; neighbours join."""
         joined: list[Run] = []

@@ -55,6 +55,8 @@ class Stream:
     opened: bool = False
     cut: bool = False
     """Whether others were given a part of what it was asked for."""
+    ended: bool = False
+    """Whether the source closed it, all being sent."""
     storing: set[int] = field(default_factory=set)
     """The chunks that came and are being checked."""
 

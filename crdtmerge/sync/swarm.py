@@ -179,11 +179,14 @@ class Swarm:
         if self._missing is not None:
             self.tally.wasted += index not in self._missing
             self._missing.discard(index)
+        self._free.discard(index)  # its stream may have been dropped meanwhile
         stream = self._streams.get(number)
         if stream is not None:
             stream.storing.discard(index)
             stream.heard = now
             stream.source.failures, stream.source.fate = 0, Fate.WELL
+            if stream.ended and not stream.storing:
+                self._close(stream)
             self._drop_if_cut(stream)
         for other in list(self._streams.values()):
             if other.number != number and other.owed() == {index}:
@@ -204,6 +207,9 @@ class Swarm:
             if stream.owes:
                 text = "the reply ended before all came that was asked for"
                 self._fail(stream.source, Fate.LIED, text, now)
+            elif stream.storing:
+                # SUBTLE: what is being stored is not handed out to others.
+                stream.ended = True
             else:
                 self._close(stream)
             return
@@ -401,7 +407,7 @@ class Swarm:
 
     def _drop_if_cut(self, stream: Stream) -> None:
         """Drop a stream whose source does not know that less is wanted than was asked."""
-        if stream.cut and not stream.owed():
+        if stream.cut and not stream.owed() and stream.number in self._streams:
             self._drop(stream)
 
     def _fail(self, source: Source, fate: Fate, reason: str, now: float) -> None:

@@ -17,6 +17,7 @@ from crdtmerge.sync.sources import Fate
 from crdtmerge.sync.transfer import Wanted
 from nodes import server
 from nodes.limits import FRAME_BYTES_MAX
+from nodes.receiving import STORING_MAX
 from tests.integration.living import homes, run
 from tests.integration.proxies import trickling
 from tests.integration.transfers import (
@@ -133,7 +134,9 @@ def test_a_liar_costs_itself_the_blob_and_nobody_else(
     fates = [(f.source[:1], f.fate) for f in outcome.failures]
     assert [fate for _, fate in fates] == [Fate.LIED], outcome.failures
     assert outcome.traffic.bans == 1
-    assert outcome.traffic.bad_chunks == (name == "wrong bytes")
+    # Another may be on its way to the disk when the first is seen.
+    most = STORING_MAX + 1 if name == "wrong bytes" else 0
+    assert min(1, most) <= outcome.traffic.bad_chunks <= most
     assert outcome.work.swarm.fates()[outcome.failures[0].source] is Fate.LIED
     assert outcome.traffic.chunks_in == COUNT
 

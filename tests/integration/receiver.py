@@ -2,12 +2,15 @@
 
     python -m tests.integration.receiver HOME ADDRESS SEED
 
-Makes the home if it is not there. SEED is that of the sender's key, in hexadecimal digits.
+Makes the home if it is not there, and beside it a log with a byte for each chunk taken.
+SEED is that of the sender's key, in hexadecimal digits.
 """
 
 import asyncio
+import os
 import sys
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 from crdtmerge.identity import SigningKey
@@ -24,7 +27,9 @@ def main(folder: Path, address: str, seed: str) -> None:
         home = make_home(folder)
     with closing(home):
         key = SigningKey(bytes.fromhex(seed))
-        asyncio.run(receive(home.blobs, [(key, address)]))
+        log = os.open(f"{folder}.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        taken = partial(os.write, log, b"x")
+        asyncio.run(receive(home.blobs, [(key, address)], taken=taken))
 
 
 if __name__ == "__main__":

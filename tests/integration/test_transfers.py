@@ -16,7 +16,9 @@ from crdtmerge.errors import NoRoomError
 from crdtmerge.manifest import Manifest, TensorEntry
 from crdtmerge.sync.pace import Pace
 from crdtmerge.sync.sources import Fate
+from crdtmerge.sync.swarm import STREAMS_PER_SOURCE_MAX
 from nodes.home import Home, open_home
+from nodes.receiving import STORING_MAX
 from nodes.twins import Twin, Twins
 from tests.integration.living import (
     BASE,
@@ -116,8 +118,11 @@ def test_a_cut_costs_one_chunk_a_stream_at_most(home: Home) -> None:
     assert home.blobs.read(BLOB, len(DATA)) == DATA
 
 
-def test_sigkill_costs_one_chunk_a_stream_at_most(tmp_path: Path) -> None:
-    """Of all that a process took before it was killed, two streams' last ones go again."""
+def test_sigkill_costs_what_is_not_written_yet(tmp_path: Path) -> None:
+    """Of what a process took, one chunk a stream being stored, and the one behind it.
+
+    What was sent and not taken lay in the connection, and went with it.
+    """
     kills = 3
 
     async def scenario() -> None:
@@ -138,7 +143,9 @@ def test_sigkill_costs_one_chunk_a_stream_at_most(tmp_path: Path) -> None:
                 await receiver.wait()
             assert receiver.returncode == 0
         assert set(sender.sent) == set(range(COUNT))
-        assert len(sender.sent) <= COUNT + 2 * kills
+        taken = (tmp_path / "home.log").stat().st_size
+        streams = STREAMS_PER_SOURCE_MAX
+        assert COUNT <= taken <= COUNT + kills * streams * (STORING_MAX + 1)
 
     run(scenario())
     with contextlib.closing(

@@ -49,6 +49,15 @@ def test_what_is_put_back_joins_its_neighbours(
     assert all((index in queue) == (index in indexes) for index in range(62))
 
 
+@given(INDEXES, st.integers(0, 61))
+def test_one_chunk_is_taken_out(indexes: list[int], index: int) -> None:
+    """And no other, whether it was there or not."""
+    queue = Runs.of(runs_of(indexes))
+    queue.discard(index)
+    assert spelled(queue) == [other for other in indexes if other != index]
+    assert queue.left == len(spelled(queue))
+
+
 @given(INDEXES)
 def test_chunks_come_off_one_by_one(indexes: list[int]) -> None:
     """The next is the first, until none is left."""

@@ -28,6 +28,14 @@ def test_one_source_brings_all_and_nothing_twice() -> None:
     assert sum(run.count for run in second.runs) > RUN_FIRST
 
 
+def test_what_is_being_stored_is_not_asked_for_again() -> None:
+    """A stream may end while its last chunks wait for the disk; others stand idle."""
+    peers = [Peer(pace=0.001) for _ in range(3)]
+    download = Download(list(peers), storing=0.2).run()
+    assert download.data == DATA
+    assert download.taken == download.asked == COUNT
+
+
 def test_equal_sources_share_the_work() -> None:
     """Two take half of the time, eight much less; nothing comes twice."""
     alone = Download([Peer(pace=0.05)]).run().now
