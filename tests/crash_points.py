@@ -296,6 +296,8 @@ def check(store: Store) -> Kept:
     assert ledger.blobs <= there, "an acknowledged blob is lost"
     assert there <= ledger.blobs | ledger.uncertain, "a blob that was forgotten"
     assert ledger.group & there in (frozenset(), ledger.group), "a part of a group"
+    for blob in ledger.group - there:
+        assert not store.disk.exists(store.blobs.path_of(blob)), "a part is left over"
     assert len(kept.records) in {ledger.batches[-1], ledger.batch}, "half a batch"
     assert kept.records == [s.record.data for s in HISTORY[: len(kept.records)]]
     for key in KEYS:

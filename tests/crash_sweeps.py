@@ -130,6 +130,7 @@ class FaultSweep(Sweep):
             once = Fault(at, self.error)
             self._fail(once, Loss("all"), end, killed=False)
             self._fail(once, Loss("none"), end, killed=True)
+            self._fail(once, Loss("all"), end, killed=True)
             lasting = Fault(at, self.error, lasting=True)
             self._fail(lasting, Loss("all"), end, killed=False)
         return self.points
@@ -149,7 +150,7 @@ class FaultSweep(Sweep):
     def _tell_until_refused(
         self, disk: SimulatedDisk, ledger: Ledger, *, killed: bool
     ) -> MachineError | None:
-        """Return how it was refused; with `killed` the process ends there, unclosed.
+        """Return how it was refused; with `killed` the process ends, unclosed.
 
         Where only room was lacking, the same process goes on once there is some. After
         all else it may try, and is refused or told the truth.
@@ -173,6 +174,7 @@ class FaultSweep(Sweep):
                 with suppress(MachineError):
                     self.story(store)
         finally:
+            disk.dead = killed
             with suppress(PowerLossError, MachineError):
                 store.close()
         return said
