@@ -111,6 +111,7 @@ def _copied(ledger: Ledger) -> Ledger:
         dict(ledger.values),
         ledger.value,
         ledger.group,
+        set(ledger.dropped),
         set(ledger.held),
     )
 
@@ -166,7 +167,7 @@ class FaultSweep(Sweep):
             except NoRoomError:
                 disk.fault = None
                 check(store)
-                self.story(store)
+                self._go_on(store)
             except MachineError as e:
                 disk.dead = killed
                 said = e
@@ -178,6 +179,14 @@ class FaultSweep(Sweep):
             with suppress(PowerLossError, MachineError):
                 store.close()
         return said
+
+    def _go_on(self, store: Store) -> None:
+        """Tell the story again, which ends well unless a sync failed on the way."""
+        try:
+            self.story(store)
+        except MachineError as e:
+            if "nothing more is tried" not in str(e):
+                raise
 
 
 REASONS = (
