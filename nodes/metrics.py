@@ -98,6 +98,68 @@ def _by_doubt(sources: Sources) -> Samples:
     return {(doubt.name.lower(),): found[doubt] for doubt in Doubt}
 
 
+_TRAFFIC: Final = (
+    (
+        "received_bytes",
+        "bytes_in",
+        "Bytes of chunks that came, verified.",
+    ),
+    (
+        "received_wire_bytes",
+        "wire_in",
+        "Bytes of replies that came, encoded.",
+    ),
+    ("received_chunks", "chunks_in", "Chunks that came, verified and stored."),
+    ("received_blobs", "blobs_in", "Blobs that came whole."),
+    (
+        "sent_bytes",
+        "bytes_out",
+        "Bytes of chunks that went to peers, decoded.",
+    ),
+    (
+        "sent_wire_bytes",
+        "wire_out",
+        "Bytes of replies that went out, encoded.",
+    ),
+    ("sent_chunks", "chunks_out", "Chunks that went to peers."),
+    ("refused_fetches", "refused", "Fetches of peers that found no free slot here."),
+    (
+        "bad_chunks",
+        "bad_chunks",
+        "Chunks of another digest, or no decoding.",
+    ),
+    (
+        "banned_sources",
+        "bans",
+        "Sources left out of a blob for a lie.",
+    ),
+    (
+        "lacking_sources",
+        "lacking",
+        "Sources without a blob, or of a wrong size.",
+    ),
+    (
+        "unanswering_sources",
+        "away",
+        "Sources without an answer, or room.",
+    ),
+    ("stalled_streams", "stalls", "Streams that brought nothing for too long."),
+    ("stolen_chunks", "stolen", "Chunks taken over from a slow source."),
+    (
+        "hedged_chunks",
+        "hedged",
+        "Chunks asked of a second source, too.",
+    ),
+    ("wasted_chunks", "wasted", "Chunks that came although they were here."),
+    ("resumed_fetches", "resumed", "Fetches that began with chunks of an earlier one."),
+)
+"""What `Traffic` counts: its name here, its field there, and what it means."""
+
+
+def _traffic(field: str) -> Callable[[Sources], Samples]:
+    return _one(lambda s: getattr(s.fetching.traffic, field))
+
+
 METRICS: Final = (
     Metric(
         "gauge",
@@ -256,12 +318,6 @@ METRICS: Final = (
     ),
     Metric(
         "counter",
-        "received_bytes",
-        "Bytes of blobs that came from peers, were verified and stored.",
-        _one(lambda s: s.fetching.brought),
-    ),
-    Metric(
-        "counter",
         "dropped_peers",
         "Times that a peer was cut off and banned for a while, by what it did.",
         _by_count(lambda s: s.node.dropped),
@@ -281,6 +337,7 @@ METRICS: Final = (
         _by_count(lambda s: s.commands.failed),
         ("error",),
     ),
+    *(Metric("counter", name, text, _traffic(field)) for name, field, text in _TRAFFIC),
 )
 
 

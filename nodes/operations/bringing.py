@@ -5,7 +5,7 @@ never after a time in all. Does not own fetching, which the node does anyhow
 (`nodes.node`, `nodes.fetching`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -131,18 +131,8 @@ def fetch(context: Context, asked: Arguments, tell: Tell) -> Answer:
         Patience(live, seconds),
     )
     first = live.brought()
-    while True:
-        lacking, compared = errand.lacking(), errand.compared()
-        if not lacking and compared:
-            break
-        records = sum(len(context.spaces.opset(space)) for space in errand.spaces)
-        if patience.over(records):
-            if lacking:
-                _require_room(context, lacking)
-                raise _missing(context, errand, lacking, patience.seconds)
-            break
-        tell(_progress(context, errand, lacking))
-        live.pause(POLL_S)
+    with live.needing() as need:
+        compared = _brought(context, errand, patience, need, tell)
     return {
         "spaces": [space.hex() for space in errand.spaces],
         "contributions": [visible.content.hex() for _, visible in errand.wanted()],
@@ -150,6 +140,33 @@ def fetch(context: Context, asked: Arguments, tell: Tell) -> Answer:
         "compared": compared,
         "notes": [*_faults(context, errand), *([] if compared else [NOT_COMPARED])],
     }
+
+
+def _brought(
+    context: Context,
+    errand: _Errand,
+    patience: Patience,
+    need: Callable[[Iterable[BlobId]], None],
+    tell: Tell,
+) -> bool:
+    """Wait until nothing is lacking; tell whether a peer said that we know all it knows.
+
+    Raises:
+        ContentMissingError: nothing came for too long.
+    """
+    while True:
+        lacking, compared = errand.lacking(), errand.compared()
+        if not lacking and compared:
+            return True
+        need(blob for blobs in lacking.values() for blob in blobs)
+        records = sum(len(context.spaces.opset(space)) for space in errand.spaces)
+        if patience.over(records):
+            if lacking:
+                _require_room(context, lacking)
+                raise _missing(context, errand, lacking, patience.seconds)
+            return compared
+        tell(_progress(context, errand, lacking))
+        errand.live.pause(POLL_S)
 
 
 def _faults(context: Context, errand: _Errand) -> list[str]:

@@ -57,7 +57,9 @@ def repair(
         # when it is not gone, somebody has come to need it since
         gone = not needs.unknown and forget_unneeded(home, spaces, [blob])
         return Repair(blob, "removed" if gone else "unknown")
-    if damage.form == "own" and blobs.examination.adopt(blob):
+    if damage.form != "referenced" and (
+        blobs.examination.adopt(blob) or blobs.packing.restore(blob)
+    ):
         return Repair(blob, "repaired")
     served = any(need.kind == "contribution" for need in needs.why(blob))
     digests = _digests(home, damage)
