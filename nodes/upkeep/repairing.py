@@ -19,13 +19,14 @@ from crdtmerge.errors import CrdtMergeError
 from ..home import Home
 from ..spaces import Spaces
 from ..store.download import chunk_length
+from .forgetting import forget_unneeded
 from .inspecting import Damage
 from .needs import Needs
 from .sources import Place, Sources
 
 Outcome = Literal["repaired", "wanted", "removed", "beyond", "unknown"]
 """Made right; to be fetched; gone, as nothing needs it; had from nowhere; or left as it is,
-as a manifest that cannot be read may need it."""
+as a manifest that cannot be read, or what is under way, may need it."""
 
 NO_PEER: Final = (
     "no peer serves it: put the file back, or `crdtmerge space join TICKET --base DIR`"
@@ -52,12 +53,10 @@ def repair(
         MachineError: the disk refused, or has no room.
     """
     blobs, blob = home.blobs, damage.blob
-    if blob not in needs and needs.unknown:
-        return Repair(blob, "unknown")
     if blob not in needs:
-        blobs.forget(blob)
-        spaces.look_again()
-        return Repair(blob, "removed")
+        # when it is not gone, somebody has come to need it since
+        gone = not needs.unknown and forget_unneeded(home, spaces, [blob])
+        return Repair(blob, "removed" if gone else "unknown")
     if damage.form != "referenced" and (
         blobs.examination.adopt(blob) or blobs.packing.restore(blob)
     ):

@@ -1,7 +1,9 @@
 """One blob over real connections, from several nodes at once, cut and resumed."""
 
 import asyncio
+import contextlib
 import random
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +16,7 @@ from crdtmerge.errors import NoRoomError
 from crdtmerge.manifest import Manifest, TensorEntry
 from crdtmerge.sync.pace import Pace
 from crdtmerge.sync.sources import Fate
-from nodes.home import Home
+from nodes.home import Home, open_home
 from nodes.twins import Twin, Twins
 from tests.integration.living import (
     BASE,
@@ -112,6 +114,37 @@ def test_a_cut_costs_one_chunk_a_stream_at_most(home: Home) -> None:
 
     run(scenario())
     assert home.blobs.read(BLOB, len(DATA)) == DATA
+
+
+def test_sigkill_costs_one_chunk_a_stream_at_most(tmp_path: Path) -> None:
+    """Of all that a process took before it was killed, two streams' last ones go again."""
+    kills = 3
+
+    async def scenario() -> None:
+        sender = Sender(before=_slowly)
+        async with listening(sender) as places:
+            ((key, address),) = places
+            for life in range(kills + 1):
+                receiver = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-m", "tests.integration.receiver"),
+                    *(str(tmp_path / "home"), address, key.seed.hex()),
+                    stdout=asyncio.subprocess.PIPE,
+                )
+                if life < kills:
+                    mark = len(sender.sent) + 5
+                    while len(sender.sent) < mark:  # noqa: ASYNC110  seen from outside
+                        await asyncio.sleep(0.005)
+                    receiver.kill()
+                await receiver.wait()
+            assert receiver.returncode == 0
+        assert set(sender.sent) == set(range(COUNT))
+        assert len(sender.sent) <= COUNT + 2 * kills
+
+    run(scenario())
+    with contextlib.closing(
+        open_home(tmp_path / "home", write=True, purpose="command")
+    ) as h:
+        assert h.blobs.read(BLOB, len(DATA)) == DATA
 
 
 def test_who_has_no_room_is_asked_later_and_is_no_liar(home: Home) -> None:
