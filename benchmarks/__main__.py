@@ -6,6 +6,7 @@ from typing import Final
 
 from benchmarks import ingest, numerics
 from benchmarks.portability import command as portability
+from benchmarks.transfer import command as transfer
 
 
 def _quality(argv: Sequence[str]) -> int:
@@ -28,6 +29,7 @@ COMMANDS: Final[dict[str, Callable[[Sequence[str]], int | None]]] = {
     "numerics": numerics.main,
     "portability": portability.main,
     "quality": _quality,
+    "transfer": transfer.main,
 }
 
 

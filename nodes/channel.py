@@ -12,6 +12,7 @@ from typing import Any, Final, Generic, Protocol, Self, TypeVar, cast
 
 import grpc
 
+from crdtmerge.digest import CHUNK_BYTES
 from crdtmerge.errors import (
     ConflictError,
     CrdtMergeError,
@@ -33,6 +34,8 @@ KEEPALIVE_S: Final = 20
 KEEPALIVE_ANSWER_S: Final = 10
 REASON_CHARACTERS_MAX: Final = 200
 METADATA_BYTES_MAX: Final = 16 << 10
+BULK_FRAME_BYTES: Final = CHUNK_BYTES + (4 << 10)
+READ_BYTES: Final = 256 << 10
 
 T = TypeVar("T")
 Plain = TypeVar("Plain")
@@ -72,6 +75,13 @@ def channel_options(receive_bytes_max: int = FRAME_BYTES_MAX) -> Options:
         ("grpc.max_receive_message_length", receive_bytes_max),
         ("grpc.max_send_message_length", max(FRAME_BYTES_MAX, receive_bytes_max)),
         ("grpc.max_metadata_size", METADATA_BYTES_MAX),
+        # A chunk in one HTTP/2 frame, in few reads and writes: a quarter less processor
+        # time a byte than with the frames of 16 KiB that are the default (ADR 23).
+        ("grpc.http2.max_frame_size", BULK_FRAME_BYTES),
+        ("grpc.http2.write_buffer_size", 2 * BULK_FRAME_BYTES),
+        ("grpc.experimental.tcp_read_chunk_size", READ_BYTES),
+        ("grpc.experimental.tcp_min_read_chunk_size", READ_BYTES),
+        ("grpc.experimental.tcp_max_read_chunk_size", 4 * BULK_FRAME_BYTES),
         ("grpc.keepalive_time_ms", KEEPALIVE_S * 1000),
         ("grpc.keepalive_timeout_ms", KEEPALIVE_ANSWER_S * 1000),
         # Idle streams are the normal case: pings must not be held against them.
@@ -99,7 +109,7 @@ def peer_error(code: grpc.StatusCode, details: str | None, who: str) -> CrdtMerg
     if code is grpc.StatusCode.NOT_FOUND:
         return NotFoundError(f"{who} does not have it ({reason})")
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
-        if details is not None and details.startswith(_TOO_LARGE):
+        if details is not None and _TOO_LARGE in details:
             return MalformedMessageError(f"{who} sent more than a message may have")
         return OverloadedError(f"{who} has no room for that now: {reason}")
     return RefusedError(f"{who} refused: {reason}")

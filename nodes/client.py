@@ -70,9 +70,11 @@ class ReplicaClient:
         credentials = grpc.ssl_channel_credentials(
             root_for(peer), leaf.key_pem, leaf.chain_pem
         )
-        self._channel = grpc.aio.secure_channel(
-            _target(address), credentials, options=_pinned_options()
-        )
+        options = _pinned_options()
+        self._use(grpc.aio.secure_channel(_target(address), credentials, options))
+
+    def _use(self, channel: grpc.aio.Channel) -> None:
+        self._channel = channel
         self._stub: Any = services.ReplicaStub(self._channel)  # type: ignore[no-untyped-call]
         name = wire.DESCRIPTOR.services_by_name["Replica"].full_name
         self._fetch: grpc.aio.UnaryStreamMultiCallable[wire.FetchRequest, bytes] = (

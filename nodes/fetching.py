@@ -27,6 +27,7 @@ from crdtmerge.sync.sources import Fate
 from crdtmerge.sync.swarm import Failed
 from crdtmerge.sync.transfer import Wanted
 
+from .coding import Encoder
 from .effects import (
     BlobFailed,
     BlobStored,
@@ -41,6 +42,7 @@ from .serving import OpenBlob, Serving
 from .spaces import Spaces
 from .store.blobs import FileBlobs
 from .traffic import Limits, Traffic
+from .twins import Twins
 
 TURN_S: Final = 60.0
 TURN_BYTES: Final = 256 << 20
@@ -93,6 +95,16 @@ class Fetching:
     @inspection.setter
     def inspection(self, inspection: Inspection) -> None:
         self.works.inspection = inspection
+
+    def use_twins(self, twins: Twins) -> None:
+        """Encode chunks against the base, where both sides have it and that pays."""
+        read = self._blobs.read_chunk
+
+        def encoder(space: SpaceId, blob: BlobId, wanted: Wanted) -> Encoder | None:
+            twin = twins.of(space, blob)
+            return Encoder.of(twin, wanted.encodings, wanted.against, read)
+
+        self.serving.encoder, self.works.twin = encoder, twins.of
 
     def close(self) -> None:
         """Wait for the threads; nothing may be under way any more."""

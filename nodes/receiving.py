@@ -21,6 +21,7 @@ from crdtmerge.digest import BlobId
 from crdtmerge.errors import (
     CorruptBlobError,
     CrdtMergeError,
+    MalformedChunkError,
     MalformedMessageError,
     NotFoundError,
     OverloadedError,
@@ -31,8 +32,10 @@ from crdtmerge.sync.sources import Fate
 from crdtmerge.sync.swarm import Ask, Drop, Failed, Swarm
 from crdtmerge.sync.transfer import Piece, Wanted
 
+from .coding import ACCEPTED, BYTES_MIN, OwnBaseError, decoded
 from .effects import Fetch, Source
 from .traffic import Traffic
+from .twins import Twin
 
 T = TypeVar("T")
 
@@ -60,6 +63,10 @@ class Arriving(Protocol):
         """Return the size and the chunk list of an earlier download, if kept."""
         ...
 
+    def has_part(self, blob: BlobId) -> bool:
+        """Tell whether anything lies here of a download, known or not."""
+        ...
+
     def begin(self, blob: BlobId, size: int, chunks: Sequence[bytes]) -> int:
         """Start or resume a download."""
         ...
@@ -70,6 +77,10 @@ class Arriving(Protocol):
 
     def write_chunk(self, blob: BlobId, index: int, data: bytes) -> None:
         """Verify a chunk and keep it; CorruptBlobError if it is not the one."""
+        ...
+
+    def read_chunk(self, blob: BlobId, index: int) -> bytes:
+        """Return a verified chunk of a blob that is here."""
         ...
 
     def finish(self, blob: BlobId) -> None:
@@ -107,6 +118,8 @@ class Works:
     pace: Pace
     clock: Callable[[], float]
     inspection: Inspection | None = None
+    twin: Callable[[SpaceId, BlobId], Twin | None] | None = None
+    """Finds what a tensor may be encoded against; without it chunks travel as they are."""
     storers: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(STORERS, "storing")
     )
@@ -141,6 +154,11 @@ class Receiving:
     _began: bool = False
     _under_way: int = 0
     _error: BaseException | None = None
+
+    def __post_init__(self) -> None:
+        """Know the sources; nothing is asked before `run`."""
+        self.swarm = Swarm(self.fetch.blob, self.fetch.size)
+        self.add(self.fetch.sources)
 
     async def run(self, over: Callable[[int], bool]) -> bool:
         """Bring the blob here; tell whether it is.
@@ -194,12 +212,19 @@ class Receiving:
         fetch, store = self.fetch, self.works.store
         await self._in_thread(partial(store.require_room, fetch.blob, fetch.size))
         known = await self._in_thread(partial(store.resumable, fetch.blob))
+        if fetch.size >= BYTES_MIN and fetch.sources and self.works.twin is not None:
+            place = partial(self.works.twin, fetch.sources[0].space, fetch.blob)
+            twin = await self._in_thread(place)
+            if twin is not None:
+                self.swarm.encodings = ACCEPTED
+                self.swarm.against = twin.against or b""
         if known is not None and known[0] <= fetch.size:
-            self.swarm = Swarm(fetch.blob, known[0], chunks=known[1])
+            self.swarm.size, self.swarm.chunks = known
             await self._begin()
         else:
-            self.swarm = Swarm(fetch.blob, fetch.size)
-        self.add(fetch.sources)
+            # Chunks that are there are not asked for before it is known which.
+            part = await self._in_thread(partial(store.has_part, fetch.blob))
+            self.swarm.fresh = not part
 
     async def _begin(self) -> None:
         """Open the store for the chunks, now that their list is known."""
@@ -346,11 +371,15 @@ class Receiving:
         self.works.storers.submit(work)
 
     def _keep(self, piece: Piece) -> None:
-        """Verify a chunk, write it, and show it to who looks at what comes."""
+        """Decode and verify a chunk, write it, and show it to who looks at what comes."""
         blob, works = self.fetch.blob, self.works
-        works.store.write_chunk(blob, piece.index, piece.data)
+        data = piece.data
+        if piece.encoded:
+            against, read = self.swarm.against, works.store.read_chunk
+            data = decoded(data, piece.index, piece.length, against, read)
+        works.store.write_chunk(blob, piece.index, data)
         if works.inspection is not None:
-            needed = works.inspection.arrived(blob, piece.index, piece.data)
+            needed = works.inspection.arrived(blob, piece.index, data)
             if not needed:
                 raise UnneededError("nothing needs this blob any more")
 
@@ -363,9 +392,13 @@ class Receiving:
             self.brought += piece.length
             traffic.chunks_in += 1
             traffic.bytes_in += piece.length
-        elif isinstance(error, CorruptBlobError):
+        elif isinstance(error, CorruptBlobError | MalformedChunkError):
             traffic.bad_chunks += 1
             self.swarm.bad(number, str(error), now)
+        elif isinstance(error, OwnBaseError):
+            # Nobody lied: the same chunks are asked for as they are.
+            self.swarm.encodings = self.swarm.against = b""
+            self.swarm.ended(number, Fate.BUSY, str(error), now)
         else:
             self._error = self._error or error
         self._wake.set()

@@ -11,9 +11,18 @@ import os
 import random
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -28,6 +37,7 @@ from crdtmerge.sync.transfer import Wanted
 from .anchor import REASONS
 from .commands import Commands
 from .effects import (
+    BlobsNeeded,
     Close,
     Dial,
     Effect,
@@ -45,7 +55,9 @@ from .home import Home, open_home
 from .inspection import Inspection
 from .join import Doorkeeper
 from .links import Link, Links, SendMessage, Turn
+from .memory import keep_freed
 from .metrics import Sources, exposition
+from .needs import Needs
 from .node import Node
 from .operations import Answer, Operations
 from .operations.membership import JOIN_ADDRESSES
@@ -53,7 +65,10 @@ from .passphrase import AskPassphrase, no_passphrase
 from .server import ControlServer, JoinServer, ReplicaServer
 from .spaces import Spaces
 from .tls import Leaf, make_leaf
+from .traffic import Limits
+from .twins import Twins
 from .upkeep.keeping import Keeper, Upkeep
+from .upkeep.packing import base_manifest
 from .upkeep.references import check_references
 
 T = TypeVar("T")
@@ -85,7 +100,13 @@ def run_here(work: Coroutine[Any, Any, T]) -> T:
 class Runtime:
     """One node on one home, from start to stop."""
 
-    def __init__(self, home: Home, leaf: Leaf, upkeep: Upkeep | None = None) -> None:
+    def __init__(
+        self,
+        home: Home,
+        leaf: Leaf,
+        upkeep: Upkeep | None = None,
+        limits: Limits | None = None,
+    ) -> None:
         self.home = home
         self.me = home.node.public
         home.blobs.forget_lost()
@@ -113,9 +134,17 @@ class Runtime:
         channels = self.links.channels
         inspection = Inspection(self.spaces, home.blobs, self._show_fault)
         self.fetching = Fetching(
-            home.blobs, self.spaces, channels, self.submit, time.monotonic
+            home.blobs,
+            self.spaces,
+            channels,
+            self.submit,
+            time.monotonic,
+            limits=limits or Limits(),
         )
         self.fetching.inspection = inspection
+        base = partial(base_manifest, home)
+        self.fetching.use_twins(Twins(self.spaces, base, home.blobs.has))
+        self.needs = Needs(self._needed)
         self.commands = Commands()
         self.sync_server = ReplicaServer(self, leaf)
         self.doorkeeper = Doorkeeper(home, self.spaces, entropy)
@@ -289,6 +318,11 @@ class Runtime:
         """Tell the space that a contribution can never be merged, from whatever thread."""
         self.operations.report_fault(space, fault)
 
+    def _needed(self, blobs: frozenset[BlobId]) -> None:
+        """Tell the node what commands wait for, from whatever thread."""
+        item = BlobsNeeded(tuple(sorted(blobs)))
+        self.loop.call_soon_threadsafe(self.submit, lambda: [item])
+
     def _published(self, space: SpaceId, records: tuple[RecordId, ...]) -> None:
         """Tell the node of records that a command made, from whatever thread."""
         item = RecordsCommitted(space, records)
@@ -369,6 +403,10 @@ class Runtime:
         """Return what was done for the store since the start."""
         return self.keeper.facts()
 
+    def needing(self) -> AbstractContextManager[Callable[[Iterable[BlobId]], None]]:
+        """Lend what says which blobs a command waits for: they come first."""
+        return self.needs.waiting()
+
     def now(self) -> float:
         """Return seconds that only grow."""
         return time.monotonic()
@@ -387,13 +425,15 @@ def _split(address: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def runtime_on(home: Home, upkeep: Upkeep | None = None) -> Runtime:
+def runtime_on(
+    home: Home, upkeep: Upkeep | None = None, limits: Limits | None = None
+) -> Runtime:
     """Return a node on an open home that has not started, with a fresh TLS leaf."""
     now = datetime.now(UTC)
     leaf = make_leaf(
         home.node.unlock(), now - timedelta(days=1), now + timedelta(days=LEAF_DAYS)
     )
-    return Runtime(home, leaf, upkeep)
+    return Runtime(home, leaf, upkeep, limits)
 
 
 def run_node(
@@ -405,12 +445,13 @@ def run_node(
     ready: Callable[[Mapping[str, object]], None],
     ask: AskPassphrase = no_passphrase,
     upkeep: Upkeep | None = None,
+    limits: Limits | None = None,
 ) -> None:
     """Run a node on the home at `path` until SIGINT or SIGTERM.
 
     `ask` finds the passphrase, at the start: a node must sign whenever peers want it to.
     `ready` is told where the node listens, once it does. `upkeep` says what it does for
-    its store by itself.
+    its store by itself, `limits` how fast blobs may come and go.
 
     Raises:
         ConflictError: another node runs on this home, or a port is in use.
@@ -420,7 +461,9 @@ def run_node(
     with _patiently_open(path, ask) as home:
         for key in (home.author, home.node):
             key.unlock()
-        asyncio.run(_run(home, (listen, join_listen, advertise), ready, upkeep))
+        keep_freed()
+        where = listen, join_listen, advertise
+        asyncio.run(_run(home, where, ready, upkeep=upkeep, limits=limits))
 
 
 def _patiently_open(path: Path, ask: AskPassphrase) -> Home:
@@ -439,9 +482,11 @@ async def _run(
     home: Home,
     where: tuple[str, str, str],
     ready: Callable[[Mapping[str, object]], None],
+    *,
     upkeep: Upkeep | None,
+    limits: Limits | None,
 ) -> None:
-    runtime = runtime_on(home, upkeep)
+    runtime = runtime_on(home, upkeep, limits)
     for name in (signal.SIGINT, signal.SIGTERM):
         runtime.loop.add_signal_handler(name, runtime.stopping.set)
     try:

@@ -142,6 +142,16 @@ class ReplicaServer:
             ConflictError: the port is in use.
             BadInputError: `host` is no address of this machine.
         """
+        server = self.built()
+        credentials = self._roots.credentials()
+        bound = await _started(
+            server, lambda: claim_port(server, host, port, credentials)
+        )
+        self._server = server
+        return bound
+
+    def built(self) -> grpc.aio.Server:
+        """Return a server of all that members may call, on no port yet."""
         server = grpc.aio.server(
             options=_server_options(), maximum_concurrent_rpcs=CALLS_MAX
         )
@@ -156,12 +166,7 @@ class ReplicaServer:
         name = wire.DESCRIPTOR.services_by_name["Replica"].full_name
         generic = grpc.method_handlers_generic_handler(name, {"Fetch": fetch})
         server.add_generic_rpc_handlers((generic,))
-        credentials = self._roots.credentials()
-        bound = await _started(
-            server, lambda: claim_port(server, host, port, credentials)
-        )
-        self._server = server
-        return bound
+        return server
 
     def set_members(self, members: frozenset[bytes]) -> None:
         """Accept new connections from `members` alone, and cut off everybody else."""

@@ -9,6 +9,8 @@ import logging
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
+from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Final, Protocol
 
@@ -22,8 +24,10 @@ from crdtmerge.errors import (
 )
 from crdtmerge.sync.pace import UPLOADS_MAX, Pace, Slots
 from crdtmerge.sync.runs import clipped
+from crdtmerge.sync.thrift import Gain, Link, Links
 from crdtmerge.sync.transfer import Wanted, announce
 
+from .coding import Encoder
 from .traffic import RATE_LEAST, Traffic
 
 AHEAD: Final = 2
@@ -55,6 +59,15 @@ class OpenBlob(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """A chunk as it is sent; how long it took to encode it, 0 if nobody tried."""
+
+    length: int
+    message: bytes
+    seconds: float = 0.0
+
+
 class Serving:
     """The uploads of one node."""
 
@@ -76,6 +89,9 @@ class Serving:
         self._clock = clock
         self._readers = ThreadPoolExecutor(READERS, "reading")
         self._slots = Slots(most=_slots(pace.total))
+        self._links = Links()
+        self.encoder: Callable[[SpaceId, BlobId, Wanted], Encoder | None] | None = None
+        """Finds how chunks may be encoded for a request; any thread may call it."""
 
     def close(self) -> None:
         """Wait for the readers; nothing may be served afterwards."""
@@ -95,13 +111,17 @@ class Serving:
             self._traffic.refused += 1
             raise OverloadedError("no room for one more fetch now")
         try:
-            async with aclosing(self._reply(peer, space, blob, wanted)) as messages:
+            link = self._links.to(peer)
+            replies = self._reply(peer, space, blob, wanted, link)
+            async with aclosing(replies) as messages:
                 async for message in messages:
                     self._traffic.wire_out += len(message)
-                    wait = self._pace.take(peer, len(message), self._clock())
+                    began = self._clock()
+                    wait = self._pace.take(peer, len(message), began)
                     if wait:
                         await asyncio.sleep(wait)
                     yield message
+                    link.drained(len(message), self._clock() - began)
         except (ContentMissingError, CorruptBlobError) as e:
             if isinstance(e, CorruptBlobError):
                 _log.warning("a damaged blob is not served: %s", e)
@@ -110,28 +130,36 @@ class Serving:
             self._slots.give_back(peer)
 
     async def _reply(
-        self, peer: bytes, space: SpaceId, blob: BlobId, wanted: Wanted
+        self, peer: bytes, space: SpaceId, blob: BlobId, wanted: Wanted, link: Link
     ) -> AsyncGenerator[bytes, None]:
         loop = asyncio.get_running_loop()
         source = await loop.run_in_executor(
             self._readers, self._open, peer, space, blob
         )
-        reading: asyncio.Future[list[bytes]] | None = None
+        reading: asyncio.Future[list[_Chunk]] | None = None
         try:
             listed = wanted.chunk_list
             for message in announce(source.size, source.chunks, want_chunk_list=listed):
                 yield message
             runs = clipped(wanted.runs, len(source.chunks))
             indexes = (index for run in runs for index in range(run.first, run.end))
-            reading = self._read(source, indexes)
+            gain, encoder = Gain(), None
+            if wanted.encodings and self.encoder is not None:
+                find = partial(self.encoder, space, blob, wanted)
+                encoder = await loop.run_in_executor(self._readers, find)
+            reading = self._read(source, indexes, encoder, gain.pays(link))
             # SUBTLE: shielded, for a read that goes on must not find its file closed.
             while chunks := await asyncio.shield(reading):
+                for chunk in chunks:
+                    if chunk.seconds:
+                        gain.encoded(chunk.length, len(chunk.message))
+                        link.encoded(chunk.length, chunk.seconds)
                 # The next are read while these are sent.
-                reading = self._read(source, indexes)
+                reading = self._read(source, indexes, encoder, gain.pays(link))
                 for chunk in chunks:
                     self._traffic.chunks_out += 1
-                    self._traffic.bytes_out += len(chunk)
-                    yield chunk
+                    self._traffic.bytes_out += chunk.length
+                    yield chunk.message
         finally:
             if reading is not None:
                 await asyncio.wait({reading})
@@ -139,14 +167,25 @@ class Serving:
             source.close()
 
     def _read(
-        self, source: OpenBlob, indexes: Iterator[int]
-    ) -> "asyncio.Future[list[bytes]]":
-        """Read the next few chunks, none at the end."""
+        self,
+        source: OpenBlob,
+        indexes: Iterator[int],
+        encoder: Encoder | None,
+        pays: bool,
+    ) -> "asyncio.Future[list[_Chunk]]":
+        """Read the next few chunks, none at the end, and encode them if that `pays`."""
         batch = list(islice(indexes, AHEAD))
         loop = asyncio.get_running_loop()
-        return loop.run_in_executor(
-            self._readers, lambda: [source.read(index) for index in batch]
-        )
+
+        def read(index: int) -> _Chunk:
+            raw = source.read(index)
+            if encoder is None or not pays:
+                return _Chunk(len(raw), raw)
+            began = self._clock()
+            message = encoder.encoded(index, raw)
+            return _Chunk(len(raw), message, max(self._clock() - began, 1e-6))
+
+        return loop.run_in_executor(self._readers, lambda: list(map(read, batch)))
 
 
 def _slots(rate: float) -> int:

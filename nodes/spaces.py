@@ -8,7 +8,7 @@ Calls may come from several threads; each is atomic.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from threading import RLock
+from threading import Lock, RLock
 from typing import Final
 
 from crdtmerge.bodies import Genesis, RecordId, SpaceId
@@ -66,6 +66,8 @@ class Spaces:
     added: Mapping[bytes, tuple[str, ...]] = field(default_factory=dict)
     """Where the user says that nodes listen; replaced as a whole."""
     _opsets: dict[SpaceId, OpSet] = field(default_factory=dict)
+    _looking: Lock = field(default_factory=Lock)
+    _looks: int = 0
     _complete: dict[SpaceId, set[Visible]] = field(default_factory=dict)
     _lacking: dict[SpaceId, dict[Visible, dict[BlobId, int]]] = field(
         default_factory=dict
@@ -263,9 +265,14 @@ class Spaces:
             return None
 
     def look_again(self) -> None:
-        """Take nothing for granted of what is here: blobs were lost, or forgotten."""
-        self._complete.clear()
-        self._lacking.clear()
+        """Take nothing for granted of what is here: blobs were lost, or forgotten.
+
+        SUBTLE: another thread may be in the middle of `wanted`, and have seen them.
+        """
+        with self._looking:
+            self._looks += 1
+            self._complete.clear()
+            self._lacking.clear()
 
     def contributions(self, visible: Iterable[Visible]) -> list[Contribution]:
         """Return the visible contributions as layer 2 sees them.
@@ -308,10 +315,10 @@ class Spaces:
         The node asks this after every batch of records, and a manifest may be as long as
         its author likes: it is gone through again only once a part has come.
         """
-        complete, before = (
-            self._complete.get(space, set()),
-            self._lacking.get(space, {}),
-        )
+        with self._looking:
+            looks = self._looks
+            complete = self._complete.get(space, set())
+            before = self._lacking.get(space, {})
         whole: set[Visible] = set()
         lacking: dict[Visible, dict[BlobId, int]] = {}
         wanted: dict[BlobId, int] = {}
@@ -324,7 +331,9 @@ class Spaces:
                 _join_sizes(wanted, part)
             else:
                 whole.add(visible)
-        self._complete[space], self._lacking[space] = whole, lacking
+        with self._looking:
+            if looks == self._looks:
+                self._complete[space], self._lacking[space] = whole, lacking
         return wanted
 
     def manifests(self, space: SpaceId) -> frozenset[BlobId]:

@@ -3,6 +3,7 @@
 Owns the counters and the limits. Does not own what is transferred.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,6 +12,24 @@ from crdtmerge.errors import BadInputError
 
 RATE_LEAST: Final = CHUNK_BYTES // 16
 """Bytes a second below which a chunk takes so long that it looks like silence."""
+
+_RATE: Final = re.compile(r"(\d{1,9}(?:\.\d{1,3})?) ?([KMGT]?)(I?)B?(?:/S)?", re.ASCII)
+_POWERS: Final = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
+
+
+def rate_of(text: str) -> float:
+    """Return a rate such as 100MB/s (thousands) or 20MiB/s (1024s); 0 is no limit.
+
+    Raises:
+        BadInputError: it is none.
+    """
+    match = _RATE.fullmatch(text.strip().upper())
+    if match is None or (match[3] and not match[2]):
+        raise BadInputError(
+            f"{text!r} is no rate", hint="write 100MB/s or 20MiB/s; 0 is no limit"
+        )
+    unit = 1024.0 if match[3] else 1000.0
+    return float(match[1]) * unit ** _POWERS[match[2]]
 
 
 @dataclass(frozen=True, slots=True)

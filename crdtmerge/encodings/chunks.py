@@ -48,7 +48,7 @@ _FORMS: Final = {
 }
 _PAYS_OF: Final = 64
 """`choose` names no form that saves less than one in so many bytes."""
-_SAMPLE_BYTES: Final = 1 << 17
+_SAMPLE_BYTES: Final = 1 << 16
 """How much of a chunk is encoded to see which form is best."""
 
 _DO: Final[Mapping[Form, Step]] = {

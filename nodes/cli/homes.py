@@ -30,6 +30,9 @@ def whoami(
     show(facts, render.home, as_json=chosen.as_json)
 
 
+RateOption = Annotated[str, typer.Option(metavar="RATE")]
+
+
 def node_run(
     context: typer.Context,
     listen: Annotated[
@@ -76,14 +79,20 @@ def node_run(
             help="Remove what nothing has needed for 7 days, as `store gc` does.",
         ),
     ] = True,
+    download_limit: RateOption = "0",
+    upload_limit: RateOption = "0",
+    peer_download_limit: RateOption = "0",
+    peer_upload_limit: RateOption = "0",
     passphrase_file: PassphraseFileOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run a node: gossip, fetch what is visible, serve; until Ctrl-C.
 
-    If the keys are encrypted, it takes their passphrase at the start.
+    If the keys are encrypted, it takes their passphrase at the start. The limits are those
+    of contents, such as 100MB/s or 20MiB/s, in all and of each peer; 0 is no limit.
     """
     from ..runtime import run_node
+    from ..traffic import Limits, rate_of
     from ..upkeep.keeping import Upkeep
     from .passphrases import present
 
@@ -108,7 +117,15 @@ def node_run(
     _require_host(where)
     upkeep = Upkeep(scrub_rate * MB, collects=collect)
     ask_for = present(chosen.passphrase_file)
-    run_node(chosen.home, **where, ready=ready, ask=ask_for, upkeep=upkeep)
+    limits = Limits(
+        rate_of(download_limit),
+        rate_of(upload_limit),
+        rate_of(peer_download_limit),
+        rate_of(peer_upload_limit),
+    )
+    run_node(
+        chosen.home, **where, ready=ready, ask=ask_for, upkeep=upkeep, limits=limits
+    )
 
 
 def node_metrics(

@@ -5,8 +5,9 @@ never after a time in all. Does not own fetching, which the node does anyhow
 (`nodes.node`, `nodes.fetching`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from crdtmerge.bodies import SpaceId
@@ -14,6 +15,7 @@ from crdtmerge.digest import BlobId, ContentId
 from crdtmerge.errors import ContentMissingError
 from crdtmerge.policy import Visible
 
+from ..store.references import REMEDY
 from ..upkeep.references import check_references
 from . import arguments as given
 from .converging import Reports, live_of
@@ -129,18 +131,8 @@ def fetch(context: Context, asked: Arguments, tell: Tell) -> Answer:
         Patience(live, seconds),
     )
     first = live.brought()
-    while True:
-        lacking, compared = errand.lacking(), errand.compared()
-        if not lacking and compared:
-            break
-        records = sum(len(context.spaces.opset(space)) for space in errand.spaces)
-        if patience.over(records):
-            if lacking:
-                _require_room(context, lacking)
-                raise _missing(context, errand, lacking, patience.seconds)
-            break
-        tell(_progress(context, errand, lacking))
-        live.pause(POLL_S)
+    with live.needing() as need:
+        compared = _brought(context, errand, patience, need, tell)
     return {
         "spaces": [space.hex() for space in errand.spaces],
         "contributions": [visible.content.hex() for _, visible in errand.wanted()],
@@ -148,6 +140,33 @@ def fetch(context: Context, asked: Arguments, tell: Tell) -> Answer:
         "compared": compared,
         "notes": [*_faults(context, errand), *([] if compared else [NOT_COMPARED])],
     }
+
+
+def _brought(
+    context: Context,
+    errand: _Errand,
+    patience: Patience,
+    need: Callable[[Iterable[BlobId]], None],
+    tell: Tell,
+) -> bool:
+    """Wait until nothing is lacking; tell whether a peer said that we know all it knows.
+
+    Raises:
+        ContentMissingError: nothing came for too long.
+    """
+    while True:
+        lacking, compared = errand.lacking(), errand.compared()
+        if not lacking and compared:
+            return True
+        need(blob for blobs in lacking.values() for blob in blobs)
+        records = sum(len(context.spaces.opset(space)) for space in errand.spaces)
+        if patience.over(records):
+            if lacking:
+                _require_room(context, lacking)
+                raise _missing(context, errand, lacking, patience.seconds)
+            return compared
+        tell(_progress(context, errand, lacking))
+        errand.live.pause(POLL_S)
 
 
 def _faults(context: Context, errand: _Errand) -> list[str]:
@@ -217,7 +236,19 @@ def _missing(
     away = unreached(context, errand.spaces)
     gone = f"not reached: {away}" if away else ""
     reasons = "; ".join(text for text in (here, gone) if text) or "nobody else is known"
+    hint = "`crdtmerge peers add` names an address; what came is kept, so ask again"
+    if file := _changed_file(context, lacking):
+        reasons, hint = f"{file} is not as it was referenced; {reasons}", REMEDY
     return ContentMissingError(
         f"nothing came for {seconds:g} s, and these are not whole: {listed}; {reasons}",
-        hint="`crdtmerge peers add` names an address; what came is kept, so ask again",
+        hint=hint,
     )
+
+
+def _changed_file(
+    context: Context, lacking: Mapping[ContentId, Mapping[BlobId, int]]
+) -> Path | None:
+    """Return a file of the user's that something of this was in, until it changed."""
+    stray = context.home.blobs.references.stray
+    found = (stray(blob) for _, blobs in sorted(lacking.items()) for blob in blobs)
+    return next((path for path in found if path is not None), None)

@@ -107,7 +107,11 @@ def _adopt(context: Context, holdings: Sequence[Holding], needs: Needs) -> list[
         for h in holdings
         if h.form == "leftover" and h.blob in needs and not blobs.has(h.blob)
     ]
-    return [blob for blob in lost if blobs.examination.adopt(blob)]
+    return [
+        blob
+        for blob in dict.fromkeys(lost)
+        if blobs.examination.adopt(blob) or blobs.packing.restore(blob)
+    ]
 
 
 def _is_sound(damage: Damage, repairs: Mapping[BlobId, Repair]) -> bool:

@@ -3,7 +3,8 @@
 Owns the types that verbs share. Does not own any verb, nor how a node answers.
 """
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeVar
 
@@ -76,6 +77,10 @@ class Live(Protocol):
 
     def upkeep(self) -> Answer:
         """Return what this node did for its store by itself: checks and collections."""
+        ...
+
+    def needing(self) -> AbstractContextManager[Callable[[Iterable[BlobId]], None]]:
+        """Lend what says which blobs a command waits for: they come first."""
         ...
 
     def now(self) -> float:

@@ -139,11 +139,13 @@ class Arrivals:
             if download is None:
                 self._leases.take(blob)
                 try:
-                    self._recover(blob)
-                    download = self._start(blob, size, chunks)
-                except BaseException:
-                    self._leases.drop(blob)
-                    raise
+                    if self._recover(blob):
+                        download = self._start(blob, size, chunks)
+                finally:
+                    if download is None:
+                        self._leases.drop(blob)
+                if download is None:
+                    return len(chunks)
             return download.first_missing()
 
     def missing_chunks(self, blob: BlobId) -> list[int]:
@@ -255,17 +257,22 @@ class Arrivals:
     def _path(self, blob: BlobId) -> Path:
         return self._folder / blob.hex()
 
-    def _recover(self, blob: BlobId) -> None:
+    def _recover(self, blob: BlobId) -> bool:
         """Take up a file that a crash left with its final name but without a row.
 
-        SUBTLE: nobody vouches for such a file: it may be a damaged copy that was
-        forgotten, and whose removal the crash undid.
+        Returns whether the blob is still missing. SUBTLE: under the lock, for a file that
+        is just being named has no row yet either; and nobody vouches for one that was left:
+        it may be a damaged copy that was forgotten, and whose removal the crash undid.
         """
         found = self._shelf.path_of(blob)
-        if self._disk.exists(found):
-            self._believe_nothing(blob)
-            with explained(f"resuming {found}"):
-                self._disk.rename(found, self._path(blob))
+        with self._lock:
+            if self._shelf.has(blob):
+                return False
+            if self._disk.exists(found):
+                self._believe_nothing(blob)
+                with explained(f"resuming {found}"):
+                    self._disk.rename(found, self._path(blob))
+        return True
 
     def _start(self, blob: BlobId, size: int, chunks: Sequence[bytes]) -> Download:
         """Return a download with what is there of it, once its rest is sure to fit."""

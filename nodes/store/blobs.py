@@ -146,9 +146,16 @@ class FileBlobs(Copies):
     def forget_lost(self) -> int:
         """Forget copies whose file is gone or cut, so that they are fetched again.
 
-        Returns how many; run when a node starts. Damage inside a file shows on use.
+        Returns how many; run when a node starts. Damage inside a file shows on use. One
+        that lies here another way than its row says is made right.
         """
-        lost = [blob for blob in self.ids() if self._is_lost(blob)]
+        lost = [
+            blob
+            for blob in self.ids()
+            if self._is_lost(blob)
+            and not self.examination.adopt(blob)
+            and not self.packing.restore(blob)
+        ]
         for blob in lost:
             self.removal.set_aside(blob)
         return len(lost)
@@ -238,6 +245,10 @@ class FileBlobs(Copies):
         """
         self._require_write()
         return self._arrivals.begin(blob, size, chunks)
+
+    def has_part(self, blob: BlobId) -> bool:
+        """Tell whether anything lies here of a download, known or not."""
+        return self._arrivals.taken(blob) > 0
 
     def missing_chunks(self, blob: BlobId) -> list[int]:
         """Return which chunks of a download to ask for, in order.

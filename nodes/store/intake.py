@@ -25,11 +25,12 @@ from crdtmerge.digest import (
     chunk_digest,
     chunk_digests,
 )
-from crdtmerge.errors import MachineError, NoRoomError
+from crdtmerge.errors import CrdtMergeError, MachineError, NoRoomError
 from crdtmerge.formats.header import FileState, StoredTensor
 
 from .blobs import FileBlobs
 from .disk import File, explained
+from .leases import Lease
 from .ranges import Stored
 from .sources import Again, changed
 
@@ -138,7 +139,8 @@ class Intake:
     """What one command brings in; nothing of it is there before `keep`.
 
     For one thread. `fresh` are the blobs that nobody knew before; `new_bytes` counts those,
-    and what took the place of wrong bytes.
+    and what took the place of wrong bytes. On all that it relies on, fresh or found here,
+    it has a `lease`, which its user ends.
     """
 
     def __init__(
@@ -155,6 +157,7 @@ class Intake:
         synced on the threads of `pool`.
         """
         self.fresh: list[BlobId] = []
+        self.lease = Lease(blobs.leases)
         self.new_bytes = 0
         self._blobs = blobs
         self.reference = reference
@@ -196,6 +199,7 @@ class Intake:
         self._syncing.finish()
         counted = set(wanted)
         needed = sorted(counted.union(beside))
+        self.lease.add(needed)
         moves = [self._kept[blob] for blob in needed if blob in self._kept]
         rows = [self._referenced[b] for b in needed if b in self._referenced]
         fresh = [
@@ -253,10 +257,10 @@ class Intake:
         """Return the blobs that are here and begin with this chunk, with their chunks."""
         if size not in self._alike:
             self._alike[size] = self._blobs.rows.alike(size)
-        known: dict[BlobId, Sequence[bytes]] = {
-            blob: self._blobs.chunk_list(blob)[1]
-            for blob in self._alike[size].get(first, ())
-        }
+        known: dict[BlobId, Sequence[bytes]] = {}
+        for blob in self._alike[size].get(first, ()):
+            with suppress(CrdtMergeError):  # its list is damaged: it is written anew
+                known[blob] = self._blobs.chunk_list(blob)[1]
         for blob, (_, stored) in self._kept.items():
             if stored.size == size and stored.chunks[:1] == (first,):
                 known[blob] = stored.chunks
@@ -264,6 +268,7 @@ class Intake:
 
     def has(self, blob: BlobId) -> bool:
         """Tell whether a blob need not be written: it came before, or is here and right."""
+        self.lease.add([blob])
         return blob in self._kept or self._blobs.is_sound(blob)
 
 

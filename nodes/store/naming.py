@@ -53,10 +53,12 @@ class Naming:
             with self._database.writing() as sql:
                 insert(sql, stored)
         except BaseException as e:
-            # The file of a row that may be there stays; without one it is a leftover.
+            # The file of a row that may be there stays; without one it is a leftover. So
+            # does that of a row from before, whose own file this one has replaced.
             if not (named and in_doubt(e)):
                 with suppress(OSError, CrdtMergeError):
-                    self._disk.rename(final, path)
+                    if not self._lies_here(stored.blob):
+                        self._disk.rename(final, path)
             raise
 
     def name_all(
@@ -101,11 +103,8 @@ class Naming:
         intended = self._intended()
         folders = set()
         for blob in intended:
-            with self._database.reading() as sql:
-                query = "SELECT path FROM blobs WHERE blob = ?"
-                row = sql.execute(query, [blob]).fetchone()
-            path = self._places.own(blob)
-            if row is None or row[0] is not None:
+            if not self._lies_here(blob):
+                path = self._places.own(blob)
                 folders.add(path.parent)
                 with explained(f"removing {path}"):
                     self._disk.remove(path)
@@ -117,6 +116,12 @@ class Naming:
         if intended:
             with self._database.writing() as sql:
                 sql.execute("DELETE FROM settings WHERE key = ?", [INTENDED])
+
+    def _lies_here(self, blob: BlobId) -> bool:
+        """Tell whether a row says that the blob lies in a file of ours."""
+        with self._database.reading() as sql:
+            query = "SELECT 1 FROM blobs WHERE blob = ? AND path IS NULL"
+            return sql.execute(query, [blob]).fetchone() is not None
 
     def _intended(self) -> list[BlobId]:
         with self._database.reading() as sql:

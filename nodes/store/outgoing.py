@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from typing import Self
 
 from crdtmerge.digest import CHUNK_BYTES, chunk_digest
+from crdtmerge.errors import MachineError
 
 from .disk import Disk, explained
 from .download import chunk_length
@@ -61,15 +62,28 @@ class Outgoing:
         stored = self._stored
         if stored.packed:
             return self._read(index)
-        length = chunk_length(stored.size, index)
-        with explained(f"reading {stored.path}"):
-            data = self._file.read_at(stored.offset + index * CHUNK_BYTES, length)
-        if len(data) == length and not (stored.referenced and self._wrong(index, data)):
+        if stored.referenced:
+            return self._of_the_user_s(index)
+        data = self._raw(index)
+        if len(data) == chunk_length(stored.size, index):
             return data
         return self._read(index)  # which says what is wrong, and has it noticed
 
-    def _wrong(self, index: int, data: bytes) -> bool:
-        return chunk_digest(data) != self._stored.chunks[index]
+    def _of_the_user_s(self, index: int) -> bytes:
+        try:
+            data = self._raw(index)
+        except MachineError:
+            return self._read(index)
+        if chunk_digest(data) == self._stored.chunks[index]:
+            return data
+        return self._read(index)
+
+    def _raw(self, index: int) -> bytes:
+        stored = self._stored
+        with explained(f"reading {stored.path}"):
+            return self._file.read_at(
+                stored.offset + index * CHUNK_BYTES, chunk_length(stored.size, index)
+            )
 
     def close(self) -> None:
         """Close the file, and let go of the blob."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from crdtmerge.digest import (
+    BLOB_BYTES_MAX,
     CHUNK_BYTES,
     DIGEST_BYTES,
     BlobId,
@@ -114,12 +115,21 @@ class PackedFile:
             ContentMissingError: the base, or the file that it lies in, is not there.
             CorruptBlobError: the chunk, or that of the base, is not what it should be.
         """
-        stored, length = self._stored, chunk_length(self._stored.size, index)
-        data = self._file.read_at(self._starts[index], self._lengths[index])
-        if len(data) != length:
-            data = self._decoded(index, data, length, base)
-        check_chunk(stored, index, data)
+        data = self.unverified(index, base)
+        check_chunk(self._stored, index, data)
         return data
+
+    def unverified(self, index: int, base: BaseChunk) -> bytes:
+        """Return one raw chunk, for who verifies the blob that they make.
+
+        Raises:
+            CrdtMergeError: as `chunk` does, but that it may be another chunk.
+        """
+        length = chunk_length(self._stored.size, index)
+        data = self._file.read_at(self._starts[index], self._lengths[index])
+        if len(data) == length:
+            return data
+        return self._decoded(index, data, length, base)
 
     def _decoded(self, index: int, data: bytes, length: int, base: BaseChunk) -> bytes:
         stored = self._stored
@@ -137,6 +147,23 @@ def _without_base(stored: Stored, error: CrdtMergeError) -> CrdtMergeError:
     message = f"blob {stored.blob.hex()[:12]} is packed against another: {error}"
     lost = "nothing of the packed blob is lost: it is read again once its base is back"
     return type(error)(message, hint=f"{error.hint}; {lost}" if error.hint else lost)
+
+
+def claimed(file: File, path: Path) -> Stored | None:
+    """Return what a packed file says that it holds, without the chunk list; None if none.
+
+    Nothing of it is known to be true.
+    """
+    head = file.read_at(0, _FIXED_BYTES)
+    if len(head) < _FIXED_BYTES or not head.startswith(MAGIC):
+        return None
+    ids = head[len(MAGIC) : -8]
+    blob, base = BlobId(ids[:DIGEST_BYTES]), BlobId(ids[DIGEST_BYTES:])
+    size = int.from_bytes(head[-8:], "little")
+    if not 0 < size <= BLOB_BYTES_MAX or index_bytes(size) > file.size():
+        return None
+    against = None if base == _NO_BASE else base
+    return Stored(blob, size, (), path, 0, False, file.size(), against)
 
 
 @contextmanager

@@ -17,11 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
-from crdtmerge.digest import BlobId, chunk_digest
+from crdtmerge.digest import BlobId, blob_id, chunk_count, chunk_digest
 from crdtmerge.encodings import BASED, Effort, Form, choose, decode, encode, sampled
+from crdtmerge.errors import ContentMissingError, CorruptBlobError
 
 from .disk import Disk, explained, make_folder
-from .packed import index_bytes, write_packed
+from .packed import BaseChunk, PackedFile, claimed, index_bytes, write_packed
 from .places import Places
 from .ranges import Done, Stored, damaged, write_pieces
 from .rows import BlobRows
@@ -159,6 +160,57 @@ class Packing:
             with suppress(OSError):
                 self._disk.remove(path)
         return stored.size
+
+    def restore(self, blob: BlobId) -> bool:
+        """Make a raw blob of a packed file that no row speaks of; tell whether it is right.
+
+        So it is once the table was restored from a backup older than the packing: by the
+        row a raw file lies here, and it is gone.
+
+        Raises:
+            MachineError: the disk refused.
+        """
+        if not self._disk.exists(self._places.packed(blob)):
+            return False
+        path = self._places.temporary / f"packing-{next(self._numbers)}"
+        try:
+            size, chunks = self._write_raw(blob, path)
+            if blob_id(size, chunks) != blob:
+                return False
+            final = self._places.own(blob)
+            with self._lock:
+                self._name(path, final)
+                self._rows.write(Stored(blob, size, tuple(chunks), final, 0, False))
+                self._remove(self._places.packed(blob))
+        except (ContentMissingError, CorruptBlobError):
+            return False
+        finally:
+            with suppress(OSError):
+                self._disk.remove(path)
+        return True
+
+    def _write_raw(self, blob: BlobId, path: Path) -> tuple[int, list[bytes]]:
+        """Write what a packed file decodes to; return its size and chunk digests."""
+        source = self._places.packed(blob)
+        with explained(f"reading {source}"), self._disk.open(source) as file:
+            stored = claimed(file, source)
+            if stored is None or stored.blob != blob:
+                raise CorruptBlobError(f"{source} is not the packed file of its name")
+            packed, base = PackedFile(file, stored), self._base(stored)
+            self._chunks.reserve(stored.size)
+            count = chunk_count(stored.size)
+            pieces = (packed.unverified(index, base) for index in range(count))
+            return stored.size, write_pieces(self._disk, path, pieces)
+
+    def _base(self, stored: Stored) -> BaseChunk:
+        against = stored.against
+
+        def chunk(index: int) -> bytes:
+            if against is None:
+                raise damaged(stored, f"chunk {index}")
+            return self._chunks.read_chunk(against, index)
+
+        return chunk
 
     # --- inside ------------------------------------------------------------------------
 

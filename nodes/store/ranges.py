@@ -93,8 +93,8 @@ def opened(disk: Disk, stored: Stored) -> Iterator[File]:
     """Lend the file that a blob lies in.
 
     Raises:
-        ContentMissingError: it is not there.
-        MachineError: the disk refused.
+        ContentMissingError: it is not there, or is the user's and cannot be read.
+        MachineError: the disk refused what is ours.
     """
     try:
         with disk.open(stored.path) as file:
@@ -103,7 +103,12 @@ def opened(disk: Disk, stored: Stored) -> Iterator[File]:
         message = f"blob {stored.blob.hex()[:12]} is gone: {stored.path} is not there"
         raise ContentMissingError(message, hint=_remedy(stored)) from e
     except OSError as e:
-        raise machine_error(e, f"reading {stored.path}") from e
+        error = machine_error(e, f"reading {stored.path}")
+        if not stored.referenced:
+            raise error from e
+        # SUBTLE: a failing disk of the user's own is no reason for a node to stop.
+        message = f"blob {stored.blob.hex()[:12]} is gone: {error}"
+        raise ContentMissingError(message, hint=_remedy(stored)) from e
 
 
 def too_short(stored: Stored) -> CorruptBlobError:

@@ -162,7 +162,8 @@ class BlobRows:
         """Forget that these blobs are here, all or none of them."""
         gone = list(blobs)
         with self._database.writing() as sql:
-            _delete(sql, "blobs", gone)
+            for table in ("blobs", "unneeded"):
+                _delete(sql, table, gone)
             come_back(sql, gone)
 
     def set_aside(self, blob: BlobId) -> None:

@@ -92,7 +92,8 @@ def _inspected(blobs: FileBlobs, holding: Holding, done: Done | None) -> Damage 
     except ContentMissingError:
         return None
     if holding.against is not None and not blobs.has(holding.against):
-        return Damage(blob, form, "base", size, tuple(range(len(chunks))))
+        everything = tuple(range(len(chunks)))
+        return Damage(blob, form, "base", size, everything, holding.against)
     try:
         bad = tuple(blobs.examination.bad_chunks(blob, done))
     except CorruptBlobError:  # of the base: nothing is known of this one

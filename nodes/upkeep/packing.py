@@ -46,7 +46,7 @@ def cold(home: Home, spaces: Spaces, now: int, older: int) -> list[Order]:
         for holding in home.blobs.holdings()
         if holding.form == "own" and holding.size >= BYTES_MIN
     }
-    bases = {space: base for space in views if (base := _base(home, space))}
+    bases = {space: base for space in views if (base := base_manifest(home, space))}
     kept = {entry.blob for base in bases.values() for entry in base.tensors}
     orders: dict[BlobId, Order] = {}
     for space, visible in views.items():
@@ -57,7 +57,7 @@ def cold(home: Home, spaces: Spaces, now: int, older: int) -> list[Order]:
     return sorted(orders.values(), key=lambda order: order.blob)
 
 
-def _base(home: Home, space: SpaceId) -> Manifest | None:
+def base_manifest(home: Home, space: SpaceId) -> Manifest | None:
     """Return the manifest of a space's base, if it can be read here."""
     facts = home.local.base(space)
     if facts is None:

@@ -19,13 +19,14 @@ from crdtmerge.errors import CrdtMergeError
 from ..home import Home
 from ..spaces import Spaces
 from ..store.download import chunk_length
+from .forgetting import forget_unneeded
 from .inspecting import Damage
 from .needs import Needs
 from .sources import Place, Sources
 
 Outcome = Literal["repaired", "wanted", "removed", "beyond", "unknown"]
 """Made right; to be fetched; gone, as nothing needs it; had from nowhere; or left as it is,
-as a manifest that cannot be read may need it."""
+as a manifest that cannot be read, or what is under way, may need it."""
 
 NO_PEER: Final = (
     "no peer serves it: put the file back, or `crdtmerge space join TICKET --base DIR`"
@@ -52,13 +53,13 @@ def repair(
         MachineError: the disk refused, or has no room.
     """
     blobs, blob = home.blobs, damage.blob
-    if blob not in needs and needs.unknown:
-        return Repair(blob, "unknown")
     if blob not in needs:
-        blobs.forget(blob)
-        spaces.look_again()
-        return Repair(blob, "removed")
-    if damage.form == "own" and blobs.examination.adopt(blob):
+        # when it is not gone, somebody has come to need it since
+        gone = not needs.unknown and forget_unneeded(home, spaces, [blob])
+        return Repair(blob, "removed" if gone else "unknown")
+    if damage.form != "referenced" and (
+        blobs.examination.adopt(blob) or blobs.packing.restore(blob)
+    ):
         return Repair(blob, "repaired")
     served = any(need.kind == "contribution" for need in needs.why(blob))
     digests = _digests(home, damage)
@@ -67,9 +68,9 @@ def repair(
     found: dict[int, Place] = {}
     if digests:
         found = sources.find(blob, lengths, [digests[index] for index in lacking])
-    # The file of one whose base is damaged may be right: it is read again with that.
-    waits = damage.kind == "base" and damage.other is not None
-    if waits or (not served and (not digests or len(found) < len(lacking))):
+    if _waits(home, damage, needs) or (
+        not served and (not digests or len(found) < len(lacking))
+    ):
         return Repair(blob, "beyond")
     with spaces.lock:
         blobs.removal.set_aside(blob)
@@ -77,6 +78,16 @@ def repair(
     if not digests:
         return Repair(blob, "wanted", damage.size)
     return _resume(home, damage, digests, found, sources)
+
+
+def _waits(home: Home, damage: Damage, needs: Needs) -> bool:
+    """Tell whether a packed blob waits for its base, which is damaged or away.
+
+    SUBTLE: its own file may be right, and the only copy there is: it is read again with
+    the base. Only a base that nobody has and nothing needs is never to come.
+    """
+    base = damage.other if damage.kind == "base" else None
+    return base is not None and (base in needs or home.blobs.has(base))
 
 
 def _digests(home: Home, damage: Damage) -> list[bytes]:

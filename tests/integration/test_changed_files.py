@@ -57,7 +57,13 @@ def replace(path: Path) -> None:
     other.replace(path)
 
 
-CHANGES = (edit, cut, replace, Path.unlink)
+def folder(path: Path) -> None:
+    """Put a folder in its place, which cannot be read."""
+    path.unlink()
+    path.mkdir()
+
+
+CHANGES = (edit, cut, replace, folder, Path.unlink)
 
 
 class Setting:
@@ -141,6 +147,8 @@ def test_a_file_that_is_put_back_is_used_again(
     change(setting.file)
     assert setting.check() != []
     assert setting.status()[0]["missing_blobs"] > 0
+    if setting.file.is_dir():
+        setting.file.rmdir()
     shutil.copy(setting.kept, setting.file)
     assert setting.check() == []
     space, changed, _ = setting.status()
@@ -211,8 +219,17 @@ def refer(home: Home, path: Path) -> None:
         intake.keep([taking.end()])
 
 
-@pytest.mark.parametrize("when", ["before the start", "in use", "served"])
-def test_a_peer_s_copy_takes_the_place(tmp_path: Path, when: str) -> None:
+@pytest.mark.parametrize(
+    ("when", "change"),
+    [
+        ("before the start", edit),
+        ("in use", edit),
+        *(("served", change) for change in CHANGES),
+    ],
+)
+def test_a_peer_s_copy_takes_the_place(
+    tmp_path: Path, when: str, change: Change
+) -> None:
     """Found at the start, by a use or when a peer asks: it is fetched, and nodes go on."""
     path, manifest = tmp_path / "model.bin", tensors(DATA)
     blob = manifest.tensors[0].blob
@@ -226,16 +243,16 @@ def test_a_peer_s_copy_takes_the_place(tmp_path: Path, when: str) -> None:
         guest.blobs.put(DATA)
         guest.blobs.put(manifest.encode())
         if when == "before the start":
-            edit(path)
+            change(path)
 
         async def test() -> None:
             async with living(owner) as host, living(guest, host) as other:
                 if when == "in use":
-                    edit(path)
+                    change(path)
                     with pytest.raises(CorruptBlobError, match=str(path)):
                         await asyncio.to_thread(owner.blobs.read, blob, len(DATA))
                 if when == "served":
-                    edit(path)
+                    change(path)
                     async with living(third, host):
                         await until(lambda: third.blobs.has(blob), "a copy")
                         await until(lambda: not_referenced(owner, blob), "a copy here")
@@ -267,6 +284,11 @@ def test_without_peers_a_node_goes_on(tmp_path: Path) -> None:
                     with pytest.raises(CrdtMergeError, match=str(path)):
                         await asyncio.to_thread(owner.blobs.read, blob, len(DATA))
                 assert host.spaces.missing(space) == {blob: len(DATA)}
+                with pytest.raises(ContentMissingError, match=str(path)) as refusal:
+                    await asyncio.to_thread(
+                        host.operations.call, "fetch", {"patience": 1}, lambda _: None
+                    )
+                assert "put the file back" in refusal.value.hint
 
         run(test())
 

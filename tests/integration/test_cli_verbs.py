@@ -95,6 +95,25 @@ def test_json_of_each_verb_has_its_fields(terminal: Terminal) -> None:
             | {"missing_bytes", "record", "new", "notes"},
         ),
         (("log",), {"space", "name", "total", "records"}),
+        (
+            ("store", "show"),
+            {"own", "referenced", "packed", "partial", "stale", "leftover", "pins"}
+            | {"unneeded", "unknown_manifests", "free_bytes", "notes"},
+        ),
+        (
+            ("store", "gc", "--dry-run"),
+            {"dry_run", "grace", "count", "bytes", "went", "stays", "stays_count"}
+            | {"stays_bytes", "needed", "pins", "in_the_way", "notes"},
+        ),
+        (
+            ("store", "fsck"),
+            {"blobs", "bytes", "damaged", "leftovers", "wanted", "sound", "notes"},
+        ),
+        (
+            ("store", "pin", content),
+            {"space", "content", "note", "blobs", "missing", "pinned", "notes"},
+        ),
+        (("store", "unpin", content), {"space", "content", "pinned", "notes"}),
         (("peers", "list"), {"running", "peers", "notes"}),
         (
             ("fetch",),

@@ -1,16 +1,18 @@
 """Damage at rest is repaired from peers: by a running node, and by commands."""
 
+import asyncio
 import json
 import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
 from crdtmerge.digest import CHUNK_BYTES, BlobId
+from nodes.cli import render
 from nodes.home import open_home
 from tests.homes import write_model
 from tests.integration.living import admit, found, homes, living, offer, run, tensors
@@ -32,8 +34,11 @@ def flip(path: Path, place: int) -> None:
         file.write(bytes([byte ^ 1]))
 
 
-def test_a_running_node_repairs_what_it_finds(tmp_path: Path) -> None:
-    """From a peer, while it runs, and only the chunk that was wrong."""
+@pytest.mark.parametrize(("place", "cost"), [(0, CHUNK_BYTES), (BIG - 1, END)])
+def test_a_running_node_repairs_what_it_finds(
+    tmp_path: Path, place: int, cost: int
+) -> None:
+    """From a peer, while it runs, and only the chunk that was wrong; `status` says so."""
     with homes(tmp_path, "owner", "member") as (owner, member):
         space = found(owner)
         admit(owner, space, member)
@@ -46,12 +51,16 @@ def test_a_running_node_repairs_what_it_finds(tmp_path: Path) -> None:
                 await soon(lambda: member.blobs.has(blob), "the blob")
                 path = member.blobs.path_of(blob)
                 before = guest.brought()
-                flip(path, BIG - 1)
+                flip(path, place)
                 await soon(lambda: bool(guest.keeper.scrubber.damaged), "the damage")
                 await soon(lambda: member.blobs.has(blob), "its repair")
                 assert path.read_bytes() == data
-                assert guest.brought() - before == END
-                assert guest.upkeep()["damaged"] == {"wanted": 1}
+                assert guest.brought() - before == cost
+                call = guest.operations.call
+                status = await asyncio.to_thread(call, "status", {}, lambda _: None)
+                upkeep = cast("dict[str, object]", status["upkeep"])
+                assert upkeep["damaged"] == {"wanted": 1}
+                assert any("1 damaged blob" in line for line in render.status(status))
 
         run(meet())
 

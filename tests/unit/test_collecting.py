@@ -14,7 +14,9 @@ from crdtmerge.errors import BadInputError, MachineError, NotFoundError
 from nodes.home import open_home
 from nodes.readers import READERS_FILE
 from nodes.store.disk import SYSTEM_DISK
-from nodes.upkeep.collecting import GRACE_S
+from nodes.store.holdings import Holding
+from nodes.upkeep import collecting
+from nodes.upkeep.collecting import GRACE_S, sweep
 from tests.homes import Fleet, write_model
 from tests.unit.test_store_blobs import files
 
@@ -260,3 +262,56 @@ def test_grace_is_a_number_of_seconds(setting: Setting) -> None:
     for wrong in (-1, "7d", 1.5, True):
         with pytest.raises(BadInputError):
             setting.gc(grace=wrong)
+
+
+def test_a_lift_between_two_batches_saves_the_rest(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What came to be needed since collection looked stays: each batch looks again."""
+    content = setting.call("contribute", path=setting.tunes[0])["content"]
+    setting.call("ban", id=content)
+    monkeypatch.setattr(collecting, "BATCH", 1)
+    with setting.fleet.open(setting.home) as (home, spaces, verbs):
+        before = len(home.blobs.ids())
+        went: list[Holding] = []
+
+        def lift(holding: Holding) -> None:
+            if not went:
+                verbs.call("ban_lift", {"id": content}, lambda _: None)
+            went.append(holding)
+
+        swept = sweep(home, spaces, int(setting.fleet.clock), 0, taken=lift)
+        assert (len(went), swept.in_the_way) == (1, "")
+        assert len(home.blobs.ids()) == before - 1
+        [space] = spaces.all()
+        assert list(spaces.missing(space)) == [went[0].blob]
+
+
+def test_a_manifest_that_comes_between_two_batches_saves_its_tensors(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Collection had not known what it needs, and looks again."""
+    other = setting.fleet.init("other")
+    setting.fleet.admit(setting.home, other, setting.base, "contributor")
+    setting.fleet.call(other, "contribute", path=setting.tunes[1])
+    with open_home(other, write=False) as theirs:
+        blobs = {b: theirs.blobs.chunk_list(b)[0] for b in theirs.blobs.ids()}
+        data = {b: bytes(theirs.blobs.read(b, size)) for b, size in blobs.items()}
+    setting.fleet.share(setting.home, other)
+    monkeypatch.setattr(collecting, "BATCH", 1)
+    with setting.fleet.open(setting.home) as (home, spaces, _):
+        [space] = spaces.all()
+        [(manifest, _)] = spaces.view(space).visible[0].manifests
+        tensors = [home.blobs.put(d) for b, d in data.items() if b != manifest]
+        home.marks.mark(dict.fromkeys(tensors, 0), [])
+        idle = {home.blobs.put(b"idle %d" % n) for n in range(3)}
+        home.marks.mark(dict.fromkeys(idle, 0), [])
+
+        def come(_: Holding) -> None:
+            home.blobs.put(data[manifest])
+
+        swept = sweep(home, spaces, int(setting.fleet.clock), 0, taken=come)
+        assert swept.survey.needs.unknown == set()
+        lost = spaces.missing(space)
+        assert len(lost) <= 1, "one may have gone before the manifest came"
+        assert not any(home.blobs.has(blob) for blob in idle)

@@ -113,7 +113,7 @@ def test_a_place_that_is_damaged_begins_anew(
 def test_small_blobs_cost_something(setting: Setting) -> None:
     """Thousands of them are not read in one turn."""
     with opened(setting) as (home, spaces):
-        for number in range(200):
+        for number in range(40):
             home.blobs.put(b"small %d" % number)
         scrubber = Scrubber(home, spaces, COST_MIN)
         scrub(scrubber, 10)
@@ -140,6 +140,30 @@ def test_damage_is_set_aside_said_and_counted(
         assert begun is not None
         home.blobs.begin(blob, *begun)
         assert home.blobs.missing_chunks(blob) == [1]
+
+
+def test_what_is_set_aside_while_the_node_looks_is_wanted(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The node had just seen the blob, and must not take it for granted ever after."""
+    blob, _ = path_of(setting)
+    with opened(setting) as (home, spaces):
+        [space] = spaces.all()
+        has, seen = home.blobs.has, list[BlobId]()
+
+        def vanish(asked: BlobId) -> bool:
+            found = has(asked)
+            if asked == blob and not seen:
+                seen.append(asked)
+                home.blobs.removal.set_aside(blob)
+                spaces.look_again()
+            return found
+
+        with monkeypatch.context() as patch:
+            patch.setattr(home.blobs, "has", vanish)
+            spaces.wanted(space)
+        assert seen == [blob]
+        assert spaces.wanted(space) == {blob: BIG}
 
 
 def test_damage_to_an_edited_base_stops_nothing(setting: Setting) -> None:

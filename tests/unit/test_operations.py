@@ -1,7 +1,9 @@
 """What the verbs promise to commands and to the running node."""
 
+import contextlib
 import json
 import shutil
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -201,6 +203,12 @@ class Live:
     def brought(self) -> int:
         """Return nothing."""
         return 0
+
+    def needing(
+        self,
+    ) -> contextlib.AbstractContextManager[Callable[[Iterable[BlobId]], None]]:
+        """Wait for what comes."""
+        return contextlib.nullcontext(lambda _: None)
 
     def arriving(self) -> dict[BlobId, int]:
         """Return nothing."""

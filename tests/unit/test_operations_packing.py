@@ -11,7 +11,7 @@ from crdtmerge.digest import BlobId
 from crdtmerge.errors import CorruptBlobError
 from nodes.home import open_home
 from nodes.store.holdings import Holding
-from nodes.upkeep.references import watch
+from nodes.upkeep.references import check_references, watch
 from tests.homes import Fleet
 from tests.tunes import SHAPES, base_weights, tuned_weights, write_weights
 
@@ -223,4 +223,24 @@ def test_a_use_that_meets_an_edited_base_forgets_no_packed_blob(
                     home.blobs.read(holding.blob, holding.size)
     assert len(setting.holdings("packed")) == LARGE
     path.write_bytes(good)
+    assert setting.resolve("after") == before
+
+
+def test_repair_waits_for_a_base_that_was_set_aside(setting: Setting) -> None:
+    """A base that peers are asked for again takes nothing that is packed with it."""
+    before = setting.resolve("before")
+    setting.call("store_pack", older_than=0)
+    packed = setting.holdings("packed")
+    with setting.fleet.open(setting.home) as (home, _, verbs):
+        bases = {h.against for h in packed if h.against is not None}
+        for base in bases:
+            home.blobs.removal.set_aside(base)
+        found: Any = verbs.call("store_fsck", {"repair": True}, lambda _: None)
+        assert {item["kind"] for item in found["damaged"]} == {"base"}
+    assert setting.holdings("packed") == packed
+    folder = setting.base
+    with setting.fleet.open(setting.home) as (home, spaces, _):
+        check_references(home, spaces)
+        assert not home.blobs.missing(bases)
+    assert folder.is_dir()
     assert setting.resolve("after") == before

@@ -1,6 +1,7 @@
 """What is known of peers, and how long one waits for them; peers and time are scripted."""
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,12 @@ class Scripted:
     def brought(self) -> int:
         """Return what came."""
         return self.bytes_brought
+
+    def needing(
+        self,
+    ) -> contextlib.AbstractContextManager[Callable[[Iterable[BlobId]], None]]:
+        """Wait for what comes."""
+        return contextlib.nullcontext(lambda _: None)
 
     def arriving(self) -> Mapping[BlobId, int]:
         """Return nothing."""

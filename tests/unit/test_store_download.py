@@ -14,12 +14,13 @@ from crdtmerge.errors import (
     ContentMissingError,
     CorruptBlobError,
     MachineError,
+    NoRoomError,
     NotFoundError,
 )
-from nodes.store import arrivals, download
+from nodes.store import arrivals, download, naming
 from nodes.store.blobs import FileBlobs
 from nodes.store.database import Database
-from nodes.store.disk import SystemFile
+from nodes.store.disk import SystemDisk, SystemFile
 
 DATA = np.random.default_rng(1).bytes(4 * CHUNK_BYTES + 77)
 CHUNKS = chunk_digests(DATA)
@@ -445,3 +446,61 @@ def test_several_threads_bring_chunks_of_several_blobs(blobs: FileBlobs) -> None
     assert failures == []
     for data in contents:
         assert blobs.read(blob_id_of(data), len(data)) == data
+
+
+def test_a_file_that_is_being_named_is_left_to_who_names_it(
+    blobs: FileBlobs,
+    database: Database,
+    partial: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A download of the same bytes that opens between their name and their row waits."""
+    source = tmp_path / "data"
+    source.write_bytes(DATA)
+    named, begun = threading.Event(), threading.Event()
+    bringing = threading.Thread(target=blobs.import_range, args=(source, 0, len(DATA)))
+    sync_folder, take = SystemDisk.sync_folder, blobs.leases.take
+
+    def naming(disk: SystemDisk, folder: Path) -> None:
+        sync_folder(disk, folder)
+        if folder.name == BLOB.hex()[:2]:
+            named.set()
+            begun.wait(0.5)  # the file has its name, and no row yet
+
+    def opening(blob: BlobId) -> None:
+        take(blob)
+        bringing.start()  # just after a download has seen that nothing is there
+        assert named.wait(10)
+
+    monkeypatch.setattr(SystemDisk, "sync_folder", naming)
+    monkeypatch.setattr(blobs.leases, "take", opening)
+    blobs.begin(BLOB, len(DATA), CHUNKS)
+    begun.set()
+    bringing.join()
+    assert blobs.path_of(BLOB).exists()
+    blobs.close()
+    again = FileBlobs(tmp_path, database, write=True)
+    assert again.forget_lost() == 0
+    assert again.read(BLOB, len(DATA)) == DATA
+    assert not partial.exists()
+    again.close()
+
+
+def test_a_blob_that_came_otherwise_outlives_the_end_of_its_download(
+    blobs: FileBlobs, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The download's file takes the place of the other; with no room for its row too."""
+    blobs.begin(BLOB, len(DATA), CHUNKS)
+    for index, piece in enumerate(PIECES):
+        blobs.write_chunk(BLOB, index, piece)
+    blobs.put(DATA)
+
+    def full(*_: object) -> None:
+        raise NoRoomError("the disk is full")
+
+    monkeypatch.setattr(naming, "insert", full)
+    with pytest.raises(NoRoomError):
+        blobs.finish(BLOB)
+    assert blobs.read(BLOB, len(DATA)) == DATA
+    assert blobs.forget_lost() == 0

@@ -193,6 +193,19 @@ def test_a_damaged_copy_is_replaced(store: Store) -> None:
     assert store.blobs.read(blob, len(data)) == data
 
 
+def test_a_damaged_list_of_chunks_is_replaced(store: Store) -> None:
+    """It is no reason to refuse a model: the row is written anew."""
+    data = content(2 * CHUNK_BYTES)
+    blob = store.blobs.put(data)
+    first = chunk_digest(data[:CHUNK_BYTES])
+    with store.database.writing() as sql:
+        sql.execute("UPDATE blobs SET chunks = ?", [first + bytes(32)])
+    intake = store.begin()
+    assert store.take(intake, data) == blob
+    intake.keep([blob])
+    assert store.blobs.read(blob, len(data)) == data
+
+
 def test_a_reference_leaves_a_copy_alone_and_moves_only_when_told(store: Store) -> None:
     """A contribution by reference takes no base away from where it lies."""
     data = content(1000)

@@ -317,3 +317,43 @@ def test_readers_never_notice(home: Home) -> None:
     stop.set()
     reader.join()
     assert failed == []
+
+
+@pytest.mark.parametrize("then", ["packed", "raw"])
+def test_rows_of_an_older_backup_find_the_blob_as_it_lies_here_now(
+    home: Home, tmp_path: Path, then: str
+) -> None:
+    """The table says raw and the file is packed, or the other way round: none is lost."""
+    base, _ = refer(home, tmp_path)
+    blob = home.blobs.put(TUNED)
+    if then == "packed":
+        home.blobs.packing.pack(Order(blob, 4, base))
+    home.close()
+    backup = (home.path / "store.sqlite").read_bytes()
+    with open_home(home.path, write=True) as again:
+        if then == "packed":
+            again.blobs.packing.unpack(blob)
+        else:
+            again.blobs.packing.pack(Order(blob, 4, base))
+    (home.path / "store.sqlite").write_bytes(backup)
+    with open_home(home.path, write=True) as restored:
+        assert form(restored, blob) == ("packed" if then == "packed" else "own")
+        assert restored.blobs.forget_lost() == 0
+        assert form(restored, blob) == "own"
+        assert bytes(restored.blobs.read(blob, len(TUNED))) == TUNED
+        assert leftovers(restored) == set()
+
+
+def test_a_packed_file_that_lies_is_not_taken_in(home: Home, tmp_path: Path) -> None:
+    """A file under a blob's name that decodes to something else makes no blob of it."""
+    blob, _ = packed(home, tmp_path)
+    path = packed_file(home, blob)
+    good = path.read_bytes()
+    home.blobs.rows.delete([blob])
+    for bad in (b"", good[:100], good[:-1], good[:-1] + bytes([good[-1] ^ 1])):
+        path.write_bytes(bad)
+        assert not home.blobs.packing.restore(blob)
+        assert not home.blobs.has(blob)
+    path.write_bytes(good)
+    assert home.blobs.packing.restore(blob)
+    assert bytes(home.blobs.read(blob, len(TUNED))) == TUNED
