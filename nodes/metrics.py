@@ -98,6 +98,68 @@ def _by_doubt(sources: Sources) -> Samples:
     return {(doubt.name.lower(),): found[doubt] for doubt in Doubt}
 
 
+_TRAFFIC: Final = (
+    (
+        "received_bytes",
+        "bytes_in",
+        "Bytes of chunks that came, verified.",
+    ),
+    (
+        "received_wire_bytes",
+        "wire_in",
+        "Bytes of replies that came, encoded.",
+    ),
+    ("received_chunks", "chunks_in", "Chunks that came, verified and stored."),
+    ("received_blobs", "blobs_in", "Blobs that came whole."),
+    (
+        "sent_bytes",
+        "bytes_out",
+        "Bytes of chunks that went to peers, decoded.",
+    ),
+    (
+        "sent_wire_bytes",
+        "wire_out",
+        "Bytes of replies that went out, encoded.",
+    ),
+    ("sent_chunks", "chunks_out", "Chunks that went to peers."),
+    ("refused_fetches", "refused", "Fetches of peers that found no free slot here."),
+    (
+        "bad_chunks",
+        "bad_chunks",
+        "Chunks of another digest, or no decoding.",
+    ),
+    (
+        "banned_sources",
+        "bans",
+        "Sources left out of a blob for a lie.",
+    ),
+    (
+        "lacking_sources",
+        "lacking",
+        "Sources without a blob, or of a wrong size.",
+    ),
+    (
+        "unanswering_sources",
+        "away",
+        "Sources without an answer, or room.",
+    ),
+    ("stalled_streams", "stalls", "Streams that brought nothing for too long."),
+    ("stolen_chunks", "stolen", "Chunks taken over from a slow source."),
+    (
+        "hedged_chunks",
+        "hedged",
+        "Chunks asked of a second source, too.",
+    ),
+    ("wasted_chunks", "wasted", "Chunks that came although they were here."),
+    ("resumed_fetches", "resumed", "Fetches that began with chunks of an earlier one."),
+)
+"""What `Traffic` counts: its name here, its field there, and what it means."""
+
+
+def _traffic(field: str) -> Callable[[Sources], Samples]:
+    return _one(lambda s: getattr(s.fetching.traffic, field))
+
+
 METRICS: Final = (
     Metric(
         "gauge",
@@ -256,12 +318,6 @@ METRICS: Final = (
     ),
     Metric(
         "counter",
-        "received_bytes",
-        "Bytes of blobs that came from peers, were verified and stored.",
-        _one(lambda s: s.fetching.brought),
-    ),
-    Metric(
-        "counter",
         "dropped_peers",
         "Times that a peer was cut off and banned for a while, by what it did.",
         _by_count(lambda s: s.node.dropped),
@@ -281,31 +337,36 @@ METRICS: Final = (
         _by_count(lambda s: s.commands.failed),
         ("error",),
     ),
+    *(Metric("counter", name, text, _traffic(field)) for name, field, text in _TRAFFIC),
 )
 
 
 class Collector:
-    """Makes samples of all metrics when it is asked; keeps none."""
+    """What was read of all metrics at one moment, as a registry wants it."""
 
     def __init__(self, sources: Sources) -> None:
-        """Read from `sources`."""
-        self._sources = sources
+        """Read from `sources`, now and never again."""
+        self.families = list(_read(sources))
 
-    def collect(self) -> "Iterator[Family]":
-        """Yield each metric with the values of this moment."""
-        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+    def collect(self) -> "Iterable[Family]":
+        """Return what was read."""
+        return self.families
 
-        families = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily}
-        for metric in METRICS:
-            name = metric.full_name
-            family = families[metric.kind](name, metric.help, labels=metric.labels)
-            for labels, value in metric.read(self._sources).items():
-                family.add_metric(labels, value)
-            yield family
+
+def _read(sources: Sources) -> "Iterator[Family]":
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+    families = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily}
+    for metric in METRICS:
+        name = metric.full_name
+        family = families[metric.kind](name, metric.help, labels=metric.labels)
+        for labels, value in metric.read(sources).items():
+            family.add_metric(labels, value)
+        yield family
 
 
 def exposition(sources: Sources) -> dict[str, object]:
-    """Return all metrics, as the text that Prometheus reads and as JSON.
+    """Return all metrics, as the text that Prometheus reads and, the same, as JSON.
 
     Raises:
         MachineError: the store cannot be read.
@@ -317,7 +378,7 @@ def exposition(sources: Sources) -> dict[str, object]:
     registry.register(collector)
     return {
         "text": generate_latest(registry).decode(),
-        "metrics": list(_as_json(collector.collect())),
+        "metrics": list(_as_json(collector.families)),
     }
 
 

@@ -15,7 +15,7 @@ from crdtmerge.sync.sources import Fate
 from crdtmerge.sync.swarm import Ask, Drop, Failed, Step, Swarm
 from crdtmerge.sync.transfer import Wanted, announce
 
-COUNT: Final = 40
+COUNT: Final = 24
 DATA: Final = b"".join(
     n.to_bytes(2, "big") * (CHUNK_BYTES // 2) for n in range(COUNT - 1)
 ) + bytes(1234)

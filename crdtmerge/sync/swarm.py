@@ -195,6 +195,12 @@ class Swarm:
         if stream is not None:
             self._fail(stream.source, Fate.LIED, reason, now)
 
+    def withdraw(self, number: int) -> None:
+        """Drop a stream that we cannot use, by no fault of its source; ask it anew."""
+        stream = self._streams.get(number)
+        if stream is not None:
+            self._drop(stream)
+
     def ended(self, number: int, fate: Fate, reason: str, now: float) -> None:
         """Note that a stream ended; to end well it must have brought what was asked."""
         stream = self._streams.get(number)

@@ -35,7 +35,11 @@ def mislay(home: Home, spaces: Spaces, blob: BlobId) -> None:
     if not blobs.has(blob) or blobs.is_sound(blob):
         return  # it went, or was packed or repaired, while it was being read
     if blobs.examination.waits_for_base(blob):
-        return  # SUBTLE: its own file may be right, and the only copy there is
+        # SUBTLE: its own file may be right, and the only copy there is. The base is blamed.
+        base = blobs.rows.find(blob).against
+        if base is not None:
+            mislay(home, spaces, base)
+        return
     with spaces.lock:
         if any(spaces.serves(space, blob) for space in spaces.all()):
             blobs.removal.set_aside(blob)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import errno
 import os
 from collections import Counter
@@ -20,8 +21,9 @@ from crdtmerge.errors import (
 from docs.make import METRICS_PAGE, metrics_page
 from nodes import cli
 from nodes.home import open_home
-from nodes.metrics import METRICS
+from nodes.metrics import _TRAFFIC, METRICS
 from nodes.runtime import Runtime
+from nodes.traffic import Traffic
 from tests.archives import Shared
 from tests.homes import Fleet, write_model
 from tests.integration.living import (
@@ -70,6 +72,12 @@ def test_names_follow_the_conventions() -> None:
         assert metric.help.endswith(".")
 
 
+def test_all_that_transfers_count_is_told() -> None:
+    """A counter that is added to the traffic gets a name here, or this fails."""
+    told = {field for _, field, _ in _TRAFFIC}
+    assert told == {field.name for field in dataclasses.fields(Traffic)} - {"failed"}
+
+
 def test_metrics_take_a_running_node(tmp_path: Path) -> None:
     """Counters live as long as a node runs: without one there is nothing to say."""
     fleet = Fleet.at(tmp_path)
@@ -98,6 +106,8 @@ def test_a_transfer_and_its_failures_are_counted(tmp_path: Path) -> None:
                 await until(lambda: bool(other.fetching.failed), "a refused fetch")
                 host.home.blobs.put(data)
                 await until(lambda: blobs.has(blob_of(data)), "the tensor")
+                traffic = other.fetching.traffic
+                await until(lambda: traffic.blobs_in == 2, "the count of both")
                 before = other.fetching.failed.copy()
                 answer = await metrics(other)
                 seen = parsed(str(answer["text"]))
@@ -110,6 +120,10 @@ def test_a_transfer_and_its_failures_are_counted(tmp_path: Path) -> None:
                 assert seen["crdtmerge_blobs", ("raw",)] == 2
                 assert seen["crdtmerge_blob_bytes", ("raw",)] == size
                 assert seen["crdtmerge_received_bytes_total", ()] == size
+                assert seen["crdtmerge_received_blobs_total", ()] == 2
+                assert seen["crdtmerge_received_wire_bytes_total", ()] > 0
+                theirs = parsed(str((await metrics(host))["text"]))
+                assert theirs["crdtmerge_sent_bytes_total", ()] == size
                 assert seen["crdtmerge_peers_connected", ()] == 1
                 failed = Counter(
                     {

@@ -1,7 +1,9 @@
 """One blob over real connections, from several nodes at once, cut and resumed."""
 
 import asyncio
+import contextlib
 import random
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +16,7 @@ from crdtmerge.errors import NoRoomError
 from crdtmerge.manifest import Manifest, TensorEntry
 from crdtmerge.sync.pace import Pace
 from crdtmerge.sync.sources import Fate
-from nodes.home import Home
+from nodes.home import Home, open_home
 from nodes.twins import Twin, Twins
 from tests.integration.living import (
     BASE,
@@ -112,6 +114,37 @@ def test_a_cut_costs_one_chunk_a_stream_at_most(home: Home) -> None:
 
     run(scenario())
     assert home.blobs.read(BLOB, len(DATA)) == DATA
+
+
+def test_sigkill_costs_one_chunk_a_stream_at_most(tmp_path: Path) -> None:
+    """Of all that a process took before it was killed, two streams' last ones go again."""
+    kills = 3
+
+    async def scenario() -> None:
+        sender = Sender(before=_slowly)
+        async with listening(sender) as places:
+            ((key, address),) = places
+            for life in range(kills + 1):
+                receiver = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-m", "tests.integration.receiver"),
+                    *(str(tmp_path / "home"), address, key.seed.hex()),
+                    stdout=asyncio.subprocess.PIPE,
+                )
+                if life < kills:
+                    mark = len(sender.sent) + 5
+                    while len(sender.sent) < mark:  # noqa: ASYNC110  seen from outside
+                        await asyncio.sleep(0.005)
+                    receiver.kill()
+                await receiver.wait()
+            assert receiver.returncode == 0
+        assert set(sender.sent) == set(range(COUNT))
+        assert len(sender.sent) <= COUNT + 2 * kills
+
+    run(scenario())
+    with contextlib.closing(
+        open_home(tmp_path / "home", write=True, purpose="command")
+    ) as h:
+        assert h.blobs.read(BLOB, len(DATA)) == DATA
 
 
 def test_who_has_no_room_is_asked_later_and_is_no_liar(home: Home) -> None:
@@ -230,3 +263,41 @@ def test_only_the_true_twin_is_encoded_against(tmp_path: Path) -> None:
                 assert twins(None) == Twin(1, None)
 
         run(asks())
+
+
+def test_our_own_damaged_base_is_no_fault_of_who_encodes(tmp_path: Path) -> None:
+    """Chunks under way that we cannot decode are asked for again, as they are."""
+    rng = random.Random(4)
+    base = rng.randbytes(16 * CHUNK_BYTES)
+    tuned = bytearray(base)
+    for at in range(0, len(tuned), 64):
+        tuned[at] ^= 1
+    data, twin = bytes(tuned), blob_id_of(base)
+    blob = blob_id_of(data)
+    with homes(tmp_path, "owner", "guest") as (owner, guest):
+        space = found(owner)
+        admit(owner, space, guest)
+        entries = {
+            b: TensorEntry("t", "I16", (len(data) // 2,), b) for b in (twin, blob)
+        }
+        theirs = Manifest("base", b"", (entries[twin],))
+        for one in (owner, guest):
+            one.blobs.put(base)
+        guest.blobs.path_of(twin).write_bytes(bytes(len(base)))
+        owner.blobs.put(data)
+        record = offer(owner, space, Manifest("full", BASE, (entries[blob],)))
+
+        async def meet() -> None:
+            async with living(owner) as host, living(guest, host) as joiner:
+                for node in (host, joiner):
+                    has = node.home.blobs.has
+                    node.fetching.use_twins(Twins(node.spaces, lambda _: theirs, has))
+                link = host.fetching.serving._links.to(joiner.me)
+                link.sent, link.drain = 1 << 40, 10e6  # known to be slow
+                await asyncio.to_thread(host.spaces.publish, space, [record])
+                await until(lambda: guest.blobs.has(blob), "the tensor")
+                came = joiner.fetching.traffic
+                assert (came.bad_chunks, came.bans, came.failed) == (0, 0, 0)
+
+        run(meet())
+        assert guest.blobs.read(blob, len(data)) == data

@@ -34,11 +34,12 @@ def test_equal_sources_share_the_work() -> None:
     pair = Download([Peer(pace=0.05), Peer(pace=0.05)]).run()
     many = Download([Peer(pace=0.05) for _ in range(8)]).run()
     assert pair.now < 0.65 * alone
-    assert many.now < 0.3 * alone
+    assert many.now < 0.45 * alone
     for download in (pair, many):
         assert download.data == DATA
         assert download.taken == COUNT
-        assert all(peer.asked for peer in download.peers)
+    assert all(peer.asked for peer in pair.peers)
+    assert sum(bool(peer.asked) for peer in many.peers) >= COUNT // RUN_FIRST
 
 
 def test_a_slow_source_is_robbed() -> None:
