@@ -161,6 +161,7 @@ class Runtime:
             live=self,
             clock=wall_clock,
         )
+        self.spaces.on_returned = self._returned
 
     # --- start and stop -----------------------------------------------------------------
 
@@ -197,15 +198,22 @@ class Runtime:
     def _announce(self) -> None:
         """Say where we are, or at least who, in spaces where that is not known."""
         for space in self.home.anchor.doubted():
-            _log.warning("space %s: %s", space.hex()[:12], self._why_not(space))
+            self._warn_of(space)
         if self.addresses:
             self.operations.announce_node(self.me, self.addresses)
         else:
             self.operations.name_node(self.me)
 
-    def _why_not(self, space: SpaceId) -> str:
+    def _returned(self, space: SpaceId, record: RecordId) -> None:
+        """Take note of a record of our author that a peer sent, and we do not know."""
+        self.home.anchor.returned(space, record)
+        self._warn_of(space)
+
+    def _warn_of(self, space: SpaceId) -> None:
         doubt = self.home.anchor.doubt(space)
-        return f"this home signs nothing: {REASONS[doubt]}" if doubt else ""
+        if doubt is not None:
+            name = space.hex()[:12]
+            _log.warning("space %s: this home signs nothing: %s", name, REASONS[doubt])
 
     async def stop(self) -> None:
         """Close the ports and wait for what is under way to end: nothing may outlive us.
