@@ -4,6 +4,7 @@ import errno
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -282,11 +283,12 @@ def test_a_disk_that_refuses_loses_no_copy(
     """A start while it does forgets nothing: a use will tell what is wrong."""
     blob = blobs.put(b"data")
 
-    def refused(_: SystemDisk, path: Path) -> int:
+    def refused(_: SystemDisk, path: Path, **__: bool) -> NoReturn:
         raise OSError(errno.EIO, "Input/output error", str(path))
 
     with monkeypatch.context() as patch:
         patch.setattr(SystemDisk, "size", refused)
+        patch.setattr(SystemDisk, "open", refused)
         assert blobs.forget_lost() == 0
     assert blobs.read(blob, 4) == b"data"
 
