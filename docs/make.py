@@ -62,7 +62,7 @@ Counters (`_total`) are 0 when a node starts. A label `error` is the name of a c
 def metrics_page() -> str:
     """Return the text of the page of metrics."""
     rows = [
-        (f"`{m.full_name}`", m.kind, ", ".join(m.labels) or "-", _escaped(m.help))
+        (f"`{m.full_name}`", m.kind, ", ".join(m.labels) or "-", m.help)
         for m in METRICS
     ]
     return f"{_METRICS}\n{_table(('Name', 'Type', 'Labels', 'What it is'), rows)}\n"

@@ -342,27 +342,31 @@ METRICS: Final = (
 
 
 class Collector:
-    """Makes samples of all metrics when it is asked; keeps none."""
+    """What was read of all metrics at one moment, as a registry wants it."""
 
     def __init__(self, sources: Sources) -> None:
-        """Read from `sources`."""
-        self._sources = sources
+        """Read from `sources`, now and never again."""
+        self.families = list(_read(sources))
 
-    def collect(self) -> "Iterator[Family]":
-        """Yield each metric with the values of this moment."""
-        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+    def collect(self) -> "Iterable[Family]":
+        """Return what was read."""
+        return self.families
 
-        families = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily}
-        for metric in METRICS:
-            name = metric.full_name
-            family = families[metric.kind](name, metric.help, labels=metric.labels)
-            for labels, value in metric.read(self._sources).items():
-                family.add_metric(labels, value)
-            yield family
+
+def _read(sources: Sources) -> "Iterator[Family]":
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+    families = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily}
+    for metric in METRICS:
+        name = metric.full_name
+        family = families[metric.kind](name, metric.help, labels=metric.labels)
+        for labels, value in metric.read(sources).items():
+            family.add_metric(labels, value)
+        yield family
 
 
 def exposition(sources: Sources) -> dict[str, object]:
-    """Return all metrics, as the text that Prometheus reads and as JSON.
+    """Return all metrics, as the text that Prometheus reads and, the same, as JSON.
 
     Raises:
         MachineError: the store cannot be read.
@@ -374,7 +378,7 @@ def exposition(sources: Sources) -> dict[str, object]:
     registry.register(collector)
     return {
         "text": generate_latest(registry).decode(),
-        "metrics": list(_as_json(collector.collect())),
+        "metrics": list(_as_json(collector.families)),
     }
 
 

@@ -131,7 +131,8 @@ class Fleet:
         self.call(owner, "space_grant", author=key, rank=rank)
         self.share(owner, member)
         with self.open(member) as (home, spaces, verbs):
-            with bringing_in(home.blobs, lambda _: None, reference=True) as bringing:
+            context = verbs._context
+            with bringing_in(context, lambda _: None, reference=True) as bringing:
                 model, _ = read_base(base, bringing)
                 manifest = bringing.keep(model)
             for space in spaces.all():

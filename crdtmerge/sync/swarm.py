@@ -185,9 +185,9 @@ class Swarm:
             stream.storing.discard(index)
             stream.heard = now
             stream.source.failures, stream.source.fate = 0, Fate.WELL
-            if stream.ended and not stream.storing:
-                self._close(stream)
             self._drop_if_cut(stream)
+            if stream.over and not stream.storing:
+                self._close(stream)
         for other in list(self._streams.values()):
             if other.number != number and other.owed() == {index}:
                 self._drop(other)
@@ -197,6 +197,12 @@ class Swarm:
         stream = self._streams.get(number)
         if stream is not None:
             self._fail(stream.source, Fate.LIED, reason, now)
+
+    def withdraw(self, number: int) -> None:
+        """Drop a stream that we cannot use, by no fault of its source; ask it anew."""
+        stream = self._streams.get(number)
+        if stream is not None:
+            self._drop(stream)
 
     def ended(self, number: int, fate: Fate, reason: str, now: float) -> None:
         """Note that a stream ended; to end well it must have brought what was asked."""
@@ -208,8 +214,7 @@ class Swarm:
                 text = "the reply ended before all came that was asked for"
                 self._fail(stream.source, Fate.LIED, text, now)
             elif stream.storing:
-                # SUBTLE: what is being stored is not handed out to others.
-                stream.ended = True
+                stream.over = True  # or they would be asked for again meanwhile
             else:
                 self._close(stream)
             return
@@ -431,5 +436,5 @@ class Swarm:
                 self.tally.stalls += 1
                 text = f"it brought nothing for {silent:.0f} s"
                 self._fail(stream.source, Fate.GONE, text, now)
-            elif not stream.owes and silent >= DRAIN_S:
+            elif not stream.owes and stream.opened and silent >= DRAIN_S:
                 self._drop(stream)

@@ -32,6 +32,7 @@ from ..store.blobs import FileBlobs
 from ..store.intake import SYNC_THREADS, Intake
 from ..store.sources import Sources
 from ..store.sqlite import SqliteLocal
+from ..upkeep.forgetting import forget_unneeded
 from .live import Context, Tell, telling
 from .surveying import MEASURING_THREADS, Survey
 
@@ -193,13 +194,15 @@ class Bringing:
 
 @contextmanager
 def bringing_in(
-    blobs: FileBlobs, tell: Tell, *, reference: bool = False, moved: bool = False
+    context: Context, tell: Tell, *, reference: bool = False, moved: bool = False
 ) -> Iterator[Bringing]:
     """Lend the means to bring in a model; its blobs go again if the block fails.
 
-    With `reference` the bytes stay where they are; `moved` says that the place is a new
-    one for bytes that may be known elsewhere.
+    Those stay that others need by then: a command at the same time may have found that
+    they are here. With `reference` the bytes stay where they are; `moved` says that the
+    place is a new one for bytes that may be known elsewhere.
     """
+    home, blobs = context.home, context.home.blobs
     with (
         # What is stored and not yet signed is needed by nothing that collection sees.
         blobs.leases.hold_all("a model is being brought in"),
@@ -213,10 +216,11 @@ def bringing_in(
             yield bringing
         except BaseException as e:
             # SUBTLE: Ctrl-C may strike after the commit; then the bytes must stay.
-            unwanted = isinstance(e, Exception) or not bringing.signing
-            for blob in intake.fresh if unwanted else ():
+            intake.lease.end()
+            if isinstance(e, Exception) or not bringing.signing:
                 with suppress(CrdtMergeError):  # the first error is the one to tell
-                    blobs.forget(blob)
+                    forget_unneeded(home, context.spaces, intake.fresh)
             raise
         finally:
+            intake.lease.end()
             intake.drop()

@@ -68,7 +68,7 @@ def contribute(context: Context, asked: Arguments, tell: Tell) -> Answer:
     context.key.unlock()
     path, kind = given.path(asked, "path"), given.optional_text(asked, "kind")
     reference = given.flag(asked, "reference")
-    with bringing_in(context.home.blobs, tell, reference=reference) as bringing:
+    with bringing_in(context, tell, reference=reference) as bringing:
         model = read_contribution(context, space, path, kind, bringing)
         check_form(model.manifest)
         offer = Offer(model, weight, note, tags)

@@ -78,6 +78,7 @@ class _Import:
         checked, blobs = self.checked, self.context.home.blobs
         covered = self._covered()
         needed = [blob for blob in checked.needed() if blob not in covered]
+        self.bringing.intake.lease.add(needed)
         self.wanted = blobs.missing(needed)
         self.total = sum(checked.entries[blob].size for blob in self.wanted)
         blobs.reserve(self.total)
@@ -173,11 +174,10 @@ def space_import(context: Context, asked: Arguments, tell: Tell) -> Answer:
         MachineError: the disk has no room, or refused; the home is as it was.
     """
     folder = given.path(asked, "base") if asked.get("base") is not None else None
-    blobs = context.home.blobs
     with (
         Archive(given.path(asked, "file")) as archive,
-        bringing_in(blobs, tell) as bringing,
-        bringing_in(blobs, tell, reference=True, moved=True) as referring,
+        bringing_in(context, tell) as bringing,
+        bringing_in(context, tell, reference=True, moved=True) as referring,
     ):
         space = archive.header.space
         here = space in context.spaces.all()

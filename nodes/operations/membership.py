@@ -59,8 +59,7 @@ def space_create(context: Context, asked: Arguments, tell: Tell) -> Answer:
     mode = given.optional_text(asked, "mode") or "members"
     _check_name(context, name, mode)
     context.key.unlock()
-    blobs = context.home.blobs
-    with bringing_in(blobs, tell, reference=True, moved=True) as bringing:
+    with bringing_in(context, tell, reference=True, moved=True) as bringing:
         model, found = read_base(folder, bringing)
         genesis = _genesis(context, name, mode, model)
         space = genesis.record.space_id
@@ -127,8 +126,8 @@ def space_join(context: Context, asked: Arguments, tell: Tell) -> Answer:
     if not member:
         context.key.unlock()
         context.home.node.unlock()
-    folder, blobs = given.path(asked, "base"), context.home.blobs
-    with bringing_in(blobs, tell, reference=True, moved=True) as bringing:
+    folder = given.path(asked, "base")
+    with bringing_in(context, tell, reference=True, moved=True) as bringing:
         model, found = read_base(folder, bringing)
         check_is_base(model, ticket.base, ticket.name)
         facts = take_base(bringing, model)

@@ -30,6 +30,7 @@ from crdtmerge.formats.header import FileState, StoredTensor
 
 from .blobs import FileBlobs
 from .disk import File, explained
+from .leases import Lease
 from .ranges import Stored
 from .sources import Again, changed
 
@@ -138,7 +139,8 @@ class Intake:
     """What one command brings in; nothing of it is there before `keep`.
 
     For one thread. `fresh` are the blobs that nobody knew before; `new_bytes` counts those,
-    and what took the place of wrong bytes.
+    and what took the place of wrong bytes. On all that it relies on, fresh or found here,
+    it has a `lease`, which its user ends.
     """
 
     def __init__(
@@ -155,6 +157,7 @@ class Intake:
         synced on the threads of `pool`.
         """
         self.fresh: list[BlobId] = []
+        self.lease = Lease(blobs.leases)
         self.new_bytes = 0
         self._blobs = blobs
         self.reference = reference
@@ -196,6 +199,7 @@ class Intake:
         self._syncing.finish()
         counted = set(wanted)
         needed = sorted(counted.union(beside))
+        self.lease.add(needed)
         moves = [self._kept[blob] for blob in needed if blob in self._kept]
         rows = [self._referenced[b] for b in needed if b in self._referenced]
         fresh = [
@@ -264,6 +268,7 @@ class Intake:
 
     def has(self, blob: BlobId) -> bool:
         """Tell whether a blob need not be written: it came before, or is here and right."""
+        self.lease.add([blob])
         return blob in self._kept or self._blobs.is_sound(blob)
 
 

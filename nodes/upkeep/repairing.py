@@ -9,23 +9,24 @@ the merge needs, and nothing else: what only a base or a pin needs stays as it i
 so that whoever uses it is told what to do.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from crdtmerge.digest import BlobId, chunk_count
-from crdtmerge.errors import CrdtMergeError
+from crdtmerge.errors import ContentMissingError, CrdtMergeError, NotFoundError
 
 from ..home import Home
 from ..spaces import Spaces
 from ..store.download import chunk_length
+from .forgetting import forget_unneeded
 from .inspecting import Damage
 from .needs import Needs
 from .sources import Place, Sources
 
 Outcome = Literal["repaired", "wanted", "removed", "beyond", "unknown"]
 """Made right; to be fetched; gone, as nothing needs it; had from nowhere; or left as it is,
-as a manifest that cannot be read may need it."""
+as a manifest that cannot be read, or what is under way, may need it."""
 
 NO_PEER: Final = (
     "no peer serves it: put the file back, or `crdtmerge space join TICKET --base DIR`"
@@ -52,12 +53,10 @@ def repair(
         MachineError: the disk refused, or has no room.
     """
     blobs, blob = home.blobs, damage.blob
-    if blob not in needs and needs.unknown:
-        return Repair(blob, "unknown")
     if blob not in needs:
-        blobs.forget(blob)
-        spaces.look_again()
-        return Repair(blob, "removed")
+        # when it is not gone, somebody has come to need it since
+        gone = not needs.unknown and forget_unneeded(home, spaces, [blob])
+        return Repair(blob, "removed" if gone else "unknown")
     if damage.form != "referenced" and (
         blobs.examination.adopt(blob) or blobs.packing.restore(blob)
     ):
@@ -117,16 +116,24 @@ def _resume(
     blobs, blob, size = home.blobs, damage.blob, damage.size
     blobs.begin(blob, size, digests)
     added = 0
-    for index in blobs.missing_chunks(blob):
-        place = found.get(index)
-        data = sources.read(place, digests[index]) if place is not None else None
-        if data is not None:
-            blobs.write_chunk(blob, index, data)
-            added += len(data)
-    left = blobs.missing_chunks(blob)
-    if left:
-        blobs.pause(blob)
-        fetch = sum(chunk_length(size, index) for index in left)
-        return Repair(blob, "wanted", fetch, added)
-    blobs.finish(blob)
-    return Repair(blob, "repaired", 0, added)
+    left: Sequence[int] = range(len(digests))
+    try:
+        for index in blobs.missing_chunks(blob):
+            place = found.get(index)
+            data = sources.read(place, digests[index]) if place is not None else None
+            if data is not None:
+                blobs.write_chunk(blob, index, data)
+                added += len(data)
+        left = blobs.missing_chunks(blob)
+        if not left:
+            blobs.finish(blob)
+    except (NotFoundError, ContentMissingError):
+        # A fetch began as well, for the blob is wanted by now, and ended before us. What
+        # came is kept, and the next one takes it up.
+        left = left or range(len(digests))
+    finally:
+        blobs.pause(blob)  # whatever went wrong, nothing stays open and reserved
+    if not left or blobs.has(blob):
+        return Repair(blob, "repaired", 0, added)
+    fetch = sum(chunk_length(size, index) for index in left)
+    return Repair(blob, "wanted", fetch, added)

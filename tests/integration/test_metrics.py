@@ -106,6 +106,8 @@ def test_a_transfer_and_its_failures_are_counted(tmp_path: Path) -> None:
                 await until(lambda: bool(other.fetching.failed), "a refused fetch")
                 host.home.blobs.put(data)
                 await until(lambda: blobs.has(blob_of(data)), "the tensor")
+                traffic = other.fetching.traffic
+                await until(lambda: traffic.blobs_in == 2, "the count of both")
                 before = other.fetching.failed.copy()
                 answer = await metrics(other)
                 seen = parsed(str(answer["text"]))

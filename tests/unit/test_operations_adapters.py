@@ -363,11 +363,11 @@ def test_a_signed_adapter_that_breaks_the_headroom_is_its_authors_fault(
 
     huge = {name: values * np.float32(1e3) for name, values in factors().items()}
     adapter = read_adapter(write_adapter(setting.folder / "a", huge))
-    with setting.fleet.open(setting.home) as (home, spaces, verbs):
+    with setting.fleet.open(setting.home) as (_, spaces, verbs):
         context: Context = verbs._context
         (space,) = spaces.all()
         model = describe_adapter(adapter, base_manifest(context, space))
-        with bringing_in(home.blobs, lambda _: None) as bringing:
+        with bringing_in(context, lambda _: None) as bringing:
             stored = [s for s in model.sources if isinstance(s, StoredTensor)]
             assert len(list(bringing.survey([Visit(s) for s in stored]))) == len(stored)
             bringing.keep(model)
