@@ -4,7 +4,7 @@
 
 Writes a base and a fine-tune (sharded safetensors, bfloat16), contributes the fine-tune to
 a new home, and removes everything. In the same run: reading the files once from the disk,
-writing and syncing the same bytes in one go, a plain copy of them, hashing. `--before` names
+writing and syncing the same bytes at once, a plain copy of them, hashing. `--before` names
 a checkout of an older commit, which the same worker (`ingest_worker`) measures.
 """
 

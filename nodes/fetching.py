@@ -7,7 +7,7 @@ course of one download (`receiving`), nor the disk (`store`).
 
 import asyncio
 import logging
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from functools import partial
@@ -48,8 +48,6 @@ TURN_S: Final = 60.0
 TURN_BYTES: Final = 256 << 20
 """A fetch that brought less than this in a turn makes room for others, and goes on later:
 nobody holds the places of a node by answering slowly."""
-RESTING_MAX: Final = 16
-"""Downloads between two turns that stay open; one opened anew is read anew."""
 
 _log: Final = logging.getLogger(__name__)
 
@@ -76,7 +74,6 @@ class Fetching:
         self._spaces = spaces
         self._channels = channels
         self._submit = submit
-        self._resting: OrderedDict[BlobId, None] = OrderedDict()
         self._under_way: dict[BlobId, Receiving] = {}
         self.traffic = Traffic()
         """What happened since the start, in numbers."""
@@ -137,16 +134,12 @@ class Fetching:
         Raises:
             MachineError: the disk failed; that it is full is no failure of the node.
         """
-        self._resting.pop(fetch.blob, None)
         work = Receiving(fetch, self.works, partial(self._source_failed, fetch.blob))
         ended: Input = BlobFailed(fetch.blob)
-        slow = False
         try:
             self._under_way[fetch.blob] = work
-            turn = _Turn(self._clock)
-            if await work.run(turn.over):
+            if await work.run(_Turn(self._clock).over):
                 ended = BlobStored(fetch.blob)
-            slow = turn.ended
         except NoRoomError as e:
             self.failed[type(e).__name__] += 1
             _log.warning("a contribution is not fetched: %s", e)
@@ -157,10 +150,9 @@ class Fetching:
             _log.debug("a fetch failed: %s", e)
         finally:
             del self._under_way[fetch.blob]
-            if slow:
-                await self._rest(fetch.blob)
-            else:
-                await asyncio.to_thread(self._blobs.pause, fetch.blob)
+            # SUBTLE: between two turns too, or the room that it reserved would be kept from
+            # others for as long as nobody brings the rest.
+            await asyncio.to_thread(self._blobs.pause, fetch.blob)
         self.traffic.failed += isinstance(ended, BlobFailed)
         self._submit(lambda: [ended])
 
@@ -178,13 +170,6 @@ class Fetching:
             _log.warning("blob %s from peer %s: %s", name, source, failure.reason)
         item = SourceFailed(failure.source, blob, lied)
         self._submit(lambda: [item])
-
-    async def _rest(self, blob: BlobId) -> None:
-        """Keep a download open until its next turn, a few of them."""
-        self._resting[blob] = None
-        while len(self._resting) > RESTING_MAX:
-            oldest, _ = self._resting.popitem(last=False)
-            await asyncio.to_thread(self._blobs.pause, oldest)
 
     async def _stream(
         self, peer: bytes, space: SpaceId, blob: BlobId, wanted: Wanted

@@ -336,7 +336,7 @@ class Receiving:
                 if piece is not None:
                     await waiting.acquire()
                     await works.storing.acquire()
-                    self._store(number, piece, waiting)
+                    self._store(ask, piece, waiting)
                 else:
                     self._wake.set()
                 wait = works.pace.take(peer, len(message), works.clock())
@@ -351,31 +351,34 @@ class Receiving:
 
     # --- storing --------------------------------------------------------------------------
 
-    def _store(self, number: int, piece: Piece, waiting: asyncio.Semaphore) -> None:
+    def _store(self, ask: Ask, piece: Piece, waiting: asyncio.Semaphore) -> None:
         """Let a thread verify and keep a chunk."""
         loop = asyncio.get_running_loop()
         self._under_way += 1
 
         def stored(error: Exception | None) -> None:
             waiting.release()
-            self._was_stored(number, piece, error)
+            self._was_stored(ask.number, piece, error)
 
         def work() -> None:
             error: Exception | None = None
             try:
-                self._keep(piece)
+                self._keep(piece, ask.wanted.against)
             except Exception as e:  # noqa: BLE001  it is raised where all is ended
                 error = e
             loop.call_soon_threadsafe(stored, error)
 
         self.works.storers.submit(work)
 
-    def _keep(self, piece: Piece) -> None:
-        """Decode and verify a chunk, write it, and show it to who looks at what comes."""
+    def _keep(self, piece: Piece, against: bytes) -> None:
+        """Decode and verify a chunk, write it, and show it to who looks at what comes.
+
+        It is encoded `against` what its own request named: later ones may name nothing.
+        """
         blob, works = self.fetch.blob, self.works
         data = piece.data
         if piece.encoded:
-            against, read = self.swarm.against, works.store.read_chunk
+            read = works.store.read_chunk
             data = decoded(data, piece.index, piece.length, against, read)
         works.store.write_chunk(blob, piece.index, data)
         if works.inspection is not None:
@@ -397,8 +400,9 @@ class Receiving:
             self.swarm.bad(number, str(error), now)
         elif isinstance(error, OwnBaseError):
             # Nobody lied: the same chunks are asked for as they are.
+            _log.warning("a chunk cannot be decoded here: %s", error)
             self.swarm.encodings = self.swarm.against = b""
-            self.swarm.ended(number, Fate.BUSY, str(error), now)
+            self.swarm.withdraw(number)
         else:
             self._error = self._error or error
         self._wake.set()

@@ -6,7 +6,6 @@ or what the command line asks for (`commands`, `operations`).
 """
 
 import asyncio
-import logging
 import os
 import random
 import signal
@@ -34,8 +33,8 @@ from crdtmerge.faults import Fault
 from crdtmerge.sync.messages import Heartbeat, Message
 from crdtmerge.sync.transfer import Wanted
 
-from .anchor import REASONS
 from .commands import Commands
+from .doubts import Doubts
 from .effects import (
     BlobsNeeded,
     Close,
@@ -78,8 +77,6 @@ COMMAND_PATIENCE_S: Final = 10.0
 """How long a starting node waits for a command that holds its home."""
 GRACE_S: Final = 1.0
 LEAF_DAYS: Final = 3650
-
-_log: Final = logging.getLogger(__name__)
 
 
 def entropy(count: int) -> bytes:
@@ -161,6 +158,8 @@ class Runtime:
             live=self,
             clock=wall_clock,
         )
+        self.doubts = Doubts(home, self.spaces, self._reports)
+        self.spaces.on_returned = self.doubts.returned
 
     # --- start and stop -----------------------------------------------------------------
 
@@ -196,16 +195,11 @@ class Runtime:
 
     def _announce(self) -> None:
         """Say where we are, or at least who, in spaces where that is not known."""
-        for space in self.home.anchor.doubted():
-            _log.warning("space %s: %s", space.hex()[:12], self._why_not(space))
+        self.doubts.warn()
         if self.addresses:
             self.operations.announce_node(self.me, self.addresses)
         else:
             self.operations.name_node(self.me)
-
-    def _why_not(self, space: SpaceId) -> str:
-        doubt = self.home.anchor.doubt(space)
-        return f"this home signs nothing: {REASONS[doubt]}" if doubt else ""
 
     async def stop(self) -> None:
         """Close the ports and wait for what is under way to end: nothing may outlive us.
@@ -230,7 +224,8 @@ class Runtime:
     async def _tick(self) -> None:
         while True:
             await self.submit(lambda: [Ticked()])
-            await self._end_doubts()
+            if await self.doubts.end():
+                await asyncio.to_thread(self._announce)
             await asyncio.sleep(TICK_S)
 
     async def _keep(self) -> None:
@@ -243,21 +238,6 @@ class Runtime:
                 )
         finally:
             self.keeping.submit(self.keeper.end)
-
-    async def _end_doubts(self) -> None:
-        """Sign again where a peer has reported our record root since we started.
-
-        What this home signed before it was restored is here then, as far as that peer
-        knows it; what was not announced meanwhile is announced now.
-        """
-        anchor = self.home.anchor
-        for space in anchor.doubted():
-            reports = await self._reports(space)
-            ours = (await asyncio.to_thread(self.spaces.heartbeat, space)).root
-            equal = any(theirs and theirs.root == ours for theirs in reports.values())
-            if equal and await asyncio.to_thread(anchor.compared, space):
-                _log.warning("this home signs again in space %s", space.hex()[:12])
-                await asyncio.to_thread(self._announce)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Start a task and keep it until it ends; a failed one stops the node."""

@@ -91,6 +91,8 @@ class Ledger:
     value: tuple[str, bytes] | None = None
     group: frozenset[BlobId] = frozenset()
     """Blobs that come together, or not at all."""
+    dropped: set[BlobId] = field(default_factory=set)
+    """Blobs whose row was dropped: their file may lie about until it is collected."""
     held: set[int] = field(default_factory=set)
     """Chunks of LARGE that a pause acknowledged."""
 
@@ -169,6 +171,7 @@ class Store:
         """Drop several blobs as collection does, and leftovers."""
         gone = {blob_id_of(data) for data in contents}
         self.ledger.blobs -= gone
+        self.ledger.dropped |= gone
         self.ledger.uncertain |= gone
         held = self.blobs.holdings()
         self.blobs.removal.drop(
@@ -296,6 +299,8 @@ def check(store: Store) -> Kept:
     assert ledger.blobs <= there, "an acknowledged blob is lost"
     assert there <= ledger.blobs | ledger.uncertain, "a blob that was forgotten"
     assert ledger.group & there in (frozenset(), ledger.group), "a part of a group"
+    for blob in ledger.group - there - ledger.dropped:
+        assert not store.disk.exists(store.blobs.path_of(blob)), "a part is left over"
     assert len(kept.records) in {ledger.batches[-1], ledger.batch}, "half a batch"
     assert kept.records == [s.record.data for s in HISTORY[: len(kept.records)]]
     for key in KEYS:

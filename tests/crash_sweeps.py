@@ -111,6 +111,7 @@ def _copied(ledger: Ledger) -> Ledger:
         dict(ledger.values),
         ledger.value,
         ledger.group,
+        set(ledger.dropped),
         set(ledger.held),
     )
 
@@ -130,6 +131,7 @@ class FaultSweep(Sweep):
             once = Fault(at, self.error)
             self._fail(once, Loss("all"), end, killed=False)
             self._fail(once, Loss("none"), end, killed=True)
+            self._fail(once, Loss("all"), end, killed=True)
             lasting = Fault(at, self.error, lasting=True)
             self._fail(lasting, Loss("all"), end, killed=False)
         return self.points
@@ -149,7 +151,7 @@ class FaultSweep(Sweep):
     def _tell_until_refused(
         self, disk: SimulatedDisk, ledger: Ledger, *, killed: bool
     ) -> MachineError | None:
-        """Return how it was refused; with `killed` the process ends there, unclosed.
+        """Return how it was refused; with `killed` the process ends, unclosed.
 
         Where only room was lacking, the same process goes on once there is some. After
         all else it may try, and is refused or told the truth.
@@ -165,7 +167,7 @@ class FaultSweep(Sweep):
             except NoRoomError:
                 disk.fault = None
                 check(store)
-                self.story(store)
+                self._go_on(store)
             except MachineError as e:
                 disk.dead = killed
                 said = e
@@ -173,9 +175,18 @@ class FaultSweep(Sweep):
                 with suppress(MachineError):
                     self.story(store)
         finally:
+            disk.dead = killed
             with suppress(PowerLossError, MachineError):
                 store.close()
         return said
+
+    def _go_on(self, store: Store) -> None:
+        """Tell the story again, which ends well unless a sync failed on the way."""
+        try:
+            self.story(store)
+        except MachineError as e:
+            if "nothing more is tried" not in str(e):
+                raise
 
 
 REASONS = (

@@ -55,6 +55,8 @@ class Stream:
     opened: bool = False
     cut: bool = False
     """Whether others were given a part of what it was asked for."""
+    over: bool = False
+    """Whether it ended well, and only its last chunks are being checked."""
     storing: set[int] = field(default_factory=set)
     """The chunks that came and are being checked."""
 

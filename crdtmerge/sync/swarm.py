@@ -185,6 +185,8 @@ class Swarm:
             stream.heard = now
             stream.source.failures, stream.source.fate = 0, Fate.WELL
             self._drop_if_cut(stream)
+            if stream.over and not stream.storing:
+                self._close(stream)
         for other in list(self._streams.values()):
             if other.number != number and other.owed() == {index}:
                 self._drop(other)
@@ -195,6 +197,12 @@ class Swarm:
         if stream is not None:
             self._fail(stream.source, Fate.LIED, reason, now)
 
+    def withdraw(self, number: int) -> None:
+        """Drop a stream that we cannot use, by no fault of its source; ask it anew."""
+        stream = self._streams.get(number)
+        if stream is not None:
+            self._drop(stream)
+
     def ended(self, number: int, fate: Fate, reason: str, now: float) -> None:
         """Note that a stream ended; to end well it must have brought what was asked."""
         stream = self._streams.get(number)
@@ -204,6 +212,8 @@ class Swarm:
             if stream.owes:
                 text = "the reply ended before all came that was asked for"
                 self._fail(stream.source, Fate.LIED, text, now)
+            elif stream.storing:
+                stream.over = True  # or they would be asked for again meanwhile
             else:
                 self._close(stream)
             return
@@ -425,5 +435,5 @@ class Swarm:
                 self.tally.stalls += 1
                 text = f"it brought nothing for {silent:.0f} s"
                 self._fail(stream.source, Fate.GONE, text, now)
-            elif not stream.owes and silent >= DRAIN_S:
+            elif not stream.owes and stream.opened and silent >= DRAIN_S:
                 self._drop(stream)

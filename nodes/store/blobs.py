@@ -25,6 +25,7 @@ from crdtmerge.digest import (
 from crdtmerge.errors import (
     ConflictError,
     ContentMissingError,
+    CorruptBlobError,
     CrdtMergeError,
 )
 
@@ -161,13 +162,16 @@ class FileBlobs(Copies):
         return len(lost)
 
     def _is_lost(self, blob: BlobId) -> bool:
+        """Tell whether a copy is gone or cut; of a disk that refuses nothing is known."""
         try:
             stored = self.rows.find(blob)
             if stored.referenced:
                 return False
             return self._disk.size(stored.path) != stored.file_bytes
-        except (CrdtMergeError, OSError):
+        except (ContentMissingError, CorruptBlobError, FileNotFoundError):
             return True
+        except OSError:
+            return False
 
     # --- reading -----------------------------------------------------------------------
 

@@ -49,8 +49,10 @@ class Leases:
 
     def __init__(self) -> None:
         """Start with none."""
-        # SUBTLE: held while a blob is removed, so that none is leased and then goes.
-        self._lock = threading.RLock()
+        # SUBTLE: held while a blob is removed, so that none is leased and then goes. That
+        # takes its time, and who lets go of a blob, as the event loop does, need not wait.
+        self._beginning = threading.RLock()
+        self._lock = threading.Lock()
         self._held: Counter[BlobId] = Counter()
         self._reasons: Counter[str] = Counter()
 
@@ -70,7 +72,7 @@ class Leases:
 
         `reason` says in a few words who it is.
         """
-        with self._lock:
+        with self._beginning, self._lock:
             self._reasons[reason] += 1
         try:
             yield
@@ -81,7 +83,7 @@ class Leases:
 
     def take(self, blob: BlobId) -> None:
         """Count one more user of `blob`."""
-        with self._lock:
+        with self._beginning, self._lock:
             self._held[blob] += 1
 
     def drop(self, blob: BlobId) -> None:
@@ -104,5 +106,5 @@ class Leases:
     @contextmanager
     def closed(self) -> Iterator["Closed"]:
         """Lend what is held; while the block runs nobody can begin to hold anything."""
-        with self._lock:
+        with self._beginning:
             yield Closed(self.held(), tuple(self.reasons()))

@@ -75,6 +75,7 @@ class Naming:
         Raises:
             MachineError: the disk refused; no row was written.
         """
+        self.undo()  # what an earlier one could not, or its list would be overwritten
         try:
             if moves:
                 self._intend([stored.blob for stored in moves.values()])
@@ -100,11 +101,18 @@ class Naming:
             MachineError: the disk refused; a later start tries again.
         """
         intended = self._intended()
+        folders = set()
         for blob in intended:
             if not self._lies_here(blob):
                 path = self._places.own(blob)
+                folders.add(path.parent)
                 with explained(f"removing {path}"):
                     self._disk.remove(path)
+        # The list goes last: a crash can bring a name back that was taken away.
+        for folder in sorted(folders):
+            if self._disk.exists(folder):
+                with explained(f"syncing {folder}"):
+                    self._disk.sync_folder(folder)
         if intended:
             with self._database.writing() as sql:
                 sql.execute("DELETE FROM settings WHERE key = ?", [INTENDED])

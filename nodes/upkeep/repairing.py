@@ -9,12 +9,12 @@ the merge needs, and nothing else: what only a base or a pin needs stays as it i
 so that whoever uses it is told what to do.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from crdtmerge.digest import BlobId, chunk_count
-from crdtmerge.errors import CrdtMergeError
+from crdtmerge.errors import ContentMissingError, CrdtMergeError, NotFoundError
 
 from ..home import Home
 from ..spaces import Spaces
@@ -116,16 +116,24 @@ def _resume(
     blobs, blob, size = home.blobs, damage.blob, damage.size
     blobs.begin(blob, size, digests)
     added = 0
-    for index in blobs.missing_chunks(blob):
-        place = found.get(index)
-        data = sources.read(place, digests[index]) if place is not None else None
-        if data is not None:
-            blobs.write_chunk(blob, index, data)
-            added += len(data)
-    left = blobs.missing_chunks(blob)
-    if left:
-        blobs.pause(blob)
-        fetch = sum(chunk_length(size, index) for index in left)
-        return Repair(blob, "wanted", fetch, added)
-    blobs.finish(blob)
-    return Repair(blob, "repaired", 0, added)
+    left: Sequence[int] = range(len(digests))
+    try:
+        for index in blobs.missing_chunks(blob):
+            place = found.get(index)
+            data = sources.read(place, digests[index]) if place is not None else None
+            if data is not None:
+                blobs.write_chunk(blob, index, data)
+                added += len(data)
+        left = blobs.missing_chunks(blob)
+        if not left:
+            blobs.finish(blob)
+    except (NotFoundError, ContentMissingError):
+        # A fetch began as well, for the blob is wanted by now, and ended before us. What
+        # came is kept, and the next one takes it up.
+        left = left or range(len(digests))
+    finally:
+        blobs.pause(blob)  # whatever went wrong, nothing stays open and reserved
+    if not left or blobs.has(blob):
+        return Repair(blob, "repaired", 0, added)
+    fetch = sum(chunk_length(size, index) for index in left)
+    return Repair(blob, "wanted", fetch, added)

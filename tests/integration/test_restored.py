@@ -148,7 +148,9 @@ def test_a_restored_node_lets_nobody_in_meanwhile(tmp_path: Path) -> None:
 
 
 def test_a_machine_that_was_set_back_learns_it_from_its_peer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """No stamp tells; the records of ours that come back do, before we signed again."""
     monkeypatch.setattr(SystemDisk, "stamp", lambda *_: "the same")
@@ -169,6 +171,10 @@ def test_a_machine_that_was_set_back_learns_it_from_its_peer(
             assert len(set(after)) == len(after) > len(used)
 
     run(test())
+    assert (
+        "a peer sent a record of this author that this home did not sign" in caplog.text
+    )
+    assert "this home signs again" in caplog.text
 
 
 def test_peers_follow_the_new_life_of_a_store(tmp_path: Path) -> None:

@@ -263,3 +263,41 @@ def test_only_the_true_twin_is_encoded_against(tmp_path: Path) -> None:
                 assert twins(None) == Twin(1, None)
 
         run(asks())
+
+
+def test_our_own_damaged_base_is_no_fault_of_who_encodes(tmp_path: Path) -> None:
+    """Chunks under way that we cannot decode are asked for again, as they are."""
+    rng = random.Random(4)
+    base = rng.randbytes(16 * CHUNK_BYTES)
+    tuned = bytearray(base)
+    for at in range(0, len(tuned), 64):
+        tuned[at] ^= 1
+    data, twin = bytes(tuned), blob_id_of(base)
+    blob = blob_id_of(data)
+    with homes(tmp_path, "owner", "guest") as (owner, guest):
+        space = found(owner)
+        admit(owner, space, guest)
+        entries = {
+            b: TensorEntry("t", "I16", (len(data) // 2,), b) for b in (twin, blob)
+        }
+        theirs = Manifest("base", b"", (entries[twin],))
+        for one in (owner, guest):
+            one.blobs.put(base)
+        guest.blobs.path_of(twin).write_bytes(bytes(len(base)))
+        owner.blobs.put(data)
+        record = offer(owner, space, Manifest("full", BASE, (entries[blob],)))
+
+        async def meet() -> None:
+            async with living(owner) as host, living(guest, host) as joiner:
+                for node in (host, joiner):
+                    has = node.home.blobs.has
+                    node.fetching.use_twins(Twins(node.spaces, lambda _: theirs, has))
+                link = host.fetching.serving._links.to(joiner.me)
+                link.sent, link.drain = 1 << 40, 10e6  # known to be slow
+                await asyncio.to_thread(host.spaces.publish, space, [record])
+                await until(lambda: guest.blobs.has(blob), "the tensor")
+                came = joiner.fetching.traffic
+                assert (came.bad_chunks, came.bans, came.failed) == (0, 0, 0)
+
+        run(meet())
+        assert guest.blobs.read(blob, len(data)) == data

@@ -3,6 +3,8 @@
 import errno
 import fcntl
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -315,3 +317,55 @@ def test_a_manifest_that_comes_between_two_batches_saves_its_tensors(
         lost = spaces.missing(space)
         assert len(lost) <= 1, "one may have gone before the manifest came"
         assert not any(home.blobs.has(blob) for blob in idle)
+
+
+def test_downloads_leases_and_collections_at_once_come_to_their_end(
+    setting: Setting,
+) -> None:
+    """No two of them wait for each other, and what came whole and is held is there."""
+    with setting.fleet.open(setting.home) as (home, spaces, _):
+        blobs, done = home.blobs, threading.Event()
+
+        def collects() -> None:
+            while not done.is_set():
+                sweep(home, spaces, int(setting.fleet.clock), 0)
+
+        def downloads(number: int) -> int:
+            whole = 0
+            for turn in range(12):
+                data = b"%d of %d" % (turn, number) * 1000
+                blob, chunks = blob_id_of(data), chunk_digests(data)
+                with blobs.leases.hold([blob]):
+                    blobs.begin(blob, len(data), chunks)
+                    if turn % 3 == 0:
+                        blobs.pause(blob)
+                        blobs.begin(blob, len(data), chunks)
+                    if turn % 4 == 1:
+                        blobs.abandon(blob)
+                        continue
+                    blobs.write_chunk(blob, 0, data)
+                    blobs.finish(blob)
+                    whole += bytes(blobs.read(blob, len(data))) == data
+            return whole
+
+        def puts(number: int) -> int:
+            found = 0
+            for turn in range(12):
+                data = b"put %d of %d" % (turn, number)
+                with blobs.leases.hold([blob_id_of(data)]):
+                    found += bytes(blobs.read(blobs.put(data), len(data))) == data
+            return found
+
+        thread = threading.Thread(target=collects)
+        thread.start()
+        with ThreadPoolExecutor(4) as threads:
+            came = [threads.submit(downloads, n) for n in range(2)]
+            came += [threads.submit(puts, n) for n in range(2)]
+            counts = [item.result(timeout=60) for item in came]
+        done.set()
+        thread.join(timeout=60)
+        assert not thread.is_alive()
+        assert counts == [9, 9, 12, 12]
+        sweep(home, spaces, int(setting.fleet.clock), 0)
+        needed = sweep(home, spaces, int(setting.fleet.clock), 0).survey.kept
+        assert len(blobs.ids()) == needed

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from crdtmerge.digest import CHUNK_BYTES, BlobId, chunk_digests
-from crdtmerge.errors import BadInputError, NodeNeededError
+from crdtmerge.errors import BadInputError, NodeNeededError, NoRoomError
 from nodes.home import Home, open_home
+from nodes.store.download import Download
+from nodes.upkeep.sources import Place, Sources
 from tests.homes import Fleet, write_model
 from tests.unit.test_collecting import Setting
 from tests.unit.test_store_blobs import content
@@ -311,3 +313,50 @@ def test_waiting_takes_a_node_and_names_of_blobs(setting: Setting) -> None:
     for wrong in ("x", "ab"):
         with pytest.raises(BadInputError):
             setting.call("store_await", blobs=[wrong])
+
+
+def _equal_chunks(setting: Setting) -> BlobId:
+    """Damage a tensor of which another blob has all chunks but the last; return it."""
+    blob, path = path_of(setting)
+    data = path.read_bytes()
+    with setting.fleet.open(setting.home) as (home, _, _):
+        home.blobs.put(data[: 2 * CHUNK_BYTES])
+    flip(path, 0)
+    flip(path, CHUNK_BYTES)
+    return blob
+
+
+def test_a_repair_that_finds_no_room_gives_back_what_it_reserved(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The download that it opened is closed again, and what came of it is kept."""
+    blob = _equal_chunks(setting)
+
+    def full(*_: object) -> None:
+        raise NoRoomError("the disk is full")
+
+    with setting.fleet.open(setting.home) as (home, _, verbs):
+        monkeypatch.setattr(Download, "write", full)
+        with pytest.raises(NoRoomError):
+            verbs.call("store_fsck", {"repair": True}, lambda _: None)
+        assert home.blobs._arrivals.missing_bytes == 0
+        assert blob not in home.blobs.leases.held()
+
+
+def test_a_fetch_that_ends_amid_a_repair_does_no_harm(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is set aside is fetched at once: both share one download, and one ends it."""
+    blob = _equal_chunks(setting)
+    read = Sources.read
+    with setting.fleet.open(setting.home) as (home, _, verbs):
+
+        def ended(sources: Sources, place: Place, digest: bytes) -> bytes | None:
+            home.blobs.pause(blob)
+            return read(sources, place, digest)
+
+        monkeypatch.setattr(Sources, "read", ended)
+        found: Any = verbs.call("store_fsck", {"repair": True}, lambda _: None)
+        assert only(found)["outcome"] == "wanted"
+        assert not home.blobs.has(blob)
+        assert home.blobs._arrivals.missing_bytes == 0

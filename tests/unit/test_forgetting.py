@@ -1,11 +1,14 @@
 """What is undone, or removed as damaged, takes nothing that another has come to need."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
+from crdtmerge.digest import BlobId
 from crdtmerge.errors import NotAllowedError
 from nodes.operations import contributing
+from nodes.store.leases import Leases
 from nodes.upkeep.inspecting import inspect
 from nodes.upkeep.needs import find_needs
 from nodes.upkeep.repairing import repair
@@ -73,3 +76,18 @@ def test_a_repair_removes_nothing_that_came_to_be_needed(setting: Setting) -> No
         assert spaces.missing(space) == {}
     found: Any = setting.call("store_fsck")
     assert found["damaged"] == []
+
+
+def test_who_lets_go_of_a_blob_waits_for_no_collection() -> None:
+    """The event loop does so; to begin to hold one waits, in a thread."""
+    leases, blob = Leases(), BlobId(bytes(32))
+    leases.take(blob)
+    with ThreadPoolExecutor(2) as threads:
+        with leases.closed() as closed:
+            assert closed.held == {blob}
+            threads.submit(leases.drop, blob).result(timeout=10)
+            taking = threads.submit(leases.take, blob)
+            with pytest.raises(TimeoutError):
+                taking.result(timeout=0.2)
+        taking.result(timeout=10)
+    assert leases.held() == {blob}

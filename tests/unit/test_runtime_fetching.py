@@ -16,7 +16,7 @@ from nodes import fetching
 from nodes.client import ReplicaClient
 from nodes.effects import BlobFailed, BlobStored, Fetch, Input, SourceFailed
 from nodes.effects import Source as Origin
-from nodes.fetching import RESTING_MAX, Fetching
+from nodes.fetching import Fetching
 from nodes.home import Home
 from nodes.links import Channels, Turn
 from nodes.spaces import Spaces
@@ -120,15 +120,15 @@ def test_a_lie_is_told_and_nothing_stays_open(tmp_path: Path) -> None:
         assert home.blobs._arrivals._open == {}
 
 
-def test_few_downloads_stay_open_between_turns(
+def test_nothing_stays_reserved_between_turns(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Slow peers cannot make us hold a descriptor for each blob that they claim."""
-    monkeypatch.setattr(fetching, "TURN_S", -1.0)
+    """Who claims a large blob and sends it slowly keeps the disk from nobody for long."""
+    monkeypatch.setattr(fetching, "TURN_S", 0.05)
     with homes(tmp_path, "one") as (home,):
-        works, _ = bring(home, Source(b"x"), turns=1)
-        for number in range(RESTING_MAX + 5):
-            data = bytes([number]) * 10
-            home.blobs.begin(blob_id_of(data), 10, chunk_digests(data))
-            asyncio.run(works._rest(blob_id_of(data)))
-        assert len(home.blobs._arrivals._open) <= RESTING_MAX
+        _, ended = bring(home, Source(DATA, pause=0.1), turns=1)
+        assert ended == [BlobFailed(blob_id_of(DATA))]
+        assert home.blobs._arrivals.missing_bytes == 0
+        assert home.blobs._arrivals._open == {}
+        assert not home.blobs.leases.held()
+        assert home.blobs.resumable(blob_id_of(DATA)) is not None

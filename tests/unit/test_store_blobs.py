@@ -1,8 +1,10 @@
 """Blobs come back as the bytes that were put in, or not at all."""
 
+import errno
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -273,6 +275,22 @@ def test_lost_copies_are_forgotten_when_a_node_starts(
     source.unlink()
     assert blobs.forget_lost() == 1
     assert blobs.missing([blob, kept]) == [blob]
+
+
+def test_a_disk_that_refuses_loses_no_copy(
+    blobs: FileBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A start while it does forgets nothing: a use will tell what is wrong."""
+    blob = blobs.put(b"data")
+
+    def refused(_: SystemDisk, path: Path, **__: bool) -> NoReturn:
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SystemDisk, "size", refused)
+        patch.setattr(SystemDisk, "open", refused)
+        assert blobs.forget_lost() == 0
+    assert blobs.read(blob, 4) == b"data"
 
 
 def test_forgetting_drops_row_and_file_but_no_file_of_the_user(

@@ -109,12 +109,15 @@ def repairs(store: Store) -> None:
 
 
 def packings(store: Store) -> None:
-    """A blob is packed against another, unpacked, and packed again."""
-    store.put(BASE)
-    store.put(TUNED)
+    """A blob is packed against another, and unpacked."""
     store.pack()
     store.unpack()
-    store.pack()
+
+
+def content_to_pack(store: Store) -> None:
+    """What packings begin with."""
+    store.put(BASE)
+    store.put(TUNED)
 
 
 STORIES: list[Story] = [blobs, groups, records, downloads, repairs, packings]
@@ -125,6 +128,8 @@ def before(story: Story) -> tuple[SimulatedDisk, Ledger]:
     disk, ledger = founded(), Ledger()
     if story is repairs:
         tell(disk, downloads, ledger)
+    if story is packings:
+        tell(disk, content_to_pack, ledger)
     return disk.after(Loss("none")), ledger
 
 
@@ -147,7 +152,7 @@ def test_no_draw_of_what_is_lost_makes_a_difference(story: Story) -> None:
     """The same with many seeds."""
     points = Sweep(story, *before(story), MANY).run()
     print(f"{named(story)}: {points} crash points")
-    assert points > 1000
+    assert points > 800
 
 
 @pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC])

@@ -2,17 +2,29 @@
 
 import pytest
 
+from crdtmerge.sync.runs import Run
 from crdtmerge.sync.sources import Fate
-from crdtmerge.sync.swarm import HEDGE_S, PROGRESS_S, RUN_FIRST, SOURCES_MAX, Swarm
+from crdtmerge.sync.swarm import (
+    HEDGE_S,
+    PROGRESS_S,
+    RUN_FIRST,
+    SOURCES_MAX,
+    Ask,
+    Step,
+    Swarm,
+)
+from crdtmerge.sync.transfer import announce
 from tests.swarms import (
     BLOB,
     COUNT,
     DATA,
+    DIGESTS,
     LIES,
     Download,
     Hostile,
     Lacking,
     Peer,
+    chunk,
 )
 
 
@@ -172,3 +184,43 @@ def test_nothing_is_asked_of_nobody() -> None:
     swarm = Swarm(BLOB, len(DATA))
     assert swarm.step(0.0) == []
     assert swarm.hopeless
+
+
+def _asked(steps: list[Step]) -> list[Ask]:
+    return [step for step in steps if isinstance(step, Ask)]
+
+
+def test_chunks_that_are_being_checked_are_not_asked_for_again() -> None:
+    """A reply may be over while its last chunks wait for the disk."""
+    swarm = Swarm(BLOB, len(DATA), chunks=DIGESTS)
+    swarm.add(b"one")
+    swarm.begin(range(4))
+    [ask] = _asked(swarm.step(0.0))
+    swarm.opened(ask.number, 0.0)
+    for message in (*announce(len(DATA), DIGESTS, want_chunk_list=False),):
+        assert swarm.message(ask.number, message, 0.1) is None
+    for index in range(4):
+        assert swarm.message(ask.number, chunk(index), 0.2) is not None
+    swarm.ended(ask.number, Fate.WELL, "", 0.3)
+    assert _asked(swarm.step(0.3)) == []
+    for index in range(3):
+        swarm.stored(ask.number, index, 0.4)
+    assert _asked(swarm.step(0.4)) == []
+    swarm.bad(ask.number, "other bytes", 0.5)
+    assert swarm.left == 1
+    swarm.add(b"two")
+    [again] = _asked(swarm.step(0.6))
+    assert (again.source, again.wanted.runs) == (b"two", (Run(3, 1),))
+
+
+def test_who_sent_the_list_waits_while_the_store_is_opened() -> None:
+    """That may take long, if much of the blob is here and is hashed; it is our silence."""
+    swarm = Swarm(BLOB, len(DATA), fresh=False)
+    swarm.add(b"one")
+    [ask] = _asked(swarm.step(0.0))
+    swarm.opened(ask.number, 0.0)
+    for message in announce(len(DATA), DIGESTS, want_chunk_list=True):
+        swarm.message(ask.number, message, 0.1)
+    assert swarm.chunks == DIGESTS
+    swarm.waiting(ask.number)
+    assert swarm.step(100.0) == []
