@@ -2,12 +2,16 @@
 
 import io
 import itertools
+import json
 import tarfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from crdtmerge.codec import decode, encode
+from crdtmerge.record import decode_record
+from crdtmerge.trie import Trie
 from nodes.home import open_home
 from tests.homes import Fleet, write_model
 
@@ -97,3 +101,50 @@ def blobs_of(home: Path) -> set[str]:
     """Return the blobs of a home."""
     with open_home(home, write=False) as opened:
         return {blob.hex() for blob in opened.blobs.ids()}
+
+
+def header(items: Entries) -> dict[str, object]:
+    """Return what the header of a file says."""
+    return dict(json.loads(items[0][1]))
+
+
+def with_header(items: Entries, **changed: object) -> Entries:
+    """Return the entries with another header, spelt as headers are."""
+    facts = {**header(items), **changed}
+    text = json.dumps(facts, indent=1, sort_keys=True) + "\n"
+    return [(items[0][0], text.encode()), *items[1:]]
+
+
+def recounted(items: Entries) -> bytes:
+    """Return the file with a header whose numbers are right."""
+    blobs = [data for name, data in items if name.startswith("blobs/")]
+    records = [
+        pair
+        for name, data in items
+        if name.startswith("records/")
+        for pair in pairs(data)
+    ]
+    root = Trie.build(decode_record(data).id for data, _ in records).root
+    return packed(
+        with_header(
+            items,
+            blobs=len(blobs),
+            blob_bytes=sum(map(len, blobs)),
+            records=len(records),
+            record_root=root.hex(),
+        )
+    )
+
+
+def pairs(data: bytes) -> list[tuple[bytes, bytes]]:
+    """Return what an entry of records holds."""
+    value = decode(data, 1 << 20)
+    assert isinstance(value, list)
+    return [(record, signature) for record, signature in value]
+
+
+def with_records(items: Entries, found: list[tuple[bytes, bytes]]) -> Entries:
+    """Return the entries with these records in place of what was there."""
+    rest = [item for item in items if not item[0].startswith("records/")]
+    data = encode([list(pair) for pair in found])
+    return [rest[0], ("records/000000", data), *rest[1:]]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from crdtmerge.bodies import Grant
-from crdtmerge.codec import DECIMAL_UNIT, decode, encode
+from crdtmerge.codec import DECIMAL_UNIT, encode
 from crdtmerge.digest import BlobId, blob_id_of
 from crdtmerge.errors import (
     BadInputError,
@@ -27,9 +27,19 @@ from crdtmerge.errors import (
 from crdtmerge.identity import SigningKey
 from crdtmerge.policy import Rank
 from crdtmerge.record import decode_record, make_record, sign_record
-from crdtmerge.trie import Trie
 from nodes.archive.form import entry_head, read_entry_head
-from tests.archives import Entries, Shared, entries, files_of, packed
+from tests.archives import (
+    Entries,
+    Shared,
+    entries,
+    files_of,
+    header,
+    packed,
+    pairs,
+    recounted,
+    with_header,
+    with_records,
+)
 from tests.homes import snapshot
 
 SEED = int(os.environ.get("CRDTMERGE_ARCHIVE_SEED", "1"))
@@ -220,52 +230,6 @@ def test_sizes_have_64_bits(size: int) -> None:
 
 
 # --- what a file can say of a space ------------------------------------------------------
-
-
-def header(items: Entries) -> dict[str, object]:
-    return dict(json.loads(items[0][1]))
-
-
-def with_header(items: Entries, **changed: object) -> Entries:
-    """Return the entries with another header, spelt as headers are."""
-    facts = {**header(items), **changed}
-    text = json.dumps(facts, indent=1, sort_keys=True) + "\n"
-    return [(items[0][0], text.encode()), *items[1:]]
-
-
-def recounted(items: Entries) -> bytes:
-    """Return the file with a header whose numbers are right."""
-    blobs = [data for name, data in items if name.startswith("blobs/")]
-    records = [
-        pair
-        for name, data in items
-        if name.startswith("records/")
-        for pair in pairs(data)
-    ]
-    root = Trie.build(decode_record(data).id for data, _ in records).root
-    return packed(
-        with_header(
-            items,
-            blobs=len(blobs),
-            blob_bytes=sum(map(len, blobs)),
-            records=len(records),
-            record_root=root.hex(),
-        )
-    )
-
-
-def pairs(data: bytes) -> list[tuple[bytes, bytes]]:
-    """Return what an entry of records holds."""
-    value = decode(data, 1 << 20)
-    assert isinstance(value, list)
-    return [(record, signature) for record, signature in value]
-
-
-def with_records(items: Entries, found: list[tuple[bytes, bytes]]) -> Entries:
-    """Return the entries with these records in place of what was there."""
-    rest = [item for item in items if not item[0].startswith("records/")]
-    data = encode([list(pair) for pair in found])
-    return [rest[0], ("records/000000", data), *rest[1:]]
 
 
 @pytest.mark.parametrize(

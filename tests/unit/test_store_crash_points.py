@@ -152,7 +152,7 @@ def test_no_draw_of_what_is_lost_makes_a_difference(story: Story) -> None:
     """The same with many seeds."""
     points = Sweep(story, *before(story), MANY).run()
     print(f"{named(story)}: {points} crash points")
-    assert points > 1000
+    assert points > 800
 
 
 @pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC])
