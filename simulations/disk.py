@@ -108,6 +108,10 @@ class SimulatedFile:
         """Return the bytes as read-only memory."""
         return memoryview(self.read_at(0, self.size()))
 
+    def is_named(self, path: Path) -> bool:
+        """Tell whether this very file has that name now."""
+        return self._disk.holds(path, self._content)
+
     def close(self) -> None:
         """Close the file; nothing becomes durable."""
 
@@ -183,6 +187,11 @@ class SimulatedDisk:
         """Tell whether a file or folder has this name."""
         with self.living():
             return self._find(path) is not None
+
+    def holds(self, path: Path, content: Content) -> bool:
+        """Tell whether a name is that of this file."""
+        with self.living():
+            return self._find(path) is content
 
     def size(self, path: Path) -> int:
         """Return how many bytes a file has."""

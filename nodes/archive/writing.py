@@ -76,15 +76,22 @@ class ArchiveWriter:
             if error is None:
                 self._finish(self._file)
         finally:
-            self._file.close()
             with suppress(OSError):
-                self._disk.remove(self._beside)
+                if self._file.is_named(self._beside):
+                    self._disk.remove(self._beside)
+            self._file.close()
 
     def _finish(self, file: File) -> None:
         with explained(f"writing {self._path}"):
             file.write_at(self.written, END)
             file.sync()
             self._check_way()
+            # SUBTLE: with --force another export takes ours for what a killed one left
+            if not file.is_named(self._beside):
+                message = (
+                    f"another export with --force took the place of {self._beside}"
+                )
+                raise ConflictError(message, hint="wait for it, then export again")
             self._disk.rename(self._beside, self._path)
             self._disk.sync_folder(self._path.parent)
 

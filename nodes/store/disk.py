@@ -89,6 +89,9 @@ class File(Protocol):
     def map(self) -> memoryview:
         """Return the bytes as read-only memory, which may outlive the open file."""
 
+    def is_named(self, path: Path) -> bool:
+        """Tell whether this very file has that name now."""
+
     def close(self) -> None:
         """Close the file; calling it twice does no harm, and nothing becomes durable."""
 
@@ -245,6 +248,13 @@ class SystemFile:
             return memoryview(b"")
         # the view keeps the mapping alive, and its end ends it
         return memoryview(mmap.mmap(self._descriptor, 0, access=mmap.ACCESS_READ))
+
+    def is_named(self, path: Path) -> bool:
+        """Tell whether this very file has that name now."""
+        try:
+            return os.path.samestat(path.lstat(), os.fstat(self._descriptor))
+        except FileNotFoundError:
+            return False
 
     def close(self) -> None:
         """Close the file; calling it twice does no harm."""

@@ -150,6 +150,9 @@ class _Watched:
     def map(self) -> memoryview:
         return self._file.map()
 
+    def is_named(self, path: Path) -> bool:
+        return self._file.is_named(path)
+
     def close(self) -> None:
         self._file.close()
 

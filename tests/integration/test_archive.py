@@ -27,8 +27,9 @@ from crdtmerge.errors import (
 )
 from crdtmerge.manifest import Manifest, TensorEntry
 from nodes import cli
+from nodes.archive.writing import ArchiveWriter
 from nodes.home import open_home
-from nodes.store.disk import SystemDisk
+from nodes.store.disk import SYSTEM_DISK, SystemDisk
 from tests.archives import Shared, blobs_of, entries, files_of
 from tests.homes import Fleet, records_of, snapshot, write_model
 from tests.integration.living import BASE, found, homes, offer
@@ -223,6 +224,23 @@ def test_a_second_export_to_one_place_is_refused_while_the_first_runs(
     with pytest.raises(ConflictError, match="another export"):
         shared.export(force=False)
     assert beside.read_bytes() == b"under way"
+
+
+def test_two_forced_exports_to_one_place_make_one_whole_file(tmp_path: Path) -> None:
+    """The first takes no name with what the second has only begun to write."""
+    path = tmp_path / "space.tar"
+    first = ArchiveWriter(path, SYSTEM_DISK, overwrite=True)
+    second = ArchiveWriter(path, SYSTEM_DISK, overwrite=True)
+    first.__enter__()
+    first.add("one", 5, [b"first"])
+    with second:
+        second.add("two", 6, [b"sec", b"ond"])
+        second.add("three", 1, [b"x"])
+        with pytest.raises(ConflictError, match="another export"):
+            first.__exit__(None, None, None)
+        assert not path.exists()
+    assert entries(path.read_bytes()) == [("two", b"second"), ("three", b"x")]
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @contextmanager
