@@ -60,6 +60,6 @@ def test_a_file_that_goes_while_it_is_listed_is_passed_over(
         found = home.blobs.holdings()
         assert all(h.stored == 0 for h in found if h.form == "partial")
         # what is taken for a leftover is looked at again before it goes
-        home.blobs.drop(found)
+        home.blobs.removal.drop(found)
         if home.blobs.has(BLOB):
             assert home.blobs.read(BLOB, len(DATA)) == DATA
