@@ -21,9 +21,11 @@ def rate_of(text: str) -> float:
     """Return a rate such as 100MB/s (thousands) or 20MiB/s (1024s); 0 is no limit.
 
     Raises:
-        BadInputError: it is none.
+        BadInputError: it is none, or it may be meant in bits, as 100Mb/s is.
     """
-    hint = "write 100MB/s or 20MiB/s; 0 is no limit"
+    hint = "write 100MB/s or 20MiB/s, in bytes; 0 is no limit"
+    if text.strip().removesuffix("/s").endswith("b"):
+        raise BadInputError(f"{text!r} is no rate: b means bits", hint=hint)
     return _bytes(text.strip().upper().removesuffix("/S"), f"{text!r} is no rate", hint)
 
 

@@ -24,7 +24,9 @@ def test_rates_are_read_as_written(text: str, rate: float) -> None:
     assert rate_of(text) == rate
 
 
-@pytest.mark.parametrize("text", ["", "fast", "-1", "1iB", "100Mb/min", "1e9", "nan"])
+@pytest.mark.parametrize(
+    "text", ["", "fast", "-1", "1iB", "100MB/min", "1e9", "nan", "100Mb/s", "5 kb"]
+)
 def test_what_is_no_rate_is_refused(text: str) -> None:
     """With a word on how to write one."""
     with pytest.raises(BadInputError, match="no rate"):
