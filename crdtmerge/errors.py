@@ -195,7 +195,8 @@ class ContentMissingError(LocalError):
 
     exit_code = 4
     hint = (
-        "keep the node running until it has fetched them; `crdtmerge status` shows them"
+        "`crdtmerge fetch` brings them, and so does a running node by itself;"
+        " `crdtmerge status` tells how much is missing"
     )
 
 
