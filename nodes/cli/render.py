@@ -170,6 +170,8 @@ def contributed(facts: Facts) -> list[str]:
         return [f"contribution {content} is unchanged"]
     amount = f"{counted(facts['tensors'], 'tensor')}, {size(facts['bytes'])}"
     new = f"{size(facts['new_bytes'])} new here"
+    if facts["reference"]:
+        new += ", used where they lie"
     return [f"contributed {content} ({amount}, {new}) with weight {facts['weight']}"]
 
 

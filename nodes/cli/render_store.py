@@ -4,18 +4,17 @@ Owns the words and the order. Does not own the facts (`operations`), nor what al
 renderers share (`render`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final, cast
 
 from .output import plain, short, table
 from .render import Facts, counted, several, size
 
-LISTED_MAX: Final = 20
 _FORMS: Final = (
     ("own", "in the home"),
     ("packed", "packed"),
-    ("referenced", "where the user has them"),
+    ("referenced", "in files of yours"),
     ("partial", "arriving"),
     ("stale", "arrived already"),
     ("leftover", "left over"),
@@ -67,24 +66,29 @@ def collected(facts: Facts) -> list[str]:
     verb = "would go" if facts["dry_run"] else "went"
     count = counted(facts["count"], "blob")
     lines = [f"{count} {verb} ({size(facts['bytes'])})"]
-    staying = several(facts["stays"])
-    lines += [_staying(found) for found in staying[:LISTED_MAX]]
-    more = cast("int", facts["stays_count"]) - LISTED_MAX
+    lines += _staying(several(facts["stays"]))
+    more = cast("int", facts["stays_count"]) - len(several(facts["stays"]))
     if more > 0:
-        lines.append(f"  and {more} more that nothing needs stay for a while")
+        lines.append(f"  {counted(more, 'more blob')} that nothing needs: for a while")
     needed = _part(facts, "needed")
     lines.append(
-        f"{counted(needed['count'], 'blob')} stay: needed ({size(needed['bytes'])})"
+        f"needed: {counted(needed['count'], 'blob')} ({size(needed['bytes'])})"
     )
     return lines
 
 
-def _staying(found: Facts) -> str:
-    until = datetime.fromtimestamp(cast("int", found["until"]), UTC)
-    when = until.strftime("%Y-%m-%d %H:%M UTC")
-    why = _WHY[str(found["why"])]
-    what = f"{short(found['blob'])} ({size(found['bytes'])})"
-    return f"  {what} stays until {when}: {why}"
+def _staying(stays: Sequence[Facts]) -> list[str]:
+    """Return one line for all that stay until the same minute for the same reason."""
+    alike: dict[tuple[str, str], list[int]] = {}
+    for found in sorted(stays, key=lambda found: cast("int", found["until"])):
+        until = datetime.fromtimestamp(cast("int", found["until"]), UTC)
+        group = until.strftime("%Y-%m-%d %H:%M UTC"), _WHY[str(found["why"])]
+        alike.setdefault(group, []).append(cast("int", found["bytes"]))
+    return [
+        f"  {counted(len(sizes), 'blob')} ({size(sum(sizes))}) that nothing needs:"
+        f" until {when}, {why}"
+        for (when, why), sizes in alike.items()
+    ]
 
 
 def pin(facts: Facts) -> list[str]:
@@ -97,6 +101,8 @@ def packed(facts: Facts) -> list[str]:
     """Return the lines of `store pack`."""
     found, cold = _part(facts, "packed"), _part(facts, "cold")
     verb = "would be packed" if facts["dry_run"] else "packed"
+    if not cold["count"]:
+        return ["0 of 0 cold blobs: all are packed, in use, or in files of yours"]
     of = f"of {counted(cold['count'], 'cold blob')} ({size(cold['bytes'])})"
     sizes = f"{size(found['bytes'])} in {size(found['stored_bytes'])}"
     return [f"{found['count']} {of} {verb}: {sizes}"]

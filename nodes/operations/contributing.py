@@ -88,6 +88,7 @@ def contribute(context: Context, asked: Arguments, tell: Tell) -> Answer:
         "tensors": len(model.manifest.tensors),
         "bytes": model.manifest.size,
         "new_bytes": bringing.intake.new_bytes,
+        "reference": reference,
         "notes": _remarks(context, space, offer, signed=record is not None),
     }
 

@@ -85,6 +85,7 @@ def _pin(context: Context, needs: Needs, pin: Pin) -> Answer:
         "note": pin.note,
         "blobs": len(blobs),
         "missing": len(context.home.blobs.missing(blobs)),
+        "unknown": any(blob in needs.unknown for blob in blobs),
     }
 
 
@@ -120,8 +121,9 @@ def _collected(context: Context, swept: Swept, grace: int, *, dry: bool) -> Answ
         notes.append(f"not everything went: {swept.in_the_way}; try again later")
     if found.needs.unknown:
         notes.append(
-            f"{len(found.needs.unknown)} manifests are not here, or damaged: what they"
-            " need is not known, so nothing goes before the default grace is over"
+            "manifests that are not here, or damaged, of what is kept:"
+            f" {len(found.needs.unknown)}; what these need is not known, so nothing goes"
+            " before the default grace is over"
         )
     return {
         "dry_run": dry,
@@ -177,7 +179,9 @@ def store_pin(context: Context, asked: Arguments, _tell: Tell) -> Answer:
     needs = find_needs(context.home, context.spaces)
     facts = _pin(context, needs, pin)
     missing = facts["missing"]
-    notes = [f"{missing} of its blobs are not here"] if missing else []
+    notes = [f"blobs of it that are not here: {missing}"] if missing else []
+    if facts["unknown"]:
+        notes = ["its manifest is not here: how much of it is missing is not known"]
     return {**facts, "pinned": True, "notes": notes}
 
 

@@ -111,7 +111,8 @@ def test_json_of_each_verb_has_its_fields(terminal: Terminal) -> None:
         ),
         (
             ("store", "pin", content),
-            {"space", "content", "note", "blobs", "missing", "pinned", "notes"},
+            {"space", "content", "note", "blobs", "missing", "unknown", "pinned"}
+            | {"notes"},
         ),
         (("store", "unpin", content), {"space", "content", "pinned", "notes"}),
         (("peers", "list"), {"running", "peers", "notes"}),

@@ -13,6 +13,7 @@ import pytest
 
 from crdtmerge.digest import BlobId, blob_id_of, chunk_digests
 from crdtmerge.errors import BadInputError, MachineError, NotFoundError
+from nodes.cli.render_store import collected
 from nodes.home import open_home
 from nodes.readers import READERS_FILE
 from nodes.store.disk import SYSTEM_DISK
@@ -123,6 +124,30 @@ def test_a_pin_keeps_what_is_not_visible(setting: Setting) -> None:
     with pytest.raises(NotFoundError, match="not pinned"):
         setting.call("store_unpin", id=content[:8])
     assert setting.gc(grace=0)["count"] == 4
+
+
+def test_a_pin_of_what_went_says_that_its_size_is_not_known(setting: Setting) -> None:
+    """For its manifest went too; a number of missing blobs would be wrong."""
+    content = setting.call("contribute", path=setting.tunes[0])["content"]
+    setting.call("remove", id=content)
+    assert setting.gc(grace=0)["count"] == 4
+    pinned = setting.call("store_pin", id=content[:8])
+    assert pinned["unknown"]
+    assert pinned["notes"] == [
+        "its manifest is not here: how much of it is missing is not known"
+    ]
+
+
+def test_what_stays_for_the_same_reason_is_one_line(setting: Setting) -> None:
+    """A model has hundreds of blobs, and who reads has a few lines."""
+    content = setting.call("contribute", path=setting.tunes[0])["content"]
+    setting.call("remove", id=content)
+    found = setting.gc()
+    none, stays, needed = collected(found)
+    assert none == "0 blobs went (0 bytes)"
+    assert stays.startswith("  4 blobs (")
+    assert stays.endswith(" UTC, the grace period")
+    assert needed.startswith(f"needed: {found['needed']['count']} blobs")
 
 
 def test_a_lease_keeps_what_nothing_else_needs(setting: Setting) -> None:
