@@ -13,13 +13,16 @@ from typing import Final
 _M_TRIM_THRESHOLD: Final = -1
 _M_TOP_PAD: Final = -2
 _M_MMAP_THRESHOLD: Final = -3
+_M_ARENA_MAX: Final = -8
 
 MAPPED_BYTES: Final = 8 << 20
 """Pieces above are still mapped on their own, and given back when they are freed."""
 KEPT_BYTES: Final = 32 << 20
 """What may lie free at the end of a heap."""
-STEP_BYTES: Final = 4 << 20
+STEP_BYTES: Final = 1 << 20
 """By how much more than is needed a heap grows."""
+ARENAS: Final = 2
+"""Heaps that all threads share: what one freed, another uses."""
 
 
 def keep_freed() -> bool:
@@ -35,5 +38,6 @@ def keep_freed() -> bool:
         (_M_MMAP_THRESHOLD, MAPPED_BYTES),
         (_M_TRIM_THRESHOLD, KEPT_BYTES),
         (_M_TOP_PAD, STEP_BYTES),
+        (_M_ARENA_MAX, ARENAS),
     )
     return all(mallopt(option, value) == 1 for option, value in settings)

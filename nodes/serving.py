@@ -129,13 +129,23 @@ class Serving:
         finally:
             self._slots.give_back(peer)
 
+    async def _opened(self, peer: bytes, space: SpaceId, blob: BlobId) -> OpenBlob:
+        """Return the open blob; whoever goes away meanwhile leaves none open behind."""
+        loop = asyncio.get_running_loop()
+        opening = loop.run_in_executor(self._readers, self._open, peer, space, blob)
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            await asyncio.wait({opening})
+            if not opening.exception():
+                opening.result().close()
+            raise
+
     async def _reply(
         self, peer: bytes, space: SpaceId, blob: BlobId, wanted: Wanted, link: Link
     ) -> AsyncGenerator[bytes, None]:
         loop = asyncio.get_running_loop()
-        source = await loop.run_in_executor(
-            self._readers, self._open, peer, space, blob
-        )
+        source = await self._opened(peer, space, blob)
         reading: asyncio.Future[list[_Chunk]] | None = None
         try:
             listed = wanted.chunk_list

@@ -13,7 +13,7 @@ from crdtmerge.errors import BadInputError
 RATE_LEAST: Final = CHUNK_BYTES // 16
 """Bytes a second below which a chunk takes so long that it looks like silence."""
 
-_RATE: Final = re.compile(r"(\d{1,9}(?:\.\d{1,3})?) ?([KMGT]?)(I?)B?(?:/S)?", re.ASCII)
+_SIZE: Final = re.compile(r"(\d{1,9}(?:\.\d{1,3})?) ?([KMGT]?)(I?)B?", re.ASCII)
 _POWERS: Final = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
 
@@ -23,11 +23,24 @@ def rate_of(text: str) -> float:
     Raises:
         BadInputError: it is none.
     """
-    match = _RATE.fullmatch(text.strip().upper())
+    hint = "write 100MB/s or 20MiB/s; 0 is no limit"
+    return _bytes(text.strip().upper().removesuffix("/S"), f"{text!r} is no rate", hint)
+
+
+def size_of(text: str) -> int:
+    """Return a size such as 200GB (thousands) or 50GiB (1024s), in bytes.
+
+    Raises:
+        BadInputError: it is none.
+    """
+    hint = "write 200GB or 50GiB"
+    return int(_bytes(text.strip().upper(), f"{text!r} is no size", hint))
+
+
+def _bytes(text: str, wrong: str, hint: str) -> float:
+    match = _SIZE.fullmatch(text)
     if match is None or (match[3] and not match[2]):
-        raise BadInputError(
-            f"{text!r} is no rate", hint="write 100MB/s or 20MiB/s; 0 is no limit"
-        )
+        raise BadInputError(wrong, hint=hint)
     unit = 1024.0 if match[3] else 1000.0
     return float(match[1]) * unit ** _POWERS[match[2]]
 

@@ -12,8 +12,8 @@ BURST_S: Final = 0.1
 """What a bucket holds: bytes for so long may go at once after a rest."""
 PEERS_MAX: Final = 4096
 """Peers whose buckets are kept; who was not heard of for longest is forgotten."""
-UPLOADS_MAX: Final = 64
-"""Fetches that are served at once."""
+UPLOADS_MAX: Final = 32
+"""Fetches that are served at once; each holds some 6 MiB between disk and connection."""
 UPLOADS_OF_PEER_MAX: Final = 8
 
 

@@ -153,6 +153,7 @@ def _store_group() -> typer.Typer:
     )
     group.command("show")(store.show_store)
     group.command("gc")(store.gc)
+    group.command("quota")(store.quota)
     group.command("adopt")(restored.adopt)
     group.command("pin")(store.pin)
     group.command("unpin")(store.unpin)

@@ -47,10 +47,19 @@ def stored(facts: Facts) -> list[str]:
         f"nothing needs {counted(idle['count'], 'blob')} ({size(idle['stored_bytes'])})"
     )
     lines.append(f"free: {size(facts['free_bytes'])}")
+    if facts["quota_bytes"] is not None:
+        lines.append(f"quota: {size(facts['quota_bytes'])}")
     for found in several(facts["pins"]):
         note = f": {plain(found['note'])}" if found["note"] else ""
         lines.append(f"pinned {short(found['content'])}{note}")
     return lines
+
+
+def quota(facts: Facts) -> list[str]:
+    """Return the lines of `store quota`."""
+    here = f"here: {size(facts['stored_bytes'])}"
+    limit = facts["quota_bytes"]
+    return [f"quota: {'none' if limit is None else size(limit)}", here]
 
 
 def collected(facts: Facts) -> list[str]:

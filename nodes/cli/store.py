@@ -11,6 +11,7 @@ from typing import Annotated, Final
 
 import typer
 
+from ..traffic import size_of
 from . import completion, render_store
 from .contributions import AnywhereOption
 from .executor import Answer, ask, read, with_node, write
@@ -45,6 +46,29 @@ def show_store(
     chosen = settings(context, home, as_json=as_json)
     facts = ask(chosen.home, "store_show", {})
     show(facts, render_store.stored, as_json=chosen.as_json)
+
+
+def quota(
+    context: typer.Context,
+    limit: Annotated[
+        str,
+        typer.Argument(
+            metavar="SIZE", help="As 200GB or 50GiB; `none` ends the limit."
+        ),
+    ],
+    home: HomeOption = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Limit how much of the disk the blobs of this home may take.
+
+    Nothing goes because of it: what would pass the limit is not fetched or taken in, and
+    waits until there is room. It holds for a running node at once.
+    """
+    chosen = settings(context, home, as_json=as_json)
+    asked = {"bytes": -1 if limit == "none" else size_of(limit)}
+    facts = write(chosen, "store_quota", asked)
+    show(facts, render_store.quota, as_json=chosen.as_json)
 
 
 def gc(

@@ -38,7 +38,7 @@ from .reading import space_list, status, whoami
 from .recipes import recipe_set, recipe_show
 from .resolving import resolve
 from .revoking import space_revoke, space_revoke_lift
-from .storing import store_gc, store_pin, store_show, store_unpin
+from .storing import store_gc, store_pin, store_quota, store_show, store_unpin
 from .verifying import verify, verify_alone
 
 __all__ = [
@@ -89,6 +89,7 @@ VERBS: Final = {
     "store_gc": store_gc,
     "store_adopt": store_adopt,
     "store_pin": store_pin,
+    "store_quota": store_quota,
     "store_unpin": store_unpin,
     "store_pack": store_pack,
     "store_unpack": store_unpack,

@@ -38,7 +38,31 @@ def store_show(context: Context, _asked: Arguments, _tell: Tell) -> Answer:
         "pins": [_pin(context, needs, pin) for pin in home.marks.pins()],
         "unknown_manifests": len(needs.unknown),
         "free_bytes": home.blobs.free(),
+        "quota_bytes": home.blobs.quota.limit,
         "notes": [],
+    }
+
+
+def store_quota(context: Context, asked: Arguments, _tell: Tell) -> Answer:
+    """Set how many bytes the blobs may take, or end the limit: `bytes` of -1 does.
+
+    What is there stays, whatever the limit.
+
+    Raises:
+        BadInputError: that is no number of bytes.
+        MachineError: the disk refused.
+    """
+    limit = given.count(asked, "bytes", -1, least=-1)
+    home = context.home
+    home.blobs.quota.set(None if limit < 0 else limit)
+    forms = ("own", "packed", "partial")
+    taken = sum(h.stored for h in home.blobs.holdings() if h.form in forms)
+    over = 0 <= limit < taken
+    notes = ["more than that is here: it stays, and nothing new comes"] if over else []
+    return {
+        "quota_bytes": home.blobs.quota.limit,
+        "stored_bytes": taken,
+        "notes": notes,
     }
 
 

@@ -102,6 +102,12 @@ class Arrivals:
         with self._lock:
             return sum(download.missing_bytes for download in self._open.values())
 
+    @property
+    def here_bytes(self) -> int:
+        """How many bytes of the open downloads are here."""
+        with self._lock:
+            return sum(d.size - d.missing_bytes for d in self._open.values())
+
     def taken(self, blob: BlobId) -> int:
         """Return how many bytes of the disk a download takes so far."""
         try:

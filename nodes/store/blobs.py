@@ -41,6 +41,7 @@ from .naming import Naming
 from .outgoing import Outgoing
 from .packing import Packing
 from .places import Places
+from .quota import Quota
 from .ranges import Stored
 from .removing import Removal
 from .rows import BlobRows
@@ -66,6 +67,7 @@ class FileBlobs(Copies):
         # what is written goes through it, and nothing more after a sync that failed
         self._disk = disk = UnforgivingDisk(disk)
         self.rows = BlobRows(database, self._places)
+        self.quota = Quota(database)
         self.leases = Leases()
         self._naming = Naming(disk, database, self._places)
         self._numbers = itertools.count()
@@ -224,13 +226,17 @@ class FileBlobs(Copies):
         """Where the files lie."""
         return self._disk
 
-    def reserve(self, size: int) -> None:
+    def reserve(self, size: int, *, beside: int = 0) -> None:
         """Check that `size` more bytes fit, beside what the open downloads will take.
 
+        `beside` bytes are on the disk already, for blobs that have no row yet.
+
         Raises:
-            MachineError: they do not; the message names both numbers.
+            NoRoomError: they do not, or the home's quota has no room for them.
         """
-        require_free(self._disk, self._home, size + self._arrivals.missing_bytes)
+        coming = self._arrivals.missing_bytes
+        self.quota.require(size, coming + self._arrivals.here_bytes + beside)
+        require_free(self._disk, self._home, size + coming)
 
     # --- what goes ---------------------------------------------------------------------
 

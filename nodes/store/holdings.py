@@ -6,6 +6,7 @@ Owns this list. Does not own whether a thing is needed (`nodes.upkeep`), nor its
 from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, Protocol
 
 from crdtmerge.digest import BlobId
@@ -65,7 +66,7 @@ def _partials(
     there = [n for n in disk.list(places.partials) if is_blob_name(n)]
     for blob in sorted({*map(blob_named, there), *downloads}):
         path = places.partial(blob)
-        stored = disk.taken(path) if disk.exists(path) else 0
+        stored = _taken(disk, path) or 0
         form: Form = "stale" if blob in here else "partial"
         yield Holding(blob, form, downloads.get(blob, stored), stored)
 
@@ -85,5 +86,17 @@ def _leftovers(
                 continue
             blob = blob_named(digits)
             if blob not in (packed if rest.endswith(PACKED_END) else own):
-                stored = disk.taken(folder / rest)
-                yield Holding(blob, "leftover", stored, stored)
+                stored = _taken(disk, folder / rest)
+                if stored is not None:
+                    yield Holding(blob, "leftover", stored, stored)
+
+
+def _taken(disk: Disk, path: Path) -> int | None:
+    """Return what a file takes; None if it went since the folder was listed.
+
+    SUBTLE: downloads end and blobs are packed while a running node lists what lies here.
+    """
+    try:
+        return disk.taken(path)
+    except FileNotFoundError:
+        return None

@@ -97,13 +97,15 @@ def _sync(file: File, path: Path, *, last: bool) -> None:
 class Writing:
     """A new file in the making; its bytes are synced as they grow."""
 
-    def __init__(self, blobs: FileBlobs, syncing: Syncing, size: int) -> None:
-        """Create it, if there is room for `size` bytes.
+    def __init__(
+        self, blobs: FileBlobs, syncing: Syncing, size: int, beside: int
+    ) -> None:
+        """Create it, if there is room for `size` bytes, `beside` what was written before.
 
         Raises:
             MachineError: there is not, or the disk refused.
         """
-        blobs.reserve(size)
+        blobs.reserve(size, beside=beside)
         self.path = blobs.temporary()
         self._syncing = syncing
         self._offset = self._synced = 0
@@ -159,6 +161,7 @@ class Intake:
         self.fresh: list[BlobId] = []
         self.lease = Lease(blobs.leases)
         self.new_bytes = 0
+        self._written_bytes = 0
         self._blobs = blobs
         self.reference = reference
         self._moved = moved
@@ -227,7 +230,7 @@ class Intake:
 
     def new_file(self, size: int) -> Writing:
         """Return a file for a blob of `size` bytes."""
-        writing = Writing(self._blobs, self._syncing, size)
+        writing = Writing(self._blobs, self._syncing, size, self._written_bytes)
         self._writings.append(writing)
         return writing
 
@@ -236,6 +239,7 @@ class Intake:
         writing.end()
         blob = blob_id(size, chunks)
         place = self._blobs.path_of(blob)
+        self._written_bytes += size
         self._kept[blob] = (
             writing,
             Stored(blob, size, tuple(chunks), place, 0, referenced=False),

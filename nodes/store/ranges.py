@@ -4,6 +4,7 @@ Owns where a stored blob lies, and the messages for a file that changed or vanis
 not own which blobs there are (`blobs`).
 """
 
+import errno
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -94,6 +95,7 @@ def opened(disk: Disk, stored: Stored) -> Iterator[File]:
 
     Raises:
         ContentMissingError: it is not there, or is the user's and cannot be read.
+        CorruptBlobError: it is ours, and a part of it cannot be read any more.
         MachineError: the disk refused what is ours.
     """
     try:
@@ -104,6 +106,10 @@ def opened(disk: Disk, stored: Stored) -> Iterator[File]:
         raise ContentMissingError(message, hint=_remedy(stored)) from e
     except OSError as e:
         error = machine_error(e, f"reading {stored.path}")
+        if not stored.referenced and e.errno == errno.EIO:
+            # a sector that cannot be read any more: damage of this one blob
+            message = f"blob {stored.blob.hex()[:12]} cannot be read: {error}"
+            raise CorruptBlobError(message, hint=_remedy(stored)) from e
         if not stored.referenced:
             raise error from e
         # SUBTLE: a failing disk of the user's own is no reason for a node to stop.

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from crdtmerge.digest import CHUNK_BYTES, BlobId, blob_id, chunk_digest
-from crdtmerge.errors import ContentMissingError, MachineError
+from crdtmerge.errors import ContentMissingError, CorruptBlobError, MachineError
 
 from .disk import Disk, File
 from .download import chunk_length
@@ -76,7 +76,7 @@ def bad_chunks(disk: Disk, stored: Stored, done: Done | None = None) -> list[int
                     bad.append(index)
                 if done:
                     done(chunk_length(stored.size, index))
-    except MachineError:  # it cannot even be opened
+    except (CorruptBlobError, MachineError):  # it cannot even be opened
         return list(range(len(stored.chunks)))
     return bad
 
@@ -88,7 +88,7 @@ def is_right(disk: Disk, stored: Stored, index: int) -> bool:
     try:
         with opened(disk, stored) as file:
             return _is_right(file, stored, index)
-    except (ContentMissingError, MachineError):
+    except (ContentMissingError, CorruptBlobError, MachineError):
         return False
 
 

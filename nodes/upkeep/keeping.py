@@ -7,8 +7,12 @@ clock.
 
 import logging
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
+
+from crdtmerge.errors import NoRoomError
 
 from ..home import Home
 from ..spaces import Spaces
@@ -52,21 +56,38 @@ class Keeper:
         self.collected_blobs = 0
         self.collected_bytes = 0
         self._due: float | None = None
+        self._waiting: set[str] = set()
         self._stopping = threading.Event()
 
     def turn(self, now: float, wall: float) -> None:
         """Do what is due; `now` only grows, `wall` is the system's clock.
+
+        That the disk is full is no failure of the node: what is due comes again.
 
         Raises:
             MachineError: the store cannot be read or written.
         """
         try:
             if self.upkeep.scrub_rate > 0:
-                self.scrubber.turn(now, wall, self._breathe)
+                with self._if_room("the check"):
+                    self.scrubber.turn(now, wall, self._breathe)
             if self.upkeep.collects:
-                self._collect(now, wall)
+                with self._if_room("collection"):
+                    self._collect(now, wall)
         except _Stopped:
             return
+
+    @contextmanager
+    def _if_room(self, what: str) -> Iterator[None]:
+        """Give up what finds the disk full, and say so once until there is room."""
+        try:
+            yield
+        except NoRoomError as e:
+            if what not in self._waiting:
+                _log.warning("%s waits for room: %s", what, e)
+            self._waiting.add(what)
+        else:
+            self._waiting.discard(what)
 
     def stop(self) -> None:
         """Let a turn that is under way end soon; from any thread."""
@@ -104,6 +125,7 @@ class Keeper:
             self._due = now + FIRST_S
         if now < self._due:
             return
+        self._due = now + FIRST_S
         swept = sweep(self._home, self._spaces, int(wall), GRACE_S, most=MOST)
         self._due = now + (0.0 if len(swept.taken) == MOST else EVERY_S)
         self.collected_blobs += len(swept.taken)

@@ -299,7 +299,7 @@ def test_long_work_starts_only_once_the_keys_are_open(
     def hashed(*_: object, **__: object) -> None:
         pytest.fail("a model was hashed first")
 
-    monkeypatch.setattr("nodes.operations.contents.describe", hashed)
+    monkeypatch.setattr("nodes.operations.contents.Survey", hashed)
     for words in (
         ("contribute", base),
         ("space", "create", "second", "--base", base),

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from crdtmerge.digest import blob_id_of
+from crdtmerge.errors import NoRoomError
 from nodes.home import open_home
 from nodes.operations import Operations
 from tests.homes import Fleet, write_model
@@ -55,6 +56,29 @@ def take_back(verbs: Operations) -> None:
     facts: Any = verbs.call("status", {}, lambda _: None)
     for found in facts["spaces"][0]["contributions"]:
         verbs.call("remove", {"id": found["content"]}, lambda _: None)
+
+
+def test_a_quota_is_for_all_tensors_of_a_model_together(
+    fleet: Fleet, home: Path, tmp_path: Path
+) -> None:
+    """Each alone would fit: the model is refused whole, and comes once there is room."""
+    shown = fleet.call(home, "store_quota", bytes=0)
+    stored = int(str(shown["stored_bytes"]))
+    tune = write_model(
+        tmp_path / "more",
+        7,
+        near=tmp_path / "base",
+        **{f"t{i}": np.full((64, 64), i + 1.25, np.float32) for i in range(TENSORS)},
+    )
+    fleet.call(home, "store_quota", bytes=stored + 4 * (64 * 64 * 4))
+    with pytest.raises(NoRoomError, match="the blobs of this home may take"):
+        fleet.call(home, "contribute", path=tune)
+    after: Any = fleet.call(home, "store_show")
+    forms = ("own", "packed", "partial")
+    assert stored == sum(after[form]["stored_bytes"] for form in forms)
+    fleet.call(home, "store_quota", bytes=-1)
+    fleet.call(home, "contribute", path=tune)
+    assert fleet.call(home, "store_show")["quota_bytes"] is None
 
 
 def collect(verbs: Operations) -> Any:

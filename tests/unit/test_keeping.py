@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 
 from crdtmerge.digest import CHUNK_BYTES, BlobId
+from crdtmerge.errors import NoRoomError
 from nodes.home import Home
 from nodes.spaces import Spaces
+from nodes.store.marks import Marks
+from nodes.store.sqlite import SqliteLocal
 from nodes.upkeep import keeping, scrubbing
 from nodes.upkeep.collecting import GRACE_S
 from nodes.upkeep.keeping import EVERY_S, FIRST_S, Keeper, Upkeep
@@ -249,3 +252,27 @@ def test_the_folder_is_as_it_was(setting: Setting, tmp_path: Path) -> None:
     with opened(setting) as (home, spaces):
         scrub(Scrubber(home, spaces, 1e9), 10)
     assert sorted(p.name for p in (setting.home / "blobs").rglob("*")) == before
+
+
+def test_a_full_disk_stops_no_node(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither part keeps the other from its turn; once there is room both go on."""
+    idle = removed(setting)
+
+    def full(*_: object) -> None:
+        raise NoRoomError("the disk is full")
+
+    with opened(setting) as (home, spaces):
+        keeper = Keeper(home, spaces, Upkeep(RATE))
+        keeper.turn(0.0, WALL)
+        with monkeypatch.context() as patch:
+            patch.setattr(Marks, "mark", full)
+            patch.setattr(SqliteLocal, "set_value", full)
+            for second in range(30):
+                keeper.turn(FIRST_S + second, WALL + second)
+        assert len([r for r in caplog.records if "waits for room" in r.message]) == 2
+        assert home.blobs.missing(idle) == []
+        keeper.turn(2 * FIRST_S, WALL + FIRST_S)
+        assert set(home.marks.unneeded()) == set(idle)
+        assert keeper.scrubber.passes >= 1

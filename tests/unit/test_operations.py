@@ -745,6 +745,7 @@ def test_the_table_of_verbs_is_complete() -> None:
         "node_metrics",
         "store_show",
         "store_gc",
+        "store_quota",
         "store_adopt",
         "store_pin",
         "store_unpin",
