@@ -98,7 +98,7 @@ def test_json_of_each_verb_has_its_fields(terminal: Terminal) -> None:
         (
             ("store", "show"),
             {"own", "referenced", "packed", "partial", "stale", "leftover", "pins"}
-            | {"unneeded", "unknown_manifests", "free_bytes", "notes"},
+            | {"unneeded", "unknown_manifests", "free_bytes", "quota_bytes", "notes"},
         ),
         (
             ("store", "gc", "--dry-run"),

@@ -380,11 +380,11 @@ def test_a_full_disk_leaves_no_half_of_a_model(
 
     real, calls = FileBlobs.reserve, []
 
-    def reserve(self: FileBlobs, size: int) -> None:
+    def reserve(self: FileBlobs, size: int, **beside: int) -> None:
         calls.append(size)
         if len(calls) == 4:
             raise MachineError("the disk is full")
-        real(self, size)
+        real(self, size, **beside)
 
     monkeypatch.setattr(FileBlobs, "reserve", reserve)
     refused(setting, MachineError, "contribute", path=setting.tunes[0])
