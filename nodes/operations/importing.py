@@ -190,7 +190,7 @@ def space_import(context: Context, asked: Arguments, tell: Tell) -> Answer:
     return {
         **_facts(context, checked),
         "new_blobs": len(bringing.intake.fresh) + len(referring.intake.fresh),
-        "new_bytes": bringing.intake.new_bytes,
+        "new_bytes": bringing.intake.new_bytes + referring.intake.new_bytes,
         "unpacked": unpacked,
         "notes": _remarks(context, checked, unpacked=unpacked),
     }

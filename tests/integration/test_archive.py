@@ -84,6 +84,8 @@ def test_a_base_in_the_file_may_wait(shared: Shared) -> None:
     assert (first["base_known"], first["complete"]) == (False, 2)
     assert any("--base DIR unpacks" in note for note in first["notes"])
     second = shared.import_(base=shared.folder / "unpacked")
+    assert second["new_blobs"] > 0
+    assert second["new_bytes"] > 0
     # the base's three tensors where they lie, and its manifest
     assert (second["new_records"], second["new_blobs"]) == (0, 4)
     assert shared.resolved(shared.ben) == shared.resolved(shared.ann)
