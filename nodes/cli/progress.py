@@ -46,7 +46,8 @@ class _Bars:
         if self._progress is None:
             self._progress = _start()
         work = str(progress.get("work", "working"))
-        done, total = (_number(progress.get(key)) for key in ("done", "total"))
+        done = _number(progress.get("done"))
+        total = _number(progress.get("total")) or None  # None: nobody knows how much
         if work not in self._tasks:
             self._tasks[work] = self._progress.add_task(work, total=total)
         self._progress.update(self._tasks[work], completed=done, total=total)
