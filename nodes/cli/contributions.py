@@ -5,7 +5,7 @@ Owns their options. Does not own what they do (`operations.contributing`, `banni
 """
 
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Final, TypeAlias
 
 import typer
 
@@ -14,6 +14,9 @@ from .executor import ask, write
 from .options import HomeOption, JsonOption, SpaceOption
 from .output import show
 from .settings import settings
+
+UNUSABLE: Final = 8
+"""The exit code of `check` where a contribution cannot be merged, as of damage."""
 
 AnywhereOption: TypeAlias = Annotated[
     str | None,
@@ -158,7 +161,7 @@ def check(
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Read all bytes of a contribution, and tell whether it can be merged.
+    """Read all bytes of a contribution; exit code 8 if it cannot be merged.
 
     What its bytes prove, such as NaN, is published: it is then out of the merge for all.
     """
@@ -167,6 +170,8 @@ def check(
     read = ask(chosen.home, "check", asked) if dry_run else None
     facts = read or write(chosen, "check", asked)
     show(facts, render.checked, as_json=chosen.as_json)
+    if not facts["usable"]:
+        raise typer.Exit(UNUSABLE)
 
 
 def status(

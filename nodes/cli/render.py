@@ -170,7 +170,7 @@ def contributed(facts: Facts) -> list[str]:
         return [f"contribution {content} is unchanged"]
     amount = f"{counted(facts['tensors'], 'tensor')}, {size(facts['bytes'])}"
     new = f"{size(facts['new_bytes'])} new here"
-    if facts["reference"]:
+    if facts["reference"] and facts["new_bytes"]:
         new += ", used where they lie"
     return [f"contributed {content} ({amount}, {new}) with weight {facts['weight']}"]
 
@@ -196,6 +196,8 @@ def checked(facts: Facts) -> list[str]:
     if facts["missing_bytes"]:
         read += f", {size(facts['missing_bytes'])} missing"
     content = short(facts["content"])
+    if facts["usable"] and facts["missing_bytes"]:
+        return [f"contribution {content}: nothing wrong in what is here ({read})"]
     if facts["usable"]:
         return [f"contribution {content} can be merged ({read})"]
     lines = [f"contribution {content} cannot be merged ({read})"]
