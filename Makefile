@@ -23,19 +23,16 @@ check: venv
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Tests of processes and their deadlines run one at a time, all others side by side.
-ALONE := tests/integration tests/simulation
-ASIDE := tests/unit tests/vectors tests/properties tests/attacks
+# Files of tests run side by side, each file's tests one after the other.
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 test: export HYPOTHESIS_PROFILE := $(or $(HYPOTHESIS_PROFILE),dev)
 test: check
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ASIDE)
-	$(BIN)/python -m pytest $(ALONE)
+	$(PYTEST)
 
 test-all: export HYPOTHESIS_PROFILE := $(or $(HYPOTHESIS_PROFILE),ci)
 test-all: check
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m 'not gpu' $(ASIDE)
-	$(BIN)/python -m pytest -m 'not gpu' $(ALONE)
+	$(PYTEST) -m 'not gpu'
 	$(MAKE) mutants
 
 # Kept patches, each of which must turn its named test red; no chance is in the examples.

@@ -11,7 +11,6 @@ from typing import Annotated, Final
 
 import typer
 
-from ..traffic import size_of
 from . import completion, render_store
 from .contributions import AnywhereOption
 from .executor import Answer, ask, read, with_node, write
@@ -65,6 +64,8 @@ def quota(
     Nothing goes because of it: what would pass the limit is not fetched or taken in, and
     waits until there is room. It holds for a running node at once.
     """
+    from ..traffic import size_of
+
     chosen = settings(context, home, as_json=as_json)
     asked = {"bytes": -1 if limit == "none" else size_of(limit)}
     facts = write(chosen, "store_quota", asked)
