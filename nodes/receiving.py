@@ -76,8 +76,16 @@ class Arriving(Protocol):
         """Return which chunks to ask for, in order."""
         ...
 
-    def write_chunk(self, blob: BlobId, index: int, data: bytes) -> None:
-        """Verify a chunk and keep it; CorruptBlobError if it is not the one."""
+    def add_chunk(self, blob: BlobId, index: int, data: bytes) -> bool:
+        """Verify a chunk and keep it; tell whether it is time to `vouch`.
+
+        Raises:
+            CorruptBlobError: it is not the one.
+        """
+        ...
+
+    def vouch(self, blob: BlobId) -> None:
+        """Sync what was kept, and remember it; chunks may come meanwhile."""
         ...
 
     def read_chunk(self, blob: BlobId, index: int) -> bytes:
@@ -179,6 +187,8 @@ class Receiving:
                 await self._next()
         finally:
             await self._stop()
+        if self._error is not None:  # of a sync that outlived the last chunk
+            raise self._error
         if not self.swarm.done:
             return False
         await self._in_thread(self._finish)
@@ -361,19 +371,37 @@ class Receiving:
             waiting.release()
             self._was_stored(ask.number, piece, error)
 
+        def vouched(error: Exception | None) -> None:
+            self._under_way -= 1
+            self._error = self._error or error
+            self._wake.set()
+
+        def begun() -> None:
+            self._under_way += 1
+
         def work() -> None:
             error: Exception | None = None
+            due = False
             try:
-                self._keep(piece, ask.wanted.against)
+                due = self._keep(piece, ask.wanted.against)
             except Exception as e:  # noqa: BLE001  it is raised where all is ended
                 error = e
+            if due:  # before the chunk counts, so that the end waits for it
+                loop.call_soon_threadsafe(begun)
             loop.call_soon_threadsafe(stored, error)
+            if due:
+                try:
+                    self.works.store.vouch(self.fetch.blob)
+                except Exception as e:  # noqa: BLE001  as above
+                    error = e
+                loop.call_soon_threadsafe(vouched, error)
 
         self.works.storers.submit(work)
 
-    def _keep(self, piece: Piece, against: bytes) -> None:
+    def _keep(self, piece: Piece, against: bytes) -> bool:
         """Decode and verify a chunk, write it, and show it to who looks at what comes.
 
+        Returns whether it is time to sync: the stream need not wait for that.
         It is encoded `against` what its own request named: later ones may name nothing.
         """
         blob, works = self.fetch.blob, self.works
@@ -381,11 +409,12 @@ class Receiving:
         if piece.encoded:
             read = works.store.read_chunk
             data = decoded(data, piece.index, piece.length, against, read)
-        works.store.write_chunk(blob, piece.index, data)
+        due = works.store.add_chunk(blob, piece.index, data)
         if works.inspection is not None:
             needed = works.inspection.arrived(blob, piece.index, data)
             if not needed:
                 raise UnneededError("nothing needs this blob any more")
+        return due
 
     def _was_stored(self, number: int, piece: Piece, error: Exception | None) -> None:
         self.works.storing.release()

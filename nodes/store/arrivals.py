@@ -173,14 +173,24 @@ class Arrivals:
         known = self._known(blob)
         return (known.size, known.chunks) if known else None
 
-    def write_chunk(self, blob: BlobId, index: int, data: bytes | memoryview) -> None:
-        """Verify one chunk of a download and keep it; a repeated one does no harm."""
+    def add_chunk(self, blob: BlobId, index: int, data: bytes | memoryview) -> bool:
+        """Verify one chunk of a download and keep it; a repeated one does no harm.
+
+        Returns whether so much was written that it is time to `vouch`.
+        """
         with self._lock:
             download = self._open.get(blob)
-        if download is None:
-            if not self._shelf.has(blob):
-                raise _not_begun(blob)
-        elif download.write(index, data):
+        if download is not None:
+            return download.write(index, data)
+        if not self._shelf.has(blob):
+            raise _not_begun(blob)
+        return False
+
+    def vouch(self, blob: BlobId) -> None:
+        """Sync what has arrived, if it is much, and keep which chunks are there."""
+        with self._lock:
+            download = self._open.get(blob)
+        if download is not None:
             self._keep_known(download, above=CHECKPOINT_BYTES - 1)
 
     def finish(self, blob: BlobId) -> None:

@@ -278,13 +278,38 @@ class FileBlobs(Copies):
     def write_chunk(self, blob: BlobId, index: int, data: bytes | memoryview) -> None:
         """Verify one chunk of a download and keep it; a repeated one does no harm.
 
+        Now and then that waits for a sync: who must not calls `add_chunk`.
+
         Raises:
             CorruptBlobError: it is not the chunk of this index.
             NotFoundError: no download of this blob has begun.
             MachineError: the disk refused; the chunk counts as missing, and after a
                 failed sync all of them do.
         """
-        self._arrivals.write_chunk(blob, index, data)
+        if self.add_chunk(blob, index, data):
+            self.vouch(blob)
+
+    def add_chunk(self, blob: BlobId, index: int, data: bytes | memoryview) -> bool:
+        """Do as `write_chunk`, but return whether it is time to `vouch`.
+
+        Until then a crash costs hashing again, and a power cut the bytes.
+
+        Raises:
+            CorruptBlobError: it is not the chunk of this index.
+            NotFoundError: no download of this blob has begun.
+            MachineError: the disk refused; the chunk counts as missing.
+        """
+        return self._arrivals.add_chunk(blob, index, data)
+
+    def vouch(self, blob: BlobId) -> None:
+        """Sync what has arrived of a download, if it is much, and keep what is there.
+
+        Chunks may be written meanwhile; it vouches for those that were there before.
+
+        Raises:
+            MachineError: the disk refused; after a failed sync all chunks are missing.
+        """
+        self._arrivals.vouch(blob)
 
     def finish(self, blob: BlobId) -> None:
         """Make a whole download durable; from then on the blob is there.

@@ -12,7 +12,7 @@ import pytest
 
 from crdtmerge.bodies import SpaceId
 from crdtmerge.digest import CHUNK_BYTES, BlobId, blob_id_of
-from crdtmerge.errors import NoRoomError
+from crdtmerge.errors import MachineError, NoRoomError
 from crdtmerge.manifest import Manifest, TensorEntry
 from crdtmerge.sync.pace import Pace
 from crdtmerge.sync.sources import Fate
@@ -184,6 +184,32 @@ def test_room_is_reserved_before_anything_is_asked_for(
         assert sender.sent == []
 
     run(scenario())
+
+
+def test_a_sync_that_fails_after_the_last_chunk_fails_the_download(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Chunks do not wait for a sync, but the blob does."""
+    add = home.blobs.add_chunk
+
+    def due(blob: BlobId, index: int, data: bytes) -> bool:
+        add(blob, index, data)
+        return not home.blobs.missing_chunks(blob)
+
+    def fail(_: BlobId) -> None:
+        time.sleep(0.3)
+        raise MachineError("the disk reports an input/output error")
+
+    monkeypatch.setattr(home.blobs, "add_chunk", due)
+    monkeypatch.setattr(home.blobs, "vouch", fail)
+
+    async def scenario() -> None:
+        async with listening(Sender()) as places:
+            with pytest.raises(MachineError, match="input/output"):
+                await receive(home.blobs, places)
+
+    run(scenario())
+    assert home.blobs.ids() == []
 
 
 def test_a_download_keeps_to_its_limit(home: Home) -> None:
