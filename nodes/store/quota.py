@@ -13,6 +13,7 @@ from typing import Final
 from crdtmerge.errors import MachineError, NoRoomError
 
 from .database import Database
+from .sqlite import SqliteLocal
 
 _KEY: Final = "quota"
 
@@ -30,16 +31,11 @@ class Quota:
         Raises:
             MachineError: the store cannot be read.
         """
-        with self.database.reading() as sql:
-            query = "SELECT value FROM settings WHERE key = ?"
-            row = sql.execute(query, [_KEY]).fetchone()
-        if row is None:
+        text = SqliteLocal(self.database).get_value(_KEY)
+        if not text:
             return None
-        text = bytes(row[0])
         if not text.isdigit():
-            raise MachineError(
-                f"{self.database.path} is damaged: its quota is {text!r}"
-            )
+            raise MachineError(f"{self.database.path} is damaged: its quota is {text!r}")
         return int(text)
 
     def set(self, limit: int | None) -> None:
@@ -48,12 +44,8 @@ class Quota:
         Raises:
             MachineError: the disk refused.
         """
-        with self.database.writing() as sql:
-            if limit is None:
-                sql.execute("DELETE FROM settings WHERE key = ?", [_KEY])
-            else:
-                row = (_KEY, str(limit).encode())
-                sql.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", row)
+        text = b"" if limit is None else str(limit).encode()
+        SqliteLocal(self.database).set_value(_KEY, text)
 
     def require(self, size: int, coming: int) -> None:
         """Check that `size` more bytes are within the limit, beside `coming` ones.

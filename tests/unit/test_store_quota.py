@@ -11,6 +11,7 @@ from crdtmerge.errors import BadInputError, MachineError, NoRoomError
 from nodes.store.blobs import FileBlobs
 from nodes.store.database import Database
 from nodes.store.quota import Quota
+from nodes.store.sqlite import SqliteLocal
 from nodes.traffic import size_of
 
 
@@ -110,8 +111,7 @@ def test_files_of_the_user_count_for_nothing(blobs: FileBlobs, tmp_path: Path) -
 
 def test_a_damaged_quota_is_told(blobs: FileBlobs, database: Database) -> None:
     """It is not taken for none."""
-    with database.writing() as sql:
-        sql.execute("INSERT INTO settings VALUES ('quota', ?)", [b"much"])
+    SqliteLocal(database).set_value("quota", b"much")
     with pytest.raises(MachineError, match="is damaged: its quota"):
         blobs.put(b"x")
 
