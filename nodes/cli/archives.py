@@ -80,8 +80,8 @@ def import_(
 ) -> None:
     """Take in a space from a file, as if its members had sent it.
 
-    Every record and every byte is verified; if anything is wrong, nothing is kept. Into a
-    space that is here already comes what it lacks. The file gives no rights: you can
+    Every record, and every byte that is taken in, is verified; if anything is wrong, nothing
+    is kept. What is here already is passed over. The file gives no rights: you can
     resolve, and to contribute you need a ticket of the space.
     """
     chosen = settings(context, home, as_json=as_json)

@@ -1,4 +1,4 @@
-"""The commands `store show`, `gc`, `pin`, `unpin` and `fsck`.
+"""The commands `store show`, `gc`, `quota`, `pin`, `unpin` and `fsck`.
 
 Owns their options, and the patience with those who read the home. Does not own what they do
 (`operations.storing`, `operations.examining`).
