@@ -80,9 +80,9 @@ def import_(
 ) -> None:
     """Take in a space from a file, as if its members had sent it.
 
-    Every record, and every byte that is taken in, is verified; if anything is wrong, nothing
-    is kept. What is here already is passed over. The file gives no rights: you can
-    resolve, and to contribute you need a ticket of the space.
+    Every record, and every byte that is taken in, is verified; if anything is wrong,
+    nothing is kept. What is here already is passed over. The file gives no rights: you
+    can resolve, and to contribute you need a ticket of the space.
     """
     chosen = settings(context, home, as_json=as_json)
     asked = {

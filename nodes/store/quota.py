@@ -35,7 +35,9 @@ class Quota:
         if not text:
             return None
         if not text.isdigit():
-            raise MachineError(f"{self.database.path} is damaged: its quota is {text!r}")
+            raise MachineError(
+                f"{self.database.path} is damaged: its quota is {text!r}"
+            )
         return int(text)
 
     def set(self, limit: int | None) -> None:
