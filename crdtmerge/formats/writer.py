@@ -7,6 +7,7 @@ Owns the bytes of the file. Does not own the folder around it (`output`), nor th
 import contextlib
 import errno
 import os
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
@@ -49,8 +50,9 @@ class ModelWriter:
         """
         self._path = path
         self._layout = lay_out(entries)
-        self._left = set(self._layout.offsets)
+        self._left = dict(self._layout.sizes)
         self._fsync = fsync
+        self._lock = threading.Lock()
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
         except OSError as e:
@@ -62,18 +64,22 @@ class ModelWriter:
             self.abandon()
             raise machine_error("write", path, e) from e
 
-    def write(self, name: str, data: bytes | memoryview) -> None:
-        """Write one tensor at its place.
+    def write(self, name: str, data: bytes | memoryview, offset: int = 0) -> None:
+        """Write bytes of one tensor at their place: all, or those from `offset` on.
+
+        Each byte is to be written once.
 
         Raises:
             MachineError: the disk is full or refuses.
         """
-        assert len(data) == self._layout.sizes[name], f"{name} has another size"
+        end = offset + len(data)
+        assert 0 <= offset <= end <= self._layout.sizes[name], f"{name} is smaller"
         try:
-            _write_all(self._file, data, self._layout.offsets[name])
+            _write_all(self._file, data, self._layout.offsets[name] + offset)
         except OSError as e:
             raise machine_error("write", self._path, e) from e
-        self._left.discard(name)
+        with self._lock:
+            self._left[name] -= len(data)
 
     def close(self) -> None:
         """Finish the file, once every tensor was written.
@@ -81,7 +87,8 @@ class ModelWriter:
         Raises:
             MachineError: the disk is full or refuses.
         """
-        assert not self._left, f"not written: {sorted(self._left)[:3]}"
+        left = sorted(name for name, size in self._left.items() if size)
+        assert not left, f"not written: {left[:3]}"
         try:
             if self._fsync:
                 os.fsync(self._file)

@@ -23,8 +23,8 @@ from crdtmerge.strategies.pipeline import emit, measure
 class TensorSink(Protocol):
     """Where output tensors go; safe to call from threads, in any order of names."""
 
-    def write(self, name: str, data: Data) -> None:
-        """Keep the bytes of one output tensor."""
+    def write(self, name: str, data: Data, offset: int = 0) -> None:
+        """Keep bytes of one output tensor: all, or those from `offset` on."""
 
 
 def execute(
