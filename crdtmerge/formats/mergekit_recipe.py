@@ -16,6 +16,7 @@ from crdtmerge.codec import DECIMAL_UNIT, format_decimal, parse_decimal
 from crdtmerge.errors import BadInputError
 from crdtmerge.formats.mergekit_chains import Chain, fitted, plain_chain
 from crdtmerge.formats.mergekit_methods import Method, Word
+from crdtmerge.formats.mergekit_stack import Layout
 from crdtmerge.recipe import EVERYWHERE, WEIGHT, Parameters, Recipe, Rule
 from crdtmerge.rules import parse_pattern, places_of
 from crdtmerge.strategies import find, make_recipe
@@ -47,11 +48,24 @@ class Need:
 
 
 @dataclass(frozen=True, slots=True)
+class Beside:
+    """What a file asks for beside the weights.
+
+    `chat_template` is empty for the one that is there, `auto` for the models' most
+    frequent, or the template itself.
+    """
+
+    chat_template: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Configuration:
     """What a file asks for. `base` is None where models are merged without one.
 
     `recipe` is without the rules for single models. `notes` tell what was accepted
-    although it changes nothing, or not what mergekit does.
+    although it changes nothing, or not what mergekit does. With a `layout` the models are
+    what it puts together, and so is the base. `companions` is the folder whose files stand
+    beside the weights.
     """
 
     recipe: Recipe
@@ -59,6 +73,18 @@ class Configuration:
     models: tuple[Listed, ...]
     notes: tuple[str, ...] = ()
     needs: tuple[Need, ...] = ()
+    layout: Layout | None = None
+    companions: Path | None = None
+    beside: Beside = field(default_factory=Beside)
+
+    @property
+    def references(self) -> tuple[tuple[str, Path], ...]:
+        """Names and folders of all models, adapters left out, that of the base first."""
+        found = {} if self.base is None else {self.base: self.base.name}
+        for model in self.models:
+            if not model.adapter:
+                found.setdefault(model.path, model.name)
+        return tuple((name, path) for path, name in found.items())
 
     def recipe_for(self, contents: Sequence[bytes], names: Iterable[str]) -> Recipe:
         """Return the whole recipe.
@@ -109,7 +135,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
+class Part:
     """What one of our parameters is: for all, and for each model.
 
     `own` is what stands with a model, None where that is `common`.
@@ -134,11 +160,11 @@ def compose(
         BadInputError: a value is missing, or is none that the strategy takes.
     """
     needs: list[Need] = []
-    parts: list[_Part] = []
+    parts: list[Part] = []
     for word in method.words:
         chains = [_chain(word, shared, model) for model in models]
         for chain, model in zip(chains, models, strict=True):
-            needs += _missing(method, word, chain, model)
+            needs += missing_from(method, word, chain, model)
         if method.base == "end":
             parts.append(_ends(chains[0]))
         elif word.ours is None:
@@ -147,12 +173,12 @@ def compose(
             parts.append(_part(word, word.ours, shared, chains))
     recipe = make_recipe(
         method.strategy,
-        _parameters(method, parts),
+        parameters_of(method, parts),
         [rule for part in parts for rule in part.rules],
         output_dtype,
     )
     listed = tuple(
-        _listed(recipe, model, [(p, p.own[i], p.own_rules[i]) for p in parts])
+        listed_of(recipe, model, [(p, p.own[i], p.own_rules[i]) for p in parts])
         for i, model in enumerate(models)
     )
     return recipe, listed, tuple(dict.fromkeys(needs))
@@ -164,7 +190,7 @@ def _chain(word: Word, shared: Mapping[str, Chain], model: Asked) -> Chain:
     return found.then(plain_chain(word.default))
 
 
-def _missing(method: Method, word: Word, chain: Chain, model: Asked) -> list[Need]:
+def missing_from(method: Method, word: Word, chain: Chain, model: Asked) -> list[Need]:
     """Return the need that a chain must be shown to fill, if there is one.
 
     Raises:
@@ -189,7 +215,7 @@ def _missing(method: Method, word: Word, chain: Chain, model: Asked) -> list[Nee
 
 def _part(
     word: Word, ours: str, shared: Mapping[str, Chain], given: Sequence[Chain]
-) -> _Part:
+) -> Part:
     chains = [chain.turned(word.turned) for chain in given]
     if len(set(chains)) == 1:
         return _same(ours, chains[0], len(chains))
@@ -198,22 +224,23 @@ def _part(
     return _differing(ours, None if ours == WEIGHT else common, chains)
 
 
-def _ends(t: Chain) -> _Part:
+def _ends(t: Chain) -> Part:
     """Return the weights 1 - t of the base and t of the other model."""
-    return _differing(WEIGHT, None, [t.turned(_rest_of), t])
+    return _differing(WEIGHT, None, [t.turned(rest_of), t])
 
 
-def _rest_of(t: str) -> str:
+def rest_of(t: str) -> str:
+    """Return 1 - t."""
     return format_decimal(DECIMAL_UNIT - parse_decimal(t))
 
 
-def _same(ours: str, chain: Chain, count: int) -> _Part:
+def _same(ours: str, chain: Chain, count: int) -> Part:
     common = _first(chain)
     own = (common if ours == WEIGHT else None,) * count
-    return _Part(ours, common, chain.rules(ours), own, ((),) * count)
+    return Part(ours, common, chain.rules(ours), own, ((),) * count)
 
 
-def _differing(ours: str, common: str | None, chains: Sequence[Chain]) -> _Part:
+def _differing(ours: str, common: str | None, chains: Sequence[Chain]) -> Part:
     """Return what models have that do not all have the same.
 
     A model's own parameter goes over all rules, so one that depends on the tensor is all
@@ -231,7 +258,7 @@ def _differing(ours: str, common: str | None, chains: Sequence[Chain]) -> _Part:
             start = [Rule(EVERYWHERE, ((ours, first or ""),))] if other else []
             own.append(None)
             rules.append((*start, *chain.rules(ours)))
-    return _Part(ours, common, (), tuple(own), tuple(rules))
+    return Part(ours, common, (), tuple(own), tuple(rules))
 
 
 def _first(chain: Chain) -> str | None:
@@ -239,7 +266,7 @@ def _first(chain: Chain) -> str | None:
     return None if chain.rest is None else chain.rest[0]
 
 
-def _parameters(method: Method, parts: Sequence[_Part]) -> dict[str, str]:
+def parameters_of(method: Method, parts: Sequence[Part]) -> dict[str, str]:
     """Return the recipe's parameters; what has no word has mergekit's fixed value."""
     fixed = {
         p.name: p.mergekit_default
@@ -255,11 +282,12 @@ def _parameters(method: Method, parts: Sequence[_Part]) -> dict[str, str]:
     return {name: text for name, text in fixed.items() if name not in words} | given
 
 
-def _listed(
+def listed_of(
     recipe: Recipe,
     model: Asked,
-    mine: Sequence[tuple[_Part, str | None, tuple[Rule, ...]]],
+    mine: Sequence[tuple[Part, str | None, tuple[Rule, ...]]],
 ) -> Listed:
+    """Return a model as a contribution: its weight, and what it has of its own."""
     own = {part.name: text for part, text, _ in mine if text is not None}
     weight = own.pop(WEIGHT, None)
     return Listed(

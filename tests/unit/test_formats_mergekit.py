@@ -18,7 +18,9 @@ TWO = (
 def read(folder: Path, text: str) -> Configuration:
     path = folder / "merge.yml"
     path.write_text(text)
-    return read_configuration(path)
+    found = read_configuration(path)
+    assert isinstance(found, Configuration), "it has no slices"
+    return found
 
 
 def refused(folder: Path, text: str) -> CrdtMergeError:
