@@ -58,8 +58,8 @@ class ModelWriter:
         except OSError as e:
             raise machine_error("create", path, e) from e
         try:
-            _reserve(self._file, self._layout.size)
-            _write_all(self._file, self._layout.header, 0)
+            reserve(self._file, self._layout.size)
+            write_all(self._file, self._layout.header, 0)
         except OSError as e:
             self.abandon()
             raise machine_error("write", path, e) from e
@@ -75,7 +75,7 @@ class ModelWriter:
         end = offset + len(data)
         assert 0 <= offset <= end <= self._layout.sizes[name], f"{name} is smaller"
         try:
-            _write_all(self._file, data, self._layout.offsets[name] + offset)
+            write_all(self._file, data, self._layout.offsets[name] + offset)
         except OSError as e:
             raise machine_error("write", self._path, e) from e
         with self._lock:
@@ -118,7 +118,7 @@ class ModelWriter:
             self.abandon()
 
 
-def _reserve(file: int, size: int) -> None:
+def reserve(file: int, size: int) -> None:
     """Claim the space of the whole file now, where the system can."""
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(file, 0, size)
@@ -126,7 +126,7 @@ def _reserve(file: int, size: int) -> None:
         os.ftruncate(file, size)
 
 
-def _write_all(file: int, data: bytes | memoryview, offset: int) -> None:
+def write_all(file: int, data: bytes | memoryview, offset: int) -> None:
     """Write all of `data` at `offset`; a system call may take less than it was given."""
     left = memoryview(data).cast("B") if len(data) else memoryview(b"")
     while left:
