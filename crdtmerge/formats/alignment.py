@@ -24,7 +24,7 @@ from crdtmerge.errors import BadInputError
 from crdtmerge.formats.folder import ModelFolder, changed
 from crdtmerge.formats.header import UNSEEN, FileState, StoredTensor
 from crdtmerge.formats.progress import Progress, Report
-from crdtmerge.formats.vocabulary import MEAN, ZERO, RowMap
+from crdtmerge.formats.vocabulary import MEAN, RowMap
 from crdtmerge.formats.writer import machine_error, reserve, write_all
 from crdtmerge.manifest import FLOAT_DTYPES, ITEM_BYTES
 from crdtmerge.numerics import (
@@ -142,8 +142,8 @@ class Table:
 class Scratch:
     """A file for aligned tables; it is whoever made its folder that removes it."""
 
-    def __init__(self, path: Path) -> None:
-        """Begin without any table; the file is made by `write`."""
+    def __init__(self, path: Path = Path()) -> None:
+        """Begin without any table; the file is made by `write`, if there are any."""
         self._path = path
         self._end = 0
         self._waiting: list[tuple[int, _Rows]] = []
@@ -268,7 +268,7 @@ class _Rows:
     def _mean(self, file: int, begin: int) -> bytes:
         """Return the mean of all rows that models have, item by item, rounded once."""
         dtype, count = self._own.dtype, len(self._map.rows)
-        kept = np.flatnonzero(~np.isin(self._map.models, (MEAN, ZERO)))
+        kept = np.flatnonzero(self._map.models != MEAN)
         if not len(kept):
             return bytes(self._width)
         item = ITEM_BYTES[dtype]

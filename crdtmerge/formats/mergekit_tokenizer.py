@@ -47,9 +47,7 @@ class TokenizerChoice:
     multiple: int = 1
 
 
-def parse_tokenizer(
-    value: Mapping[str, Plain], folder: Path
-) -> TokenizerChoice | None:
+def parse_tokenizer(value: Mapping[str, Plain], folder: Path) -> TokenizerChoice | None:
     """Return what a configuration says of the tokenizer, None if it says nothing.
 
     Paths are taken from `folder`.
@@ -111,7 +109,9 @@ def _token(token: str, value: Plain, folder: Path) -> TokenChoice:
         return TokenChoice(token, None, None, force)
     if source["kind"] == "model_token":
         other = _other(source, place)
-        return TokenChoice(token, _model(source.get("model"), place, folder), other, force)
+        return TokenChoice(
+            token, _model(source.get("model"), place, folder), other, force
+        )
     message = f"{place}: the source's kind is none of {', '.join(_KINDS)}"
     raise BadInputError(message)
 

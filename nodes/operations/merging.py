@@ -10,7 +10,9 @@ from pathlib import Path
 
 from crdtmerge.digest import ContentId
 from crdtmerge.errors import BadInputError, ConflictError, FaultyContributionError
+from crdtmerge.formats.alignment import Scratch
 from crdtmerge.formats.mergekit import Configuration, read_configuration
+from crdtmerge.formats.output import scratch_folder
 from crdtmerge.resolve.ground import Footing
 from crdtmerge.resolve.model import resolve_model
 from crdtmerge.resolve.plan import Plan, make_plan
@@ -38,7 +40,20 @@ def merge(asked: Arguments, tell: Tell) -> Answer:
     path, out = given.path(asked, "config"), given.path(asked, "out")
     configuration = read_configuration(path)
     _check_way(out, path, configuration)
-    models = read_models(configuration, tell)
+    if configuration.tokenizer is None:
+        return _merge(configuration, Scratch(), asked, out, tell)
+    with scratch_folder(out) as scratch:
+        return _merge(configuration, Scratch(scratch / "aligned"), asked, out, tell)
+
+
+def _merge(
+    configuration: Configuration,
+    scratch: Scratch,
+    asked: Arguments,
+    out: Path,
+    tell: Tell,
+) -> Answer:
+    models = read_models(configuration, scratch, tell)
     recipe = configuration.recipe_for(
         [c.content for c in models.contributions],
         [entry.name for entry in models.base.tensors],
@@ -66,7 +81,7 @@ def merge(asked: Arguments, tell: Tell) -> Answer:
         "bytes": sum(entry.size for entry in resolution.tensors),
         "recipe": recipe.describe(),
         "own_values": sum(bool(c.parameters) for c in plan.contributions),
-        "notes": list(configuration.notes),
+        "notes": [*configuration.notes, *models.notes],
     }
 
 

@@ -20,6 +20,7 @@ from crdtmerge.formats.adapter import (
     is_adapter,
     read_adapter,
 )
+from crdtmerge.formats.alignment import Scratch
 from crdtmerge.formats.folder import ModelFolder, read_folder
 from crdtmerge.formats.ingest import Model, describe, describe_adapter, headers
 from crdtmerge.formats.mergekit import Configuration, Listed
@@ -28,7 +29,12 @@ from crdtmerge.manifest import Manifest, TensorEntry
 from crdtmerge.resolve.settings import Contribution
 
 from .live import Tell, telling
+from .vocabularies import align, check_same
 
+SAY_TOKENIZER = (
+    "say `tokenizer_source: base`, `union` or one of the models in the configuration:"
+    " rows are then aligned by token"
+)
 SAME_BASE = "convert it to the shapes and dtypes of the base, or leave it out"
 
 Companions: TypeAlias = "Mapping[str, Path | bytes]"
@@ -49,28 +55,39 @@ class Models:
     names: Mapping[bytes, str]
     companions: Companions
     source: FolderSource
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class _Folders:
-    """The folders of a configuration by their paths, of which the headers were read."""
+    """The folders of a configuration by their paths, of which the headers were read.
+
+    `moved` are the base's tensors whose rows are not where they were.
+    """
 
     base: Path
     models: Mapping[Path, ModelFolder]
     adapters: Mapping[Path, Adapter]
+    companions: Companions
+    moved: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
 
 
 Named: TypeAlias = "Mapping[Path, tuple[TensorEntry, ...]]"
 """The tensors of each model folder, once their bytes have names."""
 
 
-def read_models(configuration: Configuration, tell: Tell) -> Models:
+def read_models(configuration: Configuration, scratch: Scratch, tell: Tell) -> Models:
     """Read the headers of all models, then hash each once.
+
+    Tables whose rows are aligned are written to `scratch`, and must stay there.
 
     Raises:
         BadInputError: names the first model that is missing, damaged or does not fit.
+        MachineError: the disk refused.
     """
-    folders = _folders(configuration)
+    folders = _folders(configuration, scratch)
+    scratch.write(telling(tell))
     source = FolderSource()
     named = {
         path: _named(folder, source, tell) for path, folder in folders.models.items()
@@ -82,6 +99,7 @@ def read_models(configuration: Configuration, tell: Tell) -> Models:
         if model.adapter:
             adapter = folders.adapters[model.path]
             manifest = _named_adapter(model, adapter, base, source, tell)
+            _check_moved(model, manifest, base, folders.moved)
         else:
             manifest = Manifest("full", base.content_id, named[model.path])
         content = manifest.content_id
@@ -94,23 +112,45 @@ def read_models(configuration: Configuration, tell: Tell) -> Models:
         base=base,
         contributions=tuple(contributions),
         names=names,
-        companions=dict(folders.models[folders.base].files),
+        companions=folders.companions,
         source=source,
+        notes=folders.notes,
     )
 
 
-def _folders(configuration: Configuration) -> _Folders:
+def _folders(configuration: Configuration, scratch: Scratch) -> _Folders:
     """Return all folders, once each is known to fit the base as far as headers tell."""
     base = configuration.base or configuration.models[0].path
     models = {base: _folder(base, base.name)}
     listed = [model for model in configuration.models if model.path != base]
     models |= {m.path: _folder(m.path, m.name) for m in listed if not m.adapter}
     adapters = {m.path: _adapter(m) for m in listed if m.adapter}
-    unhashed = headers(models[base], "base", b"")
+    found = _Folders(base, models, adapters, dict(models[base].files))
+    if configuration.tokenizer is not None:
+        names = {base: base.name, **{m.path: m.name for m in configuration.models}}
+        based = configuration.base is not None
+        choice = configuration.tokenizer
+        aligned = align(models, names, base, choice, scratch, based=based)
+        folders, moved = aligned.folders, aligned.moved
+        found = _Folders(base, folders, adapters, aligned.files, moved, aligned.notes)
+    unhashed = headers(found.models[base], "base", b"")
     for model in listed:
         if not model.adapter:
-            _check_fit(model, models[model.path], unhashed)
-    return _Folders(base, models, adapters)
+            if configuration.tokenizer is None:
+                with _naming(model):
+                    check_same(models[model.path], models[base], SAY_TOKENIZER)
+            _check_fit(model, found.models[model.path], unhashed)
+    return found
+
+
+def _check_moved(
+    model: Listed, manifest: Manifest, base: Manifest, moved: frozenset[str]
+) -> None:
+    """Refuse an adapter of a table whose rows are elsewhere now."""
+    if lost := sorted(moved & changes_of(manifest, base).keys()):
+        message = f"model {model.name!r}: the adapter changes {lost[0]!r}"
+        hint = "merge it into its model with PEFT, and list that"
+        raise BadInputError(f"{message}, whose rows are aligned", hint=hint)
 
 
 def _adapter(model: Listed) -> Adapter:

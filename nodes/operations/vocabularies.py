@@ -1,4 +1,4 @@
-"""Models of several vocabularies as models of one: checked, aligned, and what is said of it.
+"""Models of several vocabularies as models of one: checked, aligned, told of.
 
 Owns which models are compared, what is refused, and the notes. Does not own the rule for
 a row (`crdtmerge.formats.vocabulary`), nor how rows are written (`alignment`).
@@ -6,7 +6,6 @@ a row (`crdtmerge.formats.vocabulary`), nor how rows are written (`alignment`).
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -223,7 +222,9 @@ def _rule(models: _Models, token: TokenChoice) -> Rule:
     else:
         row = member.row(token.token if other is None else other)
     if row is None:
-        wanted = f"id {other}" if isinstance(other, int) else f"{other or token.token!r}"
+        wanted = (
+            f"id {other}" if isinstance(other, int) else f"{other or token.token!r}"
+        )
         message = f"{what}: model {member.name!r} has no row for {wanted}"
         raise BadInputError(message, hint="name a model that has it")
     return Rule(place, row, token.force)
@@ -258,12 +259,14 @@ def _told(models: _Models, output: Merged, rules: Mapping[str, Rule]) -> list[st
         ids = member.vocabulary.ids
         if lost := [token for token in ids if token not in output.ids]:
             notes.append(f"of model {member.name!r} {some(lost)} are left out")
-        spare = member.rows - output.rows
-        if spare > 0 and member.vocabulary.ids == models.members[0].vocabulary.ids:
+        spare = member.rows - max(output.rows, member.vocabulary.size)
+        if spare > 0:
             notes.append(f"of model {member.name!r} {spare} rows without a token go")
         lacks = [token for token in output.ids if member.row(token) is None]
         if lacks := [token for token in lacks if token not in rules]:
-            notes.append(f"model {member.name!r} lacks {some(lacks)}: others' rows stand in")
+            notes.append(
+                f"model {member.name!r} lacks {some(lacks)}: others' rows stand in"
+            )
     nobody = [
         token
         for token in output.ids
