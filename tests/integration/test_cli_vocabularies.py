@@ -25,6 +25,8 @@ from tests.vocabularies import (
     write_tokenizer,
 )
 
+OTHER = "{kind: model_token, model: dog, token_id: 999}"
+
 
 @dataclass
 class Bench:
@@ -193,8 +195,7 @@ def test_tokens_take_the_rows_that_are_asked_for(bench: Bench) -> None:
         ("tokenizer: {source: base, tokens: {x: {force: true}}}", "has no source"),
         ("tokenizer: {source: base, tokens: {x: {source: dog}}}", "no row for 'x'"),
         (
-            "tokenizer: {tokens: {x: {source: {kind: model_token, model: dog,"
-            " token_id: 999}}}}",
+            f"tokenizer: {{tokens: {{x: {{source: {OTHER}}}}}}}",
             "no row for id 999",
         ),
         ("tokenizer: {tokens: {x: {source: {kind: magic}}}}", "none of model_token"),
