@@ -5,8 +5,8 @@ Owns which of them go along, which cannot, and copying them. Does not own what
 tells of another model.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -28,13 +28,14 @@ _OURS: Final = frozenset({CARD_FILE.lower(), RESOLUTION_FILE})
 
 @dataclass(frozen=True, slots=True)
 class Companions:
-    """What goes along: (name, path) of files, and the configuration if there is one.
+    """What goes along by name, a file to copy or its bytes; the configuration apart.
 
-    `left_out` are names in the base's folder that do not go along; `notes` tell of them,
-    and of what is said otherwise than by the base.
+    `dtype` is what the recipe makes of floats, empty where they keep theirs. `left_out`
+    are names in the base's folder that do not go along. `notes` tell of them, and of what
+    is said otherwise than by the base.
     """
 
-    files: tuple[tuple[str, Path], ...] = ()
+    files: Mapping[str, Path | bytes] = field(default_factory=dict)
     config: ModelConfig | None = None
     dtype: str = ""
     left_out: tuple[str, ...] = ()
@@ -42,7 +43,7 @@ class Companions:
     @property
     def size(self) -> int:
         """Bytes of all files, as far as they can be seen."""
-        return sum(path.stat().st_size for _, path in self.files if path.is_file())
+        return sum(map(_size_of, self.files.values()))
 
     @property
     def notes(self) -> list[str]:
@@ -52,7 +53,7 @@ class Companions:
             listed = ", ".join(repr(name) for name in self.left_out[:LISTED_MAX])
             more = len(self.left_out) - LISTED_MAX
             listed += f" and {more} more" if more > 0 else ""
-            found.append(f"of the base's folder {listed} is not in the output")
+            found.append(f"not taken over from the base's folder: {listed}")
         if self.config is not None and self.config.is_quantised:
             found.append(
                 f"{QUANTISATION} is left out of {CONFIG_FILE}: the weights are plain floats"
@@ -66,17 +67,20 @@ class Companions:
             BadInputError: a file of the base cannot be read any more.
             MachineError: the disk is full or refuses.
         """
-        for name, path in self.files:
-            write_file(folder / name, _bytes_of(path))
+        for name, given in self.files.items():
+            write_file(folder / name, _bytes_of(name, given))
         if self.config is not None:
             text = self.config.for_output(self.dtype)
             write_file(folder / CONFIG_FILE, text)
 
 
 def companions_of(
-    folder: ModelFolder, dtypes: Iterable[str], output_dtype: str
+    files: Mapping[str, Path | bytes],
+    dtypes: Iterable[str],
+    output_dtype: str,
+    left_out: tuple[str, ...] = (),
 ) -> Companions:
-    """Return what goes along with a merged model from the folder of its base.
+    """Return what goes along with a merged model, of what stands beside its base.
 
     `dtypes` are those of the base's tensors; `output_dtype` is what the recipe makes of
     floats, empty where they keep theirs.
@@ -84,16 +88,16 @@ def companions_of(
     Raises:
         BadInputError: the base is quantised, or a file of it cannot be read.
     """
-    files = [(n, path) for n, path in folder.files if n.lower() not in _OURS]
-    plain = tuple((name, path) for name, path in files if name != CONFIG_FILE)
-    paths = [path for name, path in files if name == CONFIG_FILE]
-    config = ModelConfig.parse(_bytes_of(paths[0])) if paths else None
-    if config is not None:
+    kept = {n: given for n, given in files.items() if n.lower() not in _OURS}
+    given = kept.pop(CONFIG_FILE, None)
+    config = None
+    if given is not None:
+        config = ModelConfig.parse(_bytes_of(CONFIG_FILE, given))
         config.check_weights(dtypes)
-    return Companions(plain, config, output_dtype, _left_out(folder))
+    return Companions(kept, config, output_dtype, left_out)
 
 
-def _left_out(folder: ModelFolder) -> tuple[str, ...]:
+def not_taken(folder: ModelFolder) -> tuple[str, ...]:
     """Return what a user may miss: folders, and files too large or oddly named.
 
     Weights of other formats are not missed: they are the base's.
@@ -113,14 +117,22 @@ def _left_out(folder: ModelFolder) -> tuple[str, ...]:
     )
 
 
-def _bytes_of(path: Path) -> bytes:
+def _size_of(given: Path | bytes) -> int:
+    if isinstance(given, bytes):
+        return len(given)
+    return given.stat().st_size if given.is_file() else 0
+
+
+def _bytes_of(name: str, given: Path | bytes) -> bytes:
+    if isinstance(given, bytes):
+        return given
     try:
-        with path.open("rb") as file:
+        with given.open("rb") as file:
             data = file.read(COMPANION_BYTES_MAX + 1)
     except OSError as e:
-        message = f"cannot read {path.name} of the base: {e.strerror}"
+        message = f"cannot read {name} of the base: {e.strerror}"
         raise BadInputError(message) from e
     if len(data) > COMPANION_BYTES_MAX:
-        message = f"{path.name} of the base grew above {COMPANION_BYTES_MAX} bytes"
+        message = f"{name} of the base grew above {COMPANION_BYTES_MAX} bytes"
         raise BadInputError(message)
     return data

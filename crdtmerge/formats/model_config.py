@@ -54,7 +54,8 @@ class ModelConfig:
         match self.value.get("architectures"):
             case [str(name), *_] if name.isascii() and name.isidentifier():
                 return name
-        return ""
+            case _:
+                return ""
 
     @property
     def is_quantised(self) -> bool:

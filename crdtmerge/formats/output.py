@@ -223,14 +223,15 @@ def _clear_leftovers(out: Path) -> None:
 
 
 def _check_room(out: Path, size: int) -> None:
-    """Refuse a disk on which `size` bytes, and what the system needs to keep them, cannot be.
+    """Refuse a disk without room for `size` bytes, and some for the system itself.
 
     A model that is replaced goes last, so its own bytes do not count as free.
     """
     place = next(path for path in out.parents if path.is_dir())
     needed = size + size // ROOM_SHARE + ROOM_BYTES
-    free = shutil.disk_usage(place).free
-    if free < needed:
+    disk = shutil.disk_usage(place)
+    free = disk.free
+    if free < needed and disk.total:  # some systems' disks do not say
         message = (
             f"the disk of {place} is too full: the output needs {needed} bytes, some of"
             f" them to spare, and {free} are free, {needed - free} too few"

@@ -107,7 +107,11 @@ class ModelWriter:
     ) -> None:
         """Close what is open; without an error, every tensor was written."""
         files = self._files.values()
-        with contextlib.nullcontext() if error is None else contextlib.suppress(MachineError):
+        with (
+            contextlib.nullcontext()
+            if error is None
+            else contextlib.suppress(MachineError)
+        ):
             for file in files:
                 file.close()
         left = sorted(name for file in files for name in file.unwritten)

@@ -24,7 +24,9 @@ LISTED_MAX: Final = 256
 AUTHORS_MAX: Final = 8
 NOTES_MAX: Final = 8
 
-_HUB_NAME: Final = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.A)
+_HUB_NAME: Final = re.compile(
+    r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII
+)
 _IDENTIFIER: Final = re.compile(r"[a-z0-9][a-z0-9.-]{0,95}")
 _CAUSAL: Final = ("ForCausalLM", "LMHeadModel")
 _TICKS: Final = re.compile("`+")
@@ -36,7 +38,7 @@ class Origin:
 
     names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    licence: Licence = Licence()
+    licence: Licence = field(default_factory=Licence)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ class Origins:
     """
 
     space: str = ""
-    base: Origin | None = Origin()
+    base: Origin | None = field(default_factory=Origin)
     contributions: Mapping[bytes, Origin] = field(default_factory=dict)
     taken_from: str = ""
 
@@ -178,8 +180,8 @@ def _licences(resolution: Resolution, origins: Origins) -> list[str]:
     if resolution.space:
         return [
             *lines,
-            "A space records no licences: ask the contributors. What they wrote beside their",
-            "contributions is quoted above.",
+            "A space records no licences: ask the contributors. What they noted is quoted",
+            "above.",
         ]
     given = [] if origins.base is None else [("The base", origins.base)]
     given += [("", origins.of(source)) for source in resolution.contributions]
@@ -230,16 +232,25 @@ def _loading(resolution: Resolution, config: ModelConfig | None) -> list[str]:
     lines = ["## Load", "", "```python"]
     if resolution.adapter:
         lines += ["from peft import PeftModel", ""]
-        lines += ['model = PeftModel.from_pretrained(base, "DIR")  # base: a loaded model']
+        lines += [
+            'model = PeftModel.from_pretrained(base, "DIR")  # base: a loaded model'
+        ]
     elif config is not None:
         causal = config.architecture.endswith(_CAUSAL)
         loader = "AutoModelForCausalLM" if causal else "AutoModel"
         lines += [f"from transformers import {loader}", ""]
         lines += [f'model = {loader}.from_pretrained("DIR")']
     else:
-        lines += ["from pathlib import Path", "", "from safetensors.torch import load_file"]
+        lines += [
+            "from pathlib import Path",
+            "",
+            "from safetensors.torch import load_file",
+        ]
         files = 'sorted(Path("DIR").glob("*.safetensors"))'
-        lines += ["", f"tensors = {{k: t for f in {files} for k, t in load_file(f).items()}}"]
+        lines += [
+            "",
+            f"tensors = {{k: t for f in {files} for k, t in load_file(f).items()}}",
+        ]
     return [*lines, "```"]
 
 

@@ -22,7 +22,12 @@ from crdtmerge.errors import (
     NothingToResolveError,
     UpgradeNeededError,
 )
-from crdtmerge.formats.companions import CARD_FILE, Companions, companions_of
+from crdtmerge.formats.companions import (
+    CARD_FILE,
+    Companions,
+    companions_of,
+    not_taken,
+)
 from crdtmerge.formats.folder import read_folder
 from crdtmerge.formats.shards import SHARD_BYTES, ModelLayout, lay_out_model
 from crdtmerge.policy import View
@@ -84,7 +89,8 @@ def _resolve(context: Context, asked: Arguments, tell: Tell, lease: Lease) -> An
     note_use(context.home, manifests, int(context.clock()))
     merge_id, root = view.merge_id(recipe), view.visible_root
     job = _Job(context, asked, tell, threads, space, merge_id, root)
-    output = output_asked(asked, out, _origins(context, space, view))
+    origins = _origins(context, space, view)
+    output = replace(output_asked(asked, out), origins=origins)
     extra: Answer = {"as": form, "card": str(out / CARD_FILE), "shards": 1}
     notes = _remarks(recipe)
     if form == "model":
@@ -132,10 +138,10 @@ def _form(asked: Arguments) -> str:
     return form
 
 
-def output_asked(asked: Arguments, out: Path, origins: Origins) -> Output:
-    """Return what is asked of an output, its companions left open."""
+def output_asked(asked: Arguments, out: Path) -> Output:
+    """Return what is asked of an output; what goes beside the tensors is left open."""
     force, fsync = given.flag(asked, "force"), given.flag(asked, "fsync")
-    return Output(out, origins=origins, overwrite=force, fsync=fsync)
+    return Output(out, overwrite=force, fsync=fsync)
 
 
 def shard_bytes_of(asked: Arguments) -> int:
@@ -145,7 +151,9 @@ def shard_bytes_of(asked: Arguments) -> int:
 
 def _origins(context: Context, space: SpaceId, view: View) -> Origins:
     """Return what the records of a space tell of its contributions."""
-    known = {v.content: Origin(notes=v.notes) for v in view.visible}
+    known: dict[bytes, Origin] = {
+        visible.content: Origin(notes=visible.notes) for visible in view.visible
+    }
     return Origins(context.spaces.name(space), Origin(), known)
 
 
@@ -298,4 +306,5 @@ def _companions(folder: Path, plan: Plan) -> Companions:
     except BadInputError:
         return Companions()
     dtypes = [entry.dtype for entry in plan.base.tensors]
-    return companions_of(found, dtypes, plan.recipe.output_dtype)
+    dtype = plan.recipe.output_dtype
+    return companions_of(dict(found.files), dtypes, dtype, not_taken(found))
