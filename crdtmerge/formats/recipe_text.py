@@ -41,6 +41,7 @@ def recipe_to_yaml(recipe: Recipe) -> str:
     if recipe.output_dtype:
         lines += [f"output_dtype: {scalar(recipe.output_dtype)}"]
     lines += [f"seed_scope: {scalar(recipe.seed_scope)}"]
+    lines += [f"{_key(name)}: {scalar(text)}" for name, text in recipe.extras]
     return "\n".join(lines) + "\n"
 
 
