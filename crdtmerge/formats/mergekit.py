@@ -97,10 +97,10 @@ class _Parser:
         self._note_idle(given)
         models = self._taking_part(listed, base_path)
         recipe, complete, needs = compose(self._method, given, models, self._dtype())
+        notes = tuple(self._notes)
+        name = "" if base is None else reference(base, "base_model")[0]
         tokenizer = parse_tokenizer(self._value, self._folder)
-        return Configuration(
-            recipe, base_path, complete, tuple(self._notes), needs, tokenizer
-        )
+        return Configuration(recipe, base_path, complete, notes, needs, name, tokenizer)
 
     # --- models ----------------------------------------------------------------------
 

@@ -49,11 +49,12 @@ class Need:
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """What a file asks for. `base` is None where models are merged without one.
+    """What a file asks for.
 
-    `recipe` is without the rules for single models; without `tokenizer` all models must
-    have one vocabulary. `notes` tell what was accepted
-    although it changes nothing, or not what mergekit does.
+    `base` is None where models are merged without one, else the folder that the file calls
+    `base_name`. `recipe` is without the rules for single models. Without `tokenizer` all
+    models must have one vocabulary. `notes` tell what was accepted although it changes
+    nothing, or not what mergekit does.
     """
 
     recipe: Recipe
@@ -61,6 +62,7 @@ class Configuration:
     models: tuple[Listed, ...]
     notes: tuple[str, ...] = ()
     needs: tuple[Need, ...] = ()
+    base_name: str = ""
     tokenizer: TokenizerChoice | None = None
 
     def recipe_for(self, contents: Sequence[bytes], names: Iterable[str]) -> Recipe:
