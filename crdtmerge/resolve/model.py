@@ -15,6 +15,7 @@ from crdtmerge.formats.output import OutputFolder
 from crdtmerge.formats.progress import Report
 from crdtmerge.formats.writer import ModelWriter
 from crdtmerge.resolve.execute import execute
+from crdtmerge.resolve.memory import MEMORY_DEFAULT
 from crdtmerge.resolve.plan import Plan
 from crdtmerge.resolve.reading import TensorSource
 from crdtmerge.resolve.resolution import (
@@ -36,6 +37,7 @@ def resolve_model(
     base: ContentId | None = None,
     executor: Executor | None = None,
     threads: int = 1,
+    memory: int = MEMORY_DEFAULT,
     report: Report | None = None,
     overwrite: bool = False,
     fsync: bool = False,
@@ -46,7 +48,7 @@ def resolve_model(
     `base_files` stand beside the weights: by name, a file of the base's that is copied, or
     bytes that are written.
     `base` stands in the resolution in place of the plan's. `check` may refuse the result
-    once it is computed.
+    once it is computed. Tasks take `memory` bytes together beside what is mapped.
     If anything fails, `out` is as it was.
 
     Raises:
@@ -57,7 +59,13 @@ def resolve_model(
     with OutputFolder(out, overwrite=overwrite, fsync=fsync) as folder:
         with ModelWriter(folder / MODEL_FILE, plan.outputs) as writer:
             digests = execute(
-                plan, source, writer, executor=executor, threads=threads, report=report
+                plan,
+                source,
+                writer,
+                executor=executor,
+                threads=threads,
+                memory=memory,
+                report=report,
             )
         if check is not None:
             check()

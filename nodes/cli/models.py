@@ -20,6 +20,15 @@ ThreadsOption: TypeAlias = Annotated[
         min=1, help="Threads; they change no bit of the model.", show_default=False
     ),
 ]
+MemoryOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="Memory that the work may take beside mapped files, such as 500MiB or 2GiB"
+        " (2GiB if left out); it changes no bit of the model.",
+        show_default=False,
+    ),
+]
 ForceOption: TypeAlias = Annotated[
     bool, typer.Option("--force", help="Replace a model that is there already.")
 ]
@@ -76,6 +85,7 @@ def resolve(
         ),
     ] = None,
     threads: ThreadsOption = None,
+    memory: MemoryOption = None,
     backend: BackendOption = None,
     force: ForceOption = False,
     fsync: FsyncOption = False,
@@ -96,6 +106,7 @@ def resolve(
         "rank": rank,
         "without": list(without or ()),
         "threads": threads,
+        "memory": _bytes(memory),
         "force": force,
         "fsync": fsync,
     }
@@ -114,6 +125,7 @@ def merge(
     ],
     *,
     threads: ThreadsOption = None,
+    memory: MemoryOption = None,
     backend: BackendOption = None,
     force: ForceOption = False,
     fsync: FsyncOption = False,
@@ -128,6 +140,7 @@ def merge(
         "config": str(config.absolute()),
         "out": str(out.absolute()),
         "threads": threads,
+        "memory": _bytes(memory),
         "force": force,
         "fsync": fsync,
     }
@@ -154,3 +167,10 @@ def verify(
     use(backend)
     facts = executor.verify(chosen.home, {"dir": str(folder.absolute())})
     show(facts, render.verified, as_json=chosen.as_json)
+
+
+def _bytes(size: str | None) -> int | None:
+    """Return a size in bytes, None if none is given."""
+    from ..traffic import size_of
+
+    return None if size is None else size_of(size)

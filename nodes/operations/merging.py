@@ -23,7 +23,7 @@ from crdtmerge.resolve.resolution import (
 from . import arguments as given
 from .live import Answer, Arguments, Tell, telling
 from .merging_models import Models, read_models
-from .resolving import threads_of, workers
+from .resolving import memory_of, threads_of, workers
 
 
 def merge(asked: Arguments, tell: Tell) -> Answer:
@@ -95,6 +95,7 @@ def _resolve(
             base=base,
             executor=executor,
             threads=threads,
+            memory=memory_of(asked),
             report=telling(tell),
             overwrite=given.flag(asked, "force"),
             fsync=given.flag(asked, "fsync"),
