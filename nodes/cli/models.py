@@ -32,6 +32,16 @@ MemoryOption: TypeAlias = Annotated[
 ForceOption: TypeAlias = Annotated[
     bool, typer.Option("--force", help="Replace a model that is there already.")
 ]
+ShardSizeOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="Above this, as 5GB or 2GiB, the model goes to several files and an index;"
+        " 5GB if left out.",
+        show_default=False,
+        autocompletion=completion.shard_sizes,
+    ),
+]
 FsyncOption: TypeAlias = Annotated[
     bool, typer.Option("--fsync", help="Return only once the model is on the disk.")
 ]
@@ -84,6 +94,7 @@ def resolve(
             metavar="ID", help="Leave a contribution out, here only; repeat for more."
         ),
     ] = None,
+    shard_size: ShardSizeOption = None,
     threads: ThreadsOption = None,
     memory: MemoryOption = None,
     backend: BackendOption = None,
@@ -105,6 +116,7 @@ def resolve(
         "as": form,
         "rank": rank,
         "without": list(without or ()),
+        "shard_size": _bytes(shard_size),
         "threads": threads,
         "memory": _bytes(memory),
         "force": force,
@@ -124,6 +136,7 @@ def merge(
         Path, typer.Argument(metavar="OUT", help="Where the model goes; a new folder.")
     ],
     *,
+    shard_size: ShardSizeOption = None,
     threads: ThreadsOption = None,
     memory: MemoryOption = None,
     backend: BackendOption = None,
@@ -139,6 +152,7 @@ def merge(
     asked = {
         "config": str(config.absolute()),
         "out": str(out.absolute()),
+        "shard_size": _bytes(shard_size),
         "threads": threads,
         "memory": _bytes(memory),
         "force": force,
@@ -170,7 +184,7 @@ def verify(
 
 
 def _bytes(size: str | None) -> int | None:
-    """Return a size in bytes, None if none is given."""
+    """Return how many bytes a size is."""
     from ..traffic import size_of
 
     return None if size is None else size_of(size)

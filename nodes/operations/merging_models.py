@@ -6,7 +6,7 @@ contributions are made of what has names. Does not own the configuration
 (`crdtmerge.formats.mergekit`), nor what is merged of them (`merging`).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +20,14 @@ from crdtmerge.formats.adapter import (
     is_adapter,
     read_adapter,
 )
+from crdtmerge.formats.companions import not_taken
 from crdtmerge.formats.folder import ModelFolder, read_folder
 from crdtmerge.formats.ingest import Model, describe, describe_adapter, headers
+from crdtmerge.formats.licences import licence_of
 from crdtmerge.formats.mergekit import Configuration, Listed
 from crdtmerge.formats.source import FolderSource
 from crdtmerge.manifest import Manifest, TensorEntry
+from crdtmerge.resolve.card import Origin, Origins
 from crdtmerge.resolve.settings import Contribution
 
 from .live import Tell, telling
@@ -41,6 +44,8 @@ class Models:
 
     `base` is a manifest of kind `base`: that of the base_model if they are `based` on one,
     else of the first model. `names` are those in the configuration, by content id.
+    `not_taken` lies in the base's folder and does not go along; `origins` is what is known
+    of all models.
     """
 
     based: bool
@@ -48,6 +53,8 @@ class Models:
     contributions: tuple[Contribution, ...]
     names: Mapping[bytes, str]
     companions: Companions
+    not_taken: tuple[str, ...]
+    origins: Origins
     source: FolderSource
 
 
@@ -64,13 +71,19 @@ Named: TypeAlias = "Mapping[Path, tuple[TensorEntry, ...]]"
 """The tensors of each model folder, once their bytes have names."""
 
 
-def read_models(configuration: Configuration, tell: Tell) -> Models:
+def read_models(
+    configuration: Configuration, tell: Tell, check: Callable[[ModelFolder], None]
+) -> Models:
     """Read the headers of all models, then hash each once.
+
+    `check` may refuse the base (or what stands for it) in between.
 
     Raises:
         BadInputError: names the first model that is missing, damaged or does not fit.
+        CrdtMergeError: whatever `check` raises.
     """
     folders = _folders(configuration)
+    check(folders.models[folders.base])
     source = FolderSource()
     named = {
         path: _named(folder, source, tell) for path, folder in folders.models.items()
@@ -78,6 +91,7 @@ def read_models(configuration: Configuration, tell: Tell) -> Models:
     base = Manifest("base", b"", named[folders.base])
     contributions: list[Contribution] = []
     names: dict[bytes, str] = {}
+    origins: dict[bytes, Origin] = {}
     for model in configuration.models:
         if model.adapter:
             adapter = folders.adapters[model.path]
@@ -86,6 +100,7 @@ def read_models(configuration: Configuration, tell: Tell) -> Models:
             manifest = Manifest("full", base.content_id, named[model.path])
         content = manifest.content_id
         names[content] = model.name
+        origins[content] = _origin(model, origins.get(content, Origin()))
         contributions.append(
             Contribution(content, model.weight, manifest, (), model.parameters)
         )
@@ -95,8 +110,27 @@ def read_models(configuration: Configuration, tell: Tell) -> Models:
         contributions=tuple(contributions),
         names=names,
         companions=dict(folders.models[folders.base].files),
+        not_taken=not_taken(folders.models[folders.base]),
+        origins=Origins(
+            base=_base_origin(configuration),
+            contributions=origins,
+            taken_from=configuration.models[0].name,
+        ),
         source=source,
     )
+
+
+def _origin(model: Listed, before: Origin) -> Origin:
+    """Return what is known of a model; `before`, of one with the same tensors."""
+    licence = before.licence or licence_of(model.path)
+    return Origin((*before.names, model.name), (), licence)
+
+
+def _base_origin(configuration: Configuration) -> Origin | None:
+    """Return what is known of the base_model; None if models are merged without one."""
+    if configuration.base is None:
+        return None
+    return Origin((configuration.base_name,), (), licence_of(configuration.base))
 
 
 def _folders(configuration: Configuration) -> _Folders:
