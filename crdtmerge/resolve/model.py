@@ -42,7 +42,8 @@ def resolve_model(
 
     `layout` is that of the plan's outputs. `base` stands in the resolution in place of the
     plan's. `check` may refuse the result once it is computed. Tasks take `memory` bytes
-    together beside what is mapped. If anything fails, what was at the output's place is as it was.
+    together beside what is mapped.
+    If anything fails, what was at the output's place is as it was.
 
     Raises:
         ConflictError: something is in the way.
