@@ -34,7 +34,7 @@ from crdtmerge.resolve.resolution import (
 from . import arguments as given
 from .live import Answer, Arguments, Tell, telling
 from .merging_models import Companions, Models, read_models
-from .resolving import output_asked, shard_bytes_of, threads_of, workers
+from .resolving import memory_of, output_asked, shard_bytes_of, threads_of, workers
 
 
 def merge(asked: Arguments, tell: Tell) -> Answer:
@@ -68,6 +68,7 @@ def _merge(
         output_asked(asked, out),
         shard_bytes_of(asked),
         threads_of(asked),
+        memory_of(asked),
         telling(tell),
     )
     models = read_models(configuration, scratch, tell, wanted.check)
@@ -114,6 +115,7 @@ class _Wanted:
     output: Output
     shard_bytes: int
     threads: int
+    memory: int
     report: Report
 
     def check(self, base: ModelFolder, files: Companions) -> None:
@@ -158,6 +160,7 @@ class _Wanted:
                 base=base,
                 executor=executor,
                 threads=self.threads,
+                memory=self.memory,
                 report=self.report,
                 check=models.source.check_unchanged,
             )
