@@ -17,14 +17,9 @@ from crdtmerge.errors import BadInputError, CrdtMergeError
 from crdtmerge.formats.mergekit_chains import Chain
 from crdtmerge.formats.mergekit_grammar import check_keys, mapping, method_of
 from crdtmerge.formats.mergekit_members import Members
-from crdtmerge.formats.mergekit_recipe import (
-    Asked,
-    Beside,
-    Configuration,
-    Listed,
-    compose,
-)
+from crdtmerge.formats.mergekit_recipe import Asked, Configuration, Listed, compose
 from crdtmerge.formats.mergekit_slices import Sliced, parse_slices
+from crdtmerge.formats.mergekit_tokenizer import KEYS, TokenizerChoice, parse_tokenizer
 from crdtmerge.formats.mergekit_values import dtype_of
 from crdtmerge.formats.yaml_text import Plain, read_yaml
 
@@ -41,9 +36,9 @@ _TOP: Final = (
     "parameters",
     "dtype",
     "out_dtype",
+    *KEYS,
     "chat_template",
 )
-_TOP_NOT_YET: Final = ("tokenizer_source", "tokenizer")
 _MODEL: Final = ("model", "parameters")
 _MODULE: Final = ("models", "slices", "parameters")
 _FORMS: Final = ("models", "slices", "modules")
@@ -90,7 +85,7 @@ class _Parser:
         for key in _OTHERS.keys() & value.keys():
             message = f"{key} is of a configuration of {_OTHERS[key]}"
             raise BadInputError(message, hint="give one with merge_method and models")
-        check_keys(value, _TOP, "", not_yet=_TOP_NOT_YET)
+        check_keys(value, _TOP, "")
         self._value = {key: item for key, item in value.items() if item is not None}
         self._members = Members(folder, method_of(self._value))
         self._module: Plain = None
@@ -117,9 +112,8 @@ class _Parser:
         shared = self._shared()
         value = self._value.get("base_model")
         base = None if value is None else self._members.base(value)
-        beside = Beside(self._chat_template())
         if self._form == "slices":
-            return self._sliced(shared, base, beside)
+            return self._sliced(shared, base)
         base_path = base.path if base else None
         listed = self._listed(base_path)
         models = self._members.taking_part(listed, base)
@@ -131,17 +125,26 @@ class _Parser:
             complete,
             tuple(self._members.notes),
             needs,
-            companions=base_path or complete[0].path,
-            beside=beside,
+            base.name if base else "",
+            self._tokenizer(),
+            self._chat_template(),
         )
 
-    def _sliced(
-        self, shared: Mapping[str, Chain], base: Asked | None, beside: Beside
-    ) -> Sliced:
+    def _sliced(self, shared: Mapping[str, Chain], base: Asked | None) -> Sliced:
         cuts, cells = parse_slices(self._value["slices"], self._members, base)
-        companions = base.path if base else cuts[0].ground.path
-        dtype = self._dtype()
-        return Sliced(self._members, shared, cuts, cells, dtype, companions, beside)
+        return Sliced(
+            self._members,
+            shared,
+            cuts,
+            cells,
+            self._dtype(),
+            base,
+            self._tokenizer(),
+            self._chat_template(),
+        )
+
+    def _tokenizer(self) -> TokenizerChoice | None:
+        return parse_tokenizer(self._value, self._members.folder)
 
     def _shared(self) -> dict[str, Chain]:
         """Return what holds for all models: the module's own, then that at the top."""

@@ -17,6 +17,7 @@ from crdtmerge.errors import BadInputError
 from crdtmerge.formats.mergekit_chains import Chain, fitted, plain_chain
 from crdtmerge.formats.mergekit_methods import Method, Word
 from crdtmerge.formats.mergekit_stack import Layout
+from crdtmerge.formats.mergekit_tokenizer import TokenizerChoice
 from crdtmerge.recipe import EVERYWHERE, WEIGHT, Parameters, Recipe, Rule
 from crdtmerge.rules import parse_pattern, places_of
 from crdtmerge.strategies import find, make_recipe
@@ -48,24 +49,17 @@ class Need:
 
 
 @dataclass(frozen=True, slots=True)
-class Beside:
-    """What a file asks for beside the weights.
-
-    `chat_template` is empty for the one that is there, `auto` for the models' most
-    frequent, or the template itself.
-    """
-
-    chat_template: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Configuration:
-    """What a file asks for. `base` is None where models are merged without one.
+    """What a file asks for.
 
-    `recipe` is without the rules for single models. `notes` tell what was accepted
-    although it changes nothing, or not what mergekit does. With a `layout` the models are
-    what it puts together, and so is the base. `companions` is the folder whose files stand
-    beside the weights.
+    `base` is None where models are merged without one, else the folder that the file calls
+    `base_name`. `recipe` is without the rules for single models. Without `tokenizer` all
+    models must have one vocabulary. `chat_template` is empty for the one that is there,
+    `auto` for the models' most frequent, or the template itself. `notes` tell what was
+    accepted although it changes nothing, or not what mergekit does.
+
+    With a `layout` the models are what it puts together, and so is the base: `used` are
+    then names and folders of all models, that of the companions first.
     """
 
     recipe: Recipe
@@ -73,18 +67,28 @@ class Configuration:
     models: tuple[Listed, ...]
     notes: tuple[str, ...] = ()
     needs: tuple[Need, ...] = ()
+    base_name: str = ""
+    tokenizer: TokenizerChoice | None = None
+    chat_template: str = ""
     layout: Layout | None = None
-    companions: Path | None = None
-    beside: Beside = field(default_factory=Beside)
+    used: tuple[tuple[str, Path], ...] = ()
 
     @property
     def references(self) -> tuple[tuple[str, Path], ...]:
-        """Names and folders of all models, adapters left out, that of the base first."""
+        """Names and folders of all models, adapters left out, that of companions first."""
+        if self.used:
+            return self.used
         found = {} if self.base is None else {self.base: self.base.name}
         for model in self.models:
             if not model.adapter:
                 found.setdefault(model.path, model.name)
         return tuple((name, path) for path, name in found.items())
+
+    @property
+    def places(self) -> tuple[Path, ...]:
+        """All folders that are read."""
+        adapters = [model.path for model in self.models if model.adapter]
+        return (*(path for _, path in self.references), *adapters)
 
     def recipe_for(self, contents: Sequence[bytes], names: Iterable[str]) -> Recipe:
         """Return the whole recipe.

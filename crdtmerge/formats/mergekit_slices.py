@@ -8,7 +8,7 @@ one in an earlier slice stays it, if it can. A slice with fewer sources than oth
 the other contributions without weight.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,13 +19,16 @@ from crdtmerge.formats.mergekit_grammar import check_keys, mapping
 from crdtmerge.formats.mergekit_members import Members
 from crdtmerge.formats.mergekit_recipe import (
     Asked,
-    Beside,
     Configuration,
+    Listed,
+    Need,
     compose,
 )
-from crdtmerge.formats.mergekit_stack import LAYERS_MAX, Cut, Span, lay_out
+from crdtmerge.formats.mergekit_stack import LAYERS_MAX, Cut, Layout, Span, lay_out
 from crdtmerge.formats.mergekit_tables import Cell, compose_stack
+from crdtmerge.formats.mergekit_tokenizer import TokenizerChoice
 from crdtmerge.formats.yaml_text import Number, Plain
+from crdtmerge.recipe import Recipe
 
 SLICES_MAX: Final = 4096
 
@@ -37,8 +40,8 @@ _SOURCE: Final = ("model", "layer_range", "parameters")
 class Sliced:
     """What a configuration with slices asks for, as far as it says without its models.
 
-    `cells` are the values of each cut, `shared` those at the top; the other fields are as
-    those of a `Configuration`.
+    `cells` are the values of each cut, `shared` those at the top, `given_base` is the
+    base_model at the top; the other fields are as those of a `Configuration`.
     """
 
     members: Members
@@ -46,18 +49,26 @@ class Sliced:
     cuts: tuple[Cut, ...]
     cells: tuple[Cell, ...]
     output_dtype: str
-    companions: Path
-    beside: Beside
+    given_base: Asked | None
+    tokenizer: TokenizerChoice | None
+    chat_template: str
 
     @property
     def references(self) -> tuple[tuple[str, Path], ...]:
         """Names and folders of all models, each once, that of the companions first."""
-        found = {self.companions: self.companions.name}
+        base = self.given_base
+        found = {} if base is None else {base.path: base.name}
         for cut in self.cuts:
-            found |= {span.path: span.name for span in cut.spans}
+            for span in cut.spans:
+                found.setdefault(span.path, span.name)
         return tuple((name, path) for path, name in found.items())
 
-    def laid_out(self, names: Mapping[Path, Sequence[str]]) -> Configuration:
+    @property
+    def places(self) -> tuple[Path, ...]:
+        """All folders that are read."""
+        return tuple(path for _, path in self.references)
+
+    def laid_out(self, names: Mapping[Path, Collection[str]]) -> Configuration:
         """Return the whole configuration; `names` are those of the tensors of all models.
 
         What leaves all layers where they are is a configuration of whole models.
@@ -66,32 +77,37 @@ class Sliced:
             BadInputError: a model lacks layers, or a tensor a value that it needs.
         """
         layout = lay_out(self.cuts, names)
+        recipe, listed, needs = self._composed(layout)
+        base, whole = self.cuts[0].base, self._is_whole(layout, names)
+        return Configuration(
+            recipe,
+            None if base is None else base.path,
+            listed,
+            tuple(self.members.notes),
+            needs,
+            "" if base is None else base.name,
+            self.tokenizer,
+            self.chat_template,
+            None if whole else layout,
+            self.references,
+        )
+
+    def _composed(
+        self, layout: Layout
+    ) -> tuple[Recipe, tuple[Listed, ...], tuple[Need, ...]]:
         method, dtype = self.members.method, self.output_dtype
         if len(self.cuts) == 1 and all(s.first == 0 for s in self.cuts[0].spans):
             (cell,) = self.cells
             models = [item for item in cell.sources if item is not None]
-            shared = cell.shared_over(self.shared)
-            recipe, listed, needs = compose(method, shared, models, dtype)
-        else:
-            recipe, listed = compose_stack(
-                method, self.cells, self.shared, layout, dtype
-            )
-            needs = ()
-        whole = all(
+            return compose(method, cell.shared_over(self.shared), models, dtype)
+        found = compose_stack(method, self.cells, self.shared, layout, dtype)
+        return (*found, ())
+
+    def _is_whole(self, layout: Layout, names: Mapping[Path, Collection[str]]) -> bool:
+        """Tell whether all tensors of all models stay where they are."""
+        return len(self.cuts) == 1 and all(
             span.first == 0 and layout.origins.keys() == set(names[span.path])
-            for cut in self.cuts
-            for span in cut.spans
-        )
-        based = self.cuts[0].base
-        return Configuration(
-            recipe,
-            None if based is None else based.path,
-            listed,
-            tuple(self.members.notes),
-            needs,
-            None if whole and len(self.cuts) == 1 else layout,
-            self.companions,
-            self.beside,
+            for span in self.cuts[0].spans
         )
 
 
