@@ -85,6 +85,11 @@ class Configuration:
         return tuple((name, path) for path, name in found.items())
 
     @property
+    def output_dtype(self) -> str:
+        """What floats become, empty where they keep their dtype."""
+        return self.recipe.output_dtype
+
+    @property
     def places(self) -> tuple[Path, ...]:
         """All folders that are read."""
         adapters = [model.path for model in self.models if model.adapter]

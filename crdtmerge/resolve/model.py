@@ -16,6 +16,7 @@ from crdtmerge.resolve.output import Output
 from crdtmerge.resolve.plan import Plan
 from crdtmerge.resolve.reading import TensorSource
 from crdtmerge.resolve.resolution import (
+    MadeFrom,
     Resolution,
     make_resolution,
     model_tensors,
@@ -37,12 +38,13 @@ def resolve_model(
     memory: int = MEMORY_DEFAULT,
     report: Report | None = None,
     check: Callable[[], None] | None = None,
+    made_from: MadeFrom = (),
 ) -> Resolution:
     """Write the merged model of `plan` as `output` asks; return how it came about.
 
     `layout` is that of the plan's outputs. `base` stands in the resolution in place of the
-    plan's. `check` may refuse the result once it is computed. Tasks take `memory` bytes
-    together beside what is mapped.
+    plan's; `made_from` stands there too. `check` may refuse the result once it is
+    computed. Tasks take `memory` bytes together beside what is mapped.
     If anything fails, what was at the output's place is as it was.
 
     Raises:
@@ -69,6 +71,7 @@ def resolve_model(
             merge_id=merge_id,
             visible_root=visible_root,
             base=base,
+            made_from=made_from,
         )
         finish(resolution)
     return resolution
