@@ -25,9 +25,12 @@ from crdtmerge.rules import (
 RULES_MAX: Final = 256
 PARAMETERS_MAX: Final = 64
 STEPS_MAX: Final = 8
+EXTRAS_MAX: Final = 16
 TEXT_CHARACTERS_MAX: Final = 256
 OUTPUT_DTYPES: Final = ("", "F64", "F32", "BF16", "F16", "F8_E4M3", "F8_E5M2")
 SEED_SCOPES: Final = ("set", "contribution")
+MISSING_CHOICES: Final = ("refuse", "base")
+"""What a model may be that lacks tensors of the base; the first where nothing is said."""
 EVERYWHERE: Final = "*"
 """The pattern of a rule for all tensors."""
 WEIGHT: Final = "weight"
@@ -96,7 +99,8 @@ class Recipe:
     included, so a new default in a later version changes nothing. Of `rules` a later one
     goes over an earlier. `output_dtype` is empty for the base's own dtypes. `seed_scope`
     is `set` (masks change with the set, no author can grind them) or `contribution`
-    (masks keyed by content id alone, stable when the set grows).
+    (masks keyed by content id alone, stable when the set grows). `extras` are what else it
+    says, by name, as canonical text; one that has its default is left out.
     """
 
     strategy: str
@@ -106,12 +110,13 @@ class Recipe:
     seed_scope: str = "set"
     pre: tuple[str, ...] = ()
     post: tuple[str, ...] = ()
+    extras: Parameters = ()
 
     def to_value(self) -> Value:
         """Return the plain value that a recipe record carries.
 
-        Steps are left out if there are none: recipes from before there were any keep
-        their digest.
+        Steps and extras are left out if there are none: recipes from before there were
+        any keep their digest.
         """
         steps: list[Value] = [list(self.pre), list(self.post)]
         return [
@@ -121,12 +126,13 @@ class Recipe:
             self.output_dtype,
             self.seed_scope,
             *(steps if self.pre or self.post else []),
+            *([[list(pair) for pair in self.extras]] if self.extras else []),
         ]
 
     def describe(self) -> dict[str, object]:
         """Return the recipe as JSON can carry it, its digest included.
 
-        What is empty in a recipe without steps and selectors is left out.
+        What is empty in a recipe without steps, selectors and extras is left out.
         """
         steps = {"pre": list(self.pre), "post": list(self.post)}
         return {
@@ -140,6 +146,7 @@ class Recipe:
             "output_dtype": self.output_dtype,
             "seed_scope": self.seed_scope,
             **(steps if self.pre or self.post else {}),
+            **({"extras": dict(self.extras)} if self.extras else {}),
             "digest": self.digest.hex(),
         }
 
@@ -147,6 +154,15 @@ class Recipe:
     def digest(self) -> bytes:
         """Digest of the recipe's content."""
         return digest_value(Domain.RECIPE, self.to_value())
+
+    def says(self, name: str) -> str:
+        """Return what it says under a name of `extras`; empty if nothing."""
+        return dict(self.extras).get(name, "")
+
+    @property
+    def missing(self) -> str:
+        """What is done about a full contribution that lacks tensors of the base."""
+        return self.says("missing") or MISSING_CHOICES[0]
 
     def merge_id(self, base: bytes, root: bytes, visible: Iterable[Who]) -> bytes:
         """Return what names the model that this recipe makes of what `root` covers.
@@ -220,10 +236,13 @@ def recipe_from_value(value: object) -> Recipe:
         MalformedRecordError: the value is not of the form of a recipe.
     """
     match value:
-        case [str(strategy), [*pairs], [*rules], str(dtype), str(scope), *steps]:
+        case [str(strategy), [*pairs], [*rules], str(dtype), str(scope), *rest]:
             parsed = tuple(_rule(rule) for rule in rules)
-            pre, post = _steps(steps)
-            recipe = Recipe(strategy, _pairs(pairs), parsed, dtype, scope, pre, post)
+            steps, extras = (rest[:-1], rest[-1:]) if len(rest) % 2 else (rest, [])
+            recipe = Recipe(
+                strategy, _pairs(pairs), parsed, dtype, scope, *_steps(steps)
+            )
+            recipe = replace(recipe, extras=_extras(extras))
         case _:
             message = "a recipe is not [strategy, parameters, rules, dtype, seed scope]"
             raise MalformedRecordError(message)
@@ -243,6 +262,17 @@ def _steps(value: list[object]) -> tuple[tuple[str, ...], tuple[str, ...]]:
         case [[*pre], [*post]] if pre or post:
             return _names(pre), _names(post)
     message = "the steps of a recipe are not [before, after], or both are empty"
+    raise MalformedRecordError(message)
+
+
+def _extras(value: list[object]) -> Parameters:
+    """Return the extras; which names and texts there are `strategies` knows."""
+    match value:
+        case []:
+            return ()
+        case [[*pairs]] if 0 < len(pairs) <= EXTRAS_MAX:
+            return _pairs(pairs)
+    message = f"the extras of a recipe are no list of pairs, none, or over {EXTRAS_MAX}"
     raise MalformedRecordError(message)
 
 

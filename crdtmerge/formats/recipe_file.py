@@ -28,11 +28,13 @@ from crdtmerge.formats.toml_text import read_toml
 from crdtmerge.formats.yaml_text import Number, Plain, read_yaml
 from crdtmerge.recipe import EVERYWHERE, WEIGHT, Recipe, Rule
 from crdtmerge.strategies import make_recipe
+from crdtmerge.strategies.extras import EXTRAS
 from crdtmerge.strategies.recipes import dtype_named
 
 Wording: TypeAlias = dict[str, object]
 """What makes a recipe, as the verb that sets one takes it: strategy, params, pre, post,
-rules (each tensors, models, parameters), output_dtype, seed_scope; all values texts."""
+rules (each tensors, models, parameters), output_dtype, seed_scope, extras; all values
+texts."""
 
 PATTERNS: Final = ("name", "regex", "tensors")
 """The ways to say which tensors a rule is for; `layers` goes with each or alone."""
@@ -46,6 +48,7 @@ _TOP: Final = (
     "rules",
     "output_dtype",
     "seed_scope",
+    *EXTRAS,
 )
 _WEIGHTS: Final = (*SELECTORS, WEIGHT)
 _RULES: Final = (*PATTERNS, "layers", *SELECTORS, WEIGHT, "parameters")
@@ -100,6 +103,7 @@ def parse_recipe(value: Plain) -> Wording:
         "rules": rules,
         "output_dtype": dtype_named(optional(entry, "output_dtype")),
         "seed_scope": optional(entry, "seed_scope") or "set",
+        "extras": values_of({k: v for k, v in entry.items() if k in EXTRAS}),
     }
     _check(wording, len(rules) - count_of(entry.get("rules")))
     return wording
@@ -206,7 +210,7 @@ def _check(wording: Wording, weights: int) -> None:
     """Refuse what no recipe can say; of the rules, the first `weights` are weights."""
     bare = {**wording, "params": {}, "pre": [], "post": [], "rules": []}
     with at("strategy"):
-        _made({**bare, "output_dtype": "", "seed_scope": "set"}, [])
+        _made({**bare, "output_dtype": "", "seed_scope": "set", "extras": {}}, [])
     _made(bare, [])
     with at("pre and post"):
         _made({**wording, "params": {}}, [])
@@ -230,9 +234,11 @@ def _whole(rule: Mapping[str, object]) -> Mapping[str, object]:
 
 def _made(wording: Wording, rules: Iterable[Rule]) -> Recipe:
     params, pre, post = wording["params"], wording["pre"], wording["post"]
+    extras = wording["extras"]
     assert isinstance(params, dict), "made by parse_recipe"
     assert isinstance(pre, list), "made by parse_recipe"
     assert isinstance(post, list), "made by parse_recipe"
+    assert isinstance(extras, dict), "made by parse_recipe"
     return make_recipe(
         str(wording["strategy"]),
         params,
@@ -241,6 +247,7 @@ def _made(wording: Wording, rules: Iterable[Rule]) -> Recipe:
         str(wording["seed_scope"]),
         pre=pre,
         post=post,
+        extras=extras,
     )
 
 

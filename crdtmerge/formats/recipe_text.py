@@ -41,6 +41,7 @@ def recipe_to_yaml(recipe: Recipe) -> str:
     if recipe.output_dtype:
         lines += [f"output_dtype: {_scalar(recipe.output_dtype)}"]
     lines += [f"seed_scope: {_scalar(recipe.seed_scope)}"]
+    lines += [f"{_key(name)}: {_scalar(text)}" for name, text in recipe.extras]
     return "\n".join(lines) + "\n"
 
 

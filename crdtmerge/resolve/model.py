@@ -29,7 +29,7 @@ def resolve_model(
     plan: Plan,
     source: TensorSource,
     out: Path,
-    base_files: Sequence[tuple[str, Path]],
+    base_files: Sequence[tuple[str, Path | bytes]],
     space: bytes,
     merge_id: bytes,
     visible_root: bytes,
@@ -43,7 +43,8 @@ def resolve_model(
 ) -> Resolution:
     """Write the merged model of `plan` to the folder `out`; return how it came about.
 
-    `base_files` are (name, path) of what the base has beside its weights; they are copied.
+    `base_files` stand beside the weights: by name, a file of the base's that is copied, or
+    bytes that are written.
     `base` stands in the resolution in place of the plan's. `check` may refuse the result
     once it is computed.
     If anything fails, `out` is as it was.
@@ -68,8 +69,12 @@ def resolve_model(
             visible_root=visible_root,
             base=base,
         )
-        for name, path in base_files:
-            if name not in {MODEL_FILE, RESOLUTION_FILE}:
-                shutil.copyfile(path, folder / name)
+        for name, given in base_files:
+            if name in {MODEL_FILE, RESOLUTION_FILE}:
+                continue
+            if isinstance(given, bytes):
+                (folder / name).write_bytes(given)
+            else:
+                shutil.copyfile(given, folder / name)
         (folder / RESOLUTION_FILE).write_bytes(resolution.to_json().encode())
     return resolution

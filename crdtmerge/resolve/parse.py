@@ -6,7 +6,7 @@ stated digests included, so no field can say one thing and its digest another.
 """
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
 from typing import Final, TypeVar
 
@@ -131,12 +131,21 @@ def _recipe(value: object) -> Recipe:
         }:
             parsed = [_rule(rule) for rule in rules]
             steps = [rest[key] for key in ("pre", "post") if key in rest]
-            return recipe_from_value(
-                [strategy, _pairs(parameters), parsed, dtype, scope, *steps]
-            )
+            value = [strategy, _pairs(parameters), parsed, dtype, scope, *steps]
+            return recipe_from_value([*value, *_extras(rest)])
         case _:
             message = "its recipe lacks a field"
     raise ValueError(message)
+
+
+def _extras(rest: Mapping[object, object]) -> list[object]:
+    match rest:
+        case {"extras": dict(extras)}:
+            return [_pairs(extras)]
+        case {"extras": _}:
+            raise ValueError("its recipe has extras that are no texts by name")
+        case _:
+            return []
 
 
 def _rule(value: object) -> list[object]:

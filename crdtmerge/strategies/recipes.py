@@ -34,6 +34,7 @@ from crdtmerge.rules import (
     parse_selector,
 )
 from crdtmerge.strategies.base import Parameter, Strategy, Values
+from crdtmerge.strategies.extras import canonical_extras, check_extras
 from crdtmerge.strategies.steps import STEPS, Stage, Step, find_step
 from crdtmerge.strategies.table import STRATEGIES, find, known, suggestion
 from crdtmerge.strategies.texts import WEIGHT_OF_RULE, typed_value
@@ -66,12 +67,14 @@ def make_recipe(
     *,
     pre: Sequence[str] = (),
     post: Sequence[str] = (),
+    extras: Mapping[str, str] | None = None,
 ) -> Recipe:
     """Return the recipe that a user asked for, complete and in canonical text.
 
     What `parameters` leaves out takes our defaults; those of a step are called
     STEP.PARAMETER. `rules` are as the user wrote them: in any spelling, and each holds
     only what it changes. A gradient among the parameters becomes the first rule.
+    `extras` are what else it says (`extras.EXTRAS`); defaults are left out.
 
     Raises:
         UnknownNameError: no such strategy, step or parameter; the hint has the nearest.
@@ -97,6 +100,7 @@ def make_recipe(
         seed_scope,
         tuple(step.full_name for step in steps[0]),
         tuple(step.full_name for step in steps[1]),
+        canonical_extras(extras or {}),
     )
     _check_frame(made)
     _check_rules(strategy, declared, made)
@@ -117,6 +121,7 @@ def check_recipe(recipe: Recipe) -> Strategy:
     if strategy is None:
         raise _missing(recipe.strategy)
     _check_frame(recipe)
+    check_extras(recipe)
     steps = steps_of(recipe)
     count = len(recipe.pre)
     declared = _declared(strategy, steps[:count], steps[count:])

@@ -60,6 +60,22 @@ def steps(ctx: typer.Context, incomplete: str) -> list[str]:  # noqa: ARG001
 
 
 @_quiet
+def dtypes(ctx: typer.Context, incomplete: str) -> list[str]:  # noqa: ARG001
+    """Offer the dtypes that a merged model may have."""
+    from crdtmerge.recipe import OUTPUT_DTYPES
+
+    return [dtype for dtype in OUTPUT_DTYPES if dtype]
+
+
+@_quiet
+def missing(ctx: typer.Context, incomplete: str) -> list[str]:  # noqa: ARG001
+    """Offer what may be done about tensors that a model lacks."""
+    from crdtmerge.recipe import MISSING_CHOICES
+
+    return list(MISSING_CHOICES)
+
+
+@_quiet
 def tags(ctx: typer.Context, incomplete: str) -> list[str]:  # noqa: ARG001
     """Offer the tags of visible contributions."""
     with _opened(ctx) as found:

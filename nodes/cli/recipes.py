@@ -15,6 +15,17 @@ from .settings import settings
 
 SEED_SCOPE = "set"
 
+MissingOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="refuse|base",
+        help="What is done about a whole model that lacks tensors of the base: base"
+        " leaves these as they are in the base; refuse if left out.",
+        show_default=False,
+        autocompletion=completion.missing,
+    ),
+]
+
 StepOption: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
@@ -74,8 +85,10 @@ def set_recipe(
             metavar="DTYPE",
             help="F64, F32, BF16, F16, F8_E4M3 or F8_E5M2; the base's own if left out.",
             show_default=False,
+            autocompletion=completion.dtypes,
         ),
     ] = None,
+    missing: MissingOption = None,
     seed_scope: Annotated[
         str,
         typer.Option(
@@ -93,7 +106,7 @@ def set_recipe(
     What is left out takes the strategy's default, not what the space had before.
     """
     chosen = settings(context, home, as_json=as_json)
-    words = (strategy, param, pre, post, weight, rule, output_dtype)
+    words = (strategy, param, pre, post, weight, rule, output_dtype, missing)
     if file is not None:
         wording.refuse_beside_file("--file", [*words, seed_scope != SEED_SCOPE])
         asked = wording.of_file(file)
@@ -108,6 +121,7 @@ def set_recipe(
             "rules": [*wording.weights(weight or ()), *wording.rules(rule or ())],
             "output_dtype": output_dtype,
             "seed_scope": seed_scope,
+            "extras": {} if missing is None else {"missing": missing},
         }
     facts = executor.write(chosen, "recipe_set", {**asked, "space": space})
     show(facts, render_records.recipe_was_set, as_json=chosen.as_json)

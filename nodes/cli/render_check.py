@@ -45,7 +45,12 @@ def details(recipe: Facts) -> list[str]:
         values = pairs(cast("Facts", rule["parameters"]))
         lines.append(f"rule {number}: {plain(rule['pattern'])}{models}: {values}")
     dtype, scope = recipe["output_dtype"] or "as the base", recipe["seed_scope"]
-    return [*lines, f"{'output dtype':13} {dtype}", f"{'seed scope':13} {scope}"]
+    lines += [f"{'output dtype':13} {dtype}", f"{'seed scope':13} {scope}"]
+    extras = cast("Facts", recipe.get("extras", {}))
+    return lines + [
+        f"{plain(name.replace('_', ' ')):13} {plain(text)}"
+        for name, text in extras.items()
+    ]
 
 
 def steps(found: Sequence[Facts]) -> list[str]:

@@ -219,6 +219,9 @@ def _recipe(context: Context, space: SpaceId, asked: Arguments) -> Recipe:
     parameters = given.pairs(asked, "params")
     shared = opset.view.recipe
     if given.optional_text(asked, "strategy") is not None:
+        if "extras" not in asked and shared is not None:
+            # What becomes of incomplete models is the space's matter, not a strategy's.
+            asked = {**asked, "extras": {"missing": shared.missing}}
         return recipe_asked(asked, opset)
     if shared is None:
         raise NotFoundError(
@@ -236,6 +239,7 @@ def _recipe(context: Context, space: SpaceId, asked: Arguments) -> Recipe:
         shared.seed_scope,
         pre=shared.pre,
         post=shared.post,
+        extras=dict(shared.extras),
     )
 
 

@@ -53,6 +53,7 @@ def recipe_worded(asked: Arguments, complete: Complete) -> Recipe:
         given.optional_text(asked, "seed_scope") or "set",
         pre=given.texts(asked, "pre"),
         post=given.texts(asked, "post"),
+        extras=given.pairs(asked, "extras"),
     )
 
 

@@ -224,6 +224,8 @@ def test_values_are_completed(terminal: Terminal) -> None:
         "crdtmerge log --space d": ["digits"],
         "crdtmerge recipe set tie": ["ties"],
         "crdtmerge recipe set ties --pre tri": ["trim"],
+        "crdtmerge recipe set ties --output-dtype F8": ["F8_E4M3", "F8_E5M2"],
+        "crdtmerge recipe set ties --missing b": ["base"],
         "crdtmerge contribute x --tag m": ["math"],
         f"crdtmerge remove {content[:3]}": [content[:12]],
         f"crdtmerge remove {content[:20]}": [content],

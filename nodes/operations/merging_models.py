@@ -1,0 +1,173 @@
+"""The models of a mergekit configuration: read, named, and made a base and contributions.
+
+Owns in which order that is done: headers of all models first, so that what does not fit
+is refused before anything is hashed; then each model is named once; then base and
+contributions are made of what has names. Does not own the configuration
+(`crdtmerge.formats.mergekit`), nor what is merged of them (`merging`).
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from crdtmerge.changes import changes_of
+from crdtmerge.errors import BadInputError, CrdtMergeError
+from crdtmerge.formats.adapter import (
+    CONFIG_FILE,
+    Adapter,
+    is_adapter,
+    read_adapter,
+)
+from crdtmerge.formats.folder import ModelFolder, read_folder
+from crdtmerge.formats.ingest import Model, describe, describe_adapter, headers
+from crdtmerge.formats.mergekit import Configuration, Listed
+from crdtmerge.formats.source import FolderSource
+from crdtmerge.manifest import Manifest, TensorEntry
+from crdtmerge.resolve.settings import Contribution
+
+from .live import Tell, telling
+
+SAME_BASE = "convert it to the shapes and dtypes of the base, or leave it out"
+
+Companions: TypeAlias = "Mapping[str, Path | bytes]"
+"""What stands beside the weights of the output, by name: a file to copy, or its bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """What a configuration merges.
+
+    `base` is a manifest of kind `base`: that of the base_model if they are `based` on one,
+    else of the first model. `names` are those in the configuration, by content id.
+    """
+
+    based: bool
+    base: Manifest
+    contributions: tuple[Contribution, ...]
+    names: Mapping[bytes, str]
+    companions: Companions
+    source: FolderSource
+
+
+@dataclass(frozen=True, slots=True)
+class _Folders:
+    """The folders of a configuration by their paths, of which the headers were read."""
+
+    base: Path
+    models: Mapping[Path, ModelFolder]
+    adapters: Mapping[Path, Adapter]
+
+
+Named: TypeAlias = "Mapping[Path, tuple[TensorEntry, ...]]"
+"""The tensors of each model folder, once their bytes have names."""
+
+
+def read_models(configuration: Configuration, tell: Tell) -> Models:
+    """Read the headers of all models, then hash each once.
+
+    Raises:
+        BadInputError: names the first model that is missing, damaged or does not fit.
+    """
+    folders = _folders(configuration)
+    source = FolderSource()
+    named = {
+        path: _named(folder, source, tell) for path, folder in folders.models.items()
+    }
+    base = Manifest("base", b"", named[folders.base])
+    contributions: list[Contribution] = []
+    names: dict[bytes, str] = {}
+    for model in configuration.models:
+        if model.adapter:
+            adapter = folders.adapters[model.path]
+            manifest = _named_adapter(model, adapter, base, source, tell)
+        else:
+            manifest = Manifest("full", base.content_id, named[model.path])
+        content = manifest.content_id
+        names[content] = model.name
+        contributions.append(
+            Contribution(content, model.weight, manifest, (), model.parameters)
+        )
+    return Models(
+        based=configuration.base is not None,
+        base=base,
+        contributions=tuple(contributions),
+        names=names,
+        companions=dict(folders.models[folders.base].files),
+        source=source,
+    )
+
+
+def _folders(configuration: Configuration) -> _Folders:
+    """Return all folders, once each is known to fit the base as far as headers tell."""
+    base = configuration.base or configuration.models[0].path
+    models = {base: _folder(base, base.name)}
+    listed = [model for model in configuration.models if model.path != base]
+    models |= {m.path: _folder(m.path, m.name) for m in listed if not m.adapter}
+    adapters = {m.path: _adapter(m) for m in listed if m.adapter}
+    unhashed = headers(models[base], "base", b"")
+    for model in listed:
+        if not model.adapter:
+            _check_fit(model, models[model.path], unhashed)
+    return _Folders(base, models, adapters)
+
+
+def _adapter(model: Listed) -> Adapter:
+    if not is_adapter(model.path):
+        message = f"model {model.name!r}: there is no adapter at {model.path}"
+        raise BadInputError(message, hint=f"it has no {CONFIG_FILE}")
+    with _naming(model):
+        return read_adapter(model.path)
+
+
+def _named_adapter(
+    model: Listed, adapter: Adapter, base: Manifest, source: FolderSource, tell: Tell
+) -> Manifest:
+    """Return the manifest of an adapter, and have its tensors found by it."""
+    with _naming(model):
+        source.watch(adapter.tensors)
+        named = describe_adapter(adapter, base, telling(tell))
+    source.add(named)
+    return named.manifest
+
+
+@contextmanager
+def _naming(model: Listed) -> Iterator[None]:
+    """Say in an error which model of the configuration it is about."""
+    try:
+        yield
+    except CrdtMergeError as e:
+        raise BadInputError(f"model {model.name!r}: {e}", hint=e.hint) from e
+
+
+def _folder(path: Path, name: str) -> ModelFolder:
+    if not path.exists():
+        message = f"model {name!r}: there is no folder {path}"
+        hint = "paths are taken from the configuration's folder; there is no hub here"
+        raise BadInputError(message, hint=hint)
+    if is_adapter(path):
+        message = f"model {name!r} is an adapter, not a model"
+        raise BadInputError(message, hint="write MODEL+ADAPTER, with the base_model")
+    try:
+        return read_folder(path)
+    except CrdtMergeError as e:
+        raise BadInputError(f"model {name!r}: {e}", hint=e.hint) from e
+
+
+def _check_fit(model: Listed, folder: ModelFolder, base: Manifest) -> None:
+    """Refuse a model whose tensors are not those of the base, before any is hashed."""
+    try:
+        changes_of(headers(folder, "full", base.content_id), base)
+    except BadInputError as e:
+        raise BadInputError(f"model {model.name!r}: {e}", hint=SAME_BASE) from e
+
+
+def _named(
+    folder: ModelFolder, source: FolderSource, tell: Tell
+) -> tuple[TensorEntry, ...]:
+    """Return the tensors of a model, and have them found by their names."""
+    source.watch(folder.tensors)
+    manifest = describe(folder, "base", report=telling(tell))
+    source.add(Model(folder.path, manifest, folder.tensors))
+    return manifest.tensors
