@@ -180,10 +180,10 @@ def _stored(
     shape = tuple(int(n) for n in value.shape)
     size = math.prod(shape) * ITEM_BYTES[dtype]
     begin = int(value.storage_offset()) * ITEM_BYTES[dtype] if size else 0
-    record = _record(records, skeleton, name, value)
-    if begin < 0 or begin + size > record.size:
-        message = f"{path.name} lies: tensor {name!r} reaches beyond its record"
-        raise BadInputError(message, hint=AGAIN)
+    record = _record(records, skeleton, value)
+    if record is None or not 0 <= begin <= begin + size <= record.size:
+        message = f"{path.name} is damaged: tensor {name!r} has no record, or one of"
+        raise BadInputError(f"{message} another size", hint=AGAIN)
     offset = record.offset + begin
     return StoredTensor(name, dtype, shape, path, offset, size, records.state)
 
@@ -202,17 +202,16 @@ def _is_plain(value: "torch.Tensor") -> bool:
 
 
 def _record(
-    records: Records, skeleton: _Skeleton, name: str, value: "torch.Tensor"
-) -> Record:
-    """Return the record of a tensor's storage."""
+    records: Records, skeleton: _Skeleton, value: "torch.Tensor"
+) -> Record | None:
+    """Return the record of a tensor's storage, if there is one of its size.
+
+    SUBTLE: a shape beyond the storage makes torch enlarge it, as it has no bytes here.
+    """
     storage: Any = value.untyped_storage()
     place = getattr(storage, "_checkpoint_offset", None)
     if place is None:
         message = f"{records.path.name} is a PyTorch file, and torch here is too old"
         raise BadInputError(message, hint=INSTALL)
     record = records.data.get(skeleton.keys.get(place, ""))
-    if record is None or record.size != storage.nbytes():
-        message = f"{records.path.name} is damaged: tensor {name!r} has no record,"
-        message += " or one of another size"
-        raise BadInputError(message, hint=AGAIN)
-    return record
+    return record if record and record.size == storage.nbytes() else None

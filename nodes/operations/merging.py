@@ -66,7 +66,7 @@ def merge(asked: Arguments, tell: Tell) -> Answer:
         "bytes": sum(entry.size for entry in resolution.tensors),
         "recipe": recipe.describe(),
         "own_values": sum(bool(c.parameters) for c in plan.contributions),
-        "notes": list(configuration.notes),
+        "notes": [*configuration.notes, *models.notes],
     }
 
 

@@ -24,6 +24,7 @@ from crdtmerge.formats.folder import ModelFolder, read_folder
 from crdtmerge.formats.ingest import Model, describe, describe_adapter, headers
 from crdtmerge.formats.mergekit import Configuration, Listed
 from crdtmerge.formats.source import FolderSource
+from crdtmerge.formats.tying import by_bytes, fit_ties
 from crdtmerge.manifest import Manifest, TensorEntry
 from crdtmerge.resolve.settings import Contribution
 
@@ -49,6 +50,7 @@ class Models:
     names: Mapping[bytes, str]
     companions: Companions
     source: FolderSource
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,16 @@ def read_models(configuration: Configuration, tell: Tell) -> Models:
         names=names,
         companions=dict(folders.models[folders.base].files),
         source=source,
+        notes=tuple(_notes(configuration, folders)),
     )
+
+
+def _notes(configuration: Configuration, folders: _Folders) -> Iterator[str]:
+    """Yield what of the models is not as it lies in their files."""
+    for model in configuration.models:
+        if not model.adapter:
+            for note in folders.models[model.path].notes:
+                yield f"model {model.name!r}: {note}"
 
 
 def _folders(configuration: Configuration) -> _Folders:
@@ -109,7 +120,7 @@ def _folders(configuration: Configuration) -> _Folders:
     unhashed = headers(models[base], "base", b"")
     for model in listed:
         if not model.adapter:
-            _check_fit(model, models[model.path], unhashed)
+            models[model.path] = _fitted(model, models, base, unhashed)
     return _Folders(base, models, adapters)
 
 
@@ -155,12 +166,21 @@ def _folder(path: Path, name: str) -> ModelFolder:
         raise BadInputError(f"model {name!r}: {e}", hint=e.hint) from e
 
 
-def _check_fit(model: Listed, folder: ModelFolder, base: Manifest) -> None:
-    """Refuse a model whose tensors are not those of the base, before any is hashed."""
+def _fitted(
+    model: Listed, folders: Mapping[Path, ModelFolder], base: Path, unhashed: Manifest
+) -> ModelFolder:
+    """Return a model under the names of the base, before anything is hashed.
+
+    Raises:
+        BadInputError: its tensors are not those of the base.
+    """
+    with _naming(model):
+        folder = fit_ties(folders[model.path], unhashed, by_bytes(folders[base]))
     try:
-        changes_of(headers(folder, "full", base.content_id), base)
+        changes_of(headers(folder, "full", unhashed.content_id), unhashed)
     except BadInputError as e:
         raise BadInputError(f"model {model.name!r}: {e}", hint=SAME_BASE) from e
+    return folder
 
 
 def _named(

@@ -22,7 +22,7 @@ from crdtmerge.errors import (
     NothingToResolveError,
     UpgradeNeededError,
 )
-from crdtmerge.formats.folder import read_folder
+from crdtmerge.formats.folder import read_companions
 from crdtmerge.policy import View
 from crdtmerge.recipe import Recipe
 from crdtmerge.resolve.adapter import AdapterPlan, plan_adapter, resolve_adapter
@@ -271,6 +271,6 @@ def _companions(folder: Path) -> tuple[tuple[str, Path], ...]:
     If it is, the tensors themselves say so, with what to do about it.
     """
     try:
-        return read_folder(folder).files
+        return read_companions(folder)
     except BadInputError:
         return ()
