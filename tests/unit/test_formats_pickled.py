@@ -280,7 +280,7 @@ def test_a_tensor_beyond_its_record_is_refused(tmp_path: Path) -> None:
     torch.save({"w": torch.ones(77), "z": torch.ones(99)}, path)
     assert path.read_bytes().count(b"K\x4d\x85") == 1, "the shape (77,) in the pickle"
     rewritten(path, lambda _, old: old.replace(b"K\x4d\x85", b"K\x4e\x85"))
-    with pytest.raises(BadInputError, match="'w'.*another size"):
+    with pytest.raises(BadInputError, match=r"'w'.*another size"):
         read_folder(path)
 
 
