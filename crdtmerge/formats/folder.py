@@ -2,7 +2,7 @@
 
 Owns the layout of a Hugging Face folder (one file, or shards with an index) and which
 other files go with a model. Does not own the form of one file (`model_file`), shards
-(`shards`), nor what the tensors must be like (`ingest`).
+(`index`), nor what the tensors must be like (`ingest`).
 """
 
 import mmap
@@ -15,11 +15,12 @@ from typing import Final
 from crdtmerge.digest import CHUNK_BYTES
 from crdtmerge.errors import BadInputError
 from crdtmerge.formats.header import StoredTensor
+from crdtmerge.formats.index import collect, read_shards
 from crdtmerge.formats.model_file import GGUF, PICKLED, SAFETENSORS, gguf_refused
-from crdtmerge.formats.shards import collect, read_shards
 from crdtmerge.manifest import is_file_name
 
 MODEL_FILE: Final = "model.safetensors"
+INDEX_SUFFIX: Final = ".safetensors.index.json"
 RESOLUTION_FILE: Final = "resolution.json"
 COMPANION_BYTES_MAX: Final = 64 << 20
 
@@ -121,7 +122,7 @@ class _Layout:
 
 
 _LAYOUTS: Final = (
-    _Layout(MODEL_FILE, ".safetensors.index.json", (SAFETENSORS,)),
+    _Layout(MODEL_FILE, INDEX_SUFFIX, (SAFETENSORS,)),
     _Layout("pytorch_model.bin", ".bin.index.json", PICKLED),
 )
 """The form that comes first is preferred where a folder has both."""

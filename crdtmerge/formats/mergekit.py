@@ -97,7 +97,9 @@ class _Parser:
         self._note_idle(given)
         models = self._taking_part(listed, base_path)
         recipe, complete, needs = compose(self._method, given, models, self._dtype())
-        return Configuration(recipe, base_path, complete, tuple(self._notes), needs)
+        notes = tuple(self._notes)
+        name = "" if base is None else reference(base, "base_model")[0]
+        return Configuration(recipe, base_path, complete, notes, needs, name)
 
     # --- models ----------------------------------------------------------------------
 

@@ -48,10 +48,11 @@ class Need:
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """What a file asks for. `base` is None where models are merged without one.
+    """What a file asks for.
 
-    `recipe` is without the rules for single models. `notes` tell what was accepted
-    although it changes nothing, or not what mergekit does.
+    `base` is None where models are merged without one, else the folder that the file calls
+    `base_name`. `recipe` is without the rules for single models. `notes` tell what was
+    accepted although it changes nothing, or not what mergekit does.
     """
 
     recipe: Recipe
@@ -59,6 +60,7 @@ class Configuration:
     models: tuple[Listed, ...]
     notes: tuple[str, ...] = ()
     needs: tuple[Need, ...] = ()
+    base_name: str = ""
 
     def recipe_for(self, contents: Sequence[bytes], names: Iterable[str]) -> Recipe:
         """Return the whole recipe.

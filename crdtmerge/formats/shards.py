@@ -1,88 +1,100 @@
-"""Models in several files: the index that says which tensor is in which.
+"""Which tensors go to which file: one file, or shards with an index.
 
-Owns the index, and that files and index agree. Does not own the files (`model_file`).
+Owns the names of weight files, how tensors are dealt out to them, and the index. Does not
+own the layout inside one file (`header`), nor writing (`writer`). Equal tensors and an
+equal size of shards give equal files.
 """
 
-from collections.abc import Iterable
-from pathlib import Path
-from typing import Final
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeAlias
 
 from crdtmerge.errors import BadInputError
-from crdtmerge.formats.header import StoredTensor
-from crdtmerge.formats.json_text import parse_object
-from crdtmerge.formats.model_file import read_tensors
-from crdtmerge.manifest import is_file_name
+from crdtmerge.formats.folder import INDEX_SUFFIX, MODEL_FILE
+from crdtmerge.formats.header import Layout, lay_out
+from crdtmerge.formats.index import SHARDS_MAX
+from crdtmerge.manifest import ITEM_BYTES
 
-INDEX_BYTES_MAX: Final = 64 << 20
-SHARDS_MAX: Final = 4096
-AGAIN: Final = "download the index and its shards again, all of one revision"
+SHARD_BYTES: Final = 5 * 10**9
+"""How many bytes of tensors go to a file, where nothing else is asked for."""
+INDEX_FILE: Final = "model" + INDEX_SUFFIX
 
-
-def read_shards(folder: Path, index: Path) -> tuple[StoredTensor, ...]:
-    """Return the tensors of the shards, which must be exactly those of the index.
-
-    Raises:
-        BadInputError: a shard is missing or damaged, or is not what the index says.
-    """
-    placed = _read_index(index)
-    names = sorted(set(placed.values()))
-    if lost := [name for name in names if not (folder / name).is_file()]:
-        message = (
-            f"{index.name} names {len(lost)} file(s) that are not there: {lost[0]}"
-        )
-        raise BadInputError(message, hint="download the missing shards")
-    tensors = collect(folder / name for name in names)
-    found = {tensor.name: tensor.path.name for tensor in tensors}
-    for name, shard in sorted(placed.items()):
-        if found.get(name) != shard:
-            message = f"{index.name} places tensor {name!r} in {shard}, which lacks it"
-            raise BadInputError(message, hint=AGAIN)
-    if excess := sorted(found.keys() - placed.keys()):
-        message = (
-            f"{found[excess[0]]} holds tensor {excess[0]!r}, not listed in {index.name}"
-        )
-        raise BadInputError(message, hint=AGAIN)
-    return tensors
+Described: TypeAlias = tuple[str, str, tuple[int, ...]]
+"""Name, dtype and shape of a tensor."""
 
 
-def _read_index(index: Path) -> dict[str, str]:
-    """Return the file name of each tensor, from a shard index."""
-    try:
-        if index.stat().st_size > INDEX_BYTES_MAX:
-            message = f"{index.name} is above the limit of {INDEX_BYTES_MAX} bytes"
-            raise BadInputError(message, hint="is it the index of a model?")
-        text = index.read_bytes()
-    except OSError as e:
-        message = f"cannot read {index.name}: {e.strerror}"
-        raise BadInputError(message) from e
-    match parse_object(text, index.name, AGAIN):
-        case {"weight_map": dict(placed)} if placed and all(
-            isinstance(shard, str) and is_file_name(shard) for shard in placed.values()
-        ):
-            if len(set(placed.values())) <= SHARDS_MAX:
-                return placed
-            message = f"{index.name} names more than {SHARDS_MAX} shards"
-        case _:
-            message = f"{index.name} has no weight_map from tensors to plain file names"
-    raise BadInputError(message, hint="shards lie beside their index, in one folder")
+@dataclass(frozen=True, slots=True)
+class ModelLayout:
+    """All weight files of a model by name; `index` is empty where there is but one."""
+
+    files: Mapping[str, Layout]
+    index: bytes = b""
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files, the index too."""
+        return sum(layout.size for layout in self.files.values()) + len(self.index)
 
 
-def collect(paths: Iterable[Path]) -> tuple[StoredTensor, ...]:
-    """Return the tensors of these files, sorted by name, each name once.
+def lay_out_file(name: str, entries: Iterable[Described]) -> ModelLayout:
+    """Return the layout of tensors in one file of that name.
 
     Raises:
-        BadInputError: a file is damaged, two hold one name, or there is no tensor.
+        BadInputError: a name of a tensor is given twice, or reserved by the format.
     """
-    tensors: dict[str, StoredTensor] = {}
-    path = None
-    for path in paths:
-        for tensor in read_tensors(path):
-            if tensor.name in tensors:
-                first = tensors[tensor.name].path.name
-                message = f"tensor {tensor.name!r} is in both {first} and {path.name}"
-                raise BadInputError(message, hint=AGAIN)
-            tensors[tensor.name] = tensor
-    if not tensors:
-        message = f"{path.name if path else 'the model'} holds no tensor"
-        raise BadInputError(message, hint="give the file that holds the weights")
-    return tuple(tensors[name] for name in sorted(tensors))
+    return ModelLayout({name: lay_out(entries)})
+
+
+def lay_out_model(
+    entries: Iterable[Described], shard_bytes: int = SHARD_BYTES
+) -> ModelLayout:
+    """Return the layout of a model, in files of at most `shard_bytes` of tensors.
+
+    Tensors are dealt out in the order of their names, as the common loaders' own writers
+    do it; one that is larger than that has a file to itself.
+
+    Raises:
+        BadInputError: there would be too many files, a name of a tensor is given twice,
+            or reserved by the format.
+    """
+    dealt = _deal(sorted(entries), shard_bytes)
+    if len(dealt) == 1:
+        return lay_out_file(MODEL_FILE, dealt[0])
+    if len(dealt) > SHARDS_MAX:
+        message = f"files of {shard_bytes} bytes would be {len(dealt)}, above the limit"
+        hint = "give a larger --shard-size"
+        raise BadInputError(f"{message} of {SHARDS_MAX}", hint=hint)
+    files: dict[str, Layout] = {}
+    placed: dict[str, str] = {}
+    for number, shard in enumerate(dealt, start=1):
+        file = f"model-{number:05}-of-{len(dealt):05}.safetensors"
+        files[file] = lay_out(shard)
+        for name, _, _ in shard:
+            if name in placed:
+                message = f"a model cannot be written with the tensor {name!r} twice"
+                raise BadInputError(message)
+            placed[name] = file
+    return ModelLayout(files, _index(files, placed))
+
+
+def _deal(entries: Sequence[Described], limit: int) -> list[list[Described]]:
+    """Return the entries shard by shard: at least one, if there is no tensor at all."""
+    shards: list[list[Described]] = [[]]
+    size = 0
+    for entry in entries:
+        more = math.prod(entry[2]) * ITEM_BYTES[entry[1]]
+        if size and size + more > limit:
+            shards.append([])
+            size = 0
+        shards[-1].append(entry)
+        size += more
+    return shards
+
+
+def _index(files: Mapping[str, Layout], placed: Mapping[str, str]) -> bytes:
+    """Return the text of the index, in the form that `save_pretrained` writes."""
+    total = sum(sum(layout.sizes.values()) for layout in files.values())
+    value = {"metadata": {"total_size": total}, "weight_map": dict(placed)}
+    return (json.dumps(value, sort_keys=True, indent=2) + "\n").encode()

@@ -23,6 +23,16 @@ ThreadsOption: TypeAlias = Annotated[
 ForceOption: TypeAlias = Annotated[
     bool, typer.Option("--force", help="Replace a model that is there already.")
 ]
+ShardSizeOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="Above this, as 5GB or 2GiB, the model goes to several files and an index;"
+        " 5GB if left out.",
+        show_default=False,
+        autocompletion=completion.shard_sizes,
+    ),
+]
 FsyncOption: TypeAlias = Annotated[
     bool, typer.Option("--fsync", help="Return only once the model is on the disk.")
 ]
@@ -75,6 +85,7 @@ def resolve(
             metavar="ID", help="Leave a contribution out, here only; repeat for more."
         ),
     ] = None,
+    shard_size: ShardSizeOption = None,
     threads: ThreadsOption = None,
     backend: BackendOption = None,
     force: ForceOption = False,
@@ -95,6 +106,7 @@ def resolve(
         "as": form,
         "rank": rank,
         "without": list(without or ()),
+        "shard_size": _bytes(shard_size),
         "threads": threads,
         "force": force,
         "fsync": fsync,
@@ -113,6 +125,7 @@ def merge(
         Path, typer.Argument(metavar="OUT", help="Where the model goes; a new folder.")
     ],
     *,
+    shard_size: ShardSizeOption = None,
     threads: ThreadsOption = None,
     backend: BackendOption = None,
     force: ForceOption = False,
@@ -127,6 +140,7 @@ def merge(
     asked = {
         "config": str(config.absolute()),
         "out": str(out.absolute()),
+        "shard_size": _bytes(shard_size),
         "threads": threads,
         "force": force,
         "fsync": fsync,
@@ -154,3 +168,10 @@ def verify(
     use(backend)
     facts = executor.verify(chosen.home, {"dir": str(folder.absolute())})
     show(facts, render.verified, as_json=chosen.as_json)
+
+
+def _bytes(size: str | None) -> int | None:
+    """Return how many bytes a size is."""
+    from ..traffic import size_of
+
+    return None if size is None else size_of(size)

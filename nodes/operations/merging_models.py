@@ -6,7 +6,7 @@ contributions are made of what has names. Does not own the configuration
 (`crdtmerge.formats.mergekit`), nor what is merged of them (`merging`).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +20,15 @@ from crdtmerge.formats.adapter import (
     is_adapter,
     read_adapter,
 )
+from crdtmerge.formats.companions import not_taken
 from crdtmerge.formats.folder import ModelFolder, read_folder
 from crdtmerge.formats.ingest import Model, describe, describe_adapter, headers
+from crdtmerge.formats.licences import licence_of
 from crdtmerge.formats.mergekit import Configuration, Listed
 from crdtmerge.formats.source import FolderSource
 from crdtmerge.formats.tying import by_bytes, fit_ties
 from crdtmerge.manifest import Manifest, TensorEntry
+from crdtmerge.resolve.card import Origin, Origins
 from crdtmerge.resolve.settings import Contribution
 
 from .live import Tell, telling
@@ -42,6 +45,8 @@ class Models:
 
     `base` is a manifest of kind `base`: that of the base_model if they are `based` on one,
     else of the first model. `names` are those in the configuration, by content id.
+    `not_taken` lies in the base's folder and does not go along; `origins` is what is known
+    of all models.
     """
 
     based: bool
@@ -49,6 +54,8 @@ class Models:
     contributions: tuple[Contribution, ...]
     names: Mapping[bytes, str]
     companions: Companions
+    not_taken: tuple[str, ...]
+    origins: Origins
     source: FolderSource
     notes: tuple[str, ...] = ()
 
@@ -66,13 +73,19 @@ Named: TypeAlias = "Mapping[Path, tuple[TensorEntry, ...]]"
 """The tensors of each model folder, once their bytes have names."""
 
 
-def read_models(configuration: Configuration, tell: Tell) -> Models:
+def read_models(
+    configuration: Configuration, tell: Tell, check: Callable[[ModelFolder], None]
+) -> Models:
     """Read the headers of all models, then hash each once.
+
+    `check` may refuse the base (or what stands for it) in between.
 
     Raises:
         BadInputError: names the first model that is missing, damaged or does not fit.
+        CrdtMergeError: whatever `check` raises.
     """
     folders = _folders(configuration)
+    check(folders.models[folders.base])
     source = FolderSource()
     named = {
         path: _named(folder, source, tell) for path, folder in folders.models.items()
@@ -80,6 +93,7 @@ def read_models(configuration: Configuration, tell: Tell) -> Models:
     base = Manifest("base", b"", named[folders.base])
     contributions: list[Contribution] = []
     names: dict[bytes, str] = {}
+    origins: dict[bytes, Origin] = {}
     for model in configuration.models:
         if model.adapter:
             adapter = folders.adapters[model.path]
@@ -88,15 +102,23 @@ def read_models(configuration: Configuration, tell: Tell) -> Models:
             manifest = Manifest("full", base.content_id, named[model.path])
         content = manifest.content_id
         names[content] = model.name
+        origins[content] = _origin(model, origins.get(content, Origin()))
         contributions.append(
             Contribution(content, model.weight, manifest, (), model.parameters)
         )
+    companions = dict(folders.models[folders.base].files)
     return Models(
         based=configuration.base is not None,
         base=base,
         contributions=tuple(contributions),
         names=names,
-        companions=dict(folders.models[folders.base].files),
+        companions=companions,
+        not_taken=not_taken(folders.base, companions),
+        origins=Origins(
+            base=_base_origin(configuration),
+            contributions=origins,
+            taken_from=configuration.models[0].name,
+        ),
         source=source,
         notes=tuple(_notes(configuration, folders)),
     )
@@ -108,6 +130,19 @@ def _notes(configuration: Configuration, folders: _Folders) -> Iterator[str]:
         if not model.adapter:
             for note in folders.models[model.path].notes:
                 yield f"model {model.name!r}: {note}"
+
+
+def _origin(model: Listed, before: Origin) -> Origin:
+    """Return what is known of a model; `before`, of one with the same tensors."""
+    licence = before.licence or licence_of(model.path)
+    return Origin((*before.names, model.name), (), licence)
+
+
+def _base_origin(configuration: Configuration) -> Origin | None:
+    """Return what is known of the base_model; None if models are merged without one."""
+    if configuration.base is None:
+        return None
+    return Origin((configuration.base_name,), (), licence_of(configuration.base))
 
 
 def _folders(configuration: Configuration) -> _Folders:
