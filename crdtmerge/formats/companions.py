@@ -99,9 +99,8 @@ def companions_of(
 def not_taken(folder: Path, taken: Iterable[str]) -> tuple[str, ...]:
     """Return what a user may miss: folders, and files too large or oddly named.
 
-    Of a base that is one file nothing is missed.
-
-    Weights of other formats are not missed: they are the base's.
+    Weights of other formats are not missed: they are the base's. Where the base is a file
+    by itself, what lies around it is no part of it.
     """
     if not folder.is_dir():
         return ()

@@ -51,6 +51,9 @@ _EMBEDDINGS: Final = (
 _WEIGHT: Final = re.compile(rf"(?:.+\.)?(?:{'|'.join(_HEADS + _EMBEDDINGS)})\.weight")
 _BIAS: Final = re.compile(r"(?:.+\.)?(?:decoder|lm_head|predictions)\.bias")
 
+Form: TypeAlias = tuple[str, tuple[int, ...]]
+"""Dtype and shape."""
+
 Same: TypeAlias = Callable[[str, str], bool]
 """Tells whether two tensors of the base, by name, have the same bytes."""
 
@@ -109,17 +112,17 @@ class _Case:
     """A model and its base: tensors by name, and dtypes and shapes by name."""
 
     ours: Mapping[str, StoredTensor]
-    theirs: Mapping[str, tuple[str, tuple[int, ...]]]
+    theirs: Mapping[str, Form]
 
     def excess(self) -> list[str]:
         """Return heads and embeddings that the base lacks, where it could have another."""
         names = sorted(self.ours.keys() - self.theirs.keys())
-        return [name for name in names if self._partners(name, self._form(name))]
+        return [name for name in names if self._partners(name, self._form)]
 
     def lacking(self) -> list[str]:
         """Return heads and embeddings of the base that the model lacks."""
         names = sorted(self.theirs.keys() - self.ours.keys())
-        return [name for name in names if self._partners(name, self.theirs[name])]
+        return [name for name in names if self._partners(name, self.theirs.get)]
 
     def copied(self, name: str) -> str:
         """Return the tensor that one in excess is a copy of.
@@ -127,7 +130,7 @@ class _Case:
         Raises:
             BadInputError: it is none of another's.
         """
-        partners = self._partners(name, self._form(name))
+        partners = self._partners(name, self._form)
         for partner in partners:
             if have_same_bytes(self.ours[name], self.ours[partner]):
                 return partner
@@ -140,7 +143,7 @@ class _Case:
 
     def source(self, name: str, same: Same, *, tied: bool) -> StoredTensor | None:
         """Return what the tensor that the model lacks is tied to, if that is certain."""
-        partners = self._partners(name, self.theirs[name])
+        partners = self._partners(name, self.theirs.get)
         for partner in partners:
             if same(name, partner):
                 return self.ours[partner]
@@ -149,17 +152,20 @@ class _Case:
             return first
         return None
 
-    def _form(self, name: str) -> tuple[str, tuple[int, ...]]:
+    def _form(self, name: str) -> Form:
         return self.ours[name].dtype, self.ours[name].shape
 
-    def _partners(self, name: str, form: tuple[str, tuple[int, ...]]) -> list[str]:
-        """Return what both have that `name` could be tied to."""
+    def _partners(self, name: str, form: Callable[[str], Form | None]) -> list[str]:
+        """Return what both have that `name` could be tied to, being of its form.
+
+        SUBTLE: of its form in the one that has it. The other may have more tokens.
+        """
         names = (_WEIGHT, _BIAS)
         kind = next((kind for kind in names if kind.fullmatch(name)), None)
         if kind is None:
             return []
         both = sorted(self.ours.keys() & self.theirs.keys())
-        return [n for n in both if kind.fullmatch(n) and self._form(n) == form]
+        return [n for n in both if kind.fullmatch(n) and form(n) == form(name)]
 
 
 def _ties(folder: ModelFolder) -> bool:
