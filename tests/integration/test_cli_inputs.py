@@ -200,6 +200,34 @@ def test_a_head_that_the_base_has_is_the_embedding(desk: Desk, form: str) -> Non
         assert torch.equal(merged[HEAD], tensors(1)[EMBED])
 
 
+@pytest.mark.parametrize("founded", ["once", "twice"])
+def test_a_base_is_the_same_with_its_head_and_without(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, founded: str
+) -> None:
+    """The other copy, which holds the tied head once more or less, does as the base."""
+    save(desk.folder / "once", tensors(0), "safetensors")
+    save(desk.folder / "twice", tied(tensors(0)), "bin")
+    other = {"once": "twice", "twice": "once"}[founded]
+    desk.done("space", "create", "s", "--base", desk.folder / founded)
+    one = save(desk.folder / "one", tensors(1), "safetensors")
+    desk.done("contribute", one)
+    merged = desk.done("resolve", "--out", desk.folder / "a")
+    desk.done("space", "export", "s", desk.folder / "s.tar")
+    monkeypatch.setenv("CRDTMERGE_HOME", str(desk.folder / "guest"))
+    desk.done("init", "--no-passphrase")
+    stranger = save(desk.folder / "stranger", tensors(2), "safetensors")
+    code, facts = desk.run("space", "import", desk.folder / "s.tar", "--base", stranger)
+    assert (code, facts["error"]["type"]) == (3, "BaseMismatchError")
+    told = desk.done(
+        "space", "import", desk.folder / "s.tar", "--base", desk.folder / other
+    )
+    assert (
+        f"tied tensors count as the base of the space has them: {HEAD}" in told["notes"]
+    )
+    here = desk.done("resolve", "--out", desk.folder / "b")
+    assert here["model_digest"] == merged["model_digest"]
+
+
 def test_gguf_is_refused_with_the_way_around_it(desk: Desk) -> None:
     """Alone in a folder, or given by name."""
     folder = desk.folder / "quantised"
