@@ -28,6 +28,17 @@ FsyncOption: TypeAlias = Annotated[
 ]
 
 
+BudgetOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="Read at most so much, such as 20GiB: the task vectors that matter least"
+        " are left out. `none` reads everything; if left out, the recipe says.",
+        show_default=False,
+    ),
+]
+
+
 def resolve(
     context: typer.Context,
     out: Annotated[
@@ -75,6 +86,7 @@ def resolve(
             metavar="ID", help="Leave a contribution out, here only; repeat for more."
         ),
     ] = None,
+    io_budget: BudgetOption = None,
     threads: ThreadsOption = None,
     backend: BackendOption = None,
     force: ForceOption = False,
@@ -86,7 +98,7 @@ def resolve(
     chosen = settings(context, home, as_json=as_json)
     words: dict[str, object] = {"strategy": strategy, "params": pairs(param)}
     if recipe is not None:
-        wording.refuse_beside_file("--recipe", [strategy, param])
+        wording.refuse_beside_file("--recipe", [strategy, param, io_budget])
         words = wording.of_file(recipe)
     asked = {
         **words,
@@ -95,6 +107,7 @@ def resolve(
         "as": form,
         "rank": rank,
         "without": list(without or ()),
+        "io_budget": io_budget,
         "threads": threads,
         "force": force,
         "fsync": fsync,

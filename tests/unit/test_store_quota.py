@@ -12,7 +12,7 @@ from nodes.store.blobs import FileBlobs
 from nodes.store.database import Database
 from nodes.store.quota import Quota
 from nodes.store.sqlite import SqliteLocal
-from nodes.traffic import size_of
+from crdtmerge.sizes import size_of
 
 
 def content(size: int, seed: int) -> bytes:
