@@ -43,7 +43,7 @@ class Memory:
         assert len(self.blobs[blob]) == size
         return self.blobs[blob]
 
-    def write(self, name: str, data: bytes | memoryview) -> None:
+    def write(self, name: str, data: bytes | memoryview, offset: int = 0) -> None:
         """Take an output tensor."""
 
 

@@ -32,8 +32,8 @@ class Merged:
 class _Sink:
     tensors: dict[str, bytes] = field(default_factory=dict)
 
-    def write(self, name: str, data: Data) -> None:
-        self.tensors[name] = bytes(data)
+    def write(self, name: str, data: Data, offset: int = 0) -> None:
+        self.tensors[name] = self.tensors.get(name, b"")[:offset] + bytes(data)
 
 
 def merge(spaces: Spaces, space: SpaceId, base: Manifest) -> Merged | None:

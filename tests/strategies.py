@@ -18,6 +18,7 @@ from crdtmerge.strategies import (
     Whole,
     find,
     make_recipe,
+    whole_of,
 )
 
 UNIT = 10**9
@@ -86,7 +87,7 @@ def with_own(inputs: Inputs, *own: Mapping[str, str]) -> Inputs:
 
 def resolve(name: str, inputs: Inputs) -> bytes:
     """Map, reduce and emit one tensor as a whole model."""
-    return bytes(find(name).emit(reduced(find(name), [inputs])[0]))
+    return bytes(whole_of(find(name).emit(reduced(find(name), [inputs])[0])))
 
 
 def reduced(strategy: Strategy, tensors: list[Inputs]) -> list[Inputs]:
@@ -95,11 +96,11 @@ def reduced(strategy: Strategy, tensors: list[Inputs]) -> list[Inputs]:
     if not (strategy.map and strategy.reduce and strategy.reduces(first.values)):
         return tensors
     measures = [strategy.map(inputs) for inputs in tensors]
-    found = strategy.reduce(measures, whole_of(first))
+    found = strategy.reduce(measures, settings_of(first))
     return [replace(inputs, coefficients=found) for inputs in tensors]
 
 
-def whole_of(inputs: Inputs) -> Whole:
+def settings_of(inputs: Inputs) -> Whole:
     own = inputs.own or (inputs.values,) * len(inputs.contributions)
     return Whole(inputs.contents, inputs.weights, inputs.values, own)
 

@@ -49,9 +49,9 @@ class Sink:
 
     held: dict[str, bytes] = field(default_factory=dict)
 
-    def write(self, name: str, data: bytes | memoryview) -> None:
+    def write(self, name: str, data: bytes | memoryview, offset: int = 0) -> None:
         """Keep one tensor."""
-        self.held[name] = bytes(data)
+        self.held[name] = self.held.get(name, b"")[:offset] + bytes(data)
 
 
 @dataclass

@@ -83,9 +83,9 @@ class Memory:
         assert len(self.blobs[blob]) == size, "a manifest tells another size"
         return self.blobs[blob]
 
-    def write(self, name: str, data: bytes | memoryview) -> None:
+    def write(self, name: str, data: bytes | memoryview, offset: int = 0) -> None:
         """Keep an output tensor."""
-        self.written[name] = bytes(data)
+        self.written[name] = self.written.get(name, b"")[:offset] + bytes(data)
 
 
 class Bench:

@@ -29,7 +29,7 @@ from crdtmerge.formats.output import OutputFolder
 from crdtmerge.formats.progress import Report
 from crdtmerge.formats.writer import ModelWriter
 from crdtmerge.layers import LINEAR, Layers, layers_of
-from crdtmerge.manifest import Manifest, TensorEntry
+from crdtmerge.manifest import ITEM_BYTES, Manifest, TensorEntry
 from crdtmerge.numerics import Data, low_rank_factors, philox_key, sum_of_squares
 from crdtmerge.recipe import Recipe
 from crdtmerge.resolve.execute import TensorSink, execute
@@ -76,13 +76,28 @@ class _Factoring:
     adapter: AdapterPlan
     sink: TensorSink
     slots: Mapping[str, Slot] = field(init=False)
+    sizes: Mapping[str, int] = field(init=False)
     entries: list[TensorEntry] = field(default_factory=list)
     errors: dict[str, tuple[float, float]] = field(default_factory=dict)
+    parts: dict[str, bytearray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.slots = {slot.target: slot for slot in self.adapter.layout.slots}
+        self.sizes = {
+            name: math.prod(shape) * ITEM_BYTES[dtype]
+            for name, dtype, shape in self.adapter.plan.outputs
+        }
 
-    def write(self, name: str, data: Data) -> None:
+    def write(self, name: str, data: Data, offset: int = 0) -> None:
+        """Take a part of a merged task vector, or of a tensor that is kept whole."""
+        found = self.parts.setdefault(name, bytearray())
+        assert len(found) == offset, f"{name} comes out of order"
+        found += data
+        if len(found) == self.sizes[name]:
+            del self.parts[name]
+            self._take(name, memoryview(found))
+
+    def _take(self, name: str, data: Data) -> None:
         """Factor one merged task vector, or keep one whole tensor."""
         slot = self.slots.get(name)
         if slot is None:

@@ -1,27 +1,38 @@
-"""Running a plan: read, compute, write, drop; a bounded number of tasks at a time.
+"""Running a plan: read, compute, write, drop; so many tasks at a time as fit in memory.
 
 Owns the order of tasks and what each does. Does not own reading and its checks
 (`reading`), the bound (`pool`), threads (the caller gives an executor), storage, nor
 formulas. The result does not depend on the executor or on the number of threads.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
+from functools import partial
 from typing import Protocol
 
-from crdtmerge.digest import BlobId, blob_id_of
+from crdtmerge.digest import BlobId, blob_id, chunk_digests
 from crdtmerge.formats.progress import Progress, Report
 from crdtmerge.manifest import FLOAT_DTYPES
 from crdtmerge.numerics import Data
+from crdtmerge.resolve.memory import (
+    MEMORY_DEFAULT,
+    PART_ITEMS,
+    check_memory,
+    task_bytes,
+)
 from crdtmerge.resolve.plan import Plan, Task
 from crdtmerge.resolve.pool import Pool
 from crdtmerge.resolve.reading import TensorReader, TensorSource
+from crdtmerge.strategies import Made, Parts
 from crdtmerge.strategies.pipeline import emit, measure
 
 
 class TensorSink(Protocol):
-    """Where output tensors go; safe to call from threads, in any order of names."""
+    """Where output tensors go; safe to call from threads, in any order of names.
+
+    Parts of one tensor come one after another, from its first byte on.
+    """
 
     def write(self, name: str, data: Data, offset: int = 0) -> None:
         """Keep bytes of one output tensor: all, or those from `offset` on."""
@@ -35,21 +46,24 @@ def execute(
     executor: Executor | None = None,
     threads: int = 1,
     report: Report | None = None,
+    memory: int = MEMORY_DEFAULT,
 ) -> dict[str, BlobId]:
     """Compute the model of `plan`; return the digest of each output tensor.
 
-    At most `threads` tasks are in flight; without an executor they run right here, one
-    by one. If tasks fail, the error of the first in the plan's order is raised, when no
-    task runs any more.
+    At most `threads` tasks are in flight, and only as many as take `memory` bytes beside
+    what is mapped; without an executor they run right here, one by one. If tasks fail,
+    the error of the first in the plan's order is raised, when no task runs any more.
 
     Raises:
+        BadInputError: one task alone takes more memory; nothing was read.
         FaultyContributionError: a contribution's tensor cannot be merged.
         ContentMissingError: bytes of a contribution have not arrived.
         CorruptBlobError: stored bytes are not what they are named.
         ContractError: a result leaves the numeric contract.
     """
+    check_memory(plan, memory)
     run = _Run(plan, source, sink)
-    pool = Pool(executor, threads)
+    pool = Pool(executor, threads, memory, partial(task_bytes, plan))
     maps = [task for task in plan.tasks if task.kind == "map"]
     emits = [task for task in plan.tasks if task.kind == "emit"]
     mapped = pool.run(run.map, maps, reporter(plan, "measuring", maps, report))
@@ -108,8 +122,28 @@ class _Run:
                 found = self._coefficients[task.needs[0]]
                 inputs = replace(inputs, coefficients=found)
             plan, recipe = self._plan, self._plan.recipe
-            data: Data = emit(plan.strategy, recipe.pre, recipe.post, inputs)
+            made: Made = emit(plan.strategy, recipe.pre, recipe.post, inputs)
         else:
-            data = self._reader.read(entry)
-        self._sink.write(task.tensor, data)
-        return blob_id_of(data)
+            made = self._reader.read(entry)
+        return write_made(self._sink, task.tensor, made)
+
+
+def write_made(sink: TensorSink, name: str, made: Made) -> BlobId:
+    """Write one output tensor, part by part if it is made so; return its digest."""
+    chunks: list[bytes] = []
+    done = 0
+    for part in _parts_of(made):
+        # SUBTLE: hashed before it is written, while it lies in the core's cache.
+        chunks += chunk_digests(part)
+        sink.write(name, part, done)
+        done += len(part)
+    return blob_id(done, chunks)
+
+
+def _parts_of(made: Made) -> Iterator[Data]:
+    """Yield the bytes of an output tensor; one part, if empty, for one without items."""
+    if not isinstance(made, Parts):
+        yield made
+        return
+    for start in range(0, max(made.items, 1), PART_ITEMS):
+        yield made.make(range(start, min(start + PART_ITEMS, made.items)))

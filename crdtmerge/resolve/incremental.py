@@ -16,13 +16,13 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from crdtmerge.digest import BlobId, blob_id_of
+from crdtmerge.digest import BlobId
 from crdtmerge.errors import BadInputError, DamagedStateError, UpgradeNeededError
 from crdtmerge.formats.progress import Report
 from crdtmerge.numerics import Data
 from crdtmerge.resolve import kept
 from crdtmerge.resolve.accumulators import Accumulator
-from crdtmerge.resolve.execute import TensorSink, reporter
+from crdtmerge.resolve.execute import TensorSink, reporter, write_made
 from crdtmerge.resolve.plan import Plan, Task
 from crdtmerge.resolve.pool import Pool
 from crdtmerge.resolve.reading import TensorReader, TensorSource
@@ -168,8 +168,7 @@ class _Run:
         return _Made(made, written, reason)
 
     def _write(self, task: Task, data: Data) -> BlobId:
-        self.sink.write(task.tensor, data)
-        return blob_id_of(data)
+        return write_made(self.sink, task.tensor, data)
 
     def _has(self, task: Task, last: kept.Last) -> bool:
         """Tell whether the caller holds the last output."""

@@ -1,4 +1,4 @@
-"""Running tasks side by side: a bounded number at a time, errors in the tasks' order.
+"""Running tasks side by side: so many, in so much memory; errors in the tasks' order.
 
 Owns the bound and the end of a run. Does not own threads (the caller gives an executor),
 nor what a task does.
@@ -18,10 +18,21 @@ Result = TypeVar("Result")
 
 
 class Pool:
-    """Runs tasks, at most so many at a time."""
+    """Runs tasks, at most so many at a time, in at most so many bytes of memory.
 
-    def __init__(self, executor: Executor | None, threads: int) -> None:
-        """Keep the bound; without an executor tasks run right here, one by one.
+    A task that is above the budget runs alone: whether it may is for the caller.
+    """
+
+    def __init__(
+        self,
+        executor: Executor | None,
+        threads: int,
+        budget: int | None = None,
+        cost: Callable[[Task], int] = lambda _task: 0,
+    ) -> None:
+        """Keep the bounds; without an executor tasks run right here, one by one.
+
+        `cost` tells how many bytes of the `budget` a task takes while it runs.
 
         Raises:
             BadInputError: `threads` is out of its range.
@@ -31,6 +42,8 @@ class Pool:
             raise BadInputError(message)
         self._executor = executor
         self._threads = threads
+        self._budget = budget
+        self._cost = cost
 
     def run(
         self,
@@ -59,7 +72,7 @@ class Pool:
         failed = False
         try:
             for task in tasks:
-                while len(running) >= self._threads and not failed:
+                while running and not failed and not self._admits(task, running):
                     failed = _settle(running, done)
                 if failed:
                     break
@@ -74,6 +87,13 @@ class Pool:
             # in order and all that started have ended.
             wait(running)
         return [future.result() for future in futures]
+
+    def _admits(self, task: Task, running: dict[Future[Result], Task]) -> bool:
+        """Tell whether a task may run beside those that do."""
+        if len(running) >= self._threads or self._budget is None:
+            return len(running) < self._threads
+        taken = sum(self._cost(other) for other in running.values())
+        return taken + self._cost(task) <= self._budget
 
 
 def _settle(running: dict[Future[Result], Task], done: Callable[[Task], None]) -> bool:

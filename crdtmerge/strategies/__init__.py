@@ -10,10 +10,13 @@ from crdtmerge.strategies import plugins
 from crdtmerge.strategies.base import (
     Given,
     Inputs,
+    Made,
     Parameter,
+    Parts,
     Strategy,
     Values,
     Whole,
+    whole_of,
 )
 from crdtmerge.strategies.plugins import Plugin
 from crdtmerge.strategies.recipes import (
@@ -30,7 +33,9 @@ __all__ = [
     "STRATEGIES",
     "Given",
     "Inputs",
+    "Made",
     "Parameter",
+    "Parts",
     "Plugin",
     "Strategy",
     "Values",
@@ -43,4 +48,5 @@ __all__ = [
     "parse_weight",
     "plugins",
     "steps_of",
+    "whole_of",
 ]

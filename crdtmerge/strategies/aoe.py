@@ -28,7 +28,6 @@ import numpy as np
 from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.errors import ContractError
 from crdtmerge.numerics import (
-    Data,
     Floats,
     Items,
     Output,
@@ -43,11 +42,14 @@ from crdtmerge.strategies.base import (
     Inputs,
     Memory,
     Parameter,
+    Parts,
     Strategy,
+    Values,
 )
 from crdtmerge.strategies.tensors import (
     Term,
     base_of,
+    in_parts,
     participants,
     refuse_negative,
     refuse_zero,
@@ -58,7 +60,7 @@ DIFFERENCE_BYTES: Final = 40
 """One difference in float64, and the same again while its squares are summed."""
 
 
-def _emit(inputs: Inputs) -> Data:
+def _emit(inputs: Inputs) -> Parts:
     refuse_negative(inputs.weights, "aoe", inputs.tensor)
     exponent, terms = participants(inputs, inputs.weights)
     refuse_zero(terms, inputs.tensor)
@@ -69,7 +71,7 @@ def _emit(inputs: Inputs) -> Data:
         _differs(inputs, exponent, term, vector) for term in others
     )
     if merge:
-        return mean_of(inputs, exponent, terms)
+        return in_parts(inputs, lambda output: mean_of(inputs, exponent, terms, output))
     return copy_of(inputs, vector)
 
 
@@ -112,6 +114,11 @@ def _difference(rows: Floats) -> Floats:
     return found
 
 
+def _held(values: Values) -> Memory:
+    """Keep a parent's differences, until the next one's."""
+    return Memory(shared=DIFFERENCE_BYTES if values.flag("merge") else 0)
+
+
 AOE = Strategy(
     name="aoe",
     version=1,
@@ -139,5 +146,6 @@ AOE = Strategy(
     needs_base=False,
     prefers_base=True,
     memory=Memory(shared=DIFFERENCE_BYTES),
+    held=_held,
     emit=_emit,
 )

@@ -25,7 +25,6 @@ from typing import Final
 import numpy as np
 
 from crdtmerge.numerics import (
-    Data,
     Floats,
     Items,
     each_item,
@@ -36,10 +35,10 @@ from crdtmerge.numerics import (
     values_of,
 )
 from crdtmerge.strategies.averages import mean_vector
-from crdtmerge.strategies.base import Inputs, Memory, Strategy, never
+from crdtmerge.strategies.base import Inputs, Memory, Parts, Strategy, never
 from crdtmerge.strategies.tensors import (
     base_of,
-    output_of,
+    in_parts,
     participants,
     refuse_negative,
     refuse_zero,
@@ -54,13 +53,13 @@ ITEM_BYTES_HELD: Final = 72
 """Base, mean and importance in float64, and as much again and more for one long row."""
 
 
-def _emit(inputs: Inputs) -> Data:
+def _emit(inputs: Inputs) -> Parts:
     refuse_negative(inputs.weights, "arcee_fusion", inputs.tensor)
     exponent, terms = participants(inputs, inputs.weights)
     refuse_zero(terms, inputs.tensor)
     base, other = base_of(inputs), mean_vector(inputs, exponent, terms)
     if not inputs.items:
-        return b""
+        return Parts(0, lambda _items: b"")
     length = inputs.shape[-1] if len(inputs.shape) > 1 else inputs.items
     importance = _importance(values_of(base), values_of(other), length)
     least = _threshold(importance)
@@ -70,7 +69,7 @@ def _emit(inputs: Inputs) -> Data:
         return found
 
     vectors = [base, other, Items(importance.data, "F64")]
-    return each_item(vectors, output_of(inputs), fused)
+    return in_parts(inputs, lambda output: each_item(vectors, output, fused))
 
 
 def _threshold(importance: Floats) -> float:

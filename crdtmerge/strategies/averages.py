@@ -15,6 +15,7 @@ from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.numerics import (
     WEIGHT_BITS,
     Data,
+    Floats,
     Items,
     Output,
     Shifted,
@@ -22,9 +23,9 @@ from crdtmerge.numerics import (
     theta_grid,
     weighted_sum,
 )
-from crdtmerge.strategies.base import Inputs, Memory
+from crdtmerge.strategies.base import Inputs, Memory, Parts
 from crdtmerge.strategies.forms import terms_of
-from crdtmerge.strategies.tensors import Term, output_of, theta_of
+from crdtmerge.strategies.tensors import Term, in_parts, theta_of
 
 JOINING: Final = Memory(shared=10)
 """The output's blocks until they are joined, and those being worked on."""
@@ -53,9 +54,9 @@ def mean_of(
     inputs: Inputs,
     exponent: int,
     terms: Sequence[Term],
-    output: Output | None = None,
+    output: Output,
 ) -> Data:
-    """Return the weighted mean of the terms as the output tensor, or as `output`.
+    """Return the weighted mean of the terms as `output`.
 
     Raises:
         ContractError: the sum leaves the contract, or a result is beyond the dtype.
@@ -63,16 +64,16 @@ def mean_of(
     weighed = terms_of(inputs, [term for term in terms if term.weight], 0)
     divisor = sum(term.weight for term in terms)
     grid = theta_grid(exponent, inputs.dtype)
-    return weighted_sum(weighed, divisor, grid, output or output_of(inputs))
+    return weighted_sum(weighed, divisor, grid, output)
 
 
 def mean_in(
     inputs: Inputs, exponent: int, terms: Sequence[Term], ratios: Sequence[Fraction]
-) -> Data:
+) -> Parts:
     """Return the mean of the terms in these proportions as the output tensor."""
     weights = in_proportion(ratios)
     weighed = [replace(t, weight=w) for t, w in zip(terms, weights, strict=True)]
-    return mean_of(inputs, exponent, weighed)
+    return in_parts(inputs, lambda output: mean_of(inputs, exponent, weighed, output))
 
 
 def mean_vector(
@@ -89,7 +90,7 @@ def mean_vector(
     return Items(mean_of(inputs, exponent, terms, output), "F64")
 
 
-def copy_of(inputs: Inputs, vector: Items | Shifted, scale: float = 1.0) -> Data:
+def copy_of(inputs: Inputs, vector: Items | Shifted, scale: float = 1.0) -> Parts:
     """Return one tensor times `scale` as the output tensor; no zero is -0.
 
     A scale of 1 leaves every item of a tensor that keeps its dtype as it is.
@@ -97,4 +98,9 @@ def copy_of(inputs: Inputs, vector: Items | Shifted, scale: float = 1.0) -> Data
     Raises:
         ContractError: a result is beyond the output dtype.
     """
-    return each_item([vector], output_of(inputs), lambda rows: rows[0] * scale + 0.0)
+
+    def formula(rows: Floats) -> Floats:
+        found: Floats = rows[0] * scale + 0.0
+        return found
+
+    return in_parts(inputs, lambda output: each_item([vector], output, formula))

@@ -23,6 +23,26 @@ Weights: TypeAlias = Sequence[int]
 Given: TypeAlias = Data | Singles
 """One contribution's tensor: its raw bytes, or (an array) its task vector in float32."""
 
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """An output tensor of `items` items, made range by range.
+
+    `make` may be called for any ranges, in any order, from several threads; a range has
+    the bytes that it has in the whole.
+    """
+
+    items: int
+    make: Callable[[range], Data]
+
+    def whole(self) -> Data:
+        """Return all bytes at once."""
+        return self.make(range(self.items))
+
+
+Made: TypeAlias = Data | Parts
+"""What an emit step returns: the output tensor's bytes, or what makes any part of them."""
+
 Measures: TypeAlias = tuple[float, ...]
 """What a map step measures on one tensor; a strategy's own order and meaning."""
 
@@ -210,6 +230,20 @@ class Memory:
         return items * (self.shared + self.each * contributions)
 
 
+def whole_of(made: Made) -> Data:
+    """Return all bytes of an output tensor."""
+    return made.whole() if isinstance(made, Parts) else made
+
+
+def all_at_once(_values: Values) -> None:
+    """Make all items of a tensor at once, whatever the parameters are."""
+
+
+def part_by_part(_values: Values) -> Memory:
+    """Keep nothing while parts of a tensor are made, whatever the parameters are."""
+    return Memory()
+
+
 def always(_values: Values) -> bool:
     """Hold whatever the parameters are."""
     return True
@@ -229,12 +263,15 @@ def never(_values: Values) -> bool:
 class Strategy:
     """One strategy at one version: what it needs, what it declares, its pure functions.
 
-    `emit` returns the output tensor's bytes. A strategy with a reduce step has `map` (some
-    float64 for each tensor) and `reduce` (map results in order of tensor names, and the
-    `Whole` -> coefficients in units), which run where `reduces` says so of the recipe's
-    parameters. `memory` bounds what a task takes, and `fewest` is how many contributions
-    of weight above zero there must be. `needs_base` tells whether the
-    formula reads the base: if not, models can be merged without one. `prefers_base` tells
+    `emit` returns the output tensor's bytes, or `Parts` that make any of them, where items
+    can be told one by one once the tensors were looked at. A strategy with a reduce step
+    has `map` (some float64 for each tensor) and `reduce` (map results in order of tensor
+    names, and the `Whole` -> coefficients in units), which run where `reduces` says so of
+    the recipe's parameters. `memory` bounds what a task takes for the items that it works
+    on at once: a part's, or all where `held` gives None; `held` tells what it keeps for
+    every item of the tensor while parts are made. `fewest` is how many contributions of
+    weight above zero there must be. `needs_base` tells whether the formula reads the base:
+    if not, models can be merged without one. `prefers_base` tells
     that it then is another formula: a base that there is must be read. `shifts` tells
     whether the result moves with the base, so that merging task vectors alone gives the
     merged task vector. One changed output bit is a new version.
@@ -244,7 +281,7 @@ class Strategy:
     version: int
     summary: str
     paper: str
-    emit: Callable[[Inputs], Data]
+    emit: Callable[[Inputs], Made]
     aliases: tuple[str, ...] = ()
     parameters: tuple[Parameter, ...] = ()
     needs_base: bool = True
@@ -256,6 +293,7 @@ class Strategy:
     by_layer: bool = False
     classification: Literal["portable", "platform"] = "portable"
     memory: Memory = Memory()
+    held: Callable[[Values], Memory | None] = all_at_once
     fewest: Callable[[Values], int] = one
     map: Callable[[Inputs], Measures] | None = None
     reduce: Callable[[Sequence[Measures], Whole], tuple[int, ...]] | None = None

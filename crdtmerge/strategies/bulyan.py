@@ -29,12 +29,19 @@ from typing import Final
 
 import numpy as np
 
-from crdtmerge.numerics import Data, Floats, each_item
-from crdtmerge.strategies.base import Inputs, Memory, Strategy, Whole
+from crdtmerge.numerics import Floats, each_item
+from crdtmerge.strategies.base import (
+    Inputs,
+    Memory,
+    Parts,
+    Strategy,
+    Whole,
+    part_by_part,
+)
 from crdtmerge.strategies.gram import SCOPE, Gram, GramMethod, squared_distances
 from crdtmerge.strategies.krum import bad_count, f_parameter, fewest_for, ranked
 from crdtmerge.strategies.means import weighted_mean, whole_weights
-from crdtmerge.strategies.tensors import output_of, participants, theta_of
+from crdtmerge.strategies.tensors import in_parts, participants, theta_of
 
 
 def _chosen(gram: Gram) -> Sequence[float]:
@@ -58,7 +65,7 @@ def _choice(inputs: Inputs) -> tuple[int, ...]:
     return _METHOD.reduce([_METHOD.map(inputs)], whole)
 
 
-def _emit(inputs: Inputs) -> Data:
+def _emit(inputs: Inputs) -> Parts:
     choice = _choice(inputs)
     _, terms = participants(inputs, inputs.weights)
     chosen = [term for term in terms if choice[term.place]]
@@ -68,7 +75,8 @@ def _emit(inputs: Inputs) -> Data:
     def formula(values: Floats) -> Floats:
         return _next_to_median(values, weights, kept)
 
-    return each_item([theta_of(inputs, t) for t in chosen], output_of(inputs), formula)
+    vectors = [theta_of(inputs, t) for t in chosen]
+    return in_parts(inputs, lambda output: each_item(vectors, output, formula))
 
 
 def _next_to_median(values: Floats, weights: Floats, kept: int) -> Floats:
@@ -96,6 +104,7 @@ BULYAN = Strategy(
     needs_base=False,
     prefers_base=True,
     memory=Memory(shared=24, each=48),
+    held=part_by_part,
     fewest=fewest_for(4),
     emit=_emit,
     map=_METHOD.map,

@@ -18,6 +18,7 @@ contribution does not change come before these. mergekit has no cabs.
 """
 
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -26,7 +27,6 @@ from numpy.typing import NDArray
 from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.errors import ContractError
 from crdtmerge.numerics import (
-    Data,
     Keep,
     Singles,
     Voter,
@@ -35,11 +35,11 @@ from crdtmerge.numerics import (
     tau_grid,
     thinned_sum,
 )
-from crdtmerge.strategies.base import FALSE, Inputs, Memory, Parameter, Strategy
+from crdtmerge.strategies.base import FALSE, Inputs, Memory, Parameter, Parts, Strategy
 from crdtmerge.strategies.tensors import (
     base_of,
     in_drawn_order,
-    output_of,
+    in_parts,
     participants,
     tau_of,
     vector_of,
@@ -49,7 +49,7 @@ from crdtmerge.strategies.ties import LAMBDA
 GROUP_MAX: Final = 1 << 16
 
 
-def _emit(inputs: Inputs) -> Data:
+def _emit(inputs: Inputs) -> Parts:
     n, m = inputs.values.count("n"), inputs.values.count("m")
     overlaps = inputs.values.flag("overlap")
     _check_group(inputs, n, m)
@@ -65,8 +65,8 @@ def _emit(inputs: Inputs) -> Data:
         coefficient = round(term.weight * scale / DECIMAL_UNIT)
         voters.append(Voter(vector_of(tau), Keep(), term.weight, coefficient))
     grid = tau_grid(exponent, inputs.dtype)
-    output = output_of(inputs)
-    return thinned_sum(base_of(inputs), voters, DECIMAL_UNIT, grid, output)
+    summed = partial(thinned_sum, base_of(inputs), voters, DECIMAL_UNIT, grid)
+    return in_parts(inputs, summed)
 
 
 def _check_group(inputs: Inputs, n: int, m: int) -> None:

@@ -18,7 +18,14 @@ from typing import Final
 
 from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.numerics import Keep
-from crdtmerge.strategies.base import FALSE, Inputs, Memory, Parameter, Strategy
+from crdtmerge.strategies.base import (
+    FALSE,
+    Inputs,
+    Memory,
+    Parameter,
+    Strategy,
+    part_by_part,
+)
 from crdtmerge.strategies.forms import Sparsifier, ThinnedSum, Votes, with_lambda
 from crdtmerge.strategies.sparsify import draw_key, drop, magnitude_ratio
 from crdtmerge.strategies.sums import Thinned
@@ -79,6 +86,7 @@ DARE_LINEAR = Strategy(
     parameters=(_P, LAMBDA, NORMALIZE, _RESCALE),
     draws=True,
     memory=Memory(shared=33),
+    held=part_by_part,
     emit=LINEAR_SUMS.emit,
 )
 
@@ -95,5 +103,6 @@ DARE_TIES = Strategy(
     ),
     draws=True,
     memory=Memory(shared=33),
+    held=part_by_part,
     emit=TIES_SUMS.emit,
 )

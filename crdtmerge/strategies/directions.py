@@ -39,7 +39,14 @@ import numpy as np
 
 from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.numerics import Floats, acos, cos, sin
-from crdtmerge.strategies.base import TRUE, Memory, Parameter, Strategy, never
+from crdtmerge.strategies.base import (
+    TRUE,
+    Memory,
+    Parameter,
+    Strategy,
+    never,
+    part_by_part,
+)
 from crdtmerge.strategies.gram import Gram, GramMethod, image, inner
 
 SHORTER: Final = 1 / 1024
@@ -165,6 +172,7 @@ MULTISLERP = Strategy(
     needs_base=False,
     prefers_base=True,
     memory=MEMORY,
+    held=part_by_part,
     emit=_MULTISLERP.emit,
 )
 
@@ -194,5 +202,6 @@ KARCHER = Strategy(
     needs_base=False,
     shifts=never,
     memory=MEMORY,
+    held=part_by_part,
     emit=_KARCHER.emit,
 )

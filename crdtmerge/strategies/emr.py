@@ -27,7 +27,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from crdtmerge.numerics import (
-    Data,
     Floats,
     Items,
     Keep,
@@ -37,11 +36,11 @@ from crdtmerge.numerics import (
     magnitude_sum,
     sum_over,
 )
-from crdtmerge.strategies.base import Inputs, Memory, Strategy
+from crdtmerge.strategies.base import Inputs, Memory, Parts, Strategy, Values
 from crdtmerge.strategies.means import whole_weights
 from crdtmerge.strategies.tensors import (
     base_of,
-    output_of,
+    in_parts,
     participants,
     refuse_negative,
     refuse_zero,
@@ -74,7 +73,7 @@ def _rescale(tau: Tau, unified: Items, output: Output) -> float:
     return magnitude_sum(tau, Keep()) / after if after else 0.0
 
 
-def _emit(inputs: Inputs) -> Data:
+def _emit(inputs: Inputs) -> Parts:
     refuse_negative(inputs.weights, "emr", inputs.tensor)
     _, terms = participants(inputs, inputs.weights)
     refuse_zero(terms, inputs.tensor)
@@ -91,7 +90,13 @@ def _emit(inputs: Inputs) -> Data:
         found: Floats = rows[0] + rescale * rows[1]
         return found
 
-    return each_item([base, unified], output_of(inputs), formula)
+    vectors = [base, unified]
+    return in_parts(inputs, lambda output: each_item(vectors, output, formula))
+
+
+def _held(_values: Values) -> Memory:
+    """Keep what is unified, and what of it agrees with one, each while it is joined."""
+    return Memory(shared=16)
 
 
 EMR = Strategy(
@@ -100,5 +105,6 @@ EMR = Strategy(
     summary="Elect signs, take the largest change that agrees, rescale (static form)",
     paper="Huang et al. 2024, EMR-Merging, https://arxiv.org/abs/2405.17461",
     memory=Memory(shared=24, each=16),
+    held=_held,
     emit=_emit,
 )

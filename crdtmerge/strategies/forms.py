@@ -1,13 +1,14 @@
 """The three forms of sums: of tensors, of what stays of task vectors, and of votes.
 
-Owns each of them computed in one go, begun as planes, and finished from planes; and the
-weighted sum that strategies with other coefficients end in. Does not own what a strategy
-puts in (`sums.Portion`), nor arithmetic (`numerics`).
+Owns each of them computed without planes, begun as planes, and finished from planes;
+and the weighted sum that strategies with other coefficients end in. Does not own what a
+strategy puts in (`sums.Portion`), nor arithmetic (`numerics`).
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from typing import ClassVar, TypeAlias
 
 from crdtmerge.codec import DECIMAL_UNIT
@@ -34,13 +35,14 @@ from crdtmerge.numerics import (
     vote_rows,
     weighted_sum,
 )
-from crdtmerge.strategies.base import Inputs, Values, Weights
+from crdtmerge.strategies.base import Inputs, Parts, Values, Weights
 from crdtmerge.strategies.sums import ONE, Ending, Portion, Share, Thinned
 from crdtmerge.strategies.tensors import (
     Term,
     base_of,
     check_tau_headroom,
     given_of,
+    in_parts,
     output_of,
     participants,
     tau_of,
@@ -52,7 +54,7 @@ Sparsifier: TypeAlias = Callable[[Inputs, Term], Thinned]
 
 def emit_weighted(
     inputs: Inputs, weights: Weights, base_weight: int, divisor: int
-) -> Data:
+) -> Parts:
     """Return (sum of weights * contributions + base_weight * base) / divisor.
 
     A contribution given as a task vector counts as base + tau: its weight goes to both.
@@ -63,7 +65,7 @@ def emit_weighted(
     exponent, terms = participants(inputs, weights)
     grid = theta_grid(exponent, inputs.dtype)
     weighed = terms_of(inputs, terms, base_weight)
-    return weighted_sum(weighed, divisor, grid, output_of(inputs))
+    return in_parts(inputs, lambda output: weighted_sum(weighed, divisor, grid, output))
 
 
 def terms_of(inputs: Inputs, terms: Sequence[Term], base_weight: int) -> list[Weighed]:
@@ -146,8 +148,8 @@ class TensorSum:
         rest = _rest_of(inputs, ending.rest)
         return finish_sum(planes, rest, ending.divisor, grid, output_of(inputs))
 
-    def emit(self, inputs: Inputs) -> Data:
-        """Return the output tensor's bytes in one go."""
+    def emit(self, inputs: Inputs) -> Parts:
+        """Return the output tensor, without planes."""
         divisor, factor = self.divisor(inputs), self.factor(inputs.values)
         coefficients = [Share(w, factor).units() for w in inputs.weights]
         base_weight = self._base_weight(divisor, coefficients)
@@ -211,15 +213,14 @@ class ThinnedSum:
         output = output_of(inputs)
         return finish_thinned(base_of(inputs), planes, ending.divisor, grid, output)
 
-    def emit(self, inputs: Inputs) -> Data:
-        """Return the output tensor's bytes in one go."""
+    def emit(self, inputs: Inputs) -> Parts:
+        """Return the output tensor, without planes."""
         exponent, terms = participants(inputs, inputs.weights)
-        return thinned_sum(
-            base_of(inputs),
-            [self.portion(inputs, term).voter() for term in terms],
-            self.divisor(inputs),
-            self.grid(exponent, inputs.dtype),
-            output_of(inputs),
+        base, divisor = base_of(inputs), self.divisor(inputs)
+        voters = [self.portion(inputs, term).voter() for term in terms]
+        grid = self.grid(exponent, inputs.dtype)
+        return in_parts(
+            inputs, lambda output: thinned_sum(base, voters, divisor, grid, output)
         )
 
 
@@ -287,20 +288,22 @@ class Votes:
             normalize=ending.normalize,
         )
 
-    def emit(self, inputs: Inputs) -> Data:
-        """Return the output tensor's bytes in one go."""
+    def emit(self, inputs: Inputs) -> Parts:
+        """Return the output tensor, without planes."""
         exponent, terms = participants(inputs, inputs.weights)
         portions = [self.portion(inputs, term) for term in terms]
         shares = [portion.share for portion in portions]
         common, ending = self.common(shares), self.ending(inputs, shares)
-        return consensus(
+        voters = [portion.voter(common) for portion in portions]
+        elected = partial(
+            consensus,
             base_of(inputs),
-            [portion.voter(common) for portion in portions],
+            voters,
             self.grid(exponent, inputs.dtype),
-            output_of(inputs),
             scale=ending.scale,
             normalize=ending.normalize,
         )
+        return in_parts(inputs, elected)
 
 
 def with_lambda(brings: Sparsifier) -> Sparsifier:

@@ -34,7 +34,7 @@ import numpy as np
 
 from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.numerics import Floats, Items, Output, weighted_median
-from crdtmerge.strategies.base import Inputs, Memory, Parameter, Strategy
+from crdtmerge.strategies.base import Inputs, Memory, Parameter, Strategy, part_by_part
 from crdtmerge.strategies.gram import (
     MEMORY,
     SCOPE,
@@ -158,6 +158,7 @@ GEOMETRIC_MEDIAN = Strategy(
     needs_base=False,
     prefers_base=True,
     memory=MEMORY,
+    held=part_by_part,
     emit=_MEDIAN.emit,
     map=_MEDIAN.map,
     reduce=_MEDIAN.reduce,

@@ -24,6 +24,7 @@ weigh, on the grid.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -45,11 +46,16 @@ from crdtmerge.strategies.base import (
     TRUE,
     Given,
     Inputs,
+    Made,
     Memory,
     Parameter,
+    Parts,
     Strategy,
+    Values,
     Weights,
     never,
+    part_by_part,
+    whole_of,
 )
 from crdtmerge.strategies.forms import terms_of
 from crdtmerge.strategies.tensors import (
@@ -101,11 +107,11 @@ class _Arc:
     on_tau: bool
     is_chord: IsChord
 
-    def emit(self) -> Data:
+    def emit(self) -> Made:
         """Return the output tensor."""
         if self.count == 1:
             (weights,) = self._coefficients(range(1))
-            return self._merged(weights, range(self.inputs.items))
+            return Parts(self.inputs.items, partial(self._merged, weights))
         return b"".join(
             self._merged(weights, range(row * self.length, (row + 1) * self.length))
             for band in self._bands()
@@ -196,11 +202,11 @@ def _arc(
     return _Arc(inputs, exponent, ordered, length, count, on_tau, is_chord)
 
 
-def _emit_slerp(inputs: Inputs) -> Data:
+def _emit_slerp(inputs: Inputs) -> Made:
     return _arc(inputs, "slerp", inputs.items, _slerp_chord, on_tau=False).emit()
 
 
-def _emit_nuslerp(inputs: Inputs) -> Data:
+def _emit_nuslerp(inputs: Inputs) -> Made:
     on_tau, shape = inputs.base is not None, inputs.shape
     if inputs.values.flag("flatten") or len(shape) < 2 or not inputs.items:
         length = inputs.items
@@ -209,7 +215,7 @@ def _emit_nuslerp(inputs: Inputs) -> Data:
     arc = _arc(inputs, "nuslerp", length, _nuslerp_chord, on_tau=on_tau)
     if arc.count == 1 or not inputs.values.flag("row_wise"):
         return arc.emit()
-    made = _turned(inputs, arc, length).emit()
+    made = whole_of(_turned(inputs, arc, length).emit())
     size = ITEM_BYTES[inputs.output_dtype or inputs.dtype]
     return _transposed(np.frombuffer(made, f"<u{size}"), arc.count).tobytes()
 
@@ -243,8 +249,17 @@ SLERP = Strategy(
     shifts=never,
     order_dependent=True,
     memory=Memory(shared=14, each=8),
+    held=part_by_part,
     emit=_emit_slerp,
 )
+
+
+def _held(values: Values) -> Memory | None:
+    """Keep rows until they are joined, columns with all tensors transposed."""
+    if values.flag("flatten"):
+        return Memory()
+    return None if values.flag("row_wise") else Memory(shared=16)
+
 
 NUSLERP = Strategy(
     name="nuslerp",
@@ -272,5 +287,6 @@ NUSLERP = Strategy(
     prefers_base=True,
     order_dependent=True,
     memory=Memory(shared=20, each=16),
+    held=_held,
     emit=_emit_nuslerp,
 )

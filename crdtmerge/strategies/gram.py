@@ -20,7 +20,6 @@ import numpy as np
 
 from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.numerics import (
-    Data,
     Floats,
     Items,
     Weighed,
@@ -29,11 +28,19 @@ from crdtmerge.numerics import (
     weighted_sum,
 )
 from crdtmerge.recipe import Parameters
-from crdtmerge.strategies.base import Inputs, Measures, Memory, Parameter, Values, Whole
+from crdtmerge.strategies.base import (
+    Inputs,
+    Measures,
+    Memory,
+    Parameter,
+    Parts,
+    Values,
+    Whole,
+)
 from crdtmerge.strategies.forms import terms_of
 from crdtmerge.strategies.tensors import (
     Term,
-    output_of,
+    in_parts,
     participants,
     refuse_negative,
     refuse_zero,
@@ -107,7 +114,7 @@ class GramMethod:
     scoped: bool = False
     anchors: Anchors = _none
 
-    def emit(self, inputs: Inputs) -> Data:
+    def emit(self, inputs: Inputs) -> Parts:
         """Return the output tensor: the sum that the coefficients weigh.
 
         Raises:
@@ -204,7 +211,7 @@ class GramMethod:
         terms: Sequence[Term],
         anchors: Sequence[Items],
         coefficients: Sequence[int],
-    ) -> Data:
+    ) -> Parts:
         pairs = zip(terms, coefficients[: len(terms)], strict=True)
         weighed = [replace(term, weight=weight) for term, weight in pairs]
         of_terms = sum(coefficients[: len(terms)])  # an anchor brings no base with it
@@ -213,7 +220,9 @@ class GramMethod:
         found = [Weighed(anchor, weight) for anchor, weight in anchored]
         found += terms_of(inputs, weighed, rest)
         grid = theta_grid(exponent, inputs.dtype)
-        return weighted_sum(found, DECIMAL_UNIT, grid, output_of(inputs))
+        return in_parts(
+            inputs, lambda output: weighted_sum(found, DECIMAL_UNIT, grid, output)
+        )
 
 
 def _told(terms: Sequence[Term]) -> tuple[tuple[int, ...], tuple[Values, ...]]:

@@ -26,7 +26,7 @@ from typing import Final
 from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.errors import ContractError
 from crdtmerge.numerics import Floats
-from crdtmerge.strategies.base import Parameter, Strategy, Values
+from crdtmerge.strategies.base import Parameter, Strategy, Values, part_by_part
 from crdtmerge.strategies.gram import (
     MEMORY,
     SCOPE,
@@ -134,6 +134,7 @@ KRUM = Strategy(
     needs_base=False,
     prefers_base=True,
     memory=MEMORY,
+    held=part_by_part,
     fewest=fewest_for(2),
     emit=_KRUM.emit,
     map=_KRUM.map,
@@ -162,6 +163,7 @@ MULTI_KRUM = Strategy(
     needs_base=False,
     prefers_base=True,
     memory=MEMORY,
+    held=part_by_part,
     fewest=fewest_for(2),
     emit=_MULTI.emit,
     map=_MULTI.map,

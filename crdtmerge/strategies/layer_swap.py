@@ -25,9 +25,8 @@ from typing import Final
 
 from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.errors import ContractError
-from crdtmerge.numerics import Data
 from crdtmerge.strategies.averages import JOINING, mean_in
-from crdtmerge.strategies.base import Inputs, Parameter, Strategy
+from crdtmerge.strategies.base import Inputs, Parameter, Parts, Strategy, part_by_part
 from crdtmerge.strategies.tensors import (
     FOR_ONE,
     participants,
@@ -40,7 +39,7 @@ INNER: Final = "inner"
 LAYERS_MAX: Final = 10_000
 
 
-def _emit(inputs: Inputs) -> Data:
+def _emit(inputs: Inputs) -> Parts:
     refuse_negative(inputs.weights, "layer_swap", inputs.tensor)
     refuse_zero([weight for weight in inputs.weights if weight], inputs.tensor)
     own = inputs.own or (inputs.values,) * len(inputs.weights)
@@ -124,5 +123,6 @@ LAYER_SWAP = Strategy(
     needs_base=False,
     by_layer=True,
     memory=JOINING,
+    held=part_by_part,
     emit=_emit,
 )

@@ -12,7 +12,15 @@ from typing import Final
 
 from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.errors import ContractError
-from crdtmerge.strategies.base import TRUE, Inputs, Memory, Parameter, Strategy, Values
+from crdtmerge.strategies.base import (
+    TRUE,
+    Inputs,
+    Memory,
+    Parameter,
+    Strategy,
+    Values,
+    part_by_part,
+)
 from crdtmerge.strategies.forms import TensorSum
 from crdtmerge.strategies.tensors import refuse_zero
 
@@ -46,5 +54,6 @@ LINEAR = Strategy(
     needs_base=False,
     shifts=_averages,
     memory=Memory(shared=8),
+    held=part_by_part,
     emit=SUMS.emit,
 )

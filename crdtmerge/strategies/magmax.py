@@ -19,17 +19,24 @@ mergekit has no such method.
 import numpy as np
 
 from crdtmerge.codec import DECIMAL_UNIT
-from crdtmerge.numerics import Data, Floats, each_item
-from crdtmerge.strategies.base import Inputs, Memory, Parameter, Strategy
+from crdtmerge.numerics import Floats, each_item
+from crdtmerge.strategies.base import (
+    Inputs,
+    Memory,
+    Parameter,
+    Parts,
+    Strategy,
+    part_by_part,
+)
 from crdtmerge.strategies.tensors import (
     base_of,
-    output_of,
+    in_parts,
     participants,
     tau_of,
 )
 
 
-def _emit(inputs: Inputs) -> Data:
+def _emit(inputs: Inputs) -> Parts:
     _, terms = participants(inputs, inputs.weights)
     scale = inputs.values.real("scale")
     largest = max((abs(term.weight) for term in terms), default=1)
@@ -44,7 +51,7 @@ def _emit(inputs: Inputs) -> Data:
         return merged
 
     vectors = [base_of(inputs), *(tau_of(inputs, term) for term in terms)]
-    return each_item(vectors, output_of(inputs), formula)
+    return in_parts(inputs, lambda output: each_item(vectors, output, formula))
 
 
 MAGMAX = Strategy(
@@ -63,5 +70,6 @@ MAGMAX = Strategy(
         ),
     ),
     memory=Memory(shared=16, each=8),
+    held=part_by_part,
     emit=_emit,
 )

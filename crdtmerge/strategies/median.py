@@ -11,10 +11,10 @@ integers; an odd number of 16-bit or F32 models gives one of their values. Ours:
 weights. mergekit has no median.
 """
 
-from crdtmerge.numerics import Data, weighted_median
-from crdtmerge.strategies.base import Inputs, Memory, Strategy
+from crdtmerge.numerics import weighted_median
+from crdtmerge.strategies.base import Inputs, Memory, Parts, Strategy, part_by_part
 from crdtmerge.strategies.tensors import (
-    output_of,
+    in_parts,
     participants,
     refuse_negative,
     refuse_zero,
@@ -22,12 +22,13 @@ from crdtmerge.strategies.tensors import (
 )
 
 
-def _emit(inputs: Inputs) -> Data:
+def _emit(inputs: Inputs) -> Parts:
     refuse_negative(inputs.weights, "median", inputs.tensor)
     _, terms = participants(inputs, inputs.weights)
     refuse_zero(terms, inputs.tensor)
     vectors = [theta_of(inputs, term) for term in terms]
-    return weighted_median(vectors, [t.weight for t in terms], output_of(inputs))
+    weights = [t.weight for t in terms]
+    return in_parts(inputs, lambda output: weighted_median(vectors, weights, output))
 
 
 MEDIAN = Strategy(
@@ -37,5 +38,6 @@ MEDIAN = Strategy(
     paper="Yin et al. 2018, https://arxiv.org/abs/1803.01498",
     needs_base=False,
     memory=Memory(shared=4, each=5),
+    held=part_by_part,
     emit=_emit,
 )

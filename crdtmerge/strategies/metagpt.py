@@ -15,8 +15,16 @@ from fractions import Fraction
 
 from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.errors import ContractError
-from crdtmerge.numerics import Data, inner_products
-from crdtmerge.strategies.base import Inputs, Measures, Memory, Strategy, Whole
+from crdtmerge.numerics import inner_products
+from crdtmerge.strategies.base import (
+    Inputs,
+    Measures,
+    Memory,
+    Parts,
+    Strategy,
+    Whole,
+    part_by_part,
+)
 from crdtmerge.strategies.forms import emit_weighted
 from crdtmerge.strategies.tensors import Term, participants, refuse_negative, tau_of
 
@@ -52,7 +60,7 @@ def _reduce(squares: Sequence[Measures], whole: Whole) -> tuple[int, ...]:
     return tuple(round(share * DECIMAL_UNIT / total_share) for share in shares)
 
 
-def _emit(inputs: Inputs) -> Data:
+def _emit(inputs: Inputs) -> Parts:
     if inputs.coefficients is None:
         message = "metagpt emits only after its reduce step"
         raise ContractError(message)
@@ -66,6 +74,7 @@ METAGPT = Strategy(
     summary="Task arithmetic with coefficients in proportion to squared norms",
     paper="Zhou et al. 2024, MetaGPT, https://arxiv.org/abs/2406.11385",
     memory=Memory(shared=28),
+    held=part_by_part,
     emit=_emit,
     map=_map,
     reduce=_reduce,

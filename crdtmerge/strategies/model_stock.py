@@ -32,7 +32,15 @@ import numpy as np
 from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.errors import ContractError
 from crdtmerge.numerics import Data, inner_products, theta_grid, weighted_sum
-from crdtmerge.strategies.base import FALSE, Inputs, Memory, Parameter, Strategy
+from crdtmerge.strategies.base import (
+    FALSE,
+    Inputs,
+    Made,
+    Memory,
+    Parameter,
+    Strategy,
+    Values,
+)
 from crdtmerge.strategies.forms import terms_of
 from crdtmerge.strategies.gram import Gram, GramMethod, units_of
 from crdtmerge.strategies.tensors import (
@@ -79,7 +87,7 @@ def _ratio(cosine: float, count: int) -> float:
 _METHOD = GramMethod("model_stock", _coefficients)
 
 
-def _emit(inputs: Inputs) -> Data:
+def _emit(inputs: Inputs) -> Made:
     shape = inputs.shape
     by_rows = inputs.values.flag("filter_wise") and len(shape) > 1 and inputs.items
     return b"".join(_rows(inputs, shape[0])) if by_rows else _METHOD.emit(inputs)
@@ -105,6 +113,11 @@ def _rows(inputs: Inputs, count: int) -> Iterator[Data]:
             yield weighted_sum(summed, DECIMAL_UNIT, grid, part)
 
 
+def _held(values: Values) -> Memory:
+    """Keep rows until they are joined."""
+    return Memory(shared=16 if values.flag("filter_wise") else 0)
+
+
 MODEL_STOCK = Strategy(
     name="model_stock",
     version=1,
@@ -120,6 +133,7 @@ MODEL_STOCK = Strategy(
         ),
     ),
     memory=Memory(shared=24, each=8),
+    held=_held,
     fewest=lambda _values: 2,
     emit=_emit,
 )

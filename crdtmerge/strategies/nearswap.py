@@ -19,12 +19,12 @@ from typing import Final
 import numpy as np
 
 from crdtmerge.codec import DECIMAL_UNIT
-from crdtmerge.numerics import Data, Floats, each_item
+from crdtmerge.numerics import Floats, each_item
 from crdtmerge.strategies.averages import mean_vector
-from crdtmerge.strategies.base import Inputs, Memory, Parameter, Strategy
+from crdtmerge.strategies.base import Inputs, Memory, Parameter, Parts, Strategy, Values
 from crdtmerge.strategies.tensors import (
     base_of,
-    output_of,
+    in_parts,
     participants,
     refuse_negative,
     refuse_zero,
@@ -34,7 +34,7 @@ MEAN_BYTES: Final = 18
 """The mean in float64, its blocks or the output's until they are joined."""
 
 
-def _emit(inputs: Inputs) -> Data:
+def _emit(inputs: Inputs) -> Parts:
     refuse_negative(inputs.weights, "nearswap", inputs.tensor)
     exponent, terms = participants(inputs, inputs.weights)
     refuse_zero(terms, inputs.tensor)
@@ -48,7 +48,12 @@ def _emit(inputs: Inputs) -> Data:
         return found
 
     vectors = [base_of(inputs), mean_vector(inputs, exponent, terms)]
-    return each_item(vectors, output_of(inputs), moved)
+    return in_parts(inputs, lambda output: each_item(vectors, output, moved))
+
+
+def _held(_values: Values) -> Memory:
+    """Keep the mean."""
+    return Memory(shared=MEAN_BYTES)
 
 
 NEARSWAP = Strategy(
@@ -68,5 +73,6 @@ NEARSWAP = Strategy(
         ),
     ),
     memory=Memory(shared=MEAN_BYTES),
+    held=_held,
     emit=_emit,
 )

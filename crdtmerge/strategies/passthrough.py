@@ -16,15 +16,16 @@ alone are not passed through.
 
 from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.errors import ContractError
-from crdtmerge.numerics import Data
 from crdtmerge.strategies.averages import JOINING, copy_of
 from crdtmerge.strategies.base import (
     FALSE,
     Inputs,
     Parameter,
+    Parts,
     Strategy,
     Weights,
     never,
+    part_by_part,
 )
 from crdtmerge.strategies.tensors import (
     FOR_ONE,
@@ -35,7 +36,7 @@ from crdtmerge.strategies.tensors import (
 )
 
 
-def _emit(inputs: Inputs) -> Data:
+def _emit(inputs: Inputs) -> Parts:
     refuse_negative(inputs.weights, "passthrough", inputs.tensor)
     refuse_zero([weight for weight in inputs.weights if weight], inputs.tensor)
     _, (term,) = participants(inputs, _only(inputs))
@@ -91,5 +92,6 @@ PASSTHROUGH = Strategy(
     needs_base=False,
     shifts=never,
     memory=JOINING,
+    held=part_by_part,
     emit=_emit,
 )

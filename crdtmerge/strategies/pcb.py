@@ -26,7 +26,6 @@ import numpy as np
 
 from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.numerics import (
-    Data,
     Floats,
     Output,
     Singles,
@@ -39,10 +38,10 @@ from crdtmerge.numerics import (
     sum_over,
     tanh,
 )
-from crdtmerge.strategies.base import Inputs, Memory, Parameter, Strategy
+from crdtmerge.strategies.base import Inputs, Memory, Parameter, Parts, Strategy
 from crdtmerge.strategies.tensors import (
     base_of,
-    output_of,
+    in_parts,
     participants,
     refuse_negative,
     tau_of,
@@ -63,12 +62,12 @@ class _Balance:
     scores: Floats
 
 
-def _emit(inputs: Inputs) -> Data:
+def _emit(inputs: Inputs) -> Parts:
     refuse_negative(inputs.weights, NAME, inputs.tensor)
     _, terms = participants(inputs, inputs.weights)
-    base, output = base_of(inputs), output_of(inputs)
+    base = base_of(inputs)
     if not inputs.items or not terms:
-        return each_item([base], output, lambda rows: rows[0])
+        return in_parts(inputs, lambda output: each_item([base], output, _first))
     taus = [tau_of(inputs, term) for term in terms]
     units = sum(term.weight for term in terms)
     shares = [len(terms) * term.weight / units for term in terms]
@@ -80,7 +79,13 @@ def _emit(inputs: Inputs) -> Data:
         for tau, share in zip(taus, shares, strict=True)
     ]
     scores = [vector_of(balance.scores) for balance in balances]
-    return each_item([base, *taus, *scores], output, _merged(inputs, balances))
+    vectors, formula = [base, *taus, *scores], _merged(inputs, balances)
+    return in_parts(inputs, lambda output: each_item(vectors, output, formula))
+
+
+def _first(rows: Floats) -> Floats:
+    found: Floats = rows[0]
+    return found
 
 
 def _balance(

@@ -23,9 +23,25 @@ from crdtmerge.numerics import (
     each_item,
     singles_of,
 )
-from crdtmerge.strategies.base import Given, Inputs, Measures, Strategy, Values
+from crdtmerge.strategies.base import (
+    Given,
+    Inputs,
+    Made,
+    Measures,
+    Parts,
+    Strategy,
+    Values,
+    whole_of,
+)
 from crdtmerge.strategies.steps import STEPS, Work
-from crdtmerge.strategies.tensors import Term, base_of, output_of, participants, tau_of
+from crdtmerge.strategies.tensors import (
+    Term,
+    base_of,
+    in_parts,
+    output_of,
+    participants,
+    tau_of,
+)
 
 
 def measure(strategy: Strategy, pre: Sequence[str], inputs: Inputs) -> Measures:
@@ -36,7 +52,7 @@ def measure(strategy: Strategy, pre: Sequence[str], inputs: Inputs) -> Measures:
 
 def emit(
     strategy: Strategy, pre: Sequence[str], post: Sequence[str], inputs: Inputs
-) -> Data:
+) -> Made:
     """Return the output tensor of the whole pipeline.
 
     Raises:
@@ -45,7 +61,7 @@ def emit(
     prepared = _prepared(strategy, pre, inputs)
     if not post:
         return strategy.emit(prepared)
-    merged = strategy.emit(replace(prepared, output_dtype="F64"))
+    merged = whole_of(strategy.emit(replace(prepared, output_dtype="F64")))
     return _finished(post, inputs, merged)
 
 
@@ -65,7 +81,7 @@ def _prepared(strategy: Strategy, pre: Sequence[str], inputs: Inputs) -> Inputs:
     return replace(inputs, contributions=tuple(given))
 
 
-def _finished(post: Sequence[str], inputs: Inputs, merged: Data) -> Data:
+def _finished(post: Sequence[str], inputs: Inputs, merged: Data) -> Parts:
     """Return base plus what the steps after leave of the merged task vector."""
     _require_base(inputs)
     name = f"tensor {inputs.tensor!r}"
@@ -73,7 +89,7 @@ def _finished(post: Sequence[str], inputs: Inputs, merged: Data) -> Data:
     tau = singles_of(Difference(merged, wide, "F64", name))
     tau = _through(post, tau, inputs.values, inputs, None)
     shifted = Shifted(tau.data, base_of(inputs).data, inputs.dtype)
-    return each_item([shifted], output_of(inputs), _first)
+    return in_parts(inputs, lambda output: each_item([shifted], output, _first))
 
 
 def _through(

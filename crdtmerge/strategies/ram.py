@@ -27,13 +27,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crdtmerge.codec import DECIMAL_UNIT
-from crdtmerge.numerics import Data, Floats, Tau, each_item, singles_of, sum_over
-from crdtmerge.strategies.base import Inputs, Memory, Parameter, Strategy
+from crdtmerge.numerics import Floats, Tau, each_item, singles_of, sum_over
+from crdtmerge.strategies.base import (
+    Inputs,
+    Memory,
+    Parameter,
+    Parts,
+    Strategy,
+    Values,
+    part_by_part,
+)
 from crdtmerge.strategies.means import total_of, whole_weights
 from crdtmerge.strategies.tensors import (
     Term,
     base_of,
-    output_of,
+    in_parts,
     participants,
     refuse_negative,
     refuse_zero,
@@ -48,7 +56,7 @@ def _checked(inputs: Inputs, strategy: str) -> tuple[Term, ...]:
     return terms
 
 
-def _merged(inputs: Inputs, terms: Sequence[Term], alone: Floats) -> Data:
+def _merged(inputs: Inputs, terms: Sequence[Term], alone: Floats) -> Parts:
     """Return the output; `alone`, (n, 1), scales what a contribution changed alone."""
     weights = whole_weights(terms)[:, np.newaxis]
     least = inputs.values.real("epsilon")
@@ -65,15 +73,15 @@ def _merged(inputs: Inputs, terms: Sequence[Term], alone: Floats) -> Data:
         return found
 
     vectors = [base_of(inputs), *(tau_of(inputs, term) for term in terms)]
-    return each_item(vectors, output_of(inputs), formula)
+    return in_parts(inputs, lambda output: each_item(vectors, output, formula))
 
 
-def _emit_ram(inputs: Inputs) -> Data:
+def _emit_ram(inputs: Inputs) -> Parts:
     terms = _checked(inputs, "ram")
     return _merged(inputs, terms, np.ones((len(terms), 1)))
 
 
-def _emit_plus(inputs: Inputs) -> Data:
+def _emit_plus(inputs: Inputs) -> Parts:
     terms, values = _checked(inputs, "ramplus_tl"), inputs.values
     taus = [tau_of(inputs, term) for term in terms]
     ratios = _ratios(taus, inputs.items, values.real("epsilon"))
@@ -121,8 +129,15 @@ RAM = Strategy(
     paper="Yuan et al. 2026, RAM, https://arxiv.org/abs/2601.13572",
     parameters=(_EPSILON,),
     memory=Memory(shared=24, each=20),
+    held=part_by_part,
     emit=_emit_ram,
 )
+
+
+def _held(_values: Values) -> Memory:
+    """Keep how many changed each item, and what one changed."""
+    return Memory(shared=24)
+
 
 RAMPLUS_TL = Strategy(
     name="ramplus_tl",
@@ -149,5 +164,6 @@ RAMPLUS_TL = Strategy(
         ),
     ),
     memory=Memory(shared=24, each=20),
+    held=_held,
     emit=_emit_plus,
 )

@@ -31,9 +31,16 @@ import numpy as np
 
 from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.errors import ContractError
-from crdtmerge.numerics import Data, cos
+from crdtmerge.numerics import cos
 from crdtmerge.strategies.averages import JOINING, mean_in
-from crdtmerge.strategies.base import Inputs, Parameter, Strategy, Values
+from crdtmerge.strategies.base import (
+    Inputs,
+    Parameter,
+    Parts,
+    Strategy,
+    Values,
+    part_by_part,
+)
 from crdtmerge.strategies.tensors import (
     FOR_ONE,
     Term,
@@ -49,7 +56,7 @@ Series: TypeAlias = Callable[[int, Values], Sequence[Fraction]]
 """From the number of checkpoints to the coefficient of each, in proportion."""
 
 
-def _emit(inputs: Inputs, name: str, series: Series) -> Data:
+def _emit(inputs: Inputs, name: str, series: Series) -> Parts:
     refuse_negative(inputs.weights, name, inputs.tensor)
     exponent, terms = participants(inputs, inputs.weights)
     refuse_zero(terms, inputs.tensor)
@@ -109,11 +116,11 @@ def _pma(count: int, values: Values) -> Sequence[Fraction]:
     return [*reversed([*found, Fraction(left)])]
 
 
-def _emit_wsm(inputs: Inputs) -> Data:
+def _emit_wsm(inputs: Inputs) -> Parts:
     return _emit(inputs, "wsm", _wsm)
 
 
-def _emit_pma(inputs: Inputs) -> Data:
+def _emit_pma(inputs: Inputs) -> Parts:
     return _emit(inputs, "pma", _pma)
 
 
@@ -145,6 +152,7 @@ WSM = Strategy(
     ),
     needs_base=False,
     memory=JOINING,
+    held=part_by_part,
     emit=_emit_wsm,
 )
 
@@ -175,5 +183,6 @@ PMA = Strategy(
     ),
     needs_base=False,
     memory=JOINING,
+    held=part_by_part,
     emit=_emit_pma,
 )

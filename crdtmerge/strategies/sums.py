@@ -15,7 +15,7 @@ from typing import ClassVar, Final, Protocol
 
 from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.numerics import Data, Grid, Items, Keep, Planes, Tau, Voter
-from crdtmerge.strategies.base import Inputs
+from crdtmerge.strategies.base import Inputs, Parts
 from crdtmerge.strategies.tensors import Term
 
 ONE: Final = Fraction(1)
@@ -132,8 +132,8 @@ class Sums(Protocol):
     ) -> Data:
         """Return the output tensor's bytes."""
 
-    def emit(self, inputs: Inputs) -> Data:
-        """Return the output tensor's bytes in one go."""
+    def emit(self, inputs: Inputs) -> Parts:
+        """Return the output tensor, without planes."""
 
 
 def unchanged(sums: Sums, inputs: Inputs, term: Term) -> Share:

@@ -22,11 +22,18 @@ import numpy as np
 
 from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.errors import ContractError
-from crdtmerge.numerics import Data, Floats, each_item, sum_over
-from crdtmerge.strategies.base import Inputs, Memory, Parameter, Strategy
+from crdtmerge.numerics import Floats, each_item, sum_over
+from crdtmerge.strategies.base import (
+    Inputs,
+    Memory,
+    Parameter,
+    Parts,
+    Strategy,
+    part_by_part,
+)
 from crdtmerge.strategies.tensors import (
     base_of,
-    output_of,
+    in_parts,
     participants,
     refuse_negative,
     refuse_zero,
@@ -34,7 +41,7 @@ from crdtmerge.strategies.tensors import (
 )
 
 
-def _emit(inputs: Inputs) -> Data:
+def _emit(inputs: Inputs) -> Parts:
     refuse_negative(inputs.weights, "consensus", inputs.tensor)
     _, terms = participants(inputs, inputs.weights)
     refuse_zero(terms, inputs.tensor)
@@ -54,7 +61,7 @@ def _emit(inputs: Inputs) -> Data:
         return found
 
     vectors = [base_of(inputs), *(tau_of(inputs, term) for term in terms)]
-    return each_item(vectors, output_of(inputs), formula)
+    return in_parts(inputs, lambda output: each_item(vectors, output, formula))
 
 
 def _least(inputs: Inputs, count: int) -> int:
@@ -105,6 +112,7 @@ CONSENSUS = Strategy(
         ),
     ),
     memory=Memory(shared=16, each=16),
+    held=part_by_part,
     fewest=lambda values: max(1, values.count("k")),
     emit=_emit,
 )

@@ -21,6 +21,7 @@ from crdtmerge.strategies.base import (
     Strategy,
     Values,
     Weights,
+    part_by_part,
 )
 from crdtmerge.strategies.forms import TensorSum
 from crdtmerge.strategies.ties import LAMBDA
@@ -57,5 +58,6 @@ TASK_ARITHMETIC = Strategy(
     paper="Ilharco et al. 2023, Task arithmetic, https://arxiv.org/abs/2212.04089",
     parameters=(LAMBDA, NORMALIZE),
     memory=Memory(shared=8),
+    held=part_by_part,
     emit=SUMS.emit,
 )

@@ -4,7 +4,7 @@ Owns the checks of what takes part, and what a contribution's tensor is: its ite
 task vector, whichever way it was given. Does not own any formula.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -32,7 +32,7 @@ from crdtmerge.numerics import (
     inspect,
 )
 from crdtmerge.recipe import Parameters
-from crdtmerge.strategies.base import Given, Inputs, Values, Weights
+from crdtmerge.strategies.base import Given, Inputs, Parts, Values, Weights
 
 FOR_ONE: Final = "by a rule with its content, author or tag"
 """How a user gives one contribution a parameter of its own, for hints."""
@@ -224,6 +224,11 @@ def row_length(inputs: Inputs) -> int:
 def vector_of(values: Singles | Floats) -> Items:
     """Return computed items, float32 or float64, as a vector that kernels read."""
     return Items(values.data, "F32" if values.dtype == np.float32 else "F64")
+
+
+def in_parts(inputs: Inputs, make: Callable[[Output], Data]) -> Parts:
+    """Return a task's output as something that `make` makes, range by range."""
+    return Parts(inputs.items, lambda items: make(output_of(inputs, items)))
 
 
 def output_of(inputs: Inputs, items: range | None = None) -> Output:

@@ -13,7 +13,14 @@ the k-th magnitude, and keeping all that tie with it.
 from typing import Final
 
 from crdtmerge.codec import DECIMAL_UNIT
-from crdtmerge.strategies.base import TRUE, Inputs, Memory, Parameter, Strategy
+from crdtmerge.strategies.base import (
+    TRUE,
+    Inputs,
+    Memory,
+    Parameter,
+    Strategy,
+    part_by_part,
+)
 from crdtmerge.strategies.forms import Votes
 from crdtmerge.strategies.sparsify import trim
 from crdtmerge.strategies.sums import Thinned
@@ -61,5 +68,6 @@ TIES = Strategy(
         normalize_agreeing(TRUE),
     ),
     memory=Memory(shared=14),
+    held=part_by_part,
     emit=SUMS.emit,
 )

@@ -18,7 +18,7 @@ from crdtmerge.digest import ContentId, Domain, digest, digest_value
 from crdtmerge.errors import ContractError, PluginError
 from crdtmerge.numerics import ITEM_BYTES, Floats, downcast, inspect
 from crdtmerge.recipe import Parameters
-from crdtmerge.strategies.base import Given, Inputs, Strategy, Values, Whole
+from crdtmerge.strategies.base import Given, Inputs, Strategy, Values, Whole, whole_of
 
 Tensor: TypeAlias = tuple[str, tuple[int, ...]]
 """Dtype and shape."""
@@ -165,7 +165,7 @@ def _made(strategy: Strategy, tasks: list[Inputs]) -> Outcome:
             measures = [strategy.map(task) for task in tasks]
             found = strategy.reduce(measures, _whole(tasks[0]))
             tasks = [replace(task, coefficients=found) for task in tasks]
-        return [bytes(strategy.emit(task)) for task in tasks]
+        return [bytes(whole_of(strategy.emit(task))) for task in tasks]
     except ContractError:
         return None
 

@@ -15,11 +15,18 @@ has no such method.
 import numpy as np
 
 from crdtmerge.codec import DECIMAL_UNIT
-from crdtmerge.numerics import Data, Floats, each_item, sorted_over
-from crdtmerge.strategies.base import Inputs, Memory, Parameter, Strategy
+from crdtmerge.numerics import Floats, each_item, sorted_over
+from crdtmerge.strategies.base import (
+    Inputs,
+    Memory,
+    Parameter,
+    Parts,
+    Strategy,
+    part_by_part,
+)
 from crdtmerge.strategies.means import weighted_mean, whole_weights
 from crdtmerge.strategies.tensors import (
-    output_of,
+    in_parts,
     participants,
     refuse_negative,
     refuse_zero,
@@ -27,7 +34,7 @@ from crdtmerge.strategies.tensors import (
 )
 
 
-def _emit(inputs: Inputs) -> Data:
+def _emit(inputs: Inputs) -> Parts:
     refuse_negative(inputs.weights, "trimmed_mean", inputs.tensor)
     _, terms = participants(inputs, inputs.weights)
     refuse_zero(terms, inputs.tensor)
@@ -47,7 +54,8 @@ def _emit(inputs: Inputs) -> Data:
     vectors = [theta_of(inputs, term) for term in terms]
     # Of equal weights it does not matter whose value is dropped: the same bytes, sooner.
     same = weights.min() == weights.max()
-    return each_item(vectors, output_of(inputs), alike if same else formula)
+    chosen = alike if same else formula
+    return in_parts(inputs, lambda output: each_item(vectors, output, chosen))
 
 
 TRIMMED_MEAN = Strategy(
@@ -67,5 +75,6 @@ TRIMMED_MEAN = Strategy(
     ),
     needs_base=False,
     memory=Memory(shared=24, each=24),
+    held=part_by_part,
     emit=_emit,
 )

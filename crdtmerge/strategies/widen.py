@@ -28,7 +28,6 @@ from numpy.typing import NDArray
 
 from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.numerics import (
-    Data,
     Floats,
     Items,
     each_item,
@@ -38,11 +37,11 @@ from crdtmerge.numerics import (
     sum_over,
     values_of,
 )
-from crdtmerge.strategies.base import Inputs, Memory, Parameter, Strategy, never
+from crdtmerge.strategies.base import Inputs, Memory, Parameter, Parts, Strategy, never
 from crdtmerge.strategies.tensors import (
     Term,
     base_of,
-    output_of,
+    in_parts,
     participants,
     refuse_negative,
     tau_of,
@@ -57,15 +56,25 @@ _BAND_ITEMS: Final = 1 << 18
 """Columns whose inner products are taken at once: short ones are padded while summed."""
 
 
-def _emit(inputs: Inputs) -> Data:
+def _emit(inputs: Inputs) -> Parts:
     refuse_negative(inputs.weights, NAME, inputs.tensor)
     exponent, terms = participants(inputs, inputs.weights)
     if not inputs.items or not terms:
-        base, output = base_of(inputs), output_of(inputs)
-        return each_item([base], output, lambda rows: rows[0])
+        vectors = [base_of(inputs)]
+        return in_parts(inputs, lambda output: each_item(vectors, output, _first))
     if len(inputs.shape) < 2:
         return _merged_items(inputs, terms)
     return _merged_columns(inputs, terms, exponent)
+
+
+def _first(rows: Floats) -> Floats:
+    found: Floats = rows[0]
+    return found
+
+
+def _added(rows: Floats) -> Floats:
+    found: Floats = rows[0] + sum_over(rows[1:])
+    return found
 
 
 def _shares(terms: Sequence[Term]) -> Floats:
@@ -84,7 +93,7 @@ def _scores(powers: Floats, above: NDArray[np.bool_], s: float) -> Floats:
     return powers
 
 
-def _merged_items(inputs: Inputs, terms: Sequence[Term]) -> Data:
+def _merged_items(inputs: Inputs, terms: Sequence[Term]) -> Parts:
     """Return a tensor of one dimension, each item weighed by its own changes."""
     t, s = inputs.values.real("t"), inputs.values.real("s")
     taus = [tau_of(inputs, term) for term in terms]
@@ -99,10 +108,11 @@ def _merged_items(inputs: Inputs, terms: Sequence[Term]) -> Data:
         merged: Floats = rows[0] + sum_over(weights * rows[1:])
         return merged
 
-    return each_item([base_of(inputs), *taus], output_of(inputs), formula)
+    vectors = [base_of(inputs), *taus]
+    return in_parts(inputs, lambda output: each_item(vectors, output, formula))
 
 
-def _merged_columns(inputs: Inputs, terms: Sequence[Term], exponent: int) -> Data:
+def _merged_columns(inputs: Inputs, terms: Sequence[Term], exponent: int) -> Parts:
     """Return a matrix, each column weighed by its changes."""
     rows = inputs.shape[0]
     base = _transposed(values_of(base_of(inputs)), rows)
@@ -122,11 +132,8 @@ def _merged_columns(inputs: Inputs, terms: Sequence[Term], exponent: int) -> Dat
         vector_of(_by_column(values_of(tau_of(inputs, term)), row))
         for term, row in zip(terms, weights, strict=True)
     ]
-    return each_item(
-        [base_of(inputs), *weighed],
-        output_of(inputs),
-        lambda found: found[0] + sum_over(found[1:]),
-    )
+    vectors = [base_of(inputs), *weighed]
+    return in_parts(inputs, lambda output: each_item(vectors, output, _added))
 
 
 def _transposed(values: Floats, rows: int) -> Items:

@@ -56,7 +56,7 @@ NO_SPACE = "it was merged from a configuration, so the digests alone were checke
 class _Nowhere:
     """A sink that keeps nothing: the digests are what is wanted."""
 
-    def write(self, name: str, data: bytes | memoryview) -> None:
+    def write(self, name: str, data: bytes | memoryview, offset: int = 0) -> None:
         """Let the bytes go."""
 
 

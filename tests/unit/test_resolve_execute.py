@@ -47,10 +47,10 @@ class Sink:
 
     held: dict[str, bytes] = field(default_factory=dict)
 
-    def write(self, name: str, data: bytes | memoryview) -> None:
+    def write(self, name: str, data: bytes | memoryview, offset: int = 0) -> None:
         """Keep one tensor."""
-        assert name not in self.held
-        self.held[name] = bytes(data)
+        assert len(self.held.get(name, b"")) == offset, "twice, or out of order"
+        self.held[name] = self.held.get(name, b"") + bytes(data)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import pytest
 from crdtmerge import numerics
 from crdtmerge.codec import Value
 from crdtmerge.digest import ContentId, Domain, digest_value
-from crdtmerge.strategies import Inputs, Values, Whole, find, make_recipe
+from crdtmerge.strategies import Inputs, Values, Whole, find, make_recipe, whole_of
 
 UNIT = 10**9
 FORMATS = {"F64": (53, -1074), "F32": (24, -149), "BF16": (8, -133), "F16": (11, -24)}
@@ -100,7 +100,7 @@ def emit(
         coefficients=coefficients,
         own=tuple(Values(tuple((shared | mine).items())) for mine in own),
     )
-    output = find(name).emit(inputs)
+    output = whole_of(find(name).emit(inputs))
     return numerics.upcast(output, dtype).tolist(), inputs
 
 

@@ -10,7 +10,7 @@ import pytest
 from crdtmerge import numerics
 from crdtmerge.errors import BadInputError, ContractError
 from crdtmerge.numerics import Floats
-from crdtmerge.strategies import Inputs, find, make_recipe
+from crdtmerge.strategies import Inputs, find, make_recipe, whole_of
 from tests.strategies import UNIT, base_of, reduced, resolve, sample, shuffled, task
 
 ROBUST = (
@@ -141,7 +141,7 @@ def test_krum_takes_the_lowest_sum_of_nearest_distances(
         reduced(find("krum"), tasks), wanted, tunes, strict=True
     ):
         near = np.sort(matrix, axis=1)[:, 1 : count - f - 1].sum(axis=1)
-        found = numerics.upcast(find("krum").emit(inputs), "F64")
+        found = numerics.upcast(whole_of(find("krum").emit(inputs)), "F64")
         np.testing.assert_allclose(found, tune[near.argmin()], atol=1e-12)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from crdtmerge.errors import PluginError
 from crdtmerge.numerics import Data
-from crdtmerge.strategies import STRATEGIES, Inputs, Strategy
+from crdtmerge.strategies import STRATEGIES, Inputs, Strategy, whole_of
 from crdtmerge.strategies.trials import trial_digest
 
 LINEAR = STRATEGIES["linear/1"]
@@ -28,7 +28,7 @@ def reading(reader: Reader, declared: str = "") -> Strategy:
     """The average, but zeros where `reader` says so."""
 
     def emit(inputs: Inputs) -> Data:
-        made = LINEAR.emit(inputs)
+        made = whole_of(LINEAR.emit(inputs))
         return bytes(memoryview(made).nbytes) if reader(inputs) else made
 
     return Strategy(

@@ -42,7 +42,7 @@ class Blobs(dict[BlobId, bytes]):
         assert len(self[blob]) == size
         return self[blob]
 
-    def write(self, name: str, data: bytes | memoryview) -> None:
+    def write(self, name: str, data: bytes | memoryview, offset: int = 0) -> None:
         """Take an output tensor; its digest is what counts here."""
 
 
