@@ -22,11 +22,12 @@ from crdtmerge.changes import Change, Whole
 from crdtmerge.codec import Value
 from crdtmerge.digest import BlobId, ContentId, Domain, digest_value
 from crdtmerge.errors import BadInputError
-from crdtmerge.manifest import TensorEntry
+from crdtmerge.manifest import FLOAT_DTYPES, Manifest, TensorEntry
 from crdtmerge.numerics import CONTRACT_VERSION
+from crdtmerge.recipe import Recipe
 from crdtmerge.resolve.ground import Frame
 from crdtmerge.resolve.plan import Plan, Unread
-from crdtmerge.strategies import has_reduce
+from crdtmerge.strategies import Strategy, check_recipe, has_reduce
 
 Rank: TypeAlias = tuple[Fraction, Fraction, str, tuple[ContentId, ...]]
 """The share of its squared norm that a tensor keeps before a reading, less what the
@@ -68,19 +69,37 @@ class Account:
         """The bytes of a resolve that reads everything."""
         return self.floor + sum(reading.cost for reading in self.readings)
 
-    def check(self, budget: int) -> None:
-        """Refuse a budget below what is read in any case.
 
-        Raises:
-            BadInputError: it is; the message names both.
-        """
-        if budget < self.floor:
-            message = (
-                f"an I/O budget of {budget} bytes is below the {self.floor} bytes that"
-                " are read without any contribution"
-            )
-            hint = f"give more than that; all is read with {self.total}"
-            raise BadInputError(message, hint=hint)
+def check_budget(budget: int, floor: int) -> None:
+    """Refuse a budget below what is read in any case; both in bytes.
+
+    Raises:
+        BadInputError: it is; the message names both.
+    """
+    if budget < floor:
+        message = (
+            f"an I/O budget of {budget} bytes is below the {floor} bytes that are read"
+            " before any task vector"
+        )
+        raise BadInputError(message, hint="give more than that")
+
+
+def floor_of(recipe: Recipe, base: Manifest) -> int:
+    """Return the bytes of the base that a resolve of a whole model reads.
+
+    Raises:
+        CrdtMergeError: the recipe is not acceptable (`check_recipe`).
+    """
+    passes = _passes(check_recipe(recipe), recipe)
+    return sum(
+        entry.size * (passes if entry.dtype in FLOAT_DTYPES else 1)
+        for entry in base.tensors
+    )
+
+
+def _passes(strategy: Strategy, recipe: Recipe) -> int:
+    """Return how often float tensors are read: for the whole model too, if need be."""
+    return 2 if has_reduce(strategy, recipe) else 1
 
 
 def account_of(plan: Plan) -> Account:
@@ -89,7 +108,7 @@ def account_of(plan: Plan) -> Account:
     An adapter's plan stands on zeros, for which nothing is read; what all contributions
     give whole is read in any case then, as its task vector cannot be told.
     """
-    passes = 2 if has_reduce(plan.strategy, plan.recipe) else 1
+    passes = _passes(plan.strategy, plan.recipe)
     floor = 0
     found: list[Reading] = []
     for frame in plan.frames.values():

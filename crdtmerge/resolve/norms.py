@@ -11,6 +11,7 @@ tree: equal on all machines. Nobody's word is taken for it.
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Protocol
 
 from crdtmerge.changes import Change, Whole, task_vector_of
@@ -19,9 +20,11 @@ from crdtmerge.formats.progress import Progress, Report
 from crdtmerge.manifest import Manifest, TensorEntry
 from crdtmerge.numerics import Data, Difference, inner_products, sum_of_squares
 from crdtmerge.recipe import Recipe
-from crdtmerge.resolve.budget import Reading, account_of, choose
+from crdtmerge.resolve.budget import Reading, account_of, check_budget, choose
 from crdtmerge.resolve.ground import ON_BASE, Footing
-from crdtmerge.resolve.plan import Plan, Unread, make_plan
+from crdtmerge.resolve.memory import MEMORY_DEFAULT, task_bytes
+from crdtmerge.resolve.plan import Plan, Task, Unread, make_plan
+from crdtmerge.resolve.pool import Pool
 from crdtmerge.resolve.reading import TensorReader, TensorSource
 from crdtmerge.resolve.settings import Contribution
 
@@ -40,11 +43,16 @@ class NormStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Measuring:
-    """What it takes to measure: where bytes and norms lie, threads, who hears of it."""
+    """What it takes to measure: where bytes and norms lie, threads, who hears of it.
+
+    `memory` is in bytes, beside what is mapped.
+    """
 
     source: TensorSource
     store: NormStore
     executor: Executor | None = None
+    threads: int = 1
+    memory: int = MEMORY_DEFAULT
     report: Report | None = None
 
 
@@ -69,7 +77,7 @@ def unread_within(
         return None
     whole = make_plan(recipe.without("io_budget"), base, contributions, footing)
     account = account_of(whole)
-    account.check(recipe.io_budget)
+    check_budget(recipe.io_budget, account.floor)
     if account.total <= recipe.io_budget:
         return {}
     norms = measure(whole, account.readings, measuring)
@@ -90,38 +98,56 @@ def measure(
     for reading in readings:
         if reading.key not in norms:
             missing.setdefault(reading.entry.name, {})[reading.key] = reading
-    todo = [tuple(found.values()) for found in missing.values()]
-    tensors = _Tensors(TensorReader(plan, measuring.source), measuring.store)
-    total = sum(reading.change.size for some in todo for reading in some)
-    run = measuring.executor.map if measuring.executor else map
-    done = 0
-    for some, found in zip(todo, run(tensors.measure, todo), strict=True):
+    tensors = _Tensors(plan, missing, measuring)
+    todo = [t for t in plan.tasks if t.kind == "emit" and t.tensor in missing]
+    pool = Pool(
+        measuring.executor,
+        measuring.threads,
+        measuring.memory,
+        partial(task_bytes, plan),
+    )
+    for found in pool.run(tensors.measure, todo, tensors.count):
         norms |= found
-        done += sum(reading.change.size for reading in some)
-        if measuring.report:
-            measuring.report(Progress(WORK, done, total))
     return norms
 
 
-@dataclass(frozen=True, slots=True)
 class _Tensors:
-    """Measures what is said of one tensor, and keeps it at once."""
+    """Measures what is said of each tensor, keeps it at once, and counts."""
 
-    reader: TensorReader
-    store: NormStore
+    def __init__(
+        self,
+        plan: Plan,
+        missing: Mapping[str, Mapping[bytes, Reading]],
+        measuring: Measuring,
+    ) -> None:
+        self._missing = missing
+        self._measuring = measuring
+        self._reader = TensorReader(plan, measuring.source)
+        self._total = sum(map(self._size, missing))
+        self._done = 0
 
-    def measure(self, readings: Sequence[Reading]) -> dict[bytes, float]:
-        """Return the norms of readings of one tensor; its base is read once."""
-        entry = readings[0].entry
+    def measure(self, task: Task) -> dict[bytes, float]:
+        """Return the norms that are missing of one tensor; its base is read once."""
+        readings = self._missing[task.tensor].values()
         needs_base = any(isinstance(r.change, Whole) for r in readings)
-        base = self.reader.read(entry) if needs_base else None
+        entry = self._reader.entry(task.tensor)
+        base = self._reader.read(entry) if needs_base else None
         norms = {reading.key: self._norm(reading, base) for reading in readings}
-        self.store.save(norms)
+        self._measuring.store.save(norms)
         return norms
+
+    def count(self, task: Task) -> None:
+        """Tell how much is measured."""
+        self._done += self._size(task.tensor)
+        if self._measuring.report:
+            self._measuring.report(Progress(WORK, self._done, self._total))
+
+    def _size(self, tensor: str) -> int:
+        return sum(reading.change.size for reading in self._missing[tensor].values())
 
     def _norm(self, reading: Reading, base: Data | None) -> float:
         try:
-            return squared_norm(reading.entry, reading.change, self.reader, base)
+            return squared_norm(reading.entry, reading.change, self._reader, base)
         except ContractError as e:
             raise FaultyContributionError(reading.contents[0], str(e)) from e
 

@@ -194,8 +194,9 @@ def _unread(value: object) -> Unread | None:
     match value:
         case None:
             return None
-        case {"tensors": int(tensors), "bytes": int(size), "digest": digest} if (
-            tensors > 0 <= size
+        case {"tensors": tensors, "bytes": size, "digest": digest} if (
+            # SUBTLE: to Python, true is an int.
+            type(tensors) is type(size) is int and tensors > 0 < size
         ):
             return Unread(tensors, size, _hex(digest))
         case _:

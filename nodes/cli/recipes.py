@@ -117,8 +117,8 @@ def set_recipe(
     What is left out takes the strategy's default, not what the space had before.
     """
     chosen = settings(context, home, as_json=as_json)
-    words = (strategy, param, pre, post, weight, rule, output_dtype, missing)
-    words = (*words, io_budget)
+    extras = _extras(missing=missing, io_budget=io_budget)
+    words = (strategy, param, pre, post, weight, rule, output_dtype, extras)
     if file is not None:
         wording.refuse_beside_file("--file", [*words, seed_scope != SEED_SCOPE])
         asked = wording.of_file(file)
@@ -133,7 +133,7 @@ def set_recipe(
             "rules": [*wording.weights(weight or ()), *wording.rules(rule or ())],
             "output_dtype": output_dtype,
             "seed_scope": seed_scope,
-            "extras": _extras(missing=missing, io_budget=io_budget),
+            "extras": extras,
         }
     facts = executor.write(chosen, "recipe_set", {**asked, "space": space})
     show(facts, render_records.recipe_was_set, as_json=chosen.as_json)

@@ -29,6 +29,7 @@ def unread_in(
     *,
     footing: Footing = ON_BASE,
     executor: Executor | None = None,
+    threads: int = 1,
     report: Report | None = None,
 ) -> Unread | None:
     """Return what the recipe's I/O budget leaves unread; None if it has no budget.
@@ -41,7 +42,7 @@ def unread_in(
     if not recipe.io_budget:
         return None
     with FileNorms(home.path) as store:
-        measuring = Measuring(home.blobs, store, executor, report)
+        measuring = Measuring(home.blobs, store, executor, threads, report=report)
         return unread_within(recipe, base, contributions, measuring, footing)
 
 

@@ -166,6 +166,7 @@ class _Job:
                 contributions,
                 footing=footing,
                 executor=executor,
+                threads=self.threads,
                 report=telling(self.tell),
             )
 

@@ -223,14 +223,15 @@ class _Again:
             sources,
             footing=footing,
             executor=executor,
+            threads=self.threads,
             report=self.report,
         )
 
 
 def _compare(stated: Resolution, again: Resolution) -> None:
-    for ours, theirs in zip(stated.contributions, again.contributions, strict=True):
-        if ours.unread != theirs.unread:
-            short = ours.content.hex()[:SHORT]
+    for source, other in zip(stated.contributions, again.contributions, strict=True):
+        if source.unread != other.unread:
+            short = source.content.hex()[:SHORT]
             message = f"of contribution {short} its budget leaves other tensors unread"
             raise VerificationError(message)
     for ours, theirs in zip(stated.tensors, again.tensors, strict=False):
