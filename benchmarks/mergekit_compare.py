@@ -25,7 +25,8 @@ from pathlib import Path
 import numpy as np
 
 from crdtmerge.formats.folder import open_tensor, read_folder
-from crdtmerge.formats.writer import ModelWriter
+from crdtmerge.formats.shards import lay_out_model
+from crdtmerge.formats.writer import ModelWriter, create_files
 from crdtmerge.numerics import Floats, downcast, upcast
 
 
@@ -158,7 +159,7 @@ def write_models(folder: Path, dtype: str, sizes: Sizes) -> None:
         "max_position_embeddings": 64,
         "torch_dtype": NAMES[dtype],
     }
-    entries = [(name, dtype, shape) for name, shape in shapes(sizes)]
+    layout = lay_out_model((name, dtype, shape) for name, shape in shapes(sizes))
     base: dict[str, Floats] = {}
     shared: dict[str, Floats] = {}
     names = ("base", "a", "b", "c", "far", "kin-a", "kin-b", "kin-c")
@@ -167,7 +168,8 @@ def write_models(folder: Path, dtype: str, sizes: Sizes) -> None:
         place = folder / model
         place.mkdir(parents=True)
         (place / "config.json").write_text(json.dumps(config))
-        with ModelWriter(place / "model.safetensors", entries) as writer:
+        create_files(place, layout)
+        with ModelWriter(place, layout) as writer:
             for name, shape in shapes(sizes):
                 noise = rng.standard_normal(int(np.prod(shape)))
                 step = {"base": noise / 8, "far": noise / 8}.get(model, noise / 64)

@@ -10,7 +10,7 @@ from typing import Final
 
 from crdtmerge.errors import BadInputError
 
-_SIZE: Final = re.compile(r"(\d{1,18}(?:\.\d{1,3})?) ?([KMGT]?)(I?)B?", re.ASCII)
+_SIZE: Final = re.compile(r"(\d{1,20}(?:\.\d{1,3})?) ?([KMGT]?)(I?)B?", re.ASCII)
 _POWERS: Final[Mapping[str, int]] = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
 

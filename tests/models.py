@@ -14,9 +14,12 @@ import numpy as np
 from crdtmerge import numerics
 from crdtmerge.digest import BlobId, ContentId, blob_id_of
 from crdtmerge.errors import ContentMissingError, CorruptBlobError
+from crdtmerge.formats.companions import companions_of
+from crdtmerge.formats.shards import SHARD_BYTES, lay_out_model
 from crdtmerge.manifest import Manifest, TensorEntry
 from crdtmerge.recipe import Recipe
 from crdtmerge.resolve.model import resolve_model
+from crdtmerge.resolve.output import Output
 from crdtmerge.resolve.plan import make_plan
 from crdtmerge.resolve.resolution import Resolution
 from crdtmerge.resolve.settings import Contribution
@@ -159,11 +162,20 @@ def shuffled(seed: int) -> Merge:
 def resolve(
     merge: Merge, out: Path, recipe: Recipe | str = "ties", **options: Any
 ) -> Resolution:
-    """Resolve to a folder, by default with nothing beside the weights."""
+    """Resolve to a folder, by default with nothing of a base beside the weights."""
     recipe = recipe_of(recipe) if isinstance(recipe, str) else recipe
     plan = make_plan(recipe, merge.base, told(merge, recipe))
-    settings: dict[str, Any] = {"base_files": (), **IDS, **options}
-    return resolve_model(plan=plan, source=merge.blobs, out=out, **settings)
+    files = options.pop("files", {})
+    asked = {k: options.pop(k) for k in ("overwrite", "fsync") if k in options}
+    beside = companions_of(files, (), recipe.output_dtype)
+    layout = lay_out_model(plan.outputs, options.pop("shard_bytes", SHARD_BYTES))
+    return resolve_model(
+        plan=plan,
+        source=merge.blobs,
+        output=Output(out, companions=beside, **asked),
+        layout=layout,
+        **{**IDS, **options},
+    )
 
 
 def resolve_all(out: Path) -> None:

@@ -202,7 +202,7 @@ def open_tensor(stored: StoredTensor) -> memoryview:
                 access=mmap.ACCESS_READ,
             )
     except (OSError, ValueError) as e:
-        raise _changed(stored) from e
+        raise changed(stored) from e
     return memoryview(mapped)[below:]
 
 
@@ -219,13 +219,14 @@ def read_chunks(stored: StoredTensor) -> Iterator[bytes]:
             while left > 0:
                 chunk = file.read(min(CHUNK_BYTES, left))
                 if len(chunk) < min(CHUNK_BYTES, left):
-                    raise _changed(stored)
+                    raise changed(stored)
                 left -= len(chunk)
                 yield chunk
     except OSError as e:
-        raise _changed(stored) from e
+        raise changed(stored) from e
 
 
-def _changed(stored: StoredTensor) -> BadInputError:
+def changed(stored: StoredTensor) -> BadInputError:
+    """Return the error for a file that was not left alone."""
     message = f"{stored.path.name} changed while tensor {stored.name!r} was being read"
     return BadInputError(message, hint="do not write to a model that is in use")

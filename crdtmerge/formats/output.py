@@ -1,7 +1,7 @@
 """An output folder that appears whole or not at all.
 
-Owns the hidden sibling in which it is written, the swap, and what a process that died left
-of either. Does not own what is written.
+Owns the hidden sibling in which it is written, the swap, what a process that died left
+of either, and whether there is room. Does not own what is written.
 
 The sibling, `.NAME.partial-*`, holds `new` until it is renamed to the output, and `old`,
 what was there before, until that is removed. Its maker locks it as long as it lives.
@@ -18,12 +18,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from crdtmerge.errors import ConflictError
+from crdtmerge.errors import ConflictError, MachineError
 from crdtmerge.formats.folder import RESOLUTION_FILE
 from crdtmerge.formats.writer import machine_error
 
 SIBLINGS_MAX: Final = 64
 """Names that are tried for a sibling; another machine on a shared disk may hold some."""
+ROOM_SHARE: Final = 64
+ROOM_BYTES: Final = 1 << 20
+"""What must be free beyond an output's own bytes, one of so many and these: the system
+keeps where they lie."""
 
 
 class OutputFolder:
@@ -37,25 +41,46 @@ class OutputFolder:
     """
 
     def __init__(
-        self, out: Path, *, overwrite: bool = False, fsync: bool = False
+        self, out: Path, *, size: int = 0, overwrite: bool = False, fsync: bool = False
     ) -> None:
-        """Keep what is asked; nothing is touched before the block is entered."""
+        """Keep what is asked; nothing is touched before the block is entered.
+
+        `size` is how many bytes will be written, as far as that is known.
+        """
         self._out = out.resolve()
+        self._size = size
         self._overwrite = overwrite
         self._fsync = fsync
         self._sibling: _Sibling | None = None
+
+    def check(self) -> None:
+        """Refuse what cannot end well, before work is done for it.
+
+        What dead processes left is removed first: it may be what fills the disk.
+
+        Raises:
+            ConflictError: something is in the way.
+            MachineError: the disk refuses, or has too little room.
+        """
+        try:
+            if self._out.parent.is_dir():
+                _clear_leftovers(self._out)
+            self._check_way()
+            if self._size:
+                _check_room(self._out, self._size)
+        except OSError as e:
+            raise machine_error("create", self._out, e) from e
 
     def __enter__(self) -> Path:
         """Return the folder to write to.
 
         Raises:
             ConflictError: something is in the way.
-            MachineError: the disk refuses.
+            MachineError: the disk refuses, or has too little room.
         """
+        self.check()
         try:
             self._out.parent.mkdir(parents=True, exist_ok=True)
-            _clear_leftovers(self._out)
-            self._check_way()
             self._sibling = _Sibling.make(self._out)
         except OSError as e:
             raise machine_error("create", self._out, e) from e
@@ -121,6 +146,27 @@ class OutputFolder:
                 _sync(self._out.parent)
         except OSError as e:
             raise machine_error("put into place", self._out, e) from e
+
+
+@contextlib.contextmanager
+def scratch_folder(out: Path) -> Iterator[Path]:
+    """Lend a hidden folder beside `out` for what is needed until that is finished.
+
+    It goes when the block ends; if the process is killed, with the next output to `out`.
+
+    Raises:
+        MachineError: the disk refuses.
+    """
+    out = out.resolve()
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        sibling = _Sibling.make(out)
+    except OSError as e:
+        raise machine_error("create", out, e) from e
+    try:
+        yield sibling.new
+    finally:
+        sibling.remove()
 
 
 class _Sibling:
@@ -195,6 +241,23 @@ def _clear_leftovers(out: Path) -> None:
             sibling.release()
             raise
         sibling.remove()
+
+
+def _check_room(out: Path, size: int) -> None:
+    """Refuse a disk without room for `size` bytes, and some for the system itself.
+
+    A model that is replaced goes last, so its own bytes do not count as free.
+    """
+    place = next(path for path in out.parents if path.is_dir())
+    needed = size + size // ROOM_SHARE + ROOM_BYTES
+    disk = shutil.disk_usage(place)
+    free = disk.free
+    if free < needed and disk.total:  # some systems' disks do not say
+        message = (
+            f"the disk of {place} is too full: the output needs {needed} bytes, some of"
+            f" them to spare, and {free} are free, {needed - free} too few"
+        )
+        raise MachineError(message, hint="free some space, or choose another disk")
 
 
 def _is_ours(path: Path) -> bool:

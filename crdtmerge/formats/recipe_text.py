@@ -30,7 +30,7 @@ def recipe_to_yaml(recipe: Recipe) -> str:
     }
     taken = {f"{step}.{key}" for step, own in steps.items() for key, _ in own}
     rest = tuple(pair for pair in recipe.parameters if pair[0] not in taken)
-    lines = [f"strategy: {_scalar(recipe.strategy)}"]
+    lines = [f"strategy: {scalar(recipe.strategy)}"]
     lines += [f"parameters: {_flow(_pairs(rest))}"] if rest else []
     for key, names in (("pre", recipe.pre), ("post", recipe.post)):
         entries = [_step(name, steps[name.partition("/")[0]]) for name in names]
@@ -39,9 +39,9 @@ def recipe_to_yaml(recipe: Recipe) -> str:
     lines += _block("weights", (_flow(_rule(rule)) for rule in weights))
     lines += _block("rules", (_flow(_rule(r)) for r in recipe.rules[len(weights) :]))
     if recipe.output_dtype:
-        lines += [f"output_dtype: {_scalar(recipe.output_dtype)}"]
-    lines += [f"seed_scope: {_scalar(recipe.seed_scope)}"]
-    lines += [f"{_key(name)}: {_scalar(text)}" for name, text in recipe.extras]
+        lines += [f"output_dtype: {scalar(recipe.output_dtype)}"]
+    lines += [f"seed_scope: {scalar(recipe.seed_scope)}"]
+    lines += [f"{_key(name)}: {scalar(text)}" for name, text in recipe.extras]
     return "\n".join(lines) + "\n"
 
 
@@ -56,7 +56,7 @@ def _under(name: str, recipe: Recipe) -> Parameters:
 
 
 def _step(name: str, own: Parameters) -> str:
-    return f"{_key(name)}: {_flow(_pairs(own))}" if own else _scalar(name)
+    return f"{_key(name)}: {_flow(_pairs(own))}" if own else scalar(name)
 
 
 def _leading_weights(rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
@@ -105,8 +105,8 @@ def _pairs(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
 def _value(text: str) -> str:
     """Return a parameter's value; a gradient is a list."""
     if "," in text:
-        return f"[{', '.join(map(_scalar, text.split(',')))}]"
-    return text if text in _FLAGS else _scalar(text)
+        return f"[{', '.join(map(scalar, text.split(',')))}]"
+    return text if text in _FLAGS else scalar(text)
 
 
 def _block(key: str, items: Iterable[str]) -> list[str]:
@@ -119,11 +119,11 @@ def _flow(entries: Mapping[str, str]) -> str:
 
 
 def _key(text: str) -> str:
-    return _quoted(text) if text in _FLAGS else _scalar(text)
+    return _quoted(text) if text in _FLAGS else scalar(text)
 
 
-def _scalar(text: str) -> str:
-    """Return text as it is where YAML reads it as that, else in quotes."""
+def scalar(text: str) -> str:
+    """Return a text as YAML: as it is where it is read as that, else in quotes."""
     return text if _PLAIN.fullmatch(text) and text not in _WORDS else _quoted(text)
 
 

@@ -13,7 +13,6 @@ import math
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -24,16 +23,16 @@ from crdtmerge.errors import BadInputError
 from crdtmerge.formats.adapter import CONFIG_FILE, WEIGHTS_FILE
 from crdtmerge.formats.adapter_config import RANK_MAX
 from crdtmerge.formats.adapter_output import Layout, Slot, lay_out_adapter
-from crdtmerge.formats.folder import RESOLUTION_FILE
-from crdtmerge.formats.output import OutputFolder
 from crdtmerge.formats.progress import Report
-from crdtmerge.formats.writer import ModelWriter
+from crdtmerge.formats.shards import lay_out_file
 from crdtmerge.layers import LINEAR, Layers, layers_of
 from crdtmerge.manifest import ITEM_BYTES, Manifest, TensorEntry
 from crdtmerge.numerics import Data, low_rank_factors, philox_key, sum_of_squares
 from crdtmerge.recipe import Recipe
 from crdtmerge.resolve.execute import TensorSink, execute
 from crdtmerge.resolve.ground import Footing
+from crdtmerge.resolve.memory import MEMORY_DEFAULT
+from crdtmerge.resolve.output import Output
 from crdtmerge.resolve.plan import Plan, Unread, make_plan
 from crdtmerge.resolve.reading import TensorSource
 from crdtmerge.resolve.resolution import Adapted, Resolution, make_resolution
@@ -213,6 +212,7 @@ def execute_adapter(
     *,
     executor: Executor | None = None,
     threads: int = 1,
+    memory: int = MEMORY_DEFAULT,
     report: Report | None = None,
 ) -> tuple[list[TensorEntry], float]:
     """Compute an adapter; return its tensors by name, and its relative error.
@@ -227,6 +227,7 @@ def execute_adapter(
         factoring,
         executor=executor,
         threads=threads,
+        memory=memory,
         report=report,
     )
     entries = sorted(factoring.entries, key=lambda entry: entry.name)
@@ -237,35 +238,36 @@ def resolve_adapter(
     *,
     adapter: AdapterPlan,
     source: TensorSource,
-    out: Path,
+    output: Output,
     space: bytes,
     merge_id: bytes,
     visible_root: bytes,
     executor: Executor | None = None,
     threads: int = 1,
+    memory: int = MEMORY_DEFAULT,
     report: Report | None = None,
-    overwrite: bool = False,
-    fsync: bool = False,
 ) -> tuple[Resolution, float]:
-    """Write a merged adapter to the folder `out`; return how it came about, and its error.
+    """Write a merged adapter as `output` asks; return how it came about, and its error.
 
-    If anything fails, `out` is as it was.
+    If anything fails, what was at the output's place is as it was.
 
     Raises:
-        ConflictError: something is in the way at `out`.
+        ConflictError: something is in the way.
         MachineError: the disk is full or refuses.
         CrdtMergeError: whatever `execute` raises.
     """
-    with OutputFolder(out, overwrite=overwrite, fsync=fsync) as folder:
-        with ModelWriter(folder / WEIGHTS_FILE, adapter.outputs) as writer:
-            entries, error = execute_adapter(
-                adapter,
-                source,
-                writer,
-                executor=executor,
-                threads=threads,
-                report=report,
-            )
+    config = ((CONFIG_FILE, adapter.layout.config),)
+    weights = lay_out_file(WEIGHTS_FILE, adapter.outputs)
+    with output.filled(weights, config) as (writer, finish):
+        entries, error = execute_adapter(
+            adapter,
+            source,
+            writer,
+            executor=executor,
+            threads=threads,
+            memory=memory,
+            report=report,
+        )
         resolution = make_resolution(
             adapter.plan,
             entries,
@@ -274,6 +276,5 @@ def resolve_adapter(
             visible_root=visible_root,
             adapter=adapter.adapted,
         )
-        (folder / CONFIG_FILE).write_bytes(adapter.layout.config)
-        (folder / RESOLUTION_FILE).write_bytes(resolution.to_json().encode())
+        finish(resolution)
     return resolution, error

@@ -1,20 +1,18 @@
-"""Resolving to a folder that other tools load: weights, companions, resolution.
+"""Resolving to a folder that other tools load: weights, companions, card, resolution.
 
-Owns what the folder holds. Does not own the computation (`execute`), nor how files are
-written (`formats`).
+Owns what comes of a plan. Does not own the computation (`execute`), nor the folder
+(`output`).
 """
 
-import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Executor
-from pathlib import Path
 
 from crdtmerge.digest import ContentId
-from crdtmerge.formats.folder import MODEL_FILE, RESOLUTION_FILE
-from crdtmerge.formats.output import OutputFolder
 from crdtmerge.formats.progress import Report
-from crdtmerge.formats.writer import ModelWriter
+from crdtmerge.formats.shards import ModelLayout
 from crdtmerge.resolve.execute import execute
+from crdtmerge.resolve.memory import MEMORY_DEFAULT
+from crdtmerge.resolve.output import Output
 from crdtmerge.resolve.plan import Plan
 from crdtmerge.resolve.reading import TensorSource
 from crdtmerge.resolve.resolution import (
@@ -28,37 +26,40 @@ def resolve_model(
     *,
     plan: Plan,
     source: TensorSource,
-    out: Path,
-    base_files: Sequence[tuple[str, Path | bytes]],
+    output: Output,
+    layout: ModelLayout,
     space: bytes,
     merge_id: bytes,
     visible_root: bytes,
     base: ContentId | None = None,
     executor: Executor | None = None,
     threads: int = 1,
+    memory: int = MEMORY_DEFAULT,
     report: Report | None = None,
-    overwrite: bool = False,
-    fsync: bool = False,
     check: Callable[[], None] | None = None,
 ) -> Resolution:
-    """Write the merged model of `plan` to the folder `out`; return how it came about.
+    """Write the merged model of `plan` as `output` asks; return how it came about.
 
-    `base_files` stand beside the weights: by name, a file of the base's that is copied, or
-    bytes that are written.
-    `base` stands in the resolution in place of the plan's. `check` may refuse the result
-    once it is computed.
-    If anything fails, `out` is as it was.
+    `layout` is that of the plan's outputs. `base` stands in the resolution in place of the
+    plan's. `check` may refuse the result once it is computed. Tasks take `memory` bytes
+    together beside what is mapped.
+    If anything fails, what was at the output's place is as it was.
 
     Raises:
-        ConflictError: something is in the way at `out`.
+        ConflictError: something is in the way.
         MachineError: the disk is full or refuses.
         CrdtMergeError: whatever `execute` raises.
     """
-    with OutputFolder(out, overwrite=overwrite, fsync=fsync) as folder:
-        with ModelWriter(folder / MODEL_FILE, plan.outputs) as writer:
-            digests = execute(
-                plan, source, writer, executor=executor, threads=threads, report=report
-            )
+    with output.filled(layout) as (writer, finish):
+        digests = execute(
+            plan,
+            source,
+            writer,
+            executor=executor,
+            threads=threads,
+            memory=memory,
+            report=report,
+        )
         if check is not None:
             check()
         resolution = make_resolution(
@@ -69,12 +70,5 @@ def resolve_model(
             visible_root=visible_root,
             base=base,
         )
-        for name, given in base_files:
-            if name in {MODEL_FILE, RESOLUTION_FILE}:
-                continue
-            if isinstance(given, bytes):
-                (folder / name).write_bytes(given)
-            else:
-                shutil.copyfile(given, folder / name)
-        (folder / RESOLUTION_FILE).write_bytes(resolution.to_json().encode())
+        finish(resolution)
     return resolution

@@ -60,6 +60,12 @@ def steps(ctx: typer.Context, incomplete: str) -> list[str]:  # noqa: ARG001
 
 
 @_quiet
+def shard_sizes(ctx: typer.Context, incomplete: str) -> list[str]:  # noqa: ARG001
+    """Offer usual sizes of a file of weights."""
+    return ["1GB", "2GB", "5GB", "10GB", "50GB"]
+
+
+@_quiet
 def dtypes(ctx: typer.Context, incomplete: str) -> list[str]:  # noqa: ARG001
     """Offer the dtypes that a merged model may have."""
     from crdtmerge.recipe import OUTPUT_DTYPES

@@ -20,8 +20,27 @@ ThreadsOption: TypeAlias = Annotated[
         min=1, help="Threads; they change no bit of the model.", show_default=False
     ),
 ]
+MemoryOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="Memory that the work may take beside mapped files, such as 500MiB or 2GiB"
+        " (2GiB if left out); it changes no bit of the model.",
+        show_default=False,
+    ),
+]
 ForceOption: TypeAlias = Annotated[
     bool, typer.Option("--force", help="Replace a model that is there already.")
+]
+ShardSizeOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="Above this, as 5GB or 2GiB, the model goes to several files and an index;"
+        " 5GB if left out.",
+        show_default=False,
+        autocompletion=completion.shard_sizes,
+    ),
 ]
 FsyncOption: TypeAlias = Annotated[
     bool, typer.Option("--fsync", help="Return only once the model is on the disk.")
@@ -87,7 +106,9 @@ def resolve(
         ),
     ] = None,
     io_budget: BudgetOption = None,
+    shard_size: ShardSizeOption = None,
     threads: ThreadsOption = None,
+    memory: MemoryOption = None,
     backend: BackendOption = None,
     force: ForceOption = False,
     fsync: FsyncOption = False,
@@ -108,7 +129,9 @@ def resolve(
         "rank": rank,
         "without": list(without or ()),
         "io_budget": io_budget,
+        "shard_size": _bytes(shard_size),
         "threads": threads,
+        "memory": _bytes(memory),
         "force": force,
         "fsync": fsync,
     }
@@ -126,7 +149,9 @@ def merge(
         Path, typer.Argument(metavar="OUT", help="Where the model goes; a new folder.")
     ],
     *,
+    shard_size: ShardSizeOption = None,
     threads: ThreadsOption = None,
+    memory: MemoryOption = None,
     backend: BackendOption = None,
     force: ForceOption = False,
     fsync: FsyncOption = False,
@@ -140,7 +165,9 @@ def merge(
     asked = {
         "config": str(config.absolute()),
         "out": str(out.absolute()),
+        "shard_size": _bytes(shard_size),
         "threads": threads,
+        "memory": _bytes(memory),
         "force": force,
         "fsync": fsync,
     }
@@ -167,3 +194,10 @@ def verify(
     use(backend)
     facts = executor.verify(chosen.home, {"dir": str(folder.absolute())})
     show(facts, render.verified, as_json=chosen.as_json)
+
+
+def _bytes(size: str | None) -> int | None:
+    """Return how many bytes a size is."""
+    from crdtmerge.sizes import size_of
+
+    return None if size is None else size_of(size)

@@ -230,7 +230,7 @@ def resolved(facts: Facts) -> list[str]:
     """Return the lines of `resolve`."""
     count = counted(len(cast("Sequence[str]", facts["contributions"])), "contribution")
     explored = ", explored: not the shared merge" if facts["explored"] else ""
-    amount = f"{facts['tensors']} tensors, {size(facts['bytes'])}{explored}"
+    amount = f"{_amount(facts)}{explored}"
     lines = []
     if facts["as"] == "adapter":
         left = 100 * float(cast("float", facts["relative_error"]))
@@ -252,6 +252,13 @@ def _budget(facts: Facts) -> str:
     return f"  io budget     {size(facts['reads'])} of {size(facts['bytes'])}, {left}"
 
 
+def _amount(facts: Facts) -> str:
+    """Return how much was written."""
+    shards = cast("int", facts["shards"])
+    files = f" in {shards} files" if shards > 1 else ""
+    return f"{facts['tensors']} tensors, {size(facts['bytes'])}{files}"
+
+
 def merged(facts: Facts) -> list[str]:
     """Return the lines of `merge`."""
     used = cast("Facts", facts["recipe"])
@@ -259,7 +266,7 @@ def merged(facts: Facts) -> list[str]:
     more = [counted(rules, "rule")] if rules else []
     more += [f"own values of {counted(own, 'model')}"] if own else []
     count = counted(len(cast("Sequence[str]", facts["contributions"])), "model")
-    amount = f"{facts['tensors']} tensors, {size(facts['bytes'])}"
+    amount = _amount(facts)
     return [
         f"merged {count} to {plain(facts['out'])} ({amount})",
         f"  recipe        {recipe(used)}",

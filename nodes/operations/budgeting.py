@@ -12,6 +12,7 @@ from crdtmerge.manifest import Manifest
 from crdtmerge.recipe import Recipe
 from crdtmerge.resolve.budget import account_of
 from crdtmerge.resolve.ground import ON_BASE, Footing
+from crdtmerge.resolve.memory import MEMORY_DEFAULT
 from crdtmerge.resolve.norms import Measuring, unread_within
 from crdtmerge.resolve.plan import Plan, Unread
 from crdtmerge.resolve.settings import Contribution
@@ -30,6 +31,7 @@ def unread_in(
     footing: Footing = ON_BASE,
     executor: Executor | None = None,
     threads: int = 1,
+    memory: int = MEMORY_DEFAULT,
     report: Report | None = None,
 ) -> Unread | None:
     """Return what the recipe's I/O budget leaves unread; None if it has no budget.
@@ -42,7 +44,7 @@ def unread_in(
     if not recipe.io_budget:
         return None
     with FileNorms(home.path) as store:
-        measuring = Measuring(home.blobs, store, executor, threads, report=report)
+        measuring = Measuring(home.blobs, store, executor, threads, memory, report)
         return unread_within(recipe, base, contributions, measuring, footing)
 
 

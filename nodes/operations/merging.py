@@ -6,13 +6,24 @@ contributions (`merging_models`), nor the plan and its execution (`crdtmerge.res
 space with the same contributions, weights and recipe makes the same bytes.
 """
 
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from crdtmerge.digest import ContentId
 from crdtmerge.errors import BadInputError, ConflictError, FaultyContributionError
+from crdtmerge.formats.alignment import Scratch
+from crdtmerge.formats.companions import CARD_FILE, companions_of
+from crdtmerge.formats.folder import ModelFolder
+from crdtmerge.formats.header import StoredTensor
 from crdtmerge.formats.mergekit import Configuration, read_configuration
+from crdtmerge.formats.output import scratch_folder
+from crdtmerge.formats.progress import Report
+from crdtmerge.formats.shards import ModelLayout, lay_out_model
+from crdtmerge.manifest import FLOAT_DTYPES, TensorEntry
 from crdtmerge.resolve.ground import Footing
 from crdtmerge.resolve.model import resolve_model
+from crdtmerge.resolve.output import Output
 from crdtmerge.resolve.plan import Plan, make_plan
 from crdtmerge.resolve.resolution import (
     Resolution,
@@ -22,8 +33,8 @@ from crdtmerge.resolve.resolution import (
 
 from . import arguments as given
 from .live import Answer, Arguments, Tell, telling
-from .merging_models import Models, read_models
-from .resolving import threads_of, workers
+from .merging_models import Companions, Models, read_models
+from .resolving import memory_of, output_asked, shard_bytes_of, threads_of, workers
 
 
 def merge(asked: Arguments, tell: Tell) -> Answer:
@@ -34,11 +45,33 @@ def merge(asked: Arguments, tell: Tell) -> Answer:
         UnknownNameError: it holds a word that is not known.
         ContractError: weights or values leave the numeric contract.
         ConflictError: something is in the way of the output.
+        MachineError: the disk has no room for it, or refuses.
     """
     path, out = given.path(asked, "config"), given.path(asked, "out")
     configuration = read_configuration(path)
     _check_way(out, path, configuration)
-    models = read_models(configuration, tell)
+    if configuration.tokenizer is None:
+        return _merge(configuration, Scratch(), asked, out, tell)
+    with scratch_folder(out) as scratch:
+        return _merge(configuration, Scratch(scratch / "aligned"), asked, out, tell)
+
+
+def _merge(
+    configuration: Configuration,
+    scratch: Scratch,
+    asked: Arguments,
+    out: Path,
+    tell: Tell,
+) -> Answer:
+    wanted = _Wanted(
+        configuration,
+        output_asked(asked, out),
+        shard_bytes_of(asked),
+        threads_of(asked),
+        memory_of(asked),
+        telling(tell),
+    )
+    models = read_models(configuration, scratch, tell, wanted.check)
     recipe = configuration.recipe_for(
         [c.content for c in models.contributions],
         [entry.name for entry in models.base.tensors],
@@ -49,8 +82,10 @@ def merge(asked: Arguments, tell: Tell) -> Answer:
         models.contributions,
         footing=Footing("base" if models.based else "none"),
     )
+    output = wanted.of(models)
+    layout = lay_out_model(plan.outputs, wanted.shard_bytes)
     try:
-        resolution = _resolve(plan, models, asked, out, tell)
+        resolution = wanted.resolve(plan, models, output, layout)
     except FaultyContributionError as e:
         name = models.names[e.content]
         raise BadInputError(f"model {name!r}: {e.reason}") from e
@@ -66,40 +101,80 @@ def merge(asked: Arguments, tell: Tell) -> Answer:
         "bytes": sum(entry.size for entry in resolution.tensors),
         "recipe": recipe.describe(),
         "own_values": sum(bool(c.parameters) for c in plan.contributions),
-        "notes": list(configuration.notes),
+        "shards": len(layout.files),
+        "card": str(out / CARD_FILE),
+        "notes": [*configuration.notes, *models.notes, *output.companions.notes],
     }
 
 
-def _resolve(
-    plan: Plan,
-    models: Models,
-    asked: Arguments,
-    out: Path,
-    tell: Tell,
-) -> Resolution:
-    base = ContentId(plan.base.content_id if models.based else b"")
-    root = root_without_space(
-        Source(c.content, c.weight, (), c.parameters) for c in plan.contributions
-    )
-    who = [c.who for c in plan.contributions]
-    threads = threads_of(asked)
-    with workers(threads) as executor:
-        return resolve_model(
-            plan=plan,
-            source=models.source,
-            out=out,
-            base_files=tuple(models.companions.items()),
-            space=b"",
-            merge_id=plan.recipe.merge_id(base, root, who),
-            visible_root=root,
-            base=base,
-            executor=executor,
-            threads=threads,
-            report=telling(tell),
-            overwrite=given.flag(asked, "force"),
-            fsync=given.flag(asked, "fsync"),
-            check=models.source.check_unchanged,
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What is wanted of the output of a configuration."""
+
+    configuration: Configuration
+    output: Output
+    shard_bytes: int
+    threads: int
+    memory: int
+    report: Report
+
+    def check(self, base: ModelFolder, files: Companions) -> None:
+        """Refuse what headers alone show, before anything is hashed.
+
+        Raises:
+            BadInputError: the base is quantised.
+            ConflictError: something is in the way of the output.
+            MachineError: there is no room for it.
+        """
+        dtype = self.configuration.recipe.output_dtype
+        output = self._beside(files, base.tensors)
+        tensors = [
+            (t.name, dtype if dtype and t.dtype in FLOAT_DTYPES else t.dtype, t.shape)
+            for t in base.tensors
+        ]
+        output.folder(lay_out_model(tensors, self.shard_bytes)).check()
+
+    def of(self, models: Models) -> Output:
+        """Return what is asked of the output, once all models were read."""
+        output = self._beside(models.companions, models.base.tensors, models.not_taken)
+        return replace(output, origins=models.origins)
+
+    def resolve(
+        self, plan: Plan, models: Models, output: Output, layout: ModelLayout
+    ) -> Resolution:
+        """Write the merged model."""
+        base = ContentId(plan.base.content_id if models.based else b"")
+        root = root_without_space(
+            Source(c.content, c.weight, (), c.parameters) for c in plan.contributions
         )
+        who = [c.who for c in plan.contributions]
+        with workers(self.threads) as executor:
+            return resolve_model(
+                plan=plan,
+                source=models.source,
+                output=output,
+                layout=layout,
+                space=b"",
+                merge_id=plan.recipe.merge_id(base, root, who),
+                visible_root=root,
+                base=base,
+                executor=executor,
+                threads=self.threads,
+                memory=self.memory,
+                report=self.report,
+                check=models.source.check_unchanged,
+            )
+
+    def _beside(
+        self,
+        files: Companions,
+        tensors: Iterable[StoredTensor | TensorEntry],
+        left_out: tuple[str, ...] = (),
+    ) -> Output:
+        dtypes = [tensor.dtype for tensor in tensors]
+        dtype = self.configuration.recipe.output_dtype
+        beside = companions_of(files, dtypes, dtype, left_out)
+        return replace(self.output, companions=beside)
 
 
 def _check_way(out: Path, path: Path, configuration: Configuration) -> None:

@@ -6,9 +6,9 @@ contributions are made of what has names. Does not own the configuration
 (`crdtmerge.formats.mergekit`), nor what is merged of them (`merging`).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -20,19 +20,32 @@ from crdtmerge.formats.adapter import (
     is_adapter,
     read_adapter,
 )
+from crdtmerge.formats.alignment import Scratch
+from crdtmerge.formats.companions import not_taken
 from crdtmerge.formats.folder import ModelFolder, read_folder
 from crdtmerge.formats.ingest import Model, describe, describe_adapter, headers
+from crdtmerge.formats.licences import licence_of
 from crdtmerge.formats.mergekit import Configuration, Listed
+from crdtmerge.formats.mergekit_tokenizer import TokenizerChoice
 from crdtmerge.formats.source import FolderSource
 from crdtmerge.manifest import Manifest, TensorEntry
+from crdtmerge.resolve.card import Origin, Origins
 from crdtmerge.resolve.settings import Contribution
 
 from .live import Tell, telling
+from .vocabularies import align, check_same
 
+SAY_TOKENIZER = (
+    "say `tokenizer_source: base`, `union` or one of the models in the configuration:"
+    " rows are then aligned by token"
+)
 SAME_BASE = "convert it to the shapes and dtypes of the base, or leave it out"
 
 Companions: TypeAlias = "Mapping[str, Path | bytes]"
 """What stands beside the weights of the output, by name: a file to copy, or its bytes."""
+
+Check: TypeAlias = Callable[[ModelFolder, Companions], None]
+"""Refuses a base and what stands beside it, by its headers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +54,8 @@ class Models:
 
     `base` is a manifest of kind `base`: that of the base_model if they are `based` on one,
     else of the first model. `names` are those in the configuration, by content id.
+    `not_taken` lies in the base's folder and does not go along; `origins` is what is known
+    of all models.
     """
 
     based: bool
@@ -48,29 +63,47 @@ class Models:
     contributions: tuple[Contribution, ...]
     names: Mapping[bytes, str]
     companions: Companions
+    not_taken: tuple[str, ...]
+    origins: Origins
     source: FolderSource
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class _Folders:
-    """The folders of a configuration by their paths, of which the headers were read."""
+    """The folders of a configuration by their paths, of which the headers were read.
+
+    `moved` are the base's tensors whose rows are not where they were.
+    """
 
     base: Path
     models: Mapping[Path, ModelFolder]
     adapters: Mapping[Path, Adapter]
+    companions: Companions
+    moved: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
 
 
 Named: TypeAlias = "Mapping[Path, tuple[TensorEntry, ...]]"
 """The tensors of each model folder, once their bytes have names."""
 
 
-def read_models(configuration: Configuration, tell: Tell) -> Models:
+def read_models(
+    configuration: Configuration, scratch: Scratch, tell: Tell, check: Check
+) -> Models:
     """Read the headers of all models, then hash each once.
+
+    `check` may refuse the base (or what stands for it) in between. Tables whose rows are
+    aligned are written to `scratch`, and must stay there.
 
     Raises:
         BadInputError: names the first model that is missing, damaged or does not fit.
+        MachineError: the disk refused.
+        CrdtMergeError: whatever `check` raises.
     """
-    folders = _folders(configuration)
+    folders = _folders(configuration, scratch)
+    check(folders.models[folders.base], folders.companions)
+    scratch.write(telling(tell))
     source = FolderSource()
     named = {
         path: _named(folder, source, tell) for path, folder in folders.models.items()
@@ -78,14 +111,17 @@ def read_models(configuration: Configuration, tell: Tell) -> Models:
     base = Manifest("base", b"", named[folders.base])
     contributions: list[Contribution] = []
     names: dict[bytes, str] = {}
+    origins: dict[bytes, Origin] = {}
     for model in configuration.models:
         if model.adapter:
             adapter = folders.adapters[model.path]
             manifest = _named_adapter(model, adapter, base, source, tell)
+            _check_moved(model, manifest, base, folders.moved)
         else:
             manifest = Manifest("full", base.content_id, named[model.path])
         content = manifest.content_id
         names[content] = model.name
+        origins[content] = _origin(model, origins.get(content, Origin()))
         contributions.append(
             Contribution(content, model.weight, manifest, (), model.parameters)
         )
@@ -94,23 +130,76 @@ def read_models(configuration: Configuration, tell: Tell) -> Models:
         base=base,
         contributions=tuple(contributions),
         names=names,
-        companions=dict(folders.models[folders.base].files),
+        companions=folders.companions,
+        not_taken=not_taken(folders.models[folders.base]),
+        origins=Origins(
+            base=_base_origin(configuration),
+            contributions=origins,
+            taken_from=configuration.models[0].name,
+        ),
         source=source,
+        notes=folders.notes,
     )
 
 
-def _folders(configuration: Configuration) -> _Folders:
+def _origin(model: Listed, before: Origin) -> Origin:
+    """Return what is known of a model; `before`, of one with the same tensors."""
+    licence = before.licence or licence_of(model.path)
+    return Origin((*before.names, model.name), (), licence)
+
+
+def _base_origin(configuration: Configuration) -> Origin | None:
+    """Return what is known of the base_model; None if models are merged without one."""
+    if configuration.base is None:
+        return None
+    return Origin((configuration.base_name,), (), licence_of(configuration.base))
+
+
+def _folders(configuration: Configuration, scratch: Scratch) -> _Folders:
     """Return all folders, once each is known to fit the base as far as headers tell."""
     base = configuration.base or configuration.models[0].path
     models = {base: _folder(base, base.name)}
     listed = [model for model in configuration.models if model.path != base]
     models |= {m.path: _folder(m.path, m.name) for m in listed if not m.adapter}
     adapters = {m.path: _adapter(m) for m in listed if m.adapter}
-    unhashed = headers(models[base], "base", b"")
+    found = _Folders(base, models, adapters, dict(models[base].files))
+    if configuration.tokenizer is not None:
+        found = _aligned(found, configuration, configuration.tokenizer, scratch)
+    unhashed = headers(found.models[base], "base", b"")
     for model in listed:
         if not model.adapter:
-            _check_fit(model, models[model.path], unhashed)
-    return _Folders(base, models, adapters)
+            if configuration.tokenizer is None:
+                with _naming(model):
+                    check_same(models[model.path], models[base], SAY_TOKENIZER)
+            _check_fit(model, found.models[model.path], unhashed)
+    return found
+
+
+def _aligned(
+    found: _Folders, asked: Configuration, choice: TokenizerChoice, scratch: Scratch
+) -> _Folders:
+    """Return the folders with the rows of the vocabulary that is asked for."""
+    names = {found.base: asked.base_name or found.base.name}
+    names |= {model.path: model.name for model in asked.models}
+    based = asked.base is not None
+    made = align(found.models, names, found.base, choice, scratch, based=based)
+    return replace(
+        found,
+        models=made.folders,
+        companions=made.files,
+        moved=made.moved,
+        notes=made.notes,
+    )
+
+
+def _check_moved(
+    model: Listed, manifest: Manifest, base: Manifest, moved: frozenset[str]
+) -> None:
+    """Refuse an adapter of a table whose rows are elsewhere now."""
+    if lost := sorted(moved & changes_of(manifest, base).keys()):
+        message = f"model {model.name!r}: the adapter changes {lost[0]!r}"
+        hint = "merge it into its model with PEFT, and list that"
+        raise BadInputError(f"{message}, whose rows are aligned", hint=hint)
 
 
 def _adapter(model: Listed) -> Adapter:

@@ -22,7 +22,14 @@ from crdtmerge.errors import (
     NothingToResolveError,
     UpgradeNeededError,
 )
+from crdtmerge.formats.companions import (
+    CARD_FILE,
+    Companions,
+    companions_of,
+    not_taken,
+)
 from crdtmerge.formats.folder import read_folder
+from crdtmerge.formats.shards import SHARD_BYTES, ModelLayout, lay_out_model
 from crdtmerge.manifest import Manifest
 from crdtmerge.policy import View
 from crdtmerge.recipe import Recipe
@@ -32,8 +39,11 @@ from crdtmerge.resolve.adapter import (
     plan_adapter,
     resolve_adapter,
 )
+from crdtmerge.resolve.card import Origin, Origins
 from crdtmerge.resolve.ground import ON_BASE, Footing
+from crdtmerge.resolve.memory import MEMORY_DEFAULT
 from crdtmerge.resolve.model import resolve_model
+from crdtmerge.resolve.output import Output
 from crdtmerge.resolve.plan import Plan, Unread, make_plan
 from crdtmerge.resolve.pool import THREADS_MAX
 from crdtmerge.resolve.resolution import Resolution
@@ -89,13 +99,21 @@ def _resolve(context: Context, asked: Arguments, tell: Tell, lease: Lease) -> An
         lease.add(manifest.blobs())
     note_use(context.home, manifests, int(context.clock()))
     merge_id, root = view.merge_id(recipe), view.visible_root
-    job = _Job(context, asked, tell, out, threads, space, merge_id, root)
-    extra: Answer = {"as": form}
+    job = _Job(context, asked, tell, threads, space, merge_id, root)
+    origins = _origins(context, space, view)
+    output = replace(output_asked(asked, out), origins=origins)
+    extra: Answer = {"as": form, "card": str(out / CARD_FILE), "shards": 1}
+    notes = _remarks(recipe)
     if form == "model":
         unread = job.unread(recipe, base, contributions, ON_BASE)
         plan = make_plan(recipe, base, contributions, unread=unread)
+        companions = _companions(where, plan)
+        layout = lay_out_model(plan.outputs, shard_bytes_of(asked))
         _require_bytes(context, contributions)
-        resolution = job.to_model(plan, where)
+        output = replace(output, companions=companions)
+        resolution = job.to_model(plan, output, layout)
+        extra["shards"] = len(layout.files)
+        notes += companions.notes
     else:
         rank = given.count(asked, "rank", None)
         exponents = base_exponents(context, space)
@@ -105,7 +123,7 @@ def _resolve(context: Context, asked: Arguments, tell: Tell, lease: Lease) -> An
         )
         plan = adapter.plan
         _require_bytes(context, contributions)
-        resolution, error = job.to_adapter(adapter)
+        resolution, error = job.to_adapter(adapter, output)
         extra |= {"rank": adapter.layout.rank, "relative_error": error}
     shared = context.spaces.view(space)
     return {
@@ -119,7 +137,7 @@ def _resolve(context: Context, asked: Arguments, tell: Tell, lease: Lease) -> An
         "bytes": sum(entry.size for entry in resolution.tensors),
         "recipe": recipe.describe(),
         "explored": recipe != shared.recipe or view.visible != shared.visible,
-        "notes": _remarks(recipe),
+        "notes": notes,
         **extra,
         **told_of_budget(plan),
     }
@@ -132,7 +150,28 @@ def _form(asked: Arguments) -> str:
         raise BadInputError(f"{form!r} is none of {', '.join(FORMS)}")
     if form == "model" and asked.get("rank") is not None:
         raise BadInputError("a rank is of an adapter", hint="add --as adapter")
+    if form == "adapter" and asked.get("shard_size") is not None:
+        raise BadInputError("an adapter is one file", hint="leave out --shard-size")
     return form
+
+
+def output_asked(asked: Arguments, out: Path) -> Output:
+    """Return what is asked of an output; what goes beside the tensors is left open."""
+    force, fsync = given.flag(asked, "force"), given.flag(asked, "fsync")
+    return Output(out, overwrite=force, fsync=fsync)
+
+
+def shard_bytes_of(asked: Arguments) -> int:
+    """Return how many bytes of tensors were asked for in a file."""
+    return given.count(asked, "shard_size", SHARD_BYTES)
+
+
+def _origins(context: Context, space: SpaceId, view: View) -> Origins:
+    """Return what the records of a space tell of its contributions."""
+    known: dict[bytes, Origin] = {
+        visible.content: Origin(notes=visible.notes) for visible in view.visible
+    }
+    return Origins(context.spaces.name(space), Origin(), known)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +181,6 @@ class _Job:
     context: Context
     asked: Arguments
     tell: Tell
-    out: Path
     threads: int
     space: SpaceId
     merge_id: bytes
@@ -167,42 +205,43 @@ class _Job:
                 footing=footing,
                 executor=executor,
                 threads=self.threads,
+                memory=memory_of(self.asked),
                 report=telling(self.tell),
             )
 
-    def to_model(self, plan: Plan, base: Path) -> Resolution:
-        """Write a whole model, with the companions of the base at `base`."""
+    def to_model(self, plan: Plan, output: Output, layout: ModelLayout) -> Resolution:
+        """Write a whole model."""
         with workers(self.threads) as executor:
             return resolve_model(
                 plan=plan,
                 source=self.context.home.blobs,
-                out=self.out,
-                base_files=_companions(base),
+                output=output,
+                layout=layout,
                 space=self.space,
                 merge_id=self.merge_id,
                 visible_root=self.visible_root,
                 executor=executor,
                 threads=self.threads,
+                memory=memory_of(self.asked),
                 report=telling(self.tell),
-                overwrite=given.flag(self.asked, "force"),
-                fsync=given.flag(self.asked, "fsync"),
             )
 
-    def to_adapter(self, adapter: AdapterPlan) -> tuple[Resolution, float]:
+    def to_adapter(
+        self, adapter: AdapterPlan, output: Output
+    ) -> tuple[Resolution, float]:
         """Write an adapter; return its relative error too."""
         with workers(self.threads) as executor:
             return resolve_adapter(
                 adapter=adapter,
                 source=self.context.home.blobs,
-                out=self.out,
+                output=output,
                 space=self.space,
                 merge_id=self.merge_id,
                 visible_root=self.visible_root,
                 executor=executor,
                 threads=self.threads,
+                memory=memory_of(self.asked),
                 report=telling(self.tell),
-                overwrite=given.flag(self.asked, "force"),
-                fsync=given.flag(self.asked, "fsync"),
             )
 
 
@@ -212,6 +251,11 @@ def threads_of(asked: Arguments) -> int:
     if threads <= THREADS_MAX:
         return threads
     raise BadInputError(f"{threads} threads are above the limit of {THREADS_MAX}")
+
+
+def memory_of(asked: Arguments) -> int:
+    """Return how many bytes tasks may take together, beside what is mapped."""
+    return given.count(asked, "memory", MEMORY_DEFAULT)
 
 
 def workers(threads: int) -> Executor:
@@ -317,12 +361,15 @@ def _require_bytes(context: Context, contributions: Iterable[Contribution]) -> N
             )
 
 
-def _companions(folder: Path) -> tuple[tuple[str, Path], ...]:
-    """Return what lies beside the base's weights; nothing if the folder is gone.
+def _companions(folder: Path, plan: Plan) -> Companions:
+    """Return what goes along from the base; nothing if its folder is gone.
 
     If it is, the tensors themselves say so, with what to do about it.
     """
     try:
-        return read_folder(folder).files
+        found = read_folder(folder)
     except BadInputError:
-        return ()
+        return Companions()
+    dtypes = [entry.dtype for entry in plan.base.tensors]
+    dtype = plan.recipe.output_dtype
+    return companions_of(dict(found.files), dtypes, dtype, not_taken(found))

@@ -102,6 +102,7 @@ def test_a_merge_needs_no_home_and_leaves_none(bench: Bench) -> None:
         *(
             f"out/{name}"
             for name in (
+                "README.md",
                 "config.json",
                 "model.safetensors",
                 "resolution.json",

@@ -162,7 +162,12 @@ def test_three_processes_write_the_same_bytes(cluster: Cluster) -> None:
     spaces = cluster.wait(NAMES, lambda space: len(space["contributions"]) == 2)
     assert len({space["merge_id"] for space in spaces}) == 1
     folders = [_resolved(cluster, n, "out", 1 + i % 2) for i, n in enumerate(NAMES)]
-    assert set(folders[0]) == {"config.json", "model.safetensors", "resolution.json"}
+    assert set(folders[0]) == {
+        "README.md",
+        "config.json",
+        "model.safetensors",
+        "resolution.json",
+    }
     assert folders[0] == folders[1] == folders[2]
     for name in NAMES:
         cluster.run(name, "verify", str(cluster.folder / "ann-out"))

@@ -17,7 +17,8 @@ import crdtmerge
 from crdtmerge.errors import BadInputError, ConflictError, MachineError
 from crdtmerge.formats.folder import RESOLUTION_FILE, open_tensor, read_folder
 from crdtmerge.formats.output import OutputFolder
-from crdtmerge.formats.writer import ModelWriter
+from crdtmerge.formats.shards import lay_out_file, lay_out_model
+from crdtmerge.formats.writer import ModelWriter, create_files
 
 TENSORS = {
     "ünïcode": torch.arange(3, dtype=torch.uint8),
@@ -48,7 +49,9 @@ def raw(name: str) -> bytes:
 def write(path: Path, names: list[str]) -> bytes:
     """Write all tensors in the order of `names`, the entries likewise."""
     entries = sorted(ENTRIES, key=lambda entry: names.index(entry[0]))
-    with ModelWriter(path, entries) as writer:
+    layout = lay_out_file(path.name, entries)
+    create_files(path.parent, layout)
+    with ModelWriter(path.parent, layout) as writer:
         for name in names:
             writer.write(name, raw(name))
     return path.read_bytes()
@@ -86,43 +89,23 @@ def test_every_tensor_is_aligned_to_its_items(tmp_path: Path) -> None:
 def test_threads_write_one_file(tmp_path: Path) -> None:
     """Tensors written at once by several threads do not disturb each other."""
     entries = [(f"t{i:02}", "U8", (100_000,)) for i in range(32)]
-    path = tmp_path / "model.safetensors"
-    with ModelWriter(path, entries) as writer, ThreadPoolExecutor(4) as pool:
+    layout = lay_out_model(entries)
+    create_files(tmp_path, layout)
+    with ModelWriter(tmp_path, layout) as writer, ThreadPoolExecutor(4) as pool:
         for i, (name, _, _) in enumerate(entries):
             pool.submit(writer.write, name, bytes([i]) * 100_000)
     for i, stored in enumerate(read_folder(tmp_path).tensors):
         assert bytes(open_tensor(stored)) == bytes([i]) * 100_000
 
 
+@pytest.mark.parametrize("shard_bytes", [4, 1000])
 @pytest.mark.parametrize("names", [["w", "w"], ["__metadata__"]])
 def test_names_that_the_format_cannot_hold_are_refused(
-    tmp_path: Path, names: list[str]
+    names: list[str], shard_bytes: int
 ) -> None:
     """Two tensors of one name, or the reserved one, would be lost in the file."""
     with pytest.raises(BadInputError):
-        ModelWriter(tmp_path / "m", [(name, "F32", (1,)) for name in names])
-    assert not list(tmp_path.iterdir())
-
-
-def test_full_disk_leaves_no_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """No space, whether when reserving or when writing, is said and cleaned up."""
-
-    def refuse(*_: object) -> int:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "posix_fallocate", refuse, raising=False)
-        with pytest.raises(MachineError, match="disk is full") as caught:
-            ModelWriter(tmp_path / "m", ENTRIES)
-    assert caught.value.exit_code == 6
-    assert not list(tmp_path.iterdir())
-    writer = ModelWriter(tmp_path / "m", ENTRIES)
-    monkeypatch.setattr(os, "pwrite", refuse)
-    with pytest.raises(MachineError, match="disk is full"), writer:
-        writer.write("ids", raw("ids"))
-    assert not list(tmp_path.iterdir())
+        lay_out_model([(name, "F32", (1,)) for name in names], shard_bytes)
 
 
 def test_disk_that_is_really_full_is_told() -> None:

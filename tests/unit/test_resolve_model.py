@@ -22,10 +22,13 @@ from crdtmerge.errors import (
     NotFoundError,
     VerificationError,
 )
+from crdtmerge.formats.companions import CARD_FILE
 from crdtmerge.formats.folder import MODEL_FILE, RESOLUTION_FILE, read_folder
+from crdtmerge.formats.shards import lay_out_model
 from crdtmerge.recipe import Rule
 from crdtmerge.resolve.ground import Footing
 from crdtmerge.resolve.model import resolve_model
+from crdtmerge.resolve.output import Output
 from crdtmerge.resolve.parse import parse_resolution
 from crdtmerge.resolve.plan import make_plan
 from crdtmerge.resolve.resolution import (
@@ -68,7 +71,7 @@ def test_replicas_write_equal_bytes(tmp_path: Path, hash_seed: str) -> None:
             two = tmp_path / "two" / folder
             resolve(shuffled(2), two, name, executor=executor, threads=2)
         expected = content(tmp_path / "one" / folder)
-        assert expected.keys() == {MODEL_FILE, RESOLUTION_FILE}
+        assert expected.keys() == {MODEL_FILE, CARD_FILE, RESOLUTION_FILE}
         assert content(two) == expected
         assert content(tmp_path / "other" / folder) == expected
 
@@ -86,10 +89,10 @@ def test_merged_folder_loads_and_verifies(tmp_path: Path, name: str) -> None:
 def test_merged_folder_is_a_model_folder(tmp_path: Path) -> None:
     """It can be read like any model, and its record is not one of its companions."""
     (tmp_path / "config.json").write_text('{"model_type": "tiny"}')
-    files = [("config.json", tmp_path / "config.json")]
-    resolve(make_merge(), tmp_path / "out", base_files=files)
+    files = {"config.json": tmp_path / "config.json"}
+    resolve(make_merge(), tmp_path / "out", files=files)
     folder = read_folder(tmp_path / "out")
-    assert [name for name, _ in folder.files] == ["config.json"]
+    assert [name for name, _ in folder.files] == [CARD_FILE, "config.json"]
     assert content(tmp_path / "out")["config.json"] == b'{"model_type": "tiny"}'
 
 
@@ -322,8 +325,8 @@ def of_no_space(merge: Merge, out: Path, *, based: bool = True) -> Resolution:
     return resolve_model(
         plan=plan,
         source=merge.blobs,
-        out=out,
-        base_files=(),
+        output=Output(out),
+        layout=lay_out_model(plan.outputs),
         space=b"",
         merge_id=b"m" * 32,
         visible_root=root,

@@ -1,0 +1,68 @@
+"""What an output holds beside its weights, and what is asked of one.
+
+Owns the order in which its folder is filled. Does not own the computation (`model`,
+`adapter`), nor how files are written (`formats`).
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from crdtmerge.formats.companions import CARD_FILE, Companions
+from crdtmerge.formats.folder import RESOLUTION_FILE
+from crdtmerge.formats.output import OutputFolder
+from crdtmerge.formats.shards import ModelLayout
+from crdtmerge.formats.writer import ModelWriter, create_files, write_file
+from crdtmerge.resolve.card import Origins, card_text
+from crdtmerge.resolve.resolution import Resolution
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What is asked of an output: its place, and what goes there beside the tensors.
+
+    `origins` are what its model card tells of people and folders.
+    """
+
+    out: Path
+    companions: Companions = field(default_factory=Companions)
+    origins: Origins = field(default_factory=Origins)
+    overwrite: bool = False
+    fsync: bool = False
+
+    def folder(self, layout: ModelLayout) -> OutputFolder:
+        """Return the folder to be, with room for weights of this layout and the rest."""
+        size = layout.size + self.companions.size
+        return OutputFolder(
+            self.out, size=size, overwrite=self.overwrite, fsync=self.fsync
+        )
+
+    @contextmanager
+    def filled(
+        self, layout: ModelLayout, texts: Iterable[tuple[str, bytes]] = ()
+    ) -> Iterator[tuple[ModelWriter, Callable[[Resolution], None]]]:
+        """Lend what writes the tensors, and what writes the record of the whole at last.
+
+        `texts` are (name, bytes) of small files that go with the weights.
+        If the block fails, what was at the place is as it was.
+
+        Raises:
+            ConflictError: something is in the way.
+            BadInputError: a file of the base cannot be read any more.
+            MachineError: the disk is full or refuses.
+        """
+        with self.folder(layout) as folder:
+            self.companions.write(folder)
+            for name, text in texts:
+                write_file(folder / name, text)
+            create_files(folder, layout)
+
+            def finish(resolution: Resolution) -> None:
+                card = card_text(resolution, self.origins, self.companions.config)
+                write_file(folder / CARD_FILE, card)
+                record = resolution.to_json().encode()
+                write_file(folder / RESOLUTION_FILE, record)
+
+            with ModelWriter(folder, layout) as writer:
+                yield writer, finish
