@@ -20,7 +20,7 @@ def size_of(text: str) -> int:
     Raises:
         BadInputError: it is none.
     """
-    hint = "write 200GB or 50GiB"
+    hint = "write 500MB, 20GiB or 1000000"
     return int(amount_of(text.strip(), f"{text!r} is no size", hint))
 
 
