@@ -162,7 +162,7 @@ def _remarks(
     current = replica(context, space)
     _, authority = current.authority(NEEDED[Add])
     visible = _visible(current.opset.view, offer.content)
-    remarks = [] if signed else [SAME]
+    remarks = [*offer.model.notes, *([] if signed else [SAME])]
     if offer.model.made_for:
         remarks.append(f"the adapter says that its base is {offer.model.made_for!r}")
     if _is_base(context, space, offer.model):

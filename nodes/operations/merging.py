@@ -12,10 +12,12 @@ from pathlib import Path
 
 from crdtmerge.digest import ContentId
 from crdtmerge.errors import BadInputError, ConflictError, FaultyContributionError
+from crdtmerge.formats.alignment import Scratch
 from crdtmerge.formats.companions import CARD_FILE, companions_of
 from crdtmerge.formats.folder import ModelFolder
 from crdtmerge.formats.header import StoredTensor
 from crdtmerge.formats.mergekit import Configuration, read_configuration
+from crdtmerge.formats.output import scratch_folder
 from crdtmerge.formats.progress import Report
 from crdtmerge.formats.shards import ModelLayout, lay_out_model
 from crdtmerge.manifest import FLOAT_DTYPES, TensorEntry
@@ -48,6 +50,19 @@ def merge(asked: Arguments, tell: Tell) -> Answer:
     path, out = given.path(asked, "config"), given.path(asked, "out")
     configuration = read_configuration(path)
     _check_way(out, path, configuration)
+    if configuration.tokenizer is None:
+        return _merge(configuration, Scratch(), asked, out, tell)
+    with scratch_folder(out) as scratch:
+        return _merge(configuration, Scratch(scratch / "aligned"), asked, out, tell)
+
+
+def _merge(
+    configuration: Configuration,
+    scratch: Scratch,
+    asked: Arguments,
+    out: Path,
+    tell: Tell,
+) -> Answer:
     wanted = _Wanted(
         configuration,
         output_asked(asked, out),
@@ -56,7 +71,7 @@ def merge(asked: Arguments, tell: Tell) -> Answer:
         memory_of(asked),
         telling(tell),
     )
-    models = read_models(configuration, tell, wanted.check)
+    models = read_models(configuration, scratch, tell, wanted.check)
     recipe = configuration.recipe_for(
         [c.content for c in models.contributions],
         [entry.name for entry in models.base.tensors],
@@ -88,7 +103,7 @@ def merge(asked: Arguments, tell: Tell) -> Answer:
         "own_values": sum(bool(c.parameters) for c in plan.contributions),
         "shards": len(layout.files),
         "card": str(out / CARD_FILE),
-        "notes": [*configuration.notes, *output.companions.notes],
+        "notes": [*configuration.notes, *models.notes, *output.companions.notes],
     }
 
 
@@ -103,7 +118,7 @@ class _Wanted:
     memory: int
     report: Report
 
-    def check(self, base: ModelFolder) -> None:
+    def check(self, base: ModelFolder, files: Companions) -> None:
         """Refuse what headers alone show, before anything is hashed.
 
         Raises:
@@ -112,7 +127,7 @@ class _Wanted:
             MachineError: there is no room for it.
         """
         dtype = self.configuration.recipe.output_dtype
-        output = self._beside(dict(base.files), base.tensors)
+        output = self._beside(files, base.tensors)
         tensors = [
             (t.name, dtype if dtype and t.dtype in FLOAT_DTYPES else t.dtype, t.shape)
             for t in base.tensors
