@@ -28,7 +28,7 @@ from crdtmerge.formats.companions import (
     companions_of,
     not_taken,
 )
-from crdtmerge.formats.folder import read_folder
+from crdtmerge.formats.folder import read_companions
 from crdtmerge.formats.shards import SHARD_BYTES, ModelLayout, lay_out_model
 from crdtmerge.policy import View
 from crdtmerge.recipe import Recipe
@@ -314,9 +314,9 @@ def _companions(folder: Path, plan: Plan) -> Companions:
     If it is, the tensors themselves say so, with what to do about it.
     """
     try:
-        found = read_folder(folder)
+        files = dict(read_companions(folder))
     except BadInputError:
         return Companions()
     dtypes = [entry.dtype for entry in plan.base.tensors]
     dtype = plan.recipe.output_dtype
-    return companions_of(dict(found.files), dtypes, dtype, not_taken(found))
+    return companions_of(files, dtypes, dtype, not_taken(folder, files))
