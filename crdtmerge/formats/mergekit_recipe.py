@@ -85,6 +85,13 @@ class Configuration:
         return tuple((name, path) for path, name in found.items())
 
     @property
+    def first(self) -> Path:
+        """The folder of the base, or of the first model where there is none."""
+        if self.layout is not None:
+            return self.layout.cuts[0].ground.path
+        return self.base or self.models[0].path
+
+    @property
     def output_dtype(self) -> str:
         """What floats become, empty where they keep their dtype."""
         return self.recipe.output_dtype

@@ -64,6 +64,11 @@ class Sliced:
         return tuple((name, path) for path, name in found.items())
 
     @property
+    def first(self) -> Path:
+        """The folder of the base in the first slice, or of its first source."""
+        return self.cuts[0].ground.path
+
+    @property
     def places(self) -> tuple[Path, ...]:
         """All folders that are read."""
         return tuple(path for _, path in self.references)

@@ -28,6 +28,7 @@ from crdtmerge.formats.mergekit import Configuration, Listed, Sliced
 from crdtmerge.formats.mergekit_tokenizer import TokenizerChoice
 from crdtmerge.formats.model_config import CONFIG_FILE as CONFIG_JSON
 from crdtmerge.formats.stacking import stacked_config, stacked_folders
+from crdtmerge.formats.tying import by_bytes, fit_ties
 from crdtmerge.manifest import Manifest
 
 from .vocabularies import align, check_same
@@ -95,10 +96,24 @@ def read_folders(asked: Configuration | Sliced, scratch: Scratch) -> Folders:
         rows.models,
         adapters,
         _beside(asked, rows.companions, read, home),
-        not_taken(read[home]),
+        not_taken(home, dict(read[home].files)),
         rows.moved,
         rows.notes,
     )
+
+
+def _tied(
+    asked: Configuration | Sliced, read: Mapping[Path, ModelFolder]
+) -> dict[Path, ModelFolder]:
+    """Return the models with heads under the names of the base, or of the first."""
+    first = asked.first
+    theirs = headers(read[first], "base", b"")
+    found = dict(read)
+    for name, path in asked.references:
+        if path != first:
+            with naming(name):
+                found[path] = fit_ties(read[path], theirs, by_bytes(read[first]))
+    return found
 
 
 def _used(asked: Configuration) -> tuple[Path, ...]:

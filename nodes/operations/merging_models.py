@@ -7,7 +7,7 @@ contributions are made of what has names. Does not own the configuration
 them (`merging`).
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
@@ -35,7 +35,7 @@ from crdtmerge.resolve.resolution import MadeFrom, Piece
 from crdtmerge.resolve.settings import Contribution
 
 from .live import Tell, telling
-from .merging_folders import Companions, naming, read_folders
+from .merging_folders import Companions, Folders, naming, read_folders
 
 Check: TypeAlias = Callable[[ModelFolder, Companions], None]
 """Refuses a base and what stands beside it, by its headers."""
@@ -116,8 +116,16 @@ def read_models(
         origins=_origins(configuration, contents),
         source=source,
         made_from=_made_from(configuration, base, contents, named),
-        notes=folders.notes,
+        notes=(*_ties(folders), *folders.notes),
     )
+
+
+def _ties(folders: Folders) -> Iterator[str]:
+    """Yield which tied tensors of the models are not as they lie in the files."""
+    names = {path: name for name, path in folders.asked.references}
+    for path, folder in folders.models.items():
+        for note in folder.notes:
+            yield f"model {names[path]!r}: {note}"
 
 
 def _whole(
