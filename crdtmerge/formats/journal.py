@@ -76,12 +76,12 @@ class Journal:
             data = data[os.write(self._file, data) :]
 
 
-def is_of(path: Path, stamp: bytes) -> bool:
-    """Tell whether there is a journal of this layout that notes a finished tensor."""
+def is_of(path: Path, stamp: bytes | None) -> bool:
+    """Tell whether a journal notes a finished tensor of this layout; None is any."""
     return bool(_read(path, stamp)[0])
 
 
-def _read(path: Path, stamp: bytes) -> tuple[dict[str, Noted], int]:
+def _read(path: Path, stamp: bytes | None) -> tuple[dict[str, Noted], int]:
     """Return what a journal notes, and how long its whole lines are; 0 if it is no use."""
     try:
         with path.open("rb") as file:
@@ -90,13 +90,14 @@ def _read(path: Path, stamp: bytes) -> tuple[dict[str, Noted], int]:
         return {}, 0
     whole = data[: data.rfind(b"\n") + 1]
     lines = whole.splitlines()
-    if not lines or lines[0] != f"{TITLE} {stamp.hex()}".encode():
+    title, _, of = (lines[0] if lines else b"").decode(errors="replace").rpartition(" ")
+    if title != TITLE or (stamp is not None and of != stamp.hex()):
         return {}, 0
     return dict(_parsed(lines[1:])), len(whole)
 
 
 def _parsed(lines: list[bytes]) -> Iterator[tuple[str, Noted]]:
-    """Yield what lines say; one that says nothing is passed over, as if it were not there."""
+    """Yield what lines say; one that says nothing is passed over."""
     for line in lines:
         with contextlib.suppress(ValueError):
             task, digest, name = line.decode().split(" ", 2)

@@ -74,13 +74,14 @@ class OutputFolder:
         """Refuse what cannot end well, before work is done for it.
 
         What dead processes left is removed first, unless it can be gone on with: it may
-        be what fills the disk.
+        be what fills the disk. Of which layout that is does not matter here, for whoever
+        asks may not know all of it yet.
 
         Raises:
             ConflictError: something is in the way.
             MachineError: the disk refuses, or has too little room.
         """
-        sibling = self._checked()
+        sibling = self._checked(None if self._stamp else b"")
         if sibling is not None:
             sibling.release()
 
@@ -95,12 +96,12 @@ class OutputFolder:
                 fit.append(sibling)
         return max(fit, key=_progress).journal if fit else None
 
-    def _checked(self) -> "_Sibling | None":
+    def _checked(self, stamp: bytes | None) -> "_Sibling | None":
         """Check, and return a locked sibling to go on with, if there is one."""
         sibling = None
         try:
             if self._out.parent.is_dir():
-                sibling = _clear_leftovers(self._out, self._stamp)
+                sibling = _clear_leftovers(self._out, stamp)
             self._check_way()
             if self._size:
                 taken = sibling.taken() if sibling else 0
@@ -120,7 +121,7 @@ class OutputFolder:
             ConflictError: something is in the way.
             MachineError: the disk refuses, or has too little room.
         """
-        self._sibling = self._checked()
+        self._sibling = self._checked(self._stamp)
         try:
             if self._sibling is None:
                 self._out.parent.mkdir(parents=True, exist_ok=True)
@@ -274,13 +275,13 @@ class _Sibling:
                     if lock is not None:
                         yield cls(path, lock)
 
-    def goes_on(self, stamp: bytes) -> bool:
-        """Tell whether it is of this layout, and holds something finished.
+    def goes_on(self, stamp: bytes | None) -> bool:
+        """Tell whether it holds something finished, of this layout; None is any.
 
         SUBTLE: only what this user made, plain files: else somebody who may write to the
         folder around it could have us write through a link.
         """
-        if not stamp or not journal.is_of(self.journal, stamp):
+        if stamp == b"" or not journal.is_of(self.journal, stamp):
             return False
         try:
             files = list(self.new.iterdir())
@@ -307,7 +308,7 @@ class _Sibling:
             self._lock = None
 
 
-def _clear_leftovers(out: Path, stamp: bytes) -> _Sibling | None:
+def _clear_leftovers(out: Path, stamp: bytes | None) -> _Sibling | None:
     """Remove what dead processes left beside `out`, once `out` is there if it ever was.
 
     What has got furthest of this layout is returned instead, locked.

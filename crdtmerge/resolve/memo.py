@@ -21,7 +21,7 @@ Measures = tuple[float, ...]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the bytes of an output tensor lie, and what the file was like when it was done."""
+    """Where the bytes of an output tensor lie, in which state of the file."""
 
     path: Path
     offset: int

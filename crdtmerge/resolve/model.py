@@ -14,6 +14,7 @@ from crdtmerge.formats.shards import ModelLayout
 from crdtmerge.resolve.counting import Counted, Read
 from crdtmerge.resolve.execute import execute
 from crdtmerge.resolve.memo import Memo
+from crdtmerge.resolve.memory import MEMORY_DEFAULT
 from crdtmerge.resolve.output import Output
 from crdtmerge.resolve.plan import Plan
 from crdtmerge.resolve.reading import TensorSource

@@ -148,7 +148,7 @@ class Reuse:
         return found
 
     def take_from(self, known: Known, tensor: str) -> BlobId | None:
-        """Put the bytes of a known output into the place of `tensor`; None if they differ."""
+        """Copy a known output to the place of `tensor`; None if its bytes differ."""
         place, chunks, done = known.place, [], 0
         for part in _read(place.path, place.offset, place.size):
             chunks += chunk_digests(part)

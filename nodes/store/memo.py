@@ -23,6 +23,7 @@ from crdtmerge.formats.header import FileState
 from crdtmerge.resolve.memo import Known, Measures, Place
 
 from .database import Database, Sql, is_damage, lay_out
+from .disk import SYSTEM_DISK, Disk
 from .schema import Schema
 
 MEMO_FILE: Final = "memo.sqlite"
@@ -51,13 +52,29 @@ SCHEMA: Final = Schema(
     ),
 )
 
+_LATEST: Final = """SELECT max(number) FROM (
+    SELECT number FROM outputs UNION ALL SELECT number FROM measures
+)"""
+_SHORTEN: Final = (
+    (
+        "SELECT count(*) FROM outputs",
+        "DELETE FROM outputs WHERE number = (SELECT min(number) FROM outputs)",
+    ),
+    (
+        "SELECT count(*) FROM measures",
+        "DELETE FROM measures WHERE number = (SELECT min(number) FROM measures)",
+    ),
+)
+"""How many rows there are, and what forgets the oldest resolve."""
+
 
 class HomeMemo:
     """The memo of a home; a `crdtmerge.resolve.memo.Memo`."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, disk: Disk = SYSTEM_DISK) -> None:
         """Use the file in `home`; it is made when there is something to remember."""
         self._path = home / MEMO_FILE
+        self._disk = disk
 
     def outputs(self, keys: Iterable[bytes]) -> Mapping[bytes, Sequence[Known]]:
         """Return the places of known outputs, the latest first."""
@@ -97,9 +114,9 @@ class HomeMemo:
         if not outputs and not measures:
             return
         with self._unfailing():
-            if not self._path.exists():
-                lay_out(self._path, SCHEMA)
-            database = Database(self._path, write=True, schema=SCHEMA)
+            if not self._disk.exists(self._path):
+                lay_out(self._path, SCHEMA, disk=self._disk)
+            database = Database(self._path, write=True, disk=self._disk, schema=SCHEMA)
             try:
                 with database.writing() as sql:
                     _keep(sql, outputs, measures)
@@ -109,10 +126,10 @@ class HomeMemo:
     def _read(self, look: Callable[[Sql], None]) -> None:
         """Let somebody look at the open file, if there is one."""
         with self._unfailing():
-            if not self._path.exists():
+            if not self._disk.exists(self._path):
                 return
             # SUBTLE: as a writer, who may bring an older file up to date and recover one.
-            database = Database(self._path, write=True, schema=SCHEMA)
+            database = Database(self._path, write=True, disk=self._disk, schema=SCHEMA)
             try:
                 with database.reading() as sql:
                     look(sql)
@@ -130,19 +147,22 @@ class HomeMemo:
 
     def _remove(self) -> None:
         for end in ("", "-wal", "-shm"):
+            path = self._path.with_name(MEMO_FILE + end)
             with suppress(OSError):
-                self._path.with_name(MEMO_FILE + end).unlink()
+                if self._disk.exists(path):
+                    self._disk.remove(path)
 
 
 def _known(key: bytes, row: Sequence[object]) -> Known | None:
     """Return what a row says, if it says what was written."""
-    *said, seal = row
-    match said:
+    match row:
         case [
             bytes(path), bytes(found), int(start), int(size),
-            int(file_size), int(changed), int(inode),
-        ] if seal == _seal([key, path, found, start, size, file_size, changed, inode]):  # fmt: skip
+            int(file_size), int(changed), int(inode), seal,
+        ]:  # fmt: skip
             state = FileState(file_size, changed, inode)
+            if seal != _seal([key, path, found, start, size, *state]):
+                return None
             place = Place(Path(os.fsdecode(path)), start, size, state)
             return Known(BlobId(found), place)
         case _:
@@ -157,11 +177,11 @@ def _keep(
     sql: Sql, outputs: Mapping[bytes, Known], measures: Mapping[bytes, Measures]
 ) -> None:
     """Put rows in place of those that these files held, or that are of files gone."""
-    latest = [_edge(sql, "max", table) for table in ("outputs", "measures")]
-    number = max(latest) + 1
+    row = sql.execute(_LATEST).fetchone()
+    number = (row[0] or 0) + 1 if row else 1
     written = {os.fsencode(known.place.path) for known in outputs.values()}
     for (path,) in sql.execute("SELECT DISTINCT path FROM outputs").fetchall():
-        if path in written or not os.path.exists(path):
+        if path in written or not Path(os.fsdecode(path)).exists():
             sql.execute("DELETE FROM outputs WHERE path = ?", (path,))
     for key, known in outputs.items():
         place = known.place
@@ -177,19 +197,6 @@ def _keep(
         numbers = np.array(found, "<f8").tobytes()
         values = (key, numbers, number, _seal([key, numbers]))
         sql.execute("INSERT OR REPLACE INTO measures VALUES (?, ?, ?, ?)", values)
-    for table in ("outputs", "measures"):
-        _shorten(sql, table)
-
-
-def _shorten(sql: Sql, table: str) -> None:
-    """Forget the oldest resolves while there are too many rows."""
-    count = f"SELECT count(*) FROM {table}"
-    while (row := sql.execute(count).fetchone()) and row[0] > ROWS_MAX:
-        first = _edge(sql, "min", table)
-        sql.execute(f"DELETE FROM {table} WHERE number = ?", (first,))
-
-
-def _edge(sql: Sql, which: str, table: str) -> int:
-    """Return the first or last resolve that is remembered; 0 if there is none."""
-    row = sql.execute(f"SELECT {which}(number) FROM {table}").fetchone()
-    return row[0] if row and row[0] is not None else 0
+    for count, shorten in _SHORTEN:
+        while (row := sql.execute(count).fetchone()) and row[0] > ROWS_MAX:
+            sql.execute(shorten)

@@ -81,7 +81,7 @@ STEPS: Final = (_FIRST, _SECOND)
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """What a file of one kind holds: how it is told from others, and the way to its tables."""
+    """One kind of file: how it is told from others, and the steps to its tables."""
 
     application_id: int
     steps: tuple[tuple[str, ...], ...]
