@@ -57,6 +57,11 @@ class Whole:
         """What of it can change an output bit."""
         return self.entry.blob
 
+    @property
+    def size(self) -> int:
+        """Number of bytes to be read for it."""
+        return self.entry.size
+
 
 @dataclass(frozen=True, slots=True)
 class Delta:
@@ -68,6 +73,11 @@ class Delta:
     def key(self) -> Value:
         """What of it can change an output bit."""
         return ["delta", self.entry.dtype, self.entry.blob]
+
+    @property
+    def size(self) -> int:
+        """Number of bytes to be read for it."""
+        return self.entry.size
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +96,11 @@ class LowRank:
     def rank(self) -> int:
         """The inner dimension of the product."""
         return self.a.shape[0]
+
+    @property
+    def size(self) -> int:
+        """Number of bytes to be read for it."""
+        return sum(entry.size for entry in (self.a, self.b, self.scale))
 
     @property
     def useful_rank(self) -> int:
@@ -107,6 +122,13 @@ class LowRank:
 
 
 Change = Whole | Delta | LowRank
+
+
+def parts_of(change: Change) -> tuple[TensorEntry, ...]:
+    """Return the stored tensors that a change is made of."""
+    if isinstance(change, LowRank):
+        return change.a, change.b, change.scale
+    return (change.entry,)
 
 
 def change_of_key(key: Value, target: TensorEntry) -> Change:

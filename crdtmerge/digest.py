@@ -53,6 +53,9 @@ class Domain(StrEnum):
     GENERATION = "crdtmerge v1 generation of a copy"
     PACKED = "crdtmerge v1 index of a packed blob"
     MEMO = "crdtmerge v1 row of a memo"
+    NORM = "crdtmerge v1 norm of a task vector"
+    NORM_ROW = "crdtmerge v1 row of a kept norm"
+    UNREAD = "crdtmerge v1 tensors left unread"
     TRIALS = "crdtmerge v1 what a strategy makes of the trials"
 
 

@@ -28,6 +28,7 @@ from crdtmerge.formats.licences import licence_of
 from crdtmerge.formats.mergekit import Configuration, Listed
 from crdtmerge.formats.mergekit_tokenizer import TokenizerChoice
 from crdtmerge.formats.source import FolderSource
+from crdtmerge.formats.tying import by_bytes, fit_ties
 from crdtmerge.manifest import Manifest, TensorEntry
 from crdtmerge.resolve.card import Origin, Origins
 from crdtmerge.resolve.settings import Contribution
@@ -131,15 +132,23 @@ def read_models(
         contributions=tuple(contributions),
         names=names,
         companions=folders.companions,
-        not_taken=not_taken(folders.models[folders.base]),
+        not_taken=not_taken(folders.base, folders.companions),
         origins=Origins(
             base=_base_origin(configuration),
             contributions=origins,
             taken_from=configuration.models[0].name,
         ),
         source=source,
-        notes=folders.notes,
+        notes=(*_ties(configuration, folders), *folders.notes),
     )
+
+
+def _ties(configuration: Configuration, folders: _Folders) -> Iterator[str]:
+    """Yield which tied tensors of the models are not as they lie in the files."""
+    for model in configuration.models:
+        if not model.adapter:
+            for note in folders.models[model.path].notes:
+                yield f"model {model.name!r}: {note}"
 
 
 def _origin(model: Listed, before: Origin) -> Origin:
@@ -161,6 +170,12 @@ def _folders(configuration: Configuration, scratch: Scratch) -> _Folders:
     models = {base: _folder(base, base.name)}
     listed = [model for model in configuration.models if model.path != base]
     models |= {m.path: _folder(m.path, m.name) for m in listed if not m.adapter}
+    named = headers(models[base], "base", b"")
+    for model in listed:
+        if not model.adapter:
+            with _naming(model):
+                same = by_bytes(models[base])
+                models[model.path] = fit_ties(models[model.path], named, same)
     adapters = {m.path: _adapter(m) for m in listed if m.adapter}
     found = _Folders(base, models, adapters, dict(models[base].files))
     if configuration.tokenizer is not None:

@@ -218,7 +218,7 @@ def test_another_layout_begins_anew(tmp_path: Path) -> None:
 
 
 def test_another_plan_of_this_layout_keeps_what_it_shares(tmp_path: Path) -> None:
-    """ties shares the tensors that are copied with linear, and no merged one."""
+    """Ties shares the tensors that are copied with linear, and no merged one."""
     merge, out = make_merge(), tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
         resolved(ending(merge, 16, interrupt), out)
