@@ -22,7 +22,6 @@ from nodes.store.memo import MEMO_FILE, HomeMemo
 from simulations.disk import Fault, SimulatedDisk
 from simulations.power_loss import Loss
 from tests.models import (
-    IDS,
     SHAPES,
     UNIT,
     Merge,
@@ -55,7 +54,9 @@ def resolved(
         output=Output(out, overwrite=bool(asked.pop("force", False))),
         layout=lay_out_model(plan.outputs, shard),
         memo=memo,
-        **IDS,
+        space=b"s" * 32,
+        merge_id=b"m" * 32,
+        visible_root=b"v" * 32,
     )
 
 

@@ -18,7 +18,7 @@ from crdtmerge.formats.shards import lay_out_model
 from crdtmerge.resolve.model import Resolved, resolve_model
 from crdtmerge.resolve.output import Output
 from crdtmerge.resolve.plan import make_plan
-from tests.models import IDS, SHAPES, Blobs, Merge, make_merge, recipe_of
+from tests.models import SHAPES, Blobs, Merge, make_merge, recipe_of
 
 TENSORS = len(SHAPES)
 SHARD = 700
@@ -54,7 +54,9 @@ def resolved(
         source=merge.blobs,
         output=Output(out, overwrite=force),
         layout=lay_out_model(plan.outputs, shard),
-        **IDS,
+        space=b"s" * 32,
+        merge_id=b"m" * 32,
+        visible_root=b"v" * 32,
     )
 
 
@@ -234,7 +236,7 @@ def test_no_link_is_written_through(tmp_path: Path, trick: str) -> None:
     merge, out = make_merge(), tmp_path / "out"
     folder = broken_off(merge, out)
     victim = tmp_path / "victim"
-    file = sorted((folder / "new").glob("*.safetensors"))[0]
+    file = min((folder / "new").glob("*.safetensors"))
     victim.write_bytes(file.read_bytes())
     if trick == "link to a folder":
         (folder / "new").rename(tmp_path / "elsewhere")
@@ -258,6 +260,8 @@ class Refusing:
         self.number, self.at, self.calls = number, -1, 0
 
     def wrap(self, call: Callable[..., object]) -> Callable[..., object]:
+        """Return a call that is counted, and refused when it is its turn."""
+
         def refused(*arguments: object, **named: object) -> object:
             self.calls += 1
             if self.calls - 1 == self.at:
