@@ -109,6 +109,13 @@ class LowRank:
 Change = Whole | Delta | LowRank
 
 
+def parts_of(change: Change) -> tuple[TensorEntry, ...]:
+    """Return the stored tensors that a change is made of."""
+    if isinstance(change, LowRank):
+        return change.a, change.b, change.scale
+    return (change.entry,)
+
+
 def change_of_key(key: Value, target: TensorEntry) -> Change:
     """Return the change to the tensor `target` of the base that has this `key`.
 

@@ -13,7 +13,7 @@ from crdtmerge.errors import BadInputError
 RATE_LEAST: Final = CHUNK_BYTES // 16
 """Bytes a second below which a chunk takes so long that it looks like silence."""
 
-_SIZE: Final = re.compile(r"(\d{1,9}(?:\.\d{1,3})?) ?([KMGT]?)(I?)B?", re.ASCII)
+_SIZE: Final = re.compile(r"(\d{1,18}(?:\.\d{1,3})?) ?([KMGT]?)(I?)B?", re.ASCII)
 _POWERS: Final = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
 

@@ -126,3 +126,9 @@ def shuffled(inputs: Inputs, order: tuple[int, ...]) -> Inputs:
         weights=tuple(inputs.weights[i] for i in order),
         own=tuple(inputs.own[i] for i in order) if inputs.own else (),
     )
+
+
+def defaults_of(name: str) -> Values:
+    """Return a strategy's parameters at their defaults, and what it cannot do without."""
+    need = NEEDS.get(find(name).full_name, Need({}))
+    return Values(make_recipe(name, dict(need.parameters)).parameters)

@@ -1,5 +1,6 @@
-"""Adapters as PEFT saves them: `adapter_config.json` beside `adapter_model.safetensors`.
+"""Adapters as PEFT saves them: `adapter_config.json` beside the weights.
 
+The weights are `adapter_model.safetensors`, or the `adapter_model.bin` of older ones.
 Owns reading such a folder, refusing by name what is no plain LoRA, and finding the base's
 tensors under the names of an adapter. Does not own what a pair means (`changes`), nor
 writing (`adapter_output`).
@@ -24,6 +25,7 @@ from crdtmerge.changes import PAIR_SUFFIXES
 from crdtmerge.errors import BadInputError
 from crdtmerge.formats.adapter_config import AdapterConfig, read_config
 from crdtmerge.formats.header import StoredTensor, read_header
+from crdtmerge.formats.pickled import read_pickled
 from crdtmerge.layers import FAN_IN, LINEAR, layers_of
 from crdtmerge.manifest import Manifest
 
@@ -94,15 +96,11 @@ def read_adapter(path: Path) -> Adapter:
         BadInputError: it is damaged, or something other than a plain LoRA adapter.
     """
     config = read_config(path / CONFIG_FILE)
-    weights = path / WEIGHTS_FILE
-    if not weights.is_file():
-        message = f"{path} has no {WEIGHTS_FILE}"
-        hint = "save the adapter with `save_pretrained`"
-        if (path / PICKLED_FILE).is_file():
-            message += f", only {PICKLED_FILE}, which could run code when it is opened"
-            hint = "load it and save it again with `save_pretrained`"
-        raise BadInputError(message, hint=hint)
-    return _sort_out(path, config, read_header(weights))
+    for name, read in ((WEIGHTS_FILE, read_header), (PICKLED_FILE, read_pickled)):
+        if (path / name).is_file():
+            return _sort_out(path, config, read(path / name))
+    message = f"{path} has neither {WEIGHTS_FILE} nor {PICKLED_FILE}"
+    raise BadInputError(message, hint="save the adapter with `save_pretrained`")
 
 
 def _sort_out(

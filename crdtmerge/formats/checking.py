@@ -30,6 +30,7 @@ from crdtmerge.formats.ingest import (
     whole_manifest,
 )
 from crdtmerge.formats.survey import Look, Pass, Visit
+from crdtmerge.formats.tying import by_blobs, fit_ties
 from crdtmerge.manifest import FLOAT_DTYPES, ITEM_BYTES, Manifest, TensorEntry
 from crdtmerge.numerics import (
     TensorFacts,
@@ -96,6 +97,7 @@ def take_model(
             base, with the limit.
     """
     base = ground.base
+    folder = fit_ties(folder, base, by_blobs(base), whole=kind == "full")
     changes_of(headers(folder, kind, base.content_id), base)
     theirs = {entry.name: entry for entry in base.tensors}
     blobs = []
@@ -109,7 +111,7 @@ def take_model(
             if seen.facts is not None:
                 _judge(visit.tensor.name, seen.facts, ground)
     manifest = whole_manifest(folder, kind, base.content_id, blobs)
-    return Model(folder.path, manifest, folder.tensors)
+    return Model(folder.path, manifest, folder.tensors, notes=folder.notes)
 
 
 def _look(

@@ -15,7 +15,6 @@ from crdtmerge.formats.folder import (
     COMPANION_BYTES_MAX,
     RESOLUTION_FILE,
     WEIGHT_SUFFIXES,
-    ModelFolder,
 )
 from crdtmerge.formats.model_config import CONFIG_FILE, QUANTISATION, ModelConfig
 from crdtmerge.formats.writer import write_file
@@ -97,18 +96,19 @@ def companions_of(
     return Companions(kept, config, output_dtype, left_out)
 
 
-def not_taken(folder: ModelFolder) -> tuple[str, ...]:
+def not_taken(folder: Path, taken: Iterable[str]) -> tuple[str, ...]:
     """Return what a user may miss: folders, and files too large or oddly named.
 
-    Weights of other formats are not missed: they are the base's.
+    Weights of other formats are not missed: they are the base's. Where the base is a file
+    by itself, what lies around it is no part of it.
     """
-    if not folder.path.is_dir():
+    if not folder.is_dir():
         return ()
-    kept = {name for name, _ in folder.files}
+    kept = frozenset(taken)
     return tuple(
         sorted(
             item.name + ("/" if item.is_dir() else "")
-            for item in folder.path.iterdir()
+            for item in folder.iterdir()
             if item.name not in kept
             and not item.name.startswith(".")
             and not item.name.lower().endswith(WEIGHT_SUFFIXES)

@@ -1,12 +1,12 @@
 """Model folders: which files make up a model, and access to its tensors' bytes.
 
 Owns the layout of a Hugging Face folder (one file, or shards with an index) and which
-other files go with a model. Does not own the form of one file (`header`), nor what the
-tensors must be like (`ingest`).
+other files go with a model. Does not own the form of one file (`model_file`), shards
+(`index`), nor what the tensors must be like (`ingest`).
 """
 
-import json
 import mmap
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,15 +14,15 @@ from typing import Final
 
 from crdtmerge.digest import CHUNK_BYTES
 from crdtmerge.errors import BadInputError
-from crdtmerge.formats.header import StoredTensor, read_header
+from crdtmerge.formats.header import StoredTensor
+from crdtmerge.formats.index import collect, read_shards
+from crdtmerge.formats.model_file import GGUF, PICKLED, SAFETENSORS, gguf_refused
 from crdtmerge.manifest import is_file_name
 
 MODEL_FILE: Final = "model.safetensors"
 INDEX_SUFFIX: Final = ".safetensors.index.json"
 RESOLUTION_FILE: Final = "resolution.json"
 COMPANION_BYTES_MAX: Final = 64 << 20
-INDEX_BYTES_MAX: Final = 64 << 20
-SHARDS_MAX: Final = 4096
 
 WEIGHT_SUFFIXES: Final = (
     ".safetensors",
@@ -45,16 +45,24 @@ WEIGHT_SUFFIXES: Final = (
 """Weights of any format: stale beside a merged model, so never copied."""
 
 
+_OF_TRAINING: Final = re.compile(
+    r"(optimizer|scheduler|scaler|rng_state.*|training_args)\.(bin|pt|pth)"
+)
+"""What a trainer leaves beside the weights of a checkpoint."""
+
+
 @dataclass(frozen=True, slots=True)
 class ModelFolder:
     """A model on disk: its tensors sorted by name, and the files that go with it.
 
-    `files` are (name, path) of configuration, tokenizer and the like, sorted by name.
+    `files` are (name, path) of configuration, tokenizer and the like, sorted by name;
+    `notes` say what of the tensors is not as it lies there.
     """
 
     path: Path
     tensors: tuple[StoredTensor, ...]
     files: tuple[tuple[str, Path], ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
@@ -63,112 +71,95 @@ class ModelFolder:
 
 
 def read_folder(path: Path) -> ModelFolder:
-    """Return the model in a folder, or in one .safetensors file.
+    """Return the model in a folder, or in one file of weights.
 
-    Only headers are read. Like the common loaders, `model.safetensors` is preferred; else
-    the shards of an index; else the only safetensors file.
+    Only headers are read. Like the common loaders, safetensors come before PyTorch files,
+    and of each `model.safetensors` or `pytorch_model.bin`, then the shards of an index,
+    then the only file of the kind.
 
     Raises:
         BadInputError: there is no model, or not exactly one, or a file of it is damaged.
     """
     if path.is_file():
-        return ModelFolder(path, _collect([path]))
+        return ModelFolder(path, collect([path]))
+    files = _listed(path)
+    return ModelFolder(path, _weights(path, files), _companions(files))
+
+
+def read_companions(path: Path) -> tuple[tuple[str, Path], ...]:
+    """Return the files beside the weights of a folder; none beside a single file.
+
+    Raises:
+        BadInputError: the folder is gone, or cannot be listed.
+    """
+    return () if path.is_file() else _companions(_listed(path))
+
+
+def _listed(path: Path) -> list[Path]:
+    """Return the files of a folder, sorted, with links whose target is missing."""
     if not path.is_dir():
         message = f"there is no folder {path}"
         raise BadInputError(message, hint="give a folder with safetensors files")
     try:
-        files = sorted(item for item in path.iterdir() if item.is_file())
+        items = sorted(path.iterdir())
     except OSError as e:
         message = f"cannot list {path}: {e.strerror}"
         raise BadInputError(message) from e
-    return ModelFolder(path, _weights(path, files), _companions(files))
+    return [item for item in items if item.is_file() or _is_lost(item)]
+
+
+def _is_lost(item: Path) -> bool:
+    return item.is_symlink() and not item.exists()
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """How the weights of one form lie in a folder."""
+
+    single: str
+    index_suffix: str
+    suffixes: tuple[str, ...]
+
+
+_LAYOUTS: Final = (
+    _Layout(MODEL_FILE, INDEX_SUFFIX, (SAFETENSORS,)),
+    _Layout("pytorch_model.bin", ".bin.index.json", PICKLED),
+)
+"""The form that comes first is preferred where a folder has both."""
 
 
 def _weights(folder: Path, files: list[Path]) -> tuple[StoredTensor, ...]:
     """Return the tensors of the one model among `files`."""
-    single = [file for file in files if file.name == MODEL_FILE]
-    indices = [file for file in files if file.name.endswith(INDEX_SUFFIX)]
-    loose = [file for file in files if file.suffix == ".safetensors"]
-    if single:
-        return _collect(single)
-    if len(indices) == 1:
-        return _sharded(folder, indices[0])
-    if len(loose) == 1 and not indices:
-        return _collect(loose)
-    if not loose and not indices:
-        message = f"{folder} has no safetensors file"
-        hint = f"save the model as {MODEL_FILE} (`save_pretrained` does so)"
-        raise BadInputError(message, hint=hint)
-    message = (
-        f"{folder} has {len(loose)} safetensors files and {len(indices)} indices:"
-        " which of them is the model?"
-    )
-    raise BadInputError(message, hint="shards need one model.safetensors.index.json")
-
-
-def _sharded(folder: Path, index: Path) -> tuple[StoredTensor, ...]:
-    """Return the tensors of the shards, which must be exactly those of the index."""
-    placed = _read_index(index)
-    names = sorted(set(placed.values()))
-    if lost := [name for name in names if not (folder / name).is_file()]:
-        message = (
-            f"{index.name} names {len(lost)} file(s) that are not there: {lost[0]}"
-        )
-        raise BadInputError(message, hint="download the missing shards")
-    tensors = _collect(folder / name for name in names)
-    found = {tensor.name: tensor.path.name for tensor in tensors}
-    for name, shard in sorted(placed.items()):
-        if found.get(name) != shard:
-            message = f"{index.name} places tensor {name!r} in {shard}, which lacks it"
-            raise BadInputError(message)
-    if excess := sorted(found.keys() - placed.keys()):
-        message = (
-            f"{found[excess[0]]} holds tensor {excess[0]!r}, not listed in {index.name}"
-        )
-        raise BadInputError(message)
-    return tensors
-
-
-def _read_index(index: Path) -> dict[str, str]:
-    """Return the file name of each tensor, from a shard index."""
-    try:
-        if index.stat().st_size > INDEX_BYTES_MAX:
-            message = f"{index.name} is above the limit of {INDEX_BYTES_MAX} bytes"
-            raise BadInputError(message)
-        value = json.loads(index.read_bytes())
-    except OSError as e:
-        message = f"cannot read {index.name}: {e.strerror}"
-        raise BadInputError(message) from e
-    except (ValueError, RecursionError) as e:
-        message = f"{index.name} is not JSON"
-        raise BadInputError(message) from e
-    match value:
-        case {"weight_map": dict(placed)} if placed and all(
-            isinstance(shard, str) and is_file_name(shard) for shard in placed.values()
-        ):
-            if len(set(placed.values())) <= SHARDS_MAX:
-                return placed
-            message = f"{index.name} names more than {SHARDS_MAX} shards"
-        case _:
-            message = f"{index.name} has no weight_map from tensors to plain file names"
-    raise BadInputError(message)
-
-
-def _collect(paths: Iterable[Path]) -> tuple[StoredTensor, ...]:
-    """Return the tensors of these files, sorted by name, each name once."""
-    tensors: dict[str, StoredTensor] = {}
-    path = None
-    for path in paths:
-        for tensor in read_header(path):
-            if tensor.name in tensors:
-                first = tensors[tensor.name].path.name
-                message = f"tensor {tensor.name!r} is in both {first} and {path.name}"
-                raise BadInputError(message)
-            tensors[tensor.name] = tensor
-    if not tensors:
-        message = f"{path.name if path else 'the model'} holds no tensor"
-        raise BadInputError(message)
-    return tuple(tensors[name] for name in sorted(tensors))
+    for layout in _LAYOUTS:
+        single = [file for file in files if file.name == layout.single]
+        indices = [file for file in files if file.name.endswith(layout.index_suffix)]
+        loose = [
+            file
+            for file in files
+            if file.suffix in layout.suffixes and not _OF_TRAINING.fullmatch(file.name)
+        ]
+        if lost := [file for file in (*single, *indices, *loose) if _is_lost(file)]:
+            message = f"{lost[0]} is a link to a file that is not there"
+            raise BadInputError(message, hint="download the model again")
+        if single:
+            return collect(single)
+        if len(indices) == 1:
+            return read_shards(folder, indices[0])
+        if len(loose) == 1 and not indices:
+            return collect(loose)
+        if loose or indices:
+            kind = layout.suffixes[0].removeprefix(".")
+            message = (
+                f"{folder} has {len(loose)} {kind} files and {len(indices)} indices:"
+                " which of them is the model?"
+            )
+            hint = f"shards need one index, model{layout.index_suffix}; or give a file"
+            raise BadInputError(message, hint=hint)
+    if gguf := [file for file in files if file.suffix.lower() == GGUF]:
+        raise gguf_refused(gguf[0])
+    message = f"{folder} has no safetensors file, and no PyTorch file"
+    hint = f"save the model as {MODEL_FILE} (`save_pretrained` does so)"
+    raise BadInputError(message, hint=hint)
 
 
 def _companions(files: Iterable[Path]) -> tuple[tuple[str, Path], ...]:
@@ -176,7 +167,8 @@ def _companions(files: Iterable[Path]) -> tuple[tuple[str, Path], ...]:
     return tuple(
         (file.name, file)
         for file in files
-        if not file.name.startswith(".")
+        if not _is_lost(file)
+        and not file.name.startswith(".")
         and not file.name.lower().endswith(WEIGHT_SUFFIXES)
         and file.name != RESOLUTION_FILE
         and is_file_name(file.name)
@@ -202,7 +194,7 @@ def open_tensor(stored: StoredTensor) -> memoryview:
                 access=mmap.ACCESS_READ,
             )
     except (OSError, ValueError) as e:
-        raise _changed(stored) from e
+        raise changed(stored) from e
     return memoryview(mapped)[below:]
 
 
@@ -219,13 +211,14 @@ def read_chunks(stored: StoredTensor) -> Iterator[bytes]:
             while left > 0:
                 chunk = file.read(min(CHUNK_BYTES, left))
                 if len(chunk) < min(CHUNK_BYTES, left):
-                    raise _changed(stored)
+                    raise changed(stored)
                 left -= len(chunk)
                 yield chunk
     except OSError as e:
-        raise _changed(stored) from e
+        raise changed(stored) from e
 
 
-def _changed(stored: StoredTensor) -> BadInputError:
+def changed(stored: StoredTensor) -> BadInputError:
+    """Return the error for a file that was not left alone."""
     message = f"{stored.path.name} changed while tensor {stored.name!r} was being read"
     return BadInputError(message, hint="do not write to a model that is in use")

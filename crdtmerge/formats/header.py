@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 
 from crdtmerge.digest import BLOB_BYTES_MAX
 from crdtmerge.errors import BadInputError
+from crdtmerge.formats.json_text import parse_object
 from crdtmerge.manifest import DIMENSIONS_MAX, ITEM_BYTES, NAME_CHARACTERS_MAX
 
 LENGTH_BYTES: Final = 8
@@ -28,6 +29,8 @@ HEADER_BYTES_MAX: Final = 100_000_000
 """The limit of the format's own library."""
 ALIGNMENT: Final = 8
 METADATA: Final = "__metadata__"
+AGAIN: Final = "download it again, or save the model again with `save_pretrained`"
+"""What to do about a file that cannot be what it was meant to be."""
 
 
 class FileState(NamedTuple):
@@ -81,15 +84,15 @@ def read_header(path: Path) -> tuple[StoredTensor, ...]:
         message = f"cannot read {path.name}: {e.strerror}"
         raise BadInputError(message) from e
     start = LENGTH_BYTES + length
-    entries = _parse(path, text)
+    entries = parse_object(text, f"the header of {path.name}", AGAIN)
     tensors = tuple(
         _tensor(path, name, entry, start, state)
         for name, entry in entries.items()
         if name != METADATA
     )
-    _ask_library(path)
     for tensor in tensors:
         _check_range(tensor, size)
+    _ask_library(path)
     return tensors
 
 
@@ -97,7 +100,7 @@ def _check_length(path: Path, length: int, size: int) -> None:
     """Refuse a length before that many bytes are read."""
     if size < LENGTH_BYTES + 2:
         message = f"{path.name} is truncated: {size} bytes are no safetensors file"
-        raise BadInputError(message)
+        raise BadInputError(message, hint=AGAIN)
     if length > HEADER_BYTES_MAX:
         message = f"{path.name} has a header of {length} bytes, above the limit of"
         raise BadInputError(
@@ -105,37 +108,14 @@ def _check_length(path: Path, length: int, size: int) -> None:
         )
     if LENGTH_BYTES + length > size:
         message = f"{path.name} is truncated: its header alone has {length} bytes"
-        raise BadInputError(message)
-
-
-def _parse(path: Path, text: bytes) -> dict[str, object]:
-    """Return the header as a mapping; a name given twice is refused."""
-
-    def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        mapping = dict(pairs)
-        if len(mapping) < len(pairs):
-            names = [name for name, _ in pairs]
-            twice = next(name for name in names if names.count(name) > 1)
-            message = f"{path.name} names {twice!r} twice in its header"
-            raise BadInputError(message)
-        return mapping
-
-    try:
-        value = json.loads(text, object_pairs_hook=unique)
-    except (ValueError, RecursionError) as e:
-        message = f"{path.name} is damaged: its header is not JSON"
-        raise BadInputError(message) from e
-    if not isinstance(value, dict):
-        message = f"{path.name} is damaged: its header is not a JSON object"
-        raise BadInputError(message)
-    return value
+        raise BadInputError(message, hint=AGAIN)
 
 
 def _tensor(
     path: Path, name: str, entry: object, start: int, state: FileState
 ) -> StoredTensor:
     """Return one tensor of the header, with its place in the file."""
-    _check_name(path, name)
+    check_name(path, name)
     match entry:
         case {
             "dtype": str(dtype),
@@ -145,7 +125,8 @@ def _tensor(
             dimensions = tuple(int(str(n)) for n in shape)
         case _:
             message = f"{path.name} is damaged: tensor {name!r} is not described"
-            raise BadInputError(f"{message} as dtype, shape and offsets within limits")
+            message += " as dtype, shape and offsets within limits"
+            raise BadInputError(message, hint=AGAIN)
     if dtype not in ITEM_BYTES:
         message = f"tensor {name!r} in {path.name} has the unknown dtype {dtype!r}"
         hint = f"supported are {', '.join(ITEM_BYTES)}"
@@ -156,20 +137,25 @@ def _tensor(
             f"{path.name} lies: tensor {name!r} has {end - begin} bytes,"
             f" but {dtype} {list(dimensions)} has {size}"
         )
-        raise BadInputError(message)
+        raise BadInputError(message, hint=AGAIN)
     return StoredTensor(name, dtype, dimensions, path, start + begin, size, state)
 
 
-def _check_name(path: Path, name: str) -> None:
-    """Refuse a name that no manifest may carry."""
+def check_name(path: Path, name: str) -> None:
+    """Refuse a name that no manifest may carry.
+
+    Raises:
+        BadInputError: it is not Unicode text, or not of 1 to 512 characters.
+    """
     try:
         name.encode()
     except UnicodeEncodeError as e:
         message = f"{path.name} has a tensor name that is not Unicode text"
-        raise BadInputError(message) from e
+        raise BadInputError(message, hint=AGAIN) from e
     if not 1 <= len(name) <= NAME_CHARACTERS_MAX:
         message = f"{path.name} has a tensor name of {len(name)} characters,"
-        raise BadInputError(f"{message} not 1 to {NAME_CHARACTERS_MAX}")
+        message += f" not 1 to {NAME_CHARACTERS_MAX}"
+        raise BadInputError(message, hint="save the model under shorter names")
 
 
 def _are_sizes(numbers: Sequence[object]) -> bool:
@@ -181,20 +167,21 @@ def _are_sizes(numbers: Sequence[object]) -> bool:
 
 
 def _ask_library(path: Path) -> None:
-    """Let the format's own library judge: offsets, gaps, overlaps, file length."""
+    """Let the format's own library judge: gaps, overlaps, what follows the tensors."""
     try:
         with safe_open(path, framework="np"):
             pass
     except (SafetensorError, OSError) as e:
         message = f"{path.name} is not a valid safetensors file: {e}"
-        raise BadInputError(" ".join(message.split())) from e
+        raise BadInputError(" ".join(message.split()), hint=AGAIN) from e
 
 
 def _check_range(tensor: StoredTensor, size: int) -> None:
-    """Refuse a range outside of the file, whatever version of the library judged."""
+    """Refuse a range beyond the end: a download that stopped is the usual fault."""
     if tensor.offset + tensor.size > size:
         message = f"{tensor.path.name} is truncated: tensor {tensor.name!r} ends at"
-        raise BadInputError(f"{message} {tensor.offset + tensor.size} of {size} bytes")
+        message += f" {tensor.offset + tensor.size} of {size} bytes"
+        raise BadInputError(message, hint=AGAIN)
 
 
 @dataclass(frozen=True, slots=True)

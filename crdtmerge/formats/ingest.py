@@ -32,13 +32,14 @@ class Model:
     """A model or adapter of the user's: what it is called, and where its bytes are.
 
     `sources` go with the manifest's tensors, one by one; `made_for` is what an adapter
-    calls its base.
+    calls its base; `notes` say what of the tensors is not as it lies in the files.
     """
 
     path: Path
     manifest: Manifest
     sources: tuple[Source, ...]
     made_for: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def describe(

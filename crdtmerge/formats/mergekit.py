@@ -22,6 +22,7 @@ from crdtmerge.formats.mergekit_grammar import (
     reference,
 )
 from crdtmerge.formats.mergekit_recipe import Asked, Configuration, Listed, compose
+from crdtmerge.formats.mergekit_tokenizer import KEYS, parse_tokenizer
 from crdtmerge.formats.mergekit_values import dtype_of
 from crdtmerge.formats.yaml_text import Plain, read_yaml
 
@@ -36,12 +37,11 @@ _TOP: Final = (
     "parameters",
     "dtype",
     "out_dtype",
+    *KEYS,
 )
 _TOP_NOT_YET: Final = (
     "slices",
     "modules",
-    "tokenizer_source",
-    "tokenizer",
     "chat_template",
 )
 _MODEL: Final = ("model", "parameters")
@@ -99,7 +99,8 @@ class _Parser:
         recipe, complete, needs = compose(self._method, given, models, self._dtype())
         notes = tuple(self._notes)
         name = "" if base is None else reference(base, "base_model")[0]
-        return Configuration(recipe, base_path, complete, notes, needs, name)
+        tokenizer = parse_tokenizer(self._value, self._folder)
+        return Configuration(recipe, base_path, complete, notes, needs, name, tokenizer)
 
     # --- models ----------------------------------------------------------------------
 

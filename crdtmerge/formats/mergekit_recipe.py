@@ -16,6 +16,7 @@ from crdtmerge.codec import DECIMAL_UNIT, format_decimal, parse_decimal
 from crdtmerge.errors import BadInputError
 from crdtmerge.formats.mergekit_chains import Chain, fitted, plain_chain
 from crdtmerge.formats.mergekit_methods import Method, Word
+from crdtmerge.formats.mergekit_tokenizer import TokenizerChoice
 from crdtmerge.recipe import EVERYWHERE, WEIGHT, Parameters, Recipe, Rule
 from crdtmerge.rules import parse_pattern, places_of
 from crdtmerge.strategies import find, make_recipe
@@ -51,8 +52,9 @@ class Configuration:
     """What a file asks for.
 
     `base` is None where models are merged without one, else the folder that the file calls
-    `base_name`. `recipe` is without the rules for single models. `notes` tell what was
-    accepted although it changes nothing, or not what mergekit does.
+    `base_name`. `recipe` is without the rules for single models. Without `tokenizer` all
+    models must have one vocabulary. `notes` tell what was accepted although it changes
+    nothing, or not what mergekit does.
     """
 
     recipe: Recipe
@@ -61,6 +63,7 @@ class Configuration:
     notes: tuple[str, ...] = ()
     needs: tuple[Need, ...] = ()
     base_name: str = ""
+    tokenizer: TokenizerChoice | None = None
 
     def recipe_for(self, contents: Sequence[bytes], names: Iterable[str]) -> Recipe:
         """Return the whole recipe.

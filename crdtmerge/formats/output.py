@@ -148,6 +148,27 @@ class OutputFolder:
             raise machine_error("put into place", self._out, e) from e
 
 
+@contextlib.contextmanager
+def scratch_folder(out: Path) -> Iterator[Path]:
+    """Lend a hidden folder beside `out` for what is needed until that is finished.
+
+    It goes when the block ends; if the process is killed, with the next output to `out`.
+
+    Raises:
+        MachineError: the disk refuses.
+    """
+    out = out.resolve()
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        sibling = _Sibling.make(out)
+    except OSError as e:
+        raise machine_error("create", out, e) from e
+    try:
+        yield sibling.new
+    finally:
+        sibling.remove()
+
+
 class _Sibling:
     """The hidden folder of one output under way, locked while its maker lives.
 

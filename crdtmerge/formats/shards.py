@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from crdtmerge.errors import BadInputError
-from crdtmerge.formats.folder import INDEX_SUFFIX, MODEL_FILE, SHARDS_MAX
+from crdtmerge.formats.folder import INDEX_SUFFIX, MODEL_FILE
 from crdtmerge.formats.header import Layout, lay_out
+from crdtmerge.formats.index import SHARDS_MAX
 from crdtmerge.manifest import ITEM_BYTES
 
 SHARD_BYTES: Final = 5 * 10**9

@@ -46,8 +46,8 @@ def create_files(folder: Path, layout: ModelLayout) -> None:
         with _working("write", path):
             file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
             try:
-                _reserve(file, laid.size)
-                _write_all(file, laid.header, 0)
+                reserve(file, laid.size)
+                write_all(file, laid.header, 0)
             finally:
                 os.close(file)
     if layout.index:
@@ -63,7 +63,7 @@ def write_file(path: Path, data: bytes) -> None:
     with _working("write", path):
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:
-            _write_all(file, data, 0)
+            write_all(file, data, 0)
         finally:
             os.close(file)
 
@@ -144,7 +144,7 @@ class _OpenFile:
                 if self._file is None:
                     self._file = os.open(self._path, os.O_WRONLY)
                 file = self._file
-            _write_all(file, data, self._layout.offsets[name] + offset)
+            write_all(file, data, self._layout.offsets[name] + offset)
             with self._lock:
                 self._left[name] -= len(data)
                 self._missing -= len(data)
@@ -171,7 +171,7 @@ def _working(work: str, path: Path) -> Iterator[None]:
         raise machine_error(work, path, e) from e
 
 
-def _reserve(file: int, size: int) -> None:
+def reserve(file: int, size: int) -> None:
     """Claim the space of the whole file now, where the system can."""
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(file, 0, size)
@@ -179,7 +179,7 @@ def _reserve(file: int, size: int) -> None:
         os.ftruncate(file, size)
 
 
-def _write_all(file: int, data: Data, offset: int) -> None:
+def write_all(file: int, data: Data, offset: int) -> None:
     """Write all of `data` at `offset`; a system call may take less than it was given."""
     left = memoryview(data).cast("B") if len(data) else memoryview(b"")
     while left:

@@ -31,6 +31,7 @@ from crdtmerge.numerics import Data, low_rank_factors, philox_key, sum_of_square
 from crdtmerge.recipe import Recipe
 from crdtmerge.resolve.execute import TensorSink, execute
 from crdtmerge.resolve.ground import Footing
+from crdtmerge.resolve.memory import MEMORY_DEFAULT
 from crdtmerge.resolve.output import Output
 from crdtmerge.resolve.plan import Plan, make_plan
 from crdtmerge.resolve.reading import TensorSource
@@ -204,6 +205,7 @@ def execute_adapter(
     *,
     executor: Executor | None = None,
     threads: int = 1,
+    memory: int = MEMORY_DEFAULT,
     report: Report | None = None,
 ) -> tuple[list[TensorEntry], float]:
     """Compute an adapter; return its tensors by name, and its relative error.
@@ -218,6 +220,7 @@ def execute_adapter(
         factoring,
         executor=executor,
         threads=threads,
+        memory=memory,
         report=report,
     )
     entries = sorted(factoring.entries, key=lambda entry: entry.name)
@@ -234,6 +237,7 @@ def resolve_adapter(
     visible_root: bytes,
     executor: Executor | None = None,
     threads: int = 1,
+    memory: int = MEMORY_DEFAULT,
     report: Report | None = None,
 ) -> tuple[Resolution, float]:
     """Write a merged adapter as `output` asks; return how it came about, and its error.
@@ -254,6 +258,7 @@ def resolve_adapter(
             writer,
             executor=executor,
             threads=threads,
+            memory=memory,
             report=report,
         )
         resolution = make_resolution(

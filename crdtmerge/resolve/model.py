@@ -11,6 +11,7 @@ from crdtmerge.digest import ContentId
 from crdtmerge.formats.progress import Report
 from crdtmerge.formats.shards import ModelLayout
 from crdtmerge.resolve.execute import execute
+from crdtmerge.resolve.memory import MEMORY_DEFAULT
 from crdtmerge.resolve.output import Output
 from crdtmerge.resolve.plan import Plan
 from crdtmerge.resolve.reading import TensorSource
@@ -33,13 +34,15 @@ def resolve_model(
     base: ContentId | None = None,
     executor: Executor | None = None,
     threads: int = 1,
+    memory: int = MEMORY_DEFAULT,
     report: Report | None = None,
     check: Callable[[], None] | None = None,
 ) -> Resolution:
     """Write the merged model of `plan` as `output` asks; return how it came about.
 
     `layout` is that of the plan's outputs. `base` stands in the resolution in place of the
-    plan's. `check` may refuse the result once it is computed.
+    plan's. `check` may refuse the result once it is computed. Tasks take `memory` bytes
+    together beside what is mapped.
     If anything fails, what was at the output's place is as it was.
 
     Raises:
@@ -49,7 +52,13 @@ def resolve_model(
     """
     with output.filled(layout) as (writer, finish):
         digests = execute(
-            plan, source, writer, executor=executor, threads=threads, report=report
+            plan,
+            source,
+            writer,
+            executor=executor,
+            threads=threads,
+            memory=memory,
+            report=report,
         )
         if check is not None:
             check()

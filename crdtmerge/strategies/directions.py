@@ -41,19 +41,15 @@ from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.numerics import Floats, acos, cos, sin
 from crdtmerge.strategies.base import (
     TRUE,
-    Memory,
     Parameter,
     Strategy,
     never,
     part_by_part,
 )
-from crdtmerge.strategies.gram import Gram, GramMethod, image, inner
+from crdtmerge.strategies.gram import MEMORY, Gram, GramMethod, image, inner
 
 SHORTER: Final = 1 / 1024
 OPPOSITE: Final = 1 / 256
-
-MEMORY: Final = Memory(shared=24, each=8)
-"""Each tensor in float64 while inner products are taken, and products of a pair."""
 
 
 @dataclass(frozen=True, slots=True)

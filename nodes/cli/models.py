@@ -20,6 +20,15 @@ ThreadsOption: TypeAlias = Annotated[
         min=1, help="Threads; they change no bit of the model.", show_default=False
     ),
 ]
+MemoryOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="Memory that the work may take beside mapped files, such as 500MiB or 2GiB"
+        " (2GiB if left out); it changes no bit of the model.",
+        show_default=False,
+    ),
+]
 ForceOption: TypeAlias = Annotated[
     bool, typer.Option("--force", help="Replace a model that is there already.")
 ]
@@ -87,6 +96,7 @@ def resolve(
     ] = None,
     shard_size: ShardSizeOption = None,
     threads: ThreadsOption = None,
+    memory: MemoryOption = None,
     backend: BackendOption = None,
     force: ForceOption = False,
     fsync: FsyncOption = False,
@@ -108,6 +118,7 @@ def resolve(
         "without": list(without or ()),
         "shard_size": _bytes(shard_size),
         "threads": threads,
+        "memory": _bytes(memory),
         "force": force,
         "fsync": fsync,
     }
@@ -127,6 +138,7 @@ def merge(
     *,
     shard_size: ShardSizeOption = None,
     threads: ThreadsOption = None,
+    memory: MemoryOption = None,
     backend: BackendOption = None,
     force: ForceOption = False,
     fsync: FsyncOption = False,
@@ -142,6 +154,7 @@ def merge(
         "out": str(out.absolute()),
         "shard_size": _bytes(shard_size),
         "threads": threads,
+        "memory": _bytes(memory),
         "force": force,
         "fsync": fsync,
     }

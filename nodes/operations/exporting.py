@@ -17,7 +17,7 @@ from crdtmerge.errors import (
     ContentMissingError,
     FaultyContributionError,
 )
-from crdtmerge.formats.folder import read_folder
+from crdtmerge.formats.folder import read_companions
 from crdtmerge.formats.progress import Progress
 from crdtmerge.manifest import Manifest
 from crdtmerge.orset import OpSet
@@ -153,7 +153,7 @@ def _take_base(cargo: _Cargo, space: SpaceId) -> BaseEntry:
     """Take the base: its manifest, its tensors, and the files beside its weights."""
     context = cargo.context
     facts, manifest = base_facts(context, space), base_manifest(context, space)
-    companions = read_folder(facts.folder).files
+    companions = read_companions(facts.folder)
     if len(companions) > FILES_MAX:
         message = f"{facts.folder} has more than {FILES_MAX} files beside its weights"
         raise BadInputError(message, hint="export without the base")

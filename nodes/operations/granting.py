@@ -5,7 +5,6 @@ what a rank may do (`policy`), nor tickets (`membership`): they open the door, a
 contributor. Taking rights away is `revoking`.
 """
 
-import re
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -28,6 +27,7 @@ from crdtmerge.policy import (
 from crdtmerge.record import SignedRecord
 from crdtmerge.replica import Replica, best_grant
 
+from ..traffic import size_of
 from . import arguments as given
 from .live import Answer, Arguments, Context, Tell
 from .publishing import publish, replica
@@ -44,9 +44,6 @@ HELD_ALREADY: Final = "that author has these rights already"
 NEW_HERE: Final = (
     "this author is new to the space: compare the whole key with its owner"
 )
-
-_SIZE: Final = re.compile(r"([0-9]{1,18})\s*([KMGT]?)(I?B?)", re.IGNORECASE)
-_POWERS: Final = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,13 +163,7 @@ def _bytes(text: str | None) -> int | None:
     """Return a size such as 500MB (thousands) or 20GiB (1024s) in bytes."""
     if text is None:
         return None
-    match = _SIZE.fullmatch(text.strip())
-    if match is None:
-        raise BadInputError(
-            f"{text!r} is no size", hint="write 1000000, 500MB or 20GiB"
-        )
-    unit = 1024 if match[3].upper().startswith("I") else 1000
-    size = int(match[1]) * int(unit ** _POWERS[match[2].upper()])
+    size = size_of(text)
     if not 0 < size <= BLOB_BYTES_MAX:
         message = f"{text!r} is not above 0 and at most {BLOB_BYTES_MAX} bytes"
         raise BadInputError(message)

@@ -12,10 +12,12 @@ from pathlib import Path
 
 from crdtmerge.digest import ContentId
 from crdtmerge.errors import BadInputError, ConflictError, FaultyContributionError
+from crdtmerge.formats.alignment import Scratch
 from crdtmerge.formats.companions import CARD_FILE, companions_of
 from crdtmerge.formats.folder import ModelFolder
 from crdtmerge.formats.header import StoredTensor
 from crdtmerge.formats.mergekit import Configuration, read_configuration
+from crdtmerge.formats.output import scratch_folder
 from crdtmerge.formats.progress import Report
 from crdtmerge.formats.shards import ModelLayout, lay_out_model
 from crdtmerge.manifest import FLOAT_DTYPES, TensorEntry
@@ -32,7 +34,7 @@ from crdtmerge.resolve.resolution import (
 from . import arguments as given
 from .live import Answer, Arguments, Tell, telling
 from .merging_models import Companions, Models, read_models
-from .resolving import output_asked, shard_bytes_of, threads_of, workers
+from .resolving import memory_of, output_asked, shard_bytes_of, threads_of, workers
 
 
 def merge(asked: Arguments, tell: Tell) -> Answer:
@@ -48,14 +50,28 @@ def merge(asked: Arguments, tell: Tell) -> Answer:
     path, out = given.path(asked, "config"), given.path(asked, "out")
     configuration = read_configuration(path)
     _check_way(out, path, configuration)
+    if configuration.tokenizer is None:
+        return _merge(configuration, Scratch(), asked, out, tell)
+    with scratch_folder(out) as scratch:
+        return _merge(configuration, Scratch(scratch / "aligned"), asked, out, tell)
+
+
+def _merge(
+    configuration: Configuration,
+    scratch: Scratch,
+    asked: Arguments,
+    out: Path,
+    tell: Tell,
+) -> Answer:
     wanted = _Wanted(
         configuration,
         output_asked(asked, out),
         shard_bytes_of(asked),
         threads_of(asked),
+        memory_of(asked),
         telling(tell),
     )
-    models = read_models(configuration, tell, wanted.check)
+    models = read_models(configuration, scratch, tell, wanted.check)
     recipe = configuration.recipe_for(
         [c.content for c in models.contributions],
         [entry.name for entry in models.base.tensors],
@@ -87,7 +103,7 @@ def merge(asked: Arguments, tell: Tell) -> Answer:
         "own_values": sum(bool(c.parameters) for c in plan.contributions),
         "shards": len(layout.files),
         "card": str(out / CARD_FILE),
-        "notes": [*configuration.notes, *output.companions.notes],
+        "notes": [*configuration.notes, *models.notes, *output.companions.notes],
     }
 
 
@@ -99,9 +115,10 @@ class _Wanted:
     output: Output
     shard_bytes: int
     threads: int
+    memory: int
     report: Report
 
-    def check(self, base: ModelFolder) -> None:
+    def check(self, base: ModelFolder, files: Companions) -> None:
         """Refuse what headers alone show, before anything is hashed.
 
         Raises:
@@ -110,7 +127,7 @@ class _Wanted:
             MachineError: there is no room for it.
         """
         dtype = self.configuration.recipe.output_dtype
-        output = self._beside(dict(base.files), base.tensors)
+        output = self._beside(files, base.tensors)
         tensors = [
             (t.name, dtype if dtype and t.dtype in FLOAT_DTYPES else t.dtype, t.shape)
             for t in base.tensors
@@ -143,6 +160,7 @@ class _Wanted:
                 base=base,
                 executor=executor,
                 threads=self.threads,
+                memory=self.memory,
                 report=self.report,
                 check=models.source.check_unchanged,
             )

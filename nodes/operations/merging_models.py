@@ -8,7 +8,7 @@ contributions are made of what has names. Does not own the configuration
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -20,22 +20,33 @@ from crdtmerge.formats.adapter import (
     is_adapter,
     read_adapter,
 )
+from crdtmerge.formats.alignment import Scratch
 from crdtmerge.formats.companions import not_taken
 from crdtmerge.formats.folder import ModelFolder, read_folder
 from crdtmerge.formats.ingest import Model, describe, describe_adapter, headers
 from crdtmerge.formats.licences import licence_of
 from crdtmerge.formats.mergekit import Configuration, Listed
+from crdtmerge.formats.mergekit_tokenizer import TokenizerChoice
 from crdtmerge.formats.source import FolderSource
+from crdtmerge.formats.tying import by_bytes, fit_ties
 from crdtmerge.manifest import Manifest, TensorEntry
 from crdtmerge.resolve.card import Origin, Origins
 from crdtmerge.resolve.settings import Contribution
 
 from .live import Tell, telling
+from .vocabularies import align, check_same
 
+SAY_TOKENIZER = (
+    "say `tokenizer_source: base`, `union` or one of the models in the configuration:"
+    " rows are then aligned by token"
+)
 SAME_BASE = "convert it to the shapes and dtypes of the base, or leave it out"
 
 Companions: TypeAlias = "Mapping[str, Path | bytes]"
 """What stands beside the weights of the output, by name: a file to copy, or its bytes."""
+
+Check: TypeAlias = Callable[[ModelFolder, Companions], None]
+"""Refuses a base and what stands beside it, by its headers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +67,22 @@ class Models:
     not_taken: tuple[str, ...]
     origins: Origins
     source: FolderSource
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class _Folders:
-    """The folders of a configuration by their paths, of which the headers were read."""
+    """The folders of a configuration by their paths, of which the headers were read.
+
+    `moved` are the base's tensors whose rows are not where they were.
+    """
 
     base: Path
     models: Mapping[Path, ModelFolder]
     adapters: Mapping[Path, Adapter]
+    companions: Companions
+    moved: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
 
 
 Named: TypeAlias = "Mapping[Path, tuple[TensorEntry, ...]]"
@@ -72,18 +90,21 @@ Named: TypeAlias = "Mapping[Path, tuple[TensorEntry, ...]]"
 
 
 def read_models(
-    configuration: Configuration, tell: Tell, check: Callable[[ModelFolder], None]
+    configuration: Configuration, scratch: Scratch, tell: Tell, check: Check
 ) -> Models:
     """Read the headers of all models, then hash each once.
 
-    `check` may refuse the base (or what stands for it) in between.
+    `check` may refuse the base (or what stands for it) in between. Tables whose rows are
+    aligned are written to `scratch`, and must stay there.
 
     Raises:
         BadInputError: names the first model that is missing, damaged or does not fit.
+        MachineError: the disk refused.
         CrdtMergeError: whatever `check` raises.
     """
-    folders = _folders(configuration)
-    check(folders.models[folders.base])
+    folders = _folders(configuration, scratch)
+    check(folders.models[folders.base], folders.companions)
+    scratch.write(telling(tell))
     source = FolderSource()
     named = {
         path: _named(folder, source, tell) for path, folder in folders.models.items()
@@ -96,6 +117,7 @@ def read_models(
         if model.adapter:
             adapter = folders.adapters[model.path]
             manifest = _named_adapter(model, adapter, base, source, tell)
+            _check_moved(model, manifest, base, folders.moved)
         else:
             manifest = Manifest("full", base.content_id, named[model.path])
         content = manifest.content_id
@@ -109,15 +131,24 @@ def read_models(
         base=base,
         contributions=tuple(contributions),
         names=names,
-        companions=dict(folders.models[folders.base].files),
-        not_taken=not_taken(folders.models[folders.base]),
+        companions=folders.companions,
+        not_taken=not_taken(folders.base, folders.companions),
         origins=Origins(
             base=_base_origin(configuration),
             contributions=origins,
             taken_from=configuration.models[0].name,
         ),
         source=source,
+        notes=(*_ties(configuration, folders), *folders.notes),
     )
+
+
+def _ties(configuration: Configuration, folders: _Folders) -> Iterator[str]:
+    """Yield which tied tensors of the models are not as they lie in the files."""
+    for model in configuration.models:
+        if not model.adapter:
+            for note in folders.models[model.path].notes:
+                yield f"model {model.name!r}: {note}"
 
 
 def _origin(model: Listed, before: Origin) -> Origin:
@@ -133,18 +164,57 @@ def _base_origin(configuration: Configuration) -> Origin | None:
     return Origin((configuration.base_name,), (), licence_of(configuration.base))
 
 
-def _folders(configuration: Configuration) -> _Folders:
+def _folders(configuration: Configuration, scratch: Scratch) -> _Folders:
     """Return all folders, once each is known to fit the base as far as headers tell."""
     base = configuration.base or configuration.models[0].path
     models = {base: _folder(base, base.name)}
     listed = [model for model in configuration.models if model.path != base]
     models |= {m.path: _folder(m.path, m.name) for m in listed if not m.adapter}
-    adapters = {m.path: _adapter(m) for m in listed if m.adapter}
-    unhashed = headers(models[base], "base", b"")
+    named = headers(models[base], "base", b"")
     for model in listed:
         if not model.adapter:
-            _check_fit(model, models[model.path], unhashed)
-    return _Folders(base, models, adapters)
+            with _naming(model):
+                same = by_bytes(models[base])
+                models[model.path] = fit_ties(models[model.path], named, same)
+    adapters = {m.path: _adapter(m) for m in listed if m.adapter}
+    found = _Folders(base, models, adapters, dict(models[base].files))
+    if configuration.tokenizer is not None:
+        found = _aligned(found, configuration, configuration.tokenizer, scratch)
+    unhashed = headers(found.models[base], "base", b"")
+    for model in listed:
+        if not model.adapter:
+            if configuration.tokenizer is None:
+                with _naming(model):
+                    check_same(models[model.path], models[base], SAY_TOKENIZER)
+            _check_fit(model, found.models[model.path], unhashed)
+    return found
+
+
+def _aligned(
+    found: _Folders, asked: Configuration, choice: TokenizerChoice, scratch: Scratch
+) -> _Folders:
+    """Return the folders with the rows of the vocabulary that is asked for."""
+    names = {found.base: asked.base_name or found.base.name}
+    names |= {model.path: model.name for model in asked.models}
+    based = asked.base is not None
+    made = align(found.models, names, found.base, choice, scratch, based=based)
+    return replace(
+        found,
+        models=made.folders,
+        companions=made.files,
+        moved=made.moved,
+        notes=made.notes,
+    )
+
+
+def _check_moved(
+    model: Listed, manifest: Manifest, base: Manifest, moved: frozenset[str]
+) -> None:
+    """Refuse an adapter of a table whose rows are elsewhere now."""
+    if lost := sorted(moved & changes_of(manifest, base).keys()):
+        message = f"model {model.name!r}: the adapter changes {lost[0]!r}"
+        hint = "merge it into its model with PEFT, and list that"
+        raise BadInputError(f"{message}, whose rows are aligned", hint=hint)
 
 
 def _adapter(model: Listed) -> Adapter:

@@ -28,12 +28,13 @@ from crdtmerge.formats.companions import (
     companions_of,
     not_taken,
 )
-from crdtmerge.formats.folder import read_folder
+from crdtmerge.formats.folder import read_companions
 from crdtmerge.formats.shards import SHARD_BYTES, ModelLayout, lay_out_model
 from crdtmerge.policy import View
 from crdtmerge.recipe import Recipe
 from crdtmerge.resolve.adapter import AdapterPlan, plan_adapter, resolve_adapter
 from crdtmerge.resolve.card import Origin, Origins
+from crdtmerge.resolve.memory import MEMORY_DEFAULT
 from crdtmerge.resolve.model import resolve_model
 from crdtmerge.resolve.output import Output
 from crdtmerge.resolve.plan import Plan, make_plan
@@ -182,6 +183,7 @@ class _Job:
                 visible_root=self.visible_root,
                 executor=executor,
                 threads=self.threads,
+                memory=memory_of(self.asked),
                 report=telling(self.tell),
             )
 
@@ -199,6 +201,7 @@ class _Job:
                 visible_root=self.visible_root,
                 executor=executor,
                 threads=self.threads,
+                memory=memory_of(self.asked),
                 report=telling(self.tell),
             )
 
@@ -209,6 +212,11 @@ def threads_of(asked: Arguments) -> int:
     if threads <= THREADS_MAX:
         return threads
     raise BadInputError(f"{threads} threads are above the limit of {THREADS_MAX}")
+
+
+def memory_of(asked: Arguments) -> int:
+    """Return how many bytes tasks may take together, beside what is mapped."""
+    return given.count(asked, "memory", MEMORY_DEFAULT)
 
 
 def workers(threads: int) -> Executor:
@@ -306,9 +314,9 @@ def _companions(folder: Path, plan: Plan) -> Companions:
     If it is, the tensors themselves say so, with what to do about it.
     """
     try:
-        found = read_folder(folder)
+        files = dict(read_companions(folder))
     except BadInputError:
         return Companions()
     dtypes = [entry.dtype for entry in plan.base.tensors]
     dtype = plan.recipe.output_dtype
-    return companions_of(dict(found.files), dtypes, dtype, not_taken(found))
+    return companions_of(files, dtypes, dtype, not_taken(folder, files))

@@ -324,7 +324,7 @@ def test_people_read_that_values_differ(bench: Bench) -> None:
         (
             TIES.replace("two", "short"),
             "BadInputError",
-            "'short': model.safetensors is n",
+            "'short': model.safetensors is truncated",
         ),
         (
             TIES.replace("two", "shape"),

@@ -204,7 +204,7 @@ TIES = f"merge_method: ties\nbase_model: base\n{TWO}\n"
             "slices is mergekit's, and not supported",
             "leave slices",
         ),
-        (TIES + "tokenizer_source: base", "tokenizer_source is mergekit's", "leave"),
+        (TIES + "tokenizer: {pad: 3}", "tokenizer: 'pad' is not known", "source"),
         (TIES + "chat_template: auto", "chat_template is mergekit's", "leave"),
         (TIES + "parameters: {densty: 1}", "'densty' is not known", "'density'"),
         (TIES + "parameters: {gamma: 1}", "'gamma' is not known", "known: weight"),

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file, save_file
 
 from crdtmerge.errors import (
@@ -243,12 +244,27 @@ def test_a_weight_given_whole_and_by_factors_is_refused(setting: Setting) -> Non
     setting.refused(BadInputError, "whole and by factors", "contribute", path=adapter)
 
 
-def test_pickled_weights_are_refused(setting: Setting) -> None:
-    """A pickle runs code when it is opened; the message says what to do."""
+def test_pickled_factors_are_the_same_contribution(setting: Setting) -> None:
+    """Older PEFT wrote adapter_model.bin; safetensors beside it go first."""
+    setting.call("contribute", path=write_adapter(setting.folder / "a"))
+    pickled = write_adapter(setting.folder / "b")
+    weights = {name: torch.from_numpy(part) for name, part in factors().items()}
+    torch.save(weights, pickled / "adapter_model.bin")
+    (pickled / "adapter_model.safetensors").unlink()
+    assert not setting.call("contribute", path=pickled)["new"]
+    both = write_adapter(setting.folder / "c")
+    (both / "adapter_model.bin").write_bytes(b"\x80\x04")
+    assert not setting.call("contribute", path=both)["new"]
+
+
+def test_an_adapter_without_weights_is_refused(setting: Setting) -> None:
+    """A config alone is none, nor is one beside a file that is no PyTorch file."""
     adapter = write_adapter(setting.folder / "a")
     (adapter / "adapter_model.safetensors").rename(adapter / "adapter_model.bin")
-    error = setting.refused(BadInputError, "run code", "contribute", path=adapter)
-    assert "save it again" in error.hint
+    setting.refused(BadInputError, "no PyTorch file", "contribute", path=adapter)
+    (adapter / "adapter_model.bin").unlink()
+    error = setting.refused(BadInputError, "neither", "contribute", path=adapter)
+    assert "save_pretrained" in error.hint
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"peft_type": ', '{"peft_type": "LORA"}'])

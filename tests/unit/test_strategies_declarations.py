@@ -12,8 +12,16 @@ import pytest
 
 from crdtmerge import numerics
 from crdtmerge.errors import ContractError
-from crdtmerge.strategies import STRATEGIES, Inputs, Parameter, Strategy
-from tests.strategies import reduced, sample, task
+from crdtmerge.strategies import (
+    STRATEGIES,
+    Inputs,
+    Parameter,
+    Parts,
+    Strategy,
+    whole_of,
+)
+from crdtmerge.strategies.gram import MEMORY as OF_PRODUCTS
+from tests.strategies import defaults_of, reduced, sample, task
 
 SIDE = 512
 ITEMS = SIDE * SIDE
@@ -127,7 +135,7 @@ def _peak_of_tasks(strategy: Strategy, inputs: Inputs) -> int:
     if strategy.map is not None and strategy.reduces(inputs.values):
         of_map = _peak(partial(strategy.map, inputs))
     (ready,) = reduced(strategy, [inputs])
-    return max(of_map, _peak(partial(strategy.emit, ready)))
+    return max(of_map, _peak(lambda: whole_of(strategy.emit(ready))))
 
 
 @pytest.mark.parametrize("dtype", ["BF16", "F64"])
@@ -151,6 +159,51 @@ def test_no_task_takes_more_memory_than_declared(name: str, dtype: str) -> None:
                 inputs = task(name, dtype, tunes, base, **other)
                 assert _peak_of_tasks(strategy, inputs) <= bound + BLOCKS
                 break
+
+
+LARGE = 1024
+PART = LARGE * LARGE // 4
+PARTED = sorted(
+    name for name in STRATEGIES if STRATEGIES[name].held(defaults_of(name)) is not None
+)
+
+
+@pytest.mark.parametrize("name", PARTED)
+def test_parts_hold_no_more_of_the_tensor_than_declared(name: str) -> None:
+    """What grows with the tensor is what `held` says; the rest is of a part's size."""
+    strategy = STRATEGIES[name]
+    base, tunes = sample(LARGE * LARGE, MODELS)
+    shape = (LARGE, LARGE)
+    tunes, base = [tune.reshape(shape) for tune in tunes], base.reshape(shape)
+    (inputs,) = reduced(strategy, [task(name, "BF16", tunes, base)])
+    held = strategy.held(inputs.values)
+    assert held is not None
+    # Inner products are of blocks of 2**20 items, whatever a part is.
+    items = inputs.items if strategy.memory is OF_PRODUCTS else PART
+    bound = held.bytes_of(inputs.items, MODELS)
+    bound += strategy.memory.bytes_of(items, MODELS)
+
+    def make() -> None:
+        made = strategy.emit(inputs)
+        assert isinstance(made, Parts)
+        for start in range(0, inputs.items, PART):
+            made.make(range(start, start + PART))
+
+    assert _peak(make) <= bound + BLOCKS + 2 * PART
+
+
+@pytest.mark.parametrize("name", PARTED)
+def test_parts_have_the_bytes_of_the_whole(name: str) -> None:
+    """However a tensor is cut, also within a row, and in any order."""
+    strategy = STRATEGIES[name]
+    base, tunes = sample(3000, MODELS, seed=8)
+    tunes, base = [tune.reshape(30, 100) for tune in tunes], base.reshape(30, 100)
+    (inputs,) = reduced(strategy, [task(name, "BF16", tunes, base)])
+    made = strategy.emit(inputs)
+    assert isinstance(made, Parts)
+    cuts = [range(2048, 3000), range(7), range(1000, 2048), range(7, 1000)]
+    parts = {cut.start: bytes(made.make(cut)) for cut in cuts}
+    assert b"".join(parts[start] for start in sorted(parts)) == bytes(made.whole())
 
 
 def test_the_measure_sees_arrays() -> None:
