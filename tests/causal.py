@@ -53,6 +53,7 @@ def tokenizer() -> Any:
     words = {f"w{i}": i for i in range(31)} | {"<unk>": 31}
     made = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
     made.pre_tokenizer = pre_tokenizers.Whitespace()
-    found: Any = PreTrainedTokenizerFast(tokenizer_object=made, unk_token="<unk>")
+    fast: Any = PreTrainedTokenizerFast
+    found = fast(tokenizer_object=made, unk_token="<unk>")
     found.chat_template = "{% for m in messages %}{{ m['content'] }} {% endfor %}"
     return found

@@ -47,9 +47,8 @@ def loaded(folder: Path, caplog: pytest.LogCaptureFixture) -> Any:
     logger = logging.getLogger("transformers")  # it does not pass on what it hears
     logger.addHandler(caplog.handler)
     try:
-        model, told = AutoModelForCausalLM.from_pretrained(
-            folder, output_loading_info=True, local_files_only=True
-        )
+        load: Any = AutoModelForCausalLM.from_pretrained
+        model, told = load(folder, output_loading_info=True, local_files_only=True)
     finally:
         logger.removeHandler(caplog.handler)
     assert not any(told.values()), told

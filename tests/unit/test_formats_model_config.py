@@ -99,9 +99,10 @@ def test_what_stays_behind_is_told(tmp_path: Path) -> None:
     ):
         (base / name).write_text("x")
     (base / "README.md").write_text("of the base")
-    folder = read_folder(base)
-    assert not_taken(folder) == ("1_Pooling/", "a:b.txt")
-    beside = companions_of(dict(folder.files), ["F32"], "", not_taken(folder))
+    files = dict(read_folder(base).files)
+    left_out = not_taken(base, files)
+    assert left_out == ("1_Pooling/", "a:b.txt")
+    beside = companions_of(files, ["F32"], "", left_out)
     (note,) = beside.notes
     assert note.endswith("'1_Pooling/', 'a:b.txt'")
     out = tmp_path / "out"

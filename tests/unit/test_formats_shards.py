@@ -10,7 +10,8 @@ from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors.torch import load_file
 
 from crdtmerge.errors import BadInputError
-from crdtmerge.formats.folder import MODEL_FILE, SHARDS_MAX, read_folder
+from crdtmerge.formats.folder import MODEL_FILE, read_folder
+from crdtmerge.formats.index import SHARDS_MAX
 from crdtmerge.formats.shards import INDEX_FILE, Described, lay_out_model
 from crdtmerge.formats.writer import ModelWriter, create_files
 

@@ -45,12 +45,15 @@ def of_folders(made: Resolution, *licences: Licence) -> tuple[Resolution, Origin
     base, *rest = (
         Origin((n,), (), own) for n, own in zip(names, licences, strict=True)
     )
-    known = {c.content: o for c, o in zip(made.contributions, rest, strict=True)}
+    known: dict[bytes, Origin] = {
+        c.content: o for c, o in zip(made.contributions, rest, strict=True)
+    }
     return merged, Origins("", base, known)
 
 
 def front_matter(card: bytes) -> dict[str, Any]:
-    found: dict[str, Any] = ModelCard(card.decode()).data.to_dict()
+    data: Any = ModelCard(card.decode()).data
+    found: dict[str, Any] = data.to_dict()
     return found
 
 
@@ -79,7 +82,9 @@ def test_the_card_tells_what_the_resolution_tells(made: Resolution) -> None:
 def test_what_others_wrote_is_never_markup(made: Resolution) -> None:
     """Notes, tags and the name of a space stand in code spans, whatever they hold."""
     plain = tokens(card_text(made, Origins("digits")))
-    known = {made.contributions[0].content: Origin(notes=tuple(EVIL))}
+    known: dict[bytes, Origin] = {
+        made.contributions[0].content: Origin(notes=tuple(EVIL))
+    }
     for space in EVIL:
         card = card_text(made, Origins(space, contributions=known))
         found = tokens(card)
