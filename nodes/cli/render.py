@@ -235,12 +235,21 @@ def resolved(facts: Facts) -> list[str]:
     if facts["as"] == "adapter":
         left = 100 * float(cast("float", facts["relative_error"]))
         lines = [f"  rank {facts['rank']}      leaves out {left:.3g}% of the change"]
+    if "io_budget" in facts:
+        lines.append(_budget(cast("Facts", facts["io_budget"])))
     return [
         f"resolved {count} to {plain(facts['out'])} ({amount})",
         *lines,
         f"  model digest  {facts['model_digest']}",
         f"  merge id      {short(facts['merge_id'])}",
     ]
+
+
+def _budget(facts: Facts) -> str:
+    unread = cast("Mapping[str, Sequence[str]]", facts["unread"])
+    count = counted(sum(map(len, unread.values())), "task vector")
+    left = f"{count} ({size(facts['unread_bytes'])}) left unread"
+    return f"  io budget     {size(facts['reads'])} of {size(facts['bytes'])}, {left}"
 
 
 def _amount(facts: Facts) -> str:

@@ -129,7 +129,7 @@ class Database:
         try:
             _lay_out(path, generation, disk)
         except apsw.Error as e:
-            raise _local_error(e, path) from e
+            raise local_error(e, path) from e
         return cls(path, write=True, disk=disk)
 
     def _prepare(self, *, write: bool) -> None:
@@ -196,7 +196,7 @@ class Database:
         except apsw.Error as e:
             if _is_bug(e):
                 raise
-            error = _local_error(e, self.path)
+            error = local_error(e, self.path)
             if _primary(e) in _FATAL:
                 self._broken = error
             raise error from e
@@ -281,7 +281,7 @@ def _is_bug(error: apsw.Error) -> bool:
     return _primary(error) in ours
 
 
-def _local_error(error: apsw.Error, path: Path) -> LocalError:
+def local_error(error: apsw.Error, path: Path) -> LocalError:
     """Return our error for SQLite's."""
     code = _primary(error)
     if code in {apsw.SQLITE_BUSY, apsw.SQLITE_LOCKED}:
