@@ -26,6 +26,7 @@ from crdtmerge.formats.folder import ModelFolder, read_folder
 from crdtmerge.formats.ingest import Model
 from crdtmerge.manifest import FLOAT_DTYPES, Manifest, TensorEntry, decode_manifest
 from crdtmerge.numerics import TensorFacts, inspect
+from crdtmerge.recipe import MISSING_CHOICES
 
 from ..store.base import BaseFacts
 from ..store.blobs import FileBlobs
@@ -89,7 +90,9 @@ def read_contribution(
     def part(entry: TensorEntry, start: int, length: int) -> memoryview:
         return _read_part(blobs, entry, start, length)
 
-    ground = Ground(base, base_exponents(context, space), part)
+    recipe = context.spaces.view(space).recipe
+    missing = MISSING_CHOICES[0] if recipe is None else recipe.missing
+    ground = Ground(base, base_exponents(context, space), part, missing)
     if kind != "full":
         check_tokens(path, where)
     if kind == "lora":

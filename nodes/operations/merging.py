@@ -30,6 +30,7 @@ from crdtmerge.resolve.resolution import (
     Source,
     root_without_space,
 )
+from crdtmerge.strategies.extras import canonical_extras
 
 from . import arguments as given
 from .live import Answer, Arguments, Tell, telling
@@ -48,7 +49,7 @@ def merge(asked: Arguments, tell: Tell) -> Answer:
         MachineError: the disk has no room for it, or refuses.
     """
     path, out = given.path(asked, "config"), given.path(asked, "out")
-    configuration = read_configuration(path)
+    configuration = _with_missing(read_configuration(path), asked)
     _check_way(out, path, configuration)
     if configuration.tokenizer is None:
         return _merge(configuration, Scratch(), asked, out, tell)
@@ -175,6 +176,13 @@ class _Wanted:
         dtype = self.configuration.recipe.output_dtype
         beside = companions_of(files, dtypes, dtype, left_out)
         return replace(self.output, companions=beside)
+
+
+def _with_missing(configuration: Configuration, asked: Arguments) -> Configuration:
+    """Return the configuration with what is asked for beside it: mergekit has no key."""
+    missing = given.optional_text(asked, "missing")
+    extras = canonical_extras({} if missing is None else {"missing": missing})
+    return replace(configuration, recipe=replace(configuration.recipe, extras=extras))
 
 
 def _check_way(out: Path, path: Path, configuration: Configuration) -> None:
