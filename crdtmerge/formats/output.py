@@ -201,7 +201,7 @@ class _Sibling:
                 try:
                     sibling.new.mkdir()
                 except BaseException:
-                    sibling.release()
+                    sibling.remove()
                     raise
                 return sibling
         message = f"{SIBLINGS_MAX} outputs to {out} are under way"

@@ -24,6 +24,7 @@ from crdtmerge.formats.checking import (
 )
 from crdtmerge.formats.folder import ModelFolder, read_folder
 from crdtmerge.formats.ingest import Model
+from crdtmerge.formats.tying import by_blobs, fit_ties
 from crdtmerge.manifest import FLOAT_DTYPES, Manifest, TensorEntry, decode_manifest
 from crdtmerge.numerics import TensorFacts, inspect
 from crdtmerge.recipe import MISSING_CHOICES
@@ -99,6 +100,7 @@ def read_contribution(
         return take_adapter(read_adapter(path), ground, bringing.survey)
     folder = read_folder(path)
     if vocabulary == ALIGN:
+        folder = fit_ties(folder, base, by_blobs(base))
         report, scratch = bringing.survey.report, blobs.temporary()
         with aligned(folder, base, where, scratch, report) as (fitted, notes):
             _refuse_reference(folder, fitted, bringing)
