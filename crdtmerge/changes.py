@@ -57,6 +57,11 @@ class Whole:
         """What of it can change an output bit."""
         return self.entry.blob
 
+    @property
+    def size(self) -> int:
+        """Number of bytes to be read for it."""
+        return self.entry.size
+
 
 @dataclass(frozen=True, slots=True)
 class Delta:
@@ -68,6 +73,11 @@ class Delta:
     def key(self) -> Value:
         """What of it can change an output bit."""
         return ["delta", self.entry.dtype, self.entry.blob]
+
+    @property
+    def size(self) -> int:
+        """Number of bytes to be read for it."""
+        return self.entry.size
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +96,11 @@ class LowRank:
     def rank(self) -> int:
         """The inner dimension of the product."""
         return self.a.shape[0]
+
+    @property
+    def size(self) -> int:
+        """Number of bytes to be read for it."""
+        return sum(entry.size for entry in (self.a, self.b, self.scale))
 
     @property
     def useful_rank(self) -> int:

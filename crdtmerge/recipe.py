@@ -164,6 +164,20 @@ class Recipe:
         """What is done about a full contribution that lacks tensors of the base."""
         return self.says("missing") or MISSING_CHOICES[0]
 
+    @property
+    def io_budget(self) -> int:
+        """The bytes that a resolve may read; 0 where all is read.
+
+        Checked where a recipe comes in: this takes it for a number.
+        """
+        return int(self.says("io_budget") or 0)
+
+    def without(self, name: str) -> "Recipe":
+        """Return the recipe as if it said nothing under a name of `extras`."""
+        return replace(
+            self, extras=tuple(pair for pair in self.extras if pair[0] != name)
+        )
+
     def merge_id(self, base: bytes, root: bytes, visible: Iterable[Who]) -> bytes:
         """Return what names the model that this recipe makes of what `root` covers.
 

@@ -3,18 +3,15 @@
 Owns the counters and the limits. Does not own what is transferred.
 """
 
-import re
 from dataclasses import dataclass
 from typing import Final
 
 from crdtmerge.digest import CHUNK_BYTES
 from crdtmerge.errors import BadInputError
+from crdtmerge.sizes import amount_of
 
 RATE_LEAST: Final = CHUNK_BYTES // 16
 """Bytes a second below which a chunk takes so long that it looks like silence."""
-
-_SIZE: Final = re.compile(r"(\d{1,18}(?:\.\d{1,3})?) ?([KMGT]?)(I?)B?", re.ASCII)
-_POWERS: Final = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
 
 def rate_of(text: str) -> float:
@@ -26,25 +23,8 @@ def rate_of(text: str) -> float:
     hint = "write 100MB/s or 20MiB/s, in bytes; 0 is no limit"
     if text.strip().removesuffix("/s").endswith("b"):
         raise BadInputError(f"{text!r} is no rate: b means bits", hint=hint)
-    return _bytes(text.strip().upper().removesuffix("/S"), f"{text!r} is no rate", hint)
-
-
-def size_of(text: str) -> int:
-    """Return a size such as 200GB (thousands) or 50GiB (1024s), in bytes.
-
-    Raises:
-        BadInputError: it is none.
-    """
-    hint = "write 200GB or 50GiB"
-    return int(_bytes(text.strip().upper(), f"{text!r} is no size", hint))
-
-
-def _bytes(text: str, wrong: str, hint: str) -> float:
-    match = _SIZE.fullmatch(text)
-    if match is None or (match[3] and not match[2]):
-        raise BadInputError(wrong, hint=hint)
-    unit = 1024.0 if match[3] else 1000.0
-    return float(match[1]) * unit ** _POWERS[match[2]]
+    amount = text.strip().upper().removesuffix("/S")
+    return float(amount_of(amount, f"{text!r} is no rate", hint))
 
 
 @dataclass(frozen=True, slots=True)

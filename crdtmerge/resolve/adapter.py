@@ -33,7 +33,7 @@ from crdtmerge.resolve.execute import TensorSink, execute
 from crdtmerge.resolve.ground import Footing
 from crdtmerge.resolve.memory import MEMORY_DEFAULT
 from crdtmerge.resolve.output import Output
-from crdtmerge.resolve.plan import Plan, make_plan
+from crdtmerge.resolve.plan import Plan, Unread, make_plan
 from crdtmerge.resolve.reading import TensorSource
 from crdtmerge.resolve.resolution import Adapted, Resolution, make_resolution
 from crdtmerge.resolve.settings import Contribution
@@ -128,24 +128,31 @@ class _Factoring:
         return math.sqrt(max(whole - kept, 0.0) / whole) if whole else 0.0
 
 
+def on_zeros(exponents: Mapping[str, int]) -> Footing:
+    """Return what an adapter stands on; `exponents` are those of the base's tensors."""
+    return Footing("zero", exponents)
+
+
 def plan_adapter(
     recipe: Recipe,
     base: Manifest,
     contributions: Iterable[Contribution],
     rank: int | None,
     exponents: Mapping[str, int],
+    *,
+    unread: Unread | None = None,
 ) -> AdapterPlan:
     """Return the plan of an adapter; without a `rank`, the largest of any pair.
 
     `exponents` are those of the base's float tensors: the grid and the headroom are the
-    base's own, though its bytes are not read.
+    base's own, though its bytes are not read. `unread` is as in `make_plan`.
 
     Raises:
         BadInputError: the rank is out of bounds, or something that a contribution
             changes cannot stand in an adapter, which is named.
         CrdtMergeError: whatever `make_plan` raises.
     """
-    plan = make_plan(recipe, base, contributions, footing=Footing("zero", exponents))
+    plan = make_plan(recipe, base, contributions, on_zeros(exponents), unread)
     pairs = [
         c for found in plan.changes for c in found.values() if isinstance(c, LowRank)
     ]
@@ -251,7 +258,7 @@ def resolve_adapter(
     """
     config = ((CONFIG_FILE, adapter.layout.config),)
     weights = lay_out_file(WEIGHTS_FILE, adapter.outputs)
-    with output.filled(weights, config) as (writer, finish):
+    with output.filled(weights, config) as (writer, finish, _):
         entries, error = execute_adapter(
             adapter,
             source,

@@ -11,6 +11,7 @@ from crdtmerge.digest import ContentId
 from crdtmerge.errors import ContractError
 from crdtmerge.manifest import FLOAT_DTYPES, ITEM_BYTES, Manifest, TensorEntry
 from crdtmerge.recipe import Parameters, Recipe, Rule
+from crdtmerge.resolve.budget import floor_of
 from crdtmerge.resolve.settings import Party, Settings, TensorSetting
 from crdtmerge.rules import (
     Layer,
@@ -178,6 +179,7 @@ class _Notes:
         if copied:
             yield f"{copied} of {len(self.tensors)} tensors are no floats: the base's own"
         yield from self._weightless()
+        yield from self._of_budget()
         if self.settings.contributions:
             yield from self._refusals()
         if self.strategy.needs_base:
@@ -263,6 +265,20 @@ class _Notes:
         except ContractError as e:
             return f"{e}; {e.hint}" if e.hint else str(e)
         return ""
+
+    def _of_budget(self) -> Iterator[str]:
+        """Say what an I/O budget has to be, and whether it suffices."""
+        recipe = self.settings.recipe
+        if recipe.io_budget:
+            entries = [found.entry for found in self.tensors]
+            floor = floor_of(recipe, Manifest("base", b"", tuple(entries)))
+            left = recipe.io_budget - floor
+            yield (
+                f"of the I/O budget the base takes {floor} bytes, task vectors {left}"
+                if left >= 0
+                else f"a resolve is refused: the I/O budget is below the {floor} bytes of"
+                " the base"
+            )
 
     def _weightless(self) -> Iterator[str]:
         """Say of how many tensors all weights are zero, where there is any weight."""

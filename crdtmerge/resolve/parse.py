@@ -26,6 +26,7 @@ from crdtmerge.resolve.resolution import (
     Adapted,
     Resolution,
     Source,
+    Unread,
     root_without_space,
 )
 
@@ -182,10 +183,24 @@ def _source(value: object) -> Source:
                 tuple(_hex(author) for author in authors),
                 tuple(sorted(parameters.items())),
                 tuple(tags),
+                _unread(rest.get("unread")),
             )
         case _:
             message = "a contribution is not content, weight, authors and parameters"
     raise ValueError(message)
+
+
+def _unread(value: object) -> Unread | None:
+    match value:
+        case None:
+            return None
+        case {"tensors": tensors, "bytes": size, "digest": digest} if (
+            # SUBTLE: to Python, true is an int.
+            type(tensors) is type(size) is int and tensors > 0 < size
+        ):
+            return Unread(tensors, size, _hex(digest))
+        case _:
+            raise ValueError("what is unread is not tensors, bytes and a digest")
 
 
 def _sources(items: Iterable[Source], *, unique: bool) -> tuple[Source, ...]:

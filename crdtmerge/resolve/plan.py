@@ -28,6 +28,9 @@ from crdtmerge.resolve.settings import Contribution, Settings
 from crdtmerge.strategies import Strategy, check_recipe, has_reduce, steps_of
 from crdtmerge.trie import Trie
 
+Unread = Mapping[ContentId, frozenset[str]]
+"""The tensors of each contribution that an I/O budget leaves unread, if any."""
+
 Output = tuple[str, str, tuple[int, ...]]
 """Name, dtype and shape of a tensor of the merged model."""
 
@@ -46,9 +49,10 @@ class Task:
 class Plan:
     """Everything that a resolve needs to know before it reads a byte.
 
-    Contributions are in canonical order, and `changes` with them: what each says of which
-    tensor. `frames` tells of each tensor what it stands on. `seeds` holds those that
-    enter a task: none unless the strategy draws by the set, or depends on an order.
+    Contributions are in canonical order, and `changes` and `unread` with them: what each
+    says of which tensor, and what of that an I/O budget leaves unread. `frames` tells of
+    each tensor what it stands on. `seeds` holds those that enter a task: none unless the
+    strategy draws by the set, or depends on an order.
     `tasks` come in an order in which every task follows those that it needs.
     """
 
@@ -57,6 +61,7 @@ class Plan:
     base: Manifest
     contributions: tuple[Contribution, ...]
     changes: tuple[Mapping[str, Change], ...]
+    unread: tuple[Mapping[str, Change], ...]
     settings: Settings
     frames: Mapping[str, Frame]
     tasks: tuple[Task, ...]
@@ -74,30 +79,37 @@ def make_plan(
     base: Manifest,
     contributions: Iterable[Contribution],
     footing: Footing = ON_BASE,
+    unread: Unread | None = None,
 ) -> Plan:
     """Return the plan; the order of `contributions` does not matter.
 
     On "none" the base says only which tensors there are, and gives those that
     are not merged. On "zero" the result holds merged task vectors in F32, of the
     tensors that any contribution changes; a tensor that each gives whole stands on none.
+    What is `unread` counts as left as it is in the base; a recipe with an I/O budget
+    cannot do without it (`norms.unread_within`).
 
     Raises:
         UpgradeNeededError: this version does not know the strategy, or the package that
             brings it is not installed.
         PluginError: it is of another package, and refused.
         BadInputError: the recipe is not acceptable, its strategy needs a base that
-            `footing` does not give, or more contributions than there are.
+            `footing` does not give, or more contributions than there are; or it has an
+            I/O budget, and nothing says what is unread.
         NothingToResolveError: there is no contribution.
         FaultyContributionError: a manifest cannot be merged into this base.
         ContractError: the weights leave the numeric contract.
     """
     strategy = check_recipe(recipe)
+    _check_budget(recipe, unread)
     # SUBTLE: canonical order; task keys, floating sums of maps and masks follow it.
     ordered = tuple(sorted(contributions, key=_canonical))
     if not ordered:
         message = "the space has no visible contribution"
         raise NothingToResolveError(message)
-    changes = tuple(_changes(contribution, base) for contribution in ordered)
+    everything = [_changes(contribution, base) for contribution in ordered]
+    gone = [(unread or {}).get(item.content, frozenset()) for item in ordered]
+    changes = _divided(everything, gone, read=True)
     said = [(c.content, found) for c, found in zip(ordered, changes, strict=True)]
     settings = Settings.of(recipe, (entry.name for entry in base.tensors), ordered)
     _check_count(settings, strategy)
@@ -110,11 +122,32 @@ def make_plan(
         base,
         ordered,
         changes,
+        _divided(everything, gone, read=False),
         settings,
         MappingProxyType({frame.entry.name: frame for frame in laid}),
         tuple(inputs.tasks()),
         MappingProxyType(inputs.seeds()),
         tuple(_output(recipe, frame) for frame in laid),
+    )
+
+
+def _check_budget(recipe: Recipe, unread: Unread | None) -> None:
+    """Refuse to read everything where a recipe says that only some may be."""
+    if recipe.io_budget and unread is None:
+        message = "the recipe has an I/O budget, and what it leaves unread is not told"
+        raise BadInputError(message, hint="resolve it in a home, which keeps norms")
+
+
+def _divided(
+    everything: Iterable[Mapping[str, Change]],
+    unread: Iterable[frozenset[str]],
+    *,
+    read: bool,
+) -> tuple[Mapping[str, Change], ...]:
+    """Return of what each contribution says that which is read, or else the rest."""
+    return tuple(
+        {name: change for name, change in said.items() if (name not in gone) is read}
+        for said, gone in zip(everything, unread, strict=True)
     )
 
 

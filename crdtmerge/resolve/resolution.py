@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from crdtmerge import __version__
+from crdtmerge.changes import Change
 from crdtmerge.codec import Value, format_decimal
 from crdtmerge.digest import BlobId, ContentId, Domain, digest_value
 from crdtmerge.manifest import TensorEntry
@@ -26,10 +27,28 @@ VERSION: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
+class Unread:
+    """What an I/O budget left unread of a contribution: how much, and a digest of names."""
+
+    tensors: int
+    size: int
+    digest: bytes
+
+    @classmethod
+    def of(cls, changes: Mapping[str, Change]) -> "Unread | None":
+        """Return what stands for these changes, by tensor; None for none."""
+        if not changes:
+            return None
+        size = sum(change.size for change in changes.values())
+        return cls(len(changes), size, digest_value(Domain.UNREAD, sorted(changes)))
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
     """A contribution that took part; `weight` is in units of 10**-9.
 
-    `parameters` are its own, over the recipe's. In a space there are none.
+    `parameters` are its own, over the recipe's. In a space there are none. `unread` counts
+    as left as it is in the base.
     """
 
     content: ContentId
@@ -37,6 +56,7 @@ class Source:
     authors: tuple[bytes, ...]
     parameters: Parameters = ()
     tags: tuple[str, ...] = ()
+    unread: Unread | None = None
 
     @property
     def who(self) -> Who:
@@ -96,6 +116,7 @@ class Resolution:
                     "authors": [author.hex() for author in source.authors],
                     "parameters": dict(source.parameters),
                     **({"tags": list(source.tags)} if source.tags else {}),
+                    **_unread(source.unread),
                 }
                 for source in self.contributions
             ],
@@ -118,6 +139,13 @@ class Resolution:
             "model_digest": self.model_digest.hex(),
         }
         return json.dumps(value, sort_keys=True, indent=2) + "\n"
+
+
+def _unread(unread: Unread | None) -> dict[str, object]:
+    if unread is None:
+        return {}
+    told = {"tensors": unread.tensors, "bytes": unread.size}
+    return {"unread": {**told, "digest": unread.digest.hex()}}
 
 
 def root_without_space(sources: Iterable[Source]) -> bytes:
@@ -170,8 +198,15 @@ def make_resolution(
         base=plan.base.content_id if base is None else base,
         recipe=plan.recipe,
         contributions=tuple(
-            Source(c.content, c.weight, tuple(sorted(c.authors)), c.parameters, c.tags)
-            for c in plan.contributions
+            Source(
+                c.content,
+                c.weight,
+                tuple(sorted(c.authors)),
+                c.parameters,
+                c.tags,
+                Unread.of(unread),
+            )
+            for c, unread in zip(plan.contributions, plan.unread, strict=True)
         ),
         seeds=tuple(sorted(plan.seeds.items())),
         tensors=tuple(tensors),

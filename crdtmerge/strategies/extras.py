@@ -12,7 +12,11 @@ from typing import Final
 
 from crdtmerge.errors import BadInputError, UpgradeNeededError
 from crdtmerge.recipe import MISSING_CHOICES, Parameters, Recipe
+from crdtmerge.sizes import size_of
 from crdtmerge.strategies.table import suggestion
+
+IO_BUDGET_MAX: Final = 1 << 60
+"""The largest I/O budget, in bytes: it fits every integer that a format carries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +37,20 @@ def _choice(choices: tuple[str, ...], text: str) -> str:
     raise BadInputError(f"{text!r} is none of {', '.join(choices)}")
 
 
+def _budget(text: str) -> str:
+    size = size_of(text)
+    if 0 < size <= IO_BUDGET_MAX:
+        return str(size)
+    message = f"{text!r} is not above 0 and at most {IO_BUDGET_MAX} bytes"
+    raise BadInputError(message, hint="leave it out to read everything")
+
+
 EXTRAS: Final[Mapping[str, Extra]] = {
+    "io_budget": Extra("", _budget),
     "missing": Extra(MISSING_CHOICES[0], partial(_choice, MISSING_CHOICES)),
 }
-"""All there are, by name; `missing` is minded by `crdtmerge.changes`."""
+"""All there are, by name. `io_budget`, in bytes, is minded by `crdtmerge.resolve.budget`,
+and `missing` by `crdtmerge.changes`."""
 
 
 def canonical_extras(given: Mapping[str, str]) -> Parameters:

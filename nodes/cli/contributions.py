@@ -65,6 +65,15 @@ def contribute(
             show_default=False,
         ),
     ] = None,
+    vocabulary: Annotated[
+        str | None,
+        typer.Option(
+            metavar="POLICY",
+            help="Where the tokenizer is not the base's: refuse (default), or align its"
+            " rows to the base's, by token.",
+            show_default=False,
+        ),
+    ] = None,
     reference: Annotated[
         bool,
         typer.Option(
@@ -84,6 +93,7 @@ def contribute(
         "note": note,
         "tags": list(tag or ()),
         "kind": kind,
+        "vocabulary": vocabulary,
         "reference": reference,
     }
     facts = write(chosen, "contribute", asked)

@@ -47,6 +47,17 @@ FsyncOption: TypeAlias = Annotated[
 ]
 
 
+BudgetOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="Read at most so much, such as 20GiB: the task vectors that matter least"
+        " are left out. `none` reads everything; if left out, the recipe says.",
+        show_default=False,
+    ),
+]
+
+
 def resolve(
     context: typer.Context,
     out: Annotated[
@@ -94,6 +105,7 @@ def resolve(
             metavar="ID", help="Leave a contribution out, here only; repeat for more."
         ),
     ] = None,
+    io_budget: BudgetOption = None,
     shard_size: ShardSizeOption = None,
     threads: ThreadsOption = None,
     memory: MemoryOption = None,
@@ -107,7 +119,7 @@ def resolve(
     chosen = settings(context, home, as_json=as_json)
     words: dict[str, object] = {"strategy": strategy, "params": pairs(param)}
     if recipe is not None:
-        wording.refuse_beside_file("--recipe", [strategy, param])
+        wording.refuse_beside_file("--recipe", [strategy, param, io_budget])
         words = wording.of_file(recipe)
     asked = {
         **words,
@@ -116,6 +128,7 @@ def resolve(
         "as": form,
         "rank": rank,
         "without": list(without or ()),
+        "io_budget": io_budget,
         "shard_size": _bytes(shard_size),
         "threads": threads,
         "memory": _bytes(memory),
@@ -185,6 +198,6 @@ def verify(
 
 def _bytes(size: str | None) -> int | None:
     """Return how many bytes a size is."""
-    from ..traffic import size_of
+    from crdtmerge.sizes import size_of
 
     return None if size is None else size_of(size)

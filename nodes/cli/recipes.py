@@ -26,6 +26,16 @@ MissingOption: TypeAlias = Annotated[
     ),
 ]
 
+BudgetOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="What a resolve may read, such as 20GiB: the task vectors that matter least"
+        " are left out, the same everywhere; everything if left out.",
+        show_default=False,
+    ),
+]
+
 StepOption: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
@@ -89,6 +99,7 @@ def set_recipe(
         ),
     ] = None,
     missing: MissingOption = None,
+    io_budget: BudgetOption = None,
     seed_scope: Annotated[
         str,
         typer.Option(
@@ -106,7 +117,8 @@ def set_recipe(
     What is left out takes the strategy's default, not what the space had before.
     """
     chosen = settings(context, home, as_json=as_json)
-    words = (strategy, param, pre, post, weight, rule, output_dtype, missing)
+    extras = _extras(missing=missing, io_budget=io_budget)
+    words = (strategy, param, pre, post, weight, rule, output_dtype, extras)
     if file is not None:
         wording.refuse_beside_file("--file", [*words, seed_scope != SEED_SCOPE])
         asked = wording.of_file(file)
@@ -121,10 +133,14 @@ def set_recipe(
             "rules": [*wording.weights(weight or ()), *wording.rules(rule or ())],
             "output_dtype": output_dtype,
             "seed_scope": seed_scope,
-            "extras": {} if missing is None else {"missing": missing},
+            "extras": extras,
         }
     facts = executor.write(chosen, "recipe_set", {**asked, "space": space})
     show(facts, render_records.recipe_was_set, as_json=chosen.as_json)
+
+
+def _extras(**given: str | None) -> dict[str, str]:
+    return {name: text for name, text in given.items() if text is not None}
 
 
 def show_recipe(

@@ -64,7 +64,7 @@ def quota(
     Nothing goes because of it: what would pass the limit is not fetched or taken in, and
     waits until there is room. It holds for a running node at once.
     """
-    from ..traffic import size_of
+    from crdtmerge.sizes import size_of
 
     chosen = settings(context, home, as_json=as_json)
     asked = {"bytes": -1 if limit == "none" else size_of(limit)}

@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -22,8 +22,9 @@ from crdtmerge.formats.checking import (
     take_base,
     take_model,
 )
-from crdtmerge.formats.folder import read_folder
+from crdtmerge.formats.folder import ModelFolder, read_folder
 from crdtmerge.formats.ingest import Model
+from crdtmerge.formats.tying import by_blobs, fit_ties
 from crdtmerge.manifest import FLOAT_DTYPES, Manifest, TensorEntry, decode_manifest
 from crdtmerge.numerics import TensorFacts, inspect
 
@@ -33,6 +34,7 @@ from ..store.intake import SYNC_THREADS, Intake
 from ..store.sources import Sources
 from ..store.sqlite import SqliteLocal
 from ..upkeep.forgetting import forget_unneeded
+from .fitting import ALIGN, REFUSE, SAY_MERGED, aligned, check_tokens, check_vocabulary
 from .live import Context, Tell, telling
 from .surveying import MEASURING_THREADS, Survey
 
@@ -54,28 +56,66 @@ def read_base(
     return take_base(read_folder(path), bringing.survey)
 
 
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """What is offered: where it lies, and what the user says of it.
+
+    Without a `kind`, a PEFT adapter is known by its config; all else is a full model.
+    `vocabulary` is the policy for one that is not the base's (`fitting`).
+    """
+
+    path: Path
+    kind: str | None = None
+    vocabulary: str = REFUSE
+
+
 def read_contribution(
-    context: Context, space: SpaceId, path: Path, kind: str | None, bringing: "Bringing"
+    context: Context, space: SpaceId, offered: Offered, bringing: "Bringing"
 ) -> Model:
     """Return a model, delta or adapter that may be contributed to `space`.
 
-    What it returns can be signed: peers will read its manifest as it is. Without a
-    `kind`, a PEFT adapter is known by its config; all else is a full model.
+    What it returns can be signed: peers will read its manifest as it is.
 
     Raises:
         BadInputError: it is damaged, does not fit the base, or has values out of bounds.
         NotFoundError: this home does not know where the base lies.
     """
     base, blobs = base_manifest(context, space), context.home.blobs
-    kind = _kind(path, kind)
+    where, path = base_facts(context, space).folder, offered.path
+    kind, vocabulary = _kind(path, offered.kind), offered.vocabulary
+    if kind != "full" and vocabulary == ALIGN:
+        message = f"rows of a contribution of kind {kind} cannot be aligned"
+        raise BadInputError(message, hint=SAY_MERGED)
 
     def part(entry: TensorEntry, start: int, length: int) -> memoryview:
         return _read_part(blobs, entry, start, length)
 
     ground = Ground(base, base_exponents(context, space), part)
+    if kind != "full":
+        check_tokens(path, where)
     if kind == "lora":
         return take_adapter(read_adapter(path), ground, bringing.survey)
-    return take_model(read_folder(path), kind, ground, bringing.survey)
+    folder = read_folder(path)
+    if vocabulary == ALIGN:
+        folder = fit_ties(folder, base, by_blobs(base))
+        report, scratch = bringing.survey.report, blobs.temporary()
+        with aligned(folder, base, where, scratch, report) as (fitted, notes):
+            _refuse_reference(folder, fitted, bringing)
+            model = take_model(fitted, kind, ground, bringing.survey)
+        return replace(model, notes=(*model.notes, *notes))
+    if kind == "full":
+        check_vocabulary(folder, where)
+    return take_model(folder, kind, ground, bringing.survey)
+
+
+def _refuse_reference(
+    folder: ModelFolder, fitted: ModelFolder, bringing: "Bringing"
+) -> None:
+    """Refuse to leave bytes where they are that are nowhere."""
+    paths = {tensor.path for tensor in folder.tensors}
+    if bringing.intake.reference and any(t.path not in paths for t in fitted.tensors):
+        message = "rows that are aligned lie in no file of the model's: no reference"
+        raise BadInputError(message, hint="leave out --reference: then they are copied")
 
 
 def _read_part(

@@ -19,7 +19,8 @@ from crdtmerge.replica import Replica
 from crdtmerge.rules import TAGS_MAX, check_tag
 
 from . import arguments as given
-from .contents import base_manifest, bringing_in, read_contribution
+from .contents import Offered, base_manifest, bringing_in, read_contribution
+from .fitting import policy_asked
 from .live import Answer, Arguments, Context, Tell
 from .publishing import publish, replica
 from .selection import (
@@ -68,8 +69,10 @@ def contribute(context: Context, asked: Arguments, tell: Tell) -> Answer:
     context.key.unlock()
     path, kind = given.path(asked, "path"), given.optional_text(asked, "kind")
     reference = given.flag(asked, "reference")
+    vocabulary = policy_asked(given.optional_text(asked, "vocabulary"))
     with bringing_in(context, tell, reference=reference) as bringing:
-        model = read_contribution(context, space, path, kind, bringing)
+        offered = Offered(path, kind, vocabulary)
+        model = read_contribution(context, space, offered, bringing)
         check_form(model.manifest)
         offer = Offer(model, weight, note, tags)
         _refuse_banned(context.spaces.view(space), offer.content)

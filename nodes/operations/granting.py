@@ -26,8 +26,8 @@ from crdtmerge.policy import (
 )
 from crdtmerge.record import SignedRecord
 from crdtmerge.replica import Replica, best_grant
+from crdtmerge.sizes import size_of
 
-from ..traffic import size_of
 from . import arguments as given
 from .live import Answer, Arguments, Context, Tell
 from .publishing import publish, replica

@@ -13,6 +13,7 @@ from crdtmerge.errors import (
     CrdtMergeError,
     EncodingError,
     MalformedRecordError,
+    NotFoundError,
 )
 from crdtmerge.formats.recipe_text import recipe_to_yaml
 from crdtmerge.orset import OpSet
@@ -20,6 +21,7 @@ from crdtmerge.policy import NEEDED
 from crdtmerge.recipe import Recipe
 from crdtmerge.record import SignedRecord
 from crdtmerge.replica import Replica
+from crdtmerge.resolve.budget import check_budget, floor_of
 from crdtmerge.rules import parse_pattern, parse_selector, places_of
 
 from . import arguments as given
@@ -49,6 +51,7 @@ def recipe_set(context: Context, asked: Arguments, _tell: Tell) -> Answer:
     replica(context, space).authority(NEEDED[RecipeChange])
     recipe = recipe_asked(asked, context.spaces.opset(space))
     check_shared(recipe)
+    _check_budget(context, space, recipe)
     with context.spaces.lock:
         view = context.spaces.view(space)
         same = view.recipe == recipe and len(view.recipe_heads) == 1
@@ -67,6 +70,17 @@ def recipe_set(context: Context, asked: Arguments, _tell: Tell) -> Answer:
         "merge_id": after.merge_id(recipe).hex(),
         "notes": [SET_ALREADY] if same else _idle(context, space, recipe),
     }
+
+
+def _check_budget(context: Context, space: SpaceId, recipe: Recipe) -> None:
+    """Refuse an I/O budget that the base alone exceeds, where the base is known here."""
+    if not recipe.io_budget:
+        return
+    try:
+        base = base_manifest(context, space)
+    except NotFoundError:
+        return
+    check_budget(recipe.io_budget, floor_of(recipe, base))
 
 
 def _signed(current: Replica, recipe: Recipe) -> SignedRecord:

@@ -6,7 +6,7 @@ left out). Does not own the plan, its execution or the form of a resolution
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,23 +30,33 @@ from crdtmerge.formats.companions import (
 )
 from crdtmerge.formats.folder import read_companions
 from crdtmerge.formats.shards import SHARD_BYTES, ModelLayout, lay_out_model
+from crdtmerge.manifest import Manifest
 from crdtmerge.policy import View
 from crdtmerge.recipe import Recipe
-from crdtmerge.resolve.adapter import AdapterPlan, plan_adapter, resolve_adapter
+from crdtmerge.resolve.adapter import (
+    AdapterPlan,
+    on_zeros,
+    plan_adapter,
+    resolve_adapter,
+)
 from crdtmerge.resolve.card import Origin, Origins
+from crdtmerge.resolve.ground import ON_BASE, Footing
 from crdtmerge.resolve.memory import MEMORY_DEFAULT
-from crdtmerge.resolve.model import resolve_model
+from crdtmerge.resolve.model import Resolved, resolve_model
 from crdtmerge.resolve.output import Output
-from crdtmerge.resolve.plan import Plan, make_plan
+from crdtmerge.resolve.plan import Plan, Unread, make_plan
 from crdtmerge.resolve.pool import THREADS_MAX
 from crdtmerge.resolve.resolution import Resolution
 from crdtmerge.resolve.settings import Contribution
 from crdtmerge.strategies import check_recipe, check_shared, make_recipe
+from crdtmerge.strategies.extras import canonical_extras
 from crdtmerge.trie import Trie
 
 from ..store.leases import Lease
+from ..store.memo import HomeMemo
 from ..store.references import REMEDY
 from . import arguments as given
+from .budgeting import told_of_budget, unread_in
 from .contents import base_exponents, base_facts, base_manifest
 from .live import Answer, Arguments, Context, Tell, telling
 from .packing import note_use
@@ -54,6 +64,7 @@ from .selection import SHORT, choose_space, find_visible
 from .wording import recipe_asked
 
 THREADS_DEFAULT_MAX: Final = 8
+NONE: Final = "none"
 FORMS: Final = ("model", "adapter")
 PLATFORM: Final = "a strategy of class platform: another machine may make another model"
 
@@ -95,18 +106,24 @@ def _resolve(context: Context, asked: Arguments, tell: Tell, lease: Lease) -> An
     extra: Answer = {"as": form, "card": str(out / CARD_FILE), "shards": 1}
     notes = _remarks(recipe)
     if form == "model":
-        plan = make_plan(recipe, base, contributions)
+        unread = job.unread(recipe, base, contributions, ON_BASE)
+        plan = make_plan(recipe, base, contributions, unread=unread)
         companions = _companions(where, plan)
         layout = lay_out_model(plan.outputs, shard_bytes_of(asked))
         _require_bytes(context, contributions)
         output = replace(output, companions=companions)
-        resolution = job.to_model(plan, output, layout)
-        extra["shards"] = len(layout.files)
+        made = job.to_model(plan, output, layout)
+        resolution = made.resolution
+        extra |= {"shards": len(layout.files), **work_facts(made)}
         notes += companions.notes
     else:
         rank = given.count(asked, "rank", None)
         exponents = base_exponents(context, space)
-        adapter = plan_adapter(recipe, base, contributions, rank, exponents)
+        unread = job.unread(recipe, base, contributions, on_zeros(exponents))
+        adapter = plan_adapter(
+            recipe, base, contributions, rank, exponents, unread=unread
+        )
+        plan = adapter.plan
         _require_bytes(context, contributions)
         resolution, error = job.to_adapter(adapter, output)
         extra |= {"rank": adapter.layout.rank, "relative_error": error}
@@ -124,6 +141,21 @@ def _resolve(context: Context, asked: Arguments, tell: Tell, lease: Lease) -> An
         "explored": recipe != shared.recipe or view.visible != shared.visible,
         "notes": notes,
         **extra,
+        **told_of_budget(plan),
+    }
+
+
+def work_facts(made: Resolved) -> Answer:
+    """Return what making a model took, and what was there already."""
+    tally, read = made.tally, made.read
+    return {
+        "computed": {"tensors": tally.computed, "bytes": tally.computed_bytes},
+        "reused": {"tensors": tally.reused, "bytes": tally.reused_bytes},
+        "resumed": {"tensors": tally.kept, "bytes": tally.kept_bytes},
+        "tasks": tally.tasks,
+        "read_bytes": read.total + tally.reused_bytes + tally.kept_bytes,
+        "read": {"base": read.base, "contributions": read.contributions},
+        "written_bytes": tally.computed_bytes + tally.reused_bytes,
     }
 
 
@@ -170,7 +202,30 @@ class _Job:
     merge_id: bytes
     visible_root: bytes
 
-    def to_model(self, plan: Plan, output: Output, layout: ModelLayout) -> Resolution:
+    def unread(
+        self,
+        recipe: Recipe,
+        base: Manifest,
+        contributions: Sequence[Contribution],
+        footing: Footing,
+    ) -> Unread | None:
+        """Return what an I/O budget leaves unread; what that takes is measured."""
+        if recipe.io_budget:
+            _require_bytes(self.context, contributions)
+        with workers(self.threads) as executor:
+            return unread_in(
+                self.context.home,
+                recipe,
+                base,
+                contributions,
+                footing=footing,
+                executor=executor,
+                threads=self.threads,
+                memory=memory_of(self.asked),
+                report=telling(self.tell),
+            )
+
+    def to_model(self, plan: Plan, output: Output, layout: ModelLayout) -> Resolved:
         """Write a whole model."""
         with workers(self.threads) as executor:
             return resolve_model(
@@ -185,6 +240,7 @@ class _Job:
                 threads=self.threads,
                 memory=memory_of(self.asked),
                 report=telling(self.tell),
+                memo=HomeMemo(self.context.home.path),
             )
 
     def to_adapter(
@@ -255,6 +311,19 @@ def _without(view: View, left_out: Iterable[str]) -> View:
 def _recipe(context: Context, space: SpaceId, asked: Arguments) -> Recipe:
     """Return the recipe of the space, or the one that the user explores.
 
+    An I/O budget that is asked for stands in place of the recipe's; `none` ends it.
+    """
+    recipe, budget = _asked_recipe(context, space, asked), asked.get("io_budget")
+    if budget is None:
+        return recipe
+    extras = {"io_budget": given.text(asked, "io_budget")} if budget != NONE else {}
+    kept = recipe.without("io_budget").extras
+    return replace(recipe, extras=canonical_extras(dict(kept) | extras))
+
+
+def _asked_recipe(context: Context, space: SpaceId, asked: Arguments) -> Recipe:
+    """Return the recipe of the space, or the one that the user explores.
+
     A parameter without a strategy changes that one parameter of the shared recipe; where
     a rule of the recipe changes it too, the rule holds.
     """
@@ -263,8 +332,9 @@ def _recipe(context: Context, space: SpaceId, asked: Arguments) -> Recipe:
     shared = opset.view.recipe
     if given.optional_text(asked, "strategy") is not None:
         if "extras" not in asked and shared is not None:
-            # What becomes of incomplete models is the space's matter, not a strategy's.
-            asked = {**asked, "extras": {"missing": shared.missing}}
+            # What becomes of incomplete models and how much may be read is the space's
+            # matter, not a strategy's.
+            asked = {**asked, "extras": dict(shared.extras)}
         return recipe_asked(asked, opset)
     if shared is None:
         raise NotFoundError(

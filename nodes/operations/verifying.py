@@ -4,7 +4,8 @@ Owns how far one can tell here: the digests always, the model itself where the h
 the contributions. Does not own the comparison of digests (`crdtmerge.resolve.verify`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,10 +25,11 @@ from crdtmerge.manifest import Manifest, TensorEntry
 from crdtmerge.numerics import CONTRACT_VERSION
 from crdtmerge.orset import OpSet
 from crdtmerge.policy import Visible, authority_of
-from crdtmerge.resolve.adapter import execute_adapter, plan_adapter
+from crdtmerge.recipe import Recipe
+from crdtmerge.resolve.adapter import execute_adapter, on_zeros, plan_adapter
 from crdtmerge.resolve.execute import execute
-from crdtmerge.resolve.plan import Plan, make_plan
-from crdtmerge.resolve.reading import TensorSource
+from crdtmerge.resolve.ground import ON_BASE, Footing
+from crdtmerge.resolve.plan import Plan, Unread, make_plan
 from crdtmerge.resolve.resolution import (
     Adapted,
     Resolution,
@@ -38,7 +40,9 @@ from crdtmerge.resolve.resolution import (
 from crdtmerge.resolve.settings import Contribution
 from crdtmerge.resolve.verify import verify_folder
 
+from ..home import Home
 from . import arguments as given
+from .budgeting import unread_in
 from .contents import base_exponents, base_manifest
 from .live import Answer, Arguments, Context, Tell, telling
 from .resolving import threads_of, workers
@@ -143,7 +147,7 @@ def _recompute(
         raise VerificationError("resolution.json names another base than the space has")
     adds = _adds(context, space)
     sources = [_contribution(context, space, adds, s) for s in resolution.contributions]
-    again = _Again(context.home.blobs, threads_of(asked), telling(tell))
+    again = _Again(context.home, threads_of(asked), telling(tell))
     exponents = base_exponents(context, space) if resolution.adapter else {}
     plan, tensors, adapted = again.compute(resolution, base, sources, exponents)
     found = make_resolution(
@@ -161,7 +165,7 @@ def _recompute(
 class _Again:
     """Computes what a resolution names once more, and keeps digests alone."""
 
-    source: TensorSource
+    home: Home
     threads: int
     report: Report
 
@@ -176,20 +180,26 @@ class _Again:
         recipe, stated = resolution.recipe, resolution.adapter
         with workers(self.threads) as executor:
             if stated:
-                adapter = plan_adapter(recipe, base, sources, stated.rank, exponents)
+                unread = self._unread(
+                    recipe, base, sources, on_zeros(exponents), executor
+                )
+                adapter = plan_adapter(
+                    recipe, base, sources, stated.rank, exponents, unread=unread
+                )
                 tensors, _ = execute_adapter(
                     adapter,
-                    self.source,
+                    self.home.blobs,
                     _Nowhere(),
                     executor=executor,
                     threads=self.threads,
                     report=self.report,
                 )
                 return adapter.plan, tensors, adapter.adapted
-            plan = make_plan(recipe, base, sources)
+            unread = self._unread(recipe, base, sources, ON_BASE, executor)
+            plan = make_plan(recipe, base, sources, unread=unread)
             digests = execute(
                 plan,
-                self.source,
+                self.home.blobs,
                 _Nowhere(),
                 executor=executor,
                 threads=self.threads,
@@ -197,8 +207,33 @@ class _Again:
             )
             return plan, model_tensors(plan, digests), None
 
+    def _unread(
+        self,
+        recipe: Recipe,
+        base: Manifest,
+        sources: Sequence[Contribution],
+        footing: Footing,
+        executor: Executor,
+    ) -> Unread | None:
+        """Return what is unread by this home's own norms, not by what is stated."""
+        return unread_in(
+            self.home,
+            recipe,
+            base,
+            sources,
+            footing=footing,
+            executor=executor,
+            threads=self.threads,
+            report=self.report,
+        )
+
 
 def _compare(stated: Resolution, again: Resolution) -> None:
+    for source, other in zip(stated.contributions, again.contributions, strict=True):
+        if source.unread != other.unread:
+            short = source.content.hex()[:SHORT]
+            message = f"of contribution {short} its budget leaves other tensors unread"
+            raise VerificationError(message)
     for ours, theirs in zip(stated.tensors, again.tensors, strict=False):
         if ours != theirs:
             message = f"computed again, tensor {ours.name!r} has other bytes"

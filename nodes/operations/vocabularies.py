@@ -47,8 +47,6 @@ NAMED_MAX: Final = 3
 def check_same(ours: ModelFolder, theirs: ModelFolder, hint: str) -> None:
     """Refuse a model whose rows mean other tokens than those of the base, `theirs`.
 
-    Without `tokenizer.json` (or `vocab.json`) in both, their number alone is compared.
-
     Raises:
         BadInputError: says how they differ; `hint` what to do.
     """
@@ -56,9 +54,20 @@ def check_same(ours: ModelFolder, theirs: ModelFolder, hint: str) -> None:
     if None not in rows and rows[0] != rows[1]:
         message = f"its vocabulary is not the base's: {rows[0]} rows, there {rows[1]}"
         raise BadInputError(message, hint=hint)
-    if same_files(ours.path, theirs.path):
+    check_same_tokens(ours.path, theirs.path, hint)
+
+
+def check_same_tokens(ours: Path, theirs: Path, hint: str) -> None:
+    """Refuse a folder in which ids mean other tokens than in that of the base.
+
+    Where one has no tokenizer in a form that is read, nothing is compared.
+
+    Raises:
+        BadInputError: names the first such token.
+    """
+    if same_files(ours, theirs):
         return
-    read = [_readable(folder.path) for folder in (ours, theirs)]
+    read = [_readable(path) for path in (ours, theirs)]
     if read[0] is None or read[1] is None:
         return
     if found := difference(read[0], read[1]):
@@ -162,6 +171,37 @@ def align(
     moved = {t.name for t in found[base].tensors if t != before[t.name]}
     files = output_files(dict(folders[base].files), models.members, output, place)
     return Aligned(found, frozenset(moved), files, tuple(notes))
+
+
+def align_to_base(
+    folder: ModelFolder, base: ModelFolder, scratch: Scratch
+) -> tuple[ModelFolder, tuple[str, ...]]:
+    """Return a model in the rows of its base as they are, and what is to be told of it.
+
+    Tokens that the base lacks are dropped; for those that the model lacks it has the
+    base's rows. Nothing is written yet.
+
+    Raises:
+        BadInputError: a tokenizer cannot be read, or tables cannot be told from other
+            tensors.
+    """
+    folders = {base.path: base, folder.path: folder}
+    models = _models(
+        folders, {base.path: "the base", folder.path: "this"}, base.path, []
+    )
+    theirs, ours = models.members[0], models.members[-1]
+    ids = {token: i for token, i in theirs.vocabulary.ids.items() if i < theirs.rows}
+    output = Merged(0, ids, theirs.rows)
+    place = len(models.members) - 1
+    rows = row_map(models.members, place, output, 0, {})
+    notes = []
+    if lost := [
+        t for t in ours.vocabulary.ids if t not in ids and ours.row(t) is not None
+    ]:
+        notes.append(f"dropped, for the base lacks them: {some(lost)}")
+    if lacks := [token for token in ids if ours.row(token) is None]:
+        notes.append(f"the base's rows stay, for the model lacks them: {some(lacks)}")
+    return _moved(folder, place, models.tables, rows, scratch), tuple(notes)
 
 
 def _models(

@@ -138,3 +138,30 @@ def test_the_steps_are_listed(terminal: Terminal) -> None:
     assert "paper or l1 or none" in table
     (trim,) = [s for s in terminal.json("recipe", "steps") if s["name"] == "trim"]
     assert [p["name"] for p in trim["parameters"]] == ["trim.density"]
+
+
+def test_a_budget_is_said_in_short_in_a_file_and_beside_the_recipe(
+    terminal: Terminal, tmp_path: Path
+) -> None:
+    """The same recipe and the same model each way; people are told what stayed unread."""
+    for seed in (1, 2, 3):
+        said(terminal, "contribute", terminal.model(f"t{seed}", seed))
+    budget = "1KB"
+    explored = terminal.json("resolve", "--io-budget", budget, "--out", "one")
+    (tmp_path / "mine.toml").write_text(
+        f'strategy = "linear"\nio_budget = "{budget}"\n'
+    )
+    by_file = terminal.json("resolve", "--recipe", "mine.toml", "--out", "two")
+    short = terminal.json("recipe", "set", "linear", "--io-budget", budget)
+    assert short["recipe"] == by_file["recipe"] == explored["recipe"]
+    assert by_file["model_digest"] == explored["model_digest"]
+    shown = said(terminal, "resolve", "--out", "three")
+    assert "explored" not in shown
+    assert "of 1000 bytes, " in shown
+    assert " left unread" in shown
+    assert "io budget     1000" in said(terminal, "recipe", "check")
+    code, _, err = terminal.run(
+        *("resolve", "--out", "four", "--recipe", "mine.toml", "--io-budget", "9GB")
+    )
+    assert code == 2
+    assert "the file says all" in err

@@ -110,3 +110,37 @@ def test_json_carries_them() -> None:
     """As a resolution and `recipe show --json` do."""
     found = json.loads(json.dumps(BASE.describe()))
     assert found["extras"] == {"missing": "base"}
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("20GiB", 20 << 30), ("1.5 gb", 1_500_000_000), ("7", 7), (str(1 << 60), 1 << 60)],
+)
+def test_an_io_budget_is_kept_in_bytes(text: str, size: int) -> None:
+    """However it is spelt; and read back as it is kept."""
+    made = make_recipe("linear", {}, extras={"io_budget": text, "missing": "base"})
+    assert made.extras == (("io_budget", str(size)), ("missing", "base"))
+    assert made.io_budget == size
+    assert made.without("io_budget").extras == (("missing", "base"),)
+    assert make_recipe("linear", {}, extras=dict(made.extras)) == made
+    read = recipe_of(parse_recipe(parse_yaml(recipe_to_yaml(made))))
+    assert read == made
+    check_recipe(made)
+
+
+@pytest.mark.parametrize(
+    "text", ["0", "", "-1", "1iB", "all", str((1 << 60) + 1), "1e9"]
+)
+def test_what_is_no_io_budget_is_refused(text: str) -> None:
+    """From a user, and from a peer."""
+    with pytest.raises(BadInputError, match="io_budget: "):
+        make_recipe("linear", {}, extras={"io_budget": text})
+    with pytest.raises(CrdtMergeError):
+        check_recipe(recipe_from_value([*_list(PLAIN), [["io_budget", text]]]))
+
+
+def test_a_peers_io_budget_is_in_plain_bytes() -> None:
+    """Two spellings would be two recipes."""
+    recipe = recipe_from_value([*_list(PLAIN), [["io_budget", "1KiB"]]])
+    with pytest.raises(BadInputError, match="not canonical"):
+        check_recipe(recipe)

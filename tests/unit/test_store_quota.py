@@ -8,11 +8,11 @@ import pytest
 
 from crdtmerge.digest import CHUNK_BYTES, BlobId, blob_id_of, chunk_digests
 from crdtmerge.errors import BadInputError, MachineError, NoRoomError
+from crdtmerge.sizes import size_of
 from nodes.store.blobs import FileBlobs
 from nodes.store.database import Database
 from nodes.store.quota import Quota
 from nodes.store.sqlite import SqliteLocal
-from nodes.traffic import size_of
 
 
 def content(size: int, seed: int) -> bytes:
