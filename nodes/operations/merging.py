@@ -22,11 +22,10 @@ from crdtmerge.formats.progress import Report
 from crdtmerge.formats.shards import ModelLayout, lay_out_model
 from crdtmerge.manifest import FLOAT_DTYPES, TensorEntry
 from crdtmerge.resolve.ground import Footing
-from crdtmerge.resolve.model import resolve_model
+from crdtmerge.resolve.model import Resolved, resolve_model
 from crdtmerge.resolve.output import Output
 from crdtmerge.resolve.plan import Plan, make_plan
 from crdtmerge.resolve.resolution import (
-    Resolution,
     Source,
     root_without_space,
 )
@@ -35,7 +34,14 @@ from crdtmerge.strategies.extras import canonical_extras
 from . import arguments as given
 from .live import Answer, Arguments, Tell, telling
 from .merging_models import Companions, Models, read_models
-from .resolving import memory_of, output_asked, shard_bytes_of, threads_of, workers
+from .resolving import (
+    memory_of,
+    output_asked,
+    shard_bytes_of,
+    threads_of,
+    work_facts,
+    workers,
+)
 
 
 def merge(asked: Arguments, tell: Tell) -> Answer:
@@ -86,10 +92,11 @@ def _merge(
     output = wanted.of(models)
     layout = lay_out_model(plan.outputs, wanted.shard_bytes)
     try:
-        resolution = wanted.resolve(plan, models, output, layout)
+        made = wanted.resolve(plan, models, output, layout)
     except FaultyContributionError as e:
         name = models.names[e.content]
         raise BadInputError(f"model {name!r}: {e.reason}") from e
+    resolution = made.resolution
     return {
         "out": str(out),
         "space": "",
@@ -104,6 +111,7 @@ def _merge(
         "own_values": sum(bool(c.parameters) for c in plan.contributions),
         "shards": len(layout.files),
         "card": str(out / CARD_FILE),
+        **work_facts(made),
         "notes": [*configuration.notes, *models.notes, *output.companions.notes],
     }
 
@@ -142,7 +150,7 @@ class _Wanted:
 
     def resolve(
         self, plan: Plan, models: Models, output: Output, layout: ModelLayout
-    ) -> Resolution:
+    ) -> Resolved:
         """Write the merged model."""
         base = ContentId(plan.base.content_id if models.based else b"")
         root = root_without_space(

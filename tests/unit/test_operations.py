@@ -412,6 +412,10 @@ def test_a_referenced_contribution_stays_where_it_is(setting: Setting) -> None:
     first = setting.call("resolve", out=out)
     assert first["tensors"] == 3
     write_model(setting.tunes[0], 99, near=setting.base)
+    known = setting.call("resolve", out=setting.folder / "known")
+    assert known["model_digest"] == first["model_digest"]  # of what was made before
+    for folder in (out, setting.folder / "known"):
+        shutil.rmtree(folder)
     with pytest.raises(CrdtMergeError) as found:
         setting.call("resolve", out=setting.folder / "again")
     assert found.value.exit_code in {4, 8}
