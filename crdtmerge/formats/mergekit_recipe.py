@@ -102,6 +102,10 @@ class Configuration:
         adapters = [model.path for model in self.models if model.adapter]
         return (*(path for _, path in self.references), *adapters)
 
+    def with_extras(self, extras: Parameters) -> "Configuration":
+        """Return it with what a recipe may say beyond it: mergekit has no key for that."""
+        return replace(self, recipe=replace(self.recipe, extras=extras))
+
     def recipe_for(self, contents: Sequence[bytes], names: Iterable[str]) -> Recipe:
         """Return the whole recipe.
 
@@ -127,7 +131,11 @@ class Configuration:
         rules = fitted([*self.recipe.rules, *selecting], places.values())
         recipe = self.recipe
         return make_recipe(
-            recipe.strategy, dict(recipe.parameters), rules, recipe.output_dtype
+            recipe.strategy,
+            dict(recipe.parameters),
+            rules,
+            recipe.output_dtype,
+            extras=dict(recipe.extras),
         )
 
     def _own_rules(self, contents: Sequence[bytes]) -> dict[bytes, tuple[Rule, ...]]:

@@ -9,7 +9,7 @@ the other contributions without weight.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -28,7 +28,7 @@ from crdtmerge.formats.mergekit_stack import LAYERS_MAX, Cut, Layout, Span, lay_
 from crdtmerge.formats.mergekit_tables import Cell, compose_stack
 from crdtmerge.formats.mergekit_tokenizer import TokenizerChoice
 from crdtmerge.formats.yaml_text import Number, Plain
-from crdtmerge.recipe import Recipe
+from crdtmerge.recipe import Parameters, Recipe
 
 SLICES_MAX: Final = 4096
 
@@ -52,6 +52,7 @@ class Sliced:
     given_base: Asked | None
     tokenizer: TokenizerChoice | None
     chat_template: str
+    extras: Parameters = ()
 
     @property
     def references(self) -> tuple[tuple[str, Path], ...]:
@@ -73,6 +74,10 @@ class Sliced:
         """All folders that are read."""
         return tuple(path for _, path in self.references)
 
+    def with_extras(self, extras: Parameters) -> "Sliced":
+        """Return it with what a recipe may say beyond it: mergekit has no key for that."""
+        return replace(self, extras=extras)
+
     def laid_out(self, names: Mapping[Path, Collection[str]]) -> Configuration:
         """Return the whole configuration; `names` are those of the tensors of all models.
 
@@ -85,7 +90,7 @@ class Sliced:
         recipe, listed, needs = self._composed(layout)
         base, whole = self.cuts[0].base, self._is_whole(layout, names)
         return Configuration(
-            recipe,
+            replace(recipe, extras=self.extras),
             None if base is None else base.path,
             listed,
             tuple(self.members.notes),

@@ -11,7 +11,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
-from crdtmerge.changes import parts_of
 from crdtmerge.digest import BlobId, blob_id, chunk_digests
 from crdtmerge.formats.progress import Progress, Report
 from crdtmerge.manifest import FLOAT_DTYPES
@@ -117,27 +116,17 @@ def _measure(plan: Plan, run: "_Run", pool: Pool, report: Report | None) -> None
 def reporter(
     plan: Plan, work: str, tasks: Sequence[Task], report: Report | None
 ) -> Callable[[Task], None]:
-    """Return what to call after each task, to count the bytes of tensors worked on."""
-    sizes = {task.tensor: given_bytes(plan, task.tensor) for task in tasks}
-    total, done, ended = sum(sizes.values()), 0, 0
+    """Return what to call after each task, to count the base's bytes worked on."""
+    sizes = {entry.name: entry.size for entry in plan.base.tensors}
+    total, done = sum(sizes[task.tensor] for task in tasks), 0
 
     def count(task: Task) -> None:
-        nonlocal done, ended
-        done, ended = done + sizes[task.tensor], ended + 1
+        nonlocal done
+        done += sizes[task.tensor]
         if report:
-            report(Progress(work, done, total, tensors=(ended, len(tasks))))
+            report(Progress(work, done, total))
 
     return count
-
-
-def given_bytes(plan: Plan, name: str) -> int:
-    """Return the bytes of one tensor of base and contributions, each blob once."""
-    entry = plan.frames[name].entry
-    blobs = {entry.blob: entry.size}
-    for changes in plan.changes:
-        if name in changes:
-            blobs |= {part.blob: part.size for part in parts_of(changes[name])}
-    return sum(blobs.values())
 
 
 class _Run:

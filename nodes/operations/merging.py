@@ -29,6 +29,7 @@ from crdtmerge.resolve.resolution import (
     Source,
     root_without_space,
 )
+from crdtmerge.strategies.extras import canonical_extras
 
 from . import arguments as given
 from .live import Answer, Arguments, Tell, telling
@@ -55,7 +56,9 @@ def merge(asked: Arguments, tell: Tell) -> Answer:
         MachineError: the disk has no room for it, or refuses.
     """
     path, out = given.path(asked, "config"), given.path(asked, "out")
-    configuration = read_configuration(path)
+    missing = given.optional_text(asked, "missing")
+    extras = canonical_extras({} if missing is None else {"missing": missing})
+    configuration = read_configuration(path).with_extras(extras)
     _check_way(out, path, configuration)
     if configuration.tokenizer is None:
         return _merge(configuration, Scratch(), asked, out, tell)
