@@ -7,14 +7,14 @@ contributions are made of what has names. Does not own the configuration
 them (`merging`).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
 from crdtmerge.changes import changes_of
-from crdtmerge.digest import BlobId, ContentId
-from crdtmerge.errors import BadInputError
+from crdtmerge.digest import DIGEST_BYTES, BlobId, ContentId
+from crdtmerge.errors import BadInputError, FaultyContributionError
 from crdtmerge.formats.adapter import Adapter
 from crdtmerge.formats.alignment import Scratch
 from crdtmerge.formats.folder import ModelFolder
@@ -31,6 +31,8 @@ from crdtmerge.formats.mergekit_stack import Layout
 from crdtmerge.formats.source import FolderSource
 from crdtmerge.manifest import Manifest, TensorEntry
 from crdtmerge.resolve.card import Origin, Origins
+from crdtmerge.resolve.ground import Footing
+from crdtmerge.resolve.plan import Plan, make_plan
 from crdtmerge.resolve.resolution import MadeFrom, Piece
 from crdtmerge.resolve.settings import Contribution
 
@@ -79,6 +81,7 @@ def read_models(
     """
     folders = read_folders(asked, scratch)
     check(folders.ground, folders.companions)
+    _rehearse(folders)
     scratch.write(telling(tell))
     source = FolderSource()
     named = {
@@ -99,11 +102,7 @@ def read_models(
             _check_moved(model, manifest, base, folders.moved)
         else:
             manifest = _whole(folder, "full", base.content_id, blobs)
-        contributions.append(
-            Contribution(
-                manifest.content_id, model.weight, manifest, (), model.parameters
-            )
-        )
+        contributions.append(_contribution(model, manifest))
     contents = [c.content for c in contributions]
     return Models(
         asked=configuration,
@@ -117,6 +116,53 @@ def read_models(
         source=source,
         made_from=_made_from(configuration, base, contents, named),
         notes=(*_ties(folders), *folders.notes),
+    )
+
+
+def plan_of(
+    asked: Configuration, base: Manifest, contributions: Sequence[Contribution]
+) -> Plan:
+    """Return the plan of a merge.
+
+    Raises:
+        BadInputError: names the model that cannot be merged, or what has no value.
+        ContractError: the weights leave the numeric contract.
+    """
+    contents = [c.content for c in contributions]
+    recipe = asked.recipe_for(contents, [entry.name for entry in base.tensors])
+    footing = Footing("none" if asked.base is None else "base")
+    try:
+        return make_plan(recipe, base, contributions, footing=footing)
+    except FaultyContributionError as e:
+        name = _names(asked, contents)[e.content]
+        raise BadInputError(f"model {name!r}: {e.reason}") from e
+
+
+def _rehearse(folders: Folders) -> None:
+    """Refuse what no byte is needed to refuse, before any is hashed.
+
+    Tensors are called by where they lie; an adapter stands for a model that changes
+    nothing.
+    """
+    kept = [t for folder in folders.models.values() for t in folder.tensors]
+    places = dict.fromkeys(replace(stored, name="") for stored in kept)
+    blobs = {
+        stored: BlobId(number.to_bytes(DIGEST_BYTES, "big"))
+        for number, stored in enumerate(places)
+    }
+    base = _whole(folders.ground, "base", b"", blobs)
+    contributions = [
+        _contribution(
+            model, _whole(folder or folders.ground, "full", base.content_id, blobs)
+        )
+        for model, folder in zip(folders.asked.models, folders.members, strict=True)
+    ]
+    plan_of(folders.asked, base, contributions)
+
+
+def _contribution(model: Listed, manifest: Manifest) -> Contribution:
+    return Contribution(
+        manifest.content_id, model.weight, manifest, (), model.parameters
     )
 
 
