@@ -10,18 +10,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from crdtmerge.digest import ContentId
+from crdtmerge.digest import DIGEST_BYTES, ContentId
 from crdtmerge.errors import BadInputError, ConflictError, FaultyContributionError
 from crdtmerge.formats.alignment import Scratch
 from crdtmerge.formats.companions import CARD_FILE, companions_of
 from crdtmerge.formats.folder import ModelFolder
 from crdtmerge.formats.header import StoredTensor
+from crdtmerge.formats.ingest import headers
 from crdtmerge.formats.mergekit import Configuration, read_configuration
 from crdtmerge.formats.output import scratch_folder
 from crdtmerge.formats.progress import Report
 from crdtmerge.formats.shards import ModelLayout, lay_out_model
-from crdtmerge.manifest import FLOAT_DTYPES, TensorEntry
-from crdtmerge.resolve.ground import Footing
+from crdtmerge.manifest import FLOAT_DTYPES, Manifest, TensorEntry
+from crdtmerge.resolve.ground import Footing, Frame
 from crdtmerge.resolve.model import resolve_model
 from crdtmerge.resolve.output import Output
 from crdtmerge.resolve.plan import Plan, make_plan
@@ -30,6 +31,9 @@ from crdtmerge.resolve.resolution import (
     Source,
     root_without_space,
 )
+from crdtmerge.resolve.settings import Contribution, Settings
+from crdtmerge.resolve.settings_check import check_settings
+from crdtmerge.strategies import check_recipe
 
 from . import arguments as given
 from .live import Answer, Arguments, Tell, telling
@@ -123,9 +127,11 @@ class _Wanted:
 
         Raises:
             BadInputError: the base is quantised.
+            ContractError: the strategy cannot use the weights or parameters.
             ConflictError: something is in the way of the output.
             MachineError: there is no room for it.
         """
+        self._check_settings(base)
         dtype = self.configuration.recipe.output_dtype
         output = self._beside(files, base.tensors)
         tensors = [
@@ -133,6 +139,27 @@ class _Wanted:
             for t in base.tensors
         ]
         output.folder(lay_out_model(tensors, self.shard_bytes)).check()
+
+    def _check_settings(self, base: ModelFolder) -> None:
+        """Refuse weights that cannot be used; contents are not known, so none are real."""
+        asked, entries = self.configuration, headers(base, "base", b"").tensors
+        parties = [
+            Contribution(
+                ContentId(i.to_bytes(DIGEST_BYTES, "big")),
+                model.weight,
+                Manifest("full", b"", entries),
+                parameters=model.parameters,
+            )
+            for i, model in enumerate(asked.models)
+        ]
+        names = [entry.name for entry in entries]
+        recipe = asked.recipe_for([party.content for party in parties], names)
+        footing = Footing("none" if asked.base is None else "base")
+        check_settings(
+            check_recipe(recipe),
+            Settings.of(recipe, names, parties),
+            [Frame(entry, footing.ground) for entry in entries],
+        )
 
     def of(self, models: Models) -> Output:
         """Return what is asked of the output, once all models were read."""
