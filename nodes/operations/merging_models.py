@@ -9,6 +9,7 @@ contributions are made of what has names. Does not own the configuration
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import TypeAlias
 
@@ -23,11 +24,12 @@ from crdtmerge.formats.adapter import (
 from crdtmerge.formats.alignment import Scratch
 from crdtmerge.formats.companions import not_taken
 from crdtmerge.formats.folder import ModelFolder, read_folder
-from crdtmerge.formats.ingest import Model, describe, describe_adapter, headers
+from crdtmerge.formats.ingest import Model, describe_adapter, headers, whole_manifest
 from crdtmerge.formats.licences import licence_of
 from crdtmerge.formats.mergekit import Configuration, Listed
 from crdtmerge.formats.mergekit_tokenizer import TokenizerChoice
 from crdtmerge.formats.source import FolderSource
+from crdtmerge.formats.survey import Visit, plain_pass
 from crdtmerge.formats.tying import by_bytes, fit_ties
 from crdtmerge.manifest import Manifest, TensorEntry
 from crdtmerge.resolve.card import Origin, Origins
@@ -93,9 +95,13 @@ Named: TypeAlias = "Mapping[Path, tuple[TensorEntry, ...]]"
 
 
 def read_models(
-    configuration: Configuration, scratch: Scratch, tell: Tell, check: Check
+    configuration: Configuration,
+    scratch: Scratch,
+    tell: Tell,
+    check: Check,
+    threads: int = 1,
 ) -> Models:
-    """Read the headers of all models, then hash each once.
+    """Read the headers of all models, then hash each once, so many tensors at a time.
 
     `check` may refuse the base (or what stands for it) in between. Tables whose rows are
     aligned are written to `scratch`, and must stay there.
@@ -109,9 +115,7 @@ def read_models(
     check(folders.models[folders.base], folders.companions)
     scratch.write(telling(tell))
     source = FolderSource()
-    named = {
-        path: _named(folder, source, tell) for path, folder in folders.models.items()
-    }
+    named = _named(folders.models, source, tell, threads)
     base = Manifest("base", b"", named[folders.base])
     contributions: list[Contribution] = []
     names: dict[bytes, str] = {}
@@ -274,10 +278,19 @@ def _check_fit(
 
 
 def _named(
-    folder: ModelFolder, source: FolderSource, tell: Tell
-) -> tuple[TensorEntry, ...]:
-    """Return the tensors of a model, and have them found by their names."""
-    source.watch(folder.tensors)
-    manifest = describe(folder, "base", report=telling(tell))
-    source.add(Model(folder.path, manifest, folder.tensors))
-    return manifest.tensors
+    folders: Mapping[Path, ModelFolder], source: FolderSource, tell: Tell, threads: int
+) -> Named:
+    """Return the tensors of all models, and have them found by their names."""
+    for folder in folders.values():
+        source.watch(folder.tensors)
+    visits = [Visit(t) for folder in folders.values() for t in folder.tensors]
+    seen = plain_pass(visits, telling(tell), threads=threads)
+    named = {}
+    for path, folder in folders.items():
+        blobs = [found.blob for found in islice(seen, len(folder.tensors))]
+        manifest = whole_manifest(folder, "base", b"", blobs)
+        source.add(Model(folder.path, manifest, folder.tensors))
+        named[path] = manifest.tensors
+    for _ in seen:  # none is left: the pass ends
+        raise AssertionError
+    return named
