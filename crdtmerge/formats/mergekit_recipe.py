@@ -90,7 +90,11 @@ class Configuration:
         rules = fitted([*self.recipe.rules, *selecting], places.values())
         recipe = self.recipe
         return make_recipe(
-            recipe.strategy, dict(recipe.parameters), rules, recipe.output_dtype
+            recipe.strategy,
+            dict(recipe.parameters),
+            rules,
+            recipe.output_dtype,
+            extras=dict(recipe.extras),
         )
 
     def _own_rules(self, contents: Sequence[bytes]) -> dict[bytes, tuple[Rule, ...]]:

@@ -6,11 +6,14 @@ Owns what comes of a plan. Does not own the computation (`execute`), nor the fol
 
 from collections.abc import Callable
 from concurrent.futures import Executor
+from dataclasses import dataclass
 
 from crdtmerge.digest import ContentId
 from crdtmerge.formats.progress import Report
 from crdtmerge.formats.shards import ModelLayout
+from crdtmerge.resolve.counting import Counted, Read
 from crdtmerge.resolve.execute import execute
+from crdtmerge.resolve.memo import Memo
 from crdtmerge.resolve.memory import MEMORY_DEFAULT
 from crdtmerge.resolve.output import Output
 from crdtmerge.resolve.plan import Plan
@@ -20,6 +23,16 @@ from crdtmerge.resolve.resolution import (
     make_resolution,
     model_tensors,
 )
+from crdtmerge.resolve.reuse import Before, Reuse, Tally
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A merged model: how it came about, and what that took."""
+
+    resolution: Resolution
+    tally: Tally
+    read: Read
 
 
 def resolve_model(
@@ -37,12 +50,14 @@ def resolve_model(
     memory: int = MEMORY_DEFAULT,
     report: Report | None = None,
     check: Callable[[], None] | None = None,
-) -> Resolution:
+    memo: Memo | None = None,
+) -> Resolved:
     """Write the merged model of `plan` as `output` asks; return how it came about.
 
     `layout` is that of the plan's outputs. `base` stands in the resolution in place of the
     plan's. `check` may refuse the result once it is computed. Tasks take `memory` bytes
-    together beside what is mapped.
+    together beside what is mapped. What `memo` knows, and what a broken-off run left at
+    this place, is used instead of being computed; what was found out is remembered.
     If anything fails, what was at the output's place is as it was.
 
     Raises:
@@ -50,16 +65,25 @@ def resolve_model(
         MachineError: the disk is full or refuses.
         CrdtMergeError: whatever `execute` raises.
     """
-    with output.filled(layout) as (writer, finish):
-        digests = execute(
-            plan,
-            source,
-            writer,
-            executor=executor,
-            threads=threads,
-            memory=memory,
-            report=report,
-        )
+    counted = Counted(source, plan.base)
+    with output.filled(layout) as (writer, finish, journal):
+        before = Before.of(plan, memo, journal.noted)
+        reuse = Reuse(before, layout, writer, journal)
+        try:
+            digests = execute(
+                plan,
+                counted,
+                writer,
+                executor=executor,
+                threads=threads,
+                memory=memory,
+                report=report,
+                results=reuse,
+            )
+        except BaseException:
+            if memo is not None:  # another run need not measure again
+                memo.keep({}, reuse.measures)
+            raise
         if check is not None:
             check()
         resolution = make_resolution(
@@ -71,4 +95,6 @@ def resolve_model(
             base=base,
         )
         finish(resolution)
-    return resolution
+    if memo is not None:
+        memo.keep(reuse.outputs(output.out), reuse.measures)
+    return Resolved(resolution, reuse.tally, counted.bytes)

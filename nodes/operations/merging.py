@@ -22,19 +22,26 @@ from crdtmerge.formats.progress import Report
 from crdtmerge.formats.shards import ModelLayout, lay_out_model
 from crdtmerge.manifest import FLOAT_DTYPES, TensorEntry
 from crdtmerge.resolve.ground import Footing
-from crdtmerge.resolve.model import resolve_model
+from crdtmerge.resolve.model import Resolved, resolve_model
 from crdtmerge.resolve.output import Output
 from crdtmerge.resolve.plan import Plan, make_plan
 from crdtmerge.resolve.resolution import (
-    Resolution,
     Source,
     root_without_space,
 )
+from crdtmerge.strategies.extras import canonical_extras
 
 from . import arguments as given
 from .live import Answer, Arguments, Tell, telling
 from .merging_models import Companions, Models, read_models
-from .resolving import memory_of, output_asked, shard_bytes_of, threads_of, workers
+from .resolving import (
+    memory_of,
+    output_asked,
+    shard_bytes_of,
+    threads_of,
+    work_facts,
+    workers,
+)
 
 
 def merge(asked: Arguments, tell: Tell) -> Answer:
@@ -48,7 +55,7 @@ def merge(asked: Arguments, tell: Tell) -> Answer:
         MachineError: the disk has no room for it, or refuses.
     """
     path, out = given.path(asked, "config"), given.path(asked, "out")
-    configuration = read_configuration(path)
+    configuration = _with_missing(read_configuration(path), asked)
     _check_way(out, path, configuration)
     if configuration.tokenizer is None:
         return _merge(configuration, Scratch(), asked, out, tell)
@@ -85,10 +92,11 @@ def _merge(
     output = wanted.of(models)
     layout = lay_out_model(plan.outputs, wanted.shard_bytes)
     try:
-        resolution = wanted.resolve(plan, models, output, layout)
+        made = wanted.resolve(plan, models, output, layout)
     except FaultyContributionError as e:
         name = models.names[e.content]
         raise BadInputError(f"model {name!r}: {e.reason}") from e
+    resolution = made.resolution
     return {
         "out": str(out),
         "space": "",
@@ -103,6 +111,7 @@ def _merge(
         "own_values": sum(bool(c.parameters) for c in plan.contributions),
         "shards": len(layout.files),
         "card": str(out / CARD_FILE),
+        **work_facts(made),
         "notes": [*configuration.notes, *models.notes, *output.companions.notes],
     }
 
@@ -141,7 +150,7 @@ class _Wanted:
 
     def resolve(
         self, plan: Plan, models: Models, output: Output, layout: ModelLayout
-    ) -> Resolution:
+    ) -> Resolved:
         """Write the merged model."""
         base = ContentId(plan.base.content_id if models.based else b"")
         root = root_without_space(
@@ -175,6 +184,13 @@ class _Wanted:
         dtype = self.configuration.recipe.output_dtype
         beside = companions_of(files, dtypes, dtype, left_out)
         return replace(self.output, companions=beside)
+
+
+def _with_missing(configuration: Configuration, asked: Arguments) -> Configuration:
+    """Return the configuration with what is asked for beside it: mergekit has no key."""
+    missing = given.optional_text(asked, "missing")
+    extras = canonical_extras({} if missing is None else {"missing": missing})
+    return replace(configuration, recipe=replace(configuration.recipe, extras=extras))
 
 
 def _check_way(out: Path, path: Path, configuration: Configuration) -> None:

@@ -40,7 +40,10 @@ SAY_TOKENIZER = (
     "say `tokenizer_source: base`, `union` or one of the models in the configuration:"
     " rows are then aligned by token"
 )
-SAME_BASE = "convert it to the shapes and dtypes of the base, or leave it out"
+SAME_BASE = (
+    "convert it to the shapes of the base, or leave it out; with --missing base what it"
+    " lacks stays as in the base"
+)
 
 Companions: TypeAlias = "Mapping[str, Path | bytes]"
 """What stands beside the weights of the output, by name: a file to copy, or its bytes."""
@@ -186,7 +189,8 @@ def _folders(configuration: Configuration, scratch: Scratch) -> _Folders:
             if configuration.tokenizer is None:
                 with _naming(model):
                     check_same(models[model.path], models[base], SAY_TOKENIZER)
-            _check_fit(model, found.models[model.path], unhashed)
+            missing = configuration.recipe.missing
+            _check_fit(model, found.models[model.path], unhashed, missing)
     return found
 
 
@@ -259,10 +263,12 @@ def _folder(path: Path, name: str) -> ModelFolder:
         raise BadInputError(f"model {name!r}: {e}", hint=e.hint) from e
 
 
-def _check_fit(model: Listed, folder: ModelFolder, base: Manifest) -> None:
+def _check_fit(
+    model: Listed, folder: ModelFolder, base: Manifest, missing: str
+) -> None:
     """Refuse a model whose tensors are not those of the base, before any is hashed."""
     try:
-        changes_of(headers(folder, "full", base.content_id), base)
+        changes_of(headers(folder, "full", base.content_id), base, missing)
     except BadInputError as e:
         raise BadInputError(f"model {model.name!r}: {e}", hint=SAME_BASE) from e
 
