@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from crdtmerge.changes import changes_of
-from crdtmerge.digest import BlobId, ContentId
+from crdtmerge.digest import DIGEST_BYTES, BlobId, ContentId
 from crdtmerge.errors import BadInputError
 from crdtmerge.formats.adapter import Adapter
 from crdtmerge.formats.alignment import Scratch
@@ -22,6 +22,7 @@ from crdtmerge.formats.header import StoredTensor
 from crdtmerge.formats.ingest import (
     Model,
     describe_adapter,
+    headers,
     whole_manifest,
 )
 from crdtmerge.formats.licences import licence_of
@@ -31,8 +32,11 @@ from crdtmerge.formats.source import FolderSource
 from crdtmerge.formats.survey import Visit, plain_pass
 from crdtmerge.manifest import Manifest
 from crdtmerge.resolve.card import Origin, Origins
+from crdtmerge.resolve.ground import Footing, Frame
 from crdtmerge.resolve.resolution import MadeFrom, Piece
-from crdtmerge.resolve.settings import Contribution
+from crdtmerge.resolve.settings import Contribution, Settings
+from crdtmerge.resolve.settings_check import check_settings
+from crdtmerge.strategies import check_recipe
 
 from .live import Tell, telling
 from .merging_folders import Companions, Folders, naming, read_folders
@@ -78,10 +82,12 @@ def read_models(
 
     Raises:
         BadInputError: names the first model that is missing, damaged or does not fit.
+        ContractError: the strategy cannot use the weights or parameters.
         MachineError: the disk refused.
         CrdtMergeError: whatever `check` raises.
     """
     folders = read_folders(asked, scratch)
+    _check_settings(folders.asked, folders.ground)
     check(folders.ground, folders.companions)
     scratch.write(telling(tell))
     source = FolderSource()
@@ -114,6 +120,28 @@ def read_models(
         source=source,
         made_from=_made_from(folders, base, contents, blobs),
         notes=(*_ties(folders), *folders.notes),
+    )
+
+
+def _check_settings(asked: Configuration, base: ModelFolder) -> None:
+    """Refuse weights that cannot be used; contents are not known, so none are real."""
+    entries = headers(base, "base", b"").tensors
+    parties = [
+        Contribution(
+            ContentId(i.to_bytes(DIGEST_BYTES, "big")),
+            model.weight,
+            Manifest("full", b"", entries),
+            parameters=model.parameters,
+        )
+        for i, model in enumerate(asked.models)
+    ]
+    names = [entry.name for entry in entries]
+    recipe = asked.recipe_for([party.content for party in parties], names)
+    footing = Footing("none" if asked.base is None else "base")
+    check_settings(
+        check_recipe(recipe),
+        Settings.of(recipe, names, parties),
+        [Frame(entry, footing.ground) for entry in entries],
     )
 
 
