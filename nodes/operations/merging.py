@@ -80,7 +80,7 @@ def _merge(
         memory_of(asked),
         telling(tell),
     )
-    models = read_models(configuration, scratch, tell, wanted.check)
+    models = read_models(configuration, scratch, tell, wanted.check, wanted.threads)
     plan = plan_of(models.asked, models.base, models.contributions)
     output = wanted.of(models)
     layout = lay_out_model(plan.outputs, wanted.shard_bytes)
