@@ -19,6 +19,7 @@ from crdtmerge.resolve.output import Output
 from crdtmerge.resolve.plan import Plan
 from crdtmerge.resolve.reading import TensorSource
 from crdtmerge.resolve.resolution import (
+    MadeFrom,
     Resolution,
     make_resolution,
     model_tensors,
@@ -51,13 +52,15 @@ def resolve_model(
     report: Report | None = None,
     check: Callable[[], None] | None = None,
     memo: Memo | None = None,
+    made_from: MadeFrom = (),
 ) -> Resolved:
     """Write the merged model of `plan` as `output` asks; return how it came about.
 
     `layout` is that of the plan's outputs. `base` stands in the resolution in place of the
-    plan's. `check` may refuse the result once it is computed. Tasks take `memory` bytes
-    together beside what is mapped. What `memo` knows, and what a broken-off run left at
-    this place, is used instead of being computed; what was found out is remembered.
+    plan's; `made_from` stands there too. `check` may refuse the result once it is
+    computed. Tasks take `memory` bytes together beside what is mapped. What `memo` knows,
+    and what a broken-off run left at this place, is used instead of being computed; what
+    was found out is remembered.
     If anything fails, what was at the output's place is as it was.
 
     Raises:
@@ -93,6 +96,7 @@ def resolve_model(
             merge_id=merge_id,
             visible_root=visible_root,
             base=base,
+            made_from=made_from,
         )
         finish(resolution)
     if memo is not None:
