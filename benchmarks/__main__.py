@@ -6,6 +6,7 @@ from typing import Final
 
 from benchmarks import ingest, numerics
 from benchmarks.portability import command as portability
+from benchmarks.resolve import command as resolve
 from benchmarks.transfer import command as transfer
 
 
@@ -37,6 +38,7 @@ COMMANDS: Final[dict[str, Callable[[Sequence[str]], int | None]]] = {
     "numerics": numerics.main,
     "portability": portability.main,
     "quality": _quality,
+    "resolve": resolve.main,
     "transfer": transfer.main,
 }
 

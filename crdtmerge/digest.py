@@ -52,6 +52,7 @@ class Domain(StrEnum):
     SUMS_PLANES = "crdtmerge v1 planes of kept sums"
     GENERATION = "crdtmerge v1 generation of a copy"
     PACKED = "crdtmerge v1 index of a packed blob"
+    MEMO = "crdtmerge v1 row of a memo"
     NORM = "crdtmerge v1 norm of a task vector"
     NORM_ROW = "crdtmerge v1 row of a kept norm"
     UNREAD = "crdtmerge v1 tensors left unread"

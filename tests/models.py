@@ -175,7 +175,7 @@ def resolve(
         output=Output(out, companions=beside, **asked),
         layout=layout,
         **{**IDS, **options},
-    )
+    ).resolution
 
 
 def resolve_all(out: Path) -> None:

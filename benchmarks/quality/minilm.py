@@ -21,7 +21,7 @@ from benchmarks.encodings.bases import Base, Pair, find_base, pairs
 from benchmarks.encodings.training import embed, train, weights_of
 from benchmarks.quality.budgets import rows_of
 from benchmarks.quality.merging import Bench
-from nodes.demo.training import Weights
+from nodes.demo.training import Weights, one_thread
 
 TUNES: Final = 3
 STEPS: Final = 60
@@ -34,22 +34,23 @@ ORDERS: Final = ("equal shares", "norm per byte")
 
 def minilm() -> Iterator[dict[str, Any]]:
     """Yield the accuracy of each strategy, order and budget."""
-    base = find_base(None)
-    text = pairs()
-    Random(0).shuffle(text)
-    probes, rest = text[:PROBES], text[PROBES:]
-    tuned = []
-    for place in range(TUNES):
-        _tell(f"MiniLM: fine-tune {place + 1}")
-        tuned.append(_tuned(base, rest[place::TUNES], place))
-    ground = dict(weights_of(base.model))
-    singles = ", ".join(f"{100 * nearest(base, probes, w):.1f}" for w in tuned)
-    _tell(f"base {100 * nearest(base, probes, ground):.1f}%, fine-tunes {singles}%")
-    head = {"models": f"MiniLM, {TUNES} of parts", "seed": 0}
-    measured = partial(nearest, base, probes)
-    for row in rows_of(Bench(ground), tuned, measured, ORDERS):
-        _tell(str(row))
-        yield head | row
+    with one_thread():
+        base = find_base(None)
+        text = pairs()
+        Random(0).shuffle(text)
+        probes, rest = text[:PROBES], text[PROBES:]
+        tuned = []
+        for place in range(TUNES):
+            _tell(f"MiniLM: fine-tune {place + 1}")
+            tuned.append(_tuned(base, rest[place::TUNES], place))
+        ground = dict(weights_of(base.model))
+        singles = ", ".join(f"{100 * nearest(base, probes, w):.1f}" for w in tuned)
+        _tell(f"base {100 * nearest(base, probes, ground):.1f}%, fine-tunes {singles}%")
+        head = {"models": f"MiniLM, {TUNES} of parts", "seed": 0}
+        measured = partial(nearest, base, probes)
+        for row in rows_of(Bench(ground), tuned, measured, ORDERS):
+            _tell(str(row))
+            yield head | row
 
 
 def _tuned(base: Base, text: Sequence[Pair], seed: int) -> Weights:

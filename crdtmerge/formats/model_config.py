@@ -23,9 +23,9 @@ _TORCH_NAMES: Final = {
     "F32": "float32",
     "BF16": "bfloat16",
     "F16": "float16",
-    "F8_E4M3": "float8_e4m3fn",
-    "F8_E5M2": "float8_e5m2",
 }
+"""What the loaders compute in. 8-bit floats are none of these: transformers refuses to load
+a model under such a name, and casts the weights to the base's dtype under that."""
 _PACKED_DTYPES: Final = frozenset(
     {"I32", "I16", "I8", "U32", "U16", "U8", "F8_E4M3", "F8_E5M2"}
 )
@@ -81,10 +81,11 @@ class ModelConfig:
         """Return the text for a merged model of float tensors.
 
         A `dtype` other than empty is that of all of them, and takes the place of what was
-        said. A quantisation is left out: the weights are plain floats.
+        said, if loaders compute in it. A quantisation is left out: the weights are plain
+        floats.
         """
         value = {k: v for k, v in self.value.items() if k != QUANTISATION}
-        if dtype:
+        if dtype in _TORCH_NAMES:
             value = _with_dtype(value, _TORCH_NAMES[dtype])
         if value == self.value:
             return self.text

@@ -4,13 +4,16 @@ Owns the hidden sibling in which it is written, the swap, what a process that di
 of either, and whether there is room. Does not own what is written.
 
 The sibling, `.NAME.partial-*`, holds `new` until it is renamed to the output, and `old`,
-what was there before, until that is removed. Its maker locks it as long as it lives.
+what was there before, until that is removed; and the journal of what is finished, so that
+an output that was broken off can be gone on with. Its maker locks it as long as it lives.
 """
 
 import contextlib
+import errno
 import os
 import re
 import shutil
+import stat
 import sys
 import threading
 from collections.abc import Iterator
@@ -18,7 +21,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from crdtmerge.errors import ConflictError, MachineError
+from crdtmerge.errors import ConflictError, CrdtMergeError, MachineError
+from crdtmerge.formats import journal
 from crdtmerge.formats.folder import RESOLUTION_FILE
 from crdtmerge.formats.writer import machine_error
 
@@ -38,10 +42,22 @@ class OutputFolder:
     there if it died between the two renames. A folder in the way is replaced only with
     `overwrite`, and never one that holds folders: no model does, so it is something else
     that the user would miss.
+
+    With a `stamp`, which names the layout, an output that was killed, interrupted or
+    refused by the machine is gone on with: its sibling stays if its journal notes
+    something finished, and the next output with this stamp is lent it. A full disk is the
+    exception: there the sibling goes, for it is what fills the disk, and claimed before
+    the first tensor was made.
     """
 
     def __init__(
-        self, out: Path, *, size: int = 0, overwrite: bool = False, fsync: bool = False
+        self,
+        out: Path,
+        *,
+        size: int = 0,
+        stamp: bytes = b"",
+        overwrite: bool = False,
+        fsync: bool = False,
     ) -> None:
         """Keep what is asked; nothing is touched before the block is entered.
 
@@ -49,6 +65,7 @@ class OutputFolder:
         """
         self._out = out.resolve()
         self._size = size
+        self._stamp = stamp
         self._overwrite = overwrite
         self._fsync = fsync
         self._sibling: _Sibling | None = None
@@ -56,20 +73,46 @@ class OutputFolder:
     def check(self) -> None:
         """Refuse what cannot end well, before work is done for it.
 
-        What dead processes left is removed first: it may be what fills the disk.
+        What dead processes left is removed first, unless it can be gone on with: it may
+        be what fills the disk. Of which layout that is does not matter here, for whoever
+        asks may not know all of it yet.
 
         Raises:
             ConflictError: something is in the way.
             MachineError: the disk refuses, or has too little room.
         """
+        sibling = self._checked(None if self._stamp else b"")
+        if sibling is not None:
+            sibling.release()
+
+    def begun(self) -> Path | None:
+        """Return the journal of an output that can be gone on with; nothing is touched."""
+        if not self._stamp or not self._out.parent.is_dir():
+            return None
+        fit = []
+        for sibling in _Sibling.left_behind(self._out):
+            sibling.release()
+            if sibling.goes_on(self._stamp):
+                fit.append(sibling)
+        return max(fit, key=_progress).journal if fit else None
+
+    def _checked(self, stamp: bytes | None) -> "_Sibling | None":
+        """Check, and return a locked sibling to go on with, if there is one."""
+        sibling = None
         try:
             if self._out.parent.is_dir():
-                _clear_leftovers(self._out)
+                sibling = _clear_leftovers(self._out, stamp)
             self._check_way()
             if self._size:
-                _check_room(self._out, self._size)
-        except OSError as e:
-            raise machine_error("create", self._out, e) from e
+                taken = sibling.taken() if sibling else 0
+                _check_room(self._out, max(0, self._size - taken))
+        except BaseException as e:
+            if sibling:
+                sibling.release()
+            if isinstance(e, OSError):
+                raise machine_error("create", self._out, e) from e
+            raise
+        return sibling
 
     def __enter__(self) -> Path:
         """Return the folder to write to.
@@ -78,13 +121,20 @@ class OutputFolder:
             ConflictError: something is in the way.
             MachineError: the disk refuses, or has too little room.
         """
-        self.check()
+        self._sibling = self._checked(self._stamp)
         try:
-            self._out.parent.mkdir(parents=True, exist_ok=True)
-            self._sibling = _Sibling.make(self._out)
+            if self._sibling is None:
+                self._out.parent.mkdir(parents=True, exist_ok=True)
+                self._sibling = _Sibling.make(self._out)
         except OSError as e:
             raise machine_error("create", self._out, e) from e
         return self._sibling.new
+
+    @property
+    def journal(self) -> Path:
+        """Where what is finished is to be noted, inside of the block."""
+        assert self._sibling is not None, "asked before it was entered"
+        return self._sibling.journal
 
     def __exit__(
         self,
@@ -92,21 +142,26 @@ class OutputFolder:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Put the folder into place, or remove it.
+        """Put the folder into place, keep it to go on with, or remove it.
 
         Raises:
             ConflictError: something came in the way meanwhile.
             MachineError: the disk refuses.
         """
-        assert self._sibling is not None, "left before it was entered"
+        sibling = self._sibling
+        assert sibling is not None, "left before it was entered"
+        if error is not None and _can_wait(error) and sibling.goes_on(self._stamp):
+            sibling.release()
+            _tell(error, sibling.path)
+            return
         try:
             if error is None:
                 self._check_way()
-                self._place(self._sibling)
+                self._place(sibling)
             elif isinstance(error, OSError):
                 raise machine_error("write", self._out, error) from error
         finally:
-            self._sibling.remove()
+            sibling.remove()
 
     def _check_way(self) -> None:
         """Refuse to replace what must not be replaced."""
@@ -181,6 +236,7 @@ class _Sibling:
         self.path = path
         self.new = path / "new"
         self.old = path / "old"
+        self.journal = path / "journal"
         self._lock = lock
 
     @classmethod
@@ -201,7 +257,7 @@ class _Sibling:
                 try:
                     sibling.new.mkdir()
                 except BaseException:
-                    sibling.release()
+                    sibling.remove()
                     raise
                 return sibling
         message = f"{SIBLINGS_MAX} outputs to {out} are under way"
@@ -219,6 +275,27 @@ class _Sibling:
                     if lock is not None:
                         yield cls(path, lock)
 
+    def goes_on(self, stamp: bytes | None) -> bool:
+        """Tell whether it holds something finished, of this layout; None is any.
+
+        SUBTLE: only what this user made, plain files: else somebody who may write to the
+        folder around it could have us write through a link.
+        """
+        if stamp == b"" or not journal.is_of(self.journal, stamp):
+            return False
+        try:
+            files = list(self.new.iterdir())
+            return all(map(_is_mine, (self.path, self.new))) and all(
+                _is_mine(file) and file.is_file() and file.stat().st_nlink == 1
+                for file in (self.journal, *files)
+            )
+        except OSError:
+            return False
+
+    def taken(self) -> int:
+        """Return how many bytes of the disk its files take."""
+        return sum(_allocated(path) for path in self.new.iterdir())
+
     def remove(self) -> None:
         """Remove the folder and all in it, then free the lock."""
         shutil.rmtree(self.path, ignore_errors=True)
@@ -231,16 +308,66 @@ class _Sibling:
             self._lock = None
 
 
-def _clear_leftovers(out: Path) -> None:
-    """Remove what dead processes left beside `out`, once `out` is there if it ever was."""
+def _clear_leftovers(out: Path, stamp: bytes | None) -> _Sibling | None:
+    """Remove what dead processes left beside `out`, once `out` is there if it ever was.
+
+    What has got furthest of this layout is returned instead, locked.
+    """
+    best: _Sibling | None = None
     for sibling in _Sibling.left_behind(out):
         try:
             if sibling.old.is_dir() and not out.exists():
                 sibling.old.rename(out)
         except OSError:
-            sibling.release()
+            for held in (sibling, best):
+                if held:
+                    held.release()
             raise
-        sibling.remove()
+        if not sibling.goes_on(stamp):
+            sibling.remove()
+        elif best is None:
+            best = sibling
+        else:
+            less, best = sorted((sibling, best), key=_progress)
+            less.remove()
+    return best
+
+
+def _progress(sibling: _Sibling) -> int:
+    """Return how long the journal is: it grows with what is finished."""
+    return sibling.journal.stat().st_size
+
+
+def _can_wait(error: BaseException) -> bool:
+    """Tell whether running the same again may end well: the input is not at fault."""
+    reasons = (KeyboardInterrupt, SystemExit, MachineError, OSError, MemoryError)
+    if not isinstance(error, reasons):
+        return False
+    causes = (error, error.__cause__, error.__context__)
+    numbers = {cause.errno for cause in causes if isinstance(cause, OSError)}
+    return not numbers & {errno.ENOSPC, errno.EDQUOT}
+
+
+def _tell(error: BaseException, path: Path) -> None:
+    """Add to an error that its work is not lost."""
+    text = f"run it again to go on: what is finished lies in {path} until then"
+    if isinstance(error, CrdtMergeError):
+        error.hint = f"{error.hint}; {text}" if error.hint else text
+    else:
+        error.add_note(text)
+
+
+def _is_mine(path: Path) -> bool:
+    """Tell whether this user made it; no link is followed."""
+    found = path.lstat()
+    link = stat.S_ISLNK(found.st_mode)
+    return not link and (os.name != "posix" or found.st_uid == os.geteuid())
+
+
+def _allocated(path: Path) -> int:
+    """Return how many bytes of the disk a file takes, where the system says."""
+    found = path.lstat()
+    return int(getattr(found, "st_blocks", 0)) * 512
 
 
 def _check_room(out: Path, size: int) -> None:
@@ -262,7 +389,8 @@ def _check_room(out: Path, size: int) -> None:
 
 def _is_ours(path: Path) -> bool:
     """Tell whether this holds nothing but what a sibling holds: a user's name may fit."""
-    return path.is_dir() and {item.name for item in path.iterdir()} <= {"new", "old"}
+    ours = {"new", "old", "journal"}
+    return path.is_dir() and {item.name for item in path.iterdir()} <= ours
 
 
 def _lock_of(folder: Path) -> int | None:

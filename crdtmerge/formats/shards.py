@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+from crdtmerge.digest import blob_id_of
 from crdtmerge.errors import BadInputError
 from crdtmerge.formats.folder import INDEX_SUFFIX, MODEL_FILE
 from crdtmerge.formats.header import Layout, lay_out
@@ -36,6 +37,12 @@ class ModelLayout:
     def size(self) -> int:
         """Bytes of all files, the index too."""
         return sum(layout.size for layout in self.files.values()) + len(self.index)
+
+    @property
+    def stamp(self) -> bytes:
+        """What tells it from other layouts: two outputs of one stamp can share files."""
+        named = [(name.encode(), laid.header) for name, laid in self.files.items()]
+        return blob_id_of(b"".join(part for pair in sorted(named) for part in pair))
 
 
 def lay_out_file(name: str, entries: Iterable[Described]) -> ModelLayout:

@@ -160,12 +160,20 @@ class _Case:
 
         SUBTLE: of its form in the one that has it. The other may have more tokens.
         """
-        names = (_WEIGHT, _BIAS)
-        kind = next((kind for kind in names if kind.fullmatch(name)), None)
+        kind = _kind(name)
         if kind is None:
             return []
         both = sorted(self.ours.keys() & self.theirs.keys())
         return [n for n in both if kind.fullmatch(n) and form(n) == form(name)]
+
+
+def may_be_tied(name: str) -> bool:
+    """Tell whether a tensor is called as heads and embeddings are."""
+    return _kind(name) is not None
+
+
+def _kind(name: str) -> re.Pattern[str] | None:
+    return next((kind for kind in (_WEIGHT, _BIAS) if kind.fullmatch(name)), None)
 
 
 def _ties(folder: ModelFolder) -> bool:

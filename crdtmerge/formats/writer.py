@@ -36,7 +36,8 @@ def machine_error(work: str, path: Path, error: OSError) -> MachineError:
 def create_files(folder: Path, layout: ModelLayout) -> None:
     """Make the weight files of a model: their space is claimed, their headers written.
 
-    So a full disk shows before hours of work.
+    So a full disk shows before hours of work. One that is there with this header stays as
+    it is: somebody goes on with it.
 
     Raises:
         MachineError: the disk is full or refuses; what was made stays.
@@ -44,6 +45,9 @@ def create_files(folder: Path, layout: ModelLayout) -> None:
     for name, laid in layout.files.items():
         path = folder / name
         with _working("write", path):
+            if _is_laid_out(path, laid):
+                continue
+            path.unlink(missing_ok=True)
             file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
             try:
                 reserve(file, laid.size)
@@ -77,6 +81,7 @@ class ModelWriter:
 
     def __init__(self, folder: Path, layout: ModelLayout) -> None:
         """Keep where everything goes; nothing is opened yet."""
+        self.folder = folder
         self._files = {
             file: _OpenFile(folder / file, laid) for file, laid in layout.files.items()
         }
@@ -89,12 +94,16 @@ class ModelWriter:
     def write(self, name: str, data: Data, offset: int = 0) -> None:
         """Write bytes of one tensor at their place: all, or those from `offset` on.
 
-        Each byte is to be written once.
+        Each byte is to be written once; who writes the first one again begins again.
 
         Raises:
             MachineError: the disk is full or refuses.
         """
         self._homes[name].write(name, data, offset)
+
+    def keep(self, name: str) -> None:
+        """Take a tensor for written: its bytes are there from an earlier run."""
+        self._homes[name].keep(name)
 
     def __enter__(self) -> Self:
         return self
@@ -144,12 +153,20 @@ class _OpenFile:
                 if self._file is None:
                     self._file = os.open(self._path, os.O_WRONLY)
                 file = self._file
+                if not offset:
+                    self._missing += self._layout.sizes[name] - self._left[name]
+                    self._left[name] = self._layout.sizes[name]
             write_all(file, data, self._layout.offsets[name] + offset)
             with self._lock:
                 self._left[name] -= len(data)
                 self._missing -= len(data)
                 if not self._missing:
                     self._close()
+
+    def keep(self, name: str) -> None:
+        with self._lock:
+            self._missing -= self._left[name]
+            self._left[name] = 0
 
     def close(self) -> None:
         """Close it, if it is open; no write is under way any more."""
@@ -169,6 +186,14 @@ def _working(work: str, path: Path) -> Iterator[None]:
         yield
     except OSError as e:
         raise machine_error(work, path, e) from e
+
+
+def _is_laid_out(path: Path, layout: Layout) -> bool:
+    """Tell whether a file is there with the header and the size that it should have."""
+    if not path.is_file() or path.stat().st_size != layout.size:
+        return False
+    with path.open("rb") as file:
+        return file.read(len(layout.header)) == layout.header
 
 
 def reserve(file: int, size: int) -> None:

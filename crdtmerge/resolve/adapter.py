@@ -258,7 +258,7 @@ def resolve_adapter(
     """
     config = ((CONFIG_FILE, adapter.layout.config),)
     weights = lay_out_file(WEIGHTS_FILE, adapter.outputs)
-    with output.filled(weights, config) as (writer, finish):
+    with output.filled(weights, config) as (writer, finish, _):
         entries, error = execute_adapter(
             adapter,
             source,

@@ -11,7 +11,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
-from crdtmerge.changes import parts_of
 from crdtmerge.digest import BlobId, blob_id, chunk_digests
 from crdtmerge.formats.progress import Progress, Report
 from crdtmerge.manifest import FLOAT_DTYPES
@@ -27,6 +26,28 @@ from crdtmerge.resolve.pool import Pool
 from crdtmerge.resolve.reading import TensorReader, TensorSource
 from crdtmerge.strategies import Made, Parts
 from crdtmerge.strategies.pipeline import emit, measure
+
+
+class Results(Protocol):
+    """What is known of tasks without running them, and who is told what came of those run.
+
+    Safe to call from threads.
+    """
+
+    def take(self, task: Task) -> BlobId | None:
+        """Give the sink the output of an emit that is known; None if it is not."""
+
+    def made(self, task: Task) -> BlobId | None:
+        """Give the sink an output made in another way; None if it is to be computed."""
+
+    def measured(self, task: Task) -> tuple[float, ...] | None:
+        """Return what a map came to, None if it is not known."""
+
+    def note(self, task: Task, digest: BlobId) -> None:
+        """Take note of an output that the sink was given whole."""
+
+    def note_measures(self, task: Task, measures: tuple[float, ...]) -> None:
+        """Take note of what a map came to."""
 
 
 class TensorSink(Protocol):
@@ -48,8 +69,11 @@ def execute(
     threads: int = 1,
     report: Report | None = None,
     memory: int = MEMORY_DEFAULT,
+    results: Results | None = None,
 ) -> dict[str, BlobId]:
     """Compute the model of `plan`; return the digest of each output tensor.
+
+    What `results` know is not computed, nor what only such outputs need.
 
     At most `threads` tasks are in flight, and only as many as take `memory` bytes beside
     what is mapped; without an executor they run right here, one by one. If tasks fail,
@@ -63,59 +87,75 @@ def execute(
         ContractError: a result leaves the numeric contract.
     """
     check_memory(plan, memory)
-    run = _Run(plan, source, sink)
+    run = _Run(plan, source, sink, results)
     pool = Pool(executor, threads, memory, partial(task_bytes, plan))
-    maps = [task for task in plan.tasks if task.kind == "map"]
     emits = [task for task in plan.tasks if task.kind == "emit"]
+    digests: dict[str, BlobId] = {}
+    if results is not None:
+        taken = pool.run(results.take, emits, lambda _task: None)
+        found = zip(emits, taken, strict=True)
+        digests = {task.tensor: d for task, d in found if d is not None}
+    left = [task for task in emits if task.tensor not in digests]
+    if any(task.needs for task in left):
+        _measure(plan, run, pool, report)
+    made = pool.run(run.emit, left, reporter(plan, "merging", left, report))
+    digests |= {task.tensor: digest for task, digest in zip(left, made, strict=True)}
+    return {task.tensor: digests[task.tensor] for task in emits}
+
+
+def _measure(plan: Plan, run: "_Run", pool: Pool, report: Report | None) -> None:
+    """Run what emits need: the maps, and what is made of them."""
+    maps = [task for task in plan.tasks if task.kind == "map"]
     mapped = pool.run(run.map, maps, reporter(plan, "measuring", maps, report))
-    results = {task.key: found for task, found in zip(maps, mapped, strict=True)}
+    found = {task.key: measures for task, measures in zip(maps, mapped, strict=True)}
     for task in plan.tasks:
         if task.kind == "reduce":
-            run.reduce(task, results)
-    digests = pool.run(run.emit, emits, reporter(plan, "merging", emits, report))
-    return {task.tensor: found for task, found in zip(emits, digests, strict=True)}
+            run.reduce(task, found)
 
 
 def reporter(
     plan: Plan, work: str, tasks: Sequence[Task], report: Report | None
 ) -> Callable[[Task], None]:
-    """Return what to call after each task, to count the bytes of tensors worked on."""
-    sizes = {task.tensor: given_bytes(plan, task.tensor) for task in tasks}
-    total, done, ended = sum(sizes.values()), 0, 0
+    """Return what to call after each task, to count the base's bytes worked on."""
+    sizes = {entry.name: entry.size for entry in plan.base.tensors}
+    total, done = sum(sizes[task.tensor] for task in tasks), 0
 
     def count(task: Task) -> None:
-        nonlocal done, ended
-        done, ended = done + sizes[task.tensor], ended + 1
+        nonlocal done
+        done += sizes[task.tensor]
         if report:
-            report(Progress(work, done, total, tensors=(ended, len(tasks))))
+            report(Progress(work, done, total))
 
     return count
-
-
-def given_bytes(plan: Plan, name: str) -> int:
-    """Return the bytes of one tensor of base and contributions, each blob once."""
-    entry = plan.frames[name].entry
-    blobs = {entry.blob: entry.size}
-    for changes in plan.changes:
-        if name in changes:
-            blobs |= {part.blob: part.size for part in parts_of(changes[name])}
-    return sum(blobs.values())
 
 
 class _Run:
     """One execution: what its tasks share."""
 
-    def __init__(self, plan: Plan, source: TensorSource, sink: TensorSink) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        source: TensorSource,
+        sink: TensorSink,
+        results: Results | None,
+    ) -> None:
         self._plan = plan
+        self._results = results
         self._reader = TensorReader(plan, source)
         self._sink = sink
         self._coefficients: dict[bytes, tuple[int, ...]] = {}
 
     def map(self, task: Task) -> tuple[float, ...]:
         """Return what the strategy measures on one tensor."""
+        known = self._results.measured(task) if self._results else None
+        if known is not None:
+            return known
         # The output dtype is not part of a map's key, so the map does not see it.
         inputs = replace(self._reader.inputs(task.tensor), output_dtype="")
-        return measure(self._plan.strategy, self._plan.recipe.pre, inputs)
+        found = measure(self._plan.strategy, self._plan.recipe.pre, inputs)
+        if self._results:
+            self._results.note_measures(task, found)
+        return found
 
     def reduce(self, task: Task, results: dict[bytes, tuple[float, ...]]) -> None:
         """Keep the coefficients for the emits that need them."""
@@ -126,6 +166,14 @@ class _Run:
 
     def emit(self, task: Task) -> BlobId:
         """Write one output tensor; return its digest."""
+        digest = self._results.made(task) if self._results else None
+        if digest is None:
+            digest = self._computed(task)
+        if self._results:
+            self._results.note(task, digest)
+        return digest
+
+    def _computed(self, task: Task) -> BlobId:
         entry = self._reader.entry(task.tensor)
         if entry.dtype in FLOAT_DTYPES:
             inputs = self._reader.inputs(task.tensor)

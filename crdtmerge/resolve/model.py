@@ -6,20 +6,34 @@ Owns what comes of a plan. Does not own the computation (`execute`), nor the fol
 
 from collections.abc import Callable
 from concurrent.futures import Executor
+from dataclasses import dataclass
 
 from crdtmerge.digest import ContentId
 from crdtmerge.formats.progress import Report
 from crdtmerge.formats.shards import ModelLayout
+from crdtmerge.resolve.counting import Counted, Read
 from crdtmerge.resolve.execute import execute
+from crdtmerge.resolve.memo import Memo
 from crdtmerge.resolve.memory import MEMORY_DEFAULT
 from crdtmerge.resolve.output import Output
 from crdtmerge.resolve.plan import Plan
 from crdtmerge.resolve.reading import TensorSource
 from crdtmerge.resolve.resolution import (
+    MadeFrom,
     Resolution,
     make_resolution,
     model_tensors,
 )
+from crdtmerge.resolve.reuse import Before, Reuse, Tally
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A merged model: how it came about, and what that took."""
+
+    resolution: Resolution
+    tally: Tally
+    read: Read
 
 
 def resolve_model(
@@ -37,12 +51,16 @@ def resolve_model(
     memory: int = MEMORY_DEFAULT,
     report: Report | None = None,
     check: Callable[[], None] | None = None,
-) -> Resolution:
+    memo: Memo | None = None,
+    made_from: MadeFrom = (),
+) -> Resolved:
     """Write the merged model of `plan` as `output` asks; return how it came about.
 
     `layout` is that of the plan's outputs. `base` stands in the resolution in place of the
-    plan's. `check` may refuse the result once it is computed. Tasks take `memory` bytes
-    together beside what is mapped.
+    plan's; `made_from` stands there too. `check` may refuse the result once it is
+    computed. Tasks take `memory` bytes together beside what is mapped. What `memo` knows,
+    and what a broken-off run left at this place, is used instead of being computed; what
+    was found out is remembered.
     If anything fails, what was at the output's place is as it was.
 
     Raises:
@@ -50,16 +68,25 @@ def resolve_model(
         MachineError: the disk is full or refuses.
         CrdtMergeError: whatever `execute` raises.
     """
-    with output.filled(layout) as (writer, finish):
-        digests = execute(
-            plan,
-            source,
-            writer,
-            executor=executor,
-            threads=threads,
-            memory=memory,
-            report=report,
-        )
+    counted = Counted(source, plan.base)
+    with output.filled(layout) as (writer, finish, journal):
+        before = Before.of(plan, memo, journal.noted)
+        reuse = Reuse(before, layout, writer, journal)
+        try:
+            digests = execute(
+                plan,
+                counted,
+                writer,
+                executor=executor,
+                threads=threads,
+                memory=memory,
+                report=report,
+                results=reuse,
+            )
+        except BaseException:
+            if memo is not None:  # another run need not measure again
+                memo.keep({}, reuse.measures)
+            raise
         if check is not None:
             check()
         resolution = make_resolution(
@@ -69,6 +96,9 @@ def resolve_model(
             merge_id=merge_id,
             visible_root=visible_root,
             base=base,
+            made_from=made_from,
         )
         finish(resolution)
-    return resolution
+    if memo is not None:
+        memo.keep(reuse.outputs(output.out), reuse.measures)
+    return Resolved(resolution, reuse.tally, counted.bytes)

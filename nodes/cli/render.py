@@ -237,12 +237,28 @@ def resolved(facts: Facts) -> list[str]:
         lines = [f"  rank {facts['rank']}      leaves out {left:.3g}% of the change"]
     if "io_budget" in facts:
         lines.append(_budget(cast("Facts", facts["io_budget"])))
+    lines += _work(facts)
     return [
         f"resolved {count} to {plain(facts['out'])} ({amount})",
         *lines,
         f"  model digest  {facts['model_digest']}",
         f"  merge id      {short(facts['merge_id'])}",
     ]
+
+
+def _work(facts: Facts) -> list[str]:
+    """Return the line about what was computed, and what was there; none for an adapter."""
+    if "computed" not in facts:
+        return []
+    made = {word: cast("Facts", facts[word]) for word in ("reused", "resumed")}
+    there = [
+        f"{found['tensors']} {word} ({size(found['bytes'])})"
+        for word, found in made.items()
+        if found["tensors"]
+    ]
+    computed = f"{cast('Facts', facts['computed'])['tensors']} computed"
+    moved = f"{size(facts['read_bytes'])} read, {size(facts['written_bytes'])} written"
+    return [f"  tensors       {', '.join([computed, *there])}; {moved}"]
 
 
 def _budget(facts: Facts) -> str:
@@ -275,6 +291,7 @@ def merged(facts: Facts) -> list[str]:
             if more
             else []
         ),
+        *_work(facts),
         f"  model digest  {facts['model_digest']}",
         f"  merge id      {short(facts['merge_id'])}",
     ]

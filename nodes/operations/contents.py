@@ -24,8 +24,10 @@ from crdtmerge.formats.checking import (
 )
 from crdtmerge.formats.folder import ModelFolder, read_folder
 from crdtmerge.formats.ingest import Model
+from crdtmerge.formats.tying import by_blobs, fit_ties
 from crdtmerge.manifest import FLOAT_DTYPES, Manifest, TensorEntry, decode_manifest
 from crdtmerge.numerics import TensorFacts, inspect
+from crdtmerge.recipe import MISSING_CHOICES
 
 from ..store.base import BaseFacts
 from ..store.blobs import FileBlobs
@@ -89,13 +91,16 @@ def read_contribution(
     def part(entry: TensorEntry, start: int, length: int) -> memoryview:
         return _read_part(blobs, entry, start, length)
 
-    ground = Ground(base, base_exponents(context, space), part)
+    recipe = context.spaces.view(space).recipe
+    missing = MISSING_CHOICES[0] if recipe is None else recipe.missing
+    ground = Ground(base, base_exponents(context, space), part, missing)
     if kind != "full":
         check_tokens(path, where)
     if kind == "lora":
         return take_adapter(read_adapter(path), ground, bringing.survey)
     folder = read_folder(path)
     if vocabulary == ALIGN:
+        folder = fit_ties(folder, base, by_blobs(base))
         report, scratch = bringing.survey.report, blobs.temporary()
         with aligned(folder, base, where, scratch, report) as (fitted, notes):
             _refuse_reference(folder, fitted, bringing)

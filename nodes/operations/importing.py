@@ -27,7 +27,7 @@ from . import arguments as given
 from .contents import Bringing, bringing_in, keep_exponents, read_base
 from .facts import identity_facts
 from .live import Answer, Arguments, Context, Tell, telling
-from .membership import check_is_base, take_base
+from .membership import of_space, take_base
 
 NO_RIGHTS = (
     "this gives no rights in the space: `crdtmerge space join` with a ticket does"
@@ -51,9 +51,8 @@ class _Base:
 
     def read(self, view: View) -> None:
         """Read the model that is in the folder now, which must be the base."""
-        model, self.facts = read_base(self.folder, self.bringing)
-        check_is_base(model, view.base, _name(view))
-        self.model = model
+        found = read_base(self.folder, self.bringing)
+        self.model, self.facts = of_space(*found, view.base, _name(view))
 
 
 @dataclass(slots=True)
@@ -192,7 +191,10 @@ def space_import(context: Context, asked: Arguments, tell: Tell) -> Answer:
         "new_blobs": len(bringing.intake.fresh) + len(referring.intake.fresh),
         "new_bytes": bringing.intake.new_bytes + referring.intake.new_bytes,
         "unpacked": unpacked,
-        "notes": _remarks(context, checked, unpacked=unpacked),
+        "notes": [
+            *(base.model.notes if base and base.model else ()),
+            *_remarks(context, checked, unpacked=unpacked),
+        ],
     }
 
 

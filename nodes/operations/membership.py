@@ -4,6 +4,7 @@ Owns the order in which a space comes into this home: its base first, its record
 Does not own the protocol of joining (`nodes.join`).
 """
 
+from collections.abc import Mapping
 from typing import Final
 
 from crdtmerge.bodies import NAME_CHARACTERS_MAX, NONCE_BYTES, Genesis, SpaceId
@@ -15,6 +16,8 @@ from crdtmerge.errors import (
     NotFoundError,
 )
 from crdtmerge.formats.ingest import Model
+from crdtmerge.formats.tied_base import as_base
+from crdtmerge.numerics import TensorFacts
 from crdtmerge.orset import OpSet
 from crdtmerge.policy import Rank
 from crdtmerge.record import SignedRecord
@@ -129,7 +132,7 @@ def space_join(context: Context, asked: Arguments, tell: Tell) -> Answer:
     folder = given.path(asked, "base")
     with bringing_in(context, tell, reference=True, moved=True) as bringing:
         model, found = read_base(folder, bringing)
-        check_is_base(model, ticket.base, ticket.name)
+        model, found = of_space(model, found, ticket.base, ticket.name)
         facts = take_base(bringing, model)
         bringing.signing = True
         if not member:
@@ -141,7 +144,7 @@ def space_join(context: Context, asked: Arguments, tell: Tell) -> Answer:
         **identity_facts(view, ticket.space, context.key.public),
         "joined": not member,
         "records": len(context.spaces.opset(ticket.space)),
-        "notes": [REBASED] if member else [],
+        "notes": [*model.notes, *([REBASED] if member else [])],
     }
 
 
@@ -160,15 +163,19 @@ def _enter(context: Context, ticket: Ticket) -> None:
         announce_node(context, context.home.node.public, context.live.addresses)
 
 
-def check_is_base(model: Model, base: bytes, name: str) -> None:
-    """Refuse another base, naming all that the two digests let us know.
+def of_space(
+    model: Model, facts: Mapping[str, TensorFacts], base: bytes, name: str
+) -> tuple[Model, Mapping[str, TensorFacts]]:
+    """Return a model as the base of a space, with the facts of its tensors.
 
     Raises:
-        BaseMismatchError: the model is not the base of the space of this name.
+        BaseMismatchError: the model is not the base of the space of this name; the
+            message has all that the two digests let us know.
     """
+    found = as_base(model, facts, base)
+    if found is not None:
+        return found
     ours = model.manifest
-    if ours.content_id == base:
-        return
     raise BaseMismatchError(
         f"{model.path} ({len(ours.tensors)} tensors, {ours.size} bytes) has the"
         f" content id {ours.content_id.hex()[:SHORT]}, but the base of space"

@@ -42,7 +42,7 @@ from crdtmerge.resolve.adapter import (
 from crdtmerge.resolve.card import Origin, Origins
 from crdtmerge.resolve.ground import ON_BASE, Footing
 from crdtmerge.resolve.memory import MEMORY_DEFAULT
-from crdtmerge.resolve.model import resolve_model
+from crdtmerge.resolve.model import Resolved, resolve_model
 from crdtmerge.resolve.output import Output
 from crdtmerge.resolve.plan import Plan, Unread, make_plan
 from crdtmerge.resolve.pool import THREADS_MAX
@@ -53,6 +53,7 @@ from crdtmerge.strategies.extras import canonical_extras
 from crdtmerge.trie import Trie
 
 from ..store.leases import Lease
+from ..store.memo import HomeMemo
 from ..store.references import REMEDY
 from . import arguments as given
 from .budgeting import told_of_budget, unread_in
@@ -111,8 +112,9 @@ def _resolve(context: Context, asked: Arguments, tell: Tell, lease: Lease) -> An
         layout = lay_out_model(plan.outputs, shard_bytes_of(asked))
         _require_bytes(context, contributions)
         output = replace(output, companions=companions)
-        resolution = job.to_model(plan, output, layout)
-        extra["shards"] = len(layout.files)
+        made = job.to_model(plan, output, layout)
+        resolution = made.resolution
+        extra |= {"shards": len(layout.files), **work_facts(made)}
         notes += companions.notes
     else:
         rank = given.count(asked, "rank", None)
@@ -140,6 +142,20 @@ def _resolve(context: Context, asked: Arguments, tell: Tell, lease: Lease) -> An
         "notes": notes,
         **extra,
         **told_of_budget(plan),
+    }
+
+
+def work_facts(made: Resolved) -> Answer:
+    """Return what making a model took, and what was there already."""
+    tally, read = made.tally, made.read
+    return {
+        "computed": {"tensors": tally.computed, "bytes": tally.computed_bytes},
+        "reused": {"tensors": tally.reused, "bytes": tally.reused_bytes},
+        "resumed": {"tensors": tally.kept, "bytes": tally.kept_bytes},
+        "tasks": tally.tasks,
+        "read_bytes": read.total + tally.reused_bytes + tally.kept_bytes,
+        "read": {"base": read.base, "contributions": read.contributions},
+        "written_bytes": tally.computed_bytes + tally.reused_bytes,
     }
 
 
@@ -209,7 +225,7 @@ class _Job:
                 report=telling(self.tell),
             )
 
-    def to_model(self, plan: Plan, output: Output, layout: ModelLayout) -> Resolution:
+    def to_model(self, plan: Plan, output: Output, layout: ModelLayout) -> Resolved:
         """Write a whole model."""
         with workers(self.threads) as executor:
             return resolve_model(
@@ -224,6 +240,7 @@ class _Job:
                 threads=self.threads,
                 memory=memory_of(self.asked),
                 report=telling(self.tell),
+                memo=HomeMemo(self.context.home.path),
             )
 
     def to_adapter(

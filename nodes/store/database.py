@@ -1,14 +1,15 @@
-"""The one SQLite file of a home: its connection, transactions and failures.
+"""An SQLite file of a home: its connection, transactions and failures.
 
 Owns opening, locking between threads, and what an SQLite error means. Does not own the
-tables (`schema`) nor what they say: records and local facts (`sqlite`), blobs (`blobs`).
+tables (`schema`) nor what they say: records and local facts (`sqlite`), blobs (`blobs`),
+and in a file of its own what resolves found out (`memo`).
 
 WAL lets other processes read while a node writes; synchronous=FULL makes a commit durable
 when it returns.
 """
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, Protocol, Self, cast
@@ -26,7 +27,7 @@ from crdtmerge.errors import (
 from crdtmerge.sync.messages import GENERATION_BYTES
 
 from .disk import SYSTEM_DISK, Disk, explained
-from .schema import APPLICATION_ID, SCHEMA_VERSION, bring_up_to_date
+from .schema import STORE, Schema, bring_up_to_date
 
 BUSY_TIMEOUT_MS: Final = 10_000
 _SETTINGS: Final = ("synchronous = FULL", "fullfsync = ON", "foreign_keys = ON")
@@ -84,7 +85,14 @@ class Sql(Protocol):
 class Database:
     """An open store file; safe for several threads, which take turns."""
 
-    def __init__(self, path: Path, *, write: bool, disk: Disk = SYSTEM_DISK) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        write: bool,
+        disk: Disk = SYSTEM_DISK,
+        schema: Schema = STORE,
+    ) -> None:
         """Open the store at `path`; without `write`, beside another process's writer.
 
         A writer, under the home's lock, brings a file of an older version up to date.
@@ -98,6 +106,7 @@ class Database:
         if not disk.exists(path):
             raise NotFoundError(f"there is no store at {path}")
         self.path = path
+        self._schema = schema
         self._lock = threading.RLock()
         self._broken: LocalError | None = None
         with self._explained():
@@ -123,21 +132,16 @@ class Database:
         """
         if len(generation) != GENERATION_BYTES:
             raise ValueError(f"a generation has {GENERATION_BYTES} bytes")
-        with explained(f"creating {path}"):
-            # SQLite gives its -wal and -shm files the mode of this one: private.
-            disk.create(path).close()
-        try:
-            _lay_out(path, generation, disk)
-        except apsw.Error as e:
-            raise local_error(e, path) from e
+        lay_out(path, STORE, {"generation": generation}, disk)
         return cls(path, write=True, disk=disk)
 
     def _prepare(self, *, write: bool) -> None:
         """Check whose file it is, and set what SQLite keeps per connection."""
         sql = self._connection
-        version = _version(sql, self.path)
+        schema = self._schema
+        version = _version(sql, self.path, schema)
         if not write:
-            if version < SCHEMA_VERSION:
+            if version < schema.version:
                 raise OlderStoreError(f"{self.path} was written by an older version")
             return
         if _pragma(sql, "journal_mode = WAL") != "wal":
@@ -145,8 +149,8 @@ class Database:
                 f"the file system of {self.path} cannot share memory between processes",
                 hint="put the home on a local disk",
             )
-        if version < SCHEMA_VERSION:
-            bring_up_to_date(sql, version)
+        if version < schema.version:
+            bring_up_to_date(sql, version, schema=schema)
 
     @contextmanager
     def writing(self) -> Iterator[Sql]:
@@ -241,25 +245,49 @@ def _close(connection: apsw.Connection) -> None:
         connection.close()
 
 
-def _lay_out(path: Path, generation: bytes, disk: Disk) -> None:
-    """Write the tables, in one transaction with what makes them a store."""
-    connection = _connect(path, disk, write=True)
+def lay_out(
+    path: Path,
+    schema: Schema,
+    settings: Mapping[str, bytes] | None = None,
+    disk: Disk = SYSTEM_DISK,
+) -> None:
+    """Make a new file with the tables of `schema`, in one transaction with its settings.
+
+    Raises:
+        MachineError: the name is taken, or the disk refused.
+    """
+    with explained(f"creating {path}"):
+        # SQLite gives its -wal and -shm files the mode of this one: private.
+        disk.create(path).close()
     try:
-        connection.execute("PRAGMA journal_mode = WAL")
-        bring_up_to_date(connection, 0, {"generation": generation})
-    finally:
-        _close(connection)
+        connection = _connect(path, disk, write=True)
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            bring_up_to_date(connection, 0, settings, schema)
+        finally:
+            _close(connection)
+    except apsw.Error as e:
+        raise local_error(e, path) from e
 
 
-def _version(sql: apsw.Connection, path: Path) -> int:
+def is_damage(error: BaseException) -> bool:
+    """Tell whether an error says that a file is no store, or a torn one, or too new."""
+    if isinstance(error, UpgradeNeededError):
+        return True
+    cause = error.__cause__
+    torn = isinstance(cause, apsw.CorruptError | apsw.NotADBError)
+    return isinstance(error, MachineError) and (cause is None or torn)
+
+
+def _version(sql: apsw.Connection, path: Path, schema: Schema) -> int:
     """Return the version of a store, unless the file is none or of a newer one."""
-    if _pragma(sql, "application_id") != APPLICATION_ID:
+    if _pragma(sql, "application_id") != schema.application_id:
         raise MachineError(f"{path} is not a store of crdtmerge", hint=_RESTORE)
     version = _pragma(sql, "user_version")
-    if isinstance(version, int) and 0 < version <= SCHEMA_VERSION:
+    if isinstance(version, int) and 0 < version <= schema.version:
         return version
     raise UpgradeNeededError(
-        f"{path} has schema {version}, this version knows {SCHEMA_VERSION}",
+        f"{path} has schema {version}, this version knows {schema.version}",
         hint="upgrade crdtmerge; a newer version wrote this home",
     )
 

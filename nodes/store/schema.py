@@ -8,6 +8,7 @@ as the oldest version knew it, and takes every step since.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
 import apsw
@@ -78,22 +79,42 @@ STEPS: Final = (_FIRST, _SECOND)
 """What takes a file from one version to the next; the first starts from nothing."""
 
 
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """One kind of file: how it is told from others, and the steps to its tables."""
+
+    application_id: int
+    steps: tuple[tuple[str, ...], ...]
+
+    @property
+    def version(self) -> int:
+        """The version of a file that took every step."""
+        return len(self.steps)
+
+
+STORE: Final = Schema(APPLICATION_ID, STEPS)
+"""The store of a home."""
+
+
 def bring_up_to_date(
-    sql: apsw.Connection, version: int, settings: Mapping[str, bytes] | None = None
+    sql: apsw.Connection,
+    version: int,
+    settings: Mapping[str, bytes] | None = None,
+    schema: Schema = STORE,
 ) -> None:
     """Take every step after `version`, in one transaction that ends with the number.
 
-    A new file, of version 0, is a store with its `settings` or not there at all.
+    A new file, of version 0, is whole, with its `settings`, or not there at all.
     """
     sql.execute("BEGIN IMMEDIATE")
     try:
-        for statements in STEPS[version:]:
+        for statements in schema.steps[version:]:
             for statement in statements:
                 sql.execute(statement)
         for row in (settings or {}).items():
             sql.execute("INSERT INTO settings VALUES (?, ?)", row)
-        sql.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        sql.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        sql.execute(f"PRAGMA application_id = {schema.application_id}")
+        sql.execute(f"PRAGMA user_version = {schema.version}")
         sql.execute("COMMIT")
     except BaseException:
         if sql.in_transaction:

@@ -387,8 +387,8 @@ def test_bad_input_is_refused_and_leaves_no_output(
     bias = load_file(base / "model.safetensors")["layer.bias"]
     steps = np.arange(4)
     write_model(folder / "shape", 3, near=base, layer_bias=bias[:-1], steps=steps)
-    half = bias.astype(np.float16)
-    write_model(folder / "dtype", 3, near=base, layer_bias=half, steps=steps)
+    whole = bias.astype(np.int32)
+    write_model(folder / "dtype", 3, near=base, layer_bias=whole, steps=steps)
     write_model(folder / "fewer", 3, near=base, layer_bias=None, steps=steps)
     write_model(folder / "nan", 3, near=base, layer_bias=bias * np.nan, steps=steps)
     write_model(folder / "far", 3, near=base, layer_bias=bias * 1000, steps=steps)
@@ -515,3 +515,63 @@ def test_an_adapter_is_no_model(bench: Bench) -> None:
     write_adapter(bench.folder / "strange", other)
     error = bench.refused(ADAPTED.replace("+lora", "+strange"))
     assert "'other.weight', which the base lacks" in error["message"]
+
+
+# --- the output --------------------------------------------------------------------------
+
+
+def test_an_output_that_cannot_be_is_refused_before_anything_is_hashed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is in the way, no room, too many files, a quantised base: headers tell."""
+
+    def hashed(*_: object, **__: object) -> None:
+        raise AssertionError("a model was hashed")
+
+    monkeypatch.setattr("nodes.operations.merging_models.describe", hashed)
+    (bench.folder / "taken").mkdir()
+    (bench.folder / "taken" / "file").write_text("mine")
+    assert bench.refused(TIES, "taken")["exit_code"] == 5
+    error = bench.refused(TIES, "out", "--shard-size", "some")
+    assert error["message"] == "'some' is no size"
+    assert bench.refused(TIES, "out", "--shard-size", "0")["exit_code"] == 3
+    config = bench.folder / "base" / "config.json"
+    before = config.read_text()
+    config.write_text('{"quantization_config": {"bits": 4}}')
+    steps = np.arange(4, dtype=np.int32)
+    for name in ("base", "one", "two"):
+        tensors = load_file(bench.folder / name / "model.safetensors")
+        model = bench.folder / name / "model.safetensors"
+        save_file(tensors | {"steps": steps}, model)
+    assert "the base is quantised" in bench.refused(TIES)["message"]
+    config.write_text(before)
+    real = shutil.disk_usage(bench.folder)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: real._replace(free=1000))
+    error = bench.refused(TIES)
+    assert error["exit_code"] == 6
+    assert "1000 are free" in error["message"]
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: real)
+    code, _, err = bench.run("merge", bench.write(TIES), "out")
+    assert code == 1
+    assert "a model was hashed" in err
+
+
+def test_the_card_of_a_merge_tells_of_its_models(bench: Bench) -> None:
+    """Their names and licences; what stays behind of the base is noted."""
+    (bench.folder / "base" / "README.md").write_text("---\nlicense: mit\n---\nmine")
+    (bench.folder / "one" / "LICENSE").write_text("text")
+    (bench.folder / "base" / "onnx").mkdir()
+    facts = bench.merge(TIES)
+    assert facts["card"] == str(bench.folder / "out" / "README.md")
+    assert facts["shards"] == 1
+    assert any("'onnx/'" in note for note in facts["notes"])
+    card = (bench.folder / "out" / "README.md").read_text()
+    assert "* `base`: `mit`\n" in card
+    assert "* `one`: see `LICENSE` there\n" in card
+    assert "* `two`: none is stated\n" in card
+    assert "mine" not in card
+    assert facts["model_digest"] in card
+    bench.merge(LINEAR, "bare")
+    card = (bench.folder / "bare" / "README.md").read_text()
+    assert "Configuration and tokenizer are those of `one`." in card
+    assert "The base" not in card

@@ -4,6 +4,7 @@ The oracles: NumPy on the rows by token, the tokenizers library, and transformer
 """
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from nodes import cli
+from tests.small_adapters import PREFIX, write_adapter
 from tests.vocabularies import (
     BASE_TEXT,
     DOG_TEXT,
@@ -277,6 +279,62 @@ def test_token_ids_of_the_configuration_go_with_the_tokenizer(bench: Bench) -> N
         assert (bench / "out" / name).read_bytes() == (
             bench / "dog" / name
         ).read_bytes()
+
+
+def test_an_adapter_of_rows_that_moved_is_refused(bench: Bench) -> None:
+    """One of other tensors changes the base as it always does."""
+    draw = np.random.default_rng(3)
+    for name, layer, shapes in (
+        ("layer", "model.layers.0.mlp", ((2, 8), (8, 2))),
+        ("head", "lm_head", ((2, 8), (37, 2))),
+    ):
+        pairs = zip("AB", shapes, strict=True)
+        weights = {
+            f"{PREFIX}{layer}.lora_{part}.weight": draw.standard_normal(s, np.float32)
+            for part, s in pairs
+        }
+        write_adapter(bench / name, weights, target_modules=[layer])
+    order = json.loads((bench / "base" / "tokenizer.json").read_text())
+    shutil.copytree(bench / "base", bench / "turned")
+    vocab = order["model"]["vocab"]
+    vocab["cat"], vocab["mat"] = vocab["mat"], vocab["cat"]
+    (bench / "turned" / "tokenizer.json").write_text(json.dumps(order))
+    more = "tokenizer_source: turned"
+    bench.merge(tied("base", "turned", "base+layer", more=more))
+    shutil.rmtree(bench / "out")
+    error = bench.refused(tied("base", "turned", "base+head", more=more))
+    assert (
+        "the adapter changes 'lm_head.weight', whose rows are aligned"
+        in error["message"]
+    )
+
+
+def test_added_tokens_are_told_in_both_files(bench: Bench) -> None:
+    """A tokenizer's configuration may repeat them."""
+    for name in ("base", "dog"):
+        path = bench / name / "tokenizer_config.json"
+        told = {"added_tokens_decoder": {"0": {"content": "<s>"}}}
+        path.write_text(json.dumps(json.loads(path.read_text()) | told))
+    bench.merge(linear("base", "dog", more="tokenizer_source: union"))
+    made = json.loads((bench / "out" / "tokenizer_config.json").read_text())
+    added = {t["content"]: int(i) for i, t in made["added_tokens_decoder"].items()}
+    ids = ids_of(bench / "out")
+    assert added == {token: ids[token] for token in added}
+    assert {"<|pad|>", "<|im_start|>", "<|im_end|>"} <= added.keys()
+
+
+def test_contribute_takes_the_policy_from_its_option(bench: Bench) -> None:
+    """Refused without it."""
+    home = ("--home", bench / "home")
+    assert bench.run("init", *home)[0] == 0
+    create = ("space", "create", "s", "--base", bench / "base", "--strategy", "linear")
+    assert bench.run(*create, *home)[0] == 0
+    code, said = bench.run("contribute", bench / "dog", *home)
+    assert code == 3
+    assert "--vocabulary align" in said["error"]["hint"]
+    code, said = bench.run("contribute", bench / "dog", "--vocabulary", "align", *home)
+    assert code == 0
+    assert any("dropped" in note for note in said["notes"])
 
 
 def test_files_of_the_base_stay_as_they_are_if_its_vocabulary_does(

@@ -325,6 +325,7 @@ def test_an_adapter_cannot_hold_everything(setting: Setting) -> None:
         params={"normalize": "false"}, **form,
     )  # fmt: skip
     setting.refused(BadInputError, "a rank is", "resolve", out=out, rank=2)
+    setting.refused(BadInputError, "one file", "resolve", shard_size=9, **form)
     only = [c["content"] for c in setting.call("status")["spaces"][0]["contributions"]]
     setting.refused(
         NothingToResolveError, "leaves nothing", "resolve", without=only, **form

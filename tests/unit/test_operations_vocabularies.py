@@ -217,3 +217,26 @@ def test_spare_rows_of_the_base_stay_the_models_own(tmp_path: Path) -> None:
     expected = np.concatenate([table(short), table(base)[40:]])
     assert setting.tensors(answer)[EMBED] == expected.tobytes()
     assert json.loads((base / "config.json").read_text())["vocab_size"] == 48
+
+
+def test_a_head_that_is_the_embedding_is_aligned_as_one(tmp_path: Path) -> None:
+    """Where the base ties the two, a model that has both is brought to one first."""
+    setting = Setting(tmp_path)
+    tied = tmp_path / "tied"
+    shutil.copytree(setting.base, tied)
+    without_head(tied)
+    setting.home = setting.fleet.init("second")
+    setting.call("space_create", name="t", base=tied, strategy="linear")
+    model = tmp_path / "model"
+    shutil.copytree(setting.dog, model)
+    tensors = load_file(model / "model.safetensors")
+    save_file({**tensors, HEAD: tensors[EMBED]}, model / "model.safetensors")
+    answer = setting.call("contribute", path=model, vocabulary="align")
+    found = setting.tensors(answer)
+    assert HEAD not in found
+    assert found[EMBED] == in_the_bases_rows(model, tied, EMBED).tobytes()
+
+
+def without_head(model: Path) -> None:
+    path = model / "model.safetensors"
+    save_file({n: t for n, t in load_file(path).items() if n != HEAD}, path)

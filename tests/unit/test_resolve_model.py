@@ -331,7 +331,7 @@ def of_no_space(merge: Merge, out: Path, *, based: bool = True) -> Resolution:
         merge_id=b"m" * 32,
         visible_root=root,
         base=None if based else ContentId(b""),
-    )
+    ).resolution
 
 
 def test_a_merge_of_no_space_survives_a_round_trip(tmp_path: Path) -> None:

@@ -140,17 +140,16 @@ def test_an_old_store_is_brought_up_to_date_with_all_it_held(path: Path) -> None
 
 
 def test_a_step_that_ends_early_leaves_the_old_version(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path,
 ) -> None:
     """Cut after each statement: all of version 1, nothing of 2; then it goes through."""
     before = columns(path)
     [_, second] = schema.STEPS
     for count in range(len(second) + 1):
         cut = (*second[:count], "SELECT no_such_function()")
-        with monkeypatch.context() as patched:
-            patched.setattr(schema, "STEPS", (schema.STEPS[0], cut))
-            with pytest.raises(Exception, match="no_such_function"):
-                Database(path, write=True)
+        steps = schema.Schema(schema.APPLICATION_ID, (schema.STEPS[0], cut))
+        with pytest.raises(Exception, match="no_such_function"):
+            Database(path, write=True, schema=steps)
         assert columns(path) == before
         assert version(path) == 1
     Database(path, write=True).close()
