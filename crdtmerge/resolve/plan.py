@@ -25,6 +25,7 @@ from crdtmerge.numerics import CONTRACT_VERSION, check_weights
 from crdtmerge.recipe import Parameters, Recipe
 from crdtmerge.resolve.ground import ON_BASE, Footing, Frame, lay_ground
 from crdtmerge.resolve.settings import Contribution, Settings
+from crdtmerge.resolve.settings_check import check_settings
 from crdtmerge.strategies import Strategy, check_recipe, has_reduce, steps_of
 from crdtmerge.trie import Trie
 
@@ -115,6 +116,7 @@ def make_plan(
     _check_count(settings, strategy)
     laid = lay_ground(settings, strategy, base, said, footing)
     _check_all_weights(settings, laid)
+    check_settings(strategy, settings, laid)
     inputs = _Tensors(settings, strategy, laid, changes)
     return Plan(
         recipe,

@@ -74,7 +74,7 @@ def read_folders(asked: Configuration | Sliced, scratch: Scratch) -> Folders:
     Raises:
         BadInputError: names the first model that is missing, damaged or does not fit.
     """
-    read = {path: _folder(path, name) for name, path in asked.references}
+    read = _tied(asked, {path: _folder(path, name) for name, path in asked.references})
     home = next(iter(read))
     if isinstance(asked, Sliced):
         asked = asked.laid_out(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from crdtmerge.changes import changes_of
-from crdtmerge.digest import BlobId, ContentId
+from crdtmerge.digest import DIGEST_BYTES, BlobId, ContentId
 from crdtmerge.errors import BadInputError
 from crdtmerge.formats.adapter import Adapter
 from crdtmerge.formats.alignment import Scratch
@@ -21,18 +21,22 @@ from crdtmerge.formats.folder import ModelFolder
 from crdtmerge.formats.header import StoredTensor
 from crdtmerge.formats.ingest import (
     Model,
-    describe,
     describe_adapter,
+    headers,
     whole_manifest,
 )
 from crdtmerge.formats.licences import licence_of
 from crdtmerge.formats.mergekit import Configuration, Listed, Sliced
 from crdtmerge.formats.mergekit_stack import Layout
 from crdtmerge.formats.source import FolderSource
-from crdtmerge.manifest import Manifest, TensorEntry
+from crdtmerge.formats.survey import Visit, plain_pass
+from crdtmerge.manifest import Manifest
 from crdtmerge.resolve.card import Origin, Origins
+from crdtmerge.resolve.ground import Footing, Frame
 from crdtmerge.resolve.resolution import MadeFrom, Piece
-from crdtmerge.resolve.settings import Contribution
+from crdtmerge.resolve.settings import Contribution, Settings
+from crdtmerge.resolve.settings_check import check_settings
+from crdtmerge.strategies import check_recipe
 
 from .live import Tell, telling
 from .merging_folders import Companions, Folders, naming, read_folders
@@ -65,30 +69,29 @@ class Models:
 
 
 def read_models(
-    asked: Configuration | Sliced, scratch: Scratch, tell: Tell, check: Check
+    asked: Configuration | Sliced,
+    scratch: Scratch,
+    tell: Tell,
+    check: Check,
+    threads: int = 1,
 ) -> Models:
-    """Read the headers of all models, then hash each once.
+    """Read the headers of all models, then hash each once, so many tensors at a time.
 
     `check` may refuse the base (or what stands for it) in between. Tables whose rows are
     aligned are written to `scratch`, and must stay there.
 
     Raises:
         BadInputError: names the first model that is missing, damaged or does not fit.
+        ContractError: the strategy cannot use the weights or parameters.
         MachineError: the disk refused.
         CrdtMergeError: whatever `check` raises.
     """
     folders = read_folders(asked, scratch)
+    _check_settings(folders.asked, folders.ground)
     check(folders.ground, folders.companions)
     scratch.write(telling(tell))
     source = FolderSource()
-    named = {
-        path: _named(folder, source, tell) for path, folder in folders.models.items()
-    }
-    blobs = {
-        replace(stored, name=""): entry.blob
-        for path, folder in folders.models.items()
-        for stored, entry in zip(folder.tensors, named[path], strict=True)
-    }
+    blobs = _named(folders.models.values(), source, tell, threads)
     configuration = folders.asked
     base = _whole(folders.ground, "base", b"", blobs)
     contributions: list[Contribution] = []
@@ -115,8 +118,30 @@ def read_models(
         not_taken=folders.not_taken,
         origins=_origins(configuration, contents),
         source=source,
-        made_from=_made_from(configuration, base, contents, named),
+        made_from=_made_from(folders, base, contents, blobs),
         notes=(*_ties(folders), *folders.notes),
+    )
+
+
+def _check_settings(asked: Configuration, base: ModelFolder) -> None:
+    """Refuse weights that cannot be used; contents are not known, so none are real."""
+    entries = headers(base, "base", b"").tensors
+    parties = [
+        Contribution(
+            ContentId(i.to_bytes(DIGEST_BYTES, "big")),
+            model.weight,
+            Manifest("full", b"", entries),
+            parameters=model.parameters,
+        )
+        for i, model in enumerate(asked.models)
+    ]
+    names = [entry.name for entry in entries]
+    recipe = asked.recipe_for([party.content for party in parties], names)
+    footing = Footing("none" if asked.base is None else "base")
+    check_settings(
+        check_recipe(recipe),
+        Settings.of(recipe, names, parties),
+        [Frame(entry, footing.ground) for entry in entries],
     )
 
 
@@ -142,15 +167,17 @@ def _names(asked: Configuration, contents: Iterable[bytes]) -> dict[bytes, str]:
 
 
 def _made_from(
-    asked: Configuration,
+    folders: Folders,
     base: Manifest,
     contents: Iterable[ContentId],
-    named: Mapping[Path, tuple[TensorEntry, ...]],
+    blobs: Mapping[StoredTensor, BlobId],
 ) -> MadeFrom:
     """Return which layers of which models base and contributions are made of."""
+    asked = folders.asked
     if asked.layout is None:
         return ()
-    ids = {path: Manifest("base", b"", t).content_id for path, t in named.items()}
+    models = folders.models.items()
+    ids = {path: _whole(m, "base", b"", blobs).content_id for path, m in models}
     found = {c: _pieces(asked.layout, i, ids) for i, c in enumerate(contents)}
     if asked.base is not None:
         found[base.content_id] = _pieces(asked.layout, None, ids)
@@ -228,10 +255,20 @@ def _named_adapter(
 
 
 def _named(
-    folder: ModelFolder, source: FolderSource, tell: Tell
-) -> tuple[TensorEntry, ...]:
-    """Return the tensors of a model, and have them found by their names."""
-    source.watch(folder.tensors)
-    manifest = describe(folder, "base", report=telling(tell))
-    source.add(Model(folder.path, manifest, folder.tensors))
-    return manifest.tensors
+    folders: Iterable[ModelFolder], source: FolderSource, tell: Tell, threads: int
+) -> dict[StoredTensor, BlobId]:
+    """Return what the tensors of all models are called; have them found by that.
+
+    Those that lie in one place are called the same, whatever their names there.
+    """
+    listed = list(folders)
+    for folder in listed:
+        source.watch(folder.tensors)
+    visits = [Visit(t) for folder in listed for t in folder.tensors]
+    seen = plain_pass(visits, telling(tell), threads=threads)
+    found = {v.tensor: s.blob for v, s in zip(visits, seen, strict=True)}
+    for folder in listed:
+        blobs = [found[stored] for stored in folder.tensors]
+        manifest = whole_manifest(folder, "base", b"", blobs)
+        source.add(Model(folder.path, manifest, folder.tensors))
+    return {replace(stored, name=""): blob for stored, blob in found.items()}
