@@ -116,17 +116,24 @@ def _measure(plan: Plan, run: "_Run", pool: Pool, report: Report | None) -> None
 def reporter(
     plan: Plan, work: str, tasks: Sequence[Task], report: Report | None
 ) -> Callable[[Task], None]:
-    """Return what to call after each task, to count the base's bytes worked on."""
-    sizes = {entry.name: entry.size for entry in plan.base.tensors}
-    total, done = sum(sizes[task.tensor] for task in tasks), 0
+    """Return what to call after each task, to count the bytes of tensors worked on."""
+    sizes = {task.tensor: given_bytes(plan, task.tensor) for task in tasks}
+    total, done, ended = sum(sizes.values()), 0, 0
 
     def count(task: Task) -> None:
-        nonlocal done
-        done += sizes[task.tensor]
+        nonlocal done, ended
+        done, ended = done + sizes[task.tensor], ended + 1
         if report:
-            report(Progress(work, done, total))
+            report(Progress(work, done, total, tensors=(ended, len(tasks))))
 
     return count
+
+
+def given_bytes(plan: Plan, name: str) -> int:
+    """Return the bytes of one tensor of base and contributions, each change once."""
+    entry = plan.frames[name].entry
+    said = {changes[name] for changes in plan.changes if name in changes}
+    return entry.size + sum(change.size for change in said)
 
 
 class _Run:

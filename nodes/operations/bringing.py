@@ -207,7 +207,8 @@ def _progress(
     total = sum(context.spaces.size(visible) for _, visible in errand.wanted())
     left = sum(sizes.values()) - coming
     work = "fetching" if lacking else "comparing"
-    return {"work": work, "done": max(0, total - left), "total": total}
+    done = max(0, total - left)
+    return {"work": work, "done": done, "total": total, "unit": "bytes"}
 
 
 def _require_room(

@@ -65,7 +65,7 @@ def _telling(tell: Tell, total: int) -> Callable[[int], None]:
         done += more
         if done - told >= 8 * MIB or done >= total:
             told = done
-            tell({"work": "checking", "done": done, "total": total})
+            tell({"work": "checking", "done": done, "total": total, "unit": "bytes"})
 
     return count
 

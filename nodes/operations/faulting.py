@@ -173,7 +173,7 @@ def _fit(
         for done, (name, change) in enumerate(whole.items(), start=1):
             if theirs[name].dtype in FLOAT_DTYPES:
                 _compare(change, theirs[name], read)
-            telling(tell)(Progress("comparing", done, len(changes)))
+            telling(tell)(Progress("comparing", done, len(changes), "items"))
     except (BadInputError, ContractError) as e:
         verdict.reason = str(e)
 

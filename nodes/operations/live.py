@@ -24,7 +24,9 @@ Answer: TypeAlias = "dict[str, object]"
 Arguments: TypeAlias = "Mapping[str, object]"
 """What a verb is asked: a JSON object, maybe from another process."""
 Tell: TypeAlias = "Callable[[Mapping[str, object]], None]"
-"""Receives progress as JSON objects with `work`, `done` and `total`."""
+"""Receives progress as JSON objects with `work`, `done`, `total`, and the `unit` of these.
+
+Where tensors are worked on, `tensors` has how many are done, and how many there are."""
 
 
 class Run(Protocol):
@@ -125,6 +127,8 @@ def telling(tell: Tell) -> Callable[[Progress], None]:
                 "work": progress.work,
                 "done": progress.done,
                 "total": progress.total,
+                "unit": progress.unit,
+                **({"tensors": list(progress.tensors)} if progress.tensors else {}),
             }
         )
 

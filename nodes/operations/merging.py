@@ -81,7 +81,7 @@ def _merge(
         memory_of(asked),
         telling(tell),
     )
-    models = read_models(configuration, scratch, tell, wanted.check)
+    models = read_models(configuration, scratch, tell, wanted.check, wanted.threads)
     recipe = models.asked.recipe_for(
         [c.content for c in models.contributions],
         [entry.name for entry in models.base.tensors],

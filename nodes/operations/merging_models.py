@@ -21,7 +21,6 @@ from crdtmerge.formats.folder import ModelFolder
 from crdtmerge.formats.header import StoredTensor
 from crdtmerge.formats.ingest import (
     Model,
-    describe,
     describe_adapter,
     headers,
     whole_manifest,
@@ -30,7 +29,8 @@ from crdtmerge.formats.licences import licence_of
 from crdtmerge.formats.mergekit import Configuration, Listed, Sliced
 from crdtmerge.formats.mergekit_stack import Layout
 from crdtmerge.formats.source import FolderSource
-from crdtmerge.manifest import Manifest, TensorEntry
+from crdtmerge.formats.survey import Visit, plain_pass
+from crdtmerge.manifest import Manifest
 from crdtmerge.resolve.card import Origin, Origins
 from crdtmerge.resolve.ground import Footing, Frame
 from crdtmerge.resolve.resolution import MadeFrom, Piece
@@ -69,9 +69,13 @@ class Models:
 
 
 def read_models(
-    asked: Configuration | Sliced, scratch: Scratch, tell: Tell, check: Check
+    asked: Configuration | Sliced,
+    scratch: Scratch,
+    tell: Tell,
+    check: Check,
+    threads: int = 1,
 ) -> Models:
-    """Read the headers of all models, then hash each once.
+    """Read the headers of all models, then hash each once, so many tensors at a time.
 
     `check` may refuse the base (or what stands for it) in between. Tables whose rows are
     aligned are written to `scratch`, and must stay there.
@@ -87,14 +91,7 @@ def read_models(
     check(folders.ground, folders.companions)
     scratch.write(telling(tell))
     source = FolderSource()
-    named = {
-        path: _named(folder, source, tell) for path, folder in folders.models.items()
-    }
-    blobs = {
-        replace(stored, name=""): entry.blob
-        for path, folder in folders.models.items()
-        for stored, entry in zip(folder.tensors, named[path], strict=True)
-    }
+    blobs = _named(folders.models.values(), source, tell, threads)
     configuration = folders.asked
     base = _whole(folders.ground, "base", b"", blobs)
     contributions: list[Contribution] = []
@@ -121,7 +118,7 @@ def read_models(
         not_taken=folders.not_taken,
         origins=_origins(configuration, contents),
         source=source,
-        made_from=_made_from(configuration, base, contents, named),
+        made_from=_made_from(folders, base, contents, blobs),
         notes=(*_ties(folders), *folders.notes),
     )
 
@@ -170,15 +167,17 @@ def _names(asked: Configuration, contents: Iterable[bytes]) -> dict[bytes, str]:
 
 
 def _made_from(
-    asked: Configuration,
+    folders: Folders,
     base: Manifest,
     contents: Iterable[ContentId],
-    named: Mapping[Path, tuple[TensorEntry, ...]],
+    blobs: Mapping[StoredTensor, BlobId],
 ) -> MadeFrom:
     """Return which layers of which models base and contributions are made of."""
+    asked = folders.asked
     if asked.layout is None:
         return ()
-    ids = {path: Manifest("base", b"", t).content_id for path, t in named.items()}
+    models = folders.models.items()
+    ids = {path: _whole(m, "base", b"", blobs).content_id for path, m in models}
     found = {c: _pieces(asked.layout, i, ids) for i, c in enumerate(contents)}
     if asked.base is not None:
         found[base.content_id] = _pieces(asked.layout, None, ids)
@@ -256,10 +255,20 @@ def _named_adapter(
 
 
 def _named(
-    folder: ModelFolder, source: FolderSource, tell: Tell
-) -> tuple[TensorEntry, ...]:
-    """Return the tensors of a model, and have them found by their names."""
-    source.watch(folder.tensors)
-    manifest = describe(folder, "base", report=telling(tell))
-    source.add(Model(folder.path, manifest, folder.tensors))
-    return manifest.tensors
+    folders: Iterable[ModelFolder], source: FolderSource, tell: Tell, threads: int
+) -> dict[StoredTensor, BlobId]:
+    """Return what the tensors of all models are called; have them found by that.
+
+    Those that lie in one place are called the same, whatever their names there.
+    """
+    listed = list(folders)
+    for folder in listed:
+        source.watch(folder.tensors)
+    visits = [Visit(t) for folder in listed for t in folder.tensors]
+    seen = plain_pass(visits, telling(tell), threads=threads)
+    found = {v.tensor: s.blob for v, s in zip(visits, seen, strict=True)}
+    for folder in listed:
+        blobs = [found[stored] for stored in folder.tensors]
+        manifest = whole_manifest(folder, "base", b"", blobs)
+        source.add(Model(folder.path, manifest, folder.tensors))
+    return {replace(stored, name=""): blob for stored, blob in found.items()}

@@ -128,7 +128,7 @@ class _Count:
         """Count bytes of this blob."""
         self._done += count
         told = {"work": self._work, "done": self._done, "total": self._total}
-        self._tell(told)
+        self._tell({**told, "unit": "bytes"})
 
     def end(self, size: int) -> None:
         """Count what was skipped of it."""

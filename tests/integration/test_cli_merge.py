@@ -528,7 +528,7 @@ def test_an_output_that_cannot_be_is_refused_before_anything_is_hashed(
     def hashed(*_: object, **__: object) -> None:
         raise AssertionError("a model was hashed")
 
-    monkeypatch.setattr("nodes.operations.merging_models.describe", hashed)
+    monkeypatch.setattr("nodes.operations.merging_models.plain_pass", hashed)
     (bench.folder / "taken").mkdir()
     (bench.folder / "taken" / "file").write_text("mine")
     assert bench.refused(TIES, "taken")["exit_code"] == 5
