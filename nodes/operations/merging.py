@@ -33,9 +33,7 @@ from crdtmerge.strategies.extras import canonical_extras
 
 from . import arguments as given
 from .live import Answer, Arguments, Tell, telling
-from .merging_folders import Companions
-from .merging_models import Models, read_models
-from .resolving import (
+from .making import (
     memory_of,
     output_asked,
     shard_bytes_of,
@@ -43,6 +41,8 @@ from .resolving import (
     work_facts,
     workers,
 )
+from .merging_folders import Companions
+from .merging_models import Models, read_models
 
 
 def merge(asked: Arguments, tell: Tell) -> Answer:
@@ -92,7 +92,7 @@ def _merge(
         models.contributions,
         footing=Footing("base" if models.based else "none"),
     )
-    output = wanted.of(models)
+    output = wanted.of(models, _dtype_of(plan, models))
     layout = lay_out_model(plan.outputs, wanted.shard_bytes)
     try:
         made = wanted.resolve(plan, models, output, layout)
@@ -146,9 +146,13 @@ class _Wanted:
         ]
         output.folder(lay_out_model(tensors, self.shard_bytes)).check()
 
-    def of(self, models: Models) -> Output:
-        """Return what is asked of the output, once all models were read."""
-        output = self._beside(models.companions, models.base.tensors, models.not_taken)
+    def of(self, models: Models, dtype: str) -> Output:
+        """Return what is asked of the output, once all models were read.
+
+        A `dtype` other than empty is that of all its float tensors.
+        """
+        tensors, left_out = models.base.tensors, models.not_taken
+        output = self._beside(models.companions, tensors, left_out, dtype)
         return replace(output, origins=models.origins)
 
     def resolve(
@@ -183,11 +187,18 @@ class _Wanted:
         files: Companions,
         tensors: Iterable[StoredTensor | TensorEntry],
         left_out: tuple[str, ...] = (),
+        dtype: str = "",
     ) -> Output:
         dtypes = [tensor.dtype for tensor in tensors]
-        dtype = self.configuration.output_dtype
+        dtype = dtype or self.configuration.output_dtype
         beside = companions_of(files, dtypes, dtype, left_out)
         return replace(self.output, companions=beside)
+
+
+def _dtype_of(plan: Plan, models: Models) -> str:
+    """Return the one dtype of a merge without a base, whose config may name another."""
+    found = {dtype for _, dtype, _ in plan.outputs if dtype in FLOAT_DTYPES}
+    return "" if models.based or len(found) != 1 else found.pop()
 
 
 def _check_way(out: Path, path: Path, configuration: Configuration | Sliced) -> None:
