@@ -33,9 +33,7 @@ from crdtmerge.strategies.extras import canonical_extras
 
 from . import arguments as given
 from .live import Answer, Arguments, Tell, telling
-from .merging_folders import Companions
-from .merging_models import Models, read_models
-from .resolving import (
+from .making import (
     memory_of,
     output_asked,
     shard_bytes_of,
@@ -43,6 +41,8 @@ from .resolving import (
     work_facts,
     workers,
 )
+from .merging_folders import Companions
+from .merging_models import Models, read_models
 
 
 def merge(asked: Arguments, tell: Tell) -> Answer:
