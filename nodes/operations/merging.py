@@ -21,10 +21,9 @@ from crdtmerge.formats.output import scratch_folder
 from crdtmerge.formats.progress import Report
 from crdtmerge.formats.shards import ModelLayout, lay_out_model
 from crdtmerge.manifest import FLOAT_DTYPES, TensorEntry
-from crdtmerge.resolve.ground import Footing
 from crdtmerge.resolve.model import Resolved, resolve_model
 from crdtmerge.resolve.output import Output
-from crdtmerge.resolve.plan import Plan, make_plan
+from crdtmerge.resolve.plan import Plan
 from crdtmerge.resolve.resolution import (
     Source,
     root_without_space,
@@ -42,7 +41,7 @@ from .making import (
     workers,
 )
 from .merging_folders import Companions
-from .merging_models import Models, read_models
+from .merging_models import Models, plan_of, read_models
 
 
 def merge(asked: Arguments, tell: Tell) -> Answer:
@@ -82,16 +81,7 @@ def _merge(
         telling(tell),
     )
     models = read_models(configuration, scratch, tell, wanted.check, wanted.threads)
-    recipe = models.asked.recipe_for(
-        [c.content for c in models.contributions],
-        [entry.name for entry in models.base.tensors],
-    )
-    plan = make_plan(
-        recipe,
-        models.base,
-        models.contributions,
-        footing=Footing("base" if models.based else "none"),
-    )
+    plan = plan_of(models.asked, models.base, models.contributions)
     output = wanted.of(models, _dtype_of(plan, models))
     layout = lay_out_model(plan.outputs, wanted.shard_bytes)
     try:
@@ -110,7 +100,7 @@ def _merge(
         "contributions": [source.content.hex() for source in resolution.contributions],
         "tensors": len(resolution.tensors),
         "bytes": sum(entry.size for entry in resolution.tensors),
-        "recipe": recipe.describe(),
+        "recipe": plan.recipe.describe(),
         "own_values": sum(bool(c.parameters) for c in plan.contributions),
         "shards": len(layout.files),
         "card": str(out / CARD_FILE),
