@@ -31,7 +31,7 @@ from crdtmerge.formats.stacking import stacked_config, stacked_folders
 from crdtmerge.formats.tying import by_bytes, fit_ties
 from crdtmerge.manifest import Manifest
 
-from .vocabularies import align, check_same
+from .vocabularies import align, check_same, speakers
 
 SAY_TOKENIZER = (
     "say `tokenizer_source: base`, `union` or one of the models in the configuration:"
@@ -84,7 +84,7 @@ def read_folders(asked: Configuration | Sliced, scratch: Scratch) -> Folders:
     models = {path: read[path] for path in _used(asked)}
     rows = _Rows(models, dict(read[home].files))
     if asked.tokenizer is None:
-        _check_rows(asked, models)
+        _check_rows(asked, models, read[home])
     else:
         rows = _aligned(models, asked, asked.tokenizer, scratch)
     ground, members = _put_together(asked, rows.models)
@@ -168,13 +168,23 @@ class _Rows:
     notes: tuple[str, ...] = ()
 
 
-def _check_rows(asked: Configuration, models: Mapping[Path, ModelFolder]) -> None:
-    """Refuse a model whose rows mean other tokens than those of the base."""
-    first, *others = models
+def _check_rows(
+    asked: Configuration, models: Mapping[Path, ModelFolder], home: ModelFolder
+) -> None:
+    """Refuse a model whose rows mean other tokens than those of `home`.
+
+    That is whose tokenizer goes along. Of a stack, models that give layers alone may have
+    other tokens: none of their rows is merged.
+    """
     names = {path: name for name, path in asked.references}
-    for path in others:
-        with naming(names[path]):
-            check_same(models[path], models[first], SAY_TOKENIZER)
+    given = set(models)
+    if asked.layout is not None:
+        ground, members = stacked_folders(asked.layout, models)
+        given = speakers(models, (ground, *members))
+    for path in models:
+        if path in given and path != home.path:
+            with naming(names[path]):
+                check_same(models[path], home, SAY_TOKENIZER)
 
 
 def _aligned(
