@@ -21,10 +21,9 @@ from crdtmerge.formats.output import scratch_folder
 from crdtmerge.formats.progress import Report
 from crdtmerge.formats.shards import ModelLayout, lay_out_model
 from crdtmerge.manifest import FLOAT_DTYPES, TensorEntry
-from crdtmerge.resolve.ground import Footing
 from crdtmerge.resolve.model import About, Resolved, resolve_model
 from crdtmerge.resolve.output import Output
-from crdtmerge.resolve.plan import Plan, make_plan
+from crdtmerge.resolve.plan import Plan
 from crdtmerge.resolve.resolution import (
     Source,
     root_without_space,
@@ -42,7 +41,7 @@ from .making import (
     workers,
 )
 from .merging_folders import Companions
-from .merging_models import Models, read_models
+from .merging_models import Models, plan_of, read_models
 
 
 def merge(asked: Arguments, tell: Tell) -> Answer:
@@ -82,7 +81,7 @@ def _merge(
         telling(tell),
     )
     models = read_models(configuration, scratch, tell, wanted.check, wanted.threads)
-    plan = _plan(models)
+    plan = plan_of(models.asked, models.base, models.contributions)
     output = wanted.of(models, _dtype_of(plan, models))
     layout = lay_out_model(plan.outputs, wanted.shard_bytes)
     try:
@@ -175,19 +174,9 @@ class _Wanted:
         return replace(self.output, companions=beside)
 
 
-def _plan(models: Models) -> Plan:
-    """Return the plan of the models by the names that they have now."""
-    recipe = models.asked.recipe_for(
-        [c.content for c in models.contributions],
-        [entry.name for entry in models.base.tensors],
-    )
-    footing = Footing("base" if models.based else "none")
-    return make_plan(recipe, models.base, models.contributions, footing=footing)
-
-
 def _about(models: Models) -> About:
     """Return what the record of a merge says."""
-    plan = _plan(models)
+    plan = plan_of(models.asked, models.base, models.contributions)
     base = ContentId(plan.base.content_id if models.based else b"")
     root = root_without_space(
         Source(c.content, c.weight, (), c.parameters) for c in plan.contributions
