@@ -90,6 +90,7 @@ out_dtype: {asked}
 """
     code, facts = merged(models, tmp_path, text, capsys)
     assert code == 0, facts
+    assert facts["notes"][0].startswith("dtype changes nothing beside out_dtype")
     found = load_file(tmp_path / "out" / "model.safetensors")
     one, two = (load_file(models / n / "model.safetensors") for n in ("a32", "b"))
     for name, tensor in found.items():
