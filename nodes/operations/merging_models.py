@@ -35,6 +35,7 @@ from crdtmerge.resolve.ground import Footing
 from crdtmerge.resolve.plan import Plan, make_plan
 from crdtmerge.resolve.resolution import MadeFrom, Piece
 from crdtmerge.resolve.settings import Contribution
+from crdtmerge.strategies import check_recipe
 
 from .live import Tell, telling
 from .merging_folders import Companions, Folders, naming, read_folders
