@@ -253,7 +253,7 @@ class _Sibling:
             # SUBTLE: between its making and its locking, somebody may take it for a
             # leftover and remove it; then the next name is tried.
             with contextlib.suppress(BlockingIOError, FileNotFoundError):
-                sibling = cls(path, _lock_of(path))
+                sibling = cls(path, lock_of(path))
                 try:
                     sibling.new.mkdir()
                 except BaseException:
@@ -271,7 +271,7 @@ class _Sibling:
         for path in sorted(named):
             with contextlib.suppress(BlockingIOError, FileNotFoundError):
                 if not path.is_symlink() and _is_ours(path):
-                    lock = _lock_of(path)
+                    lock = lock_of(path)
                     if lock is not None:
                         yield cls(path, lock)
 
@@ -393,7 +393,7 @@ def _is_ours(path: Path) -> bool:
     return path.is_dir() and {item.name for item in path.iterdir()} <= ours
 
 
-def _lock_of(folder: Path) -> int | None:
+def lock_of(folder: Path) -> int | None:
     """Return a descriptor that holds the lock of `folder`; None if there are no locks.
 
     The system frees it when the process ends, however it ends.
