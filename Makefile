@@ -57,7 +57,8 @@ docs: venv
 	$(BIN)/python docs/make.py
 
 bench: venv
-	$(BIN)/python benchmarks/resolve.py
+	$(BIN)/python benchmarks/throughput.py
+	$(BIN)/python -m benchmarks resolve --rounds 1
 	$(BIN)/python benchmarks/repair.py
 	$(BIN)/python benchmarks/set.py
 	$(BIN)/python -m benchmarks numerics

@@ -6,6 +6,7 @@ from typing import Final
 
 from benchmarks import ingest, numerics
 from benchmarks.portability import command as portability
+from benchmarks.resolve import command as resolve
 from benchmarks.transfer import command as transfer
 
 
@@ -16,6 +17,13 @@ def _quality(argv: Sequence[str]) -> int:
     return command.main(argv)
 
 
+def _budget(argv: Sequence[str]) -> int:
+    """Measure merged models under I/O budgets, with torch too."""
+    from benchmarks.quality import budgets
+
+    return budgets.main(argv)
+
+
 def _encodings(argv: Sequence[str]) -> int:
     """Measure encodings of real fine-tunes, for which torch is imported late too."""
     from benchmarks.encodings import command
@@ -24,11 +32,13 @@ def _encodings(argv: Sequence[str]) -> int:
 
 
 COMMANDS: Final[dict[str, Callable[[Sequence[str]], int | None]]] = {
+    "budget": _budget,
     "encodings": _encodings,
     "ingest": ingest.main,
     "numerics": numerics.main,
     "portability": portability.main,
     "quality": _quality,
+    "resolve": resolve.main,
     "transfer": transfer.main,
 }
 

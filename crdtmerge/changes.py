@@ -3,8 +3,9 @@
 Owns the three kinds of contribution and their fit with the base: `full` gives every
 tensor whole, `delta` gives task vectors of some, `lora` gives pairs of factors (and some
 tensors whole, as adapters do with heads and biases); and what a task vector given in
-another form is. What a contribution does not mention it leaves as it is in the base. Does
-not own arithmetic (`numerics`), nor how adapters are named on disk (`formats`).
+another form is. What a contribution does not mention it leaves as it is in the base; a
+`full` one must mention all, unless the recipe says `missing: base`. Does not own
+arithmetic (`numerics`), nor how adapters are named on disk (`formats`).
 
 Names in a manifest of kind `lora`: a pair for the base's tensor T is `T.lora_A`,
 `T.lora_B` and the F64 scalar `T.lora_scale`; its task vector is scale * B @ A, in the
@@ -14,7 +15,7 @@ scale * (B @ A) transposed. The names are those under which PEFT tells these lay
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -31,6 +32,7 @@ from crdtmerge.numerics import (
     low_rank,
     upcast,
 )
+from crdtmerge.recipe import MISSING_CHOICES
 
 SCALE_SUFFIX: Final = ".lora_scale"
 PAIR_SUFFIXES: Final[Mapping[str, tuple[str, str]]] = {
@@ -44,18 +46,18 @@ RANK_FREE: Final = 1024
 """Ranks up to this are taken for any weight; above, none beyond the weight's own."""
 
 HINT: Final = "contribute a fine-tune of the space's base"
+MISSING_HINT: Final = (
+    "let the recipe say `missing: base`, which leaves them as they are"
+)
+NAMED_MAX: Final = 3
+"""Names of tensors that a message lists."""
 
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """The tensor itself, in the base's dtype and shape."""
+    """The tensor itself, in the base's shape; a float in any float dtype, as it is."""
 
     entry: TensorEntry
-
-    @property
-    def key(self) -> Value:
-        """What of it can change an output bit."""
-        return self.entry.blob
 
     @property
     def size(self) -> int:
@@ -124,11 +126,21 @@ class LowRank:
 Change = Whole | Delta | LowRank
 
 
-def parts_of(change: Change) -> tuple[TensorEntry, ...]:
-    """Return the stored tensors that a change is made of."""
-    if isinstance(change, LowRank):
-        return change.a, change.b, change.scale
-    return (change.entry,)
+def key_of(change: Change | None, target: TensorEntry) -> Value:
+    """Return what of a change to the tensor `target` can change an output bit.
+
+    None is no change: that has the key of the target itself.
+    """
+    match change:
+        case None:
+            return target.blob
+        case Whole(entry) if entry.dtype == target.dtype:
+            return entry.blob
+        case Whole(entry):
+            # SUBTLE: of two dtypes, equal bytes are other values.
+            return ["whole", entry.dtype, entry.blob]
+        case Delta() | LowRank():
+            return change.key
 
 
 def change_of_key(key: Value, target: TensorEntry) -> Change:
@@ -140,6 +152,8 @@ def change_of_key(key: Value, target: TensorEntry) -> Change:
     match key:
         case bytes(blob):
             return Whole(replace(target, blob=BlobId(blob)))
+        case ["whole", str(dtype), bytes(blob)]:
+            return Whole(replace(target, dtype=dtype, blob=BlobId(blob)))
         case ["delta", str(dtype), bytes(blob)]:
             return Delta(replace(target, dtype=dtype, blob=BlobId(blob)))
         case ["lora", (0 | 1) as turned, *factors] if len(factors) == 3:
@@ -160,15 +174,19 @@ def _factor(value: Value, name: str) -> TensorEntry:
             raise BadInputError(f"no factor of {name!r} has this key")
 
 
-def changes_of(manifest: Manifest, base: Manifest) -> dict[str, Change]:
+def changes_of(
+    manifest: Manifest, base: Manifest, missing: str = MISSING_CHOICES[0]
+) -> dict[str, Change]:
     """Return what `manifest` says of the tensors of `base`, by their names, sorted.
+
+    `missing` is the recipe's: with `base` a full model may lack tensors.
 
     Raises:
         BadInputError: names the first tensor that does not fit the base, and how.
     """
     theirs = {entry.name: entry for entry in base.tensors}
     if manifest.kind == "full":
-        return _full(manifest, theirs)
+        return _full(manifest, theirs, missing)
     if manifest.kind == "delta":
         return {e.name: _delta(e, theirs) for e in manifest.tensors}
     if manifest.kind == "lora":
@@ -177,23 +195,31 @@ def changes_of(manifest: Manifest, base: Manifest) -> dict[str, Change]:
     raise BadInputError(message)
 
 
-def _full(manifest: Manifest, base: Mapping[str, TensorEntry]) -> dict[str, Change]:
+def _full(
+    manifest: Manifest, base: Mapping[str, TensorEntry], missing: str
+) -> dict[str, Change]:
     names = {entry.name for entry in manifest.tensors}
-    if missing := sorted(base.keys() - names):
-        message = (
-            f"the model lacks {len(missing)} tensor(s) of the base: {missing[0]!r}"
-        )
-        raise BadInputError(message, hint=HINT)
+    lacking = sorted(base.keys() - names)
+    if lacking and missing != "base":
+        message = f"the model lacks {_counted(lacking)} of the base"
+        raise BadInputError(message, hint=f"{HINT}, or {MISSING_HINT}")
     if excess := sorted(names - base.keys()):
-        message = (
-            f"the model has {len(excess)} tensor(s) that the base lacks: {excess[0]!r}"
-        )
-        raise BadInputError(message, hint=HINT)
+        message = f"the model has {_counted(excess)} that the base lacks"
+        hint = "found the space on a base that has them, or leave them out"
+        raise BadInputError(message, hint=hint)
     return {e.name: _whole(e, base[e.name]) for e in manifest.tensors}
 
 
+def _counted(names: Sequence[str]) -> str:
+    """Say how many tensors, and which come first."""
+    listed = ", ".join(map(repr, names[:NAMED_MAX]))
+    more = f" and {len(names) - NAMED_MAX} more" if len(names) > NAMED_MAX else ""
+    return f"{len(names)} tensor{'s' * (len(names) > 1)} ({listed}{more})"
+
+
 def _whole(entry: TensorEntry, expected: TensorEntry) -> Whole:
-    if entry.shape != expected.shape or entry.dtype != expected.dtype:
+    floats = {entry.dtype, expected.dtype} <= FLOAT_DTYPES
+    if entry.shape != expected.shape or not (floats or entry.dtype == expected.dtype):
         message = (
             f"tensor {entry.name!r} is {entry.dtype} {list(entry.shape)},"
             f" in the base {expected.dtype} {list(expected.shape)}"

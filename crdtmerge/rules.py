@@ -86,6 +86,14 @@ def places_of(names: Iterable[str]) -> Mapping[str, Place]:
     )
 
 
+def split_layer(name: str) -> tuple[str, int, str] | None:
+    """Return the stack, number and rest of a name; None if it is of no numbered layer."""
+    match = _NUMBER.search(name)
+    return (
+        (name[: match.start(1)], int(match[1]), name[match.end(1) :]) if match else None
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Pattern:
     """A parsed pattern; `first` and `last` bound the layers, None where there is none."""

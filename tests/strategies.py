@@ -12,6 +12,7 @@ from crdtmerge import numerics
 from crdtmerge.digest import ContentId
 from crdtmerge.numerics import Data, Floats
 from crdtmerge.strategies import (
+    Given,
     Inputs,
     Strategy,
     Values,
@@ -108,6 +109,12 @@ def settings_of(inputs: Inputs) -> Whole:
 def base_of(inputs: Inputs) -> Data:
     assert inputs.base is not None
     return inputs.base
+
+
+def data_of(given: Given) -> bytes:
+    """The bytes of a contribution that is given as such."""
+    assert isinstance(given, bytes | memoryview)
+    return bytes(given)
 
 
 def sample(items: int, count: int, seed: int = 0) -> tuple[Floats, list[Floats]]:

@@ -62,8 +62,8 @@ def train(
     losses = []
     for _ in range(steps):
         chosen = torch.randint(len(text), (BATCH,), generator=generator).tolist()
-        names = _embed(model, base, [text[i][0] for i in chosen])
-        said = _embed(model, base, [text[i][1] for i in chosen])
+        names = embed(model, base, [text[i][0] for i in chosen])
+        said = embed(model, base, [text[i][1] for i in chosen])
         loss = torch.nn.functional.cross_entropy(
             names @ said.T * SHARPNESS, torch.arange(BATCH)
         )
@@ -75,7 +75,7 @@ def train(
     return sum(losses[-10:]) / len(losses[-10:])
 
 
-def _embed(model: torch.nn.Module, base: Base, texts: Sequence[str]) -> torch.Tensor:
+def embed(model: torch.nn.Module, base: Base, texts: Sequence[str]) -> torch.Tensor:
     """Return unit vectors: the mean of the last layer over the tokens."""
     batch = base.tokens(texts)
     states = model(**batch).last_hidden_state.float()
@@ -84,7 +84,7 @@ def _embed(model: torch.nn.Module, base: Base, texts: Sequence[str]) -> torch.Te
     return torch.nn.functional.normalize(mean, dim=1)
 
 
-def _weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+def weights_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {
         name: value.detach().clone().contiguous()
         for name, value in model.state_dict().items()
@@ -95,7 +95,7 @@ def _weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 def _full(case: Case, base: Base, text: Sequence[Pair], steps: int) -> Tuned:
     model = copy.deepcopy(base.model)
     train(model, base, text, rate=case.rate, steps=steps, seed=1)
-    return Tuned(_weights(base.model), _weights(model))
+    return Tuned(weights_of(base.model), weights_of(model))
 
 
 def _frozen(case: Case, base: Base, text: Sequence[Pair], steps: int) -> Tuned:
@@ -106,21 +106,21 @@ def _frozen(case: Case, base: Base, text: Sequence[Pair], steps: int) -> Tuned:
     for name, parameter in model.named_parameters():
         parameter.requires_grad = name.startswith(upper)
     train(model, base, text, rate=case.rate, steps=steps, seed=2)
-    return Tuned(_weights(base.model), _weights(model))
+    return Tuned(weights_of(base.model), weights_of(model))
 
 
 def _mixed(case: Case, base: Base, text: Sequence[Pair], steps: int) -> Tuned:
     """Tune in float32 from a base that was published, and publish, in bfloat16."""
     model = _rounded(base.model).float()
     train(model, base, text, rate=case.rate, steps=steps, seed=3)
-    return Tuned(_weights(_rounded(base.model)), _weights(_rounded(model)))
+    return Tuned(weights_of(_rounded(base.model)), weights_of(_rounded(model)))
 
 
 def _pure(case: Case, base: Base, text: Sequence[Pair], steps: int) -> Tuned:
     """Tune in bfloat16 itself: steps below half a place are lost."""
     model = _rounded(base.model)
     train(model, base, text, rate=case.rate, steps=steps, seed=4)
-    return Tuned(_weights(_rounded(base.model)), _weights(model))
+    return Tuned(weights_of(_rounded(base.model)), weights_of(model))
 
 
 def _rounded(model: torch.nn.Module) -> torch.nn.Module:
@@ -148,7 +148,7 @@ def _merged(case: Case, base: Base, text: Sequence[Pair], steps: int) -> Tuned:
     """Tune an adapter, and publish the whole model that it makes."""
     model = _tune_adapter(case, base, text, steps)
     whole = model.merge_and_unload()  # type: ignore[operator]
-    return Tuned(_weights(base.model), _weights(whole))
+    return Tuned(weights_of(base.model), weights_of(whole))
 
 
 CASES: Final = (

@@ -5,7 +5,7 @@ strategy's refusal. Does not own what is merged nor with which parameters (`sett
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
@@ -18,7 +18,7 @@ from crdtmerge.errors import CrdtMergeError
 from crdtmerge.manifest import Manifest, TensorEntry
 from crdtmerge.recipe import Parameters
 from crdtmerge.resolve.execute import execute
-from crdtmerge.resolve.plan import Plan, make_plan
+from crdtmerge.resolve.plan import Plan, Unread, make_plan
 from crdtmerge.resolve.resolution import model_digest
 from crdtmerge.resolve.settings import Contribution
 from crdtmerge.strategies import make_recipe
@@ -93,18 +93,27 @@ class Bench:
 
     def __init__(self, base: Weights) -> None:
         """Describe the base."""
-        self._memory = Memory()
+        self.memory = Memory()
         self._base = self._manifest(base, "base", b"")
 
     def merge(
-        self, strategy: str, setting: Setting, tuned: Sequence[Weights]
+        self,
+        strategy: str,
+        setting: Setting,
+        tuned: Sequence[Weights],
+        unread: Callable[[Plan], Unread] | None = None,
     ) -> Merged | Refusal:
-        """Merge with equal weights; whatever stops the strategy is told, not raised."""
+        """Merge with equal weights; whatever stops the strategy is told, not raised.
+
+        `unread` tells what is left out of a plan that reads everything.
+        """
         try:
             plan = self._plan(strategy, setting, tuned)
-            self._memory.written.clear()
+            if unread is not None:
+                plan = self._plan(strategy, setting, tuned, unread(plan))
+            self.memory.written.clear()
             start = time.perf_counter()
-            digests = execute(plan, self._memory, self._memory)
+            digests = execute(plan, self.memory, self.memory)
             seconds = time.perf_counter() - start
         except CrdtMergeError as e:
             return Refusal(f"{e}; {e.hint}" if e.hint else str(e))
@@ -121,14 +130,20 @@ class Bench:
         """Return the content id of a model tuned from the base."""
         return self._manifest(weights, "full", self._base.content_id).content_id.hex()
 
-    def _plan(self, strategy: str, setting: Setting, tuned: Sequence[Weights]) -> Plan:
+    def _plan(
+        self,
+        strategy: str,
+        setting: Setting,
+        tuned: Sequence[Weights],
+        unread: Unread | None = None,
+    ) -> Plan:
         recipe = make_recipe(strategy, setting.parameters)
         own = setting.own or ({},) * len(tuned)
         given = [
             self._contribution(weights, _canonical(strategy, setting.parameters, words))
             for weights, words in zip(tuned, own, strict=True)
         ]
-        return make_plan(recipe, self._base, given)
+        return make_plan(recipe, self._base, given, unread=unread)
 
     def _contribution(self, weights: Weights, parameters: Parameters) -> Contribution:
         manifest = self._manifest(weights, "full", self._base.content_id)
@@ -137,15 +152,13 @@ class Bench:
 
     def _manifest(self, weights: Weights, kind: str, base: bytes) -> Manifest:
         entries = [
-            TensorEntry(
-                name, DTYPE, tuple(value.shape), self._memory.put(_bytes(value))
-            )
+            TensorEntry(name, DTYPE, tuple(value.shape), self.memory.put(_bytes(value)))
             for name, value in sorted(weights.items())
         ]
         return Manifest(kind, base, tuple(entries))
 
     def _weights(self, entry: TensorEntry) -> torch.Tensor:
-        data = np.frombuffer(self._memory.written[entry.name], "<f4")
+        data = np.frombuffer(self.memory.written[entry.name], "<f4")
         return torch.from_numpy(data.reshape(entry.shape).astype(np.float32))
 
 

@@ -78,7 +78,8 @@ def tables_of(folder: ModelFolder) -> tuple[StoredTensor, ...]:
         BadInputError: it cannot be told which they are.
     """
     outside = [t for t in folder.tensors if t.shape and not _is_in_a_layer(t.name)]
-    named = [t for t in outside if _module(t.name) in INPUTS and len(t.shape) > 1]
+    named = [t for t in outside if _module(t.name) in INPUTS and t.size]
+    named = [t for t in named if len(t.shape) > 1]
     if not named:
         message = f"{folder.path} has no tensor that is known as its tokens' embedding"
         raise BadInputError(message, hint=HINT)

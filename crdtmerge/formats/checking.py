@@ -36,6 +36,7 @@ from crdtmerge.numerics import (
     TensorFacts,
     check_base,
     check_headroom,
+    check_range,
     check_reach,
     given_task_vector,
     inspect,
@@ -43,6 +44,7 @@ from crdtmerge.numerics import (
     join_facts,
     within_reach,
 )
+from crdtmerge.recipe import MISSING_CHOICES
 
 DELTA_ITEMS: Final = 1 << 17
 """Items of a task vector that are widened at once: 1 MiB in float64."""
@@ -53,11 +55,15 @@ ReadPart: TypeAlias = Callable[[TensorEntry, int, int], memoryview]
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """What a contribution is checked against: the base, its exponents, its bytes."""
+    """What a contribution is checked against: the base, its exponents, its bytes.
+
+    `missing` is what the space's recipe says of full models that lack tensors.
+    """
 
     base: Manifest
     exponents: Mapping[str, int]
     read: ReadPart
+    missing: str = MISSING_CHOICES[0]
 
     def facts(self, name: str) -> TensorFacts:
         """Return the facts of the base's tensor of a name; they were found fit."""
@@ -98,7 +104,7 @@ def take_model(
     """
     base = ground.base
     folder = fit_ties(folder, base, by_blobs(base), whole=kind == "full")
-    changes_of(headers(folder, kind, base.content_id), base)
+    changes_of(headers(folder, kind, base.content_id), base, ground.missing)
     theirs = {entry.name: entry for entry in base.tensors}
     blobs = []
     visits = [
@@ -119,7 +125,24 @@ def _look(
 ) -> Look | None:
     if kind == "delta":
         return partial(_look_at_delta, stored, theirs, ground)
-    return _look_at(stored.dtype)
+    return _look_at_whole(stored, theirs.dtype)
+
+
+def _look_at_whole(stored: StoredTensor, into: str) -> Look | None:
+    """Return how a model's tensor is looked at, the base's being of dtype `into`."""
+    if stored.dtype == into or stored.dtype not in FLOAT_DTYPES:
+        return _look_at(stored.dtype)
+    return partial(_inspected_for, stored, into)
+
+
+def _inspected_for(
+    stored: StoredTensor, into: str, data: memoryview, first: int
+) -> TensorFacts:
+    """Return the facts of a part, once the dtype of the base is known to reach as far."""
+    found = _inspected(stored.dtype, data, first)
+    if found.finite:
+        check_range(data, stored.dtype, into, f"tensor {stored.name!r}")
+    return found
 
 
 def _look_at(dtype: str) -> Look | None:
@@ -208,9 +231,10 @@ def _visits(adapter: Adapter, ground: Ground) -> list[Visit]:
         for _, pair in sorted(adapter.pairs.items())
         for tensor in (pair.a, pair.b)
     ]
+    theirs = {entry.name: entry for entry in ground.base.tensors}
     for name, tensor in sorted(adapter.whole.items()):
         plain = name in ground.exponents and name not in adapter.pairs
-        look = _look_at(tensor.dtype) if plain else None
+        look = _look_at_whole(tensor, theirs[name].dtype) if plain else None
         visits.append(Visit(tensor, look, name=name))
     visits += [Visit(copied) for _, copied in adapter.copies]
     return list({visit.tensor: visit for visit in reversed(visits)}.values())[::-1]

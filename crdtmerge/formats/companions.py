@@ -67,7 +67,7 @@ class Companions:
             MachineError: the disk is full or refuses.
         """
         for name, given in self.files.items():
-            write_file(folder / name, _bytes_of(name, given))
+            write_file(folder / name, bytes_of(name, given))
         if self.config is not None:
             text = self.config.for_output(self.dtype)
             write_file(folder / CONFIG_FILE, text)
@@ -91,7 +91,7 @@ def companions_of(
     given = kept.pop(CONFIG_FILE, None)
     config = None
     if given is not None:
-        config = ModelConfig.parse(_bytes_of(CONFIG_FILE, given))
+        config = ModelConfig.parse(bytes_of(CONFIG_FILE, given))
         config.check_weights(dtypes)
     return Companions(kept, config, output_dtype, left_out)
 
@@ -123,7 +123,12 @@ def _size_of(given: Path | bytes) -> int:
     return given.stat().st_size if given.is_file() else 0
 
 
-def _bytes_of(name: str, given: Path | bytes) -> bytes:
+def bytes_of(name: str, given: Path | bytes) -> bytes:
+    """Return the bytes of a file that goes along.
+
+    Raises:
+        BadInputError: it cannot be read, or is too large.
+    """
     if isinstance(given, bytes):
         return given
     try:

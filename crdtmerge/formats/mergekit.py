@@ -14,19 +14,16 @@ from typing import Final
 
 from crdtmerge.digest import DIGEST_BYTES
 from crdtmerge.errors import BadInputError, CrdtMergeError
-from crdtmerge.formats.mergekit_chains import Chain, parse_chain
-from crdtmerge.formats.mergekit_grammar import (
-    check_keys,
-    mapping,
-    method_of,
-    reference,
-)
+from crdtmerge.formats.mergekit_chains import Chain
+from crdtmerge.formats.mergekit_grammar import check_keys, mapping, method_of
+from crdtmerge.formats.mergekit_members import Members
 from crdtmerge.formats.mergekit_recipe import Asked, Configuration, Listed, compose
-from crdtmerge.formats.mergekit_tokenizer import KEYS, parse_tokenizer
+from crdtmerge.formats.mergekit_slices import Sliced, parse_slices
+from crdtmerge.formats.mergekit_tokenizer import KEYS, TokenizerChoice, parse_tokenizer
 from crdtmerge.formats.mergekit_values import dtype_of
 from crdtmerge.formats.yaml_text import Plain, read_yaml
 
-__all__ = ["Configuration", "Listed", "read_configuration"]
+__all__ = ["Configuration", "Listed", "Sliced", "read_configuration"]
 
 MODELS_MAX: Final = 4096
 
@@ -34,23 +31,30 @@ _TOP: Final = (
     "merge_method",
     "base_model",
     "models",
+    "slices",
+    "modules",
     "parameters",
     "dtype",
     "out_dtype",
     *KEYS,
-)
-_TOP_NOT_YET: Final = (
-    "slices",
-    "modules",
     "chat_template",
 )
 _MODEL: Final = ("model", "parameters")
+_MODULE: Final = ("models", "slices", "parameters")
+_FORMS: Final = ("models", "slices", "modules")
+_OTHERS: Final = {
+    "experts": "mergekit-moe, which builds a mixture of experts and merges nothing",
+    "gate_mode": "mergekit-moe, which builds a mixture of experts and merges nothing",
+    "genome": "mergekit-evolve, which searches for a configuration",
+}
+"""Keys of configurations of mergekit's other commands."""
 
 
-def read_configuration(path: Path) -> Configuration:
+def read_configuration(path: Path) -> Configuration | Sliced:
     """Return what a configuration asks for; the folders are not looked at.
 
-    Paths are taken from the folder that the file is in.
+    Paths are taken from the folder that the file is in. One with slices is complete once
+    the names of the models' tensors are known: `Sliced.laid_out`.
 
     Raises:
         BadInputError: the file is no configuration, or asks for what we cannot do.
@@ -62,7 +66,9 @@ def read_configuration(path: Path) -> Configuration:
         message = f"{path.name} is not a mapping with merge_method and models"
         raise BadInputError(message, hint="see mergekit's README for the form")
     try:
-        found = _Parser(path.parent, value).configuration()
+        found = _Parser(path.parent, value).found()
+        if isinstance(found, Sliced):
+            return found
         # Contents are not known yet; whatever they are, the rules must be usable.
         contents = [i.to_bytes(DIGEST_BYTES, "big") for i in range(len(found.models))]
         found.recipe_for(contents, ())
@@ -76,33 +82,76 @@ class _Parser:
     """One configuration while it is read."""
 
     def __init__(self, folder: Path, value: Mapping[str, Plain]) -> None:
-        self._folder = folder
-        check_keys(value, _TOP, "", not_yet=_TOP_NOT_YET)
+        for key in _OTHERS.keys() & value.keys():
+            message = f"{key} is of a configuration of {_OTHERS[key]}"
+            raise BadInputError(message, hint="give one with merge_method and models")
+        check_keys(value, _TOP, "")
         self._value = {key: item for key, item in value.items() if item is not None}
-        self._method = method_of(self._value)
-        self._notes: list[str] = []
+        self._members = Members(folder, method_of(self._value))
+        self._module: Plain = None
+        self._form = self._unfolded()
 
-    def configuration(self) -> Configuration:
-        shared = mapping(self._value.get("parameters", {}), "parameters")
-        words = self._method.words
-        check_keys(shared, [w.name for w in words], f"{self._method.name}, parameters")
-        base = self._value.get("base_model")
-        base_path = None if base is None else self._path(base, "base_model")
+    def _unfolded(self) -> str:
+        """Return which of the forms the file has, that of its only module if it has one."""
+        forms: list[str] = [form for form in _FORMS if form in self._value]
+        if forms != ["modules"]:
+            return _one(forms, "")
+        modules = mapping(self._value["modules"], "modules")
+        if [*modules] != ["default"]:
+            message = f"modules: {', '.join(modules) or 'none'}"
+            hint = "only the one called `default` can be merged: a model of one stack"
+            raise BadInputError(message, hint=hint)
+        inner = mapping(modules["default"], "modules, default")
+        check_keys(inner, _MODULE, "modules, default")
+        given = {key: item for key, item in inner.items() if item is not None}
+        self._module = given.pop("parameters", None)
+        self._value |= given
+        return _one([*given], "modules, default: ")
+
+    def found(self) -> Configuration | Sliced:
+        shared = self._shared()
+        value = self._value.get("base_model")
+        base = None if value is None else self._members.base(value)
+        if self._form == "slices":
+            return self._sliced(shared, base)
+        base_path = base.path if base else None
         listed = self._listed(base_path)
-        given = {
-            word.name: parse_chain(shared[word.name], word, "parameters")
-            for word in words
-            if shared.get(word.name) is not None
-        }
-        self._note_idle(given)
-        models = self._taking_part(listed, base_path)
-        recipe, complete, needs = compose(self._method, given, models, self._dtype())
-        notes = tuple(self._notes)
-        name = "" if base is None else reference(base, "base_model")[0]
-        tokenizer = parse_tokenizer(self._value, self._folder)
-        return Configuration(recipe, base_path, complete, notes, needs, name, tokenizer)
+        models = self._members.taking_part(listed, base)
+        method, dtype = self._members.method, self._dtype()
+        recipe, complete, needs = compose(method, shared, models, dtype)
+        return Configuration(
+            recipe,
+            base_path,
+            complete,
+            tuple(self._members.notes),
+            needs,
+            base.name if base else "",
+            self._tokenizer(),
+            self._chat_template(),
+        )
 
-    # --- models ----------------------------------------------------------------------
+    def _sliced(self, shared: Mapping[str, Chain], base: Asked | None) -> Sliced:
+        cuts, cells = parse_slices(self._value["slices"], self._members, base)
+        return Sliced(
+            self._members,
+            shared,
+            cuts,
+            cells,
+            self._dtype(),
+            base,
+            self._tokenizer(),
+            self._chat_template(),
+        )
+
+    def _tokenizer(self) -> TokenizerChoice | None:
+        return parse_tokenizer(self._value, self._members.folder)
+
+    def _shared(self) -> dict[str, Chain]:
+        """Return what holds for all models: the module's own, then that at the top."""
+        top = self._members.shared(self._value.get("parameters"), "parameters")
+        own = self._members.shared(self._module, "modules, default, parameters")
+        none = Chain()
+        return {n: own.get(n, none).then(top.get(n, none)) for n in {**top, **own}}
 
     def _listed(self, base: Path | None) -> list[Asked]:
         """Return the models in the list, each with its own parameters."""
@@ -118,100 +167,11 @@ class _Parser:
             place = f"models, number {i}"
             entry = mapping(item, place, "write `- model: FOLDER`")
             check_keys(entry, _MODEL, place)
-            if entry.get("model") is None:
-                raise BadInputError(f"{place}: it lacks `model`")
-            path = self._adapted(entry["model"], place, base)
-            name, adapter = reference(entry["model"], place)
-            name += f"+{adapter}" if adapter else ""
-            if any(path == other.path for other in found):
-                raise BadInputError(f"{place}: {path.name} is listed twice")
-            is_base = self._method.base == "skipped" and path == base
-            own = self._own(entry.get("parameters"), place, ignored=is_base)
-            found.append(Asked(name, path, own, adapter=bool(adapter)))
+            asked = self._members.asked(entry, place, base)
+            if any(asked.path == other.path for other in found):
+                raise BadInputError(f"{place}: {asked.path.name} is listed twice")
+            found.append(asked)
         return found
-
-    def _own(self, value: Plain, place: str, *, ignored: bool) -> dict[str, Chain]:
-        """Return the parameters of one model; those of a base that is skipped are none."""
-        entry = mapping({} if value is None else value, f"{place}, parameters")
-        words = {word.name: word for word in self._method.words}
-        own = [name for name, word in words.items() if word.per_model]
-        if shared := sorted(entry.keys() & (words.keys() - set(own))):
-            message = f"{place}: {shared[0]} holds for the whole merge"
-            hint = "give it under the parameters at the top, not of one model"
-            raise BadInputError(message, hint=hint)
-        check_keys(entry, own, f"{place}, parameters of {self._method.name}")
-        found = {
-            name: parse_chain(item, words[name], place)
-            for name, item in entry.items()
-            if item is not None
-        }
-        if ignored and found:
-            self._notes.append(f"the parameters of the base, {place}, play no part")
-        else:
-            self._note_idle(found)
-        return {} if ignored else found
-
-    def _path(self, value: Plain, place: str) -> Path:
-        """Return the folder that a reference names, seen from the file's folder."""
-        model, adapter = reference(value, place)
-        if adapter:
-            message = f"{place}: an adapter changes a model, and this is to be one"
-            raise BadInputError(message, hint="list MODEL+ADAPTER among the models")
-        return (self._folder / model).resolve()
-
-    def _adapted(self, value: Plain, place: str, base: Path | None) -> Path:
-        """Return the folder of a model, or of an adapter on the base_model."""
-        model, adapter = reference(value, place)
-        if not adapter:
-            return self._path(value, place)
-        if (self._folder / model).resolve() != base:
-            message = f"{place}: the adapter {adapter!r} is not on the base_model"
-            hint = "merge it into its model with PEFT, and list that"
-            raise BadInputError(message, hint=hint)
-        return (self._folder / adapter).resolve()
-
-    def _taking_part(self, listed: list[Asked], base: Path | None) -> list[Asked]:
-        """Return who takes part, by the rule of the method."""
-        method = self._method
-        if base is None:
-            if method.needs_base:
-                message = f"{method.name} needs a base_model, and none is given"
-                hint = "name the model that all were tuned from"
-                raise BadInputError(message, hint=hint)
-            return self._counted(listed)
-        others = [item for item in listed if item.path != base]
-        if method.base == "end":
-            return [self._base(base), *self._other_end(others)]
-        if method.base == "counts" and len(others) == len(listed):
-            return self._counted([*listed, self._base(base)])
-        return self._counted(others if method.base == "skipped" else listed)
-
-    def _base(self, path: Path) -> Asked:
-        name, _ = reference(self._value["base_model"], "base_model")
-        return Asked(name, path)
-
-    def _other_end(self, others: list[Asked]) -> list[Asked]:
-        if len(others) == 1:
-            return others
-        message = f"{self._method.name} merges the base_model with one other model"
-        hint = "list the base and one other; for weights use nuslerp"
-        raise BadInputError(f"{message}, not with {len(others)}", hint=hint)
-
-    def _counted(self, models: list[Asked]) -> list[Asked]:
-        """Refuse a number of models that the method does not merge."""
-        method, count = self._method, len(models)
-        if not models:
-            raise BadInputError("the base is the only model listed")
-        if count < method.least or 0 < method.most < count:
-            which = (
-                f"exactly {method.most}" if method.most else f"{method.least} or more"
-            )
-            what = "model" if method.most == 1 else "models"
-            what += " beside the base" if method.base == "skipped" else ""
-            message = f"{method.name} merges {which} {what}, not {count}"
-            counts = f"{method.name} counts the base_model as a model"
-            raise BadInputError(message, hint=counts if method.base == "counts" else "")
-        return models
 
     def _dtype(self) -> str:
         """Return the output dtype: out_dtype, else dtype, else none of its own."""
@@ -221,16 +181,32 @@ class _Parser:
             if key in self._value
         }
         if "dtype" in found:
-            self._notes.append(
+            self._members.note(
                 "dtype is that of the output: models are merged as they are,"
                 " and rounded once"
             )
         return found.get("out_dtype") or found.get("dtype") or ""
 
-    def _note_idle(self, given: Mapping[str, Chain]) -> None:
-        """Note what mergekit's method takes and does nothing with."""
-        for word in self._method.words:
-            if word.is_idle and word.name in given:
-                note = f"{word.name} changes nothing in {self._method.name}"
-                if note not in self._notes:
-                    self._notes.append(note)
+    def _chat_template(self) -> str:
+        """Return what is asked of the chat template."""
+        given = self._value.get("chat_template", "base")
+        if not isinstance(given, str) or not given:
+            raise BadInputError("chat_template is not text")
+        if given in {"auto", "base"} or "{" in given:
+            return "" if given == "base" else given
+        message = f"chat_template {given!r:.40} is no template"
+        hint = (
+            "write the template itself (Jinja), auto, or base; mergekit's are not here"
+        )
+        raise BadInputError(message, hint=hint)
+
+
+def _one(forms: list[str], prefix: str) -> str:
+    """Refuse a file with several ways to say which models, or with none."""
+    if len(forms) == 1:
+        return forms[0]
+    if not forms:
+        message = f"{prefix}models is missing"
+        raise BadInputError(message, hint="write `models:` or `slices:`, and a list")
+    message = f"{prefix}{' and '.join(forms)} stand beside one another"
+    raise BadInputError(message, hint="a configuration has one of them")

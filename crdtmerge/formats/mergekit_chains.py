@@ -165,11 +165,16 @@ def _pattern(value: Plain, word: Word, place: str) -> str:
         )
     if value in {"*", ""}:
         return EVERYWHERE
-    escaped = "".join(f"[{c}]" if c in "*?[" else c for c in value)
+    escaped = literal(value)
     if len(escaped) > TEXT_CHARACTERS_MAX // 2:
         message = f"{place}: {word.name}: the filter {value:.20}... is too long"
         raise BadInputError(message)
     return f"*{escaped}*"
+
+
+def literal(text: str) -> str:
+    """Return the shell pattern in which every character stands for itself."""
+    return "".join(f"[{c}]" if c in "*?[" else c for c in text)
 
 
 def _rising(pattern: str, name: str, anchors: Anchors) -> list[Rule]:

@@ -16,6 +16,7 @@ from crdtmerge.codec import DECIMAL_UNIT, format_decimal, parse_decimal
 from crdtmerge.errors import BadInputError
 from crdtmerge.formats.mergekit_chains import Chain, fitted, plain_chain
 from crdtmerge.formats.mergekit_methods import Method, Word
+from crdtmerge.formats.mergekit_stack import Layout
 from crdtmerge.formats.mergekit_tokenizer import TokenizerChoice
 from crdtmerge.recipe import EVERYWHERE, WEIGHT, Parameters, Recipe, Rule
 from crdtmerge.rules import parse_pattern, places_of
@@ -53,8 +54,12 @@ class Configuration:
 
     `base` is None where models are merged without one, else the folder that the file calls
     `base_name`. `recipe` is without the rules for single models. Without `tokenizer` all
-    models must have one vocabulary. `notes` tell what was accepted although it changes
-    nothing, or not what mergekit does.
+    models must have one vocabulary. `chat_template` is empty for the one that is there,
+    `auto` for the models' most frequent, or the template itself. `notes` tell what was
+    accepted although it changes nothing, or not what mergekit does.
+
+    With a `layout` the models are what it puts together, and so is the base: `used` are
+    then names and folders of all models, that of the companions first.
     """
 
     recipe: Recipe
@@ -64,6 +69,42 @@ class Configuration:
     needs: tuple[Need, ...] = ()
     base_name: str = ""
     tokenizer: TokenizerChoice | None = None
+    chat_template: str = ""
+    layout: Layout | None = None
+    used: tuple[tuple[str, Path], ...] = ()
+
+    @property
+    def references(self) -> tuple[tuple[str, Path], ...]:
+        """Names and folders of all models, adapters left out, that of companions first."""
+        if self.used:
+            return self.used
+        found = {} if self.base is None else {self.base: self.base.name}
+        for model in self.models:
+            if not model.adapter:
+                found.setdefault(model.path, model.name)
+        return tuple((name, path) for path, name in found.items())
+
+    @property
+    def first(self) -> Path:
+        """The folder of the base, or of the first model where there is none."""
+        if self.layout is not None:
+            return self.layout.cuts[0].ground.path
+        return self.base or self.models[0].path
+
+    @property
+    def output_dtype(self) -> str:
+        """What floats become, empty where they keep their dtype."""
+        return self.recipe.output_dtype
+
+    @property
+    def places(self) -> tuple[Path, ...]:
+        """All folders that are read."""
+        adapters = [model.path for model in self.models if model.adapter]
+        return (*(path for _, path in self.references), *adapters)
+
+    def with_extras(self, extras: Parameters) -> "Configuration":
+        """Return it with what a recipe may say beyond it: mergekit has no key for that."""
+        return replace(self, recipe=replace(self.recipe, extras=extras))
 
     def recipe_for(self, contents: Sequence[bytes], names: Iterable[str]) -> Recipe:
         """Return the whole recipe.
@@ -90,7 +131,11 @@ class Configuration:
         rules = fitted([*self.recipe.rules, *selecting], places.values())
         recipe = self.recipe
         return make_recipe(
-            recipe.strategy, dict(recipe.parameters), rules, recipe.output_dtype
+            recipe.strategy,
+            dict(recipe.parameters),
+            rules,
+            recipe.output_dtype,
+            extras=dict(recipe.extras),
         )
 
     def _own_rules(self, contents: Sequence[bytes]) -> dict[bytes, tuple[Rule, ...]]:
@@ -114,7 +159,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
+class Part:
     """What one of our parameters is: for all, and for each model.
 
     `own` is what stands with a model, None where that is `common`.
@@ -139,11 +184,11 @@ def compose(
         BadInputError: a value is missing, or is none that the strategy takes.
     """
     needs: list[Need] = []
-    parts: list[_Part] = []
+    parts: list[Part] = []
     for word in method.words:
         chains = [_chain(word, shared, model) for model in models]
         for chain, model in zip(chains, models, strict=True):
-            needs += _missing(method, word, chain, model)
+            needs += missing_from(method, word, chain, model)
         if method.base == "end":
             parts.append(_ends(chains[0]))
         elif word.ours is None:
@@ -152,12 +197,12 @@ def compose(
             parts.append(_part(word, word.ours, shared, chains))
     recipe = make_recipe(
         method.strategy,
-        _parameters(method, parts),
+        parameters_of(method, parts),
         [rule for part in parts for rule in part.rules],
         output_dtype,
     )
     listed = tuple(
-        _listed(recipe, model, [(p, p.own[i], p.own_rules[i]) for p in parts])
+        listed_of(recipe, model, [(p, p.own[i], p.own_rules[i]) for p in parts])
         for i, model in enumerate(models)
     )
     return recipe, listed, tuple(dict.fromkeys(needs))
@@ -169,7 +214,7 @@ def _chain(word: Word, shared: Mapping[str, Chain], model: Asked) -> Chain:
     return found.then(plain_chain(word.default))
 
 
-def _missing(method: Method, word: Word, chain: Chain, model: Asked) -> list[Need]:
+def missing_from(method: Method, word: Word, chain: Chain, model: Asked) -> list[Need]:
     """Return the need that a chain must be shown to fill, if there is one.
 
     Raises:
@@ -194,7 +239,7 @@ def _missing(method: Method, word: Word, chain: Chain, model: Asked) -> list[Nee
 
 def _part(
     word: Word, ours: str, shared: Mapping[str, Chain], given: Sequence[Chain]
-) -> _Part:
+) -> Part:
     chains = [chain.turned(word.turned) for chain in given]
     if len(set(chains)) == 1:
         return _same(ours, chains[0], len(chains))
@@ -203,22 +248,23 @@ def _part(
     return _differing(ours, None if ours == WEIGHT else common, chains)
 
 
-def _ends(t: Chain) -> _Part:
+def _ends(t: Chain) -> Part:
     """Return the weights 1 - t of the base and t of the other model."""
-    return _differing(WEIGHT, None, [t.turned(_rest_of), t])
+    return _differing(WEIGHT, None, [t.turned(rest_of), t])
 
 
-def _rest_of(t: str) -> str:
+def rest_of(t: str) -> str:
+    """Return 1 - t."""
     return format_decimal(DECIMAL_UNIT - parse_decimal(t))
 
 
-def _same(ours: str, chain: Chain, count: int) -> _Part:
+def _same(ours: str, chain: Chain, count: int) -> Part:
     common = _first(chain)
     own = (common if ours == WEIGHT else None,) * count
-    return _Part(ours, common, chain.rules(ours), own, ((),) * count)
+    return Part(ours, common, chain.rules(ours), own, ((),) * count)
 
 
-def _differing(ours: str, common: str | None, chains: Sequence[Chain]) -> _Part:
+def _differing(ours: str, common: str | None, chains: Sequence[Chain]) -> Part:
     """Return what models have that do not all have the same.
 
     A model's own parameter goes over all rules, so one that depends on the tensor is all
@@ -236,7 +282,7 @@ def _differing(ours: str, common: str | None, chains: Sequence[Chain]) -> _Part:
             start = [Rule(EVERYWHERE, ((ours, first or ""),))] if other else []
             own.append(None)
             rules.append((*start, *chain.rules(ours)))
-    return _Part(ours, common, (), tuple(own), tuple(rules))
+    return Part(ours, common, (), tuple(own), tuple(rules))
 
 
 def _first(chain: Chain) -> str | None:
@@ -244,7 +290,7 @@ def _first(chain: Chain) -> str | None:
     return None if chain.rest is None else chain.rest[0]
 
 
-def _parameters(method: Method, parts: Sequence[_Part]) -> dict[str, str]:
+def parameters_of(method: Method, parts: Sequence[Part]) -> dict[str, str]:
     """Return the recipe's parameters; what has no word has mergekit's fixed value."""
     fixed = {
         p.name: p.mergekit_default
@@ -260,11 +306,12 @@ def _parameters(method: Method, parts: Sequence[_Part]) -> dict[str, str]:
     return {name: text for name, text in fixed.items() if name not in words} | given
 
 
-def _listed(
+def listed_of(
     recipe: Recipe,
     model: Asked,
-    mine: Sequence[tuple[_Part, str | None, tuple[Rule, ...]]],
+    mine: Sequence[tuple[Part, str | None, tuple[Rule, ...]]],
 ) -> Listed:
+    """Return a model as a contribution: its weight, and what it has of its own."""
     own = {part.name: text for part, text, _ in mine if text is not None}
     weight = own.pop(WEIGHT, None)
     return Listed(

@@ -6,6 +6,7 @@ where the bytes are kept: that is for whoever makes the pass (`Pass`).
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
@@ -103,20 +104,33 @@ class Tally:
 
 
 def plain_pass(
-    visits: Sequence[Visit], report: Report | None = None, work: str = "hashing"
+    visits: Sequence[Visit],
+    report: Report | None = None,
+    work: str = "hashing",
+    threads: int = 1,
 ) -> Iterator[Seen]:
-    """Make the pass one tensor after another, keeping nothing.
+    """Make the pass over so many tensors side by side, keeping nothing.
 
     Raises:
         BadInputError: a file changed since its header was read.
     """
     total, done = sum(visit.tensor.size for visit in visits), 0
-    for visit in visits:
-        tally, offset = Tally(visit), 0
-        for chunk in read_chunks(visit.tensor):
-            tally.take(measure(visit, chunk, offset), chunk)
-            offset += len(chunk)
-        yield tally.seen()
-        done += visit.tensor.size
-        if report:
-            report(Progress(work, done, total))
+    pool = ThreadPoolExecutor(threads, "hashing")
+    try:
+        passes = zip(visits, pool.map(_seen, visits), strict=True)
+        for number, (visit, seen) in enumerate(passes, start=1):
+            yield seen
+            done += visit.tensor.size
+            if report:
+                report(Progress(work, done, total, tensors=(number, len(visits))))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _seen(visit: Visit) -> Seen:
+    """Read one tensor, chunk by chunk."""
+    tally, offset = Tally(visit), 0
+    for chunk in read_chunks(visit.tensor):
+        tally.take(measure(visit, chunk, offset), chunk)
+        offset += len(chunk)
+    return tally.seen()

@@ -47,12 +47,19 @@ class Difference:
     """The task vector theta - base of two stored tensors: rounded once to float32.
 
     Every zero is +0. `name` names it in an error: a difference may be beyond float32.
+    `dtype` is that of theta, and of the base too unless `base_dtype` says another.
     """
 
     theta: Data
     base: Data
     dtype: str
     name: str = ""
+    base_dtype: str = ""
+
+    @property
+    def of_base(self) -> str:
+        """The dtype of the base's items."""
+        return self.base_dtype or self.dtype
 
     @property
     def count(self) -> int:

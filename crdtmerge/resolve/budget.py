@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TypeAlias
 
-from crdtmerge.changes import Change, Whole
-from crdtmerge.codec import Value
-from crdtmerge.digest import BlobId, ContentId, Domain, digest_value
+from crdtmerge.changes import Change, Whole, key_of
+from crdtmerge.codec import Value, encode
+from crdtmerge.digest import ContentId, Domain, digest_value
 from crdtmerge.errors import BadInputError
 from crdtmerge.manifest import FLOAT_DTYPES, Manifest, TensorEntry
 from crdtmerge.numerics import CONTRACT_VERSION
@@ -53,7 +53,8 @@ class Reading:
         """Names the norm of the task vector: all that can change a bit of it."""
         whole = isinstance(self.change, Whole)
         base: list[Value] = [self.entry.dtype, self.entry.blob] if whole else []
-        value: list[Value] = [CONTRACT_VERSION, base, self.change.key]
+        key = key_of(self.change, self.entry)
+        value: list[Value] = [CONTRACT_VERSION, base, key]
         return digest_value(Domain.NORM, value)
 
 
@@ -128,17 +129,15 @@ def _readings(plan: Plan, frame: Frame, passes: int) -> Iterator[Reading]:
     """Yield what contributions say of one tensor; what the base says costs nothing."""
     entry = frame.entry
     weights = plan.settings.of_tensor(entry.name).weights
-    told: dict[BlobId | Change, list[tuple[ContentId, int]]] = {}
-    said: dict[BlobId | Change, Change] = {}
+    told: dict[bytes, list[tuple[ContentId, int]]] = {}
+    said: dict[bytes, Change] = {}
     for content, changes, weight in zip(
         plan.contents, plan.changes, weights, strict=True
     ):
         change = changes.get(entry.name)
-        if change is None or change.key == entry.blob or not entry.size:
+        if change is None or key_of(change, entry) == entry.blob or not entry.size:
             continue
-        held: BlobId | Change = (
-            change.entry.blob if isinstance(change, Whole) else change
-        )
+        held = encode(key_of(change, entry))
         told.setdefault(held, []).append((content, weight))
         said.setdefault(held, change)
     for alike, change in said.items():

@@ -47,20 +47,23 @@ class Origins:
 
     `space` is the name of the space, empty for a merge of folders. `base` is None where
     models were merged without one; `taken_from` then names the model whose files went
-    along.
+    along. `models` are those whose layers base and contributions are made of, if they are.
     """
 
     space: str = ""
     base: Origin | None = field(default_factory=Origin)
     contributions: Mapping[bytes, Origin] = field(default_factory=dict)
     taken_from: str = ""
+    models: tuple[Origin, ...] = ()
 
     def of(self, source: Source) -> Origin:
         """Return what is known of a contribution."""
         return self.contributions.get(source.content, Origin())
 
     def all(self, sources: Iterable[Source]) -> list[Origin]:
-        """Return what is known of the base and of each contribution."""
+        """Return what is known of each model: of the base, and of each contribution."""
+        if self.models:
+            return list(self.models)
         first = [] if self.base is None else [self.base]
         return [*first, *map(self.of, sources)]
 
@@ -185,6 +188,8 @@ def _licences(resolution: Resolution, origins: Origins) -> list[str]:
         ]
     given = [] if origins.base is None else [("The base", origins.base)]
     given += [("", origins.of(source)) for source in resolution.contributions]
+    if origins.models:
+        given = [("", origin) for origin in origins.models]
     told = dict.fromkeys(
         f"* {_named(origin) or name}: {_stated(origin.licence)}"
         for name, origin in given[: LISTED_MAX + 1]

@@ -10,7 +10,6 @@ from concurrent.futures import Executor
 from dataclasses import replace
 from typing import Protocol
 
-from crdtmerge.changes import parts_of
 from crdtmerge.digest import BlobId, blob_id, chunk_digests
 from crdtmerge.formats.progress import Progress, Report
 from crdtmerge.manifest import FLOAT_DTYPES
@@ -138,13 +137,10 @@ def reporter(
 
 
 def given_bytes(plan: Plan, name: str) -> int:
-    """Return the bytes of one tensor of base and contributions, each blob once."""
+    """Return the bytes of one tensor of base and contributions, each change once."""
     entry = plan.frames[name].entry
-    blobs = {entry.blob: entry.size}
-    for changes in plan.changes:
-        if name in changes:
-            blobs |= {part.blob: part.size for part in parts_of(changes[name])}
-    return sum(blobs.values())
+    said = {changes[name] for changes in plan.changes if name in changes}
+    return entry.size + sum(change.size for change in said)
 
 
 class _Run:

@@ -16,6 +16,7 @@ from crdtmerge.changes import Change, Whole
 from crdtmerge.digest import ContentId
 from crdtmerge.errors import BadInputError
 from crdtmerge.manifest import FLOAT_DTYPES, Manifest, TensorEntry
+from crdtmerge.numerics import holding
 from crdtmerge.resolve.settings import Settings
 from crdtmerge.strategies import Strategy, Values
 
@@ -28,7 +29,9 @@ merged task vector in F32; or nothing, where models are merged without a base.""
 class Frame:
     """One tensor of a merge: its description, and what it stands on.
 
-    `entry` has the dtype that is computed in; its blob is the base's. `exponent` is that
+    `entry` has the dtype of the output, unless the recipe gives another, and of the grid:
+    the base's, or without a base the smallest that holds the items of all. What is given
+    in another is read as it is. Its blob is the base's. `exponent` is that
     of the base's tensor where the base is not read, None where the inputs tell.
     """
 
@@ -82,7 +85,28 @@ def lay_ground(
         who = strategy.name if strategy.needs_base else "a recipe with steps"
         message = f"{who} merges differences to a base, and none is given"
         raise BadInputError(message, hint="name the model that all were tuned from")
+    if footing.ground == "none":
+        return tuple(_among_models(entry, changes) for entry in entries)
     return tuple(Frame(entry, footing.ground) for entry in entries)
+
+
+def _among_models(
+    entry: TensorEntry, changes: Sequence[tuple[ContentId, Mapping[str, Change]]]
+) -> Frame:
+    """Return the frame of a tensor that no base gives: all models must have it.
+
+    Raises:
+        BadInputError: one lacks it.
+    """
+    given = [found.get(entry.name) for _, found in changes]
+    if None in given:
+        message = f"tensor {entry.name!r} is not in every model"
+        hint = "name a base_model, from which it can be taken as it is"
+        raise BadInputError(message, hint=hint)
+    if entry.dtype not in FLOAT_DTYPES:
+        return Frame(entry, "none")
+    dtype = holding(c.entry.dtype for c in given if isinstance(c, Whole))
+    return Frame(replace(entry, dtype=dtype), "none")
 
 
 def _steps(settings: Settings) -> bool:

@@ -21,6 +21,7 @@ from crdtmerge.resolve.output import Output
 from crdtmerge.resolve.plan import Plan
 from crdtmerge.resolve.reading import TensorSource
 from crdtmerge.resolve.resolution import (
+    MadeFrom,
     Resolution,
     make_resolution,
     model_tensors,
@@ -56,14 +57,16 @@ def resolve_model(
     check: Callable[[], None] | None = None,
     memo: Memo | None = None,
     sums: tuple[SumsStore, Choice] | None = None,
+    made_from: MadeFrom = (),
 ) -> Resolved:
     """Write the merged model of `plan` as `output` asks; return how it came about.
 
     `layout` is that of the plan's outputs. `base` stands in the resolution in place of the
-    plan's. `check` may refuse the result once it is computed. Tasks take `memory` bytes
-    together beside what is mapped. What `memo` knows, and what a broken-off run left at
-    this place, is used instead of being computed; what was found out is remembered.
-    `sums` are where kept sums lie, and which outputs are made of them.
+    plan's; `made_from` stands there too. `check` may refuse the result once it is
+    computed. Tasks take `memory` bytes together beside what is mapped. What `memo` knows,
+    and what a broken-off run left at this place, is used instead of being computed; what
+    was found out is remembered. `sums` are where kept sums lie, and which outputs are
+    made of them.
     If anything fails, what was at the output's place is as it was.
 
     Raises:
@@ -101,6 +104,7 @@ def resolve_model(
             merge_id=merge_id,
             visible_root=visible_root,
             base=base,
+            made_from=made_from,
         )
         finish(resolution)
     if memo is not None:

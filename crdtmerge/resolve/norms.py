@@ -164,6 +164,6 @@ def squared_norm(
     if isinstance(change, Whole):
         assert base is not None, "what is whole is told from the base"
         data = reader.read(change.entry)
-        tau = Difference(data, base, entry.dtype, label)
+        tau = Difference(data, base, change.entry.dtype, label, entry.dtype)
         return float(inner_products([tau], entry.items, range(1), 0)[0, 0, 0])
     return sum_of_squares(task_vector_of(change, reader.read, label))

@@ -24,6 +24,8 @@ from crdtmerge.recipe import Recipe, recipe_from_value
 from crdtmerge.resolve.resolution import (
     VERSION,
     Adapted,
+    MadeFrom,
+    Piece,
     Resolution,
     Source,
     Unread,
@@ -90,8 +92,9 @@ def _resolution(value: object) -> Resolution:
             "adapter": adapter,
             "seeds": dict(seeds),
             "tensors": [*tensors],
+            **rest,
         } if type(contract) is int:
-            return Resolution(
+            resolution = Resolution(
                 made_by,
                 contract,
                 _hex(space) if space else b"",
@@ -103,7 +106,18 @@ def _resolution(value: object) -> Resolution:
                 tuple(sorted((name, _hex(seed)) for name, seed in seeds.items())),
                 _ascending(map(_tensor, tensors), lambda item: item.name),
                 _adapted(adapter),
+                _made_from(rest.get("made_from", {})),
             )
+            known = {source.content for source in resolution.contributions}
+            if (
+                {content for content, _ in resolution.made_from}
+                - known
+                - {resolution.base}
+            ):
+                raise ValueError(
+                    "it tells what something is made of that is no part of it"
+                )
+            return resolution
         case _:
             message = "it lacks a field, or a field is of another type"
     raise ValueError(message)
@@ -117,6 +131,28 @@ def _adapted(value: object) -> Adapted | None:
             return Adapted(rank, BlobId(_hex(config)))
         case _:
             message = "its adapter is not a rank and the digest of a config"
+    raise ValueError(message)
+
+
+def _made_from(value: object) -> MadeFrom:
+    match value:
+        case dict(by_content):
+            return tuple(
+                (ContentId(_hex(content)), tuple(map(_piece, pieces)))
+                for content, pieces in sorted(by_content.items())
+                if isinstance(pieces, list)
+            )
+        case _:
+            message = "made_from is not by content"
+    raise ValueError(message)
+
+
+def _piece(value: object) -> Piece:
+    match value:
+        case {"model": model, "layer_range": [int(first), int(stop)], "at": int(at)}:
+            return Piece(ContentId(_hex(model)), first, stop - first, at)
+        case _:
+            message = "a piece is not model, layer_range and at"
     raise ValueError(message)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-from crdtmerge.changes import Change, changes_of
+from crdtmerge.changes import Change, changes_of, key_of
 from crdtmerge.codec import Value
 from crdtmerge.digest import ContentId, Domain, digest_value
 from crdtmerge.errors import (
@@ -25,6 +25,7 @@ from crdtmerge.numerics import CONTRACT_VERSION, check_weights
 from crdtmerge.recipe import Parameters, Recipe
 from crdtmerge.resolve.ground import ON_BASE, Footing, Frame, lay_ground
 from crdtmerge.resolve.settings import Contribution, Settings
+from crdtmerge.resolve.settings_check import check_settings
 from crdtmerge.strategies import Strategy, check_recipe, has_reduce, steps_of
 from crdtmerge.trie import Trie
 
@@ -107,7 +108,7 @@ def make_plan(
     if not ordered:
         message = "the space has no visible contribution"
         raise NothingToResolveError(message)
-    everything = [_changes(contribution, base) for contribution in ordered]
+    everything = [_changes(item, base, recipe.missing) for item in ordered]
     gone = [(unread or {}).get(item.content, frozenset()) for item in ordered]
     changes = _divided(everything, gone, read=True)
     said = [(c.content, found) for c, found in zip(ordered, changes, strict=True)]
@@ -115,6 +116,7 @@ def make_plan(
     _check_count(settings, strategy)
     laid = lay_ground(settings, strategy, base, said, footing)
     _check_all_weights(settings, laid)
+    check_settings(strategy, settings, laid)
     inputs = _Tensors(settings, strategy, laid, changes)
     return Plan(
         recipe,
@@ -195,7 +197,9 @@ def tensor_seed(recipe: Recipe, name: str, changed_by: Iterable[bytes]) -> bytes
     return digest_value(Domain.SEED, [recipe.digest, name, root])
 
 
-def _changes(contribution: Contribution, base: Manifest) -> Mapping[str, Change]:
+def _changes(
+    contribution: Contribution, base: Manifest, missing: str
+) -> Mapping[str, Change]:
     """Refuse a contribution whose manifest breaks a rule: that is its author's fault."""
     content, manifest = contribution.content, contribution.manifest
     if manifest.base != base.content_id:
@@ -205,7 +209,7 @@ def _changes(contribution: Contribution, base: Manifest) -> Mapping[str, Change]
         reason = f"its manifest is of another content, {manifest.content_id.hex()[:12]}"
         raise FaultyContributionError(content, reason)
     try:
-        return changes_of(manifest, base)
+        return changes_of(manifest, base, missing)
     except BadInputError as e:
         raise FaultyContributionError(content, str(e)) from e
 
@@ -253,8 +257,8 @@ class _Tensors:
 
     def _said(self, frame: Frame) -> list[Value]:
         """Return what each contribution says of a tensor; the base's blob if nothing."""
-        found = [changes.get(frame.entry.name) for changes in self._changes]
-        return [frame.entry.blob if c is None else c.key for c in found]
+        entry = frame.entry
+        return [key_of(changes.get(entry.name), entry) for changes in self._changes]
 
     def tasks(self) -> list[Task]:
         """Return all tasks: maps and their reduce, if the strategy has them; emits."""

@@ -20,9 +20,11 @@ from crdtmerge.manifest import ITEM_BYTES, TensorEntry
 from crdtmerge.numerics import (
     EXPONENT_MAX,
     Data,
+    Items,
     TensorFacts,
     check_base,
     check_headroom,
+    check_range,
     check_reach,
     inspect,
 )
@@ -186,11 +188,14 @@ class TensorReader:
         return found
 
     def _given(self, name: str, change: Change, facts: TensorFacts) -> Given:
-        label = f"tensor {name!r}"
+        label, dtype = f"tensor {name!r}", self._plan.frames[name].entry.dtype
         if isinstance(change, Whole):
             data = self.read(change.entry)
             check_headroom(inspect(data, change.entry.dtype), facts, label)
-            return data
+            if change.entry.dtype == dtype:
+                return data
+            check_range(data, change.entry.dtype, dtype, label)
+            return Items(data, change.entry.dtype)
         tau = task_vector_of(change, self.read, label)
         check_headroom(inspect(tau.data, "F32"), facts, label)
         return tau
@@ -205,6 +210,6 @@ class TensorReader:
 
 def _key(entry: TensorEntry, change: Change | None) -> BlobId | Change:
     """Return what tells equal tensors of several contributions apart from others."""
-    if change is None:
-        return entry.blob
-    return change.entry.blob if isinstance(change, Whole) else change
+    if isinstance(change, Whole) and change.entry.dtype == entry.dtype:
+        return change.entry.blob
+    return entry.blob if change is None else change

@@ -10,7 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from crdtmerge import __version__
 from crdtmerge.changes import Change
@@ -73,12 +73,37 @@ class Adapted:
 
 
 @dataclass(frozen=True, slots=True)
+class Piece:
+    """Consecutive layers of a model in a stack: `count` from its `first` stand at `at`.
+
+    `model` is its content id as a base.
+    """
+
+    model: ContentId
+    first: int
+    count: int
+    at: int
+
+    def describe(self) -> dict[str, object]:
+        """Return it as JSON can carry it."""
+        ends = [self.first, self.first + self.count]
+        return {"model": self.model.hex(), "layer_range": ends, "at": self.at}
+
+
+MadeFrom: TypeAlias = "tuple[tuple[ContentId, tuple[Piece, ...]], ...]"
+"""Contents (contributions, and the base) that are stacks, sorted, and their layers.
+
+What embeds is of the model of the first piece, all else outside of layers of the last."""
+
+
+@dataclass(frozen=True, slots=True)
 class Resolution:
     """Which contributions, recipe and seeds made a model, and what the model is.
 
     `seeds` are (tensor, seed) pairs of the tensors whose strategy drew by the set, or
     depends on an order. `space` is empty for a merge of no space; then `base` may be empty
     too, where models were merged without one. With an `adapter`, `tensors` are its.
+    `made_from` tells of contents that were put together from layers of models.
     """
 
     crdtmerge: str
@@ -92,6 +117,7 @@ class Resolution:
     seeds: tuple[tuple[str, bytes], ...]
     tensors: tuple[TensorEntry, ...]
     adapter: Adapted | None = None
+    made_from: MadeFrom = ()
 
     @property
     def model_digest(self) -> bytes:
@@ -138,6 +164,11 @@ class Resolution:
             ],
             "model_digest": self.model_digest.hex(),
         }
+        if self.made_from:
+            value["made_from"] = {
+                content.hex(): [piece.describe() for piece in pieces]
+                for content, pieces in self.made_from
+            }
         return json.dumps(value, sort_keys=True, indent=2) + "\n"
 
 
@@ -184,6 +215,7 @@ def make_resolution(
     visible_root: bytes,
     base: ContentId | None = None,
     adapter: Adapted | None = None,
+    made_from: MadeFrom = (),
 ) -> Resolution:
     """Return the record of an executed plan; `tensors` are what it wrote.
 
@@ -211,6 +243,7 @@ def make_resolution(
         seeds=tuple(sorted(plan.seeds.items())),
         tensors=tuple(tensors),
         adapter=adapter,
+        made_from=made_from,
     )
 
 

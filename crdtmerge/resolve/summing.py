@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from crdtmerge.changes import Whole, change_of_key, parts_of
+from crdtmerge.changes import Whole, change_of_key, key_of, parts_of
 from crdtmerge.codec import Value, encode
 from crdtmerge.digest import BlobId, ContentId, Domain, digest_value
 from crdtmerge.errors import (
@@ -18,7 +18,14 @@ from crdtmerge.errors import (
     ContentMissingError,
     CorruptBlobError,
 )
-from crdtmerge.numerics import CONTRACT_VERSION, Data, Planes, TensorFacts
+from crdtmerge.numerics import (
+    CONTRACT_VERSION,
+    SIGNIFICAND_BITS,
+    Data,
+    Planes,
+    TensorFacts,
+    check_sum,
+)
 from crdtmerge.resolve.accumulators import (
     Accumulator,
     Entry,
@@ -185,7 +192,22 @@ class TensorSums:
         return unchanged(self._sums, self._inputs, term)
 
     def _ending(self, sums: Accumulator) -> Ending:
+        self._check_wide(sums)
         return self._sums.ending(self._inputs, sums.shares)
+
+    def _check_wide(self, sums: Accumulator) -> None:
+        """Refuse more terms than a sum may have, where some are of another dtype.
+
+        A form counts all of them as of the base's dtype, of which products are fewer.
+        """
+        if self._sums.of_task_vectors:
+            return  # of one dtype, whatever the models are
+        terms = []
+        for key, (share, count) in sums.members.items():
+            change = change_of_key(member_of_key(key).said, self._entry)
+            dtype = change.entry.dtype if isinstance(change, Whole) else "F32"
+            terms += [(share.units(), SIGNIFICAND_BITS[dtype])] * count
+        check_sum(terms, self._label)
 
     def _members(self) -> tuple[Counter[bytes], dict[bytes, ContentId]]:
         """Return what the sums should hold, and who offers each member."""
@@ -202,7 +224,7 @@ class TensorSums:
         )
         for contribution, changes, weight, own in told:
             change = changes.get(self._name)
-            said: Value = self._entry.blob if change is None else change.key
+            said = key_of(change, self._entry)
             content = contribution.content if draws else b""
             member = Member(said, weight, own, content)
             wanted[member.key] += 1

@@ -11,7 +11,7 @@ from typing import Final, Literal, TypeAlias
 from crdtmerge.codec import DECIMAL_UNIT, format_decimal, parse_decimal
 from crdtmerge.digest import ContentId
 from crdtmerge.errors import EncodingError
-from crdtmerge.numerics import Data, Singles
+from crdtmerge.numerics import Data, Items, Singles
 from crdtmerge.recipe import Parameters
 
 TRUE: Final = "true"
@@ -20,8 +20,9 @@ FALSE: Final = "false"
 Weights: TypeAlias = Sequence[int]
 """Weights or coefficients in units of 10**-9, one a contribution, canonical order."""
 
-Given: TypeAlias = Data | Singles
-"""One contribution's tensor: its raw bytes, or (an array) its task vector in float32."""
+Given: TypeAlias = Data | Items | Singles
+"""One contribution's tensor: its raw bytes in the base's dtype, items of another dtype, or
+(an array) its task vector in float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +162,9 @@ class Inputs:
     """What one map or emit task sees: one float tensor of every model, and no more.
 
     `base` is the raw little-endian bytes of `items` items of `dtype`, None where models
-    are merged without a base. A contribution is such bytes too, or a float32 array: its
-    task vector. `contributions`, `contents`, `weights` (units), `own` and `coefficients`
+    are merged without a base. A contribution is such bytes too, items of another dtype
+    (each as it is stored: what is computed is exact in any), or a float32 array: its task
+    vector. `contributions`, `contents`, `weights` (units), `own` and `coefficients`
     (units, from the reduce step) go together, in canonical order. `seed` is the tensor's,
     there for strategies that draw or depend on order; masks use it only in seed scope
     `set`. An empty `output_dtype` means `dtype`, an empty `own` that all contributions

@@ -35,6 +35,7 @@ from crdtmerge.numerics import (
     ITEM_BYTES,
     Data,
     Floats,
+    Items,
     acos,
     inner_products,
     sin,
@@ -226,12 +227,16 @@ def _turned(inputs: Inputs, arc: _Arc, rows: int) -> _Arc:
     def turn(given: Given) -> Given:
         if isinstance(given, np.ndarray):
             return _transposed(given, rows)
-        size = ITEM_BYTES[inputs.dtype]
-        return _transposed(np.frombuffer(given, f"<u{size}"), rows).tobytes()
+        if isinstance(given, Items):
+            return replace(given, data=turn_bytes(given.data, given.dtype))
+        return turn_bytes(given, inputs.dtype)
+
+    def turn_bytes(data: Data, dtype: str) -> bytes:
+        items = np.frombuffer(data, f"<u{ITEM_BYTES[dtype]}")
+        return _transposed(items, rows).tobytes()
 
     terms = tuple(replace(term, data=turn(term.data)) for term in arc.terms)
-    base = None if inputs.base is None else turn(inputs.base)
-    assert not isinstance(base, np.ndarray), "a base is bytes"
+    base = None if inputs.base is None else turn_bytes(inputs.base, inputs.dtype)
     return replace(arc, inputs=replace(inputs, base=base), terms=terms)
 
 

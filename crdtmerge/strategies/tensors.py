@@ -158,14 +158,12 @@ def in_drawn_order(inputs: Inputs, terms: Sequence[Term]) -> tuple[Term, ...]:
 
 
 def _facts(inputs: Inputs, term: Term) -> TensorFacts:
-    data, dtype = term.data, inputs.dtype
-    if isinstance(data, np.ndarray):
-        if inputs.base is None:
-            message = f"{term.label}: a task vector means nothing without a base"
-            raise ContractError(message)
-        data, dtype = data.data, "F32"
-    _check_size(inputs, data, dtype, term.label)
-    return inspect(data, dtype)
+    if term.is_tau and inputs.base is None:
+        message = f"{term.label}: a task vector means nothing without a base"
+        raise ContractError(message)
+    given = given_of(inputs, term)
+    _check_size(inputs, given.data, given.dtype, term.label)
+    return inspect(given.data, given.dtype)
 
 
 def _largest(facts: Sequence[TensorFacts]) -> TensorFacts:
@@ -197,6 +195,8 @@ def given_of(inputs: Inputs, term: Term) -> Items:
     """Return what a contribution gives: its tensor, or its task vector in float32."""
     if isinstance(term.data, np.ndarray):
         return vector_of(term.data)
+    if isinstance(term.data, Items):
+        return term.data
     return Items(term.data, inputs.dtype)
 
 
@@ -213,7 +213,8 @@ def tau_of(inputs: Inputs, term: Term) -> Tau:
     given = given_of(inputs, term)
     if term.is_tau:
         return given
-    return Difference(given.data, base_of(inputs).data, inputs.dtype, term.label)
+    base = base_of(inputs)
+    return Difference(given.data, base.data, given.dtype, term.label, base.dtype)
 
 
 def row_length(inputs: Inputs) -> int:

@@ -10,7 +10,14 @@ import typer
 
 from . import completion, executor, render, wording
 from .doctor import BackendOption, use
-from .options import HomeOption, JsonOption, ParamOption, SpaceOption, pairs
+from .options import (
+    HomeOption,
+    JsonOption,
+    MissingOption,
+    ParamOption,
+    SpaceOption,
+    pairs,
+)
 from .output import show
 from .settings import settings
 
@@ -149,6 +156,7 @@ def merge(
         Path, typer.Argument(metavar="OUT", help="Where the model goes; a new folder.")
     ],
     *,
+    missing: MissingOption = None,
     shard_size: ShardSizeOption = None,
     threads: ThreadsOption = None,
     memory: MemoryOption = None,
@@ -164,6 +172,7 @@ def merge(
     chosen = settings(context, as_json=as_json)
     asked = {
         "config": str(config.absolute()),
+        "missing": missing,
         "out": str(out.absolute()),
         "shard_size": _bytes(shard_size),
         "threads": threads,

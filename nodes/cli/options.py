@@ -1,7 +1,7 @@
 """Options that many commands share.
 
-Owns `--home`, `--json`, `--passphrase-file`, `--space` and `k=v` pairs. Does not own what
-they come to (`settings`), nor any command.
+Owns `--home`, `--json`, `--passphrase-file`, `--space`, `--missing` and `k=v` pairs. Does
+not own what they come to (`settings`), nor any command.
 """
 
 from collections.abc import Iterable
@@ -53,6 +53,18 @@ ParamOption: TypeAlias = Annotated[
         metavar="K=V",
         help="A parameter of the strategy, or STEP.K=V of a step; repeat for more.",
         show_default=False,
+    ),
+]
+
+MissingOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--missing",
+        metavar="refuse|base",
+        help="What is done about a whole model that lacks tensors of the base: base"
+        " leaves these as they are in the base; refuse if left out.",
+        show_default=False,
+        autocompletion=completion.missing,
     ),
 ]
 

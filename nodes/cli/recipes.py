@@ -9,22 +9,18 @@ from typing import Annotated, TypeAlias
 import typer
 
 from . import completion, executor, render_check, render_records, wording
-from .options import HomeOption, JsonOption, ParamOption, SpaceOption, pairs
+from .options import (
+    HomeOption,
+    JsonOption,
+    MissingOption,
+    ParamOption,
+    SpaceOption,
+    pairs,
+)
 from .output import say, say_json, show
 from .settings import settings
 
 SEED_SCOPE = "set"
-
-MissingOption: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        metavar="refuse|base",
-        help="What is done about a whole model that lacks tensors of the base: base"
-        " leaves these as they are in the base; refuse if left out.",
-        show_default=False,
-        autocompletion=completion.missing,
-    ),
-]
 
 BudgetOption: TypeAlias = Annotated[
     str | None,

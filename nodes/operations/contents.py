@@ -27,6 +27,7 @@ from crdtmerge.formats.ingest import Model
 from crdtmerge.formats.tying import by_blobs, fit_ties
 from crdtmerge.manifest import FLOAT_DTYPES, Manifest, TensorEntry, decode_manifest
 from crdtmerge.numerics import TensorFacts, inspect
+from crdtmerge.recipe import MISSING_CHOICES
 
 from ..store.base import BaseFacts
 from ..store.blobs import FileBlobs
@@ -90,7 +91,9 @@ def read_contribution(
     def part(entry: TensorEntry, start: int, length: int) -> memoryview:
         return _read_part(blobs, entry, start, length)
 
-    ground = Ground(base, base_exponents(context, space), part)
+    recipe = context.spaces.view(space).recipe
+    missing = MISSING_CHOICES[0] if recipe is None else recipe.missing
+    ground = Ground(base, base_exponents(context, space), part, missing)
     if kind != "full":
         check_tokens(path, where)
     if kind == "lora":

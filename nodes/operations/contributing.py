@@ -13,7 +13,7 @@ from crdtmerge.codec import format_decimal
 from crdtmerge.digest import ContentId
 from crdtmerge.errors import BadInputError, NotAllowedError
 from crdtmerge.formats.ingest import Model
-from crdtmerge.manifest import check_form
+from crdtmerge.manifest import Manifest, check_form
 from crdtmerge.policy import NEEDED, View, Visible
 from crdtmerge.replica import Replica
 from crdtmerge.rules import TAGS_MAX, check_tag
@@ -170,6 +170,8 @@ def _remarks(
         remarks.append(f"the adapter says that its base is {offer.model.made_for!r}")
     if _is_base(context, space, offer.model):
         remarks.append("this is the base itself: it changes nothing")
+    if offer.model.manifest.kind == "full":
+        remarks += _differences(offer.model, base_manifest(context, space))
     if offer.weight > authority.weight_cap:
         cap = format_decimal(authority.weight_cap)
         remarks.append(f"your grant caps weights: this one counts as {cap}")
@@ -177,6 +179,29 @@ def _remarks(
         counts = format_decimal(visible.weight)
         remarks.append(
             f"an earlier add of this model says more: its weight is {counts}"
+        )
+    return remarks
+
+
+def _differences(model: Model, base: Manifest) -> list[str]:
+    """Return what is accepted although a full model is not of the base's form."""
+    theirs = {entry.name: entry for entry in base.tensors}
+    found = model.manifest.tensors
+    other = [entry for entry in found if entry.dtype != theirs[entry.name].dtype]
+    remarks = []
+    if other:
+        dtypes = ", ".join(sorted({entry.dtype for entry in other}))
+        ours, bases = (
+            sum(e.size for e in other),
+            sum(theirs[e.name].size for e in other),
+        )
+        remarks.append(
+            f"{len(other)} of its tensors are {dtypes}, in the base of another dtype: they"
+            f" are merged as they are, and take {ours} bytes where the base's take {bases}"
+        )
+    if lacking := len(theirs) - len(found):
+        remarks.append(
+            f"it lacks {lacking} of the base's tensors: they stay as they are"
         )
     return remarks
 

@@ -20,8 +20,14 @@ from crdtmerge.errors import (
 from crdtmerge.faults import Fault, find
 from crdtmerge.formats.progress import Progress
 from crdtmerge.manifest import FLOAT_DTYPES, Manifest, TensorEntry
-from crdtmerge.numerics import check_headroom, check_reach, inspect
+from crdtmerge.numerics import (
+    check_headroom,
+    check_range,
+    check_reach,
+    inspect,
+)
 from crdtmerge.policy import Rank, Visible
+from crdtmerge.recipe import MISSING_CHOICES
 from crdtmerge.record import Record
 
 from ..inspection import search
@@ -160,7 +166,9 @@ def _fit(
 
     theirs = {entry.name: entry for entry in base.tensors}
     try:
-        changes = changes_of(manifest, base)
+        recipe = context.spaces.view(space).recipe
+        missing = MISSING_CHOICES[0] if recipe is None else recipe.missing
+        changes = changes_of(manifest, base, missing)
         whole = changes if not verdict.missing else {}
         for done, (name, change) in enumerate(whole.items(), start=1):
             if theirs[name].dtype in FLOAT_DTYPES:
@@ -177,7 +185,9 @@ def _compare(
     label, data = f"tensor {base.name!r}", read(base)
     facts = inspect(data, base.dtype)
     if isinstance(change, Whole):
-        check_headroom(inspect(read(change.entry), base.dtype), facts, label)
+        theta, dtype = read(change.entry), change.entry.dtype
+        check_headroom(inspect(theta, dtype), facts, label)
+        check_range(theta, dtype, base.dtype, label)
         return
     tau = task_vector_of(change, read, label)
     check_headroom(inspect(tau.data, "F32"), facts, label)

@@ -16,7 +16,7 @@ from crdtmerge.formats.alignment import Scratch
 from crdtmerge.formats.companions import CARD_FILE, companions_of
 from crdtmerge.formats.folder import ModelFolder
 from crdtmerge.formats.header import StoredTensor
-from crdtmerge.formats.mergekit import Configuration, read_configuration
+from crdtmerge.formats.mergekit import Configuration, Sliced, read_configuration
 from crdtmerge.formats.output import scratch_folder
 from crdtmerge.formats.progress import Report
 from crdtmerge.formats.shards import ModelLayout, lay_out_model
@@ -29,10 +29,12 @@ from crdtmerge.resolve.resolution import (
     Source,
     root_without_space,
 )
+from crdtmerge.strategies.extras import canonical_extras
 
 from . import arguments as given
 from .live import Answer, Arguments, Tell, telling
-from .merging_models import Companions, Models, read_models
+from .merging_folders import Companions
+from .merging_models import Models, read_models
 from .resolving import (
     memory_of,
     output_asked,
@@ -54,7 +56,9 @@ def merge(asked: Arguments, tell: Tell) -> Answer:
         MachineError: the disk has no room for it, or refuses.
     """
     path, out = given.path(asked, "config"), given.path(asked, "out")
-    configuration = read_configuration(path)
+    missing = given.optional_text(asked, "missing")
+    extras = canonical_extras({} if missing is None else {"missing": missing})
+    configuration = read_configuration(path).with_extras(extras)
     _check_way(out, path, configuration)
     if configuration.tokenizer is None:
         return _merge(configuration, Scratch(), asked, out, tell)
@@ -63,7 +67,7 @@ def merge(asked: Arguments, tell: Tell) -> Answer:
 
 
 def _merge(
-    configuration: Configuration,
+    configuration: Configuration | Sliced,
     scratch: Scratch,
     asked: Arguments,
     out: Path,
@@ -77,8 +81,8 @@ def _merge(
         memory_of(asked),
         telling(tell),
     )
-    models = read_models(configuration, scratch, tell, wanted.check)
-    recipe = configuration.recipe_for(
+    models = read_models(configuration, scratch, tell, wanted.check, wanted.threads)
+    recipe = models.asked.recipe_for(
         [c.content for c in models.contributions],
         [entry.name for entry in models.base.tensors],
     )
@@ -111,7 +115,7 @@ def _merge(
         "shards": len(layout.files),
         "card": str(out / CARD_FILE),
         **work_facts(made),
-        "notes": [*configuration.notes, *models.notes, *output.companions.notes],
+        "notes": [*models.asked.notes, *models.notes, *output.companions.notes],
     }
 
 
@@ -119,7 +123,7 @@ def _merge(
 class _Wanted:
     """What is wanted of the output of a configuration."""
 
-    configuration: Configuration
+    configuration: Configuration | Sliced
     output: Output
     shard_bytes: int
     threads: int
@@ -134,7 +138,7 @@ class _Wanted:
             ConflictError: something is in the way of the output.
             MachineError: there is no room for it.
         """
-        dtype = self.configuration.recipe.output_dtype
+        dtype = self.configuration.output_dtype
         output = self._beside(files, base.tensors)
         tensors = [
             (t.name, dtype if dtype and t.dtype in FLOAT_DTYPES else t.dtype, t.shape)
@@ -171,6 +175,7 @@ class _Wanted:
                 memory=self.memory,
                 report=self.report,
                 check=models.source.check_unchanged,
+                made_from=models.made_from,
             )
 
     def _beside(
@@ -180,15 +185,14 @@ class _Wanted:
         left_out: tuple[str, ...] = (),
     ) -> Output:
         dtypes = [tensor.dtype for tensor in tensors]
-        dtype = self.configuration.recipe.output_dtype
+        dtype = self.configuration.output_dtype
         beside = companions_of(files, dtypes, dtype, left_out)
         return replace(self.output, companions=beside)
 
 
-def _check_way(out: Path, path: Path, configuration: Configuration) -> None:
+def _check_way(out: Path, path: Path, configuration: Configuration | Sliced) -> None:
     """Refuse an output that would replace what it is made of, even when forced."""
-    places = [configuration.base, *(model.path for model in configuration.models)]
-    if any(place is not None and out.resolve() == place for place in places):
+    if out.resolve() in configuration.places:
         message = f"{out} is one of the models, which stay where they are"
         raise ConflictError(message, hint="choose another folder for the model")
     if out.resolve() == path.resolve().parent:

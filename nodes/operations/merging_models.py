@@ -1,49 +1,45 @@
-"""The models of a mergekit configuration: read, named, and made a base and contributions.
+"""The models of a mergekit configuration: named, and made a base and contributions.
 
 Owns in which order that is done: headers of all models first, so that what does not fit
 is refused before anything is hashed; then each model is named once; then base and
 contributions are made of what has names. Does not own the configuration
-(`crdtmerge.formats.mergekit`), nor what is merged of them (`merging`).
+(`crdtmerge.formats.mergekit`), its folders (`merging_folders`), nor what is merged of
+them (`merging`).
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
 from crdtmerge.changes import changes_of
-from crdtmerge.errors import BadInputError, CrdtMergeError
-from crdtmerge.formats.adapter import (
-    CONFIG_FILE,
-    Adapter,
-    is_adapter,
-    read_adapter,
-)
+from crdtmerge.digest import DIGEST_BYTES, BlobId, ContentId
+from crdtmerge.errors import BadInputError
+from crdtmerge.formats.adapter import Adapter
 from crdtmerge.formats.alignment import Scratch
-from crdtmerge.formats.companions import not_taken
-from crdtmerge.formats.folder import ModelFolder, read_folder
-from crdtmerge.formats.ingest import Model, describe, describe_adapter, headers
+from crdtmerge.formats.folder import ModelFolder
+from crdtmerge.formats.header import StoredTensor
+from crdtmerge.formats.ingest import (
+    Model,
+    describe_adapter,
+    headers,
+    whole_manifest,
+)
 from crdtmerge.formats.licences import licence_of
-from crdtmerge.formats.mergekit import Configuration, Listed
-from crdtmerge.formats.mergekit_tokenizer import TokenizerChoice
+from crdtmerge.formats.mergekit import Configuration, Listed, Sliced
+from crdtmerge.formats.mergekit_stack import Layout
 from crdtmerge.formats.source import FolderSource
-from crdtmerge.formats.tying import by_bytes, fit_ties
-from crdtmerge.manifest import Manifest, TensorEntry
+from crdtmerge.formats.survey import Visit, plain_pass
+from crdtmerge.manifest import Manifest
 from crdtmerge.resolve.card import Origin, Origins
-from crdtmerge.resolve.settings import Contribution
+from crdtmerge.resolve.ground import Footing, Frame
+from crdtmerge.resolve.resolution import MadeFrom, Piece
+from crdtmerge.resolve.settings import Contribution, Settings
+from crdtmerge.resolve.settings_check import check_settings
+from crdtmerge.strategies import check_recipe
 
 from .live import Tell, telling
-from .vocabularies import align, check_same
-
-SAY_TOKENIZER = (
-    "say `tokenizer_source: base`, `union` or one of the models in the configuration:"
-    " rows are then aligned by token"
-)
-SAME_BASE = "convert it to the shapes and dtypes of the base, or leave it out"
-
-Companions: TypeAlias = "Mapping[str, Path | bytes]"
-"""What stands beside the weights of the output, by name: a file to copy, or its bytes."""
+from .merging_folders import Companions, Folders, naming, read_folders
 
 Check: TypeAlias = Callable[[ModelFolder, Companions], None]
 """Refuses a base and what stands beside it, by its headers."""
@@ -53,12 +49,13 @@ Check: TypeAlias = Callable[[ModelFolder, Companions], None]
 class Models:
     """What a configuration merges.
 
-    `base` is a manifest of kind `base`: that of the base_model if they are `based` on one,
-    else of the first model. `names` are those in the configuration, by content id.
-    `not_taken` lies in the base's folder and does not go along; `origins` is what is known
-    of all models.
+    `asked` is complete. `base` is a manifest of kind `base`: that of the base_model if they
+    are `based` on one, else of the first model. `names` are those in the configuration, by
+    content id. `not_taken` lies in the base's folder and does not go along; `origins` is
+    what is known of all models, `made_from` of which layers the contents are stacks.
     """
 
+    asked: Configuration
     based: bool
     base: Manifest
     contributions: tuple[Contribution, ...]
@@ -67,88 +64,160 @@ class Models:
     not_taken: tuple[str, ...]
     origins: Origins
     source: FolderSource
+    made_from: MadeFrom = ()
     notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class _Folders:
-    """The folders of a configuration by their paths, of which the headers were read.
-
-    `moved` are the base's tensors whose rows are not where they were.
-    """
-
-    base: Path
-    models: Mapping[Path, ModelFolder]
-    adapters: Mapping[Path, Adapter]
-    companions: Companions
-    moved: frozenset[str] = frozenset()
-    notes: tuple[str, ...] = ()
-
-
-Named: TypeAlias = "Mapping[Path, tuple[TensorEntry, ...]]"
-"""The tensors of each model folder, once their bytes have names."""
 
 
 def read_models(
-    configuration: Configuration, scratch: Scratch, tell: Tell, check: Check
+    asked: Configuration | Sliced,
+    scratch: Scratch,
+    tell: Tell,
+    check: Check,
+    threads: int = 1,
 ) -> Models:
-    """Read the headers of all models, then hash each once.
+    """Read the headers of all models, then hash each once, so many tensors at a time.
 
     `check` may refuse the base (or what stands for it) in between. Tables whose rows are
     aligned are written to `scratch`, and must stay there.
 
     Raises:
         BadInputError: names the first model that is missing, damaged or does not fit.
+        ContractError: the strategy cannot use the weights or parameters.
         MachineError: the disk refused.
         CrdtMergeError: whatever `check` raises.
     """
-    folders = _folders(configuration, scratch)
-    check(folders.models[folders.base], folders.companions)
+    folders = read_folders(asked, scratch)
+    _check_settings(folders.asked, folders.ground)
+    check(folders.ground, folders.companions)
     scratch.write(telling(tell))
     source = FolderSource()
-    named = {
-        path: _named(folder, source, tell) for path, folder in folders.models.items()
-    }
-    base = Manifest("base", b"", named[folders.base])
+    blobs = _named(folders.models.values(), source, tell, threads)
+    configuration = folders.asked
+    base = _whole(folders.ground, "base", b"", blobs)
     contributions: list[Contribution] = []
-    names: dict[bytes, str] = {}
-    origins: dict[bytes, Origin] = {}
-    for model in configuration.models:
-        if model.adapter:
+    for model, folder in zip(configuration.models, folders.members, strict=True):
+        if folder is None:
             adapter = folders.adapters[model.path]
             manifest = _named_adapter(model, adapter, base, source, tell)
             _check_moved(model, manifest, base, folders.moved)
         else:
-            manifest = Manifest("full", base.content_id, named[model.path])
-        content = manifest.content_id
-        names[content] = model.name
-        origins[content] = _origin(model, origins.get(content, Origin()))
+            manifest = _whole(folder, "full", base.content_id, blobs)
         contributions.append(
-            Contribution(content, model.weight, manifest, (), model.parameters)
+            Contribution(
+                manifest.content_id, model.weight, manifest, (), model.parameters
+            )
         )
+    contents = [c.content for c in contributions]
     return Models(
+        asked=configuration,
         based=configuration.base is not None,
         base=base,
         contributions=tuple(contributions),
-        names=names,
+        names=_names(configuration, contents),
         companions=folders.companions,
-        not_taken=not_taken(folders.base, folders.companions),
-        origins=Origins(
-            base=_base_origin(configuration),
-            contributions=origins,
-            taken_from=configuration.models[0].name,
-        ),
+        not_taken=folders.not_taken,
+        origins=_origins(configuration, contents),
         source=source,
-        notes=(*_ties(configuration, folders), *folders.notes),
+        made_from=_made_from(folders, base, contents, blobs),
+        notes=(*_ties(folders), *folders.notes),
     )
 
 
-def _ties(configuration: Configuration, folders: _Folders) -> Iterator[str]:
+def _check_settings(asked: Configuration, base: ModelFolder) -> None:
+    """Refuse weights that cannot be used; contents are not known, so none are real."""
+    entries = headers(base, "base", b"").tensors
+    parties = [
+        Contribution(
+            ContentId(i.to_bytes(DIGEST_BYTES, "big")),
+            model.weight,
+            Manifest("full", b"", entries),
+            parameters=model.parameters,
+        )
+        for i, model in enumerate(asked.models)
+    ]
+    names = [entry.name for entry in entries]
+    recipe = asked.recipe_for([party.content for party in parties], names)
+    footing = Footing("none" if asked.base is None else "base")
+    check_settings(
+        check_recipe(recipe),
+        Settings.of(recipe, names, parties),
+        [Frame(entry, footing.ground) for entry in entries],
+    )
+
+
+def _ties(folders: Folders) -> Iterator[str]:
     """Yield which tied tensors of the models are not as they lie in the files."""
-    for model in configuration.models:
-        if not model.adapter:
-            for note in folders.models[model.path].notes:
-                yield f"model {model.name!r}: {note}"
+    names = {path: name for name, path in folders.asked.references}
+    for path, folder in folders.models.items():
+        for note in folder.notes:
+            yield f"model {names[path]!r}: {note}"
+
+
+def _whole(
+    folder: ModelFolder, kind: str, base: bytes, blobs: Mapping[StoredTensor, BlobId]
+) -> Manifest:
+    """Return the manifest of a model whose tensors have names."""
+    found = (blobs[replace(stored, name="")] for stored in folder.tensors)
+    return whole_manifest(folder, kind, base, found)
+
+
+def _names(asked: Configuration, contents: Iterable[bytes]) -> dict[bytes, str]:
+    pairs = zip(contents, asked.models, strict=True)
+    return {content: model.name for content, model in pairs}
+
+
+def _made_from(
+    folders: Folders,
+    base: Manifest,
+    contents: Iterable[ContentId],
+    blobs: Mapping[StoredTensor, BlobId],
+) -> MadeFrom:
+    """Return which layers of which models base and contributions are made of."""
+    asked = folders.asked
+    if asked.layout is None:
+        return ()
+    models = folders.models.items()
+    ids = {path: _whole(m, "base", b"", blobs).content_id for path, m in models}
+    found = {c: _pieces(asked.layout, i, ids) for i, c in enumerate(contents)}
+    if asked.base is not None:
+        found[base.content_id] = _pieces(asked.layout, None, ids)
+    return tuple(sorted(found.items()))
+
+
+def _pieces(
+    layout: Layout, slot: int | None, ids: Mapping[Path, ContentId]
+) -> tuple[Piece, ...]:
+    """Return the layers of one contribution of a stack, or of its base."""
+    found: list[Piece] = []
+    at = 0
+    for cut in layout.cuts:
+        span = cut.ground if slot is None else cut.sources[slot] or cut.ground
+        piece = Piece(ids[span.path], span.first, cut.count, at)
+        last = found[-1] if found else None
+        if last and (last.model, last.first + last.count) == (piece.model, piece.first):
+            found[-1] = replace(last, count=last.count + piece.count)
+        else:
+            found.append(piece)
+        at += cut.count
+    return tuple(found)
+
+
+def _origins(asked: Configuration, contents: Iterable[bytes]) -> Origins:
+    """Return what is known of all models beyond their digests."""
+    found: dict[bytes, Origin] = {}
+    for content, model in zip(contents, asked.models, strict=True):
+        found[content] = _origin(model, found.get(content, Origin()))
+    models: tuple[Origin, ...] = ()
+    if asked.layout is not None:
+        models = tuple(
+            Origin((name,), (), licence_of(path)) for name, path in asked.references
+        )
+    return Origins(
+        base=_base_origin(asked),
+        contributions=found,
+        taken_from=asked.references[0][0],
+        models=models,
+    )
 
 
 def _origin(model: Listed, before: Origin) -> Origin:
@@ -164,49 +233,6 @@ def _base_origin(configuration: Configuration) -> Origin | None:
     return Origin((configuration.base_name,), (), licence_of(configuration.base))
 
 
-def _folders(configuration: Configuration, scratch: Scratch) -> _Folders:
-    """Return all folders, once each is known to fit the base as far as headers tell."""
-    base = configuration.base or configuration.models[0].path
-    models = {base: _folder(base, base.name)}
-    listed = [model for model in configuration.models if model.path != base]
-    models |= {m.path: _folder(m.path, m.name) for m in listed if not m.adapter}
-    named = headers(models[base], "base", b"")
-    for model in listed:
-        if not model.adapter:
-            with _naming(model):
-                same = by_bytes(models[base])
-                models[model.path] = fit_ties(models[model.path], named, same)
-    adapters = {m.path: _adapter(m) for m in listed if m.adapter}
-    found = _Folders(base, models, adapters, dict(models[base].files))
-    if configuration.tokenizer is not None:
-        found = _aligned(found, configuration, configuration.tokenizer, scratch)
-    unhashed = headers(found.models[base], "base", b"")
-    for model in listed:
-        if not model.adapter:
-            if configuration.tokenizer is None:
-                with _naming(model):
-                    check_same(models[model.path], models[base], SAY_TOKENIZER)
-            _check_fit(model, found.models[model.path], unhashed)
-    return found
-
-
-def _aligned(
-    found: _Folders, asked: Configuration, choice: TokenizerChoice, scratch: Scratch
-) -> _Folders:
-    """Return the folders with the rows of the vocabulary that is asked for."""
-    names = {found.base: asked.base_name or found.base.name}
-    names |= {model.path: model.name for model in asked.models}
-    based = asked.base is not None
-    made = align(found.models, names, found.base, choice, scratch, based=based)
-    return replace(
-        found,
-        models=made.folders,
-        companions=made.files,
-        moved=made.moved,
-        notes=made.notes,
-    )
-
-
 def _check_moved(
     model: Listed, manifest: Manifest, base: Manifest, moved: frozenset[str]
 ) -> None:
@@ -217,61 +243,32 @@ def _check_moved(
         raise BadInputError(f"{message}, whose rows are aligned", hint=hint)
 
 
-def _adapter(model: Listed) -> Adapter:
-    if not is_adapter(model.path):
-        message = f"model {model.name!r}: there is no adapter at {model.path}"
-        raise BadInputError(message, hint=f"it has no {CONFIG_FILE}")
-    with _naming(model):
-        return read_adapter(model.path)
-
-
 def _named_adapter(
     model: Listed, adapter: Adapter, base: Manifest, source: FolderSource, tell: Tell
 ) -> Manifest:
     """Return the manifest of an adapter, and have its tensors found by it."""
-    with _naming(model):
+    with naming(model.name):
         source.watch(adapter.tensors)
         named = describe_adapter(adapter, base, telling(tell))
     source.add(named)
     return named.manifest
 
 
-@contextmanager
-def _naming(model: Listed) -> Iterator[None]:
-    """Say in an error which model of the configuration it is about."""
-    try:
-        yield
-    except CrdtMergeError as e:
-        raise BadInputError(f"model {model.name!r}: {e}", hint=e.hint) from e
-
-
-def _folder(path: Path, name: str) -> ModelFolder:
-    if not path.exists():
-        message = f"model {name!r}: there is no folder {path}"
-        hint = "paths are taken from the configuration's folder; there is no hub here"
-        raise BadInputError(message, hint=hint)
-    if is_adapter(path):
-        message = f"model {name!r} is an adapter, not a model"
-        raise BadInputError(message, hint="write MODEL+ADAPTER, with the base_model")
-    try:
-        return read_folder(path)
-    except CrdtMergeError as e:
-        raise BadInputError(f"model {name!r}: {e}", hint=e.hint) from e
-
-
-def _check_fit(model: Listed, folder: ModelFolder, base: Manifest) -> None:
-    """Refuse a model whose tensors are not those of the base, before any is hashed."""
-    try:
-        changes_of(headers(folder, "full", base.content_id), base)
-    except BadInputError as e:
-        raise BadInputError(f"model {model.name!r}: {e}", hint=SAME_BASE) from e
-
-
 def _named(
-    folder: ModelFolder, source: FolderSource, tell: Tell
-) -> tuple[TensorEntry, ...]:
-    """Return the tensors of a model, and have them found by their names."""
-    source.watch(folder.tensors)
-    manifest = describe(folder, "base", report=telling(tell))
-    source.add(Model(folder.path, manifest, folder.tensors))
-    return manifest.tensors
+    folders: Iterable[ModelFolder], source: FolderSource, tell: Tell, threads: int
+) -> dict[StoredTensor, BlobId]:
+    """Return what the tensors of all models are called; have them found by that.
+
+    Those that lie in one place are called the same, whatever their names there.
+    """
+    listed = list(folders)
+    for folder in listed:
+        source.watch(folder.tensors)
+    visits = [Visit(t) for folder in listed for t in folder.tensors]
+    seen = plain_pass(visits, telling(tell), threads=threads)
+    found = {v.tensor: s.blob for v, s in zip(visits, seen, strict=True)}
+    for folder in listed:
+        blobs = [found[stored] for stored in folder.tensors]
+        manifest = whole_manifest(folder, "base", b"", blobs)
+        source.add(Model(folder.path, manifest, folder.tensors))
+    return {replace(stored, name=""): blob for stored, blob in found.items()}

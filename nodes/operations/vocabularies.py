@@ -4,7 +4,7 @@ Owns which models are compared, what is refused, and the notes. Does not own the
 a row (`crdtmerge.formats.vocabulary`), nor how rows are written (`alignment`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -73,6 +73,23 @@ def check_same_tokens(ours: Path, theirs: Path, hint: str) -> None:
     if found := difference(read[0], read[1]):
         message = f"its vocabulary is not the base's: {found}"
         raise BadInputError(message, hint=hint)
+
+
+def speakers(
+    models: Mapping[Path, ModelFolder], stacks: Iterable[ModelFolder]
+) -> set[Path]:
+    """Return the models of whose tables stacks of their layers are made."""
+    found = set()
+    homes = {
+        (t.path, t.offset): p for p, folder in models.items() for t in folder.tensors
+    }
+    for stack in stacks:
+        try:
+            tables = tables_of(stack)
+        except BadInputError:
+            return set(models)  # it cannot be told
+        found |= {homes[table.path, table.offset] for table in tables}
+    return found
 
 
 def _rows(folder: ModelFolder) -> int | None:

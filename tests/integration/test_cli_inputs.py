@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from crdtmerge.formats import survey
 from nodes import cli
 
 EMBED, HEAD = "model.embed_tokens.weight", "lm_head.weight"
@@ -236,3 +237,29 @@ def test_gguf_is_refused_with_the_way_around_it(desk: Desk) -> None:
     for place in (folder, folder / "q8.gguf"):
         message = desk.refused("space", "create", "s", "--base", place)
         assert "q8.gguf is a GGUF file" in message
+
+
+@pytest.mark.parametrize("normalise", ["true", "false"])
+def test_weights_that_sum_to_zero_are_refused_before_a_tensor_is_read(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, normalise: str
+) -> None:
+    """Nothing was hashed and nothing written; where sums are not divided, zero is one."""
+    for seed, name in enumerate(("one", "two")):
+        save(desk.folder / name, tensors(seed), "safetensors")
+    config = desk.folder / "merge.yml"
+    config.write_text(
+        f"merge_method: linear\nparameters: {{normalize: {normalise}}}\nmodels:\n"
+        "- {model: one, parameters: {weight: 1}}\n"
+        "- {model: two, parameters: {weight: -1}}\n"
+    )
+    if normalise == "false":
+        desk.done("merge", config, desk.folder / "out")
+        return
+
+    def unread(_: object) -> None:
+        raise AssertionError("a tensor was read")
+
+    monkeypatch.setattr(survey, "read_chunks", unread)
+    before = sorted(desk.folder.rglob("*"))
+    assert "weights sum to zero" in desk.refused("merge", config, desk.folder / "out")
+    assert sorted(desk.folder.rglob("*")) == before

@@ -387,8 +387,8 @@ def test_bad_input_is_refused_and_leaves_no_output(
     bias = load_file(base / "model.safetensors")["layer.bias"]
     steps = np.arange(4)
     write_model(folder / "shape", 3, near=base, layer_bias=bias[:-1], steps=steps)
-    half = bias.astype(np.float16)
-    write_model(folder / "dtype", 3, near=base, layer_bias=half, steps=steps)
+    whole = bias.astype(np.int32)
+    write_model(folder / "dtype", 3, near=base, layer_bias=whole, steps=steps)
     write_model(folder / "fewer", 3, near=base, layer_bias=None, steps=steps)
     write_model(folder / "nan", 3, near=base, layer_bias=bias * np.nan, steps=steps)
     write_model(folder / "far", 3, near=base, layer_bias=bias * 1000, steps=steps)
@@ -528,7 +528,7 @@ def test_an_output_that_cannot_be_is_refused_before_anything_is_hashed(
     def hashed(*_: object, **__: object) -> None:
         raise AssertionError("a model was hashed")
 
-    monkeypatch.setattr("nodes.operations.merging_models.describe", hashed)
+    monkeypatch.setattr("nodes.operations.merging_models.plain_pass", hashed)
     (bench.folder / "taken").mkdir()
     (bench.folder / "taken" / "file").write_text("mine")
     assert bench.refused(TIES, "taken")["exit_code"] == 5

@@ -226,6 +226,7 @@ def test_values_are_completed(terminal: Terminal) -> None:
         "crdtmerge recipe set ties --pre tri": ["trim"],
         "crdtmerge recipe set ties --output-dtype F8": ["F8_E4M3", "F8_E5M2"],
         "crdtmerge recipe set ties --missing b": ["base"],
+        "crdtmerge resolve --out x --shard-size 5": ["50GB", "5GB"],
         "crdtmerge contribute x --tag m": ["math"],
         f"crdtmerge remove {content[:3]}": [content[:12]],
         f"crdtmerge remove {content[:20]}": [content],

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from nodes import cli
 from tests.small_adapters import PREFIX, write_adapter
@@ -18,6 +19,7 @@ from tests.vocabularies import (
     BASE_TEXT,
     DOG_TEXT,
     EMBED,
+    HEAD,
     TABLES,
     ids_of,
     table,
@@ -149,6 +151,56 @@ def test_passthrough_keeps_rows_and_puts_them_in_order(bench: Bench) -> None:
     mean = ours.astype(np.float64).mean(axis=0).astype(np.float32)
     for spare in made[len(ours) :]:
         np.testing.assert_array_max_ulp(spare, mean, 1)
+
+
+def stack(*names: str, more: str = "") -> str:
+    cuts = ", ".join(
+        f"{{sources: [{{model: {name}, layer_range: [0, 1]}}]}}" for name in names
+    )
+    return f"merge_method: passthrough\nslices: [{cuts}]\n{more}"
+
+
+@pytest.fixture
+def deep(bench: Bench) -> Bench:
+    """The models with the number of their layers in their configurations."""
+    for name in ("base", "dog"):
+        path = bench / name / "config.json"
+        config = json.loads(path.read_text()) | {"num_hidden_layers": 1}
+        path.write_text(json.dumps(config))
+    return bench
+
+
+def test_a_stack_may_have_layers_of_a_model_with_other_tokens(deep: Bench) -> None:
+    """Its rows are not taken; those of one end that differ from the other's are refused."""
+    deep.merge(stack("base", "dog", "base"))
+    made = load_file(deep / "out" / "model.safetensors")
+    ours, theirs = (
+        load_file(deep / name / "model.safetensors") for name in ("base", "dog")
+    )
+    layer = "model.layers.{}.mlp.weight"
+    assert made[HEAD].tobytes() == ours[HEAD].tobytes()
+    assert made[layer.format(1)].tobytes() == theirs[layer.format(0)].tobytes()
+    shutil.rmtree(deep / "out")
+    error = deep.refused(stack("base", "dog"))
+    assert "its vocabulary is not the base's" in error["message"]
+
+
+@pytest.mark.parametrize("source", ["base", "dog", "union"])
+def test_both_ends_of_a_stack_are_in_one_vocabulary(deep: Bench, source: str) -> None:
+    """The embedding is the first model's, the head the last one's, each by token."""
+    deep.merge(stack("base", "dog", more=f"tokenizer_source: {source}"))
+    out = deep / "out"
+    ids = ids_of(out)
+    config = json.loads((out / "config.json").read_text())
+    assert config["vocab_size"] == len(ids) == len(table(out)) == len(table(out, HEAD))
+    assert config["num_hidden_layers"] == 2
+    for name, own, other in ((EMBED, "base", "dog"), (HEAD, "dog", "base")):
+        for token, number in ids.items():
+            expected = row(deep / own, token, name)
+            if expected is None:
+                expected = row(deep / other, token, name)
+            assert expected is not None
+            assert table(out, name)[number].tobytes() == expected.tobytes(), token
 
 
 def test_the_order_of_the_list_changes_nothing(bench: Bench) -> None:

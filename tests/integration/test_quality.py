@@ -1,4 +1,4 @@
-"""The benchmark of merged models measures what it says, and can see a bad merge.
+"""The benchmarks of merged models measure what they say, and can see a bad merge.
 
 Runs the real harness on little training; the figures of the documents are those of
 `python -m benchmarks quality`.
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.quality import command, study
+from benchmarks.quality import budgets, command, study
 from benchmarks.quality.merging import Bench, Merged, Refusal, Setting
 from benchmarks.quality.poison import poisoned
 from benchmarks.quality.tasks import TASKS, among, read_data
@@ -28,6 +28,7 @@ SHORT = replace(
     tuning=Schedule(epochs=5, rate=1e-3),
     contributor=Schedule(epochs=5, rate=1e-3),
 )
+ORDER = "equal shares"
 FEW = ("--family", "cnn", "--seeds", "1", "--jobs", "1", "--json")
 
 
@@ -149,3 +150,31 @@ def test_sets_share_no_image_and_answers_are_counted() -> None:
     assert torch.equal(
         base["a.weight"] - (tuned["a.weight"] - base["a.weight"]), flipped
     )
+
+
+def test_budgets_are_compared_at_equal_bytes() -> None:
+    """All orders agree where everything is read, and each keeps to its share."""
+    base, tuned = weights(0), [weights(seed) for seed in (1, 2, 3, 4)]
+    seen: dict[str, int] = {}
+
+    def moved(merged: Weights) -> float:
+        return float(sum((merged[name] - base[name]).abs().sum() for name in base))
+
+    rows = list(budgets.rows_of(Bench(base), tuned, moved))
+    for row in rows:
+        seen[row["order"]] = seen.get(row["order"], 0) + 1
+    assert set(seen.values()) == {len(budgets.SETTINGS) * len(budgets.SHARES)}
+    for name in budgets.SETTINGS:
+        mine = [row for row in rows if row["strategy"] == name]
+        whole = {row["accuracy"] for row in mine if row["share"] == 100}
+        assert len(whole) == 1
+        # A tenth is 30 bytes: a bias of 16 or less, and no weight of 60.
+        (least,) = {
+            row["accuracy"]
+            for row in mine
+            if (row["share"], row["order"]) == (10, ORDER)
+        }
+        assert least < 0.4 * whole.pop()
+    table = budgets.render([{"models": "m", **row} for row in rows])
+    assert table.count("| m | ") == len(budgets.SETTINGS)
+    assert f"| {ORDER} | " in table

@@ -2,17 +2,20 @@
 
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from crdtmerge.changes import (
+    Change,
     Delta,
     LowRank,
     Whole,
     change_of_key,
     changes_of,
+    key_of,
     task_vector_of,
 )
 from crdtmerge.codec import Value, decode, encode
@@ -109,17 +112,13 @@ def test_a_delta_is_rounded_once_to_float32() -> None:
 def test_the_key_tells_apart_what_gives_other_bits() -> None:
     """Equal bytes as a whole tensor, a delta or factors are three things."""
     square = entry("lin.weight", torch.zeros(6, 4))
-    keys = {
-        repr(change.key)
-        for kind in ("full", "delta")
-        for change in [
-            Whole(square) if kind == "full" else Delta(square),
-        ]
-    }
+    as_half = Whole(replace(square, dtype="BF16"))
+    changes: list[Change] = [Whole(square), as_half, Delta(square)]
+    keys = {repr(key_of(change, square)) for change in changes}
     pair = entry("a", drawn(4, 4)), entry("b", drawn(4, 4)), scale("t")
     keys |= {repr(LowRank(layer, *pair).key) for layer in ("linear", "fan_in")}
     keys.add(repr(LowRank("linear", *pair[:2], scale("t", 0.25)).key))
-    assert len(keys) == 5
+    assert len(keys) == 6
 
 
 def test_a_change_is_found_again_by_its_key() -> None:
@@ -134,10 +133,14 @@ def test_a_change_is_found_again_by_its_key() -> None:
         LowRank("embedding", *embedded),
     ):
         found = change_of_key(decode(encode(change.key), 1000), target)
-        assert found.key == change.key
+        assert key_of(found, target) == change.key
         assert not isinstance(found, Whole)
         again = task_vector_of(found, read, "w")
         assert again.tobytes() == task_vector_of(change, read, "w").tobytes()
+    for dtype in ("F32", "BF16"):
+        whole = Whole(replace(target, dtype=dtype))
+        key = decode(encode(key_of(whole, target)), 1000)
+        assert change_of_key(key, target) == whole
     assert change_of_key(target.blob, target) == Whole(target)
     keys: list[Value] = [
         [],

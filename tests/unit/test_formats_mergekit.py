@@ -18,7 +18,9 @@ TWO = (
 def read(folder: Path, text: str) -> Configuration:
     path = folder / "merge.yml"
     path.write_text(text)
-    return read_configuration(path)
+    found = read_configuration(path)
+    assert isinstance(found, Configuration), "it has no slices"
+    return found
 
 
 def refused(folder: Path, text: str) -> CrdtMergeError:
@@ -201,11 +203,11 @@ TIES = f"merge_method: ties\nbase_model: base\n{TWO}\n"
         ("merge_metod: ties\n" + TWO, "'merge_metod' is not known", "'merge_method'"),
         (
             TIES + "slices: []",
-            "slices is mergekit's, and not supported",
-            "leave slices",
+            "models and slices stand beside one another",
+            "has one of them",
         ),
         (TIES + "tokenizer: {pad: 3}", "tokenizer: 'pad' is not known", "source"),
-        (TIES + "chat_template: auto", "chat_template is mergekit's", "leave"),
+        (TIES + "chat_template: chatml", "'chatml' is no template", "Jinja"),
         (TIES + "parameters: {densty: 1}", "'densty' is not known", "'density'"),
         (TIES + "parameters: {gamma: 1}", "'gamma' is not known", "known: weight"),
         (TIES + "parameters: {rescale: true}", "not supported yet for ties", "false"),

@@ -19,7 +19,9 @@ UNIT = 10**9
 def read(folder: Path, text: str) -> Configuration:
     path = folder / "merge.yml"
     path.write_text(text)
-    return read_configuration(path)
+    found = read_configuration(path)
+    assert isinstance(found, Configuration), "it has no slices"
+    return found
 
 
 def parameters(found: Configuration) -> dict[str, str]:

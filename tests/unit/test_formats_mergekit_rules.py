@@ -34,7 +34,9 @@ NAMES = [
 def read(folder: Path, text: str) -> Configuration:
     path = folder / "merge.yml"
     path.write_text(text)
-    return read_configuration(path)
+    found = read_configuration(path)
+    assert isinstance(found, Configuration), "it has no slices"
+    return found
 
 
 def content_of(name: str) -> ContentId:

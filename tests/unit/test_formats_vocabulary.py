@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer, pre_tokenizers
+from tokenizers import models as models_
 
 from crdtmerge.errors import BadInputError
 from crdtmerge.formats.alignment import BLOCK_BYTES, Scratch, Table, tables_of
@@ -247,6 +248,42 @@ def test_words_that_would_never_be_met_are_refused(tmp_path: Path) -> None:
     models = members(tmp_path / "a", tmp_path / "b")
     with pytest.raises(BadInputError, match="pre_tokenizer"):
         union_document(models, merged(models, 0, union=True))
+
+
+def test_merges_of_the_older_form_are_read_too(tmp_path: Path) -> None:
+    """Pairs were once written as one text with a space."""
+    three(tmp_path)
+    folders = [tmp_path / name for name in ("base", "dog")]
+    path = folders[0] / "tokenizer.json"
+    document = json.loads(path.read_text())
+    document["model"]["merges"] = [" ".join(m) for m in document["model"]["merges"]]
+    models = members(*folders)
+    output = merged(models, 0, union=True)
+    expected = union_document(models, output)
+    path.write_text(json.dumps(document))
+    assert union_document(members(*folders), output) == expected
+
+
+def unigram(folder: Path, pieces: list[str], added: list[str]) -> Member:
+    vocabulary = [(piece, -float(i)) for i, piece in enumerate(pieces)]
+    tokenizer = Tokenizer(models_.Unigram(vocabulary, unk_id=0))
+    tokenizer.add_special_tokens(added)
+    write_tokenizer(folder, tokenizer)
+    found = known(folder)
+    assert found.ids == ids_of(folder)
+    return Member(folder.name, found, found.size)
+
+
+def test_pieces_with_scores_have_a_union_of_added_tokens_alone(tmp_path: Path) -> None:
+    """Scores of two models mean nothing side by side."""
+    base = unigram(tmp_path / "a", ["<unk>", "x", "y"], ["<p>"])
+    other = unigram(tmp_path / "b", ["<unk>", "x", "y"], ["<q>"])
+    output = merged([base, other], 0, union=True)
+    made = Tokenizer.from_str(json.dumps(union_document([base, other], output)))
+    assert made.get_vocab() == output.ids
+    words = unigram(tmp_path / "c", ["<unk>", "x", "z"], [])
+    with pytest.raises(BadInputError, match="scores"):
+        union_document([base, words], merged([base, words], 0, union=True))
 
 
 # --- tables --------------------------------------------------------------------------

@@ -60,13 +60,27 @@ def with_contribution_blob(merge: Merge, name: str, blob: bytes) -> Merge:
 def test_order_given_does_not_change_a_plan(name: str) -> None:
     """All orders give one plan, with contributions sorted by content id."""
     merge = make_merge()
-    recipe = make_recipe(name, {})
     plans = [
-        make_plan(recipe, merge.base, order)
+        plan_of(replace(merge, contributions=order), name)
         for order in permutations(merge.contributions)
     ]
     assert all(plan == plans[0] for plan in plans)
     assert list(plans[0].contents) == sorted(plans[0].contents)
+
+
+def test_what_a_strategy_cannot_use_makes_no_plan() -> None:
+    """Weights are judged before a byte is read, those too that rules give one tensor."""
+    merge = make_merge((UNIT, -UNIT))
+    with pytest.raises(ContractError, match=r"'block.weight': the weights sum to zero"):
+        plan_of(merge, "linear")
+    with pytest.raises(
+        ContractError, match="a negative weight has no meaning to median"
+    ):
+        plan_of(merge, "median")
+    zero = Rule("embed.*", parameters=(("weight", "0"),))
+    ruled = replace(make_recipe("linear", {}), rules=(zero,))
+    with pytest.raises(ContractError, match=r"'embed.weight': all weights are zero"):
+        plan_of(make_merge(), ruled)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -290,9 +304,12 @@ def test_name_is_in_the_key_only_where_masks_use_it() -> None:
 
 def test_layer_is_in_the_key_only_where_it_changes_a_bit() -> None:
     """Equal bytes in two layers are two tasks to a strategy by depth."""
-    merge = with_twins("layers.0.weight", "layers.1.weight")
+    merge = with_twins(*(f"layers.{i}.weight" for i in range(8)))
     for name in NAMES:
-        plan = plan_of(merge, name)
+        first, *rest = told(merge, recipe_of(name))
+        if name == "layer_swap/1":
+            first = replace(first, parameters=(("part", "inner"),))
+        plan = make_plan(recipe_of(name), merge.base, [first, *rest])
         same = key(plan, "layers.0.weight") == key(plan, "layers.1.weight")
         strategy = STRATEGIES[name]
         keyed = strategy.draws or strategy.order_dependent

@@ -12,7 +12,16 @@ from crdtmerge.errors import ContractError
 from crdtmerge.numerics import Floats, formulas
 from crdtmerge.numerics.reference import reading
 from crdtmerge.strategies import STRATEGIES, Inputs, whole_of
-from tests.strategies import DTYPES, UNIT, base_of, resolve, sample, shuffled, task
+from tests.strategies import (
+    DTYPES,
+    UNIT,
+    base_of,
+    data_of,
+    resolve,
+    sample,
+    shuffled,
+    task,
+)
 
 ROBUST = {
     "bulyan/1",
@@ -395,6 +404,6 @@ def test_memoryviews_are_read_as_bytes() -> None:
     views = replace(
         inputs,
         base=memoryview(base_of(inputs)),
-        contributions=tuple(memoryview(bytes(d)) for d in inputs.contributions),
+        contributions=tuple(memoryview(data_of(d)) for d in inputs.contributions),
     )
     assert resolve("linear/1", views) == resolve("linear/1", inputs)

@@ -12,7 +12,7 @@ from crdtmerge.numerics import Floats
 from crdtmerge.strategies import STRATEGIES, Inputs, Values
 from tests.oracles import ORACLES
 from tests.oracles.case import Case
-from tests.strategies import UNIT, base_of, resolve, task
+from tests.strategies import UNIT, base_of, data_of, resolve, task
 
 TOLERANCE = 1e-5
 """Of the largest entry of what is merged: the task vector where there is a base."""
@@ -205,7 +205,7 @@ def case_of(name: str, inputs: Inputs) -> Case:
     """What the oracle sees: the values that the dtype has left."""
     tensors = [
         numerics.upcast(bytes(data), inputs.dtype).reshape(inputs.shape)
-        for data in (base_of(inputs), *map(bytes, inputs.contributions))
+        for data in (base_of(inputs), *map(data_of, inputs.contributions))
     ]
     return Case(
         base=tensors[0],

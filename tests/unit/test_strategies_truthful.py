@@ -18,7 +18,7 @@ from crdtmerge.resolve.ground import Footing
 from crdtmerge.resolve.plan import make_plan
 from crdtmerge.strategies import STRATEGIES, Inputs, make_recipe
 from tests.models import contribution_of, make_merge
-from tests.strategies import base_of, resolve, task, with_own
+from tests.strategies import base_of, data_of, resolve, task, with_own
 
 SETTINGS: Mapping[str, Mapping[str, str]] = {
     "karcher/1": {"max_iter": "3"},
@@ -77,7 +77,7 @@ def test_who_shifts_gives_the_merged_task_vector_on_zeros(name: str) -> None:
     inputs = many(name, ties=False)
     base = numerics.upcast(base_of(inputs), "F32")
     taus = tuple(
-        numerics.task_vector(numerics.upcast(bytes(theta), "F32"), base, "theta")
+        numerics.task_vector(numerics.upcast(data_of(theta), "F32"), base, "theta")
         for theta in inputs.contributions
     )
     exponent = numerics.inspect(base_of(inputs), "F32").exponent

@@ -77,6 +77,23 @@ def taus_of(count: int, dtype: str, number: int) -> list[Tau]:
     return [*found, Items(stored(90, count, "F32", 0.5), "F32")]
 
 
+def mixed_taus(count: int, dtype: str) -> list[Tau]:
+    """Return differences of models of every dtype to one base of `dtype`."""
+    base = stored(1, count, dtype)
+    return [
+        Difference(stored(2 + i, count, other), base, other, base_dtype=dtype)
+        for i, other in enumerate(DTYPES)
+    ]
+
+
+def mixed_voters(count: int, dtype: str) -> list[Voter]:
+    """Return voters of every dtype over a base of one."""
+    return [
+        Voter(tau, Keep(), DECIMAL_UNIT // 3, DECIMAL_UNIT // 3)
+        for tau in mixed_taus(count, dtype)
+    ]
+
+
 def whole(count: int, dtype: str) -> Output:
     """Return an output of all items."""
     return Output(dtype, range(count), "a case")

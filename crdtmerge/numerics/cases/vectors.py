@@ -17,6 +17,8 @@ from crdtmerge.numerics.cases.making import (
     WEIGHTS,
     Case,
     keeps_of_cases,
+    mixed_taus,
+    mixed_voters,
     model,
     parts,
     stored,
@@ -35,8 +37,12 @@ from crdtmerge.numerics.vectors import (
     Shifted,
     Tau,
     Vector,
+    Voter,
     Weighed,
 )
+
+MIXED_DTYPES: Final = ("BF16", "F16")
+"""Dtypes of a base on which models of every dtype are tried."""
 
 
 def _inspect() -> Iterator[Case]:
@@ -62,6 +68,12 @@ def _weighted_sum() -> Iterator[Case]:
         grid = theta_grid(0, dtype)
         return lambda backend: bytes(backend.weighted_sum(terms, divisor, grid, output))
 
+    mixed = [
+        Weighed(model(i, 2049, dtype), DECIMAL_UNIT // 3)
+        for i, dtype in enumerate(DTYPES)
+    ]
+    made = run(mixed, DECIMAL_UNIT, "BF16", whole(2049, "BF16"))
+    yield Case("weighted_sum", "weighted_sum of every dtype", made)
     for dtype in DTYPES:
         for count in SIZES:
             terms = [
@@ -86,37 +98,50 @@ def _weighted_sum() -> Iterator[Case]:
 
 
 def _thinned_sum() -> Iterator[Case]:
-    def run(count: int, dtype: str, output: Output) -> Callable[[Any], bytes]:
-        base, voters = model(1, count, dtype), voters_of(count, dtype)
-        grid = tau_grid(0, dtype)
+    def run(
+        count: int, dtype: str, output: Output, voters: list[Voter]
+    ) -> Callable[[Any], bytes]:
+        base, grid = model(1, count, dtype), tau_grid(0, dtype)
         return lambda backend: bytes(
             backend.thinned_sum(base, voters, 2 * DECIMAL_UNIT, grid, output)
         )
 
+    for dtype in MIXED_DTYPES:
+        made = run(2049, dtype, whole(2049, dtype), mixed_voters(2049, dtype))
+        yield Case("thinned_sum", f"thinned_sum of every dtype on {dtype}", made)
     for dtype in DTYPES:
         for count in SIZES:
             for title, output in parts(count, dtype):
-                made = run(count, dtype, output)
+                made = run(count, dtype, output, voters_of(count, dtype))
                 yield Case("thinned_sum", f"thinned_sum {title}", made)
 
 
 def _consensus() -> Iterator[Case]:
     def run(
-        count: int, dtype: str, output: Output, *, normalize: bool
+        count: int,
+        dtype: str,
+        output: Output,
+        voters: list[Voter],
+        *,
+        normalize: bool,
     ) -> Callable[[Any], bytes]:
-        base, voters = model(1, count, dtype), voters_of(count, dtype)
-        grid = tau_grid(0, dtype)
+        base, grid = model(1, count, dtype), tau_grid(0, dtype)
         return lambda backend: bytes(
             backend.consensus(
                 base, voters, grid, output, scale=0.7, normalize=normalize
             )
         )
 
+    for dtype in MIXED_DTYPES:
+        taken, output = mixed_voters(2049, dtype), whole(2049, dtype)
+        made = run(2049, dtype, output, taken, normalize=True)
+        yield Case("consensus", f"consensus of every dtype on {dtype}", made)
     for dtype in DTYPES:
         for count in SIZES:
             for title, output in parts(count, dtype):
                 for normalize in (True, False):
-                    made = run(count, dtype, output, normalize=normalize)
+                    taken = voters_of(count, dtype)
+                    made = run(count, dtype, output, taken, normalize=normalize)
                     word = "mean" if normalize else "sum"
                     yield Case("consensus", f"consensus {title} {word}", made)
 
@@ -156,6 +181,9 @@ def _kth_largest() -> Iterator[Case]:
             for k in sorted({1, -(-count // 5), count}):
                 title = f"kth_largest {dtype} {k} of {count}"
                 yield Case("kth_largest", title, run(tau, k))
+    for place, tau in enumerate(mixed_taus(2049, "BF16")):
+        title = f"kth_largest on BF16 of another dtype, {place}"
+        yield Case("kth_largest", title, run(tau, 400))
     count = SAMPLED_ITEMS
     drawn = taus_of(count, "BF16", 2)[0]
     ties = Items(np.full(count, 0.5, np.float32).tobytes(), "F32")
@@ -185,6 +213,9 @@ def _inner_products() -> Iterator[Case]:
             ]
             made = run(vectors, count, range(1), 1)
             yield Case("inner_products", f"inner_products {dtype} {count}", made)
+        mixed: list[Vector] = [*mixed_taus(65, dtype)]
+        made = run(mixed, 65, range(1), 1)
+        yield Case("inner_products", f"inner_products of every dtype on {dtype}", made)
         rows: list[Vector] = [model(i, 4690, dtype) for i in range(2)]
         made = run(rows, 67, range(3, 70), 0)
         yield Case("inner_products", f"inner_products {dtype} rows", made)

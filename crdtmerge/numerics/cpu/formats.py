@@ -35,7 +35,7 @@ DIFFERENCE: Final = 1
 SHIFTED: Final = 2
 
 Table = NDArray[np.uint64]
-"""One row a vector: its kind, its dtype's code, and two addresses."""
+"""One row a vector: its kind, its dtype's code, two addresses, the base's dtype's code."""
 
 _SINGLE_MAX: Final = 3.4028234663852886e38
 _DOUBLE_MAX: Final = 1.7976931348623157e308
@@ -54,7 +54,7 @@ _I64: Final = np.int64
 
 def addresses_of(vectors: Sequence[Vector]) -> tuple[Table, list[Any]]:
     """Return the table of vectors, and what must live as long as it is used."""
-    table = np.zeros((len(vectors), 4), dtype=np.uint64)
+    table = np.zeros((len(vectors), 5), dtype=np.uint64)
     held: list[Any] = []
 
     def place(data: Data, dtype: str) -> int:
@@ -68,11 +68,13 @@ def addresses_of(vectors: Sequence[Vector]) -> tuple[Table, list[Any]]:
         code = CODES[vector.dtype]
         match vector:
             case Items(data, dtype):
-                row[:] = ITEMS, code, place(data, dtype), 0
+                row[:] = ITEMS, code, place(data, dtype), 0, code
             case Difference(theta, base, dtype):
-                row[:] = DIFFERENCE, code, place(theta, dtype), place(base, dtype)
+                at_base = place(base, vector.of_base)
+                base_code = CODES[vector.of_base]
+                row[:] = DIFFERENCE, code, place(theta, dtype), at_base, base_code
             case Shifted(tau, base, dtype):
-                row[:] = SHIFTED, code, place(base, dtype), place(tau, "F32")
+                row[:] = SHIFTED, code, place(base, dtype), place(tau, "F32"), code
     return table, held
 
 
@@ -126,7 +128,7 @@ def load(
     """
     load_stored(row[1], row[2], first, n, out)
     if row[0] == DIFFERENCE:
-        load_stored(row[1], row[3], first, n, other)
+        load_stored(row[4], row[3], first, n, other)
         bad = False
         for i in range(n):
             single = np.float32(out[i] - other[i])
@@ -158,18 +160,19 @@ def load_tau(
     """
     n = tau.size
     end = first + n
-    if row[0] == DIFFERENCE and row[1] == BF16:
+    alike = row[0] == DIFFERENCE and row[1] == row[4]
+    if alike and row[1] == BF16:
         halves = at(row[2], np.uint16, end)[first:end]
         bases = at(row[3], np.uint16, end)[first:end]
         for i in range(n):
             theta = _U32(_U32(halves[i]) << _U32(16)).view(np.float32)
             tau[i] = theta - _U32(_U32(bases[i]) << _U32(16)).view(np.float32)
-    elif row[0] == DIFFERENCE and row[1] == F32:
+    elif alike and row[1] == F32:
         singles = at(row[2], np.float32, end)[first:end]
         others = at(row[3], np.float32, end)[first:end]
         for i in range(n):
             tau[i] = singles[i] - others[i]
-    elif row[1] == F32:
+    elif row[0] != DIFFERENCE and row[1] == F32:
         singles = at(row[2], np.float32, end)[first:end]
         for i in range(n):
             tau[i] = singles[i]

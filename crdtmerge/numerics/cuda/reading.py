@@ -35,7 +35,7 @@ def read_tau(vector: Tau, part: range, faults: Faults) -> Tensor:
     if isinstance(vector, Items):
         return to_single(_stored(vector.data, vector.dtype, part), faults)
     theta = _stored(vector.theta, vector.dtype, part)
-    return to_single(theta - _stored(vector.base, vector.dtype, part), faults)
+    return to_single(theta - _stored(vector.base, vector.of_base, part), faults)
 
 
 def read_kept(tau: Tau, keep: Keep, part: range, faults: Faults) -> Tensor:

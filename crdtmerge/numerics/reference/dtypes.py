@@ -9,7 +9,7 @@ arXiv:2209.05433.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
@@ -41,6 +41,18 @@ TAU_BITS: Final = SIGNIFICAND_BITS["F32"]
 ITEM_BYTES: Final[Mapping[str, int]] = MappingProxyType(
     {"F64": 8, "F32": 4, "BF16": 2, "F16": 2, "F8_E4M3": 1, "F8_E5M2": 1}
 )
+
+_EIGHT: Final = frozenset({"F8_E4M3", "F8_E5M2"})
+_SINGLE: Final = frozenset({"BF16", "F16", "F32"}) | _EIGHT
+_HELD: Final = {
+    "F8_E4M3": frozenset({"F8_E4M3"}),
+    "F8_E5M2": frozenset({"F8_E5M2"}),
+    "F16": frozenset({"F16"}) | _EIGHT,
+    "BF16": frozenset({"BF16"}) | _EIGHT,
+    "F32": _SINGLE,
+    "F64": frozenset({"F64"}) | _SINGLE,
+}
+"""Which dtypes' items each holds exactly, from the smallest on."""
 
 _INSPECT_ITEMS: Final = 1 << 18
 _FLOATS: Final = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}
@@ -253,6 +265,35 @@ def check_reach(base: Data, tau: Singles, dtype: str, name: str = "") -> None:
     except ContractError as e:
         message = f"{prefix(name)}with the base it is beyond the largest finite {dtype}"
         raise ContractError(message) from e
+
+
+def holding(dtypes: Iterable[str]) -> str:
+    """Return the smallest dtype that holds every item of each of these, exactly.
+
+    Raises:
+        ContractError: one of them has no arithmetic.
+    """
+    asked = set(dtypes)
+    for dtype in asked:
+        check_dtype(dtype)
+    return next(dtype for dtype, held in _HELD.items() if asked <= held)
+
+
+def check_range(data: Data, dtype: str, into: str, name: str = "") -> None:
+    """Refuse a tensor with a value that is beyond the largest of another dtype.
+
+    Raises:
+        ContractError: there is one.
+    """
+    if inspect(data, dtype).exponent < _EXPONENT_LIMITS[into]:
+        return
+    view, size = memoryview(data).cast("B"), ITEM_BYTES[dtype] * _INSPECT_ITEMS
+    try:
+        for start in range(0, view.nbytes, size):
+            downcast(upcast(view[start : start + size], dtype), into)
+    except ContractError as e:
+        message = f"{prefix(name)}a value of it is beyond the largest finite {into}"
+        raise ContractError(message, hint=f"the base is {into}") from e
 
 
 def inspect(data: Data, dtype: str) -> TensorFacts:

@@ -70,11 +70,9 @@ def read_tau(vector: Tau, part: range) -> Singles:
     """
     if isinstance(vector, Items):
         return given_task_vector(_cut(vector.data, vector.dtype, part), vector.dtype)
-    dtype = vector.dtype
-    theta = upcast(_cut(vector.theta, dtype, part), dtype)
-    return task_vector(
-        theta, upcast(_cut(vector.base, dtype, part), dtype), vector.name
-    )
+    theta = upcast(_cut(vector.theta, vector.dtype, part), vector.dtype)
+    base = upcast(_cut(vector.base, vector.of_base, part), vector.of_base)
+    return task_vector(theta, base, vector.name)
 
 
 def kept(tau: Singles, keep: Keep, start: int) -> NDArray[np.bool_]:

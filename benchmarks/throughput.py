@@ -1,6 +1,6 @@
 """Resolve throughput of each strategy, as a share of this machine's memory copy.
 
-    python benchmarks/resolve.py [--mib 64] [--contributions 3] [--json OUT]
+    python benchmarks/throughput.py [--mib 64] [--contributions 3] [--json OUT]
 
 Inputs are held in memory, so the figure is that of the arithmetic and of digests, not of
 the disk. Copy and resolve alternate in one run, because machines are noisy: quote ratios.

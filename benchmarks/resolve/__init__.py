@@ -1,0 +1,1 @@
+"""Whole merges beside mergekit's: time, processors, memory. Owns nothing itself."""
