@@ -29,6 +29,7 @@ from crdtmerge.resolve.summing import TensorSums
 from crdtmerge.strategies.table import SUMS
 
 FIRST: Final = "no sums were kept"
+BEGUN: Final = "they are begun: no kept ones would move fewer bytes"
 
 
 class SumsFile(Protocol):
@@ -102,14 +103,19 @@ class Increments:
         store: SumsStore,
         *,
         chosen: Container[str] | None = None,
+        begun: Container[str] = (),
         look_up: Lookup = lambda _tensor, _last: None,
     ) -> None:
-        """Make the outputs of the `chosen` tensors; None are all that are merged."""
+        """Make the outputs of the `chosen` tensors; None are all that are merged.
+
+        For those `begun` the sums that were kept are passed over, and new ones made.
+        """
         self._plan = plan
         self._reader = TensorReader(plan, source)
         self._sink = sink
         self._store = store
         self._chosen = chosen
+        self._begun = begun
         self._look_up = look_up
         self._lock = threading.Lock()
         self.afresh: dict[str, str] = {}
@@ -124,7 +130,7 @@ class Increments:
         if self._chosen is not None and name not in self._chosen:
             return None
         tensor = TensorSums(self._plan, name, self._reader)
-        found, old, reason = load_sums(self._store, tensor, name)
+        found, old, reason = self._load(tensor, name)
         sums: Accumulator | None = None
         if old is not None:
             sums, reason = tensor.gone_on(old)
@@ -150,6 +156,13 @@ class Increments:
             self._keep(name, sums, last, found.packed)
             return digest
         return self._replace(task, tensor, sums)
+
+    def _load(
+        self, tensor: TensorSums, name: str
+    ) -> tuple[kept.Kept | None, Accumulator | None, str]:
+        if name in self._begun:
+            return None, None, BEGUN
+        return load_sums(self._store, tensor, name)
 
     def _replace(self, task: Task, tensor: TensorSums, sums: Accumulator) -> BlobId:
         """Write the output and the planes that it is made of."""

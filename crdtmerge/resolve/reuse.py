@@ -123,7 +123,13 @@ class Reuse:
         chosen = choice.tensors("begin", "go on")
         self._choice, self._plan = choice, plan
         self._increments = Increments(
-            plan, source, self._writer, store, chosen=chosen, look_up=self._look_up
+            plan,
+            source,
+            self._writer,
+            store,
+            chosen=chosen,
+            begun=choice.tensors("begin"),
+            look_up=self._look_up,
         )
         return self._increments
 
