@@ -18,6 +18,7 @@ venv: .venv/.installed
 	touch $@
 
 check: venv
+	! git grep -nE '^(<<<<<<<|>>>>>>>) ' -- .
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -16,7 +16,7 @@ from typing import Any
 
 import crdtmerge
 from nodes.home import create_home
-from nodes.operations import Operations
+from nodes.operations.verbs import Operations
 from nodes.spaces import Spaces
 
 

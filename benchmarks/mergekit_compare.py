@@ -61,6 +61,21 @@ RISING = (
 ENDS = "models: [{model: base}, {model: a}]\nbase_model: base"
 FAR = "models: [{model: base}, {model: far}]\nbase_model: base"
 
+
+def slices(*found: str, more: str = "") -> str:
+    """Return slices, each `MODEL FIRST STOP [PARAMETERS]`, sources parted by semicolons."""
+    lines = ["slices:"]
+    for text in found:
+        lines.append("- sources:")
+        for source in text.split(";"):
+            model, first, stop, *own = source.split(maxsplit=3)
+            given = f", parameters: {own[0]}" if own else ""
+            lines.append(
+                f"  - {{model: {model}, layer_range: [{first}, {stop}]{given}}}"
+            )
+    return "\n".join(lines) + f"\n{more}"
+
+
 CONFIGURATIONS = {
     "linear": f"merge_method: linear\n{THREE}",
     "linear, sum": f"merge_method: linear\n{THREE}\nparameters: {{normalize: false}}",
@@ -121,6 +136,46 @@ CONFIGURATIONS = {
     "ties, filtered": f"merge_method: ties\nbase_model: base\n{RISING}\n"
     "parameters: {density: [{filter: layers.1, value: 1}, {filter: mlp, value:"
     " [0.25, 0.75]}, {filter: '*', value: 0.5}, {filter: q_proj, value: 1}]}",
+    "slices, passthrough": slices("a 0 2", "b 1 3", more="merge_method: passthrough"),
+    "slices, repeated": slices(
+        "a 0 3", "a 1 3", "a 0 1", more="merge_method: passthrough\nbase_model: base"
+    ),
+    "slices, blocks of zeros": slices(
+        "a 0 2",
+        "a 1 2 {scale: [{filter: o_proj, value: 0}, {filter: down_proj, value: "
+        "0}, {value: 1}]}",
+        "a 2 3",
+        more="merge_method: passthrough",
+    ),
+    "slices, linear": slices(
+        "a 0 2 {weight: 0.5}; b 0 2 {weight: 1.5}",
+        "c 1 3 {weight: [0.25, 1]}; a 0 2 {weight: 1}",
+        more="merge_method: linear",
+    ),
+    "slices, one source less": slices(
+        "a 0 2; far 0 2", "b 2 3", more="merge_method: linear\nparameters: {weight: 1}"
+    ),
+    "slices, slerp": slices(
+        "base 0 3; far 0 3",
+        more="merge_method: slerp\nbase_model: base\nparameters: {t: [{filter: "
+        "self_attn, value: [0, 0.5, 1]}, {filter: mlp, value: [1, 0.25]}, {value: 0.5}]}",
+    ),
+    "slices, slerp in parts": slices(
+        "base 0 2; a 0 2",
+        "base 1 3; far 1 3",
+        more="merge_method: slerp\nbase_model: base\nparameters: {t: [{filter: "
+        "layers.2, value: 0.125}, {value: [0.25, 0.75]}]}",
+    ),
+    "slices, ties": slices(
+        "base 0 2; a 0 2 {weight: 0.5}; b 0 2 {weight: 1}",
+        "base 1 3; a 1 3 {weight: 1, density: 0.25}; c 1 3 {weight: [1, 0.5]}",
+        more="merge_method: ties\nbase_model: base\nparameters: {density: 0.5}",
+    ),
+    "slices, model_stock": slices(
+        "base 0 2; kin-a 0 2; kin-b 0 2",
+        "base 1 3; kin-b 1 3; kin-c 1 3",
+        more="merge_method: model_stock\nbase_model: base",
+    ),
 }
 """All of mergekit's methods, none with random masks: two runs of its own differ there."""
 

@@ -22,7 +22,10 @@ from crdtmerge.rules import (
     value_at,
 )
 
-RULES_MAX: Final = 256
+RULES_MAX: Final = 1024
+"""A stack of 80 layers with values of its own for each layer and model has as many."""
+EXPRESSIONS_MAX: Final = 256
+"""Rules by regular expression: each costs what it says to compile and to hold."""
 PARAMETERS_MAX: Final = 64
 STEPS_MAX: Final = 8
 EXTRAS_MAX: Final = 16

@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 
 from crdtmerge.errors import ConflictError, CrdtMergeError
 
-from .operations import PATIENT, Operations
+from .operations.verbs import PATIENT, Operations
 
 T = TypeVar("T")
 

@@ -12,7 +12,7 @@ from typing import Final
 from crdtmerge.errors import BadInputError, ConflictError
 
 from .home import Home
-from .operations import Answer, Arguments, Tell
+from .operations.live import Answer, Arguments, Tell
 from .runtime import Runtime, runtime_on
 
 LOOPBACK: Final = "127.0.0.1:0"

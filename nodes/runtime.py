@@ -58,8 +58,8 @@ from .memory import keep_freed
 from .metrics import Sources, exposition
 from .needs import Needs
 from .node import Node
-from .operations import Answer, Operations
 from .operations.membership import JOIN_ADDRESSES
+from .operations.verbs import Answer, Operations
 from .passphrase import AskPassphrase, no_passphrase
 from .server import ControlServer, JoinServer, ReplicaServer
 from .spaces import Spaces

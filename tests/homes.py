@@ -16,9 +16,9 @@ from safetensors.numpy import save_file
 
 from crdtmerge.bodies import SpaceId
 from nodes.home import Home, create_home, open_home
-from nodes.operations import Answer, Operations
 from nodes.operations.contents import bringing_in, read_base
 from nodes.operations.live import Live
+from nodes.operations.verbs import Answer, Operations
 from nodes.spaces import Spaces
 
 T = TypeVar("T")

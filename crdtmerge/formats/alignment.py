@@ -110,19 +110,15 @@ def _module(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One table of every member: the tensor of each by its place, all of one row's form."""
+    """One table of all members that have it: the tensor of each by its place."""
 
     name: str
     members: Mapping[int, StoredTensor]
 
-    @property
-    def width(self) -> int:
-        """Bytes of a row."""
-        first = next(iter(self.members.values()))
-        return first.size // first.shape[0]
-
     def tensor(self, place: int, wanted_by: int) -> StoredTensor:
-        """Return the tensor of a member, whose rows must be like those of who wants them.
+        """Return the tensor of a member, whose rows can be those of who wants them.
+
+        They may have another float dtype: then they are rounded, once.
 
         Raises:
             BadInputError: it has none, or rows of another form.
@@ -131,13 +127,19 @@ class Table:
         if found is None:
             message = f"a model lacks {self.name!r}, from which rows are to be taken"
             raise BadInputError(message, hint="merge models that all have it")
-        if (found.dtype, found.shape[1:]) != (own.dtype, own.shape[1:]):
+        floats = {found.dtype, own.dtype} <= FLOAT_DTYPES
+        if found.shape[1:] != own.shape[1:] or not (floats or found.dtype == own.dtype):
             message = (
                 f"rows of {self.name!r} are {found.dtype} {list(found.shape[1:])} in one"
                 f" model, {own.dtype} {list(own.shape[1:])} in another"
             )
-            raise BadInputError(message, hint="convert them to one dtype and width")
+            raise BadInputError(message, hint="merge models whose rows have one form")
         return found
+
+
+def width_of(table: StoredTensor) -> int:
+    """Return how many bytes a row has."""
+    return table.size // table.shape[0]
 
 
 class Scratch:
@@ -156,7 +158,7 @@ class Scratch:
             BadInputError: rows are to come from a table of another form.
         """
         own, count = table.members[place], len(rows.rows)
-        shape, size = (count, *own.shape[1:]), count * table.width
+        shape, size = (count, *own.shape[1:]), count * width_of(own)
         if count <= own.shape[0] and rows.is_start_of(place):
             return replace(own, shape=shape, size=size)
         begin, self._end = self._end, -(-(self._end + size) // ALIGNMENT) * ALIGNMENT
@@ -201,7 +203,7 @@ class _Rows:
         self._table = table
         self._map = rows
         self._own = table.members[place]
-        self._width = table.width
+        self._width = width_of(self._own)
         wanted = {int(m) for m in np.unique(rows.models) if m >= 0}
         wanted |= {m for row in rows.averages.values() for m, _ in row}
         self._from = {m: table.tensor(m, place) for m in sorted(wanted)}
@@ -247,20 +249,28 @@ class _Rows:
             for start in range(first, end, most):
                 count = min(most, end - start)
                 model, row = int(models[start]), int(rows[start])
-                if model >= 0:
-                    yield start, files.rows(self._from[model], row, count)
-                else:
+                if model < 0:
                     yield start, bytes(count * self._width)
+                    continue
+                theirs, dtype = self._from[model], self._own.dtype
+                data = files.rows(theirs, row, count)
+                if theirs.dtype != dtype:
+                    values = upcast(data, theirs.dtype)
+                    data = downcast(values, dtype, self._table.name)
+                yield start, data
 
     def _average(self, files: "_Files", donors: Sequence[tuple[int, int]]) -> bytes:
         """Return the average of rows: exact, rounded once."""
         dtype, name = self._own.dtype, f"a row of {self._table.name!r}"
-        found = [files.rows(self._from[m], row, 1) for m, row in donors]
-        facts = [inspect(data, dtype) for data in found]
+        found = [
+            Items(files.rows(self._from[m], row, 1), self._from[m].dtype)
+            for m, row in donors
+        ]
+        facts = [inspect(item.data, item.dtype) for item in found]
         for fact in facts:
             check_base(fact, name)
         exponent = max(fact.exponent for fact in facts)
-        terms = [Weighed(Items(data, dtype), DECIMAL_UNIT) for data in found]
+        terms = [Weighed(item, DECIMAL_UNIT) for item in found]
         items = range(self._width // ITEM_BYTES[dtype])
         divisor = len(found) * DECIMAL_UNIT
         grid = theta_grid(exponent, dtype)
@@ -274,16 +284,14 @@ class _Rows:
             return bytes(self._width)
         item = ITEM_BYTES[dtype]
         shape, means = (count, self._width // item, item), []
-        with mmap.mmap(
-            file, begin + count * self._width, prot=mmap.PROT_READ
-        ) as mapped:
-            cells = np.frombuffer(mapped, np.uint8, math.prod(shape), begin)
-            step = max(1, COLUMNS_BYTES // (len(kept) * item))
-            for start in range(0, shape[1], step):
-                block = cells.reshape(shape)[kept, start : start + step]
-                columns = (block[:, i].tobytes() for i in range(block.shape[1]))
-                means += [mean(upcast(column, dtype)) for column in columns]
-            del cells
+        # Not closed here: an array on it may live on in an error.
+        mapped = mmap.mmap(file, begin + count * self._width, access=mmap.ACCESS_READ)
+        cells = np.frombuffer(mapped, np.uint8, math.prod(shape), begin).reshape(shape)
+        step = max(1, COLUMNS_BYTES // (len(kept) * item))
+        for start in range(0, shape[1], step):
+            block = cells[kept, start : start + step]
+            columns = (block[:, i].tobytes() for i in range(block.shape[1]))
+            means += [mean(upcast(column, dtype)) for column in columns]
         return bytes(downcast(np.array(means), dtype, self._table.name))
 
 
@@ -295,7 +303,7 @@ class _Files:
 
     def rows(self, tensor: StoredTensor, row: int, count: int) -> bytes:
         """Return the bytes of `count` rows of a tensor, from `row` on."""
-        width = tensor.size // tensor.shape[0]
+        width = width_of(tensor)
         try:
             if tensor.path not in self._open:
                 file = os.open(tensor.path, os.O_RDONLY)

@@ -181,9 +181,10 @@ class _Parser:
             if key in self._value
         }
         if "dtype" in found:
+            is_idle = "out_dtype" in found
+            does = "changes nothing beside out_dtype" if is_idle else "is the output's"
             self._members.note(
-                "dtype is that of the output: models are merged as they are,"
-                " and rounded once"
+                f"dtype {does}: models are merged as they are, and rounded once"
             )
         return found.get("out_dtype") or found.get("dtype") or ""
 

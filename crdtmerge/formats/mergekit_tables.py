@@ -144,6 +144,8 @@ class _Tables:
         self, word: Word, ours: str, chains: Sequence[Sequence[Chain | None]]
     ) -> Part:
         texts = [self._texts(word, ours, slot, own) for slot, own in enumerate(chains)]
+        if not word.per_model and ours != WEIGHT:
+            texts = [_anybodys(texts)] * len(texts)
         given = [chain for own in chains for chain in own if chain is not None]
         patterns = dict.fromkeys(p for chain in given for p, _ in chain.entries)
         made = [_ruled(ours, table, tuple(patterns)) for table in texts]
@@ -180,6 +182,14 @@ class _Tables:
                 raise BadInputError(f"{message} for tensor {key!r}", hint=hint)
             found[name] = text
         return found
+
+
+def _anybodys(tables: Sequence[Texts]) -> Texts:
+    """Return what holds for all contributions, as told by any that gives the tensor."""
+    found: dict[str, str | None] = {}
+    for table in tables:
+        found |= {name: text for name, text in table.items() if text is not None}
+    return found
 
 
 def _at(chain: Chain, name: str, layer: int | None, count: int) -> str | None:

@@ -5,10 +5,10 @@ archive (`zipped`), nor which files make up a model (`folder`).
 
 A pickle is a program. torch alone reads it, in its mode that builds tensors and nothing
 else (`weights_only`), and that never sees the user's file: it is given an archive with the
-same pickle and *empty* records, under a mode in which tensors have no bytes. Of each
-storage torch then tells at which record it begins, and thereby which record of the file it
-is. So no byte of a tensor is read, copied or unpickled; tensors are mapped later, like
-those of a safetensors file. Tensors that share a storage lie at the same place.
+same pickle and *empty* records, to load for the device `meta`, on which tensors have no
+bytes. Of each storage torch then tells at which record it begins, and thereby which record
+of the file it is. So no byte of a tensor is read, copied or unpickled; tensors are mapped
+later, like those of a safetensors file. Those that share a storage lie at one place.
 """
 
 import io
@@ -18,6 +18,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 from crdtmerge.errors import BadInputError
@@ -38,9 +39,10 @@ if TYPE_CHECKING:
 
 CONVERT: Final = "load it with transformers or torch, and `save_pretrained` the model"
 INSTALL: Final = (
-    "`pip install 'crdtmerge[pytorch]'` (torch 2.7 or later), or save the model as"
+    "`pip install 'crdtmerge[pytorch]'` (torch 2.12 or later), or save the model as"
     " safetensors where torch is: `save_pretrained` does so"
 )
+TORCH_MIN: Final = (2, 12)
 REASON_CHARACTERS_MAX: Final = 200
 
 _FOLDER: Final = "archive/"
@@ -123,18 +125,11 @@ def _skeleton(records: Records) -> _Skeleton:
 
 def _unpickled(path: Path, file: io.BytesIO) -> dict[object, object]:
     """Return what the pickle makes, of tensors without bytes."""
+    torch = _torch(path)
     try:
-        import torch
-        from torch._subclasses.fake_tensor import FakeTensorMode
-    except ImportError as e:
-        message = (
-            f"{path.name} is a PyTorch file: only torch can read it, which is missing"
-        )
-        raise BadInputError(message, hint=INSTALL) from e
-    try:
-        with FakeTensorMode(), warnings.catch_warnings():
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torch, about its own ways
-            found: object = torch.load(file, map_location="cpu", weights_only=True)
+            found: object = torch.load(file, map_location="meta", weights_only=True)
     except Exception as e:
         message = f"{path.name} was refused by torch's weights-only loading: {_said(e)}"
         hint = "nothing of it was run; only a file that holds tensors alone is read"
@@ -143,6 +138,20 @@ def _unpickled(path: Path, file: io.BytesIO) -> dict[object, object]:
         message = f"{path.name} holds a {type(found).__name__}, not tensors by name"
         raise BadInputError(message, hint=CONVERT)
     return found
+
+
+def _torch(path: Path) -> ModuleType:
+    """Return torch, if it is here and tells where storages lie."""
+    try:
+        import torch
+    except ImportError as e:
+        message = f"{path.name} is a PyTorch file: only torch can read it,"
+        raise BadInputError(f"{message} which is missing", hint=INSTALL) from e
+    version = tuple(int(part) for part in torch.__version__.split(".")[:2])
+    if version < TORCH_MIN:
+        message = f"{path.name} is a PyTorch file, and torch {torch.__version__} is"
+        raise BadInputError(f"{message} too old to read it in place", hint=INSTALL)
+    return torch
 
 
 def _said(error: Exception) -> str:
@@ -209,9 +218,6 @@ def _record(
     SUBTLE: a shape beyond the storage makes torch enlarge it, as it has no bytes here.
     """
     storage: Any = value.untyped_storage()
-    place = getattr(storage, "_checkpoint_offset", None)
-    if place is None:
-        message = f"{records.path.name} is a PyTorch file, and torch here is too old"
-        raise BadInputError(message, hint=INSTALL)
+    place: int = getattr(storage, "_checkpoint_offset", -1)
     record = records.data.get(skeleton.keys.get(place, ""))
     return record if record and record.size == storage.nbytes() else None

@@ -72,6 +72,10 @@ def parse_yaml(text: str, name: str = "the text") -> Plain:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         return None if node is None else _Reader(name).plain(node, 0)
     except yaml.YAMLError as e:
+        if isinstance(e, yaml.MarkedYAMLError) and "another document" in str(e.problem):
+            message = f"{name} holds several documents, with `---` between"
+            hint = "write each to a file of its own, and run them one after another"
+            raise BadInputError(message, hint=hint) from e
         raise BadInputError(f"{name} is not YAML: {_told(e)}") from e
     except (RecursionError, ValueError) as e:
         raise BadInputError(f"{name} is not YAML: it nests too deep") from e

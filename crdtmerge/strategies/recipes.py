@@ -16,6 +16,7 @@ from crdtmerge.errors import (
 )
 from crdtmerge.recipe import (
     EVERYWHERE,
+    EXPRESSIONS_MAX,
     OUTPUT_DTYPES,
     PARAMETERS_MAX,
     RULES_MAX,
@@ -240,12 +241,19 @@ def _check_frame(recipe: Recipe) -> None:
             raise BadInputError(message)
     limits = (
         ("rules", len(recipe.rules), RULES_MAX),
+        ("rules by regular expression", _expressions(recipe), EXPRESSIONS_MAX),
         ("steps", max(len(recipe.pre), len(recipe.post)), STEPS_MAX),
         ("parameters", len(recipe.parameters), PARAMETERS_MAX),
     )
     for what, count, limit in limits:
         if count > limit:
             raise BadInputError(f"{count} {what} are above the limit of {limit}")
+
+
+def _expressions(recipe: Recipe) -> int:
+    """Count the rules by regular expression; looking at them compiles none."""
+    patterns = (r.tensors.removeprefix("layers:").split(":") for r in recipe.rules)
+    return sum("regex" in parts[:2] for parts in patterns)
 
 
 def _typed(

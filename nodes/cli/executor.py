@@ -46,7 +46,7 @@ def ask(home: Path, verb: str, arguments: Mapping[str, object]) -> Answer:
 def verify(home: Path, arguments: Mapping[str, object]) -> Answer:
     """Verify a model with what the home has; without a home, by its digests alone."""
     from ..home import STORE_FILE
-    from ..operations import verify_alone
+    from ..operations.verifying import verify_alone
 
     if (home / STORE_FILE).is_file():
         return read(home, "verify", arguments)
@@ -64,7 +64,7 @@ def merge(arguments: Mapping[str, object]) -> Answer:
 
 def check(arguments: Mapping[str, object]) -> Answer:
     """Explain a recipe for a base on disk: in this process, with no home."""
-    from ..operations import check_alone
+    from ..operations.checking import check_alone
 
     return check_alone(arguments)
 
@@ -120,7 +120,7 @@ def _call(
     home: "Home", verb: str, arguments: Mapping[str, object], tell: progress.Tell
 ) -> Answer:
     """Run a verb on an open home, in this process."""
-    from ..operations import Operations
+    from ..operations.verbs import Operations
     from ..spaces import Spaces
 
     spaces = Spaces(home.records, home.blobs)

@@ -6,16 +6,17 @@ Owns the types that verbs share. Does not own any verb, nor how a node answers.
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 from crdtmerge.bodies import SpaceId
 from crdtmerge.digest import BlobId
 from crdtmerge.formats.progress import Progress
 from crdtmerge.sync.messages import Heartbeat
 
-from ..home import Home
-from ..keys import HomeKey
-from ..spaces import Spaces
+if TYPE_CHECKING:  # a verb without a home starts without its modules
+    from ..home import Home
+    from ..keys import HomeKey
+    from ..spaces import Spaces
 
 T = TypeVar("T")
 
@@ -105,15 +106,15 @@ class Context:
     `clock` gives the seconds of the system's clock, which go on while nothing runs.
     """
 
-    home: Home
-    spaces: Spaces
+    home: "Home"
+    spaces: "Spaces"
     entropy: Callable[[int], bytes]
     run: Run
     live: Live | None
     clock: Callable[[], float]
 
     @property
-    def key(self) -> HomeKey:
+    def key(self) -> "HomeKey":
         """The key that signs this home's records; `unlock` it before long work."""
         return self.home.author
 

@@ -21,10 +21,9 @@ from crdtmerge.formats.output import scratch_folder
 from crdtmerge.formats.progress import Report
 from crdtmerge.formats.shards import ModelLayout, lay_out_model
 from crdtmerge.manifest import FLOAT_DTYPES, TensorEntry
-from crdtmerge.resolve.ground import Footing
 from crdtmerge.resolve.model import Resolved, resolve_model
 from crdtmerge.resolve.output import Output
-from crdtmerge.resolve.plan import Plan, make_plan
+from crdtmerge.resolve.plan import Plan
 from crdtmerge.resolve.resolution import (
     Source,
     root_without_space,
@@ -33,9 +32,7 @@ from crdtmerge.strategies.extras import canonical_extras
 
 from . import arguments as given
 from .live import Answer, Arguments, Tell, telling
-from .merging_folders import Companions
-from .merging_models import Models, read_models
-from .resolving import (
+from .making import (
     memory_of,
     output_asked,
     shard_bytes_of,
@@ -43,6 +40,8 @@ from .resolving import (
     work_facts,
     workers,
 )
+from .merging_folders import Companions
+from .merging_models import Models, plan_of, read_models
 
 
 def merge(asked: Arguments, tell: Tell) -> Answer:
@@ -82,17 +81,8 @@ def _merge(
         telling(tell),
     )
     models = read_models(configuration, scratch, tell, wanted.check, wanted.threads)
-    recipe = models.asked.recipe_for(
-        [c.content for c in models.contributions],
-        [entry.name for entry in models.base.tensors],
-    )
-    plan = make_plan(
-        recipe,
-        models.base,
-        models.contributions,
-        footing=Footing("base" if models.based else "none"),
-    )
-    output = wanted.of(models)
+    plan = plan_of(models.asked, models.base, models.contributions)
+    output = wanted.of(models, _dtype_of(plan, models))
     layout = lay_out_model(plan.outputs, wanted.shard_bytes)
     try:
         made = wanted.resolve(plan, models, output, layout)
@@ -110,7 +100,7 @@ def _merge(
         "contributions": [source.content.hex() for source in resolution.contributions],
         "tensors": len(resolution.tensors),
         "bytes": sum(entry.size for entry in resolution.tensors),
-        "recipe": recipe.describe(),
+        "recipe": plan.recipe.describe(),
         "own_values": sum(bool(c.parameters) for c in plan.contributions),
         "shards": len(layout.files),
         "card": str(out / CARD_FILE),
@@ -146,9 +136,13 @@ class _Wanted:
         ]
         output.folder(lay_out_model(tensors, self.shard_bytes)).check()
 
-    def of(self, models: Models) -> Output:
-        """Return what is asked of the output, once all models were read."""
-        output = self._beside(models.companions, models.base.tensors, models.not_taken)
+    def of(self, models: Models, dtype: str) -> Output:
+        """Return what is asked of the output, once all models were read.
+
+        A `dtype` other than empty is that of all its float tensors.
+        """
+        tensors, left_out = models.base.tensors, models.not_taken
+        output = self._beside(models.companions, tensors, left_out, dtype)
         return replace(output, origins=models.origins)
 
     def resolve(
@@ -183,11 +177,18 @@ class _Wanted:
         files: Companions,
         tensors: Iterable[StoredTensor | TensorEntry],
         left_out: tuple[str, ...] = (),
+        dtype: str = "",
     ) -> Output:
         dtypes = [tensor.dtype for tensor in tensors]
-        dtype = self.configuration.output_dtype
+        dtype = dtype or self.configuration.output_dtype
         beside = companions_of(files, dtypes, dtype, left_out)
         return replace(self.output, companions=beside)
+
+
+def _dtype_of(plan: Plan, models: Models) -> str:
+    """Return the one dtype of a merge without a base, whose config may name another."""
+    found = {dtype for _, dtype, _ in plan.outputs if dtype in FLOAT_DTYPES}
+    return "" if models.based or len(found) != 1 else found.pop()
 
 
 def _check_way(out: Path, path: Path, configuration: Configuration | Sliced) -> None:

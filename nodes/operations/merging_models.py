@@ -7,14 +7,14 @@ contributions are made of what has names. Does not own the configuration
 them (`merging`).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
 from crdtmerge.changes import changes_of
 from crdtmerge.digest import DIGEST_BYTES, BlobId, ContentId
-from crdtmerge.errors import BadInputError
+from crdtmerge.errors import BadInputError, FaultyContributionError
 from crdtmerge.formats.adapter import Adapter
 from crdtmerge.formats.alignment import Scratch
 from crdtmerge.formats.folder import ModelFolder
@@ -22,7 +22,6 @@ from crdtmerge.formats.header import StoredTensor
 from crdtmerge.formats.ingest import (
     Model,
     describe_adapter,
-    headers,
     whole_manifest,
 )
 from crdtmerge.formats.licences import licence_of
@@ -32,11 +31,10 @@ from crdtmerge.formats.source import FolderSource
 from crdtmerge.formats.survey import Visit, plain_pass
 from crdtmerge.manifest import Manifest
 from crdtmerge.resolve.card import Origin, Origins
-from crdtmerge.resolve.ground import Footing, Frame
+from crdtmerge.resolve.ground import Footing
+from crdtmerge.resolve.plan import Plan, make_plan
 from crdtmerge.resolve.resolution import MadeFrom, Piece
-from crdtmerge.resolve.settings import Contribution, Settings
-from crdtmerge.resolve.settings_check import check_settings
-from crdtmerge.strategies import check_recipe
+from crdtmerge.resolve.settings import Contribution
 
 from .live import Tell, telling
 from .merging_folders import Companions, Folders, naming, read_folders
@@ -87,7 +85,7 @@ def read_models(
         CrdtMergeError: whatever `check` raises.
     """
     folders = read_folders(asked, scratch)
-    _check_settings(folders.asked, folders.ground)
+    _rehearse(folders)
     check(folders.ground, folders.companions)
     scratch.write(telling(tell))
     source = FolderSource()
@@ -102,11 +100,7 @@ def read_models(
             _check_moved(model, manifest, base, folders.moved)
         else:
             manifest = _whole(folder, "full", base.content_id, blobs)
-        contributions.append(
-            Contribution(
-                manifest.content_id, model.weight, manifest, (), model.parameters
-            )
-        )
+        contributions.append(_contribution(model, manifest))
     contents = [c.content for c in contributions]
     return Models(
         asked=configuration,
@@ -123,25 +117,50 @@ def read_models(
     )
 
 
-def _check_settings(asked: Configuration, base: ModelFolder) -> None:
-    """Refuse weights that cannot be used; contents are not known, so none are real."""
-    entries = headers(base, "base", b"").tensors
-    parties = [
-        Contribution(
-            ContentId(i.to_bytes(DIGEST_BYTES, "big")),
-            model.weight,
-            Manifest("full", b"", entries),
-            parameters=model.parameters,
-        )
-        for i, model in enumerate(asked.models)
-    ]
-    names = [entry.name for entry in entries]
-    recipe = asked.recipe_for([party.content for party in parties], names)
+def plan_of(
+    asked: Configuration, base: Manifest, contributions: Sequence[Contribution]
+) -> Plan:
+    """Return the plan of a merge.
+
+    Raises:
+        BadInputError: names the model that cannot be merged, or what has no value.
+        ContractError: the weights leave the numeric contract.
+    """
+    contents = [c.content for c in contributions]
+    recipe = asked.recipe_for(contents, [entry.name for entry in base.tensors])
     footing = Footing("none" if asked.base is None else "base")
-    check_settings(
-        check_recipe(recipe),
-        Settings.of(recipe, names, parties),
-        [Frame(entry, footing.ground) for entry in entries],
+    try:
+        return make_plan(recipe, base, contributions, footing=footing)
+    except FaultyContributionError as e:
+        name = _names(asked, contents)[e.content]
+        raise BadInputError(f"model {name!r}: {e.reason}") from e
+
+
+def _rehearse(folders: Folders) -> None:
+    """Refuse what no byte is needed to refuse, before any is hashed.
+
+    Tensors are called by where they lie; an adapter stands for a model that changes
+    nothing.
+    """
+    kept = [t for folder in folders.models.values() for t in folder.tensors]
+    places = dict.fromkeys(replace(stored, name="") for stored in kept)
+    blobs = {
+        stored: BlobId(number.to_bytes(DIGEST_BYTES, "big"))
+        for number, stored in enumerate(places)
+    }
+    base = _whole(folders.ground, "base", b"", blobs)
+    contributions = [
+        _contribution(
+            model, _whole(folder or folders.ground, "full", base.content_id, blobs)
+        )
+        for model, folder in zip(folders.asked.models, folders.members, strict=True)
+    ]
+    plan_of(folders.asked, base, contributions)
+
+
+def _contribution(model: Listed, manifest: Manifest) -> Contribution:
+    return Contribution(
+        manifest.content_id, model.weight, manifest, (), model.parameters
     )
 
 

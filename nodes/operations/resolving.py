@@ -5,9 +5,7 @@ left out). Does not own the plan, its execution or the form of a resolution
 (`crdtmerge.resolve`). It only reads the home, so it runs beside a node.
 """
 
-import os
 from collections.abc import Iterable, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -29,7 +27,7 @@ from crdtmerge.formats.companions import (
     not_taken,
 )
 from crdtmerge.formats.folder import read_companions
-from crdtmerge.formats.shards import SHARD_BYTES, ModelLayout, lay_out_model
+from crdtmerge.formats.shards import ModelLayout, lay_out_model
 from crdtmerge.manifest import Manifest
 from crdtmerge.policy import View
 from crdtmerge.recipe import Recipe
@@ -41,11 +39,9 @@ from crdtmerge.resolve.adapter import (
 )
 from crdtmerge.resolve.card import Origin, Origins
 from crdtmerge.resolve.ground import ON_BASE, Footing
-from crdtmerge.resolve.memory import MEMORY_DEFAULT
 from crdtmerge.resolve.model import Resolved, resolve_model
 from crdtmerge.resolve.output import Output
 from crdtmerge.resolve.plan import Plan, Unread, make_plan
-from crdtmerge.resolve.pool import THREADS_MAX
 from crdtmerge.resolve.resolution import Resolution
 from crdtmerge.resolve.settings import Contribution
 from crdtmerge.strategies import check_recipe, check_shared, make_recipe
@@ -59,11 +55,18 @@ from .budgeting import told_of_budget, unread_in
 from .contents import base_exponents, base_facts, base_manifest
 from .keeping import Keeping, sums_of
 from .live import Answer, Arguments, Context, Tell, telling
+from .making import (
+    memory_of,
+    output_asked,
+    shard_bytes_of,
+    threads_of,
+    work_facts,
+    workers,
+)
 from .packing import note_use
 from .selection import SHORT, choose_space, find_visible
 from .wording import recipe_asked
 
-THREADS_DEFAULT_MAX: Final = 8
 NONE: Final = "none"
 FORMS: Final = ("model", "adapter")
 PLATFORM: Final = "a strategy of class platform: another machine may make another model"
@@ -153,28 +156,6 @@ def _resolve(context: Context, asked: Arguments, tell: Tell, lease: Lease) -> An
     }
 
 
-def work_facts(made: Resolved) -> Answer:
-    """Return what making a model took, and what was there already."""
-    tally, read = made.tally, made.read
-    return {
-        "computed": {"tensors": tally.computed, "bytes": tally.computed_bytes},
-        "reused": {"tensors": tally.reused, "bytes": tally.reused_bytes},
-        "resumed": {"tensors": tally.kept, "bytes": tally.kept_bytes},
-        "tasks": tally.tasks,
-        "sums": {
-            "tensors": tally.summed,
-            "read_bytes": made.sums.read,
-            "written_bytes": made.sums.written,
-        },
-        "read_bytes": read.total
-        + tally.reused_bytes
-        + tally.kept_bytes
-        + made.sums.read,
-        "read": {"base": read.base, "contributions": read.contributions},
-        "written_bytes": tally.computed_bytes + tally.reused_bytes,
-    }
-
-
 def _form(asked: Arguments) -> str:
     """Return what is to be written: a model, or an adapter."""
     form = given.optional_text(asked, "as") or "model"
@@ -187,17 +168,6 @@ def _form(asked: Arguments) -> str:
     if form == "adapter" and given.flag(asked, "explain"):
         raise BadInputError("only a model is explained", hint="leave out --as adapter")
     return form
-
-
-def output_asked(asked: Arguments, out: Path) -> Output:
-    """Return what is asked of an output; what goes beside the tensors is left open."""
-    force, fsync = given.flag(asked, "force"), given.flag(asked, "fsync")
-    return Output(out, overwrite=force, fsync=fsync)
-
-
-def shard_bytes_of(asked: Arguments) -> int:
-    """Return how many bytes of tensors were asked for in a file."""
-    return given.count(asked, "shard_size", SHARD_BYTES)
 
 
 def _origins(context: Context, space: SpaceId, view: View) -> Origins:
@@ -285,31 +255,6 @@ class _Job:
                 memory=memory_of(self.asked),
                 report=telling(self.tell),
             )
-
-
-def threads_of(asked: Arguments) -> int:
-    """Return how many threads were asked for, else one a processor up to a bound."""
-    threads = given.count(asked, "threads", min(_processors(), THREADS_DEFAULT_MAX))
-    if threads <= THREADS_MAX:
-        return threads
-    raise BadInputError(f"{threads} threads are above the limit of {THREADS_MAX}")
-
-
-def memory_of(asked: Arguments) -> int:
-    """Return how many bytes tasks may take together, beside what is mapped."""
-    return given.count(asked, "memory", MEMORY_DEFAULT)
-
-
-def workers(threads: int) -> Executor:
-    """Return that many threads, to be used as a context."""
-    return ThreadPoolExecutor(threads, "resolve")
-
-
-def _processors() -> int:
-    """Return how many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _without(view: View, left_out: Iterable[str]) -> View:

@@ -45,7 +45,7 @@ from . import arguments as given
 from .budgeting import unread_in
 from .contents import base_exponents, base_manifest
 from .live import Answer, Arguments, Context, Tell, telling
-from .resolving import threads_of, workers
+from .making import threads_of, workers
 from .selection import SHORT
 
 NO_HOME = "there is no home here, so the digests alone were checked"

@@ -289,7 +289,7 @@ def test_people_read_what_was_made_and_what_was_passed_over(bench: Bench) -> Non
     assert "merged 2 models to" in said
     assert "ties/1 density=1 lambda=1 normalize=true" in said
     assert "note: int8_mask changes nothing in ties" in err
-    assert "note: dtype is that of the output" in err
+    assert "note: dtype is the output's: models are merged as they are" in err
     stored = read_folder(bench.folder / "out").tensors
     assert {t.dtype for t in stored} == {"BF16", "I64"}
 

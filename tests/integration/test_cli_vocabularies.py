@@ -3,7 +3,9 @@
 The oracles: NumPy on the rows by token, the tokenizers library, and transformers.
 """
 
+import errno
 import json
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -201,6 +203,39 @@ def test_both_ends_of_a_stack_are_in_one_vocabulary(deep: Bench, source: str) ->
                 expected = row(deep / other, token, name)
             assert expected is not None
             assert table(out, name)[number].tobytes() == expected.tobytes(), token
+
+
+def test_what_a_killed_merge_left_goes_with_the_next(bench: Bench) -> None:
+    """Its aligned rows lie where its output would have come to be."""
+    left = bench / ".out.partial-1-1-0"
+    (left / "new").mkdir(parents=True)
+    (left / "new" / "aligned").write_bytes(bytes(99))
+    (bench / "merge.yml").write_text(
+        linear("base", "dog", more="tokenizer_source: base")
+    )
+    code, _ = bench.run("merge", bench / "merge.yml", bench / "out")
+    assert code == 0
+    assert not left.exists()
+
+
+def test_a_disk_without_room_for_aligned_rows_leaves_nothing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The space is claimed before a row is written."""
+
+    def full(_file: int, size: int) -> None:
+        assert size
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("crdtmerge.formats.alignment.reserve", full)
+    (bench / "merge.yml").write_text(
+        linear("base", "dog", more="tokenizer_source: base")
+    )
+    before = set(bench.folder.rglob("*"))
+    code, said = bench.run("merge", bench / "merge.yml", bench / "out")
+    assert code == 6
+    assert "the disk is full" in said["error"]["message"]
+    assert set(bench.folder.rglob("*")) == before
 
 
 def test_the_order_of_the_list_changes_nothing(bench: Bench) -> None:

@@ -15,7 +15,7 @@ import pytest
 from crdtmerge.digest import blob_id_of
 from crdtmerge.errors import NoRoomError
 from nodes.home import open_home
-from nodes.operations import Operations
+from nodes.operations.verbs import Operations
 from tests.homes import Fleet, write_model
 from tests.integration.test_cli_node import ROOT
 

@@ -195,7 +195,7 @@ TIES = f"merge_method: ties\nbase_model: base\n{TWO}\n"
         ("a: !!python/object:os.system {}", "is not plain", ""),
         ("1: a", "a key is not a plain name", ""),
         ("<<: {a: 1}", "a key is not a plain name", ""),
-        ("a: 1\n---\nb: 2", "is not YAML", ""),
+        ("a: 1\n---\nb: 2", "holds several documents", "one after another"),
         ("a: *b", "is not YAML: line 1", ""),
         (TWO, "merge_method is missing", "one of "),
         ("merge_method: 3\n" + TWO, "merge_method is not a name", ""),

@@ -183,6 +183,10 @@ def test_without_torch_the_error_says_what_to_install(
     with pytest.raises(BadInputError, match="only torch can read it") as caught:
         read_folder(tmp_path)
     assert "crdtmerge[pytorch]" in caught.value.hint
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    monkeypatch.setattr(torch, "__version__", "2.11.1+cpu")
+    with pytest.raises(BadInputError, match=r"torch 2\.11\.1\+cpu is too old"):
+        read_folder(tmp_path)
 
 
 # --- what cannot be read in place --------------------------------------------------------

@@ -395,13 +395,43 @@ def test_a_table_that_is_only_cut_stays_where_it_is(tmp_path: Path) -> None:
     assert not (tmp_path / "scratch").exists()
 
 
+def test_rows_of_another_float_dtype_are_rounded_once(tmp_path: Path) -> None:
+    """Wider ones lose nothing; averages see them as they are."""
+    draw = np.random.default_rng(8)
+    wide = draw.standard_normal((4, 6)).astype(np.float32)
+    narrow = draw.standard_normal((4, 6)).astype(np.float16)
+    one = stored(tmp_path / "a", lm_head=wide)["lm.head"]
+    two = stored(tmp_path / "b", lm_head=narrow)["lm.head"]
+    averages = {3: ((0, 1), (1, 1))}
+    rows = RowMap(np.array([0, 1, 0, AVERAGE]), np.array([0, 2, 1, 0]), averages)
+    average = (wide[1].astype(np.float64) + narrow[1].astype(np.float64)) / 2
+    found = np.frombuffer(aligned(tmp_path, [one, two], rows), np.float32)
+    expected = [wide[0], narrow[2].astype(np.float32), wide[1], average.astype("f4")]
+    assert found.tobytes() == np.concatenate(expected).tobytes()
+    (tmp_path / "scratch").unlink()
+    turned = RowMap(
+        np.array([1, 0, 1, AVERAGE]), np.array([2, 0, 0, 0]), {3: ((1, 1), (0, 1))}
+    )
+    found = np.frombuffer(aligned(tmp_path, [one, two], turned), np.float32)
+    expected = [narrow[2], wide[0], narrow[0], average]
+    wanted = [row.astype(np.float32) for row in expected]
+    assert found.tobytes() == np.concatenate(wanted).tobytes()
+    (tmp_path / "scratch").unlink()
+    mine = RowMap(np.array([1, 0]), np.array([0, 1]))
+    data = aligned(tmp_path, [two, one], mine)
+    expected16 = [wide[0].astype(np.float16), narrow[1]]
+    assert data == np.concatenate(expected16).tobytes()
+
+
 def test_rows_of_another_form_are_refused(tmp_path: Path) -> None:
-    """Another dtype, another width, or no such table."""
+    """Whole numbers, another width, or no such table."""
     one = stored(tmp_path / "a", lm_head=np.zeros((3, 2), np.float32))["lm.head"]
-    two = stored(tmp_path / "b", lm_head=np.zeros((3, 2), np.float16))["lm.head"]
+    two = stored(tmp_path / "b", lm_head=np.zeros((3, 2), np.int32))["lm.head"]
+    three = stored(tmp_path / "c", lm_head=np.zeros((3, 4), np.float32))["lm.head"]
     rows = RowMap(np.array([1, 0, 0]), np.array([0, 1, 2]))
-    with pytest.raises(BadInputError, match="F16"):
-        aligned(tmp_path, [one, two], rows)
+    for other, form in ((two, "I32"), (three, r"F32 \[4\]")):
+        with pytest.raises(BadInputError, match=form):
+            aligned(tmp_path, [one, other], rows)
     with pytest.raises(BadInputError, match="lacks 't'"):
         aligned(tmp_path, [one], rows)
 

@@ -27,7 +27,7 @@ from crdtmerge.errors import (
     VerificationError,
 )
 from crdtmerge.sync.messages import Heartbeat
-from nodes.operations import VERBS, Operations
+from nodes.operations.verbs import VERBS, Operations
 from nodes.store.blobs import FileBlobs
 from nodes.ticket import decode_ticket
 from tests.homes import Fleet, records_of, snapshot, write_model

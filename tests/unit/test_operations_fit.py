@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,17 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from crdtmerge import numerics
-from crdtmerge.errors import BadInputError, FaultyContributionError
+from crdtmerge.errors import (
+    BadInputError,
+    ContractError,
+    FaultyContributionError,
+)
 from crdtmerge.manifest import Manifest
 from crdtmerge.resolve.ground import Footing
 from crdtmerge.resolve.plan import make_plan
+from crdtmerge.resolve.reading import TensorReader
 from crdtmerge.resolve.settings import Contribution
+from crdtmerge.resolve.summing import TensorSums
 from crdtmerge.strategies import make_recipe
 from crdtmerge.strategies.table import SUMS
 from tests.homes import Fleet
@@ -165,6 +172,19 @@ def test_kept_sums_go_on_over_dtypes(name: str) -> None:
         whole = world.whole(recipe, chosen)
         assert {name: whole[name] for name in sink.held} == sink.held
     assert not outcome.afresh, "one that leaves is taken out, whatever its dtype"
+
+
+def test_terms_of_a_wide_dtype_count_as_the_products_that_they_are() -> None:
+    """Four each in float64, for any weight: kept sums end where a fresh one does."""
+    merge = make_merge()
+    (wide,) = [replace(_in_dtype(merge, 0, "F64"), weight=1)]
+    plan = make_plan(make_recipe("linear", {}), merge.base, [wide])
+    tensor = TensorSums(plan, "embed.weight", TensorReader(plan, merge.blobs))
+    sums = tensor.afresh()
+    ((key, (share, _)),) = sums.members.items()
+    for count, most in ((1 << 14, True), ((1 << 14) + 1, False)):
+        with nullcontext() if most else pytest.raises(ContractError, match="products"):
+            tensor.finish(replace(sums, members={key: (share, count)}))
 
 
 def test_without_a_base_the_output_holds_what_all_models_hold() -> None:

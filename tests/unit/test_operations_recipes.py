@@ -21,7 +21,7 @@ from crdtmerge.formats.yaml_text import parse_yaml
 from crdtmerge.recipe import Recipe, Rule, recipe_from_value
 from crdtmerge.replica import Replica
 from crdtmerge.strategies import make_recipe
-from nodes.operations import check_alone
+from nodes.operations.checking import check_alone
 from tests.unit.test_operations import Setting, refused, setting
 
 __all__ = ["setting"]

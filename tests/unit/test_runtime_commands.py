@@ -11,7 +11,7 @@ import pytest
 
 from crdtmerge.errors import ConflictError, NotFoundError
 from nodes.commands import PATIENT_MAX, PROGRESS_MAX, Commands
-from nodes.operations import Operations
+from nodes.operations.verbs import Operations
 
 WAIT = json.dumps({"verb": "wait", "arguments": {}}).encode()
 REQUEST = json.dumps({"verb": "any", "arguments": {}}).encode()
