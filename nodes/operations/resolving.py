@@ -39,7 +39,7 @@ from crdtmerge.resolve.adapter import (
 )
 from crdtmerge.resolve.card import Origin, Origins
 from crdtmerge.resolve.ground import ON_BASE, Footing
-from crdtmerge.resolve.model import Resolved, resolve_model
+from crdtmerge.resolve.model import About, Resolved, resolve_model
 from crdtmerge.resolve.output import Output
 from crdtmerge.resolve.plan import Plan, Unread, make_plan
 from crdtmerge.resolve.resolution import Resolution
@@ -105,9 +105,9 @@ def _resolve(context: Context, asked: Arguments, tell: Tell, lease: Lease) -> An
     if not dry:
         note_use(context.home, manifests, int(context.clock()))
     merge_id, root = view.merge_id(recipe), view.visible_root
-    job = _Job(context, asked, tell, threads, space, merge_id, root)
     origins = _origins(context, space, view)
-    output = replace(output_asked(asked, out), origins=origins)
+    job = _Job(context, asked, tell, threads, space, merge_id, root, origins)
+    output = output_asked(asked, out)
     extra: Answer = {"as": form, "card": str(out / CARD_FILE), "shards": 1}
     notes = _remarks(recipe)
     if form == "model":
@@ -189,6 +189,7 @@ class _Job:
     space: SpaceId
     merge_id: bytes
     visible_root: bytes
+    origins: Origins
 
     def unread(
         self,
@@ -217,6 +218,8 @@ class _Job:
         self, plan: Plan, output: Output, layout: ModelLayout, keeping: Keeping
     ) -> Resolved:
         """Write a whole model."""
+        root, origins = self.visible_root, self.origins
+        said = About(plan, self.merge_id, root, self.space, origins=origins)
         blobs = self.context.home.blobs
         with (
             keeping.sums(plan, blobs, layout.size) as sums,
@@ -227,9 +230,7 @@ class _Job:
                 source=self.context.home.blobs,
                 output=output,
                 layout=layout,
-                space=self.space,
-                merge_id=self.merge_id,
-                visible_root=self.visible_root,
+                about=lambda: said,
                 executor=executor,
                 threads=self.threads,
                 memory=memory_of(self.asked),
@@ -250,6 +251,7 @@ class _Job:
                 space=self.space,
                 merge_id=self.merge_id,
                 visible_root=self.visible_root,
+                origins=self.origins,
                 executor=executor,
                 threads=self.threads,
                 memory=memory_of(self.asked),

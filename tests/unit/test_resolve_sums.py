@@ -24,7 +24,7 @@ from crdtmerge.resolve.reuse import Before
 from crdtmerge.resolve.settings import Contribution
 from crdtmerge.strategies import make_recipe
 from nodes.store.memo import HomeMemo
-from tests.models import Blobs
+from tests.models import Blobs, about
 
 ROOM = 1 << 40
 SHAPES: Mapping[str, tuple[int, ...]] = {"large": (128, 512), "norm": (64,)}
@@ -105,9 +105,7 @@ class Place:
                 source=self.fleet.blobs,
                 output=Output(out),
                 layout=layout,
-                space=b"s" * 32,
-                merge_id=b"m" * 32,
-                visible_root=b"v" * 32,
+                about=about(plan),
                 memo=home,
                 sums=(folder, choice) if sums else None,
             )
