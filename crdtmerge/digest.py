@@ -43,6 +43,7 @@ class Domain(StrEnum):
     PHILOX = "crdtmerge v1 philox key"
     ORDER = "crdtmerge v1 order of a fold"
     TASK = "crdtmerge v1 task key"
+    STAND_IN = "crdtmerge v1 place of bytes that were not read"
     MODEL = "crdtmerge v1 model digest"
     TICKET = "crdtmerge v1 ticket checksum"
     INVITE = "crdtmerge v1 invite answer"

@@ -4,7 +4,7 @@ The blobs lie in a dict, which is a real tensor source: verified when read.
 """
 
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,9 @@ from crdtmerge.formats.companions import companions_of
 from crdtmerge.formats.shards import SHARD_BYTES, lay_out_model
 from crdtmerge.manifest import Manifest, TensorEntry
 from crdtmerge.recipe import Recipe
-from crdtmerge.resolve.model import resolve_model
+from crdtmerge.resolve.model import About, resolve_model
 from crdtmerge.resolve.output import Output
-from crdtmerge.resolve.plan import make_plan
+from crdtmerge.resolve.plan import Plan, make_plan
 from crdtmerge.resolve.resolution import Resolution
 from crdtmerge.resolve.settings import Contribution
 from crdtmerge.strategies import STRATEGIES, find, make_recipe
@@ -174,8 +174,14 @@ def resolve(
         source=merge.blobs,
         output=Output(out, companions=beside, **asked),
         layout=layout,
-        **{**IDS, **options},
+        about=about(plan),
+        **options,
     ).resolution
+
+
+def about(plan: Plan, **more: Any) -> Callable[[], About]:
+    """Return what tells the record of a plan of no real space."""
+    return lambda: About(plan, **{**IDS, **more})
 
 
 def resolve_all(out: Path) -> None:

@@ -49,6 +49,7 @@ def value_text(value: Plain, word: Word, place: str) -> str:
 
 def _flag(value: Plain, word: Word, place: str) -> str:
     text = value.text if isinstance(value, Number) else str(value)
+    text = text.removesuffix(".0")  # mergekit-evolve writes 1.0 for true
     if text.lower() in {"true", "yes", "on", "1"}:
         return "true"
     if text.lower() in {"false", "no", "off", "0"}:

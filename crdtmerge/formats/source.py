@@ -1,15 +1,21 @@
 """The tensors of model folders by blob id: read where they lie, and never copied.
 
-Owns finding and mapping them. Does not own naming (`ingest`), nor what is computed. The
-bytes were hashed once, when they were named; they are not hashed again when they are
-used. Instead the files are looked at before and after: one that was written to meanwhile
-is refused.
+Owns finding and mapping them, and names that are given before the bytes were read. Does
+not own naming (`ingest`), nor what is computed. The bytes are hashed once: when they are
+named, or as they are first used. Instead of hashing them again, the files are looked at
+before and after: one that was written to meanwhile is refused.
+
+A name given before stands for a place in a file in a certain state, so it means the same
+bytes as long as the file is as it was, in the next run too.
 """
 
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from crdtmerge.digest import BlobId
+from crdtmerge.codec import Value
+from crdtmerge.digest import BlobId, Domain, blob_id_of, digest_value
 from crdtmerge.errors import BadInputError, ContentMissingError
 from crdtmerge.formats.folder import open_tensor
 from crdtmerge.formats.header import FileState, StoredTensor
@@ -23,6 +29,9 @@ class FolderSource:
         """Begin without any model."""
         self._places: dict[BlobId, Source] = {}
         self._states: dict[Path, FileState] = {}
+        self._unnamed: dict[BlobId, StoredTensor] = {}
+        self._names: dict[BlobId, BlobId] = {}
+        self._lock = threading.Lock()
 
     def watch(self, tensors: Iterable[StoredTensor]) -> None:
         """Remember the state of a model's files, before they are hashed."""
@@ -33,6 +42,31 @@ class FolderSource:
         """Take in a model or adapter by the names that its tensors were given."""
         for source, entry in zip(model.sources, model.manifest.tensors, strict=True):
             self._places.setdefault(entry.blob, source)
+
+    def stand_in(self, tensor: StoredTensor) -> BlobId:
+        """Return a name for bytes that were not read yet, and have them found by it.
+
+        Raises:
+            BadInputError: the file cannot be read.
+        """
+        self.watch([tensor])
+        state = self._states[tensor.path]
+        place: list[Value] = [str(tensor.path), *state, tensor.offset, tensor.size]
+        name = BlobId(digest_value(Domain.STAND_IN, place))
+        self._places[name] = self._unnamed[name] = tensor
+        return name
+
+    def names(self, threads: int = 1) -> Mapping[BlobId, BlobId]:
+        """Return what all stand-ins stand for; what was not read yet is read now.
+
+        Raises:
+            BadInputError: a file is gone or shorter.
+        """
+        with self._lock:
+            left = [name for name in self._unnamed if name not in self._names]
+        with ThreadPoolExecutor(threads, "hashing") as pool:
+            list(pool.map(lambda name: self.read(name, self._unnamed[name].size), left))
+        return self._names
 
     def read(self, blob: BlobId, size: int) -> memoryview:
         """Return the bytes of a blob, mapped read-only.
@@ -45,8 +79,20 @@ class FolderSource:
         if isinstance(source, bytes) and len(source) == size:
             return memoryview(source)
         if isinstance(source, StoredTensor) and source.size == size:
-            return open_tensor(source)
+            data = open_tensor(source)
+            if blob in self._unnamed:
+                self._name(blob, data)
+            return data
         raise ContentMissingError(f"no model holds blob {blob.hex()[:12]}")
+
+    def _name(self, stand_in: BlobId, data: memoryview) -> None:
+        """Hash what a stand-in stands for, the first time that it is read."""
+        with self._lock:
+            known = stand_in in self._names
+        if not known:
+            name = blob_id_of(data)
+            with self._lock:
+                self._names[stand_in] = name
 
     def check_unchanged(self) -> None:
         """Refuse files that were written to since they were first looked at.

@@ -29,6 +29,7 @@ from crdtmerge.layers import LINEAR, Layers, layers_of
 from crdtmerge.manifest import ITEM_BYTES, Manifest, TensorEntry
 from crdtmerge.numerics import Data, low_rank_factors, philox_key, sum_of_squares
 from crdtmerge.recipe import Recipe
+from crdtmerge.resolve.card import Origins
 from crdtmerge.resolve.execute import TensorSink, execute
 from crdtmerge.resolve.ground import Footing
 from crdtmerge.resolve.memory import MEMORY_DEFAULT
@@ -242,6 +243,7 @@ def resolve_adapter(
     space: bytes,
     merge_id: bytes,
     visible_root: bytes,
+    origins: Origins,
     executor: Executor | None = None,
     threads: int = 1,
     memory: int = MEMORY_DEFAULT,
@@ -276,5 +278,5 @@ def resolve_adapter(
             visible_root=visible_root,
             adapter=adapter.adapted,
         )
-        finish(resolution)
+        finish(resolution, origins)
     return resolution, error

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TypeAlias
 
-from crdtmerge.changes import Change, Whole, key_of
+from crdtmerge.changes import Change, LowRank, Whole, key_of
 from crdtmerge.codec import Value, encode
 from crdtmerge.digest import ContentId, Domain, digest_value
 from crdtmerge.errors import BadInputError
@@ -137,7 +137,9 @@ def _readings(plan: Plan, frame: Frame, passes: int) -> Iterator[Reading]:
         change = changes.get(entry.name)
         if change is None or key_of(change, entry) == entry.blob or not entry.size:
             continue
-        held = encode(key_of(change, entry))
+        # A pair is read apart from its like in a layer of another kind.
+        layer = change.layer if isinstance(change, LowRank) else ""
+        held = encode([key_of(change, entry), layer])
         told.setdefault(held, []).append((content, weight))
         said.setdefault(held, change)
     for alike, change in said.items():

@@ -165,6 +165,8 @@ def _told(source: Source, origin: Origin) -> Iterator[str]:
         )
     if source.tags:
         yield f"tagged {' '.join(map(code, source.tags))}"
+    if source.unread is not None:
+        yield f"{source.unread.tensors} of its tensors not read, for the I/O budget"
     if notes := [note for note in origin.notes if note]:
         yield "noted " + _several([code(note) for note in notes], NOTES_MAX, " / ")
 

@@ -23,12 +23,11 @@ from crdtmerge.resolve.resolution import Resolution
 class Output:
     """What is asked of an output: its place, and what goes there beside the tensors.
 
-    `origins` are what its model card tells of people and folders.
+    The model card, which is written at last, tells of people and folders too.
     """
 
     out: Path
     companions: Companions = field(default_factory=Companions)
-    origins: Origins = field(default_factory=Origins)
     overwrite: bool = False
     fsync: bool = False
 
@@ -45,7 +44,7 @@ class Output:
     @contextmanager
     def filled(
         self, layout: ModelLayout, texts: Iterable[tuple[str, bytes]] = ()
-    ) -> Iterator[tuple[ModelWriter, Callable[[Resolution], None], Journal]]:
+    ) -> Iterator[tuple[ModelWriter, Callable[[Resolution, Origins], None], Journal]]:
         """Lend what writes the tensors, and what writes the record of the whole at last.
 
         The journal notes finished tensors, for a run that goes on with what this one left;
@@ -69,8 +68,8 @@ class Output:
                 write_file(folder / name, text)
             create_files(folder, layout)
 
-            def finish(resolution: Resolution) -> None:
-                card = card_text(resolution, self.origins, self.companions.config)
+            def finish(resolution: Resolution, origins: Origins) -> None:
+                card = card_text(resolution, origins, self.companions.config)
                 write_file(folder / CARD_FILE, card)
                 record = resolution.to_json().encode()
                 write_file(folder / RESOLUTION_FILE, record)

@@ -276,7 +276,8 @@ class Strategy:
     if not, models can be merged without one. `prefers_base` tells
     that it then is another formula: a base that there is must be read. `shifts` tells
     whether the result moves with the base, so that merging task vectors alone gives the
-    merged task vector. One changed output bit is a new version.
+    merged task vector. `nameless` says that contributions may have any names and any order:
+    no bit changes. One changed output bit is a new version.
     """
 
     name: str
@@ -293,6 +294,7 @@ class Strategy:
     draws: bool = False
     order_dependent: bool = False
     by_layer: bool = False
+    nameless: bool = False
     classification: Literal["portable", "platform"] = "portable"
     memory: Memory = Memory()
     held: Callable[[Values], Memory | None] = all_at_once

@@ -68,6 +68,7 @@ BREADCRUMBS = Strategy(
     paper=_PAPER,
     parameters=(_DENSITY, _GAMMA, LAMBDA, NORMALIZE),
     memory=_MEMORY,
+    nameless=True,
     emit=LINEAR_SUMS.emit,
 )
 
@@ -78,5 +79,6 @@ BREADCRUMBS_TIES = Strategy(
     paper=_PAPER,
     parameters=(_DENSITY, _GAMMA, LAMBDA, normalize_agreeing(FALSE)),
     memory=_MEMORY,
+    nameless=True,
     emit=TIES_SUMS.emit,
 )

@@ -55,5 +55,6 @@ LINEAR = Strategy(
     shifts=_averages,
     memory=Memory(shared=8),
     held=part_by_part,
+    nameless=True,
     emit=SUMS.emit,
 )

@@ -59,5 +59,6 @@ TASK_ARITHMETIC = Strategy(
     parameters=(LAMBDA, NORMALIZE),
     memory=Memory(shared=8),
     held=part_by_part,
+    nameless=True,
     emit=SUMS.emit,
 )

@@ -69,5 +69,6 @@ TIES = Strategy(
     ),
     memory=Memory(shared=14),
     held=part_by_part,
+    nameless=True,
     emit=SUMS.emit,
 )

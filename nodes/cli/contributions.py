@@ -35,7 +35,7 @@ def contribute(
     path: Annotated[
         Path,
         typer.Argument(
-            help="A folder with safetensors files, or one such file, or a PEFT adapter."
+            help="A folder of safetensors or PyTorch files, one such file, or an adapter."
         ),
     ],
     space: SpaceOption = None,

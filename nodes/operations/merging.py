@@ -21,7 +21,7 @@ from crdtmerge.formats.output import scratch_folder
 from crdtmerge.formats.progress import Report
 from crdtmerge.formats.shards import ModelLayout, lay_out_model
 from crdtmerge.manifest import FLOAT_DTYPES, TensorEntry
-from crdtmerge.resolve.model import Resolved, resolve_model
+from crdtmerge.resolve.model import About, Resolved, resolve_model
 from crdtmerge.resolve.output import Output
 from crdtmerge.resolve.plan import Plan
 from crdtmerge.resolve.resolution import (
@@ -100,7 +100,7 @@ def _merge(
         "contributions": [source.content.hex() for source in resolution.contributions],
         "tensors": len(resolution.tensors),
         "bytes": sum(entry.size for entry in resolution.tensors),
-        "recipe": plan.recipe.describe(),
+        "recipe": resolution.recipe.describe(),
         "own_values": sum(bool(c.parameters) for c in plan.contributions),
         "shards": len(layout.files),
         "card": str(out / CARD_FILE),
@@ -142,34 +142,23 @@ class _Wanted:
         A `dtype` other than empty is that of all its float tensors.
         """
         tensors, left_out = models.base.tensors, models.not_taken
-        output = self._beside(models.companions, tensors, left_out, dtype)
-        return replace(output, origins=models.origins)
+        return self._beside(models.companions, tensors, left_out, dtype)
 
     def resolve(
         self, plan: Plan, models: Models, output: Output, layout: ModelLayout
     ) -> Resolved:
         """Write the merged model."""
-        base = ContentId(plan.base.content_id if models.based else b"")
-        root = root_without_space(
-            Source(c.content, c.weight, (), c.parameters) for c in plan.contributions
-        )
-        who = [c.who for c in plan.contributions]
         with workers(self.threads) as executor:
             return resolve_model(
                 plan=plan,
                 source=models.source,
                 output=output,
                 layout=layout,
-                space=b"",
-                merge_id=plan.recipe.merge_id(base, root, who),
-                visible_root=root,
-                base=base,
+                about=lambda: _about(models.named()),
                 executor=executor,
                 threads=self.threads,
                 memory=self.memory,
                 report=self.report,
-                check=models.source.check_unchanged,
-                made_from=models.made_from,
             )
 
     def _beside(
@@ -183,6 +172,24 @@ class _Wanted:
         dtype = dtype or self.configuration.output_dtype
         beside = companions_of(files, dtypes, dtype, left_out)
         return replace(self.output, companions=beside)
+
+
+def _about(models: Models) -> About:
+    """Return what the record of a merge says."""
+    plan = plan_of(models.asked, models.base, models.contributions)
+    base = ContentId(plan.base.content_id if models.based else b"")
+    root = root_without_space(
+        Source(c.content, c.weight, (), c.parameters) for c in plan.contributions
+    )
+    who = [c.who for c in plan.contributions]
+    return About(
+        plan=plan,
+        merge_id=plan.recipe.merge_id(base, root, who),
+        visible_root=root,
+        base=base,
+        made_from=models.made_from,
+        origins=models.origins,
+    )
 
 
 def _dtype_of(plan: Plan, models: Models) -> str:

@@ -35,6 +35,7 @@ from crdtmerge.resolve.ground import Footing
 from crdtmerge.resolve.plan import Plan, make_plan
 from crdtmerge.resolve.resolution import MadeFrom, Piece
 from crdtmerge.resolve.settings import Contribution
+from crdtmerge.strategies import check_recipe
 
 from .live import Tell, telling
 from .merging_folders import Companions, Folders, naming, read_folders
@@ -64,6 +65,17 @@ class Models:
     source: FolderSource
     made_from: MadeFrom = ()
     notes: tuple[str, ...] = ()
+    late: "Callable[[], Models] | None" = None
+
+    def named(self) -> "Models":
+        """Return the same models by the names of their bytes, once these were read.
+
+        Raises:
+            BadInputError: a file changed meanwhile, or cannot be read any more.
+        """
+        found = self if self.late is None else self.late()
+        self.source.check_unchanged()
+        return found
 
 
 def read_models(
@@ -74,6 +86,9 @@ def read_models(
     threads: int = 1,
 ) -> Models:
     """Read the headers of all models, then hash each once, so many tensors at a time.
+
+    Where the names of contents change no bit, they are hashed as they are merged instead:
+    the models have stand-ins until then (`Models.named`).
 
     `check` may refuse the base (or what stands for it) in between. Tables whose rows are
     aligned are written to `scratch`, and must stay there.
@@ -89,7 +104,36 @@ def read_models(
     check(folders.ground, folders.companions)
     scratch.write(telling(tell))
     source = FolderSource()
-    blobs = _named(folders.models.values(), source, tell, threads)
+    if not _is_late(folders):
+        blobs = _named(folders.models.values(), source, tell, threads)
+        return _models(folders, blobs, source, tell)
+    standing = _standing(folders.models.values(), source)
+
+    def late() -> Models:
+        names = source.names(threads)
+        blobs = {stored: names[blob] for stored, blob in standing.items()}
+        return _models(folders, blobs, source, tell)
+
+    return replace(_models(folders, standing, source, tell), late=late)
+
+
+def _is_late(folders: Folders) -> bool:
+    """Tell whether names may come as bytes are read for the merge itself.
+
+    They may where no bit hangs on them; adapters are compared with the base by name.
+    """
+    recipe = folders.asked.recipe
+    plain = not (recipe.pre or recipe.post or folders.adapters)
+    return plain and check_recipe(recipe).nameless
+
+
+def _models(
+    folders: Folders,
+    blobs: Mapping[StoredTensor, BlobId],
+    source: FolderSource,
+    tell: Tell,
+) -> Models:
+    """Return base and contributions of models whose tensors are called by `blobs`."""
     configuration = folders.asked
     base = _whole(folders.ground, "base", b"", blobs)
     contributions: list[Contribution] = []
@@ -291,3 +335,14 @@ def _named(
         manifest = whole_manifest(folder, "base", b"", blobs)
         source.add(Model(folder.path, manifest, folder.tensors))
     return {replace(stored, name=""): blob for stored, blob in found.items()}
+
+
+def _standing(
+    folders: Iterable[ModelFolder], source: FolderSource
+) -> dict[StoredTensor, BlobId]:
+    """Return what stands in for the names of the tensors of all models."""
+    return {
+        replace(stored, name=""): source.stand_in(stored)
+        for folder in folders
+        for stored in folder.tensors
+    }

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import struct
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ from crdtmerge.errors import BadInputError
 from crdtmerge.formats.folder import read_folder
 from crdtmerge.formats.ingest import Model, describe
 from crdtmerge.formats.source import FolderSource
+from crdtmerge.formats.survey import Seen, Visit, plain_pass
 from nodes import cli
+from nodes.operations import merging_models
 from tests.homes import Fleet, write_model
 from tests.small_adapters import PREFIX, factors, write_adapter
 
@@ -436,6 +439,26 @@ def test_a_model_that_is_written_to_meanwhile_is_refused(bench: Bench) -> None:
         source.check_unchanged()
 
 
+@pytest.mark.parametrize("text", [TIES, LINEAR, TIES.replace("ties", "breadcrumbs")])
+def test_names_that_come_late_are_the_names_of_the_bytes(
+    bench: Bench, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hashed while they are merged or before, models make the same folder."""
+    hashed: list[Path] = []
+
+    def noted(visits: Sequence[Visit], *more: Any, **options: Any) -> Iterator[Seen]:
+        hashed.extend(visit.tensor.path for visit in visits)
+        return plain_pass(visits, *more, **options)
+
+    monkeypatch.setattr(merging_models, "plain_pass", noted)
+    bench.merge(text, "late")
+    assert not hashed
+    monkeypatch.setattr(merging_models, "_is_late", lambda _: False)
+    bench.merge(text, "early")
+    assert hashed
+    assert content(bench.folder / "late") == content(bench.folder / "early")
+
+
 def test_shards_are_read_as_one_model(bench: Bench) -> None:
     """A model in two files with an index gives the bytes of one in a single file."""
     facts = bench.merge(TIES)
@@ -529,6 +552,7 @@ def test_an_output_that_cannot_be_is_refused_before_anything_is_hashed(
         raise AssertionError("a model was hashed")
 
     monkeypatch.setattr("nodes.operations.merging_models.plain_pass", hashed)
+    monkeypatch.setattr("crdtmerge.formats.source.blob_id_of", hashed)
     (bench.folder / "taken").mkdir()
     (bench.folder / "taken" / "file").write_text("mine")
     assert bench.refused(TIES, "taken")["exit_code"] == 5
@@ -551,9 +575,10 @@ def test_an_output_that_cannot_be_is_refused_before_anything_is_hashed(
     assert error["exit_code"] == 6
     assert "1000 are free" in error["message"]
     monkeypatch.setattr(shutil, "disk_usage", lambda _: real)
-    code, _, err = bench.run("merge", bench.write(TIES), "out")
-    assert code == 1
-    assert "a model was hashed" in err
+    for text in (TIES, TIES.replace("ties", "dare_ties")):
+        code, _, err = bench.run("merge", bench.write(text), "out")
+        assert code == 1
+        assert "a model was hashed" in err
 
 
 def test_the_card_of_a_merge_tells_of_its_models(bench: Bench) -> None:

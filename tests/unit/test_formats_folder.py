@@ -259,3 +259,58 @@ def test_file_that_shrank_is_refused(tmp_path: Path) -> None:
         open_tensor(stored)
     with pytest.raises(BadInputError, match="changed"):
         list(read_chunks(stored))
+
+
+def test_truncated_shard_is_named(tmp_path: Path) -> None:
+    """Of several files the one that stopped early is named, and what to do about it."""
+    save_index(tmp_path, save_shards(tmp_path))
+    shard = tmp_path / "m-2.safetensors"
+    shard.write_bytes(shard.read_bytes()[:-1])
+    with pytest.raises(BadInputError, match=r"m-2\.safetensors is truncated") as caught:
+        read_folder(tmp_path)
+    assert "download it again" in caught.value.hint
+
+
+@pytest.mark.parametrize("data", [b"", bytes(8), (2).to_bytes(8, "little") + b"{}"])
+def test_empty_shard_is_refused(tmp_path: Path, data: bytes) -> None:
+    """No bytes, no header, or a header without the tensors that the index places there."""
+    save_index(tmp_path, save_shards(tmp_path))
+    (tmp_path / "m-2.safetensors").write_bytes(data)
+    with pytest.raises(BadInputError, match=r"m-2\.safetensors") as caught:
+        read_folder(tmp_path)
+    assert caught.value.hint
+
+
+def test_index_that_names_a_tensor_twice_is_refused(tmp_path: Path) -> None:
+    """JSON parsers differ on which of two equal keys counts."""
+    placed = json.dumps(save_shards(tmp_path))
+    twice = placed[:-1] + ', "a": "m-2.safetensors"}'
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(f'{{"weight_map": {twice}}}')
+    with pytest.raises(BadInputError, match=r"index\.json names 'a' twice"):
+        read_folder(tmp_path)
+
+
+def test_links_without_their_file_are_named(tmp_path: Path) -> None:
+    """A download cache whose blobs went is no folder without a model."""
+    (tmp_path / "model.safetensors").symlink_to(tmp_path / "blobs" / "gone")
+    with pytest.raises(BadInputError, match="link to a file that is not there"):
+        read_folder(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_pointer_of_git_lfs_is_told(tmp_path: Path, name: str) -> None:
+    """A clone without the files themselves is the most common damage of all."""
+    text = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n"
+    (tmp_path / name).write_text(text)
+    with pytest.raises(BadInputError, match="pointer of Git LFS") as caught:
+        read_folder(tmp_path)
+    assert "git lfs pull" in caught.value.hint
+
+
+def test_a_long_list_of_names_is_judged_quickly(tmp_path: Path) -> None:
+    """Finding the name that is given twice takes no time that grows with its square."""
+    names = ",".join(f'"{i}":0' for i in range(200_000))
+    write_raw(tmp_path / "model.safetensors", f'{{{names},"199999":0}}'.encode())
+    with pytest.raises(BadInputError, match="'199999' twice"):
+        read_folder(tmp_path)

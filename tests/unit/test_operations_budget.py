@@ -61,6 +61,9 @@ def test_shared_budget_bounds_what_everyone_reads(setting: Setting) -> None:
     assert 4 * MODEL - budget["reads"] == budget["unread_bytes"]
     names = [name for left in budget["unread"].values() for name in left]
     assert names
+    card = (setting.folder / "one" / "README.md").read_text()
+    for left in budget["unread"].values():
+        assert f"{len(left)} of its tensors not read" in card
     assert set(names) <= set(SHAPES)
     other = Setting(setting.folder / "other")
     other.set_budget(f"{3 * MODEL}B")

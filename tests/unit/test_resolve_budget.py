@@ -319,23 +319,21 @@ def test_norm_is_that_of_numpy() -> None:
             assert found[entry.name][item.content] == expected
 
 
+@pytest.mark.parametrize("dtype", ["F32", "BF16", "F64"])
 @pytest.mark.parametrize("items", [1, 64, 65_537, 300_001])
-def test_norm_has_the_bits_of_the_contract_tree(items: int) -> None:
+def test_norm_has_the_bits_of_the_contract_tree(items: int, dtype: str) -> None:
     """Read block by block, it is the sum over the whole task vector along the tree."""
     rng = np.random.default_rng(items)
     blobs = Counting()
     base = rng.standard_normal(items).astype(np.float32)
-    theta = (base + rng.standard_normal(items) / 8).astype(np.float32)
-    entries = [
-        TensorEntry("w", "F32", (items,), blobs.put(a.tobytes())) for a in (base, theta)
-    ]
-    manifest = Manifest("base", b"", (entries[0],))
-    tuned = contribution_of(Manifest("full", manifest.content_id, (entries[1],)))
-    ((found,),) = (
-        m.values() for m in measured(Merge(manifest, (tuned,), blobs)).values()
-    )
-    tau = numerics.task_vector(theta.astype(np.float64), base.astype(np.float64))
-    assert found.hex() == numerics.sum_of_squares(tau).hex()
+    theta = numerics.downcast(base + rng.standard_normal(items) / 8, dtype)
+    ground = TensorEntry("w", "F32", (items,), blobs.put(base.tobytes()))
+    entry = TensorEntry("w", dtype, (items,), blobs.put(bytes(theta)))
+    manifest = Manifest("base", b"", (ground,))
+    tuned = contribution_of(Manifest("full", manifest.content_id, (entry,)))
+    (norms,) = measured(Merge(manifest, (tuned,), blobs)).values()
+    tau = numerics.task_vector(numerics.upcast(theta, dtype), base.astype(np.float64))
+    assert norms[tuned.content].hex() == numerics.sum_of_squares(tau).hex()
 
 
 def test_norm_of_deltas_and_pairs_is_that_of_what_they_stand_for() -> None:

@@ -25,6 +25,7 @@ from tests.models import (
     SHAPES,
     UNIT,
     Merge,
+    about,
     contribution,
     make_merge,
     make_tensors,
@@ -54,9 +55,7 @@ def resolved(
         output=Output(out, overwrite=bool(asked.pop("force", False))),
         layout=lay_out_model(plan.outputs, shard),
         memo=memo,
-        space=b"s" * 32,
-        merge_id=b"m" * 32,
-        visible_root=b"v" * 32,
+        about=about(plan),
     )
 
 

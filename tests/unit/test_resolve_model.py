@@ -39,7 +39,7 @@ from crdtmerge.resolve.resolution import (
 )
 from crdtmerge.resolve.verify import read_resolution, verify_folder
 from crdtmerge.strategies import STRATEGIES, make_recipe
-from tests.models import UNIT, Merge, make_merge, resolve, shuffled
+from tests.models import UNIT, Merge, about, make_merge, resolve, shuffled
 
 NAMES = sorted(STRATEGIES)
 ROOT = Path(__file__).parents[2]
@@ -327,10 +327,13 @@ def of_no_space(merge: Merge, out: Path, *, based: bool = True) -> Resolution:
         source=merge.blobs,
         output=Output(out),
         layout=lay_out_model(plan.outputs),
-        space=b"",
-        merge_id=b"m" * 32,
-        visible_root=root,
-        base=None if based else ContentId(b""),
+        about=about(
+            plan,
+            space=b"",
+            merge_id=b"m" * 32,
+            visible_root=root,
+            base=None if based else ContentId(b""),
+        ),
     ).resolution
 
 

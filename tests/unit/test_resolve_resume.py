@@ -18,7 +18,7 @@ from crdtmerge.formats.shards import lay_out_model
 from crdtmerge.resolve.model import Resolved, resolve_model
 from crdtmerge.resolve.output import Output
 from crdtmerge.resolve.plan import make_plan
-from tests.models import SHAPES, Blobs, Merge, make_merge, recipe_of
+from tests.models import SHAPES, Blobs, Merge, about, make_merge, recipe_of
 
 TENSORS = len(SHAPES)
 SHARD = 700
@@ -54,9 +54,7 @@ def resolved(
         source=merge.blobs,
         output=Output(out, overwrite=force),
         layout=lay_out_model(plan.outputs, shard),
-        space=b"s" * 32,
-        merge_id=b"m" * 32,
-        visible_root=b"v" * 32,
+        about=about(plan),
     )
 
 

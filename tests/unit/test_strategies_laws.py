@@ -67,6 +67,19 @@ def test_order_of_contributions_changes_no_byte(name: str, dtype: str) -> None:
     assert len(seen) == 1
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", [n for n in STRATEGIES if STRATEGIES[n].nameless])
+def test_names_change_no_byte_where_that_is_said(name: str, dtype: str) -> None:
+    """Canonical order follows names, so any names in place of any others may stand in."""
+    base, tunes = sample(257, 4)
+    inputs = replace(
+        task(name, dtype, tunes, base), weights=(UNIT, 3 * UNIT // 7, 7, 2 * UNIT)
+    )
+    named = [tuple(inputs.contents[i] for i in o) for o in permutations(range(4))]
+    seen = {resolve(name, replace(inputs, contents=names)) for names in named}
+    assert len(seen) == 1
+
+
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_only_who_says_so_depends_on_the_seed(name: str) -> None:
     """A seed changes masks and the order of a fold, and nothing else."""
