@@ -126,6 +126,13 @@ class LowRank:
 Change = Whole | Delta | LowRank
 
 
+def parts_of(change: Change) -> tuple[TensorEntry, ...]:
+    """Return the stored tensors that a change is made of."""
+    if isinstance(change, LowRank):
+        return change.a, change.b, change.scale
+    return (change.entry,)
+
+
 def key_of(change: Change | None, target: TensorEntry) -> Value:
     """Return what of a change to the tensor `target` can change an output bit.
 

@@ -76,6 +76,11 @@ class Journal:
             data = data[os.write(self._file, data) :]
 
 
+def noted_in(path: Path, stamp: bytes) -> Mapping[str, Noted]:
+    """Return what a journal of this layout notes; nothing of it is touched."""
+    return _read(path, stamp)[0]
+
+
 def is_of(path: Path, stamp: bytes | None) -> bool:
     """Tell whether a journal notes a finished tensor of this layout; None is any."""
     return bool(_read(path, stamp)[0])

@@ -96,6 +96,16 @@ class OutputFolder:
                 fit.append(sibling)
         return max(fit, key=_progress).journal if fit else None
 
+    def room(self) -> tuple[int, int]:
+        """Return how many bytes must be free for it, and how many are; nothing is touched.
+
+        What a run that can be gone on with has claimed already is not asked for again.
+        """
+        begun = self.begun()
+        taken = sum(map(_allocated, (begun.parent / "new").iterdir())) if begun else 0
+        place = next(path for path in self._out.parents if path.is_dir())
+        return _needed(max(0, self._size - taken)), shutil.disk_usage(place).free
+
     def _checked(self, stamp: bytes | None) -> "_Sibling | None":
         """Check, and return a locked sibling to go on with, if there is one."""
         sibling = None
@@ -253,7 +263,7 @@ class _Sibling:
             # SUBTLE: between its making and its locking, somebody may take it for a
             # leftover and remove it; then the next name is tried.
             with contextlib.suppress(BlockingIOError, FileNotFoundError):
-                sibling = cls(path, _lock_of(path))
+                sibling = cls(path, lock_of(path))
                 try:
                     sibling.new.mkdir()
                 except BaseException:
@@ -271,7 +281,7 @@ class _Sibling:
         for path in sorted(named):
             with contextlib.suppress(BlockingIOError, FileNotFoundError):
                 if not path.is_symlink() and _is_ours(path):
-                    lock = _lock_of(path)
+                    lock = lock_of(path)
                     if lock is not None:
                         yield cls(path, lock)
 
@@ -370,13 +380,17 @@ def _allocated(path: Path) -> int:
     return int(getattr(found, "st_blocks", 0)) * 512
 
 
+def _needed(size: int) -> int:
+    return size + size // ROOM_SHARE + ROOM_BYTES
+
+
 def _check_room(out: Path, size: int) -> None:
     """Refuse a disk without room for `size` bytes, and some for the system itself.
 
     A model that is replaced goes last, so its own bytes do not count as free.
     """
     place = next(path for path in out.parents if path.is_dir())
-    needed = size + size // ROOM_SHARE + ROOM_BYTES
+    needed = _needed(size)
     disk = shutil.disk_usage(place)
     free = disk.free
     if free < needed and disk.total:  # some systems' disks do not say
@@ -393,7 +407,7 @@ def _is_ours(path: Path) -> bool:
     return path.is_dir() and {item.name for item in path.iterdir()} <= ours
 
 
-def _lock_of(folder: Path) -> int | None:
+def lock_of(folder: Path) -> int | None:
     """Return a descriptor that holds the lock of `folder`; None if there are no locks.
 
     The system frees it when the process ends, however it ends.

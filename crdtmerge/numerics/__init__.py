@@ -94,6 +94,7 @@ from crdtmerge.numerics.matrices import (
     svd,
     symmetric_eigen,
 )
+from crdtmerge.numerics.packed import pack_planes, unpack_planes
 from crdtmerge.numerics.reference.accumulating import sum_rows, vote_rows
 from crdtmerge.numerics.reference.dtypes import (
     ITEM_BYTES,
@@ -230,6 +231,7 @@ __all__ = [
     "mean",
     "median",
     "normals",
+    "pack_planes",
     "philox4x32",
     "philox_key",
     "polar_factor",
@@ -257,6 +259,7 @@ __all__ = [
     "thinned_sum",
     "threshold",
     "tree_sum",
+    "unpack_planes",
     "upcast",
     "values_of",
     "variance",

@@ -10,11 +10,11 @@ difference of two multisets, so nothing can be added that is held already.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from types import MappingProxyType
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 
@@ -31,8 +31,8 @@ MEMBERS_MAX: Final = 1 << 16
 KEY_BYTES_MAX: Final = 1 << 16
 """The longest key of a member: 64 parameters of 256 characters each fit."""
 
-PART_ITEMS: Final = 1 << 20
-"""Items whose planes are computed at once, so that few are in memory twice."""
+PART_ITEMS: Final = 1 << 19
+"""Items whose planes are in memory at once; of their outputs, whole chunks in any dtype."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,20 +92,32 @@ class Entry:
     portion: Portion | None = None
 
 
+PlanesOf: TypeAlias = Callable[[range], Planes]
+"""Returns the planes of one of the `parts` of a tensor."""
+
+
+def parts_of(items: int) -> Iterator[range]:
+    """Yield the parts that planes are computed and kept in; one, if empty, at least."""
+    for start in range(0, max(items, 1), PART_ITEMS):
+        yield range(start, min(start + PART_ITEMS, items))
+
+
 @dataclass(frozen=True, slots=True)
 class Accumulator:
     """The sums of one tensor over its members.
 
     `made_for` is the digest of what all members have in common: strategy, parameters,
-    base, form of the tensor. `exponent` is that of the base's tensor. `members` are
-    sorted by key; each has its share and how often it is there. Planes are never written
-    to: a change makes others.
+    base, form of the tensor. `exponent` is that of the base's tensor. `shape` are rows and
+    items. `members` are sorted by key; each has its share and how often it is there.
+    Planes are read or computed as they are asked for, part by part, so that whole ones
+    need never lie in memory.
     """
 
     made_for: bytes
     exponent: int
     grid: Grid
-    planes: Planes
+    shape: tuple[int, int]
+    part: PlanesOf
     members: Mapping[bytes, tuple[Share, int]]
 
     @classmethod
@@ -113,8 +125,11 @@ class Accumulator:
         """Return sums over nothing; the exponent of `inputs` is known."""
         assert inputs.exponent is not None, "a grid without an exponent"
         grid = sums.grid(inputs.exponent, inputs.dtype)
-        planes = np.zeros((sums.rows(grid), inputs.items))
-        return cls(made_for, inputs.exponent, grid, planes, MappingProxyType({}))
+        shape = (sums.rows(grid), inputs.items)
+        nothing = _zeros(shape[0])
+        return cls(
+            made_for, inputs.exponent, grid, shape, nothing, MappingProxyType({})
+        )
 
     @property
     def counts(self) -> Counter[bytes]:
@@ -129,10 +144,7 @@ class Accumulator:
     def fits(self, sums: Sums, inputs: Inputs) -> bool:
         """Tell whether planes and grid are those of such sums."""
         grid = sums.grid(self.exponent, inputs.dtype)
-        return grid == self.grid and self.planes.shape == (
-            sums.rows(grid),
-            inputs.items,
-        )
+        return grid == self.grid and self.shape == (sums.rows(grid), inputs.items)
 
     def changed(
         self,
@@ -148,7 +160,8 @@ class Accumulator:
 
         Raises:
             ContractError: who leaves is no member with this share, a member joins with
-                another share, there would be too many, or a difference is beyond float32.
+                another share, or there would be too many; once planes are asked for, a
+                difference is beyond float32.
         """
         after = self._members_after(leave, join)
         stay = {key for key in self.members if key in after}
@@ -157,7 +170,7 @@ class Accumulator:
         if common != sums.common(then.shares):
             if stay:
                 return None
-            then = replace(then, planes=np.zeros_like(self.planes))
+            then = replace(then, part=_zeros(self.shape[0]))
             leave, common = (), sums.common(then.shares)
         return _planes_after(then, sums, common, leave, join, name=name)
 
@@ -201,18 +214,21 @@ def _planes_after(
     )
     if not less and not more:
         return held
-    items = held.planes.shape[1]
-    made = np.empty_like(held.planes)
-    for start in range(0, items, PART_ITEMS):
-        part = range(start, min(start + PART_ITEMS, items))
-        cut = slice(part.start, part.stop)
-        now = held.planes[:, cut]
+    before = held.part
+
+    def part(items: range) -> Planes:
+        now = before(items)
         # SUBTLE: who leaves goes first, so no sum on the way holds more than allowed.
         if less:
-            gone = sums.planes(less, common, held.grid, part, name)
+            gone = sums.planes(less, common, held.grid, items, name)
             now = np.subtract(now, gone, out=gone)
         if more:
-            come = sums.planes(more, common, held.grid, part, name)
+            come = sums.planes(more, common, held.grid, items, name)
             now = np.add(now, come, out=come)
-        made[:, cut] = now
-    return replace(held, planes=made)
+        return now
+
+    return replace(held, part=part)
+
+
+def _zeros(rows: int) -> PlanesOf:
+    return lambda items: np.zeros((rows, len(items)))

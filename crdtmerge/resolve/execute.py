@@ -8,7 +8,6 @@ formulas. The result does not depend on the executor or on the number of threads
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
-from functools import partial
 from typing import Protocol
 
 from crdtmerge.digest import BlobId, blob_id, chunk_digests
@@ -42,6 +41,9 @@ class Results(Protocol):
 
     def measured(self, task: Task) -> tuple[float, ...] | None:
         """Return what a map came to, None if it is not known."""
+
+    def memory(self, task: Task) -> int:
+        """Return what making an output in another way takes beside the task, in bytes."""
 
     def note(self, task: Task, digest: BlobId) -> None:
         """Take note of an output that the sink was given whole."""
@@ -88,7 +90,12 @@ def execute(
     """
     check_memory(plan, memory)
     run = _Run(plan, source, sink, results)
-    pool = Pool(executor, threads, memory, partial(task_bytes, plan))
+
+    def cost(task: Task) -> int:
+        more = results.memory(task) if results else 0
+        return task_bytes(plan, task) + more
+
+    pool = Pool(executor, threads, memory, cost)
     emits = [task for task in plan.tasks if task.kind == "emit"]
     digests: dict[str, BlobId] = {}
     if results is not None:

@@ -1,35 +1,45 @@
 """Resolving again at the cost of what changed: sums are kept, and gone on with.
 
-Owns which tensors have a task to run, and what becomes of what was kept. Does not own
-what goes into and out of sums (`summing`), the sums (`accumulators`), their form (`kept`),
-nor where they lie (`SumsStore`).
+Owns how an output is made of kept sums, and what becomes of these. Does not own what goes
+into and out of sums (`summing`), the sums (`accumulators`), their form (`kept`), when they
+are worth it (`cost`), nor where they lie (`SumsStore`).
 
-A tensor whose task has the key of the one that made the output at hand costs nothing: no
-blob is read and no task runs. Else the contributions that left or came are read, and the
-base where task vectors or the end need it; none that stayed. The bytes are those of
-`execute`. Kept sums are derived data: those that are damaged, or were made for another
-recipe or base, are dropped with a reason and made afresh.
+The contributions that left or came are read, and the base where task vectors or the end
+need it; none that stayed. Planes come from the old file and go to the new one part by
+part, and so does the output; its bytes are those of `execute`. Kept sums are derived data:
+those that are damaged, or were made for another recipe or base, are dropped with a reason
+and made afresh. A disk that takes no sums is no error.
 """
 
-from collections.abc import Iterable, Mapping
-from concurrent.futures import Executor
+import threading
+from collections.abc import Callable, Container
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from crdtmerge.digest import BlobId
-from crdtmerge.errors import BadInputError, DamagedStateError, UpgradeNeededError
-from crdtmerge.formats.progress import Report
+from crdtmerge.digest import BlobId, blob_id, chunk_digests
+from crdtmerge.errors import DamagedStateError, MachineError, UpgradeNeededError
 from crdtmerge.numerics import Data
 from crdtmerge.resolve import kept
-from crdtmerge.resolve.accumulators import Accumulator
-from crdtmerge.resolve.execute import TensorSink, reporter, write_made
+from crdtmerge.resolve.accumulators import Accumulator, parts_of
+from crdtmerge.resolve.execute import TensorSink
 from crdtmerge.resolve.plan import Plan, Task
-from crdtmerge.resolve.pool import Pool
 from crdtmerge.resolve.reading import TensorReader, TensorSource
 from crdtmerge.resolve.summing import TensorSums
 from crdtmerge.strategies.table import SUMS
 
 FIRST: Final = "no sums were kept"
+BEGUN: Final = "they are begun: no kept ones would move fewer bytes"
+
+
+class SumsFile(Protocol):
+    """Planes on their way to a store."""
+
+    def write(self, data: Data) -> None:
+        """Keep more bytes of the planes."""
+
+    def finish(self, header: bytes) -> None:
+        """Put planes and header in place of those that there were."""
 
 
 class SumsStore(Protocol):
@@ -39,25 +49,18 @@ class SumsStore(Protocol):
     unseen, so it lies where only the user can write.
     """
 
-    def load(self, tensor: str) -> Data | None:
-        """Return what was kept for a tensor, None if nothing was."""
+    def load(self, tensor: str) -> tuple[Data, Data] | None:
+        """Return header and planes that were kept for a tensor, None if none were."""
 
-    def save(self, tensor: str, pieces: Iterable[Data]) -> None:
-        """Keep these bytes, one piece after another, in place of what was kept."""
+    def keep(self, tensor: str, header: bytes) -> None:
+        """Put a header in place of the one that there was; the planes stay."""
+
+    def replacing(self, tensor: str) -> AbstractContextManager[SumsFile]:
+        """Lend a file for new planes; what is not finished is as if it never was."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a resolve came to.
-
-    `digests` are those of all output tensors, as `execute` returns them. `written` are
-    the tensors that the sink was given: of the others the caller holds the bytes.
-    `afresh` tells why sums were made from all contributions.
-    """
-
-    digests: Mapping[str, BlobId]
-    written: tuple[str, ...]
-    afresh: Mapping[str, str]
+Lookup = Callable[[str, kept.Last], BlobId | None]
+"""Gives the sink the last output for a tensor, if its bytes are still somewhere."""
 
 
 def why_not(plan: Plan) -> str:
@@ -77,109 +80,166 @@ def why_not(plan: Plan) -> str:
     return ""
 
 
-def resolve_incrementally(
-    plan: Plan,
-    source: TensorSource,
-    sink: TensorSink,
-    store: SumsStore,
-    *,
-    held: Mapping[str, BlobId] | None = None,
-    executor: Executor | None = None,
-    threads: int = 1,
-    report: Report | None = None,
-) -> Outcome:
-    """Compute the model of `plan`, going on with the sums in `store`.
+@dataclass(slots=True)
+class Moved:
+    """Bytes of planes that were read and written."""
 
-    `held` are the digests of the output tensors that the caller has already, from an
-    earlier resolve: such a tensor is not written again if it is to be the same.
+    read: int = 0
+    written: int = 0
 
-    Raises:
-        BadInputError: the sums of this plan cannot be kept (`why_not`).
-        CrdtMergeError: whatever `execute` raises; the store then holds, for each tensor,
-            what it held before or what it should hold now.
+
+class Increments:
+    """Makes outputs of kept sums, and keeps the sums; safe to use from threads.
+
+    `afresh` tells why sums were made from all contributions, `unkept` why they were not
+    kept.
     """
-    if reason := why_not(plan):
-        hint = (
-            "resolve it whole; linear, task_arithmetic, ties and breadcrumbs can be kept,"
-            " and dare and della with the seed scope `contribution`"
-        )
-        raise BadInputError(reason, hint=hint)
-    run = _Run(plan, TensorReader(plan, source), sink, store, held or {})
-    emits = [task for task in plan.tasks if task.kind == "emit"]
-    count = reporter(plan, "merging", emits, report)
-    done = Pool(executor, threads).run(run.emit, emits, count)
-    found = {task.tensor: made for task, made in zip(emits, done, strict=True)}
-    return Outcome(
-        {name: made.digest for name, made in found.items()},
-        tuple(name for name, made in found.items() if made.written),
-        {name: made.afresh for name, made in found.items() if made.afresh},
-    )
 
+    def __init__(
+        self,
+        plan: Plan,
+        source: TensorSource,
+        sink: TensorSink,
+        store: SumsStore,
+        *,
+        chosen: Container[str] | None = None,
+        begun: Container[str] = (),
+        look_up: Lookup = lambda _tensor, _last: None,
+    ) -> None:
+        """Make the outputs of the `chosen` tensors; None are all that are merged.
 
-@dataclass(frozen=True, slots=True)
-class _Made:
-    """What one task came to."""
+        For those `begun` the sums that were kept are passed over, and new ones made.
+        """
+        self._plan = plan
+        self._reader = TensorReader(plan, source)
+        self._sink = sink
+        self._store = store
+        self._chosen = chosen
+        self._begun = begun
+        self._look_up = look_up
+        self._lock = threading.Lock()
+        self.afresh: dict[str, str] = {}
+        self.unkept: dict[str, str] = {}
+        self.moved = Moved()
 
-    digest: BlobId
-    written: bool = False
-    afresh: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """One resolve: what its tasks share."""
-
-    plan: Plan
-    reader: TensorReader
-    sink: TensorSink
-    store: SumsStore
-    held: Mapping[str, BlobId]
-
-    def emit(self, task: Task) -> _Made:
-        """Make one output tensor, unless the caller has it."""
-        if self.plan.frames[task.tensor].is_merged:
-            return self._merge(task)
-        entry = self.plan.frames[task.tensor].entry
-        if self.held.get(task.tensor) == entry.blob:
-            return _Made(entry.blob)
-        data = self.reader.read(entry)
-        return _Made(self._write(task, data), written=True)
-
-    def _merge(self, task: Task) -> _Made:
-        found, reason = self._load(task)
-        if found and self._has(task, found.last) and found.last.task == task.key:
-            return _Made(found.last.output)
-        tensor = TensorSums(self.plan, task.tensor, self.reader)
-        old: Accumulator | None = None
-        if found:
-            old, reason = tensor.verified(found)
+    def made(self, task: Task) -> BlobId | None:
+        """Make the output of a task; None where it is not for sums to make."""
+        name = task.tensor
+        if not self._plan.frames[name].is_merged:
+            return None
+        if self._chosen is not None and name not in self._chosen:
+            return None
+        tensor = TensorSums(self._plan, name, self._reader)
+        found, old, reason = self._load(tensor, name)
         sums: Accumulator | None = None
         if old is not None:
             sums, reason = tensor.gone_on(old)
+        if found is not None and old is not None and sums is not None:
+            if tensor.ends_alike(old, sums, found.last):
+                digest = self._look_up(name, found.last)
+                if digest is not None:
+                    last = kept.Last(task.key, tensor.output_dtype, digest)
+                    self._keep(name, sums, last, found.packed)
+                    return digest
+            try:
+                found.verify()
+            except DamagedStateError as e:
+                sums, reason = None, str(e)
+            with self._lock:
+                self.moved.read += found.size
         if sums is None:
+            self.afresh[name] = reason
             sums, old = tensor.afresh(), None
-        same = bool(found and old and tensor.ends_alike(old, sums, found.last))
-        if found and same and self._has(task, found.last):
-            made, written = found.last.output, False
-        else:
-            made, written = self._write(task, tensor.finish(sums)), True
-        last = kept.Last(task.key, tensor.output_dtype, made)
-        self.store.save(task.tensor, kept.to_bytes(sums, last))
-        return _Made(made, written, reason)
+        if found is not None and old is not None and old.part is sums.part:
+            digest = self._write(tensor, name, sums, None)
+            last = kept.Last(task.key, tensor.output_dtype, digest)
+            self._keep(name, sums, last, found.packed)
+            return digest
+        return self._replace(task, tensor, sums)
 
-    def _write(self, task: Task, data: Data) -> BlobId:
-        return write_made(self.sink, task.tensor, data)
+    def _load(
+        self, tensor: TensorSums, name: str
+    ) -> tuple[kept.Kept | None, Accumulator | None, str]:
+        if name in self._begun:
+            return None, None, BEGUN
+        return load_sums(self._store, tensor, name)
 
-    def _has(self, task: Task, last: kept.Last) -> bool:
-        """Tell whether the caller holds the last output."""
-        return self.held.get(task.tensor) == last.output
+    def _replace(self, task: Task, tensor: TensorSums, sums: Accumulator) -> BlobId:
+        """Write the output and the planes that it is made of."""
+        with self._store.replacing(task.tensor) as file:
+            saving = _Saving(file)
+            packing = kept.Packing(sums.grid, saving.write)
+            digest = self._write(tensor, task.tensor, sums, packing)
+            last = kept.Last(task.key, tensor.output_dtype, digest)
+            saving.finish(kept.header_of(sums, last, packing.packed))
+            with self._lock:
+                self.moved.written += packing.size
+                if saving.refused:
+                    self.unkept[task.tensor] = saving.refused
+        return digest
 
-    def _load(self, task: Task) -> tuple[kept.Kept | None, str]:
-        """Return what was kept, or why nothing can be used of it."""
-        data = self.store.load(task.tensor)
-        if data is None:
-            return None, FIRST
+    def _write(
+        self,
+        tensor: TensorSums,
+        name: str,
+        sums: Accumulator,
+        packing: kept.Packing | None,
+    ) -> BlobId:
+        """Write the output of sums, part by part; return its digest."""
+        finish, chunks, done = tensor.finishing(sums), list[bytes](), 0
+        for part in parts_of(sums.shape[1]):
+            planes = sums.part(part)
+            data = finish(planes, part)
+            chunks += chunk_digests(data)
+            self._sink.write(name, data, done)
+            done += len(data)
+            if packing:
+                packing.add(planes)
+        return blob_id(done, chunks)
+
+    def _keep(
+        self, name: str, sums: Accumulator, last: kept.Last, packed: kept.Packed
+    ) -> None:
+        """Keep who is in the sums; the planes are those that there were."""
         try:
-            return kept.from_bytes(data), ""
-        except (DamagedStateError, UpgradeNeededError) as e:
-            return None, str(e)
+            self._store.keep(name, kept.header_of(sums, last, packed))
+        except MachineError as e:
+            with self._lock:
+                self.unkept[name] = str(e)
+
+
+def load_sums(
+    store: SumsStore, tensor: TensorSums, name: str
+) -> tuple[kept.Kept | None, Accumulator | None, str]:
+    """Return what was kept, its sums if they fit the tensor, and why they do not."""
+    try:
+        data = store.load(name)
+        if data is None:
+            return None, None, FIRST
+        found = kept.from_bytes(*data)
+    except (DamagedStateError, UpgradeNeededError, MachineError) as e:
+        return None, None, str(e)
+    sums, reason = tensor.fitting(found)
+    return found, sums, reason
+
+
+class _Saving:
+    """Passes planes on to a file until that is refused; then they are not kept."""
+
+    def __init__(self, file: SumsFile) -> None:
+        self._file = file
+        self.refused = ""
+
+    def write(self, data: Data) -> None:
+        if not self.refused:
+            self._try(lambda: self._file.write(data))
+
+    def finish(self, header: bytes) -> None:
+        if not self.refused:
+            self._try(lambda: self._file.finish(header))
+
+    def _try(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except MachineError as e:
+            self.refused = str(e)

@@ -1,19 +1,22 @@
-"""The file form of kept sums: what is in the header, where planes lie, what is verified.
+"""The file form of kept sums: what is in the header, how planes lie, what is verified.
 
 Owns this form. Does not own what the sums mean (`accumulators`) nor where files lie.
 
-    8 bytes "crdtsums" | version | length of the header (two little-endian 32-bit numbers)
-    header: a canonical value
-    its digest, 32 bytes
-    zeros up to a multiple of 8
-    planes: float64, little-endian, row by row
+Header, a file of its own:
 
-The header has the digest of the planes, so it can be trusted without reading them. Equal
-sums with equal last outputs have equal bytes, whatever came and went before.
+    8 bytes "crdtsums" | version | length of the value (two little-endian 32-bit numbers)
+    a canonical value
+    its digest, 32 bytes
+
+Planes: part after part, in each row after row, packed (`numerics.packed`).
+
+The header has the width of each row and the digest of each part, so that it can be trusted
+without reading planes, and be replaced where only members changed. Equal sums with equal
+last outputs have equal bytes, whatever came and went before.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from fractions import Fraction
 from types import MappingProxyType
 from typing import Final
@@ -23,16 +26,25 @@ import numpy as np
 from crdtmerge.codec import Value, decode, encode
 from crdtmerge.digest import DIGEST_BYTES, BlobId, Domain, digest
 from crdtmerge.errors import DamagedStateError, EncodingError, UpgradeNeededError
-from crdtmerge.numerics import CONTRACT_VERSION, Data, Grid
+from crdtmerge.numerics import (
+    CONTRACT_VERSION,
+    Data,
+    Grid,
+    Planes,
+    pack_planes,
+    unpack_planes,
+)
 from crdtmerge.resolve.accumulators import (
     KEY_BYTES_MAX,
     MEMBERS_MAX,
+    PART_ITEMS,
     Accumulator,
     member_of_key,
+    parts_of,
 )
 from crdtmerge.strategies.sums import Share
 
-VERSION: Final = 1
+VERSION: Final = 2
 MAGIC: Final = b"crdtsums"
 HEADER_BYTES_MAX: Final = 1 << 26
 ROWS_MAX: Final = 8
@@ -40,7 +52,6 @@ FACTOR_BYTES_MAX: Final = 512
 """A factor is a fraction of two float64s at most: 2,200 bits above and below."""
 
 _PREFIX_BYTES: Final = len(MAGIC) + 8
-_ALIGNMENT: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,60 +64,107 @@ class Last:
 
 
 @dataclass(frozen=True, slots=True)
+class Packed:
+    """How planes lie in their file: the width of each row in each part, and digests."""
+
+    widths: tuple[bytes, ...]
+    digests: tuple[bytes, ...]
+
+    def size(self, items: int) -> int:
+        """Return how many bytes the planes of so many items take."""
+        parts = zip(self.widths, parts_of(items), strict=True)
+        return sum(sum(widths) * len(part) for widths, part in parts)
+
+
+@dataclass(slots=True)
+class Packing:
+    """Packs planes part by part, on their way to a file."""
+
+    grid: Grid
+    write: Callable[[Data], None]
+    size: int = 0
+    _widths: list[bytes] = field(default_factory=list)
+    _digests: list[bytes] = field(default_factory=list)
+
+    def add(self, planes: Planes) -> None:
+        """Write the planes of the next part."""
+        widths, rows = pack_planes(planes, self.grid)
+        data = b"".join(rows)
+        self._widths.append(widths)
+        self._digests.append(digest(Domain.SUMS_PLANES, data))
+        self.size += len(data)
+        self.write(data)
+
+    @property
+    def packed(self) -> Packed:
+        """How what was written lies."""
+        return Packed(tuple(self._widths), tuple(self._digests))
+
+
+@dataclass(frozen=True, slots=True)
 class Kept:
     """A verified header, and the planes that it speaks of, not yet verified."""
 
     last: Last
-    planes_digest: bytes
+    packed: Packed
     sums: Accumulator
+    data: Data
 
-    def accumulator(self) -> Accumulator:
-        """Return the sums, once their planes are found to be those that were written.
+    @property
+    def size(self) -> int:
+        """Bytes of the planes as they lie."""
+        return self.packed.size(self.sums.shape[1])
+
+    def verify(self) -> None:
+        """Look at all planes: they are those that were written.
 
         Raises:
             DamagedStateError: they are not.
         """
-        found = self.sums.planes
-        planes = found.data.cast("B") if found.size else b""
-        if digest(Domain.SUMS_PLANES, planes) != self.planes_digest:
-            raise DamagedStateError("the planes of kept sums are not what was written")
-        return self.sums
+        for part, expected in zip(
+            parts_of(self.sums.shape[1]), self.packed.digests, strict=True
+        ):
+            found = _part(self.packed, self.data, part)
+            if digest(Domain.SUMS_PLANES, found) != expected:
+                message = "the planes of kept sums are not what was written"
+                raise DamagedStateError(message)
 
 
-def to_bytes(sums: Accumulator, last: Last) -> tuple[bytes, memoryview]:
-    """Return sums and their last output as the bytes of a file, in two pieces.
-
-    The second are the planes as they are: no copy is made of what is large.
-    """
-    array = np.ascontiguousarray(sums.planes, "<f8")
-    planes = array.data.cast("B") if array.size else memoryview(b"")
-    header = encode(_header(sums, last, digest(Domain.SUMS_PLANES, planes)))
+def header_of(sums: Accumulator, last: Last, packed: Packed) -> bytes:
+    """Return the header of sums whose planes lie so, with their last output."""
+    header = encode(_header(sums, last, packed))
     numbers = [VERSION.to_bytes(4, "little"), len(header).to_bytes(4, "little")]
-    head = b"".join([MAGIC, *numbers, header, digest(Domain.SUMS_HEADER, header)])
-    return head + bytes(-len(head) % _ALIGNMENT), planes
+    return b"".join([MAGIC, *numbers, header, digest(Domain.SUMS_HEADER, header)])
 
 
-def from_bytes(data: Data) -> Kept:
-    """Return what a file says, its header verified.
+def from_bytes(head: Data, planes: Data) -> Kept:
+    """Return what a header says, itself verified, of these planes.
 
     Raises:
         UpgradeNeededError: a later version wrote it.
         DamagedStateError: it is not what was written, or of another kind.
     """
-    view = memoryview(data).cast("B")
-    header, start = _verified_header(view)
+    header = _verified_header(memoryview(head).cast("B"))
     try:
         value = decode(header, HEADER_BYTES_MAX)
-        last, planes_digest, sums = _parsed(value, view[start:])
-        if encode(_header(sums, last, planes_digest)) != header:
+        last, packed, sums = _parsed(value, planes)
+        if encode(_header(sums, last, packed)) != header:
             raise DamagedStateError("a header of kept sums is not canonical")
     except (EncodingError, ValueError, ZeroDivisionError) as e:
         raise DamagedStateError(f"a header of kept sums makes no sense: {e}") from e
-    return Kept(last, planes_digest, sums)
+    return Kept(last, packed, sums, planes)
 
 
-def _verified_header(view: memoryview) -> tuple[bytes, int]:
-    """Return the header's bytes, and where the planes start."""
+def _part(packed: Packed, data: Data, part: range) -> memoryview:
+    """Return the bytes of the planes of one part."""
+    number = part.start // PART_ITEMS
+    start = sum(map(sum, packed.widths[:number])) * PART_ITEMS
+    size = sum(packed.widths[number]) * len(part)
+    return memoryview(data)[start : start + size]
+
+
+def _verified_header(view: memoryview) -> bytes:
+    """Return the header's value, still encoded."""
     prefix = bytes(view[:_PREFIX_BYTES])
     if len(prefix) != _PREFIX_BYTES or not prefix.startswith(MAGIC):
         raise DamagedStateError("this is no file of kept sums")
@@ -116,20 +174,17 @@ def _verified_header(view: memoryview) -> tuple[bytes, int]:
         hint = "upgrade crdtmerge, or remove the file: it is made afresh"
         raise UpgradeNeededError(message, hint=hint)
     end = _PREFIX_BYTES + size
-    if version != VERSION or size > HEADER_BYTES_MAX or len(view) < end + DIGEST_BYTES:
+    whole = size <= HEADER_BYTES_MAX and len(view) == end + DIGEST_BYTES
+    if version != VERSION or not whole:
         raise DamagedStateError("a file of kept sums is cut off or damaged")
     header = bytes(view[_PREFIX_BYTES:end])
-    end += DIGEST_BYTES
-    if digest(Domain.SUMS_HEADER, header) != view[end - DIGEST_BYTES : end]:
+    if digest(Domain.SUMS_HEADER, header) != view[end:]:
         raise DamagedStateError("the header of kept sums is not what was written")
-    start = end + -end % _ALIGNMENT
-    if any(view[end:start]):
-        raise DamagedStateError("there is something between header and planes")
-    return header, start
+    return header
 
 
-def _header(sums: Accumulator, last: Last, planes_digest: bytes) -> Value:
-    rows, items = sums.planes.shape
+def _header(sums: Accumulator, last: Last, packed: Packed) -> Value:
+    rows, items = sums.shape
     return [
         CONTRACT_VERSION,
         sums.made_for,
@@ -137,7 +192,7 @@ def _header(sums: Accumulator, last: Last, planes_digest: bytes) -> Value:
         [sums.grid.step_exponent, sums.grid.limbs, rows, items],
         [[key, *_share(*held)] for key, held in sums.members.items()],
         [last.task, last.dtype, last.output],
-        planes_digest,
+        [list(packed.widths), list(packed.digests)],
     ]
 
 
@@ -150,7 +205,7 @@ def _number(value: int) -> bytes:
     return value.to_bytes(-(-value.bit_length() // 8), "big")
 
 
-def _parsed(value: Value, planes: memoryview) -> tuple[Last, bytes, Accumulator]:
+def _parsed(value: Value, planes: Data) -> tuple[Last, Packed, Accumulator]:
     match value:
         case [
             int(contract),
@@ -159,21 +214,38 @@ def _parsed(value: Value, planes: memoryview) -> tuple[Last, bytes, Accumulator]
             [int(step), int(limbs), int(rows), int(items)],
             [*members],
             [bytes(task), str(dtype), bytes(output)],
-            bytes(planes_digest),
+            [[*widths], [*digests]],
         ] if contract == CONTRACT_VERSION:
             pass
         case _:
             raise DamagedStateError("a header of kept sums has another form")
     if not 1 <= limbs <= 2 or not 1 <= rows <= ROWS_MAX:
         raise DamagedStateError(f"kept sums of {limbs} limbs in {rows} planes")
-    if items < 0 or planes.nbytes != 8 * rows * items:
-        raise DamagedStateError(
-            f"{planes.nbytes} bytes are not {rows} x {items} values"
-        )
-    shaped = np.frombuffer(planes, "<f8").reshape(rows, items)
-    held = _members(members)
-    sums = Accumulator(made_for, exponent, Grid(step, limbs), shaped, held)
-    return Last(task, dtype, BlobId(output)), planes_digest, sums
+    packed = Packed(tuple(_bytes(widths, rows)), tuple(_bytes(digests, DIGEST_BYTES)))
+    parts = -(-max(items, 1) // PART_ITEMS)
+    if items < 0 or {len(packed.widths), len(packed.digests)} != {parts}:
+        raise DamagedStateError(f"kept sums of {items} items in other parts")
+    size = memoryview(planes).nbytes
+    if size != packed.size(items):
+        message = f"{size} bytes are not the planes of {rows} x {items} values"
+        raise DamagedStateError(message)
+    grid = Grid(step, limbs)
+
+    def part(wanted: range) -> Planes:
+        data = _part(packed, planes, wanted)
+        found = packed.widths[wanted.start // PART_ITEMS]
+        return unpack_planes(data, found, len(wanted), grid)
+
+    shape, held = (rows, items), _members(members)
+    sums = Accumulator(made_for, exponent, grid, shape, part, held)
+    return Last(task, dtype, BlobId(output)), packed, sums
+
+
+def _bytes(found: Sequence[object], size: int) -> Iterator[bytes]:
+    for item in found:
+        if not isinstance(item, bytes) or len(item) != size:
+            raise DamagedStateError("a header of kept sums has another form")
+        yield item
 
 
 def _members(found: Sequence[object]) -> Mapping[bytes, tuple[Share, int]]:

@@ -12,8 +12,10 @@ from crdtmerge.digest import BlobId, ContentId
 from crdtmerge.formats.progress import Report
 from crdtmerge.formats.shards import ModelLayout
 from crdtmerge.resolve.card import Origins
+from crdtmerge.resolve.cost import Choice
 from crdtmerge.resolve.counting import Counted, Read
 from crdtmerge.resolve.execute import execute
+from crdtmerge.resolve.incremental import Moved, SumsStore
 from crdtmerge.resolve.memo import Memo
 from crdtmerge.resolve.memory import MEMORY_DEFAULT
 from crdtmerge.resolve.output import Output
@@ -35,6 +37,8 @@ class Resolved:
     resolution: Resolution
     tally: Tally
     read: Read
+    sums: Moved = field(default_factory=Moved)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +82,15 @@ def resolve_model(
     memory: int = MEMORY_DEFAULT,
     report: Report | None = None,
     memo: Memo | None = None,
+    sums: tuple[SumsStore, Choice] | None = None,
 ) -> Resolved:
     """Write the merged model of `plan` as `output` asks; return how it came about.
 
     `layout` is that of the plan's outputs. `about` is called once all is computed, and may
     refuse it. Tasks take `memory` bytes together beside what is mapped. What `memo` knows,
     and what a broken-off run left at this place, is used instead of being computed; what
-    was found out is remembered.
+    was found out is remembered. `sums` are where kept sums lie, and which outputs are
+    made of them.
     If anything fails, what was at the output's place is as it was.
 
     Raises:
@@ -94,8 +100,10 @@ def resolve_model(
     """
     counted = Counted(source, plan.base)
     with output.filled(layout) as (writer, finish, journal):
-        before = Before.of(plan, memo, journal.noted)
+        lasts = [k.last.task for k in sums[1].kept.values()] if sums else []
+        before = Before.of(plan, memo, journal.noted, lasts)
         reuse = Reuse(before, layout, writer, journal)
+        increments = reuse.sum_up(plan, counted, *sums) if sums else None
         try:
             digests = execute(
                 plan,
@@ -116,4 +124,8 @@ def resolve_model(
         finish(resolution, said.origins)
     if memo is not None:
         memo.keep(reuse.outputs(output.out), reuse.measures)
-    return Resolved(resolution, reuse.tally, counted.bytes)
+    if increments is None:
+        return Resolved(resolution, reuse.tally, counted.bytes)
+    refused = sorted(set(increments.unkept.values()))
+    notes = tuple(f"sums were not kept: {reason}" for reason in refused[:1])
+    return Resolved(resolution, reuse.tally, counted.bytes, increments.moved, notes)

@@ -9,7 +9,7 @@ from typing import Protocol, assert_never
 
 import numpy as np
 
-from crdtmerge.changes import Change, Whole, task_vector_of
+from crdtmerge.changes import Change, Whole, parts_of, task_vector_of
 from crdtmerge.digest import BlobId, ContentId
 from crdtmerge.errors import (
     ContractError,
@@ -42,6 +42,28 @@ class TensorSource(Protocol):
             ContentMissingError: they are not here.
             CorruptBlobError: what is here does not have the digest.
         """
+
+
+Reads = tuple[tuple[BlobId, int], ...]
+"""Blobs that are read, with their sizes; one that is read twice is there twice."""
+
+
+def reads_of(plan: Plan, name: str) -> Reads:
+    """Return what computing a tensor reads, as `TensorReader` reads it."""
+    frame = plan.frames[name]
+    entry = frame.entry
+    own = ((entry.blob, entry.size),)
+    if not frame.is_merged:
+        return own
+    found: dict[BlobId | Change, Reads] = {}
+    if frame.ground != "none":
+        found[entry.blob] = own if frame.ground == "base" else ()
+    for changes in plan.changes:
+        change = changes.get(name)
+        if change is not None:
+            parts = tuple((part.blob, part.size) for part in parts_of(change))
+            found.setdefault(_key(entry, change), parts)
+    return tuple(read for reads in found.values() for read in reads)
 
 
 class TensorReader:

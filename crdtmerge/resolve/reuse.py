@@ -11,7 +11,7 @@ disk's blocks, which tensors in these files do not have.)
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -21,8 +21,13 @@ from crdtmerge.formats.header import FileState
 from crdtmerge.formats.journal import Journal, Noted
 from crdtmerge.formats.shards import ModelLayout
 from crdtmerge.formats.writer import ModelWriter
+from crdtmerge.resolve.accumulators import PART_ITEMS
+from crdtmerge.resolve.cost import ITEM_BYTES, NO_SUMS, Choice, Way
+from crdtmerge.resolve.incremental import Increments, SumsStore
+from crdtmerge.resolve.kept import ROWS_MAX, Last
 from crdtmerge.resolve.memo import Known, Measures, Memo, Place
 from crdtmerge.resolve.plan import Plan, Task
+from crdtmerge.resolve.reading import TensorSource
 
 READ_BYTES: Final = 8 * CHUNK_BYTES
 """How much is read, hashed and written at once."""
@@ -37,11 +42,17 @@ class Before:
     noted: Mapping[str, Noted] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, plan: Plan, memo: Memo | None, noted: Mapping[str, Noted]) -> "Before":
-        """Return what memo and journal know of the tasks of a plan."""
+    def of(
+        cls,
+        plan: Plan,
+        memo: Memo | None,
+        noted: Mapping[str, Noted],
+        others: Iterable[bytes] = (),
+    ) -> "Before":
+        """Return what memo and journal know of the tasks of a plan, and of `others`."""
         if memo is None:
             return cls(noted=noted)
-        emits = [task.key for task in plan.tasks if task.kind == "emit"]
+        emits = [task.key for task in plan.tasks if task.kind == "emit"] + [*others]
         maps = [task.key for task in plan.tasks if task.kind == "map"]
         found = memo.outputs(emits)
         outputs = {key: tuple(known) for key, known in found.items()}
@@ -52,9 +63,9 @@ class Before:
         noted = self.noted.get(task.tensor)
         return noted.digest if noted and noted.task == task.key else None
 
-    def places(self, task: Task, size: int) -> Iterator[Known]:
+    def places(self, key: bytes, size: int) -> Iterator[Known]:
         """Yield where the output of a task should lie, in files that look unchanged."""
-        for known in self.outputs.get(task.key, ()):
+        for known in self.outputs.get(key, ()):
             if known.place.size == size and known.place.is_there():
                 yield known
 
@@ -82,13 +93,15 @@ class Reuse:
         layout: ModelLayout,
         writer: ModelWriter,
         journal: Journal,
-        made: Callable[[Task], BlobId | None] | None = None,
     ) -> None:
-        """Put outputs to `writer`; `made` makes some in another way than computing them."""
+        """Put outputs to `writer`, noting them in `journal`."""
         self._before = before
         self._writer = writer
         self._journal = journal
-        self._made = made
+        self._increments: Increments | None = None
+        self._choice = NO_SUMS
+        self._plan: Plan | None = None
+        self._copied: set[str] = set()
         self._places = {
             name: (file, laid.offsets[name], laid.sizes[name])
             for file, laid in layout.files.items()
@@ -103,12 +116,47 @@ class Reuse:
         """Put a known output into place; None if there is none, or not any more."""
         return self._keep(task) or self._copy(task)
 
+    def sum_up(
+        self, plan: Plan, source: TensorSource, store: SumsStore, choice: Choice
+    ) -> Increments:
+        """Have outputs made of kept sums where the choice says so."""
+        chosen = choice.tensors("begin", "go on")
+        self._choice, self._plan = choice, plan
+        self._increments = Increments(
+            plan,
+            source,
+            self._writer,
+            store,
+            chosen=chosen,
+            begun=choice.tensors("begin"),
+            look_up=self._look_up,
+        )
+        return self._increments
+
     def made(self, task: Task) -> BlobId | None:
-        """Return the digest of an output that was made in another way than computed."""
-        digest = self._made(task) if self._made else None
-        with self._lock:
-            self.tally.summed += digest is not None
+        """Return the digest of an output that was made of kept sums."""
+        digest = self._increments.made(task) if self._increments else None
+        if digest is not None and task.tensor not in self._copied:
+            with self._lock:
+                self.tally.summed += 1
         return digest
+
+    def memory(self, task: Task) -> int:
+        """Return what planes take while an output is made of them."""
+        way = self._choice.ways.get(task.tensor, "compute")
+        return memory_of_sums(self._plan, task, way) if self._plan else 0
+
+    def _look_up(self, tensor: str, last: Last) -> BlobId | None:
+        """Copy the last output of kept sums, which is to be that of `tensor` again."""
+        size = self._places[tensor][2]
+        for known in self._before.places(last.task, size):
+            if known.digest == last.output and self.take_from(known, tensor):
+                with self._lock:
+                    self._copied.add(tensor)
+                    self.tally.reused += 1
+                    self.tally.reused_bytes += size
+                return known.digest
+        return None
 
     def measured(self, task: Task) -> Measures | None:
         """Return what a map came to before."""
@@ -117,9 +165,10 @@ class Reuse:
     def note(self, task: Task, digest: BlobId) -> None:
         """Note an output that was made now."""
         with self._lock:
-            self.tally.computed += 1
-            self.tally.computed_bytes += self._places[task.tensor][2]
-            self.tally.tasks += 1
+            if task.tensor not in self._copied:
+                self.tally.computed += 1
+                self.tally.computed_bytes += self._places[task.tensor][2]
+                self.tally.tasks += 1
         self._remember(task, digest)
         self._journal.note(task.tensor, task.key, digest)
 
@@ -174,7 +223,7 @@ class Reuse:
 
     def _copy(self, task: Task) -> BlobId | None:
         size = self._places[task.tensor][2]
-        for known in self._before.places(task, size):
+        for known in self._before.places(task.key, size):
             digest = self.take_from(known, task.tensor)
             if digest is not None:
                 with self._lock:
@@ -188,6 +237,17 @@ class Reuse:
     def _remember(self, task: Task, digest: BlobId) -> None:
         with self._lock:
             self._outputs[task.key] = (task.tensor, digest)
+
+
+def memory_of_sums(plan: Plan, task: Task, way: Way) -> int:
+    """Return a bound on what planes take while one output is made of them, in bytes.
+
+    Those of one part are there as they were, as they come, as they will be, and packed.
+    """
+    if way == "compute":
+        return 0
+    items = min(plan.frames[task.tensor].entry.items, PART_ITEMS)
+    return 4 * ITEM_BYTES * ROWS_MAX * items
 
 
 def _read(path: Path, offset: int, size: int) -> Iterator[bytes]:

@@ -5,23 +5,24 @@ own the sums themselves (`accumulators`), nor storing them (`incremental`).
 """
 
 from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
 
-from crdtmerge.changes import Whole, change_of_key, key_of
+from crdtmerge.changes import Whole, change_of_key, key_of, parts_of
 from crdtmerge.codec import Value, encode
-from crdtmerge.digest import ContentId, Domain, digest_value
+from crdtmerge.digest import BlobId, ContentId, Domain, digest_value
 from crdtmerge.errors import (
     BadInputError,
     ContentMissingError,
     CorruptBlobError,
-    DamagedStateError,
 )
 from crdtmerge.numerics import (
     CONTRACT_VERSION,
     SIGNIFICAND_BITS,
     Data,
+    Planes,
     TensorFacts,
     check_sum,
 )
@@ -33,7 +34,7 @@ from crdtmerge.resolve.accumulators import (
 )
 from crdtmerge.resolve.kept import Kept, Last
 from crdtmerge.resolve.plan import Plan, stands_on
-from crdtmerge.resolve.reading import TensorReader
+from crdtmerge.resolve.reading import Reads, TensorReader
 from crdtmerge.strategies import Given
 from crdtmerge.strategies.sums import Ending, Share, Sums, unchanged
 from crdtmerge.strategies.table import SUMS
@@ -63,22 +64,21 @@ class TensorSums:
         """The dtype of the output tensor."""
         return self._inputs.output_dtype or self._inputs.dtype
 
-    def verified(self, found: Kept) -> tuple[Accumulator | None, str]:
-        """Return kept sums that are whole and made for this tensor, or why not."""
+    def fitting(self, found: Kept) -> tuple[Accumulator | None, str]:
+        """Return kept sums that were made for this tensor, or why there are none.
+
+        Their planes are still to be looked at.
+        """
         if found.sums.made_for != self._made_for:
             return None, "the sums kept were made for another recipe or base"
-        try:
-            sums = found.accumulator()
-        except DamagedStateError as e:
-            return None, str(e)
-        if not sums.fits(self._sums, self._inputs):
+        if not found.sums.fits(self._sums, self._inputs):
             return None, "the sums kept are on another grid"
-        return sums, ""
+        return found.sums, ""
 
     def gone_on(self, old: Accumulator) -> tuple[Accumulator | None, str]:
         """Return the sums that follow from old ones, or why none do."""
         self._inputs = replace(self._inputs, exponent=old.exponent)
-        leave, join = old.counts - self._wanted, self._wanted - old.counts
+        leave, join = self.changes(old)
         try:
             gone = [self._entry_of(key, joins=False) for key in leave.elements()]
         except (BadInputError, ContentMissingError, CorruptBlobError) as e:
@@ -101,18 +101,95 @@ class TensorSums:
 
     def ends_alike(self, old: Accumulator, new: Accumulator, last: Last) -> bool:
         """Tell whether the last output is also that of the new sums."""
-        if old.planes is not new.planes or last.dtype != self.output_dtype:
+        if old.part is not new.part or last.dtype != self.output_dtype:
             return False
         before = [share.weight for share in old.shares]
         inputs = replace(self._inputs, weights=tuple(before))
         return self._sums.ending(inputs, old.shares) == self._ending(new)
 
-    def finish(self, sums: Accumulator) -> Data:
-        """Return the output tensor's bytes."""
+    def finishing(self, sums: Accumulator) -> Callable[[Planes, range], Data]:
+        """Return what makes a part of the output of that part's planes."""
         ending = self._ending(sums)
         base = self._read_base() if self._sums.reads_base(ending) else None
         inputs = replace(self._inputs, base=base)
-        return self._sums.finish(inputs, sums.planes, sums.grid, ending)
+
+        def finish(planes: Planes, part: range) -> Data:
+            return self._sums.finish(inputs, planes, sums.grid, ending, part)
+
+        return finish
+
+    def changes(self, old: Accumulator | None) -> tuple[Counter[bytes], Counter[bytes]]:
+        """Return the keys of who leaves old sums, and of who joins them."""
+        counts = old.counts if old else Counter[bytes]()
+        return counts - self._wanted, self._wanted - counts
+
+    def reads(self, old: Accumulator | None) -> Reads:
+        """Return the blobs that making the output of old sums reads; with None, of none.
+
+        As far as this can be told without reading: what leaves may be gone, and a factor
+        found in the values may end the old sums.
+        """
+        found: list[tuple[BlobId, int]] = []
+        base = old is None and self._inputs.exponent is None
+        said = set()
+        for member, joins in self._movers(old):
+            change = change_of_key(member.said, self._entry)
+            alone = member.said == self._entry.blob
+            tau = not isinstance(change, Whole)
+            base |= alone or (tau and joins)
+            base |= bool(member.weight) and (self._sums.of_task_vectors or tau)
+            if not alone and encode(member.said) not in said:
+                said.add(encode(member.said))
+                found += [(e.blob, e.size) for e in parts_of(change)]
+        if (base or self.ends_on_base()) and self._on_base:
+            found.append((self._entry.blob, self._entry.size))
+        return tuple(found)
+
+    def is_idle(self, old: Accumulator) -> bool:
+        """Tell whether those who leave and join bring nothing, so that nobody is read."""
+        return not any(self._movers(old))
+
+    def _movers(self, old: Accumulator | None) -> Iterator[tuple[Member, bool]]:
+        """Yield those who are read: who leaves, and who joins (True)."""
+        for keys, joins in zip(self.changes(old), (False, True), strict=True):
+            for key in keys:
+                member = member_of_key(key)
+                alone = member.said == self._entry.blob
+                if member.weight:
+                    reads = not (alone and self._sums.of_task_vectors)
+                else:
+                    reads = joins and not alone
+                if reads:
+                    yield member, joins
+
+    @property
+    def _on_base(self) -> bool:
+        return self._plan.frames[self._name].ground == "base"
+
+    @property
+    def rows(self) -> int:
+        """How many planes there are."""
+        exponent = 0 if self._inputs.exponent is None else self._inputs.exponent
+        return self._sums.rows(self._sums.grid(exponent, self._inputs.dtype))
+
+    def ends_on_base(self) -> bool:
+        """Tell whether the end of the sums takes the base's tensor."""
+        if self._sums.of_task_vectors:
+            return True
+        shares = [self._expected_share(key) for key in self._wanted.elements()]
+        return self._sums.reads_base(self._sums.ending(self._inputs, shares))
+
+    def _expected_share(self, key: bytes) -> Share:
+        """Return what a member of a sum of tensors counts; no byte of it matters."""
+        member = member_of_key(key)
+        if not member.weight:
+            return Share(0)
+        change = change_of_key(member.said, self._entry)
+        tau = not isinstance(change, Whole)
+        data: Given = np.zeros(0, np.float32) if tau else b""
+        values = self._setting.values_of(member.own)
+        term = Term(data, member.weight, ContentId(member.content), self._name, values)
+        return unchanged(self._sums, self._inputs, term)
 
     def _ending(self, sums: Accumulator) -> Ending:
         self._check_wide(sums)

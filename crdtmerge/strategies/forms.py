@@ -142,11 +142,11 @@ class TensorSum:
         return ending.rest != 0
 
     def finish(
-        self, inputs: Inputs, planes: Planes, grid: Grid, ending: Ending
+        self, inputs: Inputs, planes: Planes, grid: Grid, ending: Ending, part: range
     ) -> Data:
         """Add the base as one more term, divide, round."""
         rest = _rest_of(inputs, ending.rest)
-        return finish_sum(planes, rest, ending.divisor, grid, output_of(inputs))
+        return finish_sum(planes, rest, ending.divisor, grid, output_of(inputs, part))
 
     def emit(self, inputs: Inputs) -> Parts:
         """Return the output tensor, without planes."""
@@ -207,10 +207,10 @@ class ThinnedSum:
         return True
 
     def finish(
-        self, inputs: Inputs, planes: Planes, grid: Grid, ending: Ending
+        self, inputs: Inputs, planes: Planes, grid: Grid, ending: Ending, part: range
     ) -> Data:
         """Divide, add to the base, round."""
-        output = output_of(inputs)
+        output = output_of(inputs, part)
         return finish_thinned(base_of(inputs), planes, ending.divisor, grid, output)
 
     def emit(self, inputs: Inputs) -> Parts:
@@ -276,14 +276,14 @@ class Votes:
         return True
 
     def finish(
-        self, inputs: Inputs, planes: Planes, grid: Grid, ending: Ending
+        self, inputs: Inputs, planes: Planes, grid: Grid, ending: Ending, part: range
     ) -> Data:
         """Elect, average, scale, add to the base, round."""
         return finish_votes(
             base_of(inputs),
             planes,
             grid,
-            output_of(inputs),
+            output_of(inputs, part),
             scale=ending.scale,
             normalize=ending.normalize,
         )

@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import ClassVar, Final, Protocol
 
+import numpy as np
+
 from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.numerics import Data, Grid, Items, Keep, Planes, Tau, Voter
 from crdtmerge.strategies.base import Inputs, Parts
@@ -128,18 +130,21 @@ class Sums(Protocol):
         """Tell whether `finish` takes the base's tensor."""
 
     def finish(
-        self, inputs: Inputs, planes: Planes, grid: Grid, ending: Ending
+        self, inputs: Inputs, planes: Planes, grid: Grid, ending: Ending, part: range
     ) -> Data:
-        """Return the output tensor's bytes."""
+        """Return the bytes of some items of the output; `planes` are those of `part`."""
 
     def emit(self, inputs: Inputs) -> Parts:
         """Return the output tensor, without planes."""
 
 
 def unchanged(sums: Sums, inputs: Inputs, term: Term) -> Share:
-    """Return the share of a contribution that leaves the tensor as it is in the base.
+    """Return the share of a contribution if nothing of it hangs on its values.
+
+    So it is where it leaves the tensor as it is in the base.
 
     Found on a tensor without items, so it costs no look at any bytes.
     """
     empty = replace(inputs, items=0, base=b"", shape=(0,))
-    return sums.portion(empty, replace(term, data=b"")).share
+    data = term.data[:0] if isinstance(term.data, np.ndarray) else b""
+    return sums.portion(empty, replace(term, data=data)).share

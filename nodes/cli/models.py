@@ -19,6 +19,7 @@ from .options import (
     pairs,
 )
 from .output import show
+from .render_explain import explained
 from .settings import settings
 
 ThreadsOption: TypeAlias = Annotated[
@@ -61,6 +62,23 @@ BudgetOption: TypeAlias = Annotated[
         help="Read at most so much, such as 20GiB: the task vectors that matter least"
         " are left out. `none` reads everything; if left out, the recipe says.",
         show_default=False,
+    ),
+]
+
+
+SumsOption: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|never",
+        help="Whether sums of the contributions may be kept, to add the next one at the"
+        " cost of that one; auto keeps them where that moves fewer bytes.",
+    ),
+]
+ExplainOption: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--explain",
+        help="Say what would be read, computed, reused and written; write no model.",
     ),
 ]
 
@@ -117,6 +135,8 @@ def resolve(
     threads: ThreadsOption = None,
     memory: MemoryOption = None,
     backend: BackendOption = None,
+    sums: SumsOption = "auto",
+    explain: ExplainOption = False,
     force: ForceOption = False,
     fsync: FsyncOption = False,
     home: HomeOption = None,
@@ -139,12 +159,15 @@ def resolve(
         "shard_size": _bytes(shard_size),
         "threads": threads,
         "memory": _bytes(memory),
+        "sums": sums,
+        "explain": explain,
         "force": force,
         "fsync": fsync,
     }
     use(backend)
     facts = executor.read(chosen.home, "resolve", asked)
-    show(facts, render.resolved, as_json=chosen.as_json)
+    lines = explained if explain else render.resolved
+    show(facts, lines, as_json=chosen.as_json)
 
 
 def merge(

@@ -45,6 +45,9 @@ def stored(facts: Facts) -> list[str]:
     lines.append(
         f"nothing needs {counted(idle['count'], 'blob')} ({size(idle['stored_bytes'])})"
     )
+    if (sums := _part(facts, "sums"))["count"]:
+        amount = f"{counted(sums['count'], 'tensor')} ({size(sums['bytes'])})"
+        lines.append(f"kept sums of {amount}: the next resolve reads less")
     lines.append(f"free: {size(facts['free_bytes'])}")
     if facts["quota_bytes"] is not None:
         lines.append(f"quota: {size(facts['quota_bytes'])}")
@@ -66,6 +69,9 @@ def collected(facts: Facts) -> list[str]:
     verb = "would go" if facts["dry_run"] else "went"
     count = counted(facts["count"], "blob")
     lines = [f"{count} {verb} ({size(facts['bytes'])})"]
+    for sums in several(_part(facts, "sums")["spaces"]):
+        amount = f"{counted(sums['count'], 'tensor')} ({size(sums['bytes'])})"
+        lines.append(f"kept sums of {amount} {verb}: {plain(sums['why'])}")
     lines += _staying(several(facts["stays"]))
     more = cast("int", facts["stays_count"]) - len(several(facts["stays"]))
     if more > 0:

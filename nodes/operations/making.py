@@ -30,7 +30,15 @@ def work_facts(made: Resolved) -> Answer:
         "reused": {"tensors": tally.reused, "bytes": tally.reused_bytes},
         "resumed": {"tensors": tally.kept, "bytes": tally.kept_bytes},
         "tasks": tally.tasks,
-        "read_bytes": read.total + tally.reused_bytes + tally.kept_bytes,
+        "sums": {
+            "tensors": tally.summed,
+            "read_bytes": made.sums.read,
+            "written_bytes": made.sums.written,
+        },
+        "read_bytes": read.total
+        + tally.reused_bytes
+        + tally.kept_bytes
+        + made.sums.read,
         "read": {"base": read.base, "contributions": read.contributions},
         "written_bytes": tally.computed_bytes + tally.reused_bytes,
     }

@@ -49,11 +49,11 @@ from crdtmerge.strategies.extras import canonical_extras
 from crdtmerge.trie import Trie
 
 from ..store.leases import Lease
-from ..store.memo import HomeMemo
 from ..store.references import REMEDY
 from . import arguments as given
 from .budgeting import told_of_budget, unread_in
 from .contents import base_exponents, base_facts, base_manifest
+from .keeping import Keeping, sums_of
 from .live import Answer, Arguments, Context, Tell, telling
 from .making import (
     memory_of,
@@ -101,7 +101,9 @@ def _resolve(context: Context, asked: Arguments, tell: Tell, lease: Lease) -> An
     manifests = (base, *(c.manifest for c in contributions))
     for manifest in manifests:
         lease.add(manifest.blobs())
-    note_use(context.home, manifests, int(context.clock()))
+    dry = given.flag(asked, "explain")
+    if not dry:
+        note_use(context.home, manifests, int(context.clock()))
     merge_id, root = view.merge_id(recipe), view.visible_root
     origins = _origins(context, space, view)
     job = _Job(context, asked, tell, threads, space, merge_id, root, origins)
@@ -115,10 +117,16 @@ def _resolve(context: Context, asked: Arguments, tell: Tell, lease: Lease) -> An
         layout = lay_out_model(plan.outputs, shard_bytes_of(asked))
         _require_bytes(context, contributions)
         output = replace(output, companions=companions)
-        made = job.to_model(plan, output, layout)
+        # What is explored is no step on the way of the space: its sums would go back.
+        whole = view.recipe == recipe and not given.texts(asked, "without")
+        keeping = Keeping(context.home.path, space, recipe, whole, sums_of(asked))
+        if dry:
+            facts = keeping.forecast(plan, context.home.blobs, output, layout)
+            return {"space": space.hex(), **facts, "notes": notes}
+        made = job.to_model(plan, output, layout, keeping)
         resolution = made.resolution
         extra |= {"shards": len(layout.files), **work_facts(made)}
-        notes += companions.notes
+        notes += [*companions.notes, *made.notes]
     else:
         rank = given.count(asked, "rank", None)
         exponents = base_exponents(context, space)
@@ -157,6 +165,8 @@ def _form(asked: Arguments) -> str:
         raise BadInputError("a rank is of an adapter", hint="add --as adapter")
     if form == "adapter" and asked.get("shard_size") is not None:
         raise BadInputError("an adapter is one file", hint="leave out --shard-size")
+    if form == "adapter" and given.flag(asked, "explain"):
+        raise BadInputError("only a model is explained", hint="leave out --as adapter")
     return form
 
 
@@ -204,11 +214,17 @@ class _Job:
                 report=telling(self.tell),
             )
 
-    def to_model(self, plan: Plan, output: Output, layout: ModelLayout) -> Resolved:
+    def to_model(
+        self, plan: Plan, output: Output, layout: ModelLayout, keeping: Keeping
+    ) -> Resolved:
         """Write a whole model."""
         root, origins = self.visible_root, self.origins
         said = About(plan, self.merge_id, root, self.space, origins=origins)
-        with workers(self.threads) as executor:
+        blobs = self.context.home.blobs
+        with (
+            keeping.sums(plan, blobs, layout.size) as sums,
+            workers(self.threads) as executor,
+        ):
             return resolve_model(
                 plan=plan,
                 source=self.context.home.blobs,
@@ -219,7 +235,8 @@ class _Job:
                 threads=self.threads,
                 memory=memory_of(self.asked),
                 report=telling(self.tell),
-                memo=HomeMemo(self.context.home.path),
+                memo=keeping.memo,
+                sums=sums,
             )
 
     def to_adapter(

@@ -15,6 +15,7 @@ from ..store.holdings import Holding
 from ..store.marks import Pin
 from ..upkeep.collecting import GRACE_S, Survey, Swept, Verdict, survey, sweep
 from ..upkeep.needs import Need, Needs, find_needs
+from ..upkeep.sums import SpaceSums, drop, found_sums
 from . import arguments as given
 from .live import Answer, Arguments, Context, Tell
 from .selection import SHORT, find_offered
@@ -35,6 +36,7 @@ def store_show(context: Context, _asked: Arguments, _tell: Tell) -> Answer:
     return {
         **{form: _sum(h for h in holdings if h.form == form) for form in forms},
         "unneeded": {**_sum(idle), "marked": len(since)},
+        "sums": _kept_sums(_sums_of(context, GRACE_S)),
         "pins": [_pin(context, needs, pin) for pin in home.marks.pins()],
         "unknown_manifests": len(needs.unknown),
         "free_bytes": home.blobs.free(),
@@ -101,7 +103,11 @@ def store_gc(context: Context, asked: Arguments, tell: Tell) -> Answer:
     home, spaces = context.home, context.spaces
     if dry:
         found = survey(home, spaces, now, grace, keep=False)
-        return _collected(context, Swept(found, found.going(), ""), grace, dry=True)
+        swept = Swept(found, found.going(), "")
+        return {
+            **_collected(context, swept, grace, dry=True),
+            "sums": _kept_sums(s for s in _sums_of(context, grace) if s.why),
+        }
     done = 0
 
     def taken(holding: Holding) -> None:
@@ -110,7 +116,31 @@ def store_gc(context: Context, asked: Arguments, tell: Tell) -> Answer:
         tell({"work": "collecting", "done": done, "total": None})
 
     swept = sweep(home, spaces, now, grace, taken=taken)
-    return _collected(context, swept, grace, dry=False)
+    gone = [s for s in _sums_of(context, grace) if s.why and drop(s)]
+    return {
+        **_collected(context, swept, grace, dry=False),
+        "sums": _kept_sums(gone),
+    }
+
+
+def _sums_of(context: Context, grace: int) -> list[SpaceSums]:
+    """Return the kept sums of this home, by space."""
+    spaces = context.spaces
+    recipes = {space: spaces.view(space).recipe for space in spaces.all()}
+    now = int(context.clock())
+    return list(found_sums(context.home.path, recipes, now, grace))
+
+
+def _kept_sums(sums: Iterable[SpaceSums]) -> Answer:
+    found = list(sums)
+    return {
+        "count": sum(s.count for s in found),
+        "bytes": sum(s.size for s in found),
+        "spaces": [
+            {"space": s.path.name, "count": s.count, "bytes": s.size, "why": s.why}
+            for s in found
+        ],
+    }
 
 
 def _collected(context: Context, swept: Swept, grace: int, *, dry: bool) -> Answer:

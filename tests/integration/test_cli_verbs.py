@@ -97,13 +97,22 @@ def test_json_of_each_verb_has_its_fields(terminal: Terminal) -> None:
         (("log",), {"space", "name", "total", "records"}),
         (
             ("store", "show"),
-            {"own", "referenced", "packed", "partial", "stale", "leftover", "pins"}
+            {
+                "own",
+                "referenced",
+                "packed",
+                "partial",
+                "stale",
+                "leftover",
+                "pins",
+                "sums",
+            }
             | {"unneeded", "unknown_manifests", "free_bytes", "quota_bytes", "notes"},
         ),
         (
             ("store", "gc", "--dry-run"),
             {"dry_run", "grace", "count", "bytes", "went", "stays", "stays_count"}
-            | {"stays_bytes", "needed", "pins", "in_the_way", "notes"},
+            | {"stays_bytes", "needed", "pins", "in_the_way", "sums", "notes"},
         ),
         (
             ("store", "fsck"),

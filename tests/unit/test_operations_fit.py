@@ -184,7 +184,7 @@ def test_terms_of_a_wide_dtype_count_as_the_products_that_they_are() -> None:
     ((key, (share, _)),) = sums.members.items()
     for count, most in ((1 << 14, True), ((1 << 14) + 1, False)):
         with nullcontext() if most else pytest.raises(ContractError, match="products"):
-            tensor.finish(replace(sums, members={key: (share, count)}))
+            tensor.finishing(replace(sums, members={key: (share, count)}))
 
 
 def test_without_a_base_the_output_holds_what_all_models_hold() -> None:

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from crdtmerge import numerics
 from crdtmerge.digest import blob_id_of
-from crdtmerge.errors import BadInputError, ContractError, FaultyContributionError
+from crdtmerge.errors import ContractError, FaultyContributionError
 from crdtmerge.recipe import Recipe
-from crdtmerge.resolve.incremental import FIRST, resolve_incrementally, why_not
+from crdtmerge.resolve.incremental import FIRST, why_not
 from crdtmerge.resolve.plan import make_plan
 from crdtmerge.strategies import make_recipe
 from tests.models import SHAPES, UNIT, contribution
@@ -255,9 +255,6 @@ def test_masks_of_the_set_are_refused_with_the_reason() -> None:
     ):
         plan = make_plan(make_recipe(name, {}), WORLD.base, contributions)
         assert reason in why_not(plan)
-        with pytest.raises(BadInputError, match=reason) as caught:
-            resolve_incrementally(plan, WORLD.blobs, Sink(), Store())
-        assert "contribution" in caught.value.hint
 
 
 @pytest.mark.parametrize("weight", [UNIT, 0])

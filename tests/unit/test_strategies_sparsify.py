@@ -215,7 +215,7 @@ def test_what_one_brings_is_found_without_the_others(
     common = sums.common(shares)
     planes = [sums.planes([one], common, grid, part, "w") for one in alone]
     total = planes[0] + planes[1] + planes[2]
-    found = sums.finish(inputs, total, grid, sums.ending(inputs, shares))
+    found = sums.finish(inputs, total, grid, sums.ending(inputs, shares), part)
     assert bytes(found) == resolve(name, inputs)
     assert len(found) == len(base_of(inputs))
 

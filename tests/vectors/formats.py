@@ -39,12 +39,12 @@ from crdtmerge.digest import (
 from crdtmerge.faults import prove_item
 from crdtmerge.identity import SigningKey
 from crdtmerge.manifest import EvidenceEntry, FileEntry, Manifest, TensorEntry
-from crdtmerge.numerics import Grid
+from crdtmerge.numerics import Data, Grid
 from crdtmerge.orset import OpSet
 from crdtmerge.recipe import Recipe, Rule
 from crdtmerge.record import SignedRecord, make_record, sign_record
 from crdtmerge.resolve.accumulators import Accumulator, Member
-from crdtmerge.resolve.kept import Last, to_bytes
+from crdtmerge.resolve.kept import Last, Packing, header_of
 from crdtmerge.strategies.sums import Share
 from crdtmerge.trie import Trie
 from nodes.sealing import seal
@@ -181,7 +181,11 @@ def vectors() -> Iterator[tuple[str, str]]:
     yield "ticket", ticket.encode()
     sealed = seal(OWNER.seed, b"passphrase", salt=bytes(16), nonce=bytes(12))
     yield "sealed key", sealed.decode()
-    yield "kept sums", b"".join(to_bytes(kept_sums(), LAST)).hex()
+    sums, planes = kept_sums(), list[Data]()
+    packing = Packing(sums.grid, planes.append)
+    packing.add(sums.part(range(3)))
+    yield "kept sums 2", header_of(sums, LAST, packing.packed).hex()
+    yield "kept sums 2 planes", b"".join(planes).hex()
 
 
 LAST = Last(digest(Domain.TASK, b"emit"), "BF16", blob_id_of(b"tensor"))
@@ -190,15 +194,16 @@ LAST = Last(digest(Domain.TASK, b"emit"), "BF16", blob_id_of(b"tensor"))
 def kept_sums() -> Accumulator:
     """Return sums of two limbs over three items, with members of every kind."""
     blob = blob_id_of(b"blob")
-    members = (
+    offered = (
         (Member(blob, 10**9), Share(10**9), 2),
         (Member(["delta", "F32", blob], -7), Share(-7, Fraction(1, 3), is_tau=True), 1),
         (Member(blob, 0, (("p", "0.5"),), digest(Domain.CONTENT, b"")), Share(0), 1),
     )
-    held = {member.key: (share, count) for member, share, count in members}
+    held = {member.key: (share, count) for member, share, count in offered}
     planes = np.array([[1.0, -2.5, 0.0], [0.0, 2.0**-40, -(2.0**-39)]])
     made_for = digest(Domain.SUMS, b"tensor")
-    return Accumulator(made_for, 0, Grid(-5, 2), planes, dict(sorted(held.items())))
+    members = dict(sorted(held.items()))
+    return Accumulator(made_for, 0, Grid(-5, 2), (2, 3), lambda _: planes, members)
 
 
 def main() -> None:
