@@ -200,6 +200,8 @@ def align(
     before = {tensor.name: tensor for tensor in folders[base].tensors}
     moved = {t.name for t in found[base].tensors if t != before[t.name]}
     files = output_files(dict(folders[base].files), models.members, output, place)
+    if behind := [name for name, _ in folders[base].files if name not in files]:
+        notes.append(f"left out with the base's tokenizer: {', '.join(behind)}")
     return Aligned(found, frozenset(moved), files, tuple(notes))
 
 

@@ -437,6 +437,14 @@ def test_added_tokens_are_told_in_both_files(bench: Bench) -> None:
     assert {"<|pad|>", "<|im_start|>", "<|im_end|>"} <= added.keys()
 
 
+def test_older_forms_of_a_tokenizer_do_not_go_with_a_new_one(bench: Bench) -> None:
+    """They would say otherwise; a note names them."""
+    (bench / "base" / "vocab.json").write_text("{}")
+    said = bench.merge(linear("base", "dog", more="tokenizer_source: union"))
+    assert not (bench / "out" / "vocab.json").exists()
+    assert "left out with the base's tokenizer: vocab.json" in said["notes"]
+
+
 def test_contribute_takes_the_policy_from_its_option(bench: Bench) -> None:
     """Refused without it."""
     home = ("--home", bench / "home")
