@@ -23,6 +23,8 @@ from crdtmerge.formats.header import lay_out
 SIDE: Final = 2048
 """Each tensor is a square of BF16 this wide: 8 MiB."""
 TENSOR_MIB: Final = 2 * SIDE * SIDE >> 20
+POOL: Final = np.random.default_rng(0).standard_normal(2 * SIDE * SIDE, np.float32)
+"""Normal numbers, of which each tensor takes a stretch that no other has."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -113,13 +115,13 @@ def _command(home: Path, *words: str) -> tuple[Any, float, float]:
 def _model(folder: Path, seed: int, tensors: int) -> Path:
     """Write a model of BF16 squares; fine-tunes differ from the base by a small noise."""
     entries = {}
+    count = SIDE * SIDE
     for number in range(tensors):
-        base = np.random.default_rng(number)
-        items = base.standard_normal((SIDE, SIDE), np.float32) / 32
+        items = POOL[number : number + count] / 32
         if seed:
-            noise = np.random.default_rng((seed, number))
-            items += noise.standard_normal((SIDE, SIDE), np.float32) / 1024
-        bits = items.view(np.uint32)
+            start = (seed * tensors + number) * 997 % count
+            items += POOL[start : start + count] / 1024
+        bits = items.reshape(SIDE, SIDE).view(np.uint32)
         entries[f"layers.{number}.weight"] = ((bits + 0x8000) >> 16).astype("<u2")
     laid = lay_out((name, "BF16", (SIDE, SIDE)) for name in entries)
     folder.mkdir()
