@@ -15,7 +15,7 @@ vocabularies, within one by id. mergekit's order changes from run to run.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
@@ -152,10 +152,13 @@ def row_map(
     output: Merged,
     base: int | None,
     rules: Mapping[str, Rule],
+    *,
+    near: Container[int] = (),
 ) -> RowMap:
     """Return the rows of one member's tables in the vocabulary of the output.
 
-    `base` is the place of the base_model, None if models are merged without one.
+    `base` is the place of the base_model, None if models are merged without one. Those
+    `near` are merged with this one, and stand in for it before others.
     """
     own, owner = members[place], members[output.owner]
     rows = np.arange(output.rows, dtype=np.int64)
@@ -170,7 +173,9 @@ def row_map(
         if row is not None and not (rule and rule.force):
             models[number], rows[number] = place, row
             continue
-        donors = [(rule.model, rule.row)] if rule else _donors(members, base, token)
+        donors = (
+            [(rule.model, rule.row)] if rule else _donors(members, base, near, token)
+        )
         models[number], rows[number] = donors[0] if donors else (MEAN, 0)
         if len(donors) > 1:
             models[number], averages[number] = AVERAGE, tuple(donors)
@@ -178,7 +183,7 @@ def row_map(
 
 
 def _donors(
-    members: Sequence[Member], base: int | None, token: str
+    members: Sequence[Member], base: int | None, near: Container[int], token: str
 ) -> list[tuple[int, int]]:
     """Return who stands in for a model that lacks a token: the base, else all that may."""
     found = [
@@ -186,6 +191,7 @@ def _donors(
         for place, member in enumerate(members)
         if (row := member.row(token)) is not None
     ]
+    found = [item for item in found if item[0] in near] or found
     return [item for item in found if item[0] == base] or found
 
 

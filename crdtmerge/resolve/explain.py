@@ -12,6 +12,7 @@ from crdtmerge.errors import ContractError
 from crdtmerge.manifest import FLOAT_DTYPES, ITEM_BYTES, Manifest, TensorEntry
 from crdtmerge.recipe import Parameters, Recipe, Rule
 from crdtmerge.resolve.budget import floor_of
+from crdtmerge.resolve.memory import steps_bytes, strategy_bytes
 from crdtmerge.resolve.settings import Party, Settings, TensorSetting
 from crdtmerge.rules import (
     Layer,
@@ -69,8 +70,7 @@ class Explained:
 class Memory:
     """Bytes of the largest task: what it reads, and what strategy and steps take beside.
 
-    `strategy` is the bound that the strategy declares. `steps` are the task vectors in
-    float32 that steps hold; while a step runs it takes more.
+    What is read is mapped. The others are bounds, which a resolve keeps to.
     """
 
     tensor: str
@@ -141,17 +141,18 @@ def _selectors(recipe: Recipe) -> list[str]:
 def _largest(
     recipe: Recipe, strategy: Strategy, tensors: Iterable[Explained], count: int
 ) -> Memory | None:
-    merged = [found.entry for found in tensors if found.setting is not None]
+    merged = [(t.entry, t.setting) for t in tensors if t.setting is not None]
     if not merged:
         return None
     # The first of the largest, whatever the order of dtypes.
-    entry = max(merged, key=lambda item: item.items)
-    vectors = (count if recipe.pre else 0) + (1 if recipe.post else 0)
+    entry, setting = max(merged, key=lambda item: item[0].items)
+    values = Values(setting.parameters)
+    out = ITEM_BYTES[recipe.output_dtype or entry.dtype]
     return Memory(
         entry.name,
         entry.size * (1 + count),
-        strategy.memory.bytes_of(entry.items, count),
-        vectors * entry.items * ITEM_BYTES["F32"],
+        strategy_bytes(strategy, values, entry.items, count, out),
+        steps_bytes(recipe, entry.items, count),
     )
 
 

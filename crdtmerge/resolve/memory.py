@@ -13,9 +13,10 @@ from typing import Final
 from crdtmerge.changes import LowRank, Whole
 from crdtmerge.errors import BadInputError
 from crdtmerge.manifest import ITEM_BYTES
+from crdtmerge.recipe import Recipe
 from crdtmerge.resolve.ground import Frame
 from crdtmerge.resolve.plan import Plan, Task, output_dtype
-from crdtmerge.strategies import Values
+from crdtmerge.strategies import Strategy, Values
 from crdtmerge.strategies.base import Memory
 
 PART_ITEMS: Final = 1 << 20
@@ -42,14 +43,26 @@ def task_bytes(plan: Plan, task: Task) -> int:
     if not frame.is_merged:
         return _FIXED
     items, count = frame.entry.items, len(plan.contributions)
-    held = _held(plan, task.tensor)
-    part = items if held is None else min(items, PART_ITEMS)
-    kept = 0 if held is None else held.bytes_of(items, count)
+    values = Values(plan.settings.of_tensor(task.tensor).parameters)
     out = ITEM_BYTES[output_dtype(plan.recipe, frame) or frame.entry.dtype]
-    worked = plan.strategy.memory.bytes_of(part, count) + part * out
-    return (
-        _FIXED + _given_bytes(plan, frame) + _steps_bytes(plan, items) + kept + worked
-    )
+    worked = strategy_bytes(plan.strategy, values, items, count, out)
+    steps = steps_bytes(plan.recipe, items, count)
+    return _FIXED + _given_bytes(plan, frame) + steps + worked
+
+
+def strategy_bytes(
+    strategy: Strategy, values: Values, items: int, count: int, out: int
+) -> int:
+    """Return what a strategy takes for a tensor, the part of the output included.
+
+    `out` is how many bytes an item of the output has.
+    """
+    held = strategy.held(values)
+    if held is None:
+        return strategy.memory.bytes_of(items, count) + items * out
+    part = min(items, PART_ITEMS)
+    worked = strategy.memory.bytes_of(part, count) + part * out
+    return held.bytes_of(items, count) + worked
 
 
 def check_memory(plan: Plan, budget: int) -> None:
@@ -102,12 +115,12 @@ def _given_bytes(plan: Plan, frame: Frame) -> int:
     return total
 
 
-def _steps_bytes(plan: Plan, items: int) -> int:
+def steps_bytes(recipe: Recipe, items: int, count: int) -> int:
     """Return what the steps of a recipe hold: whole task vectors, the merged tensor."""
-    recipe, single = plan.recipe, ITEM_BYTES["F32"]
+    single = ITEM_BYTES["F32"]
     total = 0
     if recipe.pre:
-        total += (len(plan.contributions) + _STEP_VECTORS) * items * single
+        total += (count + _STEP_VECTORS) * items * single
     if recipe.post:
         total += items * (2 * ITEM_BYTES["F64"] + _STEP_VECTORS * single)
     return total

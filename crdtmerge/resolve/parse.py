@@ -149,7 +149,15 @@ def _made_from(value: object) -> MadeFrom:
 
 def _piece(value: object) -> Piece:
     match value:
-        case {"model": model, "layer_range": [int(first), int(stop)], "at": int(at)}:
+        case {
+            "model": model,
+            "layer_range": [int(first), int(stop)],
+            "at": int(at),
+        } if (
+            all(type(n) is int for n in (first, stop, at))
+            and 0 <= first < stop
+            and at >= 0
+        ):
             return Piece(ContentId(_hex(model)), first, stop - first, at)
         case _:
             message = "a piece is not model, layer_range and at"

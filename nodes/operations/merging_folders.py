@@ -25,6 +25,7 @@ from crdtmerge.formats.companions import bytes_of, not_taken
 from crdtmerge.formats.folder import ModelFolder, read_folder
 from crdtmerge.formats.ingest import headers
 from crdtmerge.formats.mergekit import Configuration, Listed, Sliced
+from crdtmerge.formats.mergekit_stack import Layout
 from crdtmerge.formats.mergekit_tokenizer import TokenizerChoice
 from crdtmerge.formats.model_config import CONFIG_FILE as CONFIG_JSON
 from crdtmerge.formats.stacking import stacked_config, stacked_folders
@@ -179,12 +180,19 @@ def _check_rows(
     names = {path: name for name, path in asked.references}
     given = set(models)
     if asked.layout is not None:
-        ground, members = stacked_folders(asked.layout, models)
-        given = speakers(models, (ground, *members))
+        given = set[Path]().union(*_speakers(asked.layout, models).values())
     for path in models:
         if path in given and path != home.path:
             with naming(names[path]):
                 check_same(models[path], home, SAY_TOKENIZER)
+
+
+def _speakers(
+    layout: Layout, models: Mapping[Path, ModelFolder]
+) -> dict[str, set[Path]]:
+    """Return the models of whose rows a stack is made, by name of the table."""
+    ground, members = stacked_folders(layout, models)
+    return speakers(models, (ground, *members))
 
 
 def _aligned(
@@ -196,7 +204,8 @@ def _aligned(
     """Return the models with the rows of the vocabulary that is asked for."""
     names = {path: name for name, path in asked.references}
     first, based = next(iter(models)), asked.base is not None
-    made = align(models, names, first, choice, scratch, based=based)
+    near = {} if asked.layout is None else _speakers(asked.layout, models)
+    made = align(models, names, first, choice, scratch, based=based, near=near)
     return _Rows(made.folders, made.files, made.moved, made.notes)
 
 

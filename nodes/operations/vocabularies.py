@@ -4,9 +4,11 @@ Owns which models are compared, what is refused, and the notes. Does not own the
 a row (`crdtmerge.formats.vocabulary`), nor how rows are written (`alignment`).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from crdtmerge.errors import BadInputError
@@ -77,9 +79,9 @@ def check_same_tokens(ours: Path, theirs: Path, hint: str) -> None:
 
 def speakers(
     models: Mapping[Path, ModelFolder], stacks: Iterable[ModelFolder]
-) -> set[Path]:
-    """Return the models of whose tables stacks of their layers are made."""
-    found = set()
+) -> dict[str, set[Path]]:
+    """Return of whose rows stacks of the models' layers are made, by name of the table."""
+    found: dict[str, set[Path]] = {}
     homes = {
         (t.path, t.offset): p for p, folder in models.items() for t in folder.tensors
     }
@@ -87,8 +89,9 @@ def speakers(
         try:
             tables = tables_of(stack)
         except BadInputError:
-            return set(models)  # it cannot be told
-        found |= {homes[table.path, table.offset] for table in tables}
+            tables = stack.tensors  # it cannot be told: all may be
+        for table in tables:
+            found.setdefault(table.name, set()).add(homes[table.path, table.offset])
     return found
 
 
@@ -151,11 +154,14 @@ def align(
     scratch: Scratch,
     *,
     based: bool,
+    near: Mapping[str, Container[Path]] = MappingProxyType({}),
 ) -> Aligned:
     """Return models in the rows of the vocabulary that was chosen.
 
     `names` are for messages. `based` says that `base` is a base_model, whose rows go before
-    others where a model lacks a token. Nothing is written yet.
+    others where a model lacks a token. `near` are the models that are merged in a table,
+    by its name, where that is not all: they stand in before others. Nothing is written
+    yet.
 
     Raises:
         BadInputError: a tokenizer cannot be read, tables cannot be told from other
@@ -175,18 +181,27 @@ def align(
         multiple=choice.multiple,
     )
     rules = {token.token: _rule(models, token) for token in choice.tokens}
-    maps = [
-        row_map(models.members, i, output, place if based else None, rules)
-        for i in range(len(models.members))
-    ]
+    ground = place if based else None
+
+    @cache
+    def rows_of(place: int, together: frozenset[int]) -> RowMap:
+        return row_map(models.members, place, output, ground, rules, near=together)
+
+    def rows(place: int, name: str) -> RowMap:
+        together = near.get(name, ())
+        chosen = (i for i, f in enumerate(models.folders) if f.path in together)
+        return rows_of(place, frozenset(chosen))
+
     found = {
-        folder.path: _moved(folder, i, models.tables, maps[i], scratch)
+        folder.path: _moved(folder, i, models.tables, partial(rows, i), scratch)
         for i, folder in enumerate(models.folders)
     }
     notes += _told(models, output, rules)
     before = {tensor.name: tensor for tensor in folders[base].tensors}
     moved = {t.name for t in found[base].tensors if t != before[t.name]}
     files = output_files(dict(folders[base].files), models.members, output, place)
+    if behind := [name for name, _ in folders[base].files if name not in files]:
+        notes.append(f"left out with the base's tokenizer: {', '.join(behind)}")
     return Aligned(found, frozenset(moved), files, tuple(notes))
 
 
@@ -218,7 +233,8 @@ def align_to_base(
         notes.append(f"dropped, for the base lacks them: {some(lost)}")
     if lacks := [token for token in ids if ours.row(token) is None]:
         notes.append(f"the base's rows stay, for the model lacks them: {some(lacks)}")
-    return _moved(folder, place, models.tables, rows, scratch), tuple(notes)
+    found = _moved(folder, place, models.tables, lambda _: rows, scratch)
+    return found, tuple(notes)
 
 
 def _models(
@@ -291,16 +307,16 @@ def _moved(
     folder: ModelFolder,
     place: int,
     tables: Mapping[str, Table],
-    rows: RowMap,
+    rows: Callable[[str], RowMap],
     scratch: Scratch,
 ) -> ModelFolder:
-    """Return a model with the rows of its tables where the map has them."""
+    """Return a model with the rows of its tables where the map of each has them."""
 
     def aligned(tensor: StoredTensor) -> StoredTensor:
         table = tables.get(tensor.name)
         if table is None or place not in table.members:
             return tensor
-        return scratch.align(table, place, rows)
+        return scratch.align(table, place, rows(tensor.name))
 
     return replace(folder, tensors=tuple(map(aligned, folder.tensors)))
 

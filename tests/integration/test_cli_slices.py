@@ -18,6 +18,15 @@ import yaml
 from safetensors.numpy import load_file, save_file
 
 from nodes import cli
+from tests.vocabularies import (
+    BASE_TEXT,
+    DOG_TEXT,
+    EMBED,
+    HEAD,
+    ids_of,
+    trained,
+    write_speaker,
+)
 
 FILES = Path(__file__).parents[1] / "mergekit_files"
 PARTS = ("self_attn.q_proj", "self_attn.o_proj", "mlp.down_proj")
@@ -201,14 +210,16 @@ def test_the_record_says_which_layers_of_which_models(bench: Bench) -> None:
     assert stated["made_from"] == {facts["contributions"][0]: pieces}
     card = (bench / "out" / "README.md").read_text()
     assert "a[0:2] b[1:4]" in card
-    path = bench / "out" / "resolution.json"
-    changed = json.dumps(
-        stated | {"made_from": {"0" * 64: pieces}}, sort_keys=True, indent=2
-    )
-    path.write_text(changed + "\n")
-    code, said = bench.run("verify", bench / "out")
-    assert code != 0
-    assert "that is no part of it" in said["error"]["message"]
+    backwards = [pieces[0] | {"layer_range": [2, 0]}]
+    for told, said in (
+        ({"0" * 64: pieces}, "that is no part of it"),
+        ({facts["contributions"][0]: backwards}, "a piece is not"),
+    ):
+        changed = json.dumps(stated | {"made_from": told}, sort_keys=True, indent=2)
+        (bench / "out" / "resolution.json").write_text(changed + "\n")
+        code, answer = bench.run("verify", bench / "out")
+        assert code != 0
+        assert said in answer["error"]["message"]
 
 
 def test_a_base_of_slices_is_in_the_record_too(bench: Bench) -> None:
@@ -305,6 +316,32 @@ def test_bad_weights_are_refused_before_a_byte_is_hashed(
     ]
     text = f"merge_method: linear\nslices: [{{sources: [{', '.join(both)}]}}]"
     assert "sum to zero" in bench.refused(text)["message"]
+
+
+def test_a_stack_of_two_vocabularies_has_rows_of_one(bench: Bench) -> None:
+    """Rows are aligned first, layers stacked then: embedding and head are of two models."""
+    dog, zebra = trained(DOG_TEXT, 44), trained(BASE_TEXT, 40)
+    for seed, (model, words) in enumerate((("dog", dog), ("zebra", zebra))):
+        write_speaker(bench / model, words, seed, num_hidden_layers=1)
+    text = PASS + "".join(
+        f"- sources: [{{model: {model}, layer_range: [0, 1]}}]\n"
+        for model in ("dog", "zebra")
+    )
+    assert "its vocabulary" in bench.refused(text)["message"]
+    bench.merge(text + "tokenizer_source: union")
+    made, ids = bench.tensors("out"), ids_of(bench / "out")
+    for name, first, second in ((EMBED, "dog", "zebra"), (HEAD, "zebra", "dog")):
+        for token, row in ids.items():
+            own = ids_of(bench / first)
+            whose = first if token in own else second
+            expected = bench.tensors(whose)[name][ids_of(bench / whose)[token]]
+            assert (made[name][row] == expected).all(), token
+    for at, model in enumerate(("dog", "zebra")):
+        expected = bench.tensors(model)["model.layers.0.mlp.weight"]
+        assert (made[f"model.layers.{at}.mlp.weight"] == expected).all()
+    config = json.loads((bench / "out" / "config.json").read_text())
+    assert config["num_hidden_layers"] == 2
+    assert config["vocab_size"] == len(ids)
 
 
 # --- chat templates --------------------------------------------------------------------

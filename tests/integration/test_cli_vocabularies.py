@@ -205,6 +205,33 @@ def test_both_ends_of_a_stack_are_in_one_vocabulary(deep: Bench, source: str) ->
             assert table(out, name)[number].tobytes() == expected.tobytes(), token
 
 
+def test_models_of_one_slice_stand_in_for_each_other_first(deep: Bench) -> None:
+    """As in mergekit; where these have no row it has zeros, and others stand in here."""
+    path = deep / "zebra" / "config.json"
+    config = json.loads(path.read_text()) | {"num_hidden_layers": 1}
+    path.write_text(json.dumps(config))
+    own = "layer_range: [0, 1], parameters: {weight: 1}"
+    deep.merge(
+        "merge_method: linear\nslices:\n"
+        f"- sources: [{{model: base, {own}}}, {{model: dog, {own}}}]\n"
+        f"- sources: [{{model: base, {own}}}, {{model: zebra, {own}}}]\n"
+        "tokenizer_source: union\n"
+    )
+    made, ids = table(deep / "out"), ids_of(deep / "out")
+    names, seen = ("base", "dog", "zebra"), 0
+    for token, number in ids.items():
+        base, dog, zebra = (row(deep / n, token, EMBED) for n in names)
+        if base is None and dog is not None:
+            # The base takes the dog's row, whatever the zebra has: that is in no slice
+            # with the embedding.
+            assert made[number].tobytes() == dog.tobytes(), token
+            seen += zebra is not None
+        if base is None and dog is None:
+            assert zebra is not None
+            assert made[number].tobytes() == zebra.tobytes(), token
+    assert seen
+
+
 def test_what_a_killed_merge_left_goes_with_the_next(bench: Bench) -> None:
     """Its aligned rows lie where its output would have come to be."""
     left = bench / ".out.partial-1-1-0"
@@ -408,6 +435,14 @@ def test_added_tokens_are_told_in_both_files(bench: Bench) -> None:
     ids = ids_of(bench / "out")
     assert added == {token: ids[token] for token in added}
     assert {"<|pad|>", "<|im_start|>", "<|im_end|>"} <= added.keys()
+
+
+def test_older_forms_of_a_tokenizer_do_not_go_with_a_new_one(bench: Bench) -> None:
+    """They would say otherwise; a note names them."""
+    (bench / "base" / "vocab.json").write_text("{}")
+    said = bench.merge(linear("base", "dog", more="tokenizer_source: union"))
+    assert not (bench / "out" / "vocab.json").exists()
+    assert "left out with the base's tokenizer: vocab.json" in said["notes"]
 
 
 def test_contribute_takes_the_policy_from_its_option(bench: Bench) -> None:

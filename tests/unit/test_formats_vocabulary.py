@@ -190,6 +190,18 @@ def test_a_missing_token_takes_the_bases_row_or_the_only_one_or_the_average() ->
     assert other.models.tolist()[:2] == [AVERAGE, 0]
 
 
+def test_models_that_are_merged_together_stand_in_before_others() -> None:
+    """The others only where none of these has a row."""
+    models = [member(1, x=0), member(2, a=0, b=1), member(2, a=1, c=0)]
+    output = Merged(0, {"a": 0, "b": 1, "c": 2}, 3)
+    far = row_map(models, 0, output, None, {})
+    assert far.averages == {0: ((1, 0), (2, 1))}
+    close = row_map(models, 0, output, None, {}, near={0, 1})
+    assert close.models.tolist() == [1, 1, 2]
+    assert close.rows.tolist() == [0, 1, 0]
+    assert not close.averages
+
+
 def test_a_rule_goes_before_all_and_by_force_before_the_models_own() -> None:
     """Without force a model that has the token keeps its row."""
     models = [member(3, a=0, b=1), member(3, a=2)]

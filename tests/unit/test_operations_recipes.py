@@ -203,7 +203,7 @@ def test_a_check_tells_what_a_resolve_then_does(setting: Setting) -> None:
     assert "steps change task vectors" in notes
     assert found["memory"]["tensor"] == "layer.weight"
     assert found["memory"]["reads"] == 3 * 17 * 5 * 4
-    assert found["memory"]["steps"] == 2 * 17 * 5 * 4
+    assert found["memory"]["steps"] == (2 + 3) * 17 * 5 * 4
     explored = resolved(setting, "out", **wording)
     assert explored["recipe"]["digest"] == found["recipe"]["digest"]
 

@@ -114,7 +114,11 @@ RECIPES: list[tuple[dict[str, object], type[CrdtMergeError], str]] = [
     ({"pre": ["trimm"]}, UnknownNameError, "trim"),
     ({"pre": ["trim", "trim"]}, BadInputError, "twice"),
     ({"rules": [["*", "density"]]}, BadInputError, "rule"),
-    ({"rules": [rule(f"a{i}", density="1") for i in range(257)]}, BadInputError, "256"),
+    (
+        {"rules": [rule(f"a{i}", density="1") for i in range(1025)]},
+        BadInputError,
+        "1024",
+    ),
     ({"rules": [rule("a\udcff", density="1")]}, BadInputError, "surrogate"),
     (
         {"rules": [rule(f"{i:03}".ljust(250, "x"), density="1") for i in range(256)]},

@@ -25,15 +25,16 @@ def test_what_is_foretold_comes_true(name: str) -> None:
     merge = make_merge()
     assert refusals(name, merge, with_needs=True) == []
     foretold = refusals(name, merge, with_needs=False)
-    plan = make_plan(make_recipe(name, {}), merge.base, merge.contributions)
+    recipe = make_recipe(name, {})
     if foretold:
         assert name in NEEDS
         with pytest.raises(ContractError) as caught:
-            execute(plan, merge.blobs, Sink())
+            make_plan(recipe, merge.base, merge.contributions)
         assert str(caught.value) in foretold[0]
         assert caught.value.hint in foretold[0]
         assert "(and of 4 more)" in foretold[0]
     else:
+        plan = make_plan(recipe, merge.base, merge.contributions)
         execute(plan, merge.blobs, Sink())
 
 

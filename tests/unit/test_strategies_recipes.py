@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from crdtmerge.errors import BadInputError, UnknownNameError, UpgradeNeededError
-from crdtmerge.recipe import Recipe, Rule, recipe_from_value
+from crdtmerge.recipe import EXPRESSIONS_MAX, RULES_MAX, Recipe, Rule, recipe_from_value
 from crdtmerge.rules import Place
 from crdtmerge.strategies import (
     STRATEGIES,
@@ -235,7 +235,9 @@ GOOD = make_recipe("ties", {})
         replace(GOOD, rules=(Rule("*", (("density", "-0"),)),)),
         replace(GOOD, output_dtype="I8"),
         replace(GOOD, seed_scope=""),
-        replace(GOOD, rules=(Rule("*", ()),) * 257),
+        replace(GOOD, rules=(Rule("*", ()),) * (RULES_MAX + 1)),
+        replace(GOOD, rules=(Rule("regex:a", ()),) * (EXPRESSIONS_MAX + 1)),
+        replace(GOOD, rules=(Rule("layers:1:regex:a", ()),) * (EXPRESSIONS_MAX + 1)),
     ],
 )
 def test_a_recipe_that_no_honest_peer_makes_is_refused(bad: Recipe) -> None:
