@@ -337,7 +337,7 @@ def test_one_layer_has_the_last_value_of_a_gradient(tmp_path: Path) -> None:
 
 # --- what is refused -------------------------------------------------------------------
 
-MANY = ", ".join(f"{{filter: layers.{i}, value: 0.1}}" for i in range(300))
+MANY = ", ".join(f"{{filter: layers.{i}, value: 0.1}}" for i in range(1025))
 
 
 @pytest.mark.parametrize(
@@ -351,7 +351,7 @@ MANY = ", ".join(f"{{filter: layers.{i}, value: 0.1}}" for i in range(300))
         ("weight: [{filter: mlp, value: []}]", "a gradient of 0 values"),
         (f"weight: [{', '.join(['1', '2'] * 33)}]", "a gradient of 66 values"),
         (f"weight: [{', '.join(['0.123456789', '1'] * 20)}]", "above 256 characters"),
-        (f"weight: [{MANY}, {{value: 1}}]", "rules are above the limit of 256"),
+        (f"weight: [{MANY}, {{value: 1}}]", "rules are above the limit of 1024"),
         (f"weight: [{{filter: {'x' * 300}, value: 1}}, {{value: 1}}]", "is too long"),
         ("weight: [1, [2, 3]]", "weight is not a number"),
         ("weight: [1, heavy]", "'heavy', which is not a number"),
