@@ -264,7 +264,7 @@ def test_a_strategy_shows_all_that_it_declares(terminal: Terminal) -> None:
         "order": "changes nothing",
         "draws": "from the seed",
         "scope": "each tensor alone",
-        "memory": "33 B an item",
+        "memory": "8 B an item",
     }
     head, p = (re.split(r"  +", line) for line in lines[13:15])
     assert head[:6] == ["PARAMETER", "TYPE", "DEFAULT", "MERGEKIT", "RANGE", "PER"]
