@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from benchmarks import ingest, numerics
+from benchmarks import increment, ingest, numerics
 from benchmarks.portability import command as portability
 from benchmarks.resolve import command as resolve
 from benchmarks.transfer import command as transfer
@@ -34,6 +34,7 @@ def _encodings(argv: Sequence[str]) -> int:
 COMMANDS: Final[dict[str, Callable[[Sequence[str]], int | None]]] = {
     "budget": _budget,
     "encodings": _encodings,
+    "increment": increment.main,
     "ingest": ingest.main,
     "numerics": numerics.main,
     "portability": portability.main,

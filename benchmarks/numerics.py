@@ -142,7 +142,7 @@ def elections(items: int, rounds: int) -> list[Row]:
         limit = draw_limit(DECIMAL_UNIT // 10)
 
         def trimmed(tau: numerics.Tau, _: int) -> numerics.Keep:
-            return numerics.Keep(numerics.kth_largest(tau, -(-tau.count // 5)))
+            return numerics.Keep(numerics.kth_largest(tau, -(-tau.count // 5))[0])
 
         def drawn(_: numerics.Tau, place: int, limit: int = limit) -> numerics.Keep:
             return numerics.Keep(key=bytes([place]) * 8, limit=limit)

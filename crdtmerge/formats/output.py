@@ -160,18 +160,29 @@ class OutputFolder:
         """
         sibling = self._sibling
         assert sibling is not None, "left before it was entered"
-        if error is not None and _can_wait(error) and sibling.goes_on(self._stamp):
-            sibling.release()
-            _tell(error, sibling.path)
+        if error is not None:
+            if not self._waits(error):
+                sibling.remove()
+                if isinstance(error, OSError):
+                    raise machine_error("write", self._out, error) from error
             return
         try:
-            if error is None:
-                self._check_way()
-                self._place(sibling)
-            elif isinstance(error, OSError):
-                raise machine_error("write", self._out, error) from error
-        finally:
-            sibling.remove()
+            self._check_way()
+            self._place(sibling)
+        except BaseException as e:
+            if not self._waits(e):
+                sibling.remove()
+            raise
+        sibling.remove()
+
+    def _waits(self, error: BaseException) -> bool:
+        """Leave what is finished to the next run, if that may end well; tell whether."""
+        sibling = self._sibling
+        if sibling is None or not _can_wait(error) or not sibling.goes_on(self._stamp):
+            return False
+        sibling.release()
+        _tell(error, sibling.path)
+        return True
 
     def _check_way(self) -> None:
         """Refuse to replace what must not be replaced."""
@@ -350,7 +361,14 @@ def _progress(sibling: _Sibling) -> int:
 
 def _can_wait(error: BaseException) -> bool:
     """Tell whether running the same again may end well: the input is not at fault."""
-    reasons = (KeyboardInterrupt, SystemExit, MachineError, OSError, MemoryError)
+    reasons = (
+        KeyboardInterrupt,
+        SystemExit,
+        MachineError,
+        ConflictError,  # of something that came in the way meanwhile
+        OSError,
+        MemoryError,
+    )
     if not isinstance(error, reasons):
         return False
     causes = (error, error.__cause__, error.__context__)

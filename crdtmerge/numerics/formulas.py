@@ -16,8 +16,8 @@ import numpy as np
 
 from crdtmerge.numerics.kernels import check_part
 from crdtmerge.numerics.reference.dtypes import Data, Floats, Singles, downcast
-from crdtmerge.numerics.reference.reading import kept, parts_of, read, read_tau, stored
-from crdtmerge.numerics.vectors import Keep, Output, Tau, Vector
+from crdtmerge.numerics.reference.reading import parts_of, read, read_tau, stored
+from crdtmerge.numerics.vectors import Output, Tau, Vector
 
 BLOCK_ITEMS: Final = 1 << 16
 """Items that a formula is given at once: enough that compiled functions serve it."""
@@ -63,19 +63,6 @@ def singles_of(tau: Tau) -> Singles:
     found = np.empty(tau.count, dtype=np.float32)
     for part in parts_of(range(tau.count)):
         found[part.start : part.stop] = read_tau(tau, part)
-    return found
-
-
-def kept_of(tau: Tau, keep: Keep) -> Singles:
-    """Return all items of a task vector as float32, those that do not stay +0.
-
-    Raises:
-        ContractError: a difference is beyond float32.
-    """
-    found = singles_of(tau)
-    for part in parts_of(range(tau.count)):
-        block = found[part.start : part.stop]
-        block[~kept(block, keep, part.start)] = 0.0
     return found
 
 

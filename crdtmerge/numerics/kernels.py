@@ -13,21 +13,24 @@ import numpy as np
 from crdtmerge.errors import ContractError
 from crdtmerge.numerics.backends import serving
 from crdtmerge.numerics.contract import TERMS_MAX, check_weights, prefix
+from crdtmerge.numerics.reference.chances import check_chances
 from crdtmerge.numerics.reference.dtypes import (
     TAU_BITS,
     Data,
     Floats,
+    Singles,
     TensorFacts,
     check_dtype,
     fault_of,
     item_count,
 )
 from crdtmerge.numerics.reference.grid import Grid, check_divisor, pieces
-from crdtmerge.numerics.reference.selection import check_place
+from crdtmerge.numerics.reference.selection import check_place, row_count
 from crdtmerge.numerics.vectors import (
     Items,
     Keep,
     Output,
+    Settled,
     Tau,
     Vector,
     Voter,
@@ -154,14 +157,19 @@ def weighted_median(
     return found
 
 
-def kth_largest(tau: Tau, k: int) -> float:
-    """Return the k-th largest magnitude of a task vector, counted from 1: a float32.
+def kth_largest(tau: Tau, *places: int) -> list[float]:
+    """Return the k-th largest magnitude of a task vector for each k, all in one pass.
+
+    Places are counted from 1; what is found are float32.
 
     Raises:
         ContractError: it has no k-th item, or a difference is beyond float32.
     """
-    check_place(k, tau.count)
-    return float(serving("kth_largest", tau.count).kth_largest(tau, k))
+    for k in places:
+        check_place(k, tau.count)
+    module = serving("kth_largest", tau.count)
+    found: list[float] = module.kth_largest(tau, places)
+    return found
 
 
 def inner_products(
@@ -190,9 +198,43 @@ def magnitude_sum(tau: Tau, keep: Keep) -> float:
     """Return the sum of the magnitudes of the items that stay, along the tree.
 
     Raises:
-        ContractError: a difference is beyond float32.
+        ContractError: a difference is beyond float32, or the items are not whole rows.
     """
+    check_keep(tau, keep)
     return float(serving("magnitude_sum", tau.count).magnitude_sum(tau, keep))
+
+
+def settle(tau: Tau, keep: Keep) -> Settled:
+    """Return a rule with its answers, and the sums of magnitudes of all and of the kept.
+
+    One pass tells all three, and draws need not be made again: it takes a bit an item.
+    What is zero stays nowhere. The rule must not rescale.
+
+    Raises:
+        ContractError: a difference is beyond float32, the items are not whole rows, or
+            the rule rescales.
+    """
+    check_keep(tau, keep)
+    if keep.changes:
+        raise ContractError("a mask cannot say what rescaled items are")
+    found: Settled = serving("settle", tau.count).settle(tau, keep)
+    return found
+
+
+def kept_of(tau: Tau, keep: Keep, part: range | None = None) -> Singles:
+    """Return items of a task vector as float32, those that do not stay +0.
+
+    They are those of `part`, or all.
+
+    Raises:
+        ContractError: a difference is beyond float32, or what is rescaled; the items are
+            not whole rows, or the part is outside.
+    """
+    check_keep(tau, keep)
+    items = range(tau.count) if part is None else part
+    check_part([tau], Output("F32", items))
+    found: Singles = serving("kept_of", len(items)).kept_of(tau, keep, items)
+    return found
 
 
 def check_part(vectors: Sequence[Vector], output: Output) -> None:
@@ -209,6 +251,17 @@ def check_part(vectors: Sequence[Vector], output: Output) -> None:
         raise ContractError(message)
 
 
+def check_keep(tau: Tau, keep: Keep) -> None:
+    """Refuse chances of which some are none, and items that are not whole rows of them.
+
+    Raises:
+        ContractError: they are.
+    """
+    if keep.chances is not None:
+        check_chances(keep.chances)
+        row_count(tau.count, keep.chances.row)
+
+
 def check_voters(voters: Sequence[Voter], name: str) -> None:
     """Refuse voters whose sums would not stay exact, or whose two sides cannot be told.
 
@@ -217,6 +270,8 @@ def check_voters(voters: Sequence[Voter], name: str) -> None:
             than its weight.
     """
     check_weights((voter.weight for voter in voters), name)
+    for voter in voters:
+        check_keep(voter.tau, voter.keep)
     if any(
         voter.coefficient and voter.weight * voter.coefficient <= 0 for voter in voters
     ):

@@ -5,6 +5,7 @@ vector says what its items are, a backend computes them block by block as it goe
 kernel holds a whole tensor in a wider form.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -112,21 +113,65 @@ class Weighed:
 
 
 @dataclass(frozen=True, slots=True)
+class Chances:
+    """How likely items are to stay, by the rank of their magnitude in their row.
+
+    Rows are runs of `row` items. The chance of rank j of n, from 0 for the smallest, is
+    q = (density - epsilon) + 2 epsilon j / (n - 1), and `density` in a row of one item;
+    both in units. All chances are above 0 and at most 1. Of equal magnitudes the lower
+    index ranks lower. With `rescaled` what stays is divided by its chance, in float64,
+    and rounded once to float32.
+    """
+
+    row: int
+    density: int
+    epsilon: int
+    rescaled: bool = False
+
+    @property
+    def least(self) -> int:
+        """The least chance, in units."""
+        return self.density if self.row == 1 else self.density - self.epsilon
+
+
+@dataclass(frozen=True, slots=True)
 class Keep:
     """Which items of a task vector stay: a trim, a draw, both, or (as it is) all.
 
-    An item stays if its magnitude is at least `least` (an exact float32, or infinity),
-    and its random word under `key` (8 bytes) is below `limit`, 0 to 2**32.
+    An item stays if its magnitude is from `least` to `most` (each an exact float32, or
+    infinity), and its random word under `key` (8 bytes) is below `limit`, 0 to 2**32, or
+    below what `chances` say of its rank. `mask`, if it is not empty, has the answer for
+    every item (`reference.masks`): the rest then only says how it was found.
     """
 
     least: float = 0.0
     key: bytes = b""
     limit: int = KEEP_ALL_LIMIT
+    most: float = math.inf
+    chances: Chances | None = None
+    mask: bytes = b""
 
     @property
     def draws(self) -> bool:
         """Tell whether random words are looked at."""
-        return self.limit < KEEP_ALL_LIMIT
+        return self.chances is not None or self.limit < KEEP_ALL_LIMIT
+
+    @property
+    def changes(self) -> bool:
+        """Tell whether items that stay may not stay what they are."""
+        return self.chances is not None and self.chances.rescaled
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A rule of which each item's answer is known, and the sums of magnitudes.
+
+    `before` is that of all items, `after` that of those that stay, both along the tree.
+    """
+
+    keep: Keep
+    before: float
+    after: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,10 @@ Owns the types that the table, the strategies and `resolve` share. Does not own 
 formula, nor how user input becomes parameters (`recipes`).
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Final, Literal, TypeAlias
 
 from crdtmerge.codec import DECIMAL_UNIT, format_decimal, parse_decimal
@@ -215,7 +217,7 @@ class Memory:
     """
 
     shared: int = 0
-    each: int = 0
+    each: int | Fraction = 0
 
     @property
     def text(self) -> str:
@@ -229,7 +231,7 @@ class Memory:
 
     def bytes_of(self, items: int, contributions: int) -> int:
         """Return the bound for one task."""
-        return items * (self.shared + self.each * contributions)
+        return math.ceil(items * (self.shared + self.each * contributions))
 
 
 def whole_of(made: Made) -> Data:
@@ -244,6 +246,15 @@ def all_at_once(_values: Values) -> None:
 def part_by_part(_values: Values) -> Memory:
     """Keep nothing while parts of a tensor are made, whatever the parameters are."""
     return Memory()
+
+
+def masks_to_match(values: Values) -> Memory:
+    """Keep who stays of each contribution, a bit an item, where sums are matched.
+
+    For strategies that draw, with a parameter `rescale` that may be `l1`.
+    """
+    matches = values.choice("rescale") == "l1"
+    return Memory(each=Fraction(1, 8)) if matches else Memory()
 
 
 def always(_values: Values) -> bool:

@@ -16,13 +16,19 @@ density * n, and up to 0.1.4 kept nothing of a tensor of which gamma drops nothi
 from typing import Final
 
 from crdtmerge.codec import DECIMAL_UNIT
-from crdtmerge.numerics import singles_of
-from crdtmerge.strategies.base import FALSE, Inputs, Memory, Parameter, Strategy
+from crdtmerge.strategies.base import (
+    FALSE,
+    Inputs,
+    Memory,
+    Parameter,
+    Strategy,
+    part_by_part,
+)
 from crdtmerge.strategies.forms import ThinnedSum, Votes, with_lambda
 from crdtmerge.strategies.sparsify import band
 from crdtmerge.strategies.sums import Thinned
 from crdtmerge.strategies.task_arithmetic import NORMALIZE, divisor
-from crdtmerge.strategies.tensors import Term, tau_of, vector_of
+from crdtmerge.strategies.tensors import Term, tau_of
 from crdtmerge.strategies.ties import LAMBDA, normalize_agreeing
 
 _DENSITY = Parameter(
@@ -44,7 +50,7 @@ _GAMMA = Parameter(
     per_model=True,
 )
 _PAPER = "Davari, Belilovsky 2023, Model Breadcrumbs, https://arxiv.org/abs/2312.06795"
-_MEMORY = Memory(shared=52, each=4)
+_MEMORY = Memory(shared=8)
 
 
 def _in_band(inputs: Inputs, term: Term) -> Thinned:
@@ -52,9 +58,7 @@ def _in_band(inputs: Inputs, term: Term) -> Thinned:
     density, gamma = (term.values.units(name) for name in ("density", "gamma"))
     if density == DECIMAL_UNIT:
         return Thinned()
-    return Thinned(
-        tau=vector_of(band(singles_of(tau_of(inputs, term)), density, gamma))
-    )
+    return Thinned(band(tau_of(inputs, term), density, gamma))
 
 
 LINEAR_SUMS: Final = ThinnedSum(with_lambda(_in_band), divisor)
@@ -68,6 +72,7 @@ BREADCRUMBS = Strategy(
     paper=_PAPER,
     parameters=(_DENSITY, _GAMMA, LAMBDA, NORMALIZE),
     memory=_MEMORY,
+    held=part_by_part,
     nameless=True,
     emit=LINEAR_SUMS.emit,
 )
@@ -79,6 +84,7 @@ BREADCRUMBS_TIES = Strategy(
     paper=_PAPER,
     parameters=(_DENSITY, _GAMMA, LAMBDA, normalize_agreeing(FALSE)),
     memory=_MEMORY,
+    held=part_by_part,
     nameless=True,
     emit=TIES_SUMS.emit,
 )

@@ -17,17 +17,16 @@ from fractions import Fraction
 from typing import Final
 
 from crdtmerge.codec import DECIMAL_UNIT
-from crdtmerge.numerics import Keep
 from crdtmerge.strategies.base import (
     FALSE,
     Inputs,
     Memory,
     Parameter,
     Strategy,
-    part_by_part,
+    masks_to_match,
 )
 from crdtmerge.strategies.forms import Sparsifier, ThinnedSum, Votes, with_lambda
-from crdtmerge.strategies.sparsify import draw_key, drop, magnitude_ratio
+from crdtmerge.strategies.sparsify import draw_key, drop, matched
 from crdtmerge.strategies.sums import Thinned
 from crdtmerge.strategies.task_arithmetic import NORMALIZE, divisor
 from crdtmerge.strategies.tensors import Term, tau_of
@@ -58,20 +57,15 @@ def _drawn(strategy: str) -> Sparsifier:
     def brings(inputs: Inputs, term: Term) -> Thinned:
         chance = DECIMAL_UNIT - term.values.units("p")
         keep = drop(draw_key(inputs, strategy, term), chance)
-        return Thinned(keep, _factor(inputs, term, keep, chance))
+        match inputs.values.choice("rescale"):
+            case "paper":
+                return Thinned(keep, Fraction(DECIMAL_UNIT, chance))
+            case "l1":
+                return Thinned(*matched(tau_of(inputs, term), keep))
+            case _:
+                return Thinned(keep)
 
     return brings
-
-
-def _factor(inputs: Inputs, term: Term, keep: Keep, chance: int) -> Fraction:
-    """Return the factor of what is left of one task vector."""
-    rescale = inputs.values.choice("rescale")
-    if rescale == "paper":
-        return Fraction(DECIMAL_UNIT, chance)
-    if rescale == "none":
-        return Fraction(1)
-    tau = tau_of(inputs, term)
-    return magnitude_ratio(tau, tau, keep)
 
 
 LINEAR_SUMS: Final = ThinnedSum(with_lambda(_drawn("dare_linear/1")), divisor)
@@ -85,8 +79,8 @@ DARE_LINEAR = Strategy(
     paper="Yu et al. 2023, DARE, https://arxiv.org/abs/2311.03099",
     parameters=(_P, LAMBDA, NORMALIZE, _RESCALE),
     draws=True,
-    memory=Memory(shared=33),
-    held=part_by_part,
+    memory=Memory(shared=8),
+    held=masks_to_match,
     emit=LINEAR_SUMS.emit,
 )
 
@@ -102,7 +96,7 @@ DARE_TIES = Strategy(
         _RESCALE,
     ),
     draws=True,
-    memory=Memory(shared=33),
-    held=part_by_part,
+    memory=Memory(shared=8),
+    held=masks_to_match,
     emit=TIES_SUMS.emit,
 )

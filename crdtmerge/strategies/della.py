@@ -19,24 +19,28 @@ mergekit rescales to the sum of magnitudes before dropping (`rescale=l1`), the p
 second, not the last; a row of one item breaks it, and has the chance d here.
 """
 
-from fractions import Fraction
 from typing import Final
 
 from crdtmerge.codec import DECIMAL_UNIT, format_decimal
 from crdtmerge.errors import ContractError
-from crdtmerge.numerics import Keep, singles_of
 from crdtmerge.strategies.base import (
     TRUE,
     Inputs,
     Memory,
     Parameter,
     Strategy,
+    masks_to_match,
 )
 from crdtmerge.strategies.forms import Sparsifier, ThinnedSum, Votes, with_lambda
-from crdtmerge.strategies.sparsify import draw_key, magnitude_ratio, magprune
+from crdtmerge.strategies.sparsify import draw_key, matched, prune
 from crdtmerge.strategies.sums import Thinned
 from crdtmerge.strategies.task_arithmetic import NORMALIZE, divisor
-from crdtmerge.strategies.tensors import Term, row_length, tau_of, vector_of
+from crdtmerge.strategies.tensors import (
+    Term,
+    check_tau_headroom,
+    row_length,
+    tau_of,
+)
 from crdtmerge.strategies.ties import LAMBDA, normalize_agreeing
 
 _DENSITY = Parameter(
@@ -66,7 +70,8 @@ _RESCALE = Parameter(
     choices=("paper", "l1", "none"),
 )
 _PAPER = "Deep et al. 2024, DELLA-Merging, https://arxiv.org/abs/2406.11617"
-_MEMORY = Memory(shared=60, each=4)
+_MEMORY = Memory(shared=60)
+"""Rows are ranked whole, and a tensor may be one row; of short ones it is a tenth."""
 
 
 def _pruned(strategy: str) -> Sparsifier:
@@ -77,20 +82,15 @@ def _pruned(strategy: str) -> Sparsifier:
         if density == DECIMAL_UNIT:
             return Thinned()
         check_chances(density, epsilon, term.label)
+        if not inputs.items:
+            return Thinned()
         rescale = inputs.values.choice("rescale")
-        tau = tau_of(inputs, term)
-        left = magprune(
-            singles_of(tau),
-            row_length(inputs),
-            density,
-            epsilon,
-            draw_key(inputs, strategy, term),
-            rescaled=rescale == "paper",
-            label=term.label,
-        )
-        kept = vector_of(left)
-        ratio = magnitude_ratio(tau, kept, Keep()) if rescale == "l1" else Fraction(1)
-        return Thinned(factor=ratio, tau=kept)
+        tau, row = tau_of(inputs, term), row_length(inputs)
+        key, rescaled = draw_key(inputs, strategy, term), rescale == "paper"
+        keep = prune(row, density, epsilon, key, rescaled=rescaled)
+        if rescaled:
+            check_tau_headroom(inputs, tau, keep, term.label)
+        return Thinned(*matched(tau, keep)) if rescale == "l1" else Thinned(keep)
 
     return brings
 
@@ -122,6 +122,7 @@ DELLA = Strategy(
     parameters=(_DENSITY, _EPSILON, LAMBDA, normalize_agreeing(TRUE), _RESCALE),
     draws=True,
     memory=_MEMORY,
+    held=masks_to_match,
     emit=TIES_SUMS.emit,
 )
 
@@ -133,5 +134,6 @@ DELLA_LINEAR = Strategy(
     parameters=(_DENSITY, _EPSILON, LAMBDA, NORMALIZE, _RESCALE),
     draws=True,
     memory=_MEMORY,
+    held=masks_to_match,
     emit=LINEAR_SUMS.emit,
 )

@@ -40,7 +40,6 @@ from crdtmerge.strategies.sums import ONE, Ending, Portion, Share, Thinned
 from crdtmerge.strategies.tensors import (
     Term,
     base_of,
-    check_tau_headroom,
     given_of,
     in_parts,
     output_of,
@@ -322,11 +321,7 @@ def with_lambda(brings: Sparsifier) -> Sparsifier:
 
 def _tau_portion(brings: Sparsifier, inputs: Inputs, term: Term) -> Portion:
     left = brings(inputs, term)
-    tau = tau_of(inputs, term)
-    if left.tau is not None:
-        tau = left.tau
-        check_tau_headroom(inputs, tau, term.label)
-    return Portion(Share(term.weight, left.factor), tau, left.keep)
+    return Portion(Share(term.weight, left.factor), tau_of(inputs, term), left.keep)
 
 
 def _check_votes(inputs: Inputs, shares: Sequence[Share], common: Fraction) -> None:

@@ -1,9 +1,10 @@
 """Sparsifiers: what stays of one task vector, by magnitude, by chance, or by both.
 
 Owns their arithmetic, each a function of a task vector and of numbers: `trim` (TIES),
-`drop` (DARE), `magprune` (DELLA), `band` (Model Breadcrumbs); and the key that draws
-hang on. Does not own parameters, nor what becomes of what stays (`forms`). Where kernels
-can tell by themselves what stays, the answer is a `Keep`, else a changed task vector.
+`drop` (DARE), `prune` (DELLA), `band` (Model Breadcrumbs); and the key that draws hang on.
+Does not own parameters, nor what becomes of what stays (`forms`). The answer is a `Keep`:
+what is found over the whole tensor is a few numbers, which items stay is told by the
+kernels that use them.
 
 Shares and chances are in units of 10**-9. Exact: all counts, which are integers, and all
 thresholds, at which ties are kept, so that no order of items or models decides.
@@ -11,31 +12,20 @@ thresholds, at which ties are kept, so that no order of items or models decides.
 
 import math
 from fractions import Fraction
-from typing import Final
-
-import numpy as np
-from numpy.typing import NDArray
 
 from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.numerics import (
+    Chances,
     Keep,
-    Singles,
     Tau,
     draw_limit,
     keep_count,
     kth_largest,
-    magnitude_sum,
     philox_key,
-    random_words,
-    rank_in_row,
-    rounded,
+    settle,
 )
 from crdtmerge.strategies.base import Inputs
-from crdtmerge.strategies.tensors import Term, vector_of
-
-_DIGIT_BITS: Final = 2
-_DIGITS: Final = 16
-"""A random word's 32 bits in digits so short that 64 bits hold a row's chances."""
+from crdtmerge.strategies.tensors import Term
 
 
 def draw_key(inputs: Inputs, strategy: str, term: Term) -> bytes:
@@ -53,7 +43,7 @@ def trim(tau: Tau, density: int) -> Keep:
     k = keep_count(tau.count, density)
     if k == tau.count:
         return Keep()
-    return Keep(kth_largest(tau, k) if k else math.inf)
+    return Keep(kth_largest(tau, k)[0] if k else math.inf)
 
 
 def drop(key: bytes, chance: int) -> Keep:
@@ -61,84 +51,40 @@ def drop(key: bytes, chance: int) -> Keep:
     return Keep(key=key, limit=draw_limit(chance))
 
 
-def magnitude_ratio(tau: Tau, left: Tau, keep: Keep) -> Fraction:
-    """Return what `left` is multiplied with to have the sum of magnitudes of `tau`.
-
-    It is 1 where nothing is left.
-    """
-    before, after = magnitude_sum(tau, Keep()), magnitude_sum(left, keep)
-    return Fraction(before) / Fraction(after) if after else Fraction(1)
-
-
-def band(tau: Singles, density: int, gamma: int) -> Singles:
-    """Return what is neither among the largest magnitudes nor among the smallest.
+def band(tau: Tau, density: int, gamma: int) -> Keep:
+    """Keep what is neither among the largest magnitudes nor among the smallest.
 
     ceil(density * items) stay: the largest that are left without the floor(gamma * items)
     largest of all, of which fewer go where there would be too few to stay. What ties with
     the first or the last that stays, stays too.
     """
-    keep = keep_count(tau.size, density)
-    top = min(gamma * tau.size // DECIMAL_UNIT, tau.size - keep)
+    items = tau.count
+    keep = keep_count(items, density)
+    top = min(gamma * items // DECIMAL_UNIT, items - keep)
     if not keep:
-        return np.zeros_like(tau)
-    vector = vector_of(tau)
-    most = np.float32(kth_largest(vector, top + 1))
-    least = np.float32(kth_largest(vector, top + keep))
-    magnitudes = np.abs(tau)
-    stays = (magnitudes <= most) & (magnitudes >= least)
-    return np.where(stays, tau, np.float32(0))
+        return Keep(math.inf)
+    most, least = kth_largest(tau, top + 1, top + keep)
+    return Keep(least, most=most)
 
 
-def magprune(
-    tau: Singles,
-    row: int,
-    density: int,
-    epsilon: int,
-    key: bytes,
-    *,
-    rescaled: bool,
-    label: str = "",
-) -> Singles:
-    """Return `tau` where each item stays with a chance by its rank in its row.
+def prune(row: int, density: int, epsilon: int, key: bytes, *, rescaled: bool) -> Keep:
+    """Keep each item with a chance by its rank in its row.
 
     The chance of rank j of n, from 0 for the smallest magnitude, is q = (density -
     epsilon) + 2 epsilon j / (n - 1), and density in a row of one item. An item stays iff
     its random word is below floor(q * 2**32), by integers. `rescaled` divides it by q, in
     float64, and rounds once to float32. The caller sees to it that every q is above 0 and
-    at most 1, and that `tau` is whole rows.
-
-    Raises:
-        ContractError: a rescaled item is beyond float32; `label` says whose.
+    at most 1, and that the task vector is whole rows.
     """
-    if not tau.size:
-        return tau
-    ranks = rank_in_row(tau, row)
-    parts, whole = _chances(row, density, epsilon)
-    stays = random_words(key, tau.size) < _limits(parts, whole)[ranks]
-    if not rescaled:
-        return np.where(stays, tau, np.float32(0))
-    chances = parts / np.float64(whole)
-    return rounded(np.where(stays, tau / chances[ranks], 0.0), label)
+    return Keep(key=key, chances=Chances(row, density, epsilon, rescaled))
 
 
-def _chances(row: int, density: int, epsilon: int) -> tuple[NDArray[np.uint64], int]:
-    """Return the chance of each rank: numerators, and the denominator of all."""
-    if row == 1:
-        return np.array([density], dtype=np.uint64), DECIMAL_UNIT
-    steps, least = row - 1, (density - epsilon) * (row - 1)
-    ranks = np.arange(row, dtype=np.uint64)
-    return np.uint64(least) + np.uint64(2 * epsilon) * ranks, steps * DECIMAL_UNIT
+def matched(tau: Tau, keep: Keep) -> tuple[Keep, Fraction]:
+    """Return what stays, and the factor that gives it the sum of magnitudes of all.
 
-
-def _limits(parts: NDArray[np.uint64], whole: int) -> NDArray[np.uint64]:
-    """Return floor(part * 2**32 / whole) of each, by long division.
-
-    Nothing overflows in rows of fewer than 2**32 items: their whole is below 2**62.
+    The factor is 1 where nothing is left.
     """
-    bits, divisor = np.uint64(_DIGIT_BITS), np.uint64(whole)
-    found, rest = np.zeros_like(parts), parts
-    for _ in range(_DIGITS):
-        rest = rest << bits
-        found = (found << bits) + rest // divisor
-        rest = rest % divisor
-    return found
+    found = settle(tau, keep)
+    if not found.after:
+        return found.keep, Fraction(1)
+    return found.keep, Fraction(found.before) / Fraction(found.after)

@@ -40,8 +40,8 @@ from crdtmerge.strategies.sparsify import (
     band,
     draw_key,
     drop,
-    magnitude_ratio,
-    magprune,
+    matched,
+    prune,
     trim,
 )
 from crdtmerge.strategies.task_arithmetic import TASK_ARITHMETIC
@@ -135,40 +135,37 @@ def _trim(work: Work) -> Singles:
 
 def _breadcrumbs(work: Work) -> Singles:
     values = work.values
-    return band(work.tau, values.units("density"), values.units("gamma"))
+    keep = band(vector_of(work.tau), values.units("density"), values.units("gamma"))
+    return _kept(work.tau, keep)
 
 
 def _drop(work: Work) -> Singles:
     assert work.term is not None, "a draw is keyed by a contribution"
     chance = DECIMAL_UNIT - work.values.units("p")
     keep = drop(draw_key(work.inputs, "step drop/1", work.term), chance)
-    left = _kept(work.tau, keep)
-    return _times(left, _factor(work, left, Fraction(DECIMAL_UNIT, chance)), work.label)
+    return _scaled(work, keep, Fraction(DECIMAL_UNIT, chance))
 
 
 def _magprune(work: Work) -> Singles:
     assert work.term is not None, "a draw is keyed by a contribution"
     density, epsilon = (work.values.units(name) for name in ("density", "epsilon"))
-    if density == DECIMAL_UNIT:
+    if density == DECIMAL_UNIT or not work.tau.size:
         return work.tau
     check_chances(density, epsilon, work.label)
-    left = magprune(
-        work.tau,
-        row_length(work.inputs),
-        density,
-        epsilon,
-        draw_key(work.inputs, "step magprune/1", work.term),
-        rescaled=work.values.choice("rescale") == "paper",
-        label=work.label,
-    )
-    return _times(left, _factor(work, left, Fraction(1)), work.label)
+    rescaled = work.values.choice("rescale") == "paper"
+    key = draw_key(work.inputs, "step magprune/1", work.term)
+    keep = prune(row_length(work.inputs), density, epsilon, key, rescaled=rescaled)
+    return _scaled(work, keep, Fraction(1))
 
 
-def _factor(work: Work, left: Singles, paper: Fraction) -> Fraction:
-    rescale = work.values.choice("rescale")
+def _scaled(work: Work, keep: Keep, paper: Fraction) -> Singles:
+    """Return what stays, times what `rescale` says; `paper` is the paper's factor."""
+    factor, rescale = Fraction(1), work.values.choice("rescale")
     if rescale == "l1":
-        return magnitude_ratio(vector_of(work.tau), vector_of(left), Keep())
-    return paper if rescale == "paper" else Fraction(1)
+        keep, factor = matched(vector_of(work.tau), keep)
+    elif rescale == "paper":
+        factor = paper
+    return _times(_kept(work.tau, keep), factor, work.label)
 
 
 def _match_norm(work: Work) -> Singles:

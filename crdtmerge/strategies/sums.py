@@ -16,7 +16,7 @@ from typing import ClassVar, Final, Protocol
 import numpy as np
 
 from crdtmerge.codec import DECIMAL_UNIT
-from crdtmerge.numerics import Data, Grid, Items, Keep, Planes, Tau, Voter
+from crdtmerge.numerics import Data, Grid, Keep, Planes, Tau, Voter
 from crdtmerge.strategies.base import Inputs, Parts
 from crdtmerge.strategies.tensors import Term
 
@@ -26,15 +26,10 @@ ALL: Final = Keep()
 
 @dataclass(frozen=True, slots=True)
 class Thinned:
-    """What a sparsifier leaves of a task vector: which items, times which factor.
-
-    `tau` stands in place of the contribution's own task vector where items themselves
-    were changed: float32, by then kept and rescaled one by one.
-    """
+    """What a sparsifier leaves of a task vector: which items, times which factor."""
 
     keep: Keep = ALL
     factor: Fraction = ONE
-    tau: Items | None = None
 
 
 @dataclass(frozen=True, slots=True)

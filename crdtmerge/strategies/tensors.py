@@ -10,6 +10,7 @@ from typing import Final
 
 import numpy as np
 
+from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.digest import ContentId, Domain, digest_value
 from crdtmerge.errors import ContractError
 from crdtmerge.numerics import (
@@ -20,6 +21,7 @@ from crdtmerge.numerics import (
     Difference,
     Floats,
     Items,
+    Keep,
     Output,
     Shifted,
     Singles,
@@ -30,9 +32,13 @@ from crdtmerge.numerics import (
     check_headroom,
     check_weights,
     inspect,
+    kept_of,
 )
 from crdtmerge.recipe import Parameters
 from crdtmerge.strategies.base import Given, Inputs, Parts, Values, Weights
+
+_LOOKED_AT: Final = 1 << 18
+"""Items that are looked at together, one by one."""
 
 FOR_ONE: Final = "by a rule with its content, author or tag"
 """How a user gives one contribution a parameter of its own, for hints."""
@@ -86,22 +92,45 @@ def participants(inputs: Inputs, weights: Weights) -> tuple[int, tuple[Term, ...
     return base.exponent, terms
 
 
-def check_tau_headroom(inputs: Inputs, tau: Items, label: str) -> None:
-    """Refuse a changed task vector that the grid of task vectors cannot hold.
+def check_tau_headroom(inputs: Inputs, tau: Tau, keep: Keep, label: str) -> None:
+    """Refuse what is left of a task vector, rescaled, that the grid cannot hold.
 
-    Those as they are given are within it, because the tensors are (`participants`).
+    As they are given they are within it, because the tensors are (`participants`). Most
+    are so far from its end that the least chance alone tells; of the others each item is
+    looked at.
 
     Raises:
         ContractError: a magnitude is 2**(E + `HEADROOM_BITS` + 1) or above.
     """
-    exponent = inputs.exponent
-    if exponent is None:
-        exponent = inspect(base_of(inputs).data, inputs.dtype).exponent
+    assert keep.chances is not None, "only chances rescale"
+    items = base_of(inputs)
+    base = inspect(items.data, items.dtype).exponent
+    exponent = base if inputs.exponent is None else inputs.exponent
     limit = exponent + HEADROOM_BITS + 1
-    if inspect(tau.data, tau.dtype).exponent > limit:
-        message = f"{label}: rescaled, its change to the base is 2^{limit} or more"
-        hint = "keep more of it: a larger density, or a smaller chance to be dropped"
-        raise ContractError(message, hint=hint)
+    if isinstance(tau, Items):
+        largest = inspect(tau.data, tau.dtype).exponent
+    else:
+        largest = max(base, inspect(tau.theta, tau.dtype).exponent) + 1
+    if 2**largest * DECIMAL_UNIT <= 2**limit * keep.chances.least:
+        return
+    step = -(-_LOOKED_AT // keep.chances.row) * keep.chances.row
+    for start in range(0, tau.count, step):
+        part = range(start, min(start + step, tau.count))
+        if inspect(_kept_of(tau, keep, part, label).data, "F32").exponent > limit:
+            message = f"{label}: rescaled, its change to the base is 2^{limit} or more"
+            hint = (
+                "keep more of it: a larger density, or a smaller chance to be dropped"
+            )
+            raise ContractError(message, hint=hint)
+
+
+def _kept_of(tau: Tau, keep: Keep, part: range, label: str) -> Singles:
+    """Return items that stay; an error says whose they are."""
+    try:
+        return kept_of(tau, keep, part)
+    except ContractError as e:
+        message = f"{label}: rescaled, its change to the base is beyond float32"
+        raise ContractError(message) from e
 
 
 def refuse_negative(weights: Weights, strategy: str, tensor: str = "") -> None:

@@ -67,7 +67,7 @@ TIES = Strategy(
         LAMBDA,
         normalize_agreeing(TRUE),
     ),
-    memory=Memory(shared=14),
+    memory=Memory(shared=8),
     held=part_by_part,
     nameless=True,
     emit=SUMS.emit,

@@ -98,8 +98,6 @@ def say_json(value: object) -> None:
 def report(error: BaseException, *, as_json: bool) -> int:
     """Print what went wrong, on stderr, and return the exit code."""
     if isinstance(error, KeyboardInterrupt | typer.Abort):
-        for note in getattr(error, "__notes__", ()):  # what becomes of the work
-            typer.echo(f"hint: {plain(note)}", err=True)
         return INTERRUPTED
     if isinstance(error, BrokenPipeError):
         return _nobody_reads()

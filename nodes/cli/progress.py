@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from .output import warn
 from .render import size
 
 if TYPE_CHECKING:
@@ -25,16 +26,23 @@ def silent(_progress: Mapping[str, object]) -> None:
 def shown() -> Iterator[Tell]:
     """Lend a receiver of progress; it draws bars if stderr is a terminal.
 
+    After Ctrl-C it says what becomes of the work that was done.
+
     Nothing is drawn, nor imported for it, before there is progress.
     """
-    if not sys.stderr.isatty():
-        yield silent
-        return
-    bars = _Bars()
+    bars = _Bars() if sys.stderr.isatty() else None
     try:
-        yield bars.tell
+        yield bars.tell if bars else silent
+    except KeyboardInterrupt as e:
+        if bars:
+            bars.stop()
+        # Here, for whoever parses commands makes a bare exit code of an interrupt.
+        for note in getattr(e, "__notes__", ()):
+            warn(note)
+        raise
     finally:
-        bars.stop()
+        if bars:
+            bars.stop()
 
 
 class _Bars:

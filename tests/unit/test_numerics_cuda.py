@@ -431,7 +431,9 @@ REFUSED: dict[str, Callable[[Any], Any]] = {
         BASE, [_voter()], tau_grid(128, "F32"), OUTPUT, scale=1.0, normalize=True
     ),
     "weighted_median": lambda m: m.weighted_median([_apart()], [1], OUTPUT),
-    "kth_largest": lambda m: m.kth_largest(_apart(), 1),
+    "kth_largest": lambda m: m.kth_largest(_apart(), [1]),
+    "kept_of": lambda m: m.kept_of(_apart(), Keep(), range(2)),
+    "settle": lambda m: m.settle(_apart(), Keep()),
     "inner_products": lambda m: m.inner_products([_apart()], 2, range(1), 0),
     "magnitude_sum": lambda m: m.magnitude_sum(_apart(), Keep()),
 }

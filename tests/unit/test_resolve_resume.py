@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,7 +12,12 @@ from pathlib import Path
 import pytest
 
 from crdtmerge.digest import BlobId
-from crdtmerge.errors import CrdtMergeError, FaultyContributionError, MachineError
+from crdtmerge.errors import (
+    ConflictError,
+    CrdtMergeError,
+    FaultyContributionError,
+    MachineError,
+)
 from crdtmerge.formats.folder import MODEL_FILE
 from crdtmerge.formats.journal import Journal
 from crdtmerge.formats.shards import lay_out_model
@@ -159,6 +165,23 @@ def test_an_interrupt_keeps_what_is_finished_and_says_so(tmp_path: Path) -> None
     assert str(kept) in note
     assert "again" in note
     assert resolved(merge, out).tally.kept > 0
+
+
+def test_what_came_in_the_way_meanwhile_costs_no_work(tmp_path: Path) -> None:
+    """The model is made, and cannot be put into place: the next run puts it there."""
+    merge, out = make_merge(), tmp_path / "out"
+
+    def occupy() -> None:
+        out.mkdir()
+        (out / "mine").write_text("mine")
+
+    with pytest.raises(ConflictError) as caught:
+        resolved(ending(merge, 9, occupy), out)
+    (kept,) = partials(out)
+    assert str(kept) in caught.value.hint
+    assert [path.name for path in out.iterdir()] == ["mine"]
+    shutil.rmtree(out)
+    assert resolved(merge, out).tally.kept == TENSORS
 
 
 def test_bad_input_leaves_nothing(tmp_path: Path) -> None:

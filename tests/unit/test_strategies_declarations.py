@@ -189,6 +189,7 @@ def test_parts_hold_no_more_of_the_tensor_than_declared(name: str) -> None:
         for start in range(0, inputs.items, PART):
             made.make(range(start, start + PART))
 
+    make()  # what a fast backend takes to be loaded and tested is no task's
     assert _peak(make) <= bound + BLOCKS + 2 * PART
 
 

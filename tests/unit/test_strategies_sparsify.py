@@ -11,9 +11,9 @@ from crdtmerge import numerics
 from crdtmerge.codec import Value
 from crdtmerge.digest import Domain, digest_value
 from crdtmerge.errors import ContractError
-from crdtmerge.numerics import Floats, Singles
+from crdtmerge.numerics import Floats, Keep, Singles
 from crdtmerge.strategies import Inputs
-from crdtmerge.strategies.sparsify import band, magprune, trim
+from crdtmerge.strategies.sparsify import band, prune, trim
 from crdtmerge.strategies.table import SUMS
 from crdtmerge.strategies.tensors import participants, vector_of
 from tests.strategies import UNIT, base_of, resolve, sample, task
@@ -45,6 +45,10 @@ def chance(rank: int, row: int, density: str, epsilon: str) -> Fraction:
     return low + step * Fraction(epsilon) * rank
 
 
+def thinned(tau: Singles, keep: Keep) -> Singles:
+    return numerics.kept_of(vector_of(tau), keep)
+
+
 def pruned(tau: Singles, row: int, d: str, e: str, key: bytes) -> tuple[Singles, int]:
     """DELLA's draw, item by item in rationals; and how many items stay."""
     words = numerics.random_words(key, tau.size).tolist()
@@ -70,9 +74,9 @@ def test_a_chance_hangs_on_the_rank_in_the_row(
     tau = singles(items)
     units = [int(Fraction(x) * UNIT) for x in (d, e)]
     expected, _ = pruned(tau, row, d, e, KEY)
-    got = magprune(tau, row, units[0], units[1], KEY, rescaled=True)
+    got = thinned(tau, prune(row, units[0], units[1], KEY, rescaled=True))
     assert got.tobytes() == expected.tobytes()
-    plain = magprune(tau, row, units[0], units[1], KEY, rescaled=False)
+    plain = thinned(tau, prune(row, units[0], units[1], KEY, rescaled=False))
     assert plain.tobytes() == np.where(expected != 0, tau, np.float32(0)).tobytes()
 
 
@@ -80,7 +84,7 @@ def test_a_long_row_has_the_limits_of_integers() -> None:
     """Of every 29th rank among 70,001, the limit is that of rationals."""
     row = 70_001
     tau = np.arange(1, row + 1, dtype=np.float32)
-    got = magprune(tau, row, UNIT // 2, 149_999_999, KEY, rescaled=False)
+    got = thinned(tau, prune(row, UNIT // 2, 149_999_999, KEY, rescaled=False))
     words = numerics.random_words(KEY, row).tolist()
     for i in range(0, row, 29):
         limit = math.floor(chance(i, row, "0.5", "0.149999999") * 2**32)
@@ -191,10 +195,11 @@ def test_ties_at_a_threshold_are_kept_in_any_order() -> None:
         places = generator.permutation(100)
         mixed = tau[places]
         kept = np.isin(np.abs(mixed), [1, 2, 3])  # 10 to 90 would cut 4s, 1s
-        assert band(mixed, 8 * UNIT // 10, UNIT // 10).tolist() == mixed.tolist()
-        assert band(mixed, 7 * UNIT // 10, 3 * UNIT // 10).tolist() == (
-            np.where(kept, mixed, 0).tolist()
-        )
+        whole, vector = mixed.tolist(), vector_of(mixed)
+        wide = band(vector, 8 * UNIT // 10, UNIT // 10)
+        assert thinned(mixed, wide).tolist() == whole
+        narrow = band(vector, 7 * UNIT // 10, 3 * UNIT // 10)
+        assert thinned(mixed, narrow).tolist() == np.where(kept, mixed, 0).tolist()
         assert trim(vector_of(mixed), half - UNIT // 10).least == 3
 
 

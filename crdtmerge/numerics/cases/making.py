@@ -12,9 +12,18 @@ from typing import Any, Final
 import numpy as np
 
 from crdtmerge.codec import DECIMAL_UNIT
+from crdtmerge.numerics.reference import measuring
 from crdtmerge.numerics.reference.dtypes import ITEM_BYTES, Floats, downcast
 from crdtmerge.numerics.reference.philox import draw_limit, random_words
-from crdtmerge.numerics.vectors import Difference, Items, Keep, Output, Tau, Voter
+from crdtmerge.numerics.vectors import (
+    Chances,
+    Difference,
+    Items,
+    Keep,
+    Output,
+    Tau,
+    Voter,
+)
 
 DTYPES: Final = tuple(ITEM_BYTES)
 SIZES: Final = (0, 1, 7, 2049, 5003)
@@ -106,6 +115,21 @@ def keeps_of_cases() -> list[Keep]:
     return [Keep(0.25), drawn, Keep(), Keep(0.125, b"8 bytes!", half), Keep(INFINITY)]
 
 
+def rules_of_cases(row: int) -> dict[str, Keep]:
+    """Return a band, and chances by rank in rows of so many items."""
+    third, fifth = DECIMAL_UNIT // 3, DECIMAL_UNIT // 5
+    made = {
+        "a band": Keep(2.0**-20, most=0.5),
+        "chances": Keep(key=b"8 bytes?", chances=Chances(row, third, fifth)),
+        "even chances": Keep(key=b"8 bytes!", chances=Chances(row, third, 0)),
+        "sure of the largest": Keep(
+            key=b"bytes: 8", chances=Chances(row, DECIMAL_UNIT - fifth, fifth)
+        ),
+    }
+    rescaled = Chances(row, third, fifth, rescaled=True)
+    return made | {"rescaled": Keep(0.125, b"8 bytes.", chances=rescaled)}
+
+
 def voters_of(count: int, dtype: str) -> list[Voter]:
     """Return voters of every kind of `Keep`, one of them with a negative weight."""
     keeps = keeps_of_cases()
@@ -114,6 +138,17 @@ def voters_of(count: int, dtype: str) -> list[Voter]:
     return [
         Voter(tau, keep, weight, weight * 3)
         for tau, keep, weight in zip(taus, keeps, weights, strict=True)
+    ]
+
+
+def ranked_voters(row: int, count: int, dtype: str) -> list[Voter]:
+    """Return voters of whole rows: by chances, by a band, and by a mask."""
+    keeps = list(rules_of_cases(row).values())
+    taus = taus_of(count, dtype, len(keeps) + 1)
+    masked = measuring.settle(taus[0], keeps[1]).keep
+    return [
+        Voter(tau, keep, DECIMAL_UNIT // (2 + place), DECIMAL_UNIT // 3)
+        for place, (tau, keep) in enumerate(zip(taus, [*keeps, masked], strict=True))
     ]
 
 

@@ -15,6 +15,7 @@ from crdtmerge.numerics.cases.making import (
     Case,
     model,
     parts,
+    ranked_voters,
     stored,
     voters_of,
 )
@@ -64,6 +65,13 @@ def _thinned(title: str, count: int, dtype: str, output: Output) -> Iterator[Cas
     yield _case(
         "thinned_planes", title, lambda to: to.thinned_planes(voters, grid, part)
     )
+    if dtype == "BF16" and count == max(SIZES):
+        ranked = ranked_voters(count, count, dtype)
+        yield _case(
+            "thinned_planes",
+            f"{title} by rank",
+            lambda to: to.thinned_planes(ranked, grid, part),
+        )
     yield _case(
         "finish_thinned",
         title,
@@ -76,6 +84,13 @@ def _votes(title: str, count: int, dtype: str, output: Output) -> Iterator[Case]
     base, voters = model(1, count, dtype), voters_of(count, dtype)
     planes: Planes = accumulating.vote_planes(voters, grid, part)
     yield _case("vote_planes", title, lambda to: to.vote_planes(voters, grid, part))
+    if dtype == "BF16" and count == max(SIZES):
+        ranked = ranked_voters(count, count, dtype)
+        yield _case(
+            "vote_planes",
+            f"{title} by rank",
+            lambda to: to.vote_planes(ranked, grid, part),
+        )
     for normalize in (True, False):
         word = "mean" if normalize else "sum"
 

@@ -20,7 +20,10 @@ from crdtmerge.numerics.cases.making import (
     mixed_taus,
     mixed_voters,
     model,
+    numbers,
     parts,
+    ranked_voters,
+    rules_of_cases,
     stored,
     subnormal,
     taus_of,
@@ -97,6 +100,15 @@ def _weighted_sum() -> Iterator[Case]:
         yield Case("weighted_sum", f"weighted_sum {dtype} a part, to F32", made)
 
 
+def _by_rank() -> Iterator[tuple[str, list[Voter], int, Output]]:
+    """Yield voters that draw by rank, how many items they have, and outputs of all."""
+    for row, count in ((7, 6993), (300, 6000)):
+        voters = ranked_voters(row, count, "BF16")
+        yield f"by rank in {row}", voters, count, whole(count, "BF16")
+        part = Output("BF16", range(1003, count - 5), "a case")
+        yield f"by rank in {row}, a part", voters, count, part
+
+
 def _thinned_sum() -> Iterator[Case]:
     def run(
         count: int, dtype: str, output: Output, voters: list[Voter]
@@ -114,6 +126,9 @@ def _thinned_sum() -> Iterator[Case]:
             for title, output in parts(count, dtype):
                 made = run(count, dtype, output, voters_of(count, dtype))
                 yield Case("thinned_sum", f"thinned_sum {title}", made)
+    for title, voters, count, output in _by_rank():
+        made = run(count, "BF16", output, voters)
+        yield Case("thinned_sum", f"thinned_sum {title}", made)
 
 
 def _consensus() -> Iterator[Case]:
@@ -144,6 +159,9 @@ def _consensus() -> Iterator[Case]:
                     made = run(count, dtype, output, taken, normalize=normalize)
                     word = "mean" if normalize else "sum"
                     yield Case("consensus", f"consensus {title} {word}", made)
+    for title, voters, count, output in _by_rank():
+        made = run(count, "BF16", output, voters, normalize=True)
+        yield Case("consensus", f"consensus {title}", made)
 
 
 def _weighted_median() -> Iterator[Case]:
@@ -172,8 +190,11 @@ def _weighted_median() -> Iterator[Case]:
 
 
 def _kth_largest() -> Iterator[Case]:
-    def run(tau: Tau, k: int) -> Callable[[Any], bytes]:
-        return lambda backend: np.float32(backend.kth_largest(tau, k)).tobytes()
+    def run(tau: Tau, *places: int) -> Callable[[Any], bytes]:
+        def found(backend: Any) -> bytes:
+            return np.array(backend.kth_largest(tau, places), np.float32).tobytes()
+
+        return found
 
     for dtype in DTYPES:
         for count in (1, 7, 2049, TREE_ITEMS):
@@ -193,6 +214,61 @@ def _kth_largest() -> Iterator[Case]:
     for word, tau in named.items():
         for k in (1, 12_345, count - 1):
             yield Case("kth_largest", f"kth_largest {k} of {word}", run(tau, k))
+        places = (1, count // 100 + 1, count // 2, count // 2 + 1, count)
+        title = f"kth_largest of {word} at {len(places)} places"
+        yield Case("kth_largest", title, run(tau, *places))
+
+
+ROWS: Final = ((1, 999), (7, 6993), (300, 6000), (5003, 5003))
+"""Lengths of rows that ranks are found in, and items that are whole rows of them."""
+
+
+def _ranked() -> Iterator[tuple[str, Tau, Keep]]:
+    """Yield task vectors and what stays of them, with titles."""
+    for row, count in ROWS:
+        tau = taus_of(count, "BF16", 2)[0]
+        few = np.rint(numbers(row, count) * 3).astype(np.float32)
+        tied = Items(few.tobytes(), "F32")
+        for word, keep in rules_of_cases(row).items():
+            yield f"{word} in rows of {row}", tau, keep
+            yield f"{word} of ties in rows of {row}", tied, keep
+
+
+def _kept_of() -> Iterator[Case]:
+    def run(tau: Tau, keep: Keep, part: range) -> Callable[[Any], bytes]:
+        return lambda backend: backend.kept_of(tau, keep, part).tobytes()
+
+    for title, tau, keep in _ranked():
+        made = run(tau, keep, range(tau.count))
+        yield Case("kept_of", f"kept_of {title}", made)
+        made = run(tau, keep, range(tau.count // 3, tau.count - 1))
+        yield Case("kept_of", f"kept_of {title}, a part", made)
+    for dtype in DTYPES:
+        tau = taus_of(2049, dtype, 2)[0]
+        for place, keep in enumerate(keeps_of_cases()):
+            made = run(tau, keep, range(5, 2049))
+            yield Case("kept_of", f"kept_of {dtype} keep {place}", made)
+
+
+def _settle() -> Iterator[Case]:
+    def run(tau: Tau, keep: Keep) -> Callable[[Any], bytes]:
+        def settled(backend: Any) -> bytes:
+            found = backend.settle(tau, keep)
+            part = range(tau.count // 3, tau.count)
+            left = backend.kept_of(tau, found.keep, part).tobytes()
+            sums = np.array([found.before, found.after]).tobytes()
+            return b"".join([found.keep.mask, sums, left])
+
+        return settled
+
+    for title, tau, keep in _ranked():
+        if not keep.changes:
+            yield Case("settle", f"settle {title}", run(tau, keep))
+    for count in (0, 1, 2049, TREE_ITEMS):
+        tau = taus_of(count, "BF16", 2)[0]
+        for place, keep in enumerate(keeps_of_cases()):
+            title = f"settle {count} keep {place}"
+            yield Case("settle", title, run(tau, keep))
 
 
 def _inner_products() -> Iterator[Case]:
@@ -240,6 +316,8 @@ MAKERS: Final = {
     "consensus": _consensus,
     "weighted_median": _weighted_median,
     "kth_largest": _kth_largest,
+    "kept_of": _kept_of,
+    "settle": _settle,
     "inner_products": _inner_products,
     "magnitude_sum": _magnitude_sum,
 }

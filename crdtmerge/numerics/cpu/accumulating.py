@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 
 from crdtmerge.numerics.cpu.compiling import compiled
-from crdtmerge.numerics.cpu.drawing import keep_items, keep_table
 from crdtmerge.numerics.cpu.formats import (
+    BLOCK,
     CODES,
     addresses_of,
     load,
     load_stored,
-    load_tau,
     store,
 )
 from crdtmerge.numerics.cpu.products import (
@@ -31,7 +30,6 @@ from crdtmerge.numerics.cpu.products import (
     shifts_of,
 )
 from crdtmerge.numerics.cpu.sums import (
-    BLOCK,
     add_block,
     add_product,
     bits_of,
@@ -44,6 +42,7 @@ from crdtmerge.numerics.cpu.sums import (
     vote,
     vote_rest,
 )
+from crdtmerge.numerics.cpu.thinning import load_kept, thinning
 from crdtmerge.numerics.cpu.threads import on_threads
 from crdtmerge.numerics.reference import accumulating
 from crdtmerge.numerics.reference.dtypes import TAU_BITS, Data
@@ -145,8 +144,15 @@ def _sum_loop(
             for p in range(vectors.size):
                 if loaded != vectors[p]:
                     loaded = vectors[p]
-                    bad |= load_tau(table[loaded], begin, t, x, other)
-                    keep_items(keeps[loaded], begin, t, words)
+                    bad |= load_kept(
+                        table[loaded],
+                        keeps[loaded],
+                        begin,
+                        t,
+                        x,
+                        other,
+                        words,
+                    )
                 add_product(t, factors[p], shifts, one, two)
         else:
             bad |= _add_vectors(
@@ -219,14 +225,21 @@ def _vote_loop(
     bad = False
     for begin in range(start, stop, BLOCK):
         n, at = min(BLOCK, stop - begin), begin - origin
-        clear(sums, weights, n)
+        clear(sums, weights, n, limbs > 1, True)
         t = tau[:n]
         loaded = -1
         for p in range(vectors.size):
             if loaded != vectors[p]:
                 loaded = vectors[p]
-                bad |= load_tau(table[loaded], begin, t, x, other)
-                keep_items(keeps[loaded], begin, t, words)
+                bad |= load_kept(
+                    table[loaded],
+                    keeps[loaded],
+                    begin,
+                    t,
+                    x,
+                    other,
+                    words,
+                )
                 weight = voter_weights[loaded]
                 side = 0 if weight > 0 else 1
                 count_weight(t, weight, weights[side, :n], weights[1 - side, :n])
@@ -306,58 +319,57 @@ def _summed(
     thins: bool,
 ) -> tuple[Planes, bool]:
     """Return the planes of a sum of products, and whether something is wrong."""
-    table, held = addresses_of(vectors)
-    rules, shifts = keep_table(keeps), shifts_of(grid)
+    found, shifts = thinning(vectors, keeps), shifts_of(grid)
     planes = np.empty((accumulating.sum_rows(grid), len(part)))
 
-    def work(start: int, stop: int) -> bool:
-        return bool(
-            _sum_loop(
-                table,
-                rules,
-                thins,
-                products.vectors,
-                products.factors,
-                products.halves,
-                shifts,
-                planes,
-                part.start,
-                start,
-                stop,
-            )
+    def loop(table: Array, start: int, stop: int) -> Any:
+        return _sum_loop(
+            table,
+            found.rules,
+            thins,
+            products.vectors,
+            products.factors,
+            products.halves,
+            shifts,
+            planes,
+            part.start,
+            start,
+            stop,
         )
 
+    def work(start: int, stop: int) -> bool:
+        return found.run(loop, start, stop)
+
     bad = any(on_threads(work, part, BLOCK))
-    del held
     return planes, bad
 
 
 def vote_planes(voters: Sequence[Voter], grid: Grid, part: range) -> Planes:
     """Return the planes of what votes plus, what votes minus, and their weights."""
-    table, held = addresses_of([voter.tau for voter in voters])
+    found = thinning([v.tau for v in voters], [v.keep for v in voters])
     products = products_of([(v.tau, v.coefficient, TAU_BITS) for v in voters])
-    rules, shifts = keep_table([voter.keep for voter in voters]), shifts_of(grid)
+    shifts = shifts_of(grid)
     weights = np.array([float(voter.weight) for voter in voters])
     planes = np.empty((accumulating.vote_rows(grid), len(part)))
 
-    def work(start: int, stop: int) -> bool:
-        return bool(
-            _vote_loop(
-                table,
-                rules,
-                products.vectors,
-                products.factors,
-                weights,
-                shifts,
-                planes,
-                part.start,
-                start,
-                stop,
-            )
+    def loop(table: Array, start: int, stop: int) -> Any:
+        return _vote_loop(
+            table,
+            found.rules,
+            products.vectors,
+            products.factors,
+            weights,
+            shifts,
+            planes,
+            part.start,
+            start,
+            stop,
         )
 
+    def work(start: int, stop: int) -> bool:
+        return found.run(loop, start, stop)
+
     bad = any(on_threads(work, part, BLOCK))
-    del held
     return accumulating.vote_planes(voters, grid, part) if bad else planes
 
 

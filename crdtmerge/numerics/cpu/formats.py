@@ -30,6 +30,9 @@ CODES: Final = {
     "F64": F64, "F32": F32, "BF16": BF16, "F16": F16, "F8_E4M3": E4M3, "F8_E5M2": E5M2,
 }  # fmt: skip
 
+BLOCK: Final = 2048
+"""Items in flight: all buffers of a block stay in the first cache."""
+
 ITEMS: Final = 0
 DIFFERENCE: Final = 1
 SHIFTED: Final = 2

@@ -15,7 +15,13 @@ from crdtmerge.numerics.cpu.assignment import assign
 from crdtmerge.numerics.cpu.eigen import symmetric_eigen
 from crdtmerge.numerics.cpu.factors import polar_factor, svd
 from crdtmerge.numerics.cpu.gemm import low_rank, matmul, row_products
-from crdtmerge.numerics.cpu.measuring import inner_products, inspect, magnitude_sum
+from crdtmerge.numerics.cpu.measuring import (
+    inner_products,
+    inspect,
+    kept_of,
+    magnitude_sum,
+    settle,
+)
 from crdtmerge.numerics.cpu.philox import bernoulli, normals, random_words
 from crdtmerge.numerics.cpu.polynomials import acos, cos, exp, log, sin, tanh
 from crdtmerge.numerics.cpu.reductions import dot, mean, sum_of_squares, variance
@@ -45,6 +51,7 @@ __all__ = [
     "inner_products",
     "inspect",
     "keep_n_of_m",
+    "kept_of",
     "kth_largest",
     "log",
     "low_rank",
@@ -59,6 +66,7 @@ __all__ = [
     "random_words",
     "rank_in_row",
     "row_products",
+    "settle",
     "sin",
     "solve_spd",
     "sum_of_squares",

@@ -1,30 +1,34 @@
 """What strategies measure, in compiled loops: extremes, inner products, magnitudes.
 
-Owns the compiled forms of `inspect`, `inner_products` and `magnitude_sum`. Does not own
-the tree (`reference.reductions`): a block's lanes are summed here, in its order, and the
-few sums of blocks by the reference.
+Owns the compiled forms of `inspect`, `inner_products`, `magnitude_sum`, `settle` and
+`kept_of`. Does not own the tree (`reference.reductions`): a block's lanes are summed here,
+in its order, and the few sums of blocks by the reference.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crdtmerge.numerics.cpu.compiling import at, compiled
-from crdtmerge.numerics.cpu.drawing import keep_items, keep_table
-from crdtmerge.numerics.cpu.formats import addresses_of, load, load_tau
+from crdtmerge.numerics.cpu.drawing import fill_mask, keep_items
+from crdtmerge.numerics.cpu.formats import BLOCK, Table, addresses_of, load, load_tau
+from crdtmerge.numerics.cpu.thinning import load_kept, thinning
 from crdtmerge.numerics.cpu.threads import on_threads
 from crdtmerge.numerics.reference import measuring
 from crdtmerge.numerics.reference.dtypes import (
     ITEM_BYTES,
     Data,
     Floats,
+    Singles,
     TensorFacts,
     facts_of,
 )
+from crdtmerge.numerics.reference.masks import MASK_BYTES, MASK_ITEMS
 from crdtmerge.numerics.reference.reductions import BLOCK_ITEMS, LANES, tree_sums
-from crdtmerge.numerics.vectors import Items, Keep, Tau, Vector
+from crdtmerge.numerics.vectors import Items, Keep, Settled, Tau, Vector
 
 STRIP_ITEMS: Final = 1024
 """Items of each vector that are loaded at once: whole rows of lanes."""
@@ -200,44 +204,110 @@ def _within(group: list[int], pairs: list[tuple[int, int]]) -> NDArray[np.int64]
 
 @compiled
 def _magnitude_sums(
-    row: Any,
-    rule: Any,
+    table: Any,
+    rules: Any,
     items: int,
+    mask: Any,
     sums: NDArray[np.float64],
     start: int,
     stop: int,
 ) -> bool:
-    """Fill sums[block] with the magnitudes that stay, for items start to stop."""
-    bad = False
+    """Fill sums[0, block] with the magnitudes that stay, for items start to stop.
+
+    With room for a mask it is filled, and sums[1, block] with all magnitudes: those of the
+    second vector of the table, which is the first one as it was before any rank.
+    """
+    bad, both = False, mask.size > 0
+    again = table[0, 2] != table[1, 2]
     strip, other = np.empty(STRIP_ITEMS), np.empty(STRIP_ITEMS)
-    tau, lanes = np.empty(STRIP_ITEMS, np.float32), np.empty(LANES)
+    tau, lanes = np.empty(STRIP_ITEMS, np.float32), np.empty((2, LANES))
     words = np.empty(STRIP_ITEMS + 8, np.uint32)
     for begin in range(start, stop, BLOCK_ITEMS):
         lanes[:] = 0.0
         for first in range(begin, min(begin + BLOCK_ITEMS, items), STRIP_ITEMS):
             n = min(STRIP_ITEMS, items - first)
-            rows = (n + LANES - 1) // LANES
-            bad |= load_tau(row, first, tau[:n], strip, other)
-            keep_items(rule, first, tau[:n], words)
-            tau[n : rows * LANES] = 0
-            for r in range(rows):
-                part = tau[r * LANES : (r + 1) * LANES]
-                for lane in range(LANES):
-                    lanes[lane] += np.float64(abs(part[lane]))
-        sums[begin // BLOCK_ITEMS] = _halved(lanes)
+            for place in range(1 if both else 0, -1, -1):
+                if place or again or not both:
+                    bad |= load_tau(table[place], first, tau[:n], strip, other)
+                if not place:
+                    keep_items(rules[0], first, tau[:n], words)
+                _add_magnitudes(tau, n, lanes[place])
+            if both:
+                block = first // MASK_ITEMS * MASK_BYTES
+                fill_mask(tau.view(np.uint32), mask[block : block + MASK_BYTES])
+        for place in range(sums.shape[0]):
+            sums[place, begin // BLOCK_ITEMS] = _halved(lanes[place])
     return bad
+
+
+@compiled
+def _add_magnitudes(tau: Any, n: int, lanes: Any) -> None:
+    """Add the magnitudes of n items to the lanes, row after row; the rest becomes +0."""
+    tau[n:] = 0
+    for r in range((n + LANES - 1) // LANES):
+        part = tau[r * LANES : (r + 1) * LANES]
+        for lane in range(LANES):
+            lanes[lane] += np.float64(abs(part[lane]))
 
 
 def magnitude_sum(tau: Tau, keep: Keep) -> float:
     """Return the sum of the magnitudes of the items that stay, along the tree."""
-    table, held = addresses_of([tau])
-    items = tau.count
-    sums = np.zeros((1, -(-items // BLOCK_ITEMS)))
-    rule = keep_table([keep])[0]
+    sums = _magnitudes(tau, keep, np.empty(0, np.uint8))
+    return measuring.magnitude_sum(tau, keep) if sums is None else float(sums[0])
+
+
+def settle(tau: Tau, keep: Keep) -> Settled:
+    """Return a rule with its answers, and the sums of magnitudes of all and of the kept."""
+    if not tau.count:
+        return Settled(keep, 0.0, 0.0)
+    mask = np.empty(-(-tau.count // MASK_ITEMS) * MASK_BYTES, np.uint8)
+    sums = _magnitudes(tau, keep, mask)
+    if sums is None:
+        return measuring.settle(tau, keep)
+    after, before = map(float, sums)
+    return Settled(replace(keep, mask=mask.tobytes()), before, after)
+
+
+def _magnitudes(tau: Tau, keep: Keep, mask: NDArray[np.uint8]) -> Floats | None:
+    """Return the sum of what stays, and with a mask that of all; None if one is wrong."""
+    found, items = thinning([tau, tau], [keep, Keep()]), tau.count
+    sums = np.zeros((2 if mask.size else 1, -(-items // BLOCK_ITEMS)))
+
+    def loop(table: Table, start: int, stop: int) -> Any:
+        return _magnitude_sums(table, found.rules, items, mask, sums, start, stop)
 
     def work(start: int, stop: int) -> bool:
-        return bool(_magnitude_sums(table[0], rule, items, sums[0], start, stop))
+        return found.run(loop, start, stop, BLOCK_ITEMS)
 
     bad = any(on_threads(work, range(items), BLOCK_ITEMS))
-    del held
-    return measuring.magnitude_sum(tau, keep) if bad else float(tree_sums(sums)[0])
+    return None if bad else tree_sums(sums)
+
+
+@compiled
+def _kept(
+    row: Any, rule: Any, out: NDArray[np.float32], origin: int, start: int, stop: int
+) -> bool:
+    """Fill `out`, which begins at item `origin`, with what stays of start to stop."""
+    bad = False
+    x, other, words = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK + 8, np.uint32)
+    for first in range(start, stop, BLOCK):
+        n, place = min(BLOCK, stop - first), first - origin
+        tau = out[place : place + n]
+        bad |= load_kept(row, rule, first, tau, x, other, words)
+        for i in range(n):
+            tau[i] += np.float32(0)  # -0 + 0 = +0
+    return bad
+
+
+def kept_of(tau: Tau, keep: Keep, part: range) -> Singles:
+    """Return the items of `part` that stay as float32, the others +0."""
+    found, made = thinning([tau], [keep]), np.empty(len(part), np.float32)
+
+    def loop(table: Table, start: int, stop: int) -> Any:
+        return _kept(table[0], found.rules[0], made, part.start, start, stop)
+
+    def work(start: int, stop: int) -> bool:
+        return found.run(loop, start, stop)
+
+    bad = any(on_threads(work, part, BLOCK))
+    return measuring.kept_of(tau, keep, part) if bad else made

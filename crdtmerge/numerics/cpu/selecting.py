@@ -17,8 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crdtmerge.numerics.cpu.compiling import compiled
-from crdtmerge.numerics.cpu.formats import CODES, addresses_of, load, load_tau, store
-from crdtmerge.numerics.cpu.sums import BLOCK, room
+from crdtmerge.numerics.cpu.formats import (
+    BLOCK,
+    CODES,
+    addresses_of,
+    load,
+    load_tau,
+    store,
+)
+from crdtmerge.numerics.cpu.sums import room
 from crdtmerge.numerics.cpu.threads import on_threads
 from crdtmerge.numerics.reference import measuring, merging
 from crdtmerge.numerics.reference.dtypes import Data
@@ -33,12 +40,13 @@ RUN_EVERY: Final = 1 << 9
 MARGIN: Final = 4
 """The bracket reaches so many standard deviations of a rank beyond it."""
 
-CHUNK: Final = 16
-"""Items that are passed over together if none lies in the bracket."""
-
 EXCHANGED_MAX: Final = 64
 """Contributions of equal weight that are sorted by exchanges, all items at once."""
 
+ROOM_SHARE: Final = 32
+"""One of so many items may lie in brackets: of all others histograms are made."""
+
+_BEYOND: Final = 0x7FFF_FFFF
 _HALF_BITS: Final = 16
 _U32: Final = np.uint32
 
@@ -64,50 +72,57 @@ def _sample(row: Any, step: int, runs: int, out: NDArray[np.uint32]) -> bool:
 
 @compiled
 def _bracket(
-    row: Any, low: int, high: int, found: NDArray[np.uint32], start: int, stop: int
+    row: Any,
+    brackets: NDArray[np.uint32],
+    counts: NDArray[np.int64],
+    found: NDArray[np.uint32],
+    start: int,
+    stop: int,
 ) -> Any:
-    """Collect the magnitudes from low to high.
+    """Collect the magnitudes inside of any bracket, and count those at its values.
 
-    Return how many lie above, how many were found (more than there is room for: at least
-    that many), and whether a difference was beyond float32.
+    Return how many were found (more than there is room for: at least that many), and
+    whether a difference was beyond float32.
     """
-    bits = np.empty(BLOCK, np.uint32)
+    bits, inside = np.empty(BLOCK, np.uint32), np.empty(BLOCK, np.uint32)
     x, other = np.empty(BLOCK), np.empty(BLOCK)
-    above: Any = 0
-    held: Any = 0
+    held = np.uint64(0)
     bad = False
-    least, most = _U32(low), _U32(high)
-    span = _U32(most - least)
     for begin in range(start, stop, BLOCK):
         n = min(BLOCK, stop - begin)
         bad |= _magnitudes(row, begin, bits[:n], x, other)
-        if held + n > found.size:
-            return above, found.size + 1, bad
-        above += _count_above(bits[:n], most)
-        for first in range(0, n, CHUNK):
-            part = bits[first : min(first + CHUNK, n)]
-            if _any_within(part, least, span):
-                for i in range(part.size):
-                    found[held] = part[i]
-                    held += _U32(part[i] - least) <= span
-    return above, held, bad
+        if np.int64(held) + n > found.size:
+            return found.size + 1, bad
+        inside[:n] = _U32(0)
+        for place in range(len(brackets)):
+            low, middle, high = brackets[place]
+            _mark(bits[:n], low, middle, high, inside[:n], counts[place])
+        for i in range(n):
+            found[held] = bits[i]
+            held += np.uint64(inside[i])
+    return np.int64(held), bad
 
 
 @compiled
-def _count_above(bits: Any, most: Any) -> Any:
-    count = _U32(0)
+def _mark(
+    bits: Any, low: Any, middle: Any, high: Any, inside: Any, counts: Any
+) -> None:
+    """Mark magnitudes from low to high, but none of the three; count above and at each."""
+    above, first, second, third = _U32(0), _U32(0), _U32(0), _U32(0)
+    span = _U32(high - low)
     for i in range(bits.size):
-        count = _U32(count + _U32(bits[i] > most))
-    return np.int64(count)
-
-
-@compiled
-def _any_within(bits: Any, least: Any, span: Any) -> bool:
-    """Tell whether a few magnitudes are worth a closer look."""
-    nearest = _U32(0xFFFF_FFFF)
-    for i in range(bits.size):
-        nearest = min(nearest, _U32(bits[i] - least))
-    return bool(nearest <= span)
+        x = bits[i]
+        at_high, at_middle, at_low = x == high, x == middle, x == low
+        above = _U32(above + _U32(x > high))
+        first = _U32(first + _U32(at_high))
+        second = _U32(second + _U32(at_middle))
+        third = _U32(third + _U32(at_low))
+        within = _U32(x - low) <= span
+        inside[i] |= _U32(within & ~(at_high | at_middle | at_low))
+    counts[0] += above
+    counts[1] += first
+    counts[2] += second
+    counts[3] += third
 
 
 @compiled
@@ -133,48 +148,91 @@ def _histogram(
     return bad
 
 
-def kth_largest(tau: Tau, k: int) -> float:
-    """Return the k-th largest magnitude of a task vector, counted from 1."""
+def kth_largest(tau: Tau, places: Sequence[int]) -> list[float]:
+    """Return the k-th largest magnitude of a task vector for each k, counted from 1."""
     table, held = addresses_of([tau])
     items = tau.count
     if items < 8 * RUNS_MIN * RUN_ITEMS:
-        return measuring.kth_largest(tau, k)
-    found = _by_bracket(table[0], items, k)
+        return measuring.kth_largest(tau, places)
+    found = _by_brackets(table[0], items, places)
     if found is None:
-        found = _by_histogram(table[0], items, k)
+        found = [_by_histogram(table[0], items, k) for k in places]
     del held
-    return measuring.kth_largest(tau, k) if found is None else _value(found)
+    if None in found:
+        return measuring.kth_largest(tau, places)
+    return [_value(bits) for bits in found if bits is not None]
 
 
-def _by_bracket(row: Any, items: int, k: int) -> int | None:
-    """Return the bits of the k-th largest, None if the bracket did not hold it."""
+def _by_brackets(
+    row: Any, items: int, places: Sequence[int]
+) -> list[int | None] | None:
+    """Return the bits of each k-th largest, None if a bracket did not hold it."""
     runs = min(max(items // RUN_EVERY, RUNS_MIN), RUNS_MAX)
     sample = np.empty(runs * RUN_ITEMS, np.uint32)
     if _sample(row, (items - RUN_ITEMS) // (runs - 1), runs, sample):
         return None
     sample.sort()
-    share = k / items
-    spread = (share * (1 - share) / sample.size) ** 0.5 * MARGIN
-    last = sample.size - 1
-    low = int(sample[max(0, int((1 - share - spread) * last) - 2)])
-    high = int(sample[min(last, int((1 - share + spread) * last) + 2)])
-    room_for = items // 16 + BLOCK
+    brackets = np.array([_bracket_of(sample, k / items) for k in places], np.uint32)
+    room_for = items // ROOM_SHARE + BLOCK
 
-    def work(start: int, stop: int) -> tuple[int, NDArray[np.uint32] | None]:
-        found = np.empty(room_for, np.uint32)
-        above, count, bad = _bracket(row, low, high, found, start, stop)
-        return above, None if bad or count > room_for else found[:count]
+    def work(start: int, stop: int) -> tuple[Any, NDArray[np.uint32] | None]:
+        found, counts = np.empty(room_for, np.uint32), np.zeros((len(places), 4), int)
+        count, bad = _bracket(row, brackets, counts, found, start, stop)
+        return counts, None if bad or count > room_for else found[:count]
 
     parts = on_threads(work, range(items), BLOCK)
-    place = k - sum(above for above, _ in parts)
     collected = [found for _, found in parts if found is not None]
     if len(collected) < len(parts):
         return None
-    candidates = np.concatenate(collected)
-    if not 1 <= place <= candidates.size:
+    candidates, totals = np.concatenate(collected), sum(counts for counts, _ in parts)
+    made = [
+        _place(candidates, bracket, counts, k)
+        for bracket, counts, k in zip(brackets, totals, places, strict=True)
+    ]
+    return None if None in made else made
+
+
+def _bracket_of(sample: NDArray[np.uint32], share: float) -> list[int]:
+    """Return what is next to the magnitude at this share from above: below, at, above.
+
+    Beyond the ends of the sample it may be anything.
+    """
+    spread = (share * (1 - share) / sample.size) ** 0.5 * MARGIN
+    last = sample.size - 1
+    below = int((1 - share - spread) * last) - 2
+    above = int((1 - share + spread) * last) + 2
+    low = int(sample[below]) if below >= 0 else 0
+    high = int(sample[above]) if above <= last else _BEYOND
+    return [low, int(sample[int((1 - share) * last)]), high]
+
+
+def _place(
+    candidates: NDArray[np.uint32], bracket: Any, counts: Any, k: int
+) -> int | None:
+    """Return the k-th largest of all, None if it is not from low to high.
+
+    `counts` are those above the bracket, and at each of its three values.
+
+    SUBTLE: these may be one value, which is counted for each; what is at it is found
+    before it would be looked for twice.
+    """
+    low, middle, high = (int(bits) for bits in bracket)
+    rest = k - int(counts[0])
+    if rest < 1:
         return None
-    candidates.partition(candidates.size - place)
-    return int(candidates[candidates.size - place])
+    steps = ((middle, high, high), (low, middle, middle))
+    for number, (under, over, value) in enumerate(steps, start=1):
+        if rest <= counts[number]:
+            return value
+        rest -= int(counts[number])
+        between = candidates[(candidates > under) & (candidates < over)]
+        if rest <= between.size:
+            between.partition(between.size - rest)
+            return int(between[between.size - rest])
+        rest -= between.size
+        if under == over:
+            rest += int(counts[number + 1])
+    return low if rest <= counts[3] else None
 
 
 def _by_histogram(row: Any, items: int, k: int) -> int | None:

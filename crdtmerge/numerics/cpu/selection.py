@@ -32,20 +32,27 @@ _U32: Final = np.uint32
 
 @compiled
 def _rank(bits: Any, row_length: int, ranks: Any) -> None:
-    keys, other = np.empty(row_length, np.uint32), np.empty(row_length, np.uint32)
-    places, spare = np.empty(row_length, np.uint32), np.empty(row_length, np.uint32)
+    keys = np.empty(row_length, np.uint32)
     for first in range(0, bits.size, row_length):
-        keys[:] = bits[first : first + row_length]
         for i in range(row_length):
-            keys[i] = keys[i] & _MAGNITUDE
-            places[i] = i
-        for shift in range(0, 32, 8):
-            if _sort_digit(keys, places, _U32(shift), other, spare):
-                keys, other = other, keys
-                places, spare = spare, places
-        row = ranks[first : first + row_length]
-        for rank in range(row_length):
-            row[places[rank]] = rank
+            keys[i] = bits[first + i] & _MAGNITUDE
+        rank_row(keys, ranks[first : first + row_length])
+
+
+@compiled
+def rank_row(magnitudes: Any, ranks: Any) -> None:
+    """Fill `ranks` with the ranks of one row's magnitudes, given as bits."""
+    items = magnitudes.size
+    keys, other = magnitudes.copy(), np.empty(items, np.uint32)
+    places, spare = np.empty(items, np.uint32), np.empty(items, np.uint32)
+    for i in range(items):
+        places[i] = i
+    for shift in range(0, 32, 8):
+        if _sort_digit(keys, places, _U32(shift), other, spare):
+            keys, other = other, keys
+            places, spare = spare, places
+    for rank in range(items):
+        ranks[places[rank]] = rank
 
 
 @compiled

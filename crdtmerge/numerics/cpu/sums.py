@@ -17,16 +17,15 @@ import numpy as np
 
 from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.numerics.cpu.compiling import at, compiled, inlined
-from crdtmerge.numerics.cpu.drawing import keep_items, keep_table
 from crdtmerge.numerics.cpu.formats import (
     BF16,
+    BLOCK,
     CODES,
     F32,
     ITEMS,
     addresses_of,
     load,
     load_stored,
-    load_tau,
     store,
 )
 from crdtmerge.numerics.cpu.products import (
@@ -38,6 +37,7 @@ from crdtmerge.numerics.cpu.products import (
     shifts_of,
 )
 from crdtmerge.numerics.cpu.short_sums import is_short, short_of, short_sum
+from crdtmerge.numerics.cpu.thinning import Thinning, load_kept, thinning
 from crdtmerge.numerics.cpu.threads import on_threads
 from crdtmerge.numerics.reference import merging
 from crdtmerge.numerics.reference.dtypes import ITEM_BYTES, TAU_BITS, Data
@@ -45,10 +45,6 @@ from crdtmerge.numerics.reference.grid import (
     Grid,
 )
 from crdtmerge.numerics.vectors import Items, Output, Voter, Weighed
-
-BLOCK: Final = 2048
-"""Items in flight: all buffers of a block stay in the first cache."""
-
 
 _I64: Final = np.int64
 _U32: Final = np.uint32
@@ -214,19 +210,14 @@ def room(output: Output) -> tuple[memoryview, Any]:
 class _Votes:
     """What the loops of thinned sums and elections see of their voters."""
 
-    table: Array
-    held: list[Any]
-    keeps: Array
+    thinning: Thinning
     products: Products
     weights: Array
 
 
 def _votes(base: Items, voters: Sequence[Voter]) -> _Votes:
-    table, held = addresses_of([base, *(voter.tau for voter in voters)])
     return _Votes(
-        table,
-        held,
-        keep_table([voter.keep for voter in voters]),
+        thinning([v.tau for v in voters], [v.keep for v in voters], base),
         products_of([(v.tau, v.coefficient, TAU_BITS) for v in voters]),
         np.array([float(voter.weight) for voter in voters]),
     )
@@ -260,8 +251,15 @@ def _thin_loop(
         for p in range(vectors.size):
             if loaded != vectors[p]:
                 loaded = vectors[p]
-                bad |= load_tau(table[loaded + 1], begin, t, x, other)
-                keep_items(keeps[loaded], begin, t, words)
+                bad |= load_kept(
+                    table[loaded + 1],
+                    keeps[loaded],
+                    begin,
+                    t,
+                    x,
+                    other,
+                    words,
+                )
             add_product(t, factors[p], shifts, one, two)
         quotient(one, two, shifts, divisor, x)
         load_stored(table[0, 1], table[0, 2], begin, n, other)
@@ -277,22 +275,23 @@ def thinned_sum(
     votes = _votes(base, voters)
     made, address = room(output)
 
-    def work(start: int, stop: int) -> bool:
-        return bool(
-            _thin_loop(
-                votes.table,
-                votes.keeps,
-                votes.products.vectors,
-                votes.products.factors,
-                shifts_of(grid),
-                float(divisor),
-                CODES[output.dtype],
-                address,
-                output.part.start,
-                start,
-                stop,
-            )
+    def loop(table: Array, start: int, stop: int) -> Any:
+        return _thin_loop(
+            table,
+            votes.thinning.rules,
+            votes.products.vectors,
+            votes.products.factors,
+            shifts_of(grid),
+            float(divisor),
+            CODES[output.dtype],
+            address,
+            output.part.start,
+            start,
+            stop,
         )
+
+    def work(start: int, stop: int) -> bool:
+        return votes.thinning.run(loop, start, stop)
 
     bad = any(on_threads(work, output.part, BLOCK))
     return merging.thinned_sum(base, voters, divisor, grid, output) if bad else made
@@ -346,15 +345,39 @@ def elect(
     `sums` are steps: of the first limb in all and on the plus side, then of the second.
     """
     c, d, unit = shifts[0], shifts[1], float(DECIMAL_UNIT)
-    total, plus, fine, plus_fine = sums[0, :n], sums[1, :n], sums[2, :n], sums[3, :n]
-    up, down, two = weights[0, :n], weights[1, :n], d != 0.0
+    total, plus, up, down = sums[0, :n], sums[1, :n], weights[0, :n], weights[1, :n]
+    if d != 0.0:
+        _elect_fine(sums, weights, n, shifts, scale, normalize, out)
+        return
     for i in range(n):
-        wins = limb_of(total[i], c) + (limb_of(fine[i], d) if two else 0.0) >= 0
+        wins, ours, more, less = total[i] >= 0, plus[i], up[i], down[i]
+        theirs = total[i] - ours
+        weight = more if wins else less
+        divides = normalize and weight != 0
+        found = limb_of(ours if wins else theirs, c)
+        out[i] = found / (weight if divides else unit) * scale
+
+
+@compiled
+def _elect_fine(
+    sums: Array,
+    weights: Array,
+    n: int,
+    shifts: Array,
+    scale: float,
+    normalize: bool,
+    out: Array,
+) -> None:
+    """Do the same on two limbs."""
+    c, d, unit = shifts[0], shifts[1], float(DECIMAL_UNIT)
+    total, plus, fine, plus_fine = sums[0, :n], sums[1, :n], sums[2, :n], sums[3, :n]
+    up, down = weights[0, :n], weights[1, :n]
+    for i in range(n):
+        wins = limb_of(total[i], c) + limb_of(fine[i], d) >= 0
         ours, rest, more, less = plus[i], plus_fine[i], up[i], down[i]
         theirs, others = total[i] - ours, fine[i] - rest
         found = limb_of(ours if wins else theirs, c)
-        if two:
-            found = found + limb_of(rest if wins else others, d)
+        found = found + limb_of(rest if wins else others, d)
         weight = more if wins else less
         divides = normalize and weight != 0
         out[i] = found / (weight if divides else unit) * scale
@@ -368,14 +391,13 @@ def add_block(x: Array, y: Array) -> None:
 
 
 @compiled
-def clear(sums: Array, weights: Array, n: int) -> None:
-    """Set n columns of both tables to zero."""
-    for row in range(sums.shape[0]):
-        for i in range(n):
-            sums[row, i] = 0
-    for row in range(weights.shape[0]):
-        for i in range(n):
-            weights[row, i] = 0.0
+def clear(sums: Array, weights: Array, n: int, fine: bool, weighs: bool) -> None:
+    """Set n columns of both tables to zero, those rows that are used."""
+    for row in range(4 if fine else 2):
+        sums[row, :n] = 0
+    if weighs:
+        weights[0, :n] = 0.0
+        weights[1, :n] = 0.0
 
 
 @compiled
@@ -401,14 +423,21 @@ def _vote_loop(
     c, d, bad = shifts[0], shifts[1], False
     for begin in range(start, stop, BLOCK):
         n = min(BLOCK, stop - begin)
-        clear(sums, weights, n)
+        clear(sums, weights, n, d != 0.0, normalize)
         t = tau[:n]
         loaded = -1
         for p in range(vectors.size):
             if loaded != vectors[p]:
                 loaded = vectors[p]
-                bad |= load_tau(table[loaded + 1], begin, t, x, other)
-                keep_items(keeps[loaded], begin, t, words)
+                bad |= load_kept(
+                    table[loaded + 1],
+                    keeps[loaded],
+                    begin,
+                    t,
+                    x,
+                    other,
+                    words,
+                )
                 weight = voter_weights[loaded]
                 # The sign that counts is that of weight * tau.
                 side = 0 if weight > 0 else 1
@@ -437,24 +466,25 @@ def consensus(
     votes = _votes(base, voters)
     made, address = room(output)
 
-    def work(start: int, stop: int) -> bool:
-        return bool(
-            _vote_loop(
-                votes.table,
-                votes.keeps,
-                votes.products.vectors,
-                votes.products.factors,
-                votes.weights,
-                shifts_of(grid),
-                scale,
-                normalize,
-                CODES[output.dtype],
-                address,
-                output.part.start,
-                start,
-                stop,
-            )
+    def loop(table: Array, start: int, stop: int) -> Any:
+        return _vote_loop(
+            table,
+            votes.thinning.rules,
+            votes.products.vectors,
+            votes.products.factors,
+            votes.weights,
+            shifts_of(grid),
+            scale,
+            normalize,
+            CODES[output.dtype],
+            address,
+            output.part.start,
+            start,
+            stop,
         )
+
+    def work(start: int, stop: int) -> bool:
+        return votes.thinning.run(loop, start, stop)
 
     if any(on_threads(work, output.part, BLOCK)):
         return merging.consensus(

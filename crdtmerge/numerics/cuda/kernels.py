@@ -6,7 +6,13 @@ refused where there is no device to compute on.
 
 from crdtmerge.numerics.cuda.device import current
 from crdtmerge.numerics.cuda.gemm import matmul
-from crdtmerge.numerics.cuda.measuring import inner_products, inspect, magnitude_sum
+from crdtmerge.numerics.cuda.measuring import (
+    inner_products,
+    inspect,
+    kept_of,
+    magnitude_sum,
+    settle,
+)
 from crdtmerge.numerics.cuda.philox import bernoulli, normals, random_words
 from crdtmerge.numerics.cuda.polynomials import acos, cos, exp, log, sin, tanh
 from crdtmerge.numerics.cuda.reductions import (
@@ -36,6 +42,7 @@ __all__ = [
     "inner_products",
     "inspect",
     "keep_n_of_m",
+    "kept_of",
     "kth_largest",
     "largest",
     "largest_magnitude",
@@ -48,6 +55,7 @@ __all__ = [
     "quantile",
     "random_words",
     "rank_in_row",
+    "settle",
     "sin",
     "sum_of_squares",
     "tanh",

@@ -1,10 +1,11 @@
 """What strategies measure, on the device: extremes, inner products, magnitudes.
 
-Owns the device's forms of `inspect`, `inner_products` and `magnitude_sum`. Does not own
-the tree (`reference.reductions`) nor its form here (`reductions`).
+Owns the device's forms of `inspect`, `inner_products`, `magnitude_sum`, `settle` and
+`kept_of`. Does not own the tree (`reference.reductions`) nor its form here (`reductions`).
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import combinations_with_replacement
 from typing import Final
 
@@ -12,7 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crdtmerge.numerics.cuda.device import blocks_of, current, moved
+from crdtmerge.numerics.cuda.device import (
+    blocks_of,
+    current,
+    moved,
+    shared_step,
+)
 from crdtmerge.numerics.cuda.formats import Faults
 from crdtmerge.numerics.cuda.reading import read, read_kept
 from crdtmerge.numerics.cuda.reductions import block_sums, room_for
@@ -21,15 +27,17 @@ from crdtmerge.numerics.reference.dtypes import (
     ITEM_BYTES,
     Data,
     Floats,
+    Singles,
     TensorFacts,
     facts_of,
     item_count,
 )
+from crdtmerge.numerics.reference.masks import MASK_ITEMS, packed
 from crdtmerge.numerics.reference.reductions import (
     BLOCK_ITEMS,
     tree_sums,
 )
-from crdtmerge.numerics.vectors import Keep, Tau, Vector
+from crdtmerge.numerics.vectors import Keep, Settled, Tau, Vector
 
 VECTORS_AT_ONCE: Final = 32
 """Vectors that are held at once; pairs across groups read them again."""
@@ -121,3 +129,31 @@ def magnitude_sum(tau: Tau, keep: Keep) -> float:
     if faults.any():
         return measuring.magnitude_sum(tau, keep)
     return float(tree_sums(torch.cat(sums, dim=1).cpu().numpy())[0])
+
+
+def settle(tau: Tau, keep: Keep) -> Settled:
+    """Return a rule with its answers, and the sums of magnitudes of all and of the kept."""
+    masks, faults = [], Faults()
+    for part in blocks_of(range(tau.count), _step_of(keep)):
+        kept = read_kept(tau, keep, part, faults)
+        masks.append(packed((kept != 0).cpu().numpy()))
+    if faults.any():
+        return measuring.settle(tau, keep)
+    decided = replace(keep, mask=b"".join(masks))
+    return Settled(decided, magnitude_sum(tau, Keep()), magnitude_sum(tau, decided))
+
+
+def kept_of(tau: Tau, keep: Keep, part: range) -> Singles:
+    """Return the items of `part` that stay as float32, the others +0."""
+    found, faults = np.empty(len(part), np.float32), Faults()
+    for block in blocks_of(part, _step_of(keep)):
+        cut = slice(block.start - part.start, block.stop - part.start)
+        found[cut] = read_kept(tau, keep, block, faults).cpu().numpy()
+    return measuring.kept_of(tau, keep, part) if faults.any() else found
+
+
+def _step_of(keep: Keep) -> int:
+    """Return how many items are read at once: blocks of masks, and about whole rows."""
+    row = keep.chances.row if keep.chances is not None else 1
+    items = max(shared_step(_MAGNITUDE_BUFFERS), row)
+    return max(1, items // MASK_ITEMS) * MASK_ITEMS

@@ -19,25 +19,29 @@ from crdtmerge.numerics.cuda.reading import read, read_tau
 from crdtmerge.numerics.cuda.sums import stored
 from crdtmerge.numerics.reference import measuring, merging
 from crdtmerge.numerics.reference.dtypes import Data
+from crdtmerge.numerics.reference.selection import digit_of
 from crdtmerge.numerics.vectors import Output, Tau, Vector
 
 _HALF_BITS: Final = 16
 _HALF: Final = 1 << _HALF_BITS
 
 
-def kth_largest(tau: Tau, k: int) -> float:
-    """Return the k-th largest magnitude of a task vector, counted from 1.
+def kth_largest(tau: Tau, places: Sequence[int]) -> list[float]:
+    """Return the k-th largest magnitude of a task vector for each k, counted from 1.
 
-    Two passes: magnitudes are counted by the upper half of their bits, then those with
-    the upper half of the one wanted by the lower half.
+    Magnitudes are counted by the upper half of their bits, then those with the upper half
+    of the one wanted by the lower half.
     """
-    faults = Faults()
-    upper, place = _digit(_histogram(tau, None, faults), k)
+    found, faults = [], Faults()
+    counts = _histogram(tau, None, faults)
     if faults.any():
-        return measuring.kth_largest(tau, k)
-    lower, _ = _digit(_histogram(tau, upper, faults), place)
-    bits = np.array([(upper << _HALF_BITS) | lower], np.uint32)
-    return float(bits.view(np.float32)[0])
+        return measuring.kth_largest(tau, places)
+    for k in places:
+        upper, place = digit_of(counts, k)
+        lower, _ = digit_of(_histogram(tau, upper, faults), place)
+        bits = np.array([(upper << _HALF_BITS) | lower], np.uint32)
+        found.append(float(bits.view(np.float32)[0]))
+    return found
 
 
 def _histogram(tau: Tau, upper: int | None, faults: Faults) -> NDArray[np.int64]:
@@ -52,14 +56,6 @@ def _histogram(tau: Tau, upper: int | None, faults: Faults) -> NDArray[np.int64]
         counts += torch.bincount(digits, minlength=_HALF + 1)
     found: NDArray[np.int64] = counts.cpu().numpy()[:_HALF]
     return found
-
-
-def _digit(counts: NDArray[np.int64], k: int) -> tuple[int, int]:
-    """Return the digit of the k-th largest, and its place among those with this digit."""
-    above = np.cumsum(counts[::-1])
-    reached = int(np.searchsorted(above, k))
-    before = int(above[reached - 1]) if reached else 0
-    return _HALF - 1 - reached, k - before
 
 
 def weighted_median(

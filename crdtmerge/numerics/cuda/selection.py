@@ -39,11 +39,16 @@ def rank_in_row(tau: Singles, row_length: int) -> NDArray[np.int64]:
     table = tau.reshape(rows, row_length)
     for part in blocks_of(range(rows), shared_step(row_length)):
         cut = slice(part.start, part.stop)
-        order = torch.sort(_magnitudes(table[cut]), dim=1, stable=True).indices
-        places = torch.arange(row_length, device=order.device).expand_as(order)
-        ranks = torch.zeros_like(order).scatter(1, order, places)
-        found[cut] = ranks.cpu().numpy()
+        bits = moved_array(table[cut]).view(torch.int32)
+        found[cut] = ranks_of(bits).cpu().numpy()
     return found.reshape(-1)
+
+
+def ranks_of(bits: Tensor) -> Tensor:
+    """Return the ranks in (rows, items) of float32 as bits, each row from 0."""
+    order = torch.sort(bits & _MAGNITUDE, dim=1, stable=True).indices
+    places = torch.arange(bits.shape[1], device=order.device).expand_as(order)
+    return torch.zeros_like(order).scatter(1, order, places)
 
 
 def keep_n_of_m(tau: Singles, n: int, m: int) -> NDArray[np.bool_]:

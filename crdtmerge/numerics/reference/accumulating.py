@@ -16,7 +16,13 @@ from numpy.typing import NDArray
 from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.numerics.reference.dtypes import TAU_BITS, Data, Floats
 from crdtmerge.numerics.reference.grid import Grid, GridSum, divide, total_of
-from crdtmerge.numerics.reference.reading import parts_of, read, read_kept, stored
+from crdtmerge.numerics.reference.reading import (
+    parts_of,
+    read,
+    read_kept,
+    step_of,
+    stored,
+)
 from crdtmerge.numerics.vectors import Items, Output, Planes, Voter, Weighed
 
 SIDES: Final = 2
@@ -44,7 +50,7 @@ def sum_planes(terms: Sequence[Weighed], grid: Grid, part: range) -> Planes:
 def thinned_planes(voters: Sequence[Voter], grid: Grid, part: range) -> Planes:
     """Return the planes of sum(coefficient * kept tau)."""
     planes = np.zeros((sum_rows(grid), len(part)))
-    for block in parts_of(part):
+    for block in parts_of(part, step_of(v.keep for v in voters)):
         planes[:, _within(part, block)] = thinned_on_grid(voters, grid, block)
     return planes
 
@@ -52,7 +58,7 @@ def thinned_planes(voters: Sequence[Voter], grid: Grid, part: range) -> Planes:
 def vote_planes(voters: Sequence[Voter], grid: Grid, part: range) -> Planes:
     """Return the planes of what votes plus, what votes minus, and their weights."""
     planes = np.zeros((vote_rows(grid), len(part)))
-    for block in parts_of(part):
+    for block in parts_of(part, step_of(v.keep for v in voters)):
         planes[:, _within(part, block)] = votes_on_grid(voters, grid, block)
     return planes
 

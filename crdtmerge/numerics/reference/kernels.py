@@ -18,8 +18,10 @@ from crdtmerge.numerics.reference.factors import polar_factor, svd
 from crdtmerge.numerics.reference.gemm import low_rank, matmul, row_products
 from crdtmerge.numerics.reference.measuring import (
     inner_products,
+    kept_of,
     kth_largest,
     magnitude_sum,
+    settle,
 )
 from crdtmerge.numerics.reference.merging import (
     consensus,
@@ -61,6 +63,7 @@ __all__ = [
     "inner_products",
     "inspect",
     "keep_n_of_m",
+    "kept_of",
     "kth_largest",
     "largest",
     "largest_magnitude",
@@ -77,6 +80,7 @@ __all__ = [
     "random_words",
     "rank_in_row",
     "row_products",
+    "settle",
     "sin",
     "solve_spd",
     "sum_of_squares",

@@ -19,7 +19,7 @@ from crdtmerge.numerics.reference.accumulating import (
 )
 from crdtmerge.numerics.reference.dtypes import Data, Floats
 from crdtmerge.numerics.reference.grid import Grid, divide, total_of
-from crdtmerge.numerics.reference.reading import read, stored
+from crdtmerge.numerics.reference.reading import read, step_of, stored
 from crdtmerge.numerics.vectors import Items, Output, Vector, Voter, Weighed
 
 
@@ -47,7 +47,7 @@ def thinned_sum(
         planes = thinned_on_grid(voters, grid, block)
         return read(base, block) + divide(total_of(planes), divisor)
 
-    return stored(compute, output)
+    return stored(compute, output, step_of(voter.keep for voter in voters))
 
 
 def consensus(
@@ -66,7 +66,7 @@ def consensus(
         mean = disjoint(planes, grid, normalize=normalize)
         return read(base, block) + mean * scale
 
-    return stored(compute, output)
+    return stored(compute, output, step_of(voter.keep for voter in voters))
 
 
 def weighted_median(

@@ -126,7 +126,7 @@ def largest_magnitude(values: Singles | Floats) -> float:
 def tree_sum(items: int, values: Callable[[range], Floats]) -> float:
     """Return the sum of `items` numbers along the tree; `values` gives those of a range."""
     sums = [np.zeros((1, 0))]
-    sums += [_block_sums(values(part)[np.newaxis]) for part in _groups(items)]
+    sums += [_block_sums(values(part)[np.newaxis]) for part in _groups(items, 1)]
     return float(tree_sums(np.concatenate(sums, axis=1))[0])
 
 
@@ -152,9 +152,9 @@ def gram(
     return matrix
 
 
-def _groups(items: int) -> Iterator[range]:
+def _groups(items: int, blocks: int = _GROUP_BLOCKS) -> Iterator[range]:
     """Yield the ranges that are worked on at once: whole blocks, but for the last."""
-    step = _GROUP_BLOCKS * BLOCK_ITEMS
+    step = blocks * BLOCK_ITEMS
     for start in range(0, items, step):
         yield range(start, min(start + step, items))
 

@@ -49,6 +49,17 @@ def check_place(k: int, items: int) -> None:
         raise ContractError(message)
 
 
+def digit_of(counts: NDArray[np.int64], k: int) -> tuple[int, int]:
+    """Return the digit of the k-th largest, and its place among those with this digit.
+
+    `counts` says how many have each digit.
+    """
+    above = np.cumsum(counts[::-1])
+    reached = int(np.searchsorted(above, k))
+    before = int(above[reached - 1]) if reached else 0
+    return counts.size - 1 - reached, k - before
+
+
 def threshold(tau: Singles, k: int) -> float:
     """Return the magnitude from which items are kept; infinity if k is 0."""
     return kth_magnitude(tau, k) if k else float("inf")
