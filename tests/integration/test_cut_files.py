@@ -1,12 +1,16 @@
 """Models that are cut while they are merged: the system's signal becomes an error."""
 
 import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from crdtmerge.errors import BadInputError
+from crdtmerge.formats.folder import open_tensor, read_folder
 from tests.homes import write_model
 
 CUTTING = """
@@ -52,3 +56,12 @@ def test_a_model_cut_while_it_is_mapped_is_an_error_with_a_code(
     assert "was cut while it was read" in said
     assert not ended.stdout
     assert not (tmp_path / "out").exists()
+
+
+def test_a_model_that_was_cut_before_it_is_mapped_is_named(tmp_path: Path) -> None:
+    """By its path: all models have a file of the same name."""
+    folder = read_folder(write_model(tmp_path / "two", 1))
+    path = folder.tensors[0].path
+    os.truncate(path, 8)
+    with pytest.raises(BadInputError, match=re.escape(f"{path} changed while")):
+        open_tensor(folder.tensors[0])
