@@ -220,5 +220,5 @@ def read_chunks(stored: StoredTensor) -> Iterator[bytes]:
 
 def changed(stored: StoredTensor) -> BadInputError:
     """Return the error for a file that was not left alone."""
-    message = f"{stored.path.name} changed while tensor {stored.name!r} was being read"
+    message = f"{stored.path} changed while tensor {stored.name!r} was being read"
     return BadInputError(message, hint="do not write to a model that is in use")

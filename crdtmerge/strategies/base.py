@@ -210,14 +210,16 @@ class Whole:
 class Memory:
     """Bytes that one task takes for each item of its tensor, beside what it was given.
 
-    `shared` once, `each` for every contribution of weight; what is given is the tensor of
-    base and contributions as stored, and what is returned the output. An upper bound on
-    the readable reference, for tensors of 2**18 items or more, to which blocks of fixed
-    size add 2 MiB at most; it is measured (tests/unit/test_strategies_declarations.py).
+    `shared` once, `each` for every contribution of weight, `several` once where there is
+    more than one; what is given is the tensor of base and contributions as stored, and
+    what is returned the output. An upper bound on the readable reference, for tensors of
+    2**18 items or more, to which blocks of fixed size add 2 MiB at most; it is measured
+    (tests/unit/test_strategies_declarations.py).
     """
 
     shared: int = 0
     each: int | Fraction = 0
+    several: int = 0
 
     @property
     def text(self) -> str:
@@ -227,11 +229,14 @@ class Memory:
             parts.append(f"{self.shared} B an item")
         if self.each:
             parts.append(f"{self.each} B an item and contribution")
+        if self.several:
+            parts.append(f"{self.several} B an item of several contributions")
         return " + ".join(parts) or "not declared"
 
     def bytes_of(self, items: int, contributions: int) -> int:
         """Return the bound for one task."""
-        return math.ceil(items * (self.shared + self.each * contributions))
+        several = self.several if contributions > 1 else 0
+        return math.ceil(items * (self.shared + several + self.each * contributions))
 
 
 def whole_of(made: Made) -> Data:

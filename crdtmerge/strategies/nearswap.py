@@ -52,8 +52,8 @@ def _emit(inputs: Inputs) -> Parts:
 
 
 def _held(_values: Values) -> Memory:
-    """Keep the mean."""
-    return Memory(shared=MEAN_BYTES)
+    """Keep the mean of several; one alone is read where it lies."""
+    return Memory(several=MEAN_BYTES)
 
 
 NEARSWAP = Strategy(

@@ -11,13 +11,15 @@ import warnings
 from collections.abc import Sequence
 from typing import NoReturn
 
-from .app import build
+from .cut import tell_of_cut_files
 from .output import report, warning_line
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code; nothing is raised."""
     try:
+        from .app import build
+
         code = build()(arguments, prog_name="crdtmerge", standalone_mode=False)
         sys.stdout.flush()
     except (Exception, KeyboardInterrupt) as e:  # noqa: BLE001  the last line of defence
@@ -38,4 +40,6 @@ def main() -> NoReturn:
     # gRPC's own log lines (a refused handshake, say) are not for users; ours are.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     warnings.formatwarning = warning_line
-    sys.exit(run(sys.argv[1:]))
+    arguments = sys.argv[1:]
+    tell_of_cut_files(as_json=_wants_json(arguments))
+    sys.exit(run(arguments))

@@ -26,13 +26,14 @@ from crdtmerge.digest import (
     chunk_digests,
 )
 from crdtmerge.errors import CrdtMergeError, MachineError, NoRoomError
+from crdtmerge.formats.folder import changed
 from crdtmerge.formats.header import FileState, StoredTensor
 
 from .blobs import FileBlobs
 from .disk import File, explained
 from .leases import Lease
 from .ranges import Stored
-from .sources import Again, changed
+from .sources import Again
 
 SYNC_THREADS: Final = 4
 """Small files wait for the disk's answer more than for its speed: several at once."""

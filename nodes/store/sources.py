@@ -8,17 +8,16 @@ system kills a process that touches a page beyond the end of a mapped file.
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
 from crdtmerge.errors import BadInputError
+from crdtmerge.formats.folder import changed
 from crdtmerge.formats.header import UNSEEN, FileState, StoredTensor
 
 from .disk import SYSTEM_DISK, Disk, File
 
 Again = Callable[[int, int], bytes]
 """Reads bytes of the tensor at hand once more, `length` of them from a byte on."""
-
-IN_USE: Final = "do not write to a model that is in use"
 
 
 class Sources:
@@ -94,9 +93,3 @@ class Sources:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def changed(tensor: StoredTensor) -> BadInputError:
-    """Return the error for a file that was not left alone."""
-    message = f"{tensor.path.name} changed while tensor {tensor.name!r} was being read"
-    return BadInputError(message, hint=IN_USE)

@@ -54,6 +54,17 @@ def test_a_strategy_in_parts_takes_the_same_for_a_tensor_of_any_size() -> None:
     assert large > 32 * small
 
 
+def test_nearswap_of_one_model_takes_the_same_for_a_tensor_of_any_size() -> None:
+    """So it is merged most often; it is of several that a mean is kept."""
+    several = plan_of("nearswap")
+    one = replace(several, contributions=several.contributions[:1])
+    sizes = (PART_ITEMS, 64 * PART_ITEMS)
+    small, large = (worst(larger(one, items)) for items in sizes)
+    assert small == large
+    small, large = (worst(larger(several, items)) for items in sizes)
+    assert small < large
+
+
 def test_a_task_above_the_budget_is_refused_before_a_byte_is_read() -> None:
     """Its tensor, what it takes, and what would help are named."""
     plan = larger(plan_of("cabs"), 64 * PART_ITEMS)
