@@ -89,13 +89,13 @@ def execute(
         ContractError: a result leaves the numeric contract.
     """
     check_memory(plan, memory)
-    run = _Run(plan, source, sink, results)
 
     def cost(task: Task) -> int:
         more = results.memory(task) if results else 0
         return task_bytes(plan, task) + more
 
     pool = Pool(executor, threads, memory, cost)
+    run = _Run(plan, source, _Stoppable(sink, pool), results)
     emits = [task for task in plan.tasks if task.kind == "emit"]
     digests: dict[str, BlobId] = {}
     if results is not None:
@@ -141,6 +141,18 @@ def given_bytes(plan: Plan, name: str) -> int:
     entry = plan.frames[name].entry
     said = {changes[name] for changes in plan.changes if name in changes}
     return entry.size + sum(change.size for change in said)
+
+
+class _Stoppable:
+    """The sink, as long as nobody broke the run off: a large tensor then ends early."""
+
+    def __init__(self, sink: TensorSink, pool: Pool) -> None:
+        self._sink = sink
+        self._pool = pool
+
+    def write(self, name: str, data: Data, offset: int = 0) -> None:
+        self._pool.go_on()
+        self._sink.write(name, data, offset)
 
 
 class _Run:

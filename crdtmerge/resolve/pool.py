@@ -5,7 +5,14 @@ nor what a task does.
 """
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    CancelledError,
+    Executor,
+    Future,
+    wait,
+)
+from threading import Event
 from typing import Final, TypeVar
 
 from crdtmerge.errors import BadInputError
@@ -44,6 +51,16 @@ class Pool:
         self._threads = threads
         self._budget = budget
         self._cost = cost
+        self._stopping = Event()
+
+    def go_on(self) -> None:
+        """Let a running task end here if the run was broken off: nobody waits for it.
+
+        Raises:
+            CancelledError: it was; only threads see this.
+        """
+        if self._stopping.is_set():
+            raise CancelledError
 
     def run(
         self,
@@ -81,6 +98,9 @@ class Pool:
                 running[future] = task
             while running and not failed:
                 failed = _settle(running, done)
+        except BaseException:  # Ctrl-C, not a task's failure: those are raised below
+            self._stopping.set()
+            raise
         finally:
             # SUBTLE: nothing may write to the sink after this returns; and the failure
             # that the loop below finds first is the same in every run, since tasks start

@@ -1,6 +1,7 @@
 """Execution: the same bytes for every executor, bounded, and errors that name names."""
 
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -315,3 +316,33 @@ def test_progress_rises_to_the_whole(threads: int) -> None:
         steps = [p.done for p in seen if p.work == work]
         assert steps == sorted(steps)
         assert steps[-1] == next(p.total for p in seen if p.work == work)
+
+
+def test_an_interrupt_does_not_wait_for_the_rest_of_a_tensor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A large tensor that is under way ends at its next part, not after its last."""
+    monkeypatch.setattr("crdtmerge.resolve.execute.PART_ITEMS", 8)
+    plan = plan_of(merge := make_merge())
+    first = next(task.tensor for task in plan.tasks if task.kind == "emit")
+    assert int(np.prod(SHAPES[first][1])) > 16
+    begun, broken = threading.Event(), threading.Event()
+    offsets: list[int] = []
+
+    class Slow(Sink):
+        def write(self, name: str, data: bytes | memoryview, offset: int = 0) -> None:
+            super().write(name, data, offset)
+            if name == first:
+                offsets.append(offset)
+                begun.set()
+                assert broken.wait(10)
+                time.sleep(0.2)  # for the main thread to notice what it raised
+
+    def report(_progress: Progress) -> None:
+        assert begun.wait(10)
+        broken.set()
+        raise KeyboardInterrupt
+
+    with pool(2) as executor, pytest.raises(KeyboardInterrupt):
+        execute(plan, merge.blobs, Slow(), executor=executor, threads=2, report=report)
+    assert offsets == [0]
