@@ -70,7 +70,10 @@ def reference(value: Plain, place: str) -> tuple[str, str]:
         raise BadInputError(f"{place}: the model is not the path of a folder, as text")
     if "@" in value:
         message = f"{place}: {value!r} asks for a revision (MODEL@REVISION)"
-        hint = "there is no hub here: download it, and give its folder"
+        hint = (
+            "there is no hub here: `hf download MODEL --revision REVISION --local-dir DIR`"
+            " fetches it; then give DIR"
+        )
         raise BadInputError(message, hint=hint)
     model, plus, adapter = value.partition("+")
     if plus and not (model and adapter):

@@ -49,6 +49,11 @@ class Members:
         if (self.folder / model).resolve() != base:
             message = f"{place}: the adapter {adapter!r} is not on the base_model"
             hint = "merge it into its model with PEFT, and list that"
+            if base is None and not place.startswith("slices"):
+                hint += (
+                    f"; or say `base_model: {model}` and task_arithmetic, with weight 1"
+                    " for what passthrough does"
+                )
             raise BadInputError(message, hint=hint)
         return (self.folder / adapter).resolve()
 

@@ -78,7 +78,8 @@ class Configuration:
         """Names and folders of all models, adapters left out, that of companions first."""
         if self.used:
             return self.used
-        found = {} if self.base is None else {self.base: self.base.name}
+        base = self.base
+        found = {} if base is None else {base: self.base_name or base.name}
         for model in self.models:
             if not model.adapter:
                 found.setdefault(model.path, model.name)

@@ -82,7 +82,7 @@ def check_budget(budget: int, floor: int) -> None:
             f"an I/O budget of {budget} bytes is below the {floor} bytes that are read"
             " before any task vector"
         )
-        raise BadInputError(message, hint="give more than that")
+        raise BadInputError(message, hint=f"give --io-budget {floor} or more")
 
 
 def floor_of(recipe: Recipe, base: Manifest) -> int:

@@ -24,10 +24,13 @@ LISTED_MAX: Final = 256
 AUTHORS_MAX: Final = 8
 NOTES_MAX: Final = 8
 
-_HUB_NAME: Final = re.compile(
+HUB_NAME: Final = re.compile(
     r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII
 )
+"""What a model on the Hub is called: `owner/name`."""
+
 _IDENTIFIER: Final = re.compile(r"[a-z0-9][a-z0-9.-]{0,95}")
+_PIECES: Final = re.compile(r"\S.*?\[\d+:\d+\](?= |$)", re.ASCII)
 _CAUSAL: Final = ("ForCausalLM", "LMHeadModel")
 _TICKS: Final = re.compile("`+")
 
@@ -91,7 +94,7 @@ def _front_matter(
     """Return what the Hub reads."""
     everybody = origins.all(resolution.contributions)
     names = dict.fromkeys(name for origin in everybody for name in origin.names)
-    models = [name for name in names if _HUB_NAME.fullmatch(name)]
+    models = [name for name in names if HUB_NAME.fullmatch(name)]
     library = "peft" if resolution.adapter else "transformers" if config else ""
     strategy = resolution.recipe.strategy.partition("/")[0]
     return [
@@ -262,9 +265,15 @@ def _loading(resolution: Resolution, config: ModelConfig | None) -> list[str]:
 
 
 def shown(name: str) -> str:
-    """Return a model's name without the path to it, unless it is one on the Hub."""
+    """Return a model's name without the path to it, unless it is one on the Hub.
+
+    A stack is called by all that it is made of, as "PATH[0:3] PATH[1:4]".
+    """
+    pieces = _PIECES.findall(name)
+    if len(pieces) > 1 and " ".join(pieces) == name:
+        return " ".join(map(shown, pieces))
     parts = name.split("+")
-    return "+".join(p if _HUB_NAME.fullmatch(p) else _last(p) for p in parts)
+    return "+".join(p if HUB_NAME.fullmatch(p) else _last(p) for p in parts)
 
 
 def _last(path: str) -> str:

@@ -24,10 +24,6 @@ from crdtmerge.rules import (
 from crdtmerge.strategies import Inputs, Strategy, Values, check_recipe, has_reduce
 from crdtmerge.strategies.pipeline import emit
 
-STRATEGY_NEEDS_BASE = "a base is needed: the strategy merges differences to it"
-STEPS_NEED_BASE = (
-    "a base is needed: steps change task vectors, which are differences to it"
-)
 REDUCES = "a step over the whole model comes before any tensor is merged"
 PLATFORM = (
     "its bytes may differ between platforms: equal ones are promised on one platform"
@@ -183,10 +179,6 @@ class _Notes:
         yield from self._of_budget()
         if self.settings.contributions:
             yield from self._refusals()
-        if self.strategy.needs_base:
-            yield STRATEGY_NEEDS_BASE
-        elif recipe.pre or recipe.post:
-            yield STEPS_NEED_BASE
         if has_reduce(self.strategy, recipe):
             yield REDUCES
         if self.strategy.classification == "platform":

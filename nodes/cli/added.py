@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
+from .output import Interrupted
+
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
@@ -43,6 +45,13 @@ class Program(TyperGroup):
         if name is not None and name not in self.commands and name in _added():
             command = get_command(_added()[name].load()())
         return name, command, rest
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; Ctrl-C comes out with what was noted of the work."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as e:
+            raise Interrupted(e) from e
 
 
 @cache

@@ -78,7 +78,8 @@ ExplainOption: TypeAlias = Annotated[
     bool,
     typer.Option(
         "--explain",
-        help="Say what would be read, computed, reused and written; write no model.",
+        help="Say what would be read, computed, reused and written to DIR, in how much"
+        " memory and room; write no model.",
     ),
 ]
 

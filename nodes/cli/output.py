@@ -30,6 +30,15 @@ _FORMAT_WARNING: Final = warnings.formatwarning
 _USAGE_ERROR: Final = typer.BadParameter.__mro__[1]
 
 
+class Interrupted(Exception):  # noqa: N818  nothing failed
+    """Ctrl-C on its way through typer, which would forget what was noted of the work."""
+
+    def __init__(self, error: KeyboardInterrupt) -> None:
+        """Carry the interrupt."""
+        super().__init__("interrupted")
+        self.error = error
+
+
 def short(digest: object) -> str:
     """Return the first characters of an id in hex, as people are shown it."""
     return str(digest)[:SHORT]
@@ -97,8 +106,10 @@ def say_json(value: object) -> None:
 
 def report(error: BaseException, *, as_json: bool) -> int:
     """Print what went wrong, on stderr, and return the exit code."""
+    if isinstance(error, Interrupted):
+        error = error.error
     if isinstance(error, KeyboardInterrupt | typer.Abort):
-        return INTERRUPTED
+        return _report_interrupt(error, as_json=as_json)
     if isinstance(error, BrokenPipeError):
         return _nobody_reads()
     if isinstance(error, OSError):
@@ -111,6 +122,17 @@ def report(error: BaseException, *, as_json: bool) -> int:
     if isinstance(error, _USAGE_ERROR):
         return _report_usage(cast("typer.BadParameter", error), as_json=as_json)
     return _report_bug(error, as_json=as_json)
+
+
+def _report_interrupt(error: BaseException, *, as_json: bool) -> int:
+    """Say what becomes of the work, where that was noted."""
+    notes = [plain(note) for note in getattr(error, "__notes__", ())]
+    if as_json:
+        _print_json("Interrupted", "interrupted", "; ".join(notes), INTERRUPTED)
+        return INTERRUPTED
+    for note in notes:
+        typer.echo(f"hint: {note}", err=True)
+    return INTERRUPTED
 
 
 def _nobody_reads() -> int:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from .output import warn
 from .render import size
 
 if TYPE_CHECKING:
@@ -26,23 +25,16 @@ def silent(_progress: Mapping[str, object]) -> None:
 def shown() -> Iterator[Tell]:
     """Lend a receiver of progress; it draws bars if stderr is a terminal.
 
-    After Ctrl-C it says what becomes of the work that was done.
-
     Nothing is drawn, nor imported for it, before there is progress.
     """
-    bars = _Bars() if sys.stderr.isatty() else None
+    if not sys.stderr.isatty():
+        yield silent
+        return
+    bars = _Bars()
     try:
-        yield bars.tell if bars else silent
-    except KeyboardInterrupt as e:
-        if bars:
-            bars.stop()
-        # Here, for whoever parses commands makes a bare exit code of an interrupt.
-        for note in getattr(e, "__notes__", ()):
-            warn(note)
-        raise
+        yield bars.tell
     finally:
-        if bars:
-            bars.stop()
+        bars.stop()
 
 
 class _Bars:

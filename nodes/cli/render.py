@@ -272,7 +272,7 @@ def _amount(facts: Facts) -> str:
     """Return how much was written."""
     shards = cast("int", facts["shards"])
     files = f" in {shards} files" if shards > 1 else ""
-    return f"{facts['tensors']} tensors, {size(facts['bytes'])}{files}"
+    return f"{counted(facts['tensors'], 'tensor')}, {size(facts['bytes'])}{files}"
 
 
 def merged(facts: Facts) -> list[str]:
@@ -299,7 +299,9 @@ def merged(facts: Facts) -> list[str]:
 
 def verified(facts: Facts) -> list[str]:
     """Return the lines of `verify`."""
-    stated = f"{facts['tensors']} tensors have the digests of resolution.json"
+    tensors = facts["tensors"]
+    have = "has the digest" if tensors == 1 else "have the digests"
+    stated = f"{counted(tensors, 'tensor')} {have} of resolution.json"
     lines = [
         f"{plain(facts['dir'])}: {stated}",
         f"  model digest  {facts['model_digest']}",

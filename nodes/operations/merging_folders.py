@@ -31,6 +31,7 @@ from crdtmerge.formats.model_config import CONFIG_FILE as CONFIG_JSON
 from crdtmerge.formats.stacking import stacked_config, stacked_folders
 from crdtmerge.formats.tying import by_bytes, fit_ties
 from crdtmerge.manifest import Manifest
+from crdtmerge.resolve.card import HUB_NAME
 
 from .vocabularies import align, check_same, speakers
 
@@ -229,8 +230,7 @@ def naming(name: str) -> Iterator[None]:
 def _folder(path: Path, name: str) -> ModelFolder:
     if not path.exists():
         message = f"model {name!r}: there is no folder {path}"
-        hint = "paths are taken from the configuration's folder; there is no hub here"
-        raise BadInputError(message, hint=hint)
+        raise BadInputError(message, hint=_where(name))
     if is_adapter(path):
         message = f"model {name!r} is an adapter, not a model"
         raise BadInputError(message, hint="write MODEL+ADAPTER, with the base_model")
@@ -238,6 +238,17 @@ def _folder(path: Path, name: str) -> ModelFolder:
         return read_folder(path)
     except CrdtMergeError as e:
         raise BadInputError(f"model {name!r}: {e}", hint=e.hint) from e
+
+
+def _where(name: str) -> str:
+    """Return what to do about a folder that is not there."""
+    hint = "paths are taken from the configuration's folder"
+    if Path(name).is_dir():
+        return f"{hint}, not from this one: write {Path(name).resolve()}"
+    if HUB_NAME.fullmatch(name):
+        fetch = f"hf download {name} --local-dir DIR"
+        return f"{hint}; if it is on the Hub, `{fetch}` fetches it: then write DIR"
+    return f"{hint}, and nothing is downloaded"
 
 
 def _check_fit(

@@ -264,7 +264,7 @@ def test_a_strategy_shows_all_that_it_declares(terminal: Terminal) -> None:
         "order": "changes nothing",
         "draws": "from the seed",
         "scope": "each tensor alone",
-        "memory": "33 B an item",
+        "memory": "8 B an item",
     }
     head, p = (re.split(r"  +", line) for line in lines[13:15])
     assert head[:6] == ["PARAMETER", "TYPE", "DEFAULT", "MERGEKIT", "RANGE", "PER"]
@@ -583,11 +583,29 @@ def test_every_way_to_fail_has_its_exit_code(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("nodes.operations.VERBS", {"whoami": fail})
+    monkeypatch.setattr("nodes.operations.verbs.VERBS", {"whoami": fail})
     found, out, err = terminal.run("whoami")
     assert (found, out) == (code, "")
     assert said in err
     assert ("Traceback" in err) == (code == 1)
+
+
+def test_an_interrupted_command_says_what_becomes_of_the_work(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was noted while Ctrl-C passed is printed, as JSON too."""
+
+    def stop(*_: object) -> None:
+        error = KeyboardInterrupt()
+        error.add_note("run it again to go on")
+        raise error
+
+    monkeypatch.setattr("nodes.operations.verbs.VERBS", {"whoami": stop})
+    assert terminal.run("whoami") == (130, "", "hint: run it again to go on\n")
+    code, out, err = terminal.run("whoami", "--json")
+    said = json.loads(err)["error"]
+    assert (code, out, said["type"]) == (130, "", "Interrupted")
+    assert said["hint"] == "run it again to go on"
 
 
 def test_refused_commands_sign_nothing(terminal: Terminal) -> None:

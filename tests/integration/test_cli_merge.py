@@ -600,3 +600,17 @@ def test_the_card_of_a_merge_tells_of_its_models(bench: Bench) -> None:
     card = (bench.folder / "bare" / "README.md").read_text()
     assert "Configuration and tokenizer are those of `one`." in card
     assert "The base" not in card
+
+
+def test_a_model_that_is_not_there_is_told_where_it_may_be(bench: Bench) -> None:
+    """It is on the Hub, or it was meant from where the command runs."""
+    error = bench.refused(TIES.replace("two", "org/two"))
+    assert "model 'org/two': there is no folder" in error["message"]
+    assert "`hf download org/two --local-dir DIR`" in error["hint"]
+    error = bench.refused(TIES.replace("base_model: base", "base_model: org/base"))
+    assert "model 'org/base': there is no folder" in error["message"]
+    deep = bench.folder / "deep"
+    deep.mkdir()
+    code, _, err = bench.run("merge", bench.write(TIES, "deep/merge.yml"), "out")
+    assert code == 3
+    assert f"not from this one: write {bench.folder.resolve() / 'base'}" in err

@@ -35,3 +35,13 @@ def test_referenced_bytes_are_told_from_copied_ones(
     }
     [line] = render.contributed(facts)
     assert ("used where they lie" in line) is lies
+
+
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [(1, "1 tensor has the digest"), (2, "2 tensors have the digests")],
+)
+def test_one_tensor_is_not_called_several(count: int, said: str) -> None:
+    """A model may have one."""
+    facts = {"dir": "out", "tensors": count, "model_digest": ID, "recomputed": True}
+    assert said in render.verified(facts)[0]

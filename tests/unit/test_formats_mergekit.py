@@ -247,7 +247,12 @@ TIES = f"merge_method: ties\nbase_model: base\n{TWO}\n"
         (TIES.replace("{model: b", "{model: b+lora"), "not on the base_model", "PEFT"),
         (TIES.replace("{model: b", "{model: b+"), "is not MODEL\\+ADAPTER", ""),
         (TIES.replace("base_model: base", "base_model: base+x"), "is to be one", ""),
-        (TIES.replace("model: b", "model: b@main"), "MODEL@REVISION", "no hub here"),
+        (TIES.replace("model: b", "model: b@main"), "MODEL@REVISION", "hf download"),
+        (
+            "merge_method: passthrough\nmodels: [{model: a+x}]",
+            "not on the base_model",
+            "or say `base_model: a` and task_arithmetic",
+        ),
         (TIES.replace("{model: b", "{modle: b"), "number 2: 'modle' is not", "'model'"),
         (TIES.replace("model: b, ", ""), "number 2: it lacks `model`", ""),
         ("merge_method: ties\nmodels: a", "models is not a list", "- model: FOLDER"),

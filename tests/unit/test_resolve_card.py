@@ -15,7 +15,14 @@ from crdtmerge.formats.model_config import ModelConfig
 from crdtmerge.formats.recipe_file import parse_recipe, recipe_of
 from crdtmerge.formats.yaml_text import parse_yaml
 from crdtmerge.recipe import Rule
-from crdtmerge.resolve.card import LISTED_MAX, Origin, Origins, card_text, code
+from crdtmerge.resolve.card import (
+    LISTED_MAX,
+    Origin,
+    Origins,
+    card_text,
+    code,
+    shown,
+)
 from crdtmerge.resolve.resolution import Adapted, Resolution
 from crdtmerge.strategies import make_recipe
 from tests.models import make_merge, resolve
@@ -186,3 +193,20 @@ def test_the_bases_card_is_not_the_merged_models(tmp_path: Path) -> None:
     assert written["LICENSE"] == b"keep"
     stated = json.loads(written["resolution.json"])
     assert stated["model_digest"].encode() in written[CARD_FILE]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("../a", "a"),
+        ("org/a", "org/a"),
+        ("/x/org/a+../lora", "a+lora"),
+        ("../a[0:3] ../b[1:4]", "a[0:3] b[1:4]"),
+        ("/my models/a[0:3] org/b[1:4]", "a[0:3] b[1:4]"),
+        ("../a[0:3]", "a[0:3]"),
+        ("a folder/b c", "b c"),
+    ],
+)
+def test_names_are_told_without_their_paths(name: str, said: str) -> None:
+    """All models that a stack is made of are named, wherever they lie."""
+    assert shown(name) == said
