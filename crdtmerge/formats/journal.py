@@ -65,9 +65,14 @@ class Journal:
             raise machine_error("write", self._path, e) from e
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Let go of the file.
+
+        SUBTLE: after a second Ctrl-C a thread may still come to note something. It is
+        refused then, for the number of the file may be another one's by now.
+        """
+        file, self._file = self._file, -1
         with contextlib.suppress(OSError):
-            os.close(self._file)
+            os.close(file)
 
     def _append(self, line: str) -> None:
         """Write one line; a part of one, on a full disk, is a torn one to the next run."""

@@ -5,10 +5,11 @@ not own naming (`ingest`), nor what is computed. The bytes are hashed once: when
 named, or as they are first used. Instead of hashing them again, the files are looked at
 before and after: one that was written to meanwhile is refused.
 
-A name given before stands for a place in a file in a certain state, so it means the same
-bytes as long as the file is as it was, in the next run too.
+A name given before stands for a place in a file in a certain state, the time of its last
+change of any kind included, so it means the same bytes in the next run too.
 """
 
+import os
 import threading
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -50,7 +51,9 @@ class FolderSource:
             BadInputError: the file cannot be read.
         """
         self.watch([tensor])
-        state = self._states[tensor.path]
+        # SUBTLE: tools set back the time of change that a state has, not this one; and a
+        # run that goes on takes tensors that were made of bytes of this name.
+        state = (*self._states[tensor.path], _touched(tensor.path))
         place: list[Value] = [str(tensor.path), *state, tensor.offset, tensor.size]
         name = BlobId(digest_value(Domain.STAND_IN, place))
         self._places[name] = self._unnamed[name] = tensor
@@ -110,8 +113,16 @@ class FolderSource:
 
 def _state(path: Path) -> FileState:
     """Return what changes when a file is written to."""
+    return FileState.of(_looked_at(path))
+
+
+def _touched(path: Path) -> int:
+    """Return when a file or what is said of it changed, as no tool can set it."""
+    return _looked_at(path).st_ctime_ns
+
+
+def _looked_at(path: Path) -> os.stat_result:
     try:
-        found = path.stat()
+        return path.stat()
     except OSError as e:
         raise BadInputError(f"cannot read {path}: {e.strerror}") from e
-    return FileState.of(found)

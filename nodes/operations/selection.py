@@ -246,11 +246,6 @@ def _only(
     raise BadInputError(f"{given!r} fits several ids", hint=f"say more of it: {ids}")
 
 
-def author_of(named: Named) -> AuthorId:
-    """Return the author key that was named."""
-    return AuthorId(named.id)
-
-
 def add_of(named: Named) -> RecordId:
     """Return the add id that was named."""
     return RecordId(named.id)

@@ -355,3 +355,12 @@ def test_a_journal_goes_on_after_a_torn_line(tmp_path: Path) -> None:
     }
     third.close()
     assert Journal(path, b"other").noted == {}
+
+
+def test_a_journal_that_was_closed_writes_into_no_other_file(tmp_path: Path) -> None:
+    """The system gives its number to the next file; a late thread must not meet that."""
+    journal = Journal(tmp_path / "journal", b"stamp")
+    journal.close()
+    with (tmp_path / "other").open("wb"), pytest.raises(MachineError):
+        journal.note("tensor", b"task", BlobId(bytes(32)))
+    assert (tmp_path / "other").read_bytes() == b""
