@@ -48,9 +48,15 @@ def details(recipe: Facts) -> list[str]:
     lines += [f"{'output dtype':13} {dtype}", f"{'seed scope':13} {scope}"]
     extras = cast("Facts", recipe.get("extras", {}))
     return lines + [
-        f"{plain(name.replace('_', ' ')):13} {plain(text)}"
+        f"{plain(name.replace('_', ' ')):13} {_extra(name, plain(text))}"
         for name, text in extras.items()
     ]
+
+
+def _extra(name: str, text: str) -> str:
+    """Return what a recipe says beyond the rest; a size as people say it, too."""
+    is_size = name == "io_budget" and re.fullmatch("[0-9]{5,15}", text)
+    return f"{size(int(text))} ({text} bytes)" if is_size else text
 
 
 def steps(found: Sequence[Facts]) -> list[str]:

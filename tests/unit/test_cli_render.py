@@ -2,7 +2,7 @@
 
 import pytest
 
-from nodes.cli import render
+from nodes.cli import render, render_check
 
 ID = "ab" * 32
 
@@ -45,3 +45,18 @@ def test_one_tensor_is_not_called_several(count: int, said: str) -> None:
     """A model may have one."""
     facts = {"dir": "out", "tensors": count, "model_digest": ID, "recomputed": True}
     assert said in render.verified(facts)[0]
+
+
+@pytest.mark.parametrize(
+    ("budget", "said"),
+    [("1048576", "1.0 MiB (1048576 bytes)"), ("900", "900"), ("none\n", "none")],
+)
+def test_a_budget_is_told_as_sizes_are(budget: str, said: str) -> None:
+    """And exactly; what a peer may have written instead is told as it is."""
+    recipe = {
+        "rules": [],
+        "output_dtype": "",
+        "seed_scope": "set",
+        "extras": {"io_budget": budget},
+    }
+    assert render_check.details(recipe)[-1] == f"io budget     {said}"
