@@ -7,8 +7,8 @@ import threading
 from dataclasses import dataclass
 
 from crdtmerge.digest import BlobId
-from crdtmerge.manifest import Manifest
 from crdtmerge.numerics import Data
+from crdtmerge.resolve.plan import Plan
 from crdtmerge.resolve.reading import TensorSource
 
 
@@ -28,10 +28,11 @@ class Read:
 class Counted:
     """A source over another, counting; a blob that is read twice counts twice."""
 
-    def __init__(self, source: TensorSource, base: Manifest) -> None:
-        """Read from `source`; what of it is the base's, `base` tells."""
+    def __init__(self, source: TensorSource, plan: Plan) -> None:
+        """Read from `source`; models that `plan` merges without a base have none."""
         self._source = source
-        self._base = frozenset(entry.blob for entry in base.tensors)
+        frames = plan.frames.values()
+        self._base = frozenset(f.entry.blob for f in frames if f.ground == "base")
         self._lock = threading.Lock()
         self._read = [0, 0]
 

@@ -98,7 +98,7 @@ def resolve_model(
         MachineError: the disk is full or refuses.
         CrdtMergeError: whatever `execute` raises.
     """
-    counted = Counted(source, plan.base)
+    counted = Counted(source, plan)
     with output.filled(layout) as (writer, finish, journal):
         lasts = [k.last.task for k in sums[1].kept.values()] if sums else []
         before = Before.of(plan, memo, journal.noted, lasts)

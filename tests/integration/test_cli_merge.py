@@ -614,3 +614,10 @@ def test_a_model_that_is_not_there_is_told_where_it_may_be(bench: Bench) -> None
     code, _, err = bench.run("merge", bench.write(TIES, "deep/merge.yml"), "out")
     assert code == 3
     assert f"not from this one: write {bench.folder.resolve() / 'base'}" in err
+
+
+def test_what_is_read_is_the_bases_only_where_there_is_one(bench: Bench) -> None:
+    """The first of the models stands for it in shapes and files alone."""
+    read = bench.merge(LINEAR)["read"]
+    assert read["base"] == 0 < read["contributions"]
+    assert bench.merge(TIES, "based")["read"]["base"] > 0
