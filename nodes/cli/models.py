@@ -121,7 +121,7 @@ def resolve(
         typer.Option(
             min=1,
             help="Rank of the adapter; if left out the largest that a contribution can"
-            " use, 128 at most.",
+            " use, 128 at most. The sum of all their ranks leaves out nothing.",
             show_default=False,
         ),
     ] = None,
