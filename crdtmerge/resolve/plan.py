@@ -24,9 +24,9 @@ from crdtmerge.manifest import Manifest, TensorEntry
 from crdtmerge.numerics import CONTRACT_VERSION, check_weights
 from crdtmerge.recipe import Parameters, Recipe
 from crdtmerge.resolve.ground import ON_BASE, Footing, Frame, lay_ground
-from crdtmerge.resolve.settings import Contribution, Settings
+from crdtmerge.resolve.settings import Contribution, Settings, TensorSetting
 from crdtmerge.resolve.settings_check import check_settings
-from crdtmerge.strategies import Strategy, check_recipe, has_reduce, steps_of
+from crdtmerge.strategies import Strategy, Values, check_recipe, has_reduce, steps_of
 from crdtmerge.trie import Trie
 
 Unread = Mapping[ContentId, frozenset[str]]
@@ -283,17 +283,18 @@ class _Tensors:
         """Return the key of a map or emit task of one float tensor."""
         entry = frame.entry
         setting = self._settings.of_tensor(entry.name)
+        parties = self._parties(frame, setting)
         value: list[Value] = [
             CONTRACT_VERSION,
             kind,
             self._strategy.full_name,
             _plain(setting.parameters),
-            [_plain(own) for own in setting.own],
+            [_plain(own) for _, own, _ in parties],
             entry.dtype,
             list(entry.shape),
             stands_on(frame),
-            self._said(frame),
-            list(setting.weights),
+            [said for said, _, _ in parties],
+            [weight for _, _, weight in parties],
             list(needs),
         ]
         if kind == "emit":
@@ -310,6 +311,16 @@ class _Tensors:
             seed = self._seed(frame) if taken else b""
             value += [scope, seed, entry.name, list(self._contents)]
         return digest_value(Domain.TASK, value)
+
+    def _parties(
+        self, frame: Frame, setting: TensorSetting
+    ) -> list[tuple[Value, Parameters, int]]:
+        """Return what those say who can change a bit, their parameters and weights."""
+        told = zip(self._said(frame), setting.own, setting.weights, strict=True)
+        stepped = self._recipe.pre or self._recipe.post
+        if stepped or not self._strategy.passes_over(Values(setting.parameters)):
+            return list(told)
+        return [party for party in told if party[0] != frame.entry.blob]
 
     def _reduce_key(self, maps: Sequence[bytes]) -> bytes:
         name, whole = self._strategy.full_name, self._settings.of_whole()

@@ -293,7 +293,8 @@ class Strategy:
     that it then is another formula: a base that there is must be read. `shifts` tells
     whether the result moves with the base, so that merging task vectors alone gives the
     merged task vector. `nameless` says that contributions may have any names and any order:
-    no bit changes. One changed output bit is a new version.
+    no bit changes. `passes_over` says that who leaves a tensor as it is in the base changes
+    no bit of it, whatever it weighs. One changed output bit is a new version.
     """
 
     name: str
@@ -311,6 +312,7 @@ class Strategy:
     order_dependent: bool = False
     by_layer: bool = False
     nameless: bool = False
+    passes_over: Callable[[Values], bool] = never
     classification: Literal["portable", "platform"] = "portable"
     memory: Memory = Memory()
     held: Callable[[Values], Memory | None] = all_at_once

@@ -22,6 +22,8 @@ from crdtmerge.strategies.base import (
     Memory,
     Parameter,
     Strategy,
+    Values,
+    always,
     part_by_part,
 )
 from crdtmerge.strategies.forms import ThinnedSum, Votes, with_lambda
@@ -64,6 +66,12 @@ def _in_band(inputs: Inputs, term: Term) -> Thinned:
 LINEAR_SUMS: Final = ThinnedSum(with_lambda(_in_band), divisor)
 TIES_SUMS: Final = Votes(_in_band)
 
+
+def _passes_over(values: Values) -> bool:
+    """Tell whether no divisor counts those who change nothing."""
+    return not values.flag("normalize")
+
+
 BREADCRUMBS = Strategy(
     name="breadcrumbs",
     version=1,
@@ -74,6 +82,7 @@ BREADCRUMBS = Strategy(
     memory=_MEMORY,
     held=part_by_part,
     nameless=True,
+    passes_over=_passes_over,
     emit=LINEAR_SUMS.emit,
 )
 
@@ -86,5 +95,6 @@ BREADCRUMBS_TIES = Strategy(
     memory=_MEMORY,
     held=part_by_part,
     nameless=True,
+    passes_over=always,
     emit=TIES_SUMS.emit,
 )

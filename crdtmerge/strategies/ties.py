@@ -19,6 +19,7 @@ from crdtmerge.strategies.base import (
     Memory,
     Parameter,
     Strategy,
+    always,
     part_by_part,
 )
 from crdtmerge.strategies.forms import Votes
@@ -70,5 +71,6 @@ TIES = Strategy(
     memory=Memory(shared=8),
     held=part_by_part,
     nameless=True,
+    passes_over=always,
     emit=SUMS.emit,
 )

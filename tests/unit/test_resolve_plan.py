@@ -7,6 +7,7 @@ from itertools import permutations
 import pytest
 
 from crdtmerge import numerics
+from crdtmerge.changes import key_of
 from crdtmerge.digest import BlobId, ContentId
 from crdtmerge.errors import (
     BadInputError,
@@ -290,6 +291,25 @@ def with_twins(*names: str) -> Merge:
         for c in merge.contributions
     )
     return Merge(base, made, merge.blobs)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_who_leaves_a_tensor_alone_is_in_the_key_where_it_counts(name: str) -> None:
+    """The last contribution of a merge leaves `scale` as it is; with it or without."""
+    merge = make_merge((UNIT, UNIT, UNIT, UNIT, UNIT))
+    whole = plan_of(merge, recipe_of(name))
+    entry = next(e for e in merge.base.tensors if e.name == "scale")
+    idle = [
+        c
+        for c, said in zip(whole.contributions, whole.changes, strict=True)
+        if key_of(said.get("scale"), entry) == entry.blob
+    ]
+    assert len(idle) == 1
+    left = tuple(c for c in merge.contributions if c.content != idle[0].content)
+    few = plan_of(replace(merge, contributions=left), recipe_of(name))
+    passes = STRATEGIES[name].passes_over(whole.settings.of_whole().values)
+    assert (key(whole, "scale") == key(few, "scale")) == passes
+    assert key(whole) != key(few)
 
 
 def test_name_is_in_the_key_only_where_masks_use_it() -> None:

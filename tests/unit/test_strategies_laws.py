@@ -17,6 +17,7 @@ from tests.strategies import (
     UNIT,
     base_of,
     data_of,
+    defaults_of,
     resolve,
     sample,
     shuffled,
@@ -78,6 +79,32 @@ def test_names_change_no_byte_where_that_is_said(name: str, dtype: str) -> None:
     named = [tuple(inputs.contents[i] for i in o) for o in permutations(range(4))]
     seen = {resolve(name, replace(inputs, contents=names)) for names in named}
     assert len(seen) == 1
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["ties/1", "breadcrumbs/1", "breadcrumbs_ties/1"])
+def test_who_changes_nothing_is_passed_over(name: str, dtype: str) -> None:
+    """Beside two who change a tensor, or alone, with any weights: no bit of it."""
+    base, tunes = sample(257, 2)
+    few = replace(task(name, dtype, tunes, base), weights=(UNIT, 3 * UNIT // 7))
+    assert STRATEGIES[name].passes_over(few.values)
+    many = task(name, dtype, [tunes[0], base, base, tunes[1]], base)
+    for idle in ((UNIT, 7), (-UNIT, 2 * UNIT)):
+        weights = (few.weights[0], *idle, few.weights[1])
+        assert resolve(name, replace(many, weights=weights)) == resolve(name, few)
+    nobody = task(name, dtype, [base, base], base)
+    assert (
+        numerics.upcast(resolve(name, nobody), dtype).tolist()
+        == (numerics.upcast(nobody.base or b"", dtype) + 0.0).tolist()
+    )
+
+
+def test_no_other_strategy_passes_anybody_over() -> None:
+    """Those that do are tested above."""
+    said = {n for n, s in STRATEGIES.items() if s.passes_over(defaults_of(n))}
+    assert said == {"ties/1", "breadcrumbs/1", "breadcrumbs_ties/1"}
+    averaged = replace(defaults_of("breadcrumbs"), parameters=(("normalize", "true"),))
+    assert not STRATEGIES["breadcrumbs/1"].passes_over(averaged)
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
