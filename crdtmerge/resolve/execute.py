@@ -99,15 +99,37 @@ def execute(
     emits = [task for task in plan.tasks if task.kind == "emit"]
     digests: dict[str, BlobId] = {}
     if results is not None:
-        taken = pool.run(results.take, emits, lambda _task: None)
-        found = zip(emits, taken, strict=True)
-        digests = {task.tensor: d for task, d in found if d is not None}
+        digests = _take(plan, results, pool, emits, report)
     left = [task for task in emits if task.tensor not in digests]
     if any(task.needs for task in left):
         _measure(plan, run, pool, report)
     made = pool.run(run.emit, left, reporter(plan, "merging", left, report))
     digests |= {task.tensor: digest for task, digest in zip(left, made, strict=True)}
     return {task.tensor: digests[task.tensor] for task in emits}
+
+
+def _take(
+    plan: Plan,
+    results: Results,
+    pool: Pool,
+    emits: Sequence[Task],
+    report: Report | None,
+) -> dict[str, BlobId]:
+    """Put all outputs into place that are known; return their digests."""
+    found: dict[str, BlobId] = {}
+    count = reporter(plan, "reusing", emits, report)
+
+    def take(task: Task) -> None:
+        digest = results.take(task)
+        if digest is not None:
+            found[task.tensor] = digest
+
+    def done(task: Task) -> None:
+        if task.tensor in found:
+            count(task)
+
+    pool.run(take, emits, done)
+    return found
 
 
 def _measure(plan: Plan, run: "_Run", pool: Pool, report: Report | None) -> None:

@@ -111,7 +111,8 @@ def check_tau_headroom(inputs: Inputs, tau: Tau, keep: Keep, label: str) -> None
         largest = inspect(tau.data, tau.dtype).exponent
     else:
         largest = max(base, inspect(tau.theta, tau.dtype).exponent) + 1
-    if 2**largest * DECIMAL_UNIT <= 2**limit * keep.chances.least:
+    more, less = max(largest - limit, 0), max(limit - largest, 0)
+    if DECIMAL_UNIT << more <= keep.chances.least << less:
         return
     step = -(-_LOOKED_AT // keep.chances.row) * keep.chances.row
     for start in range(0, tau.count, step):

@@ -160,7 +160,7 @@ def _works() -> dict[str, Work]:
             3 * one,
             lambda b: b.weighted_median(items, [DECIMAL_UNIT] * 3, output),
         ),
-        "kth_largest": (one, lambda b: b.kth_largest(taus[0], ITEMS // 5)),
+        "kth_largest": (one, lambda b: b.kth_largest(taus[0], (ITEMS // 5,))),
         "inner_products": (
             3 * one,
             lambda b: b.inner_products(items, ITEMS, range(1), 0),

@@ -16,8 +16,8 @@ from crdtmerge.errors import BadInputError
 from crdtmerge.manifest import Manifest
 from crdtmerge.resolve.ground import Footing
 from crdtmerge.resolve.plan import make_plan
-from crdtmerge.strategies import STRATEGIES, Inputs, make_recipe
-from tests.models import contribution_of, make_merge
+from crdtmerge.strategies import STRATEGIES, Inputs
+from tests.models import contribution_of, make_merge, recipe_of, told
 from tests.strategies import base_of, data_of, resolve, task, with_own
 
 SETTINGS: Mapping[str, Mapping[str, str]] = {
@@ -112,7 +112,8 @@ def test_changes_alone_are_merged_only_by_who_moves_with_the_base(name: str) -> 
         for e in entries
         for b in (BlobId(bytes([i]) * 32) for i in range(3))
     ]
-    recipe, zero = make_recipe(name, {}), Footing("zero")
+    recipe, zero = recipe_of(name), Footing("zero")
+    changes = list(told(replace(merge, contributions=tuple(changes)), recipe))
     if name in STANDS_STILL:
         with pytest.raises(BadInputError, match="looks at whole weights"):
             make_plan(recipe, merge.base, changes, footing=zero)
