@@ -94,7 +94,7 @@ class ModelWriter:
     def write(self, name: str, data: Data, offset: int = 0) -> None:
         """Write bytes of one tensor at their place: all, or those from `offset` on.
 
-        Each byte is to be written once; who writes the first one again begins again.
+        Those of one tensor come in order; who writes the first ones again begins again.
 
         Raises:
             MachineError: the disk is full or refuses.
