@@ -1,8 +1,13 @@
-"""Hypothesis profiles: dev by default, HYPOTHESIS_PROFILE chooses another."""
+"""Hypothesis profiles: dev by default, HYPOTHESIS_PROFILE chooses another.
+
+Bars of transformers are off: they start threads of their own, which a test has no use for.
+"""
 
 import os
 
 from hypothesis import HealthCheck, settings
+
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 # Histories sign and verify real records, so drawing one takes milliseconds, not micros.
 _QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large]
