@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crdtmerge import numerics
@@ -57,6 +57,7 @@ offers = st.lists(
 
 
 @kept
+@settings(max_examples=max(10, settings().max_examples // 3))
 @given(history=st.lists(offers, min_size=1, max_size=4))
 def test_any_history_gives_the_bytes_of_a_fresh_resolve(
     recipe: Recipe, history: list[list[tuple[int, int]]]
