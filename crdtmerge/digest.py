@@ -55,7 +55,6 @@ class Domain(StrEnum):
     PACKED = "crdtmerge v1 index of a packed blob"
     MEMO = "crdtmerge v1 row of a memo"
     NORM = "crdtmerge v1 norm of a task vector"
-    NORM_ROW = "crdtmerge v1 row of a kept norm"
     UNREAD = "crdtmerge v1 tensors left unread"
     TRIALS = "crdtmerge v1 what a strategy makes of the trials"
 

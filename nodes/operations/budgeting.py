@@ -1,25 +1,45 @@
-"""I/O budgets in a home: what stays unread, by norms that the home keeps.
+"""I/O budgets in a home: what stays unread, by norms that the home's memo keeps.
 
-Owns where norms lie, and what is told of a budget. Does not own the choice
-(`crdtmerge.resolve.budget`) nor the measuring (`crdtmerge.resolve.norms`).
+Owns that norms are measures of the memo, and what is told of a budget. Does not own the
+choice (`crdtmerge.resolve.budget`) nor the measuring (`crdtmerge.resolve.norms`).
 """
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
+from dataclasses import dataclass, field
 
 from crdtmerge.formats.progress import Report
 from crdtmerge.manifest import Manifest
 from crdtmerge.recipe import Recipe
 from crdtmerge.resolve.budget import account_of
 from crdtmerge.resolve.ground import ON_BASE, Footing
+from crdtmerge.resolve.memo import Memo
 from crdtmerge.resolve.memory import MEMORY_DEFAULT
 from crdtmerge.resolve.norms import Measuring, unread_within
 from crdtmerge.resolve.plan import Plan, Unread
 from crdtmerge.resolve.settings import Contribution
 
 from ..home import Home
-from ..store.norms import FileNorms
+from ..store.memo import HomeMemo
 from .live import Answer
+
+
+@dataclass(frozen=True, slots=True)
+class _Norms:
+    """Norms as measures of one number; a `crdtmerge.resolve.norms.NormStore`."""
+
+    memo: Memo
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def load(self, keys: Iterable[bytes]) -> dict[bytes, float]:
+        """Return the norms that are kept of these."""
+        return {key: norm for key, (norm,) in self.memo.measures(keys).items()}
+
+    def save(self, norms: Mapping[bytes, float]) -> None:
+        """Keep these norms."""
+        with self.lock:  # threads measure side by side, and none waits for the file
+            self.memo.keep({}, {key: (norm,) for key, norm in norms.items()})
 
 
 def unread_in(
@@ -43,9 +63,9 @@ def unread_in(
     """
     if not recipe.io_budget:
         return None
-    with FileNorms(home.path) as store:
-        measuring = Measuring(home.blobs, store, executor, threads, memory, report)
-        return unread_within(recipe, base, contributions, measuring, footing)
+    norms = _Norms(HomeMemo(home.path))
+    measuring = Measuring(home.blobs, norms, executor, threads, memory, report)
+    return unread_within(recipe, base, contributions, measuring, footing)
 
 
 def told_of_budget(plan: Plan) -> Answer:

@@ -8,7 +8,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from crdtmerge.errors import BadInputError, VerificationError
-from nodes.store.norms import NORMS_FILE
+from nodes.store.memo import MEMO_FILE
 from tests.homes import SHAPES, Fleet, write_model
 from tests.small_adapters import factors, write_adapter
 
@@ -114,7 +114,7 @@ def test_model_under_a_budget_is_verified(setting: Setting, spoil: str) -> None:
     """By this home's own norms, measured again where they are not kept."""
     setting.set_budget(2 * MODEL)
     setting.resolve("out")
-    norms = setting.home / NORMS_FILE
+    norms = setting.home / MEMO_FILE
     assert norms.is_file()
     if spoil == "gone":
         norms.unlink()
