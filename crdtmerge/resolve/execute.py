@@ -22,7 +22,7 @@ from crdtmerge.resolve.memory import (
 )
 from crdtmerge.resolve.plan import Plan, Task
 from crdtmerge.resolve.pool import Pool
-from crdtmerge.resolve.reading import TensorReader, TensorSource
+from crdtmerge.resolve.reading import TensorReader, TensorSource, reads_of
 from crdtmerge.strategies import Made, Parts
 from crdtmerge.strategies.pipeline import emit, measure
 
@@ -145,8 +145,9 @@ def _measure(plan: Plan, run: "_Run", pool: Pool, report: Report | None) -> None
 def reporter(
     plan: Plan, work: str, tasks: Sequence[Task], report: Report | None
 ) -> Callable[[Task], None]:
-    """Return what to call after each task, to count the bytes of tensors worked on."""
-    sizes = {task.tensor: given_bytes(plan, task.tensor) for task in tasks}
+    """Return what to call after each task, to count the bytes that tasks read."""
+    read = {task.tensor: reads_of(plan, task.tensor) for task in tasks}
+    sizes = {name: sum(size for _, size in found) for name, found in read.items()}
     total, done, ended = sum(sizes.values()), 0, 0
 
     def count(task: Task) -> None:
@@ -156,13 +157,6 @@ def reporter(
             report(Progress(work, done, total, tensors=(ended, len(tasks))))
 
     return count
-
-
-def given_bytes(plan: Plan, name: str) -> int:
-    """Return the bytes of one tensor of base and contributions, each change once."""
-    entry = plan.frames[name].entry
-    said = {changes[name] for changes in plan.changes if name in changes}
-    return entry.size + sum(change.size for change in said)
 
 
 class _Stoppable:
