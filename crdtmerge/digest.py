@@ -56,6 +56,7 @@ class Domain(StrEnum):
     MEMO = "crdtmerge v1 row of a memo"
     NORM = "crdtmerge v1 norm of a task vector"
     UNREAD = "crdtmerge v1 tensors left unread"
+    SCRUTINY = "crdtmerge v1 measure of contributions"
     TRIALS = "crdtmerge v1 what a strategy makes of the trials"
 
 

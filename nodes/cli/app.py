@@ -17,6 +17,7 @@ from . import (
     doctor,
     history,
     homes,
+    inspecting,
     members,
     models,
     peers,
@@ -85,6 +86,7 @@ def build() -> typer.Typer:
     app.command("remove")(contributions.remove)
     app.command("ban")(contributions.ban)
     app.command("check")(contributions.check)
+    app.command("inspect")(inspecting.inspect)
     app.command("status")(contributions.status)
     app.command("log")(history.log)
     app.command("fetch")(peers.fetch)

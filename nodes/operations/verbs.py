@@ -27,6 +27,7 @@ from .faulting import check
 from .granting import space_grant
 from .history import log
 from .importing import space_import
+from .inspecting import inspect
 from .live import Answer, Arguments, Context, Live, Run, Tell
 from .members import space_members
 from .membership import space_create, space_join, space_ticket, space_ticket_revoke
@@ -73,6 +74,7 @@ VERBS: Final = {
     "ban": ban,
     "ban_lift": ban_lift,
     "check": check,
+    "inspect": inspect,
     "recipe_set": recipe_set,
     "recipe_show": recipe_show,
     "recipe_check": recipe_check,
