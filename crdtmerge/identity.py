@@ -36,6 +36,7 @@ class Purpose(StrEnum):
     RECORD = "crdtmerge v1 record"
     JOIN_AUTHOR = "crdtmerge v1 join as author"
     JOIN_NODE = "crdtmerge v1 join as node"
+    ATTESTATION = "crdtmerge v1 attestation"
 
 
 class Signer(Protocol):
