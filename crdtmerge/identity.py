@@ -37,6 +37,7 @@ class Purpose(StrEnum):
     JOIN_AUTHOR = "crdtmerge v1 join as author"
     JOIN_NODE = "crdtmerge v1 join as node"
     PROBE = "crdtmerge v1 whether a key can sign"
+    SUCCESSOR = "crdtmerge v1 consent of a successor"
 
 
 class Signer(Protocol):
