@@ -29,11 +29,11 @@ class PeerOpened:
 class PeerClosed:
     """The sync stream with a peer ended, or could not be opened.
 
-    `broke_rules` if it ended because the peer sent what is no message.
+    `broken` names the error if it ended because the peer sent what is no message.
     """
 
     peer: bytes
-    broke_rules: bool = False
+    broken: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,8 @@ class Link:
     outgoing: asyncio.Queue[Message] = field(default_factory=asyncio.Queue)
     waiting_bytes: int = 0
     closed: asyncio.Event = field(default_factory=asyncio.Event)
-    broke_rules: bool = False
+    broken: str = ""
+    """The name of the error by which the peer broke a rule, if it did."""
 
 
 class Channels:
@@ -229,7 +230,7 @@ class Links:
             if old.dialler == min(self._me, peer) != link.dialler:
                 return []
             old.closed.set()
-            inputs.append(PeerClosed(peer, old.broke_rules))
+            inputs.append(PeerClosed(peer, old.broken))
         self._open[peer] = link
         return [*inputs, PeerOpened(peer)]
 
@@ -237,7 +238,7 @@ class Links:
         if self._open.get(link.peer) is not link:
             return []
         del self._open[link.peer]
-        return [PeerClosed(link.peer, link.broke_rules)]
+        return [PeerClosed(link.peer, link.broken)]
 
     async def _read(self, link: Link, incoming: AsyncIterator[Message]) -> None:
         """Hand over messages one by one: none is read before the last was handled."""
@@ -247,8 +248,8 @@ class Links:
                 await self._submit(partial(self._said, link, received))
         except (UnreachableError, RefusedError):
             raise  # it is gone, or wants us no more: both may change
-        except RemoteError:
-            link.broke_rules = True
+        except RemoteError as e:
+            link.broken = type(e).__name__
             raise
 
     def _said(self, link: Link, received: MessageReceived) -> list[Input]:

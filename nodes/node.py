@@ -102,8 +102,8 @@ class Node:
                 self._tick(now)
             case PeerOpened(peer):
                 self._open(peer, now)
-            case PeerClosed(peer, broke_rules):
-                self._closed(peer, broke_rules=broke_rules, now=now)
+            case PeerClosed(peer, broken):
+                self._closed(peer, broken, now)
             case PeerMoved(peer):
                 self._backoff.succeeded(peer)
                 self._dial(now)
@@ -201,10 +201,11 @@ class Node:
         self.sessions[peer] = session
         self._say(peer, session.open())
 
-    def _closed(self, peer: bytes, *, broke_rules: bool, now: float) -> None:
+    def _closed(self, peer: bytes, broken: str, now: float) -> None:
         self.dialling.discard(peer)
         self.sessions.pop(peer, None)
-        if broke_rules:
+        if broken:
+            self.dropped[broken] += 1
             self._backoff.banish(peer, now)
         self._backoff.failed(peer, now, self.rng)
 
