@@ -10,6 +10,8 @@ from crdtmerge.bodies import RecordId, SpaceId
 from crdtmerge.digest import BlobId
 from crdtmerge.sync.messages import Message
 
+from .quotas import Quotas
+
 # --- inputs ----------------------------------------------------------------------------
 
 
@@ -102,6 +104,13 @@ class BlobsNeeded:
     blobs: tuple[BlobId, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class QuotasChanged:
+    """The user set other quotas; they hold from now on."""
+
+    quotas: Quotas
+
+
 Input = (
     Ticked
     | PeerOpened
@@ -114,6 +123,7 @@ Input = (
     | BlobFailed
     | SourceFailed
     | BlobsNeeded
+    | QuotasChanged
 )
 
 # --- effects ---------------------------------------------------------------------------
@@ -145,6 +155,17 @@ class Close:
     peer: bytes
     reason: str
     broke_rules: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Read nothing from a peer for a while: it has not paid for what it sent.
+
+    Its messages wait in its own buffers; none is lost.
+    """
+
+    peer: bytes
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,4 +203,4 @@ class Trust:
     members: frozenset[bytes]
 
 
-Effect = Send | Dial | Close | Fetch | MoreSources | Trust
+Effect = Send | Dial | Close | Pause | Fetch | MoreSources | Trust

@@ -26,6 +26,7 @@ from nodes.effects import (
     Input,
     MessageReceived,
     MoreSources,
+    Pause,
     PeerClosed,
     PeerOpened,
     Send,
@@ -33,6 +34,7 @@ from nodes.effects import (
     Trust,
 )
 from nodes.node import Node
+from nodes.quotas import DEFAULT, Quotas
 from nodes.spaces import Spaces
 from nodes.store.base import RecordStore
 
@@ -87,6 +89,7 @@ class World:
 
     seed: int
     faults: Faults = CALM
+    quotas: Quotas = DEFAULT
     disks: bool = False
     """Whether machines keep all on simulated disks, by the code of real nodes."""
     clock: Clock = field(default_factory=Clock)
@@ -135,7 +138,9 @@ class World:
     def start(self, machine: Machine) -> None:
         """Start the process of `machine`, and its ticks at a phase of its own."""
         rng = self.random(f"{machine.name}/{machine.life}")
-        machine.node = Node(machine.transport, machine.spaces, rng, "simulated/1")
+        machine.node = Node(
+            machine.transport, machine.spaces, rng, "simulated/1", quotas=self.quotas
+        )
         self._note(machine, "start")
         life = machine.life
 
@@ -235,6 +240,8 @@ class World:
                     self.accused.append(f"{end}: {reason}")
                 self._note(machine, f"{end}: {reason}")
                 self.network.cut(machine.transport, peer)
+            case Pause(peer, seconds):
+                self.network.pause(peer, machine.transport, seconds)
             case Fetch():
                 self._fetch(machine, effect)
             case MoreSources(blob, sources):
