@@ -29,6 +29,7 @@ from crdtmerge.digest import (
     digest,
 )
 from crdtmerge.faults import Fault, prove_item
+from crdtmerge.forks import Fork, prove_fork
 from crdtmerge.identity import AuthorId, SigningKey
 from crdtmerge.manifest import Manifest, TensorEntry
 from crdtmerge.orset import OpSet
@@ -136,6 +137,13 @@ def add_of(
     """Return the body of an add; the manifest's id follows from content and note."""
     manifest = BlobId(digest(Domain.BLOB, content + note.encode()))
     return Add(content, manifest, 100, 1000, weight, evidence, note)
+
+
+def fork_of(one: SignedRecord, other: SignedRecord) -> Fork:
+    """Return what shows that an author signed both."""
+    record = one.record
+    signed = [(s.record.data, s.signature) for s in (one, other)]
+    return prove_fork(record.space_id, record.author, record.author_seq, signed)
 
 
 def grant_of(
