@@ -29,6 +29,7 @@ from crdtmerge.sync.messages import (
     Hello,
     Message,
     Rumour,
+    SetMessage,
     SignedBytes,
 )
 from nodes import convert
@@ -57,7 +58,7 @@ def sent(*records: SignedRecord | SignedBytes) -> tuple[SignedBytes, ...]:
     )
 
 
-def framed(message: Message) -> bytes:
+def framed(message: SetMessage) -> bytes:
     """Return a message as it travels, whatever it holds."""
     frame = wire.Frame()
     convert._write(message, frame)
