@@ -20,7 +20,9 @@ from crdtmerge.bodies import (
     Genesis,
     RecordId,
     SpaceId,
+    Successor,
     Unknown,
+    check_consent,
     not_a,
     require,
 )
@@ -107,12 +109,13 @@ def sign_record(record: Record, key: Signer) -> SignedRecord:
 def well_formed(data: bytes, signature: bytes) -> SignedRecord:
     """Return the signed record that these bytes are: the first of the three steps.
 
-    A fault is checked here, by what it shows: a false one is no record at all. The store
-    keeps what came through this door, so what it loads is not checked again.
+    A fault is checked here, by what it shows: a false one is no record at all; nor is a
+    successor that did not consent. The store keeps what came through this door, so what it
+    loads is not checked again.
 
     Raises:
         MalformedRecordError: the bytes are not a record of this version, or a false fault.
-        BadSignatureError: the named author did not sign it.
+        BadSignatureError: the named author, or a successor that it names, did not sign.
     """
     record = decode_record(data)
     if len(signature) != SIGNATURE_BYTES:
@@ -120,13 +123,15 @@ def well_formed(data: bytes, signature: bytes) -> SignedRecord:
     verify(record.author, Purpose.RECORD, record.id, signature)
     if isinstance(record.body, Fault):
         check_fault(record.body)
+    if isinstance(record.body, Successor):
+        check_consent(record.space, record.body)
     return SignedRecord(record, signature)
 
 
 def decode_record(data: bytes) -> Record:
     """Return the record whose canonical bytes are `data`.
 
-    Neither its signature is checked, nor whether a fault is true.
+    Neither its signature is checked, nor a consent, nor whether a fault is true.
 
     Raises:
         MalformedRecordError: the bytes are not a record of this version.

@@ -41,10 +41,26 @@ from crdtmerge.record import SignedRecord, make_record, sign_record
 
 
 def found_space(
-    key: Signer, *, name: str, mode: str, base: ContentId, nonce: bytes
+    key: Signer,
+    *,
+    name: str,
+    mode: str,
+    base: ContentId,
+    nonce: bytes,
+    owners: Iterable[AuthorId] = (),
+    threshold: int = 1,
+    quarantine: bool = False,
 ) -> SignedRecord:
-    """Return the genesis of a new space owned by `key`; `nonce` makes its id unique."""
-    body = Genesis(name, mode, base, (key.public,), nonce)
+    """Return the genesis of a new space owned by `key`; `nonce` makes its id unique.
+
+    `owners` own it too; `threshold` of them sign what an owner does. With `quarantine` a
+    proven fork takes the rights of its author.
+
+    Raises:
+        MalformedRecordError: the threshold is not 1 to all owners.
+    """
+    keys = tuple(sorted({key.public, *owners}))
+    body = Genesis(name, mode, base, keys, nonce, threshold, quarantine)
     record = make_record(
         space=b"", author=key.public, author_seq=0, prev=b"", auth=b"", body=body
     )
@@ -60,7 +76,7 @@ def best_grant(opset: OpSet, author: AuthorId) -> tuple[RecordId, Authority] | N
     given = [
         (grant, authority)
         for grant in opset.view.effective
-        if (authority := given_by(opset.records[grant], author))
+        if (authority := given_by(opset.records[grant], author, opset.get))
     ]
     return max(given, key=lambda pair: (pair[1].measure, pair[0]), default=None)
 

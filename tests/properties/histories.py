@@ -28,7 +28,7 @@ from crdtmerge.identity import SigningKey
 from crdtmerge.orset import OpSet
 from crdtmerge.policy import NEEDED, Authority, Rank, given_by
 from crdtmerge.recipe import Recipe
-from crdtmerge.record import SignedRecord
+from crdtmerge.record import Record, SignedRecord
 from tests.properties.cast import (
     AUTHORS,
     CONTENTS,
@@ -173,10 +173,15 @@ def speak(
     `pick` chooses among the grants that suffice; at a high `other` the author follows an
     older record of its own than the last: a fork, or a backdated record.
     """
+
+    def lookup(key: RecordId) -> Record | None:
+        found = known.get(key)
+        return found.record if found else None
+
     grants = [
         signed.record
         for signed in known.values()
-        if (authority := given_by(signed.record, author.public))
+        if (authority := given_by(signed.record, author.public, lookup))
         and authority.rank >= NEEDED[type(body)]
         and _within(authority, body)
     ]
