@@ -6,7 +6,7 @@ itself (`doubts`, `anchor`).
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Final
@@ -16,7 +16,7 @@ from crdtmerge.digest import Domain, digest
 from crdtmerge.errors import LocalError, MachineError
 from crdtmerge.forks import Fork, prove_fork
 from crdtmerge.identity import AuthorId
-from crdtmerge.orset import OpSet, Pair
+from crdtmerge.orset import Forked, OpSet, Pair
 
 from .spaces import Spaces
 
@@ -39,7 +39,7 @@ class _Noticed:
 
     @property
     def number(self) -> int:
-        return self.pair[0].record.author_seq
+        return _number(self.pair)
 
 
 @dataclass(slots=True)
@@ -72,7 +72,7 @@ class Forks:
         self._lock = Lock()
         self._looks: dict[SpaceId, _Look] = {}
 
-    def refused(self, space: SpaceId, forks: Mapping[AuthorId, Pair]) -> None:
+    def refused(self, space: SpaceId, forks: Forked) -> None:
         """Take note of forks of which one record was refused."""
         with self._lock:
             opset = self._spaces.opset(space)
@@ -92,40 +92,47 @@ class Forks:
             for pair in due:
                 self._show(opset, look, pair)
 
-    def _notice(
-        self, opset: OpSet, look: _Look, forks: Mapping[AuthorId, Pair]
-    ) -> None:
-        for author, pair in sorted(forks.items()):
+    def _notice(self, opset: OpSet, look: _Look, forks: Forked) -> None:
+        """Take note of the lowest number of each author that is to be shown."""
+        for author, pairs in sorted(forks.items()):
+            due = (p for p in pairs if not self._needless(opset, author, p))
+            pair = next(due, None)
             known = look.noticed.get(author)
-            number = pair[0].record.author_seq
-            if self._needless(opset, author, number):
+            if pair is None or (known and known.number <= _number(pair)):
                 continue
-            if known is None and len(look.noticed) < NOTICED_MAX:
+            if known is not None:
+                look.noticed[author] = _Noticed(pair, known.turns)
+            elif len(look.noticed) < NOTICED_MAX:
+                look.noticed[author] = _Noticed(pair, _turns(opset, self._me, pair))
                 self.noticed += 1
-                name, where = author.hex()[:12], opset.space.hex()[:12]
                 _log.warning(
                     "space %s: author %s signed two records of number %d",
-                    *(where, name, number),
+                    *(opset.space.hex()[:12], author.hex()[:12], _number(pair)),
                 )
-                turns = _turns(opset, self._me, pair)
-                look.noticed[author] = _Noticed(pair, turns)
-            elif known is not None and number < known.number:
-                look.noticed[author] = _Noticed(pair, known.turns)
 
-    def _needless(self, opset: OpSet, author: AuthorId, number: int) -> bool:
+    def _needless(self, opset: OpSet, author: AuthorId, pair: Pair) -> bool:
         """Tell whether a fork is not for us to show, or would change nothing."""
-        shown = opset.view.forks.get(author)
-        if author == self._me or (shown and shown.author_seq <= number):
+        view, number = opset.view, _number(pair)
+        if author == self._me:
             return True
-        bans = opset.view.bans.values()
-        return any(Ban("author", author) == ban for ban in bans)
+        if any(
+            fork.author == author
+            and (
+                fork.author_seq == number
+                or (fork.author_seq < number and not fork.lifted)
+            )
+            for fork in view.forks
+        ):
+            return True
+        banned = Ban("author", author) in view.bans.values()
+        return banned and author in view.rightless
 
     def _forget(self, opset: OpSet, look: _Look) -> None:
         """Leave out what somebody has shown since."""
         look.noticed = {
             author: noticed
             for author, noticed in look.noticed.items()
-            if not self._needless(opset, author, noticed.number)
+            if not self._needless(opset, author, noticed.pair)
         }
 
     def _due(self, look: _Look) -> list[Pair]:
@@ -152,17 +159,23 @@ def fork_of(pair: Pair) -> Fork:
     return prove_fork(record.space_id, record.author, record.author_seq, signed)
 
 
+def _number(pair: Pair) -> int:
+    return pair[0].record.author_seq
+
+
 def _turns(opset: OpSet, me: AuthorId, pair: Pair) -> int:
     """Return how many turns this node lets others go first.
 
     Each fork has an order of authors of its own, which all nodes know, so that one of them
     shows it and the others hear of that in time. Who is away is waited for but a turn.
     """
-    seed = b"".join(s.record.id for s in pair)
+    forked = pair[0].record
+    seed = forked.author + forked.author_seq.to_bytes(8, "little")
 
     def place(author: AuthorId) -> bytes:
         return digest(Domain.FORK_TURN, seed + author)
 
     able = opset.view.ranks.keys() - opset.view.rightless
+    able -= opset.view.quarantined.keys() | {forked.author}
     before = sum(place(author) < place(me) for author in able)
     return min(before, WAIT_TURNS_MAX)

@@ -155,7 +155,7 @@ class Spaces:
 
     def _look_for_forks(self, opset: OpSet, batch: Sequence[SignedRecord]) -> None:
         """Look what a batch that is refused shows beside the set: both were signed."""
-        if self.on_refused is None:
+        if self.on_refused is None or opset.space not in self._opsets:
             return
         fresh = [s for s in batch if s.record.id not in opset]
         used = {(s.record.author, s.record.author_seq) for s in fresh}
