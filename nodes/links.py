@@ -20,11 +20,13 @@ from crdtmerge.errors import (
     UnreachableError,
 )
 from crdtmerge.sync.messages import (
+    Attestations,
     FeedReply,
     Message,
     RecordsReply,
     RecordsRequest,
     Rumour,
+    TensorsReply,
     TrieInner,
     TrieReply,
 )
@@ -263,6 +265,10 @@ class Links:
 def weight(message: Message) -> int:
     """Return about how many bytes a message that waits takes."""
     match message:
+        case Attestations(items=items):
+            size = sum(len(i.data) + len(i.signature) for i in items)
+        case TensorsReply(tensors=tensors):
+            size = sum(len(t.name) + DIGEST_BYTES for t in tensors)
         case FeedReply(records=records) | Rumour(records=records):
             size = sum(len(r.data) + len(r.signature) for r in records)
         case RecordsReply(records=records, unsent=unsent):

@@ -444,7 +444,7 @@ def run_node(
     """
     with _patiently_open(path, ask) as home:
         for key in (home.author, home.node):
-            key.unlock()
+            key.ready()
         keep_freed()
         where = listen, join_listen, advertise
         asyncio.run(_run(home, where, ready, upkeep=upkeep, limits=limits))
