@@ -16,10 +16,17 @@ from crdtmerge.bodies import RecordId, SpaceId
 from crdtmerge.digest import BlobId
 from crdtmerge.errors import CorruptBlobError, RemoteError, UnansweredError
 from crdtmerge.identity import AuthorId
-from crdtmerge.sync.messages import MESSAGE_BYTES_MAX, Heartbeat, Message, Rumour
+from crdtmerge.sync.messages import (
+    MESSAGE_BYTES_MAX,
+    Beside,
+    Heartbeat,
+    Message,
+    Rumour,
+)
 from crdtmerge.sync.session import Cursor, Learned, Session
 from crdtmerge.sync.session import Spaces as SyncSpaces
 
+from .attesting import Attesters, Attesting, Say
 from .choices import Choices, Contents
 from .effects import (
     BlobFailed,
@@ -37,8 +44,10 @@ from .effects import (
     PeerOpened,
     QuotasChanged,
     RecordsCommitted,
+    Resolved,
     Send,
     SourceFailed,
+    TensorsWanted,
     Ticked,
     Trust,
 )
@@ -54,7 +63,7 @@ from .holding import Holding
 from .quotas import DEFAULT, Accounts, Quotas, price_of
 
 
-class Spaces(SyncSpaces, Contents, Protocol):
+class Spaces(SyncSpaces, Contents, Attesters, Protocol):
     """What the node asks of the spaces that it hosts."""
 
     admission: Holding | None
@@ -99,6 +108,7 @@ class Node:
     choices: Choices = field(init=False)
     accounts: Accounts = field(init=False)
     holding: Holding = field(init=False)
+    attesting: Attesting = field(init=False)
     dropped: Counter[str] = field(default_factory=Counter)
     """How often a peer was dropped, by the rule that it broke, since the start."""
     _backoff: Backoff = field(default_factory=Backoff)
@@ -112,10 +122,9 @@ class Node:
         self.accounts = Accounts(quotas)
         self.holding = Holding(quotas, self.spaces.said)
         self.spaces.admission = self.holding
+        self.attesting = Attesting(self.me, self.spaces, self.rng)
 
-    def handle(  # noqa: C901, PLR0912  one case an input
-        self, item: Input, now: float
-    ) -> list[Effect]:
+    def handle(self, item: Input, now: float) -> list[Effect]:  # noqa: C901, PLR0912  one case an input
         """Return the effects of one input, in the order they must be performed."""
         self.holding.now = now
         match item:
@@ -148,6 +157,10 @@ class Node:
             case BlobsNeeded(blobs):
                 self.choices.needed = frozenset(blobs)
                 self.choices.look()
+            case Resolved(signed, tensors):
+                self.attesting.mine(signed, tensors)
+            case TensorsWanted(space, node):
+                self.attesting.want(space, node)
             case _:
                 assert_never(item)
         self._effects += self.choices.next(self._sharing, now)
@@ -173,6 +186,7 @@ class Node:
         self._dial(now)
         for peer in pick(self.sessions, 1, self.rng):
             self._say(peer, self.sessions[peer].heartbeats())
+        self._tell(self.attesting.tick(self.sessions))
         self.choices.forget(self._trusted or frozenset(), now)
         self._effects += self.choices.more(self._sharing, now)
 
@@ -231,6 +245,7 @@ class Node:
     def _closed(self, peer: bytes, broken: str, now: float) -> None:
         self.dialling.discard(peer)
         self.sessions.pop(peer, None)
+        self.attesting.closed(peer)
         if broken:
             self.dropped[broken] += 1
             self._backoff.banish(peer, now)
@@ -249,7 +264,27 @@ class Node:
         # Paid for before it is handled, also by who is parted with for it.
         price, spent = price_of(message), self.holding.spent
         self.accounts.pay(peer, price, now)
+        self._hear(peer, session, message, now)
+        if self.sessions.get(peer) is session:
+            if price.records:
+                spent = self.holding.spent - spent
+                self.accounts.give_back(peer, max(0.0, price.units - spent))
+            self._pause(peer, now)
+
+    def _pause(self, peer: bytes, now: float) -> None:
+        """Leave a peer alone for as long as it owes."""
+        if seconds := self.accounts.pause(peer, now):
+            self._effects.append(Pause(peer, seconds))
+
+    def _hear(
+        self, peer: bytes, session: Session, message: Message, now: float
+    ) -> None:
+        """Do what follows from a message that is paid for."""
         try:
+            if isinstance(message, Beside):
+                heard = self.attesting.handle(peer, session, message, self.sessions)
+                self._tell(heard)
+                return
             said = session.handle(message)
         except UnansweredError as e:
             self._hang_up(peer, str(e), now)
@@ -258,18 +293,11 @@ class Node:
             self.dropped[type(e).__name__] += 1
             self._drop(peer, f"{type(e).__name__}: {e}", now)
             return
-        if price.records:
-            spent = self.holding.spent - spent
-            self.accounts.give_back(peer, max(0.0, price.units - spent))
         self._say(peer, said)
-        self._pause(peer, now)
+        if isinstance(message, Heartbeat):
+            self._tell(self.attesting.beat(peer, session, message))
         if any(isinstance(item, Learned) for item in said):
             self._members_may_have_changed(now)
-
-    def _pause(self, peer: bytes, now: float) -> None:
-        """Leave a peer alone for as long as it owes."""
-        if seconds := self.accounts.pause(peer, now):
-            self._effects.append(Pause(peer, seconds))
 
     def _say(self, peer: bytes, items: Iterable[Message | Learned]) -> None:
         for item in items:
@@ -278,7 +306,13 @@ class Node:
                 self._spread(item.space, item.records, others)
                 self.choices.look()
             else:
-                self._effects.append(Send(peer, item))
+                said: Message = item
+                if isinstance(item, Heartbeat):
+                    said = self.attesting.marked(item)
+                self._effects.append(Send(peer, said))
+
+    def _tell(self, said: Iterable[Say]) -> None:
+        self._effects += [Send(peer, message) for peer, message in said]
 
     def _drop(self, peer: bytes, reason: str, now: float) -> None:
         """Part with a peer that broke the rules."""

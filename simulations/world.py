@@ -29,6 +29,7 @@ from nodes.effects import (
     Pause,
     PeerClosed,
     PeerOpened,
+    Resolved,
     Send,
     Ticked,
     Trust,
@@ -59,13 +60,20 @@ class Machine:
 
     name: str
     author: SigningKey
-    transport: bytes
+    key: SigningKey
     storage: Storage
     spaces: Spaces
     node: Node | None = None
     life: int = 0
     members: frozenset[bytes] = frozenset()
     downloads: dict[BlobId, Download] = field(default_factory=dict)
+    attested: Resolved | None = None
+    """What it attests: kept on its disk, unlike what others do."""
+
+    @property
+    def transport(self) -> bytes:
+        """Its node: the key that its peers expect."""
+        return self.key.public
 
     @property
     def records(self) -> RecordStore:
@@ -127,7 +135,7 @@ class World:
         machine = Machine(
             name,
             SigningKey(self.draw(f"{name}/author")),
-            self.draw(f"{name}/transport"),
+            SigningKey(self.draw(f"{name}/transport")),
             storage,
             Spaces(storage.records, storage.blobs),
         )
@@ -143,6 +151,8 @@ class World:
         )
         self._note(machine, "start")
         life = machine.life
+        if machine.attested is not None:
+            self.submit(machine, machine.attested)
 
         def tick() -> None:
             if machine.life == life:
@@ -184,6 +194,7 @@ class World:
     def empty_disk(self, machine: Machine) -> None:
         """Give a crashed `machine` an empty disk."""
         assert machine.node is None
+        machine.attested = None
         machine.storage = self._empty_storage(
             self.draw(f"{machine.name}/{machine.life}")
         )

@@ -1,8 +1,9 @@
 """Who may do what: the second and third of the three steps.
 
 `ranks` owns what a rank allows, `admissible` who had the right to make a record, `standing`
-whose records take effect, `elements` what these show, `view` the words that it is told in.
-Does not own the set itself (`orset`), nor the bytes of contributions.
+whose records take effect, `forked` who used a number twice, `elements` what the effective
+records show, `view` the words that it is told in. Does not own the set itself (`orset`),
+nor the bytes of contributions.
 """
 
 from crdtmerge.policy.admissible import (
@@ -23,7 +24,7 @@ from crdtmerge.policy.ranks import (
     Authority,
     Rank,
 )
-from crdtmerge.policy.view import View, Visible
+from crdtmerge.policy.view import ShownFork, View, Visible
 
 __all__ = [
     "BYTES_MAX_DEFAULT",
@@ -37,6 +38,7 @@ __all__ = [
     "Authority",
     "Lookup",
     "Rank",
+    "ShownFork",
     "View",
     "Visible",
     "authority_of",

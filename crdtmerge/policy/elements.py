@@ -68,6 +68,8 @@ def view_of(standing: Standing) -> View:
         bans={r.id: r.body for r in judgements if isinstance(r.body, Ban)},
         revocations={r.id: r.body for r in judgements if isinstance(r.body, Revoke)},
         faults=faults,
+        forks=standing.forks,
+        quarantined=standing.quarantined,
         unknown_critical=tuple(sorted(unknown)),
     )
 

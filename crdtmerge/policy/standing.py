@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from crdtmerge.bodies import Ban, Genesis, Grant, Lift, RecordId, Revoke
 from crdtmerge.errors import WrongSpaceError
 from crdtmerge.identity import AuthorId
+from crdtmerge.policy.forked import forks_of, lifted_by
 from crdtmerge.policy.ranks import OPEN, Rank
+from crdtmerge.policy.view import ShownFork
 from crdtmerge.record import Record
 
 
@@ -26,6 +28,9 @@ class Standing:
     effective: Mapping[RecordId, Record]
     judgements: tuple[Record, ...]
     """The bans and revocations that stand."""
+    forks: tuple[ShownFork, ...]
+    quarantined: Mapping[AuthorId, int]
+    """From which number on no record of a forked author takes effect."""
 
 
 def stand(records: Mapping[RecordId, Record]) -> Standing:
@@ -46,11 +51,14 @@ class _Evaluation:
     accepted: dict[AuthorId, frozenset[RecordId] | None] = field(default_factory=dict)
     effective: dict[RecordId, Record] = field(default_factory=dict)
     of_author: dict[AuthorId, list[Record]] = field(default_factory=dict)
+    forks: tuple[ShownFork, ...] = ()
+    quarantined: dict[AuthorId, int] = field(default_factory=dict)
 
     def standing(self) -> Standing:
         for record in sorted(self.records.values(), key=lambda r: r.id):
             self.of_author.setdefault(record.author, []).append(record)
         genesis = self._genesis()
+        self.forks = forks_of(self.records)
         for rank in sorted(Rank, reverse=True):
             self._judge(rank, genesis)
         judged = frozenset(a for a in self.ranks if self.accepted[a] is not None)
@@ -61,6 +69,8 @@ class _Evaluation:
             judged=judged,
             effective=self.effective,
             judgements=tuple(self._standing()),
+            forks=self.forks,
+            quarantined=self.quarantined,
         )
 
     def _genesis(self) -> Record:
@@ -81,7 +91,18 @@ class _Evaluation:
             self.accepted[author] = self._accepted(author, judgements.get(author, ()))
         for author in holders:
             self.ranks[author] = rank
+        self._quarantine(rank, genesis)
         self._settle()
+
+    def _quarantine(self, rank: Rank, genesis: Record) -> None:
+        """Find the holders of `rank` of whom nothing from a forked number on counts."""
+        assert isinstance(genesis.body, Genesis)
+        if not genesis.body.quarantine:
+            return
+        self.forks = lifted_by(self.forks, self.records, self.effective, self.ranks)
+        for fork in self.forks:
+            if self.ranks.get(fork.author) == rank and not fork.lifted:
+                self.quarantined.setdefault(fork.author, fork.author_seq)
 
     def _settle(self) -> None:
         """Let records take effect until nothing changes: grants hang on grants.
@@ -167,6 +188,9 @@ class _Evaluation:
         accepted = self.accepted[author]
         for record in self.of_author.get(author, ()):
             if accepted is not None and record.id not in accepted:
+                continue
+            forked = self.quarantined.get(author, record.author_seq + 1)
+            if record.author_seq >= forked and not isinstance(record.body, Genesis):
                 continue
             grant_holds = RecordId(record.auth) in self.effective
             if isinstance(record.body, Genesis) or grant_holds:

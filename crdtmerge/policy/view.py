@@ -1,7 +1,7 @@
 """What a set of records means: the result of the third step.
 
-Owns the words that the rest of the program reads it in: `View`, `Visible`. Does not own how
-it is found (`standing`, `elements`).
+Owns the words that the rest of the program reads it in: `View`, `Visible`, `ShownFork`.
+Does not own how it is found (`standing`, `elements`).
 """
 
 from collections.abc import Mapping
@@ -49,6 +49,25 @@ class Visible:
 
 
 @dataclass(frozen=True, slots=True)
+class ShownFork:
+    """That an author signed two records of one number; `record` is what shows it.
+
+    Of several records that do, it is the one of the lowest id. `lifted` means that an
+    author of higher rank lets the author's later records count all the same.
+    """
+
+    author: AuthorId
+    author_seq: int
+    record: RecordId
+    lifted: bool = False
+
+    @property
+    def place(self) -> tuple[AuthorId, int]:
+        """The author, and the number that it used twice."""
+        return self.author, self.author_seq
+
+
+@dataclass(frozen=True, slots=True)
 class View:
     """What a set of records means: a pure function of the set."""
 
@@ -65,6 +84,8 @@ class View:
     bans: Mapping[RecordId, Ban]
     revocations: Mapping[RecordId, Revoke]
     faults: Mapping[ContentId, RecordId]  # by content, a record that shows it
+    forks: tuple[ShownFork, ...]  # by author and number
+    quarantined: Mapping[AuthorId, int]  # from which number on nothing of it counts
     unknown_critical: tuple[str, ...]
 
     @property

@@ -157,7 +157,7 @@ class _Pull:
     fruitless: int = 0
     """Repairs in a row that brought no record."""
     waits: int = -1
-    """How many releases there were when a repair found that the rest waits."""
+    """How many releases there were when a repair found that the rest waits; else -1."""
     answered: int = 0
 
 
@@ -300,8 +300,9 @@ class Session:
 
         Not while what we left for later explains it: asking again brings nothing.
         """
-        if pull.waits == self.waiting.releases(space):
-            return pull.doubts >= WAITING_DOUBTS
+        if pull.waits >= 0:
+            released = pull.waits != self.waiting.releases(space)
+            return released or pull.doubts >= WAITING_DOUBTS
         if more and not pull.fruitless:
             return True
         return pull.doubts >= DOUBTS_MAX << pull.fruitless
@@ -420,7 +421,7 @@ class Session:
     # --- repair -------------------------------------------------------------------------
 
     def _repair(self, space: SpaceId, pull: _Pull) -> None:
-        pull.doubts = 0
+        pull.doubts, pull.waits = 0, -1
         pull.fruitless = min(pull.fruitless + 1, FRUITLESS_MAX)
         pull.target = pull.latest
         pull.descent = Descent(self.spaces.trie(space))

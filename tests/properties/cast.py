@@ -94,10 +94,12 @@ def wire(signed: SignedRecord) -> SignedRecord:
     return well_formed(bytes(signed.record.data), bytes(signed.signature))
 
 
-def genesis(mode: str, nonce: bytes = b"n" * 16) -> SignedRecord:
+def genesis(
+    mode: str, nonce: bytes = b"n" * 16, *, quarantine: bool = False
+) -> SignedRecord:
     """Return the genesis of a space that both owners own."""
     owners = tuple(owner.public for owner in OWNERS)
-    body = Genesis("digits", mode, BASE, owners, nonce)
+    body = Genesis("digits", mode, BASE, owners, nonce, quarantine=quarantine)
     record = make_record(
         space=b"", author=owners[0], author_seq=0, prev=b"", auth=b"", body=body
     )
@@ -166,9 +168,9 @@ class Pen:
     grants: dict[AuthorId, Record]
 
     @classmethod
-    def start(cls, mode: str = "members") -> "Pen":
+    def start(cls, mode: str = "members", *, quarantine: bool = False) -> "Pen":
         """Found a space; every member of the cast but the stranger has its rank."""
-        first = genesis(mode)
+        first = genesis(mode, quarantine=quarantine)
         root = first.record
         grants = {owner.public: root for owner in OWNERS}
         pen = cls(first, {root.id: first}, {OWNERS[0].public: root}, grants)
@@ -235,6 +237,8 @@ def outcome(opset: OpSet) -> bytes:
             sorted(view.rightless),
             sorted(view.bans),
             [list(shown) for shown in sorted(view.faults.items())],
+            [[*fork.place, fork.record, int(fork.lifted)] for fork in view.forks],
+            [list(cut) for cut in sorted(view.quarantined.items())],
             list(view.unknown_critical),
             [[node, list(names)] for node, names in sorted(view.nodes.items())],
             [[node, list(ids)] for node, ids in sorted(view.node_authors.items())],
