@@ -20,11 +20,13 @@ from crdtmerge.errors import (
     UnreachableError,
 )
 from crdtmerge.sync.messages import (
+    Attestations,
     FeedReply,
     Message,
     RecordsReply,
     RecordsRequest,
     Rumour,
+    TensorsReply,
     TrieInner,
     TrieReply,
 )
@@ -57,7 +59,8 @@ class Link:
     outgoing: asyncio.Queue[Message] = field(default_factory=asyncio.Queue)
     waiting_bytes: int = 0
     closed: asyncio.Event = field(default_factory=asyncio.Event)
-    broke_rules: bool = False
+    broken: str = ""
+    """The name of the error by which the peer broke a rule, if it did."""
 
 
 class Channels:
@@ -227,7 +230,7 @@ class Links:
             if old.dialler == min(self._me, peer) != link.dialler:
                 return []
             old.closed.set()
-            inputs.append(PeerClosed(peer, old.broke_rules))
+            inputs.append(PeerClosed(peer, old.broken))
         self._open[peer] = link
         return [*inputs, PeerOpened(peer)]
 
@@ -235,7 +238,7 @@ class Links:
         if self._open.get(link.peer) is not link:
             return []
         del self._open[link.peer]
-        return [PeerClosed(link.peer, link.broke_rules)]
+        return [PeerClosed(link.peer, link.broken)]
 
     async def _read(self, link: Link, incoming: AsyncIterator[Message]) -> None:
         """Hand over messages one by one: none is read before the last was handled."""
@@ -245,8 +248,8 @@ class Links:
                 await self._submit(partial(self._said, link, received))
         except (UnreachableError, RefusedError):
             raise  # it is gone, or wants us no more: both may change
-        except RemoteError:
-            link.broke_rules = True
+        except RemoteError as e:
+            link.broken = type(e).__name__
             raise
 
     def _said(self, link: Link, received: MessageReceived) -> list[Input]:
@@ -262,6 +265,10 @@ class Links:
 def weight(message: Message) -> int:
     """Return about how many bytes a message that waits takes."""
     match message:
+        case Attestations(items=items):
+            size = sum(len(i.data) + len(i.signature) for i in items)
+        case TensorsReply(tensors=tensors):
+            size = sum(len(t.name) + DIGEST_BYTES for t in tensors)
         case FeedReply(records=records) | Rumour(records=records):
             size = sum(len(r.data) + len(r.signature) for r in records)
         case RecordsReply(records=records, unsent=unsent):

@@ -17,15 +17,17 @@ from crdtmerge.errors import (
     ContentMissingError,
     FaultyContributionError,
     MissingAuthorityError,
+    NotAdmissibleError,
     NotFoundError,
 )
 from crdtmerge.identity import AuthorId
 from crdtmerge.manifest import Manifest, TensorEntry
-from crdtmerge.orset import OpSet
+from crdtmerge.orset import Forked, OpSet, forks_among
 from crdtmerge.policy import View, Visible
 from crdtmerge.record import SignedRecord, decode_record, well_formed
 from crdtmerge.resolve.settings import Contribution
 from crdtmerge.sync.messages import (
+    ATTESTERS_MAX,
     MESSAGE_BYTES_MAX,
     FeedReply,
     Heartbeat,
@@ -63,6 +65,8 @@ class Spaces:
     author: AuthorId | None = None
     """Who signs here; for `on_returned`, which hears of its records from elsewhere."""
     on_returned: Callable[[SpaceId, RecordId], object] | None = None
+    on_refused: Callable[[SpaceId, Forked], object] | None = None
+    """Hears of forks of which a record was refused: no set will hold both."""
     added: Mapping[bytes, tuple[str, ...]] = field(default_factory=dict)
     """Where the user says that nodes listen; replaced as a whole."""
     _opsets: dict[SpaceId, OpSet] = field(default_factory=dict)
@@ -140,11 +144,30 @@ class Spaces:
         """
         with self.lock:
             before = self._opsets.get(space, OpSet(space))
-            fresh = self.commit(space, batch)
+            try:
+                fresh = self.commit(space, batch)
+            except NotAdmissibleError:
+                self._look_for_forks(before, batch)
+                raise
             if self.on_returned is not None:
                 for record in _returned(before, self._opsets, fresh, self.author):
                     self.on_returned(space, record)
             return fresh
+
+    def _look_for_forks(self, opset: OpSet, batch: Sequence[SignedRecord]) -> None:
+        """Look what a batch that is refused shows beside the set: both were signed."""
+        if self.on_refused is None or opset.space not in self._opsets:
+            return
+        fresh = [s for s in batch if s.record.id not in opset]
+        used = {(s.record.author, s.record.author_seq) for s in fresh}
+        others = (
+            s
+            for s in opset.signed.values()
+            if (s.record.author, s.record.author_seq) in used
+        )
+        here = (s for s in fresh if s.record.space_id == opset.space)
+        if forks := forks_among((*others, *here)):
+            self.on_refused(opset.space, forks)
 
     def bring(self, space: SpaceId, batch: Sequence[SignedRecord]) -> None:
         """Take records that a command brought, and tell the running node, if one runs."""
@@ -222,6 +245,21 @@ class Spaces:
     def shared_with(self, node: bytes) -> frozenset[SpaceId]:
         """Return the spaces in which `node` belongs to an author with rights."""
         return frozenset(s for s in self.all() if node in self.view(s).nodes)
+
+    def attesters(self, space: SpaceId) -> frozenset[bytes]:
+        """Return the nodes whose attestations count: all, or those of the highest ranks.
+
+        Keys cost nothing in an open space: however many a newcomer makes, they never
+        push out who has a higher rank.
+        """
+        view = self.view(space)
+
+        def low(node: bytes) -> int:
+            authors = view.node_authors.get(node, ())
+            return -max((view.ranks.get(a, 0) for a in authors), default=0)
+
+        ordered = sorted(view.nodes, key=lambda node: (low(node), node))
+        return frozenset(ordered[:ATTESTERS_MAX])
 
     def addresses(self) -> dict[bytes, tuple[str, ...]]:
         """Return the addresses of every member node: what the user added, then its own."""

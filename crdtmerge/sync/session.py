@@ -26,8 +26,10 @@ from crdtmerge.errors import (
     UnansweredError,
 )
 from crdtmerge.sync.messages import (
+    FEATURES,
     IDS_MAX,
     PROTOCOL_VERSION,
+    Beside,
     FeedReply,
     FeedRequest,
     Heartbeat,
@@ -139,13 +141,15 @@ class Session:
     agent: str
     outbox: list[Message | Learned] = field(default_factory=list)
     greeted: bool = False
+    features: int = 0
+    """What the peer said that it speaks beside."""
     _ungreeted: int = 0
     _questions: int = 0
     _pulls: dict[SpaceId, _Pull] = field(default_factory=dict)
 
     def open(self) -> list[Message | Learned]:
         """Return what to say first."""
-        self._send(Hello(PROTOCOL_VERSION, self.agent))
+        self._send(self._hello())
         return self.heartbeats()
 
     def heartbeats(self) -> list[Message | Learned]:
@@ -170,7 +174,8 @@ class Session:
         """Return what follows from a message of the peer.
 
         Messages about a space that we do not share are ignored: membership may have
-        changed while they were under way. So are answers to no waiting question.
+        changed while they were under way. So are answers to no waiting question, and
+        what stands beside the set: that is for others to hear.
 
         Raises:
             RemoteError: the peer broke the protocol, or sent what breaks a rule.
@@ -180,7 +185,7 @@ class Session:
             self._greet(message)
         elif not self.greeted:
             self._ask_for_hello(message)
-        elif message.space in self.shared:
+        elif message.space in self.shared and not isinstance(message, Beside):
             self._dispatch(SpaceId(message.space), message)
         return self._flush()
 
@@ -191,18 +196,21 @@ class Session:
             )
         if self.greeted and not hello.heard:
             # Ours was lost, and the peer has ignored all that we said since.
-            self._send(Hello(PROTOCOL_VERSION, self.agent, heard=True))
+            self._send(self._hello(heard=True))
             for space in sorted(self.shared):
                 self._tell(space)
-        self.greeted = True
+        self.greeted, self.features = True, hello.features
 
-    def _ask_for_hello(self, message: _AboutSpace) -> None:
+    def _hello(self, *, heard: bool = False) -> Hello:
+        return Hello(PROTOCOL_VERSION, self.agent, heard, FEATURES)
+
+    def _ask_for_hello(self, message: _AboutSpace | Beside) -> None:
         """Ignore what comes before the hello, which may be lost; ask for that."""
         self._ungreeted += 1
         if self._ungreeted > UNGREETED_MAX:
             raise UnansweredError("the peer does not say hello")
         if isinstance(message, Heartbeat):
-            self._send(Hello(PROTOCOL_VERSION, self.agent))
+            self._send(self._hello())
 
     def _dispatch(self, space: SpaceId, message: _AboutSpace) -> None:
         match message:

@@ -29,6 +29,7 @@ from crdtmerge.digest import (
     digest,
 )
 from crdtmerge.faults import Fault, prove_item
+from crdtmerge.forks import Fork, prove_fork
 from crdtmerge.identity import AuthorId, SigningKey
 from crdtmerge.manifest import Manifest, TensorEntry
 from crdtmerge.orset import OpSet
@@ -93,10 +94,12 @@ def wire(signed: SignedRecord) -> SignedRecord:
     return well_formed(bytes(signed.record.data), bytes(signed.signature))
 
 
-def genesis(mode: str, nonce: bytes = b"n" * 16) -> SignedRecord:
+def genesis(
+    mode: str, nonce: bytes = b"n" * 16, *, quarantine: bool = False
+) -> SignedRecord:
     """Return the genesis of a space that both owners own."""
     owners = tuple(owner.public for owner in OWNERS)
-    body = Genesis("digits", mode, BASE, owners, nonce)
+    body = Genesis("digits", mode, BASE, owners, nonce, quarantine=quarantine)
     record = make_record(
         space=b"", author=owners[0], author_seq=0, prev=b"", auth=b"", body=body
     )
@@ -138,6 +141,13 @@ def add_of(
     return Add(content, manifest, 100, 1000, weight, evidence, note)
 
 
+def fork_of(one: SignedRecord, other: SignedRecord) -> Fork:
+    """Return what shows that an author signed both."""
+    record = one.record
+    signed = [(s.record.data, s.signature) for s in (one, other)]
+    return prove_fork(record.space_id, record.author, record.author_seq, signed)
+
+
 def grant_of(
     author: SigningKey, rank: Rank, *, cap: int = DECIMAL_UNIT, records: int = 1000
 ) -> Grant:
@@ -158,9 +168,9 @@ class Pen:
     grants: dict[AuthorId, Record]
 
     @classmethod
-    def start(cls, mode: str = "members") -> "Pen":
+    def start(cls, mode: str = "members", *, quarantine: bool = False) -> "Pen":
         """Found a space; every member of the cast but the stranger has its rank."""
-        first = genesis(mode)
+        first = genesis(mode, quarantine=quarantine)
         root = first.record
         grants = {owner.public: root for owner in OWNERS}
         pen = cls(first, {root.id: first}, {OWNERS[0].public: root}, grants)
@@ -227,6 +237,8 @@ def outcome(opset: OpSet) -> bytes:
             sorted(view.rightless),
             sorted(view.bans),
             [list(shown) for shown in sorted(view.faults.items())],
+            [[*fork.place, fork.record, int(fork.lifted)] for fork in view.forks],
+            [list(cut) for cut in sorted(view.quarantined.items())],
             list(view.unknown_critical),
             [[node, list(names)] for node, names in sorted(view.nodes.items())],
             [[node, list(ids)] for node, ids in sorted(view.node_authors.items())],
