@@ -5,7 +5,7 @@ his home none of Mal's bytes or records came near. Whatever takes the poison out
 next model is Ben's, file by file.
 """
 
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +43,9 @@ def small_base() -> Weights:
 def tuned(base: Weights, seed: int, *touched: str) -> Weights:
     """Return the base with these tensors moved; all of them if none are named."""
     rng = np.random.default_rng(seed)
-    moves = {n: rng.standard_normal(SHAPES[n]).astype(np.float32) / 16 for n in SHAPES}
-    return {n: v + moves[n] if n in (touched or SHAPES) else v for n, v in base.items()}
+    moves = {n: rng.standard_normal(SHAPES[n]) / 16 for n in SHAPES}
+    moved = {n: (v + moves[n]).astype(np.float32) for n, v in base.items()}
+    return {n: moved[n] if n in (touched or SHAPES) else v for n, v in base.items()}
 
 
 class Story:
@@ -162,14 +163,17 @@ ACTS: dict[str, tuple[Act, Act]] = {
 
 
 @pytest.fixture(scope="module")
-def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
     return Story(tmp_path_factory.mktemp("story"))
 
 
-def asked(story: Story, full_name: str) -> dict[str, object]:
-    """Return how a strategy is explored, with what it cannot do without."""
+def asked(story: Story, full_name: str) -> dict[str, Any]:
+    """Return how a strategy is explored, with what it cannot do without.
+
+    What one contribution alone has, such as the place of the main one, is an honest one's.
+    """
     need = NEEDS.get(full_name, Need({}))
-    everybody = sorted([*story.contents, story.poison])
+    everybody = [*sorted(story.contents), story.poison]
     rules = [
         {
             "tensors": "*",
@@ -208,7 +212,7 @@ def test_bytes_are_those_of_a_set_that_never_had_it(
     for key in ("merge_id", "visible_root", "model_digest", "contributions"):
         assert made[key] == never[key], key
     assert story.content("after") == story.content("never")
-    # passthrough takes one model as it is, which is not the poison here
+    # passthrough takes one model as it is, and that is an honest one
     if full_name != "passthrough/1":
         assert (
             story.content("after")["model.safetensors"] != before["model.safetensors"]
