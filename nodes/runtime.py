@@ -380,6 +380,7 @@ class Runtime:
                 self.fetching,
                 self.commands,
                 self.keeper,
+                self.forks,
             )
         )
 

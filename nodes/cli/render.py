@@ -225,6 +225,7 @@ def founded(facts: Facts) -> list[str]:
         f"founded space {plain(facts['name'])} ({short(facts['space'])}), {facts['mode']}",
         f"  base    {short(facts['base'])} ({amount})",
         f"  recipe  {recipe(cast('Facts', facts['recipe']))}",
+        *(["  forks   cut off their author"] if facts["quarantine"] else []),
     ]
 
 

@@ -53,9 +53,9 @@ def forks(facts: Facts) -> list[str]:
     if not rows:
         return [f"{name}: nobody signed two records of one number"]
     head = ("AUTHOR", "NUMBER", "STATE", "SHOWN BY", "RECORDS")
-    said = [f"published {counted(facts['published'], 'proof')}"]
-    lines = [f"{name}: here a fork {rule}", *table(head, rows)]
-    return [*(said if "published" in facts else []), *lines]
+    count = counted(facts["published"], "proof")
+    said = [f"published {count}"] if facts["published"] else []
+    return [*said, f"{name}: here a fork {rule}", *table(head, rows)]
 
 
 def unforked(facts: Facts) -> list[str]:

@@ -56,7 +56,7 @@ def space_forks_publish(context: Context, asked: Arguments, _tell: Tell) -> Answ
             if author != context.key.public and fork.place not in shown:
                 publish_fork(context, space, fork)
         after = context.spaces.opset(space)
-    return _listing(context, after) | {"published": len(after) - len(opset)}
+    return _listing(context, after, len(after) - len(opset))
 
 
 def space_forks_lift(context: Context, asked: Arguments, _tell: Tell) -> Answer:
@@ -89,7 +89,7 @@ def space_forks_lift(context: Context, asked: Arguments, _tell: Tell) -> Answer:
     }
 
 
-def _listing(context: Context, opset: OpSet) -> Answer:
+def _listing(context: Context, opset: OpSet, published: int = 0) -> Answer:
     forks = fork_facts(opset)
     me = context.key.public
     notes = []
@@ -103,6 +103,7 @@ def _listing(context: Context, opset: OpSet) -> Answer:
         "name": getattr(opset.view.genesis.body, "name", ""),
         "quarantine": getattr(opset.view.genesis.body, "quarantine", False),
         "forks": forks,
+        "published": published,
         "notes": [
             *notes,
             *([CUT] if "quarantined" in states else []),
