@@ -57,12 +57,16 @@ def keep(target: Target, data: bytes) -> Path:
 
 
 def renew(target: Target, found: Iterable[bytes]) -> int:
-    """Put in place of what is kept what is worth keeping of it and of `found`."""
+    """Put in place of what is kept what is worth keeping of it and of `found`.
+
+    The smallest seed that is taken is kept always.
+    """
     folder = FOLDER / target.name
     folder.mkdir(parents=True, exist_ok=True)
     bugs = {path.read_bytes() for path in folder.glob("bug-*")}
+    taken = min((s for s in target.seeds() if accepts(target, s)), key=_order)
     inputs = [*target.seeds(), *kept(target), *found]
-    chosen_ones = chosen(target, inputs, bugs)
+    chosen_ones = [*chosen(target, inputs, {*bugs, taken}), taken]
     for path in folder.iterdir():
         if not path.name.startswith("bug-"):
             path.unlink()
