@@ -46,6 +46,18 @@ class Book:
                 queue.append(RecordId(record.prev))
         return closure
 
+    def hung_on(self, heads: Iterable[RecordId]) -> set[RecordId]:
+        """Return the namings of successors that `heads` name as their grants, in turn."""
+        found: set[RecordId] = set()
+        for head in heads:
+            at = self.records.get(head)
+            while at is not None:
+                at = self.records.get(RecordId(at.auth))
+                if at is None or not isinstance(at.body, Successor) or at.id in found:
+                    break
+                found.add(at.id)
+        return found
+
 
 def book_of(records: Mapping[RecordId, Record]) -> Book:
     """Return `records` as a book.

@@ -295,12 +295,20 @@ def _kept(
     number: int | None,
     always: frozenset[RecordId] = frozenset(),
 ) -> Kept:
-    """Return what `judged` leaves of the records of `key`; a revocation leaves `always`."""
+    """Return what `judged` leaves of the records of `key`; a revocation leaves `always`.
+
+    SUBTLE: it leaves the namings, too, that accepted records of later keys hang on.
+    """
     kept: Kept = None
     for body in judged:
         if isinstance(body, Ban):
             return frozenset()
-        closure = frozenset(book.closure(key, body.accepted)) | always
+        named = {
+            naming
+            for naming in book.hung_on(body.accepted)
+            if book.records[naming].author == key
+        }
+        closure = frozenset(book.closure(key, body.accepted)) | named | always
         kept = closure if kept is None else kept & closure
     if number is None:
         return kept

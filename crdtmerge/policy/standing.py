@@ -68,7 +68,7 @@ class Standing:
 
     def acting(self, record: Record) -> int:
         """Return with which rank `record` is acted."""
-        return self.acts.get(record.id, self.ranks[record.author])
+        return _acting(record, self.acts, self.ranks)
 
     def follows(self, later: AuthorId, earlier: AuthorId) -> bool:
         """Tell whether the key `later` came after `earlier`, of the same identity."""
@@ -209,7 +209,7 @@ class _Evaluation:
         return RecordId(record.auth) in self.effective
 
     def _acting(self, record: Record) -> int:
-        return self.acts.get(record.id, self.ranks[record.author])
+        return _acting(record, self.acts, self.ranks)
 
     def _holders(self, rank: Rank) -> set[AuthorId]:
         """Return who has `rank` by a grant, and no higher one."""
@@ -273,3 +273,10 @@ class _Evaluation:
             )
             for fork in self.forks
         )
+
+
+def _acting(
+    record: Record, acts: Mapping[RecordId, int], ranks: Mapping[AuthorId, Rank]
+) -> int:
+    acted = acts.get(record.id)
+    return ranks[record.author] if acted is None else acted
