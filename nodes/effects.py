@@ -4,11 +4,12 @@ Owns the inputs and effects of `Node.handle`. Does not own how an effect is perf
 is `runtime`'s, or the simulator's.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from crdtmerge.bodies import RecordId, SpaceId
 from crdtmerge.digest import BlobId
-from crdtmerge.sync.messages import Message
+from crdtmerge.manifest import TensorEntry
+from crdtmerge.sync.messages import Message, SignedBytes
 
 # --- inputs ----------------------------------------------------------------------------
 
@@ -102,6 +103,25 @@ class BlobsNeeded:
     blobs: tuple[BlobId, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A resolve of this home made the model of a space: the attestation, and of what.
+
+    Replaces what was attested of that space before.
+    """
+
+    signed: SignedBytes
+    tensors: tuple[TensorEntry, ...] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class TensorsWanted:
+    """Somebody waits for the tensors behind what a node attests of a space."""
+
+    space: SpaceId
+    node: bytes
+
+
 Input = (
     Ticked
     | PeerOpened
@@ -114,6 +134,8 @@ Input = (
     | BlobFailed
     | SourceFailed
     | BlobsNeeded
+    | Resolved
+    | TensorsWanted
 )
 
 # --- effects ---------------------------------------------------------------------------

@@ -15,10 +15,17 @@ from typing import Protocol, assert_never
 from crdtmerge.bodies import RecordId, SpaceId
 from crdtmerge.digest import BlobId
 from crdtmerge.errors import CorruptBlobError, RemoteError, UnansweredError
-from crdtmerge.sync.messages import MESSAGE_BYTES_MAX, Heartbeat, Message, Rumour
+from crdtmerge.sync.messages import (
+    MESSAGE_BYTES_MAX,
+    Beside,
+    Heartbeat,
+    Message,
+    Rumour,
+)
 from crdtmerge.sync.session import Cursor, Learned, Session
 from crdtmerge.sync.session import Spaces as SyncSpaces
 
+from .attesting import Attesters, Attesting, Say
 from .choices import Choices, Contents
 from .effects import (
     BlobFailed,
@@ -34,8 +41,10 @@ from .effects import (
     PeerMoved,
     PeerOpened,
     RecordsCommitted,
+    Resolved,
     Send,
     SourceFailed,
+    TensorsWanted,
     Ticked,
     Trust,
 )
@@ -49,7 +58,7 @@ from .gossip import (
 )
 
 
-class Spaces(SyncSpaces, Contents, Protocol):
+class Spaces(SyncSpaces, Contents, Attesters, Protocol):
     """What the node asks of the spaces that it hosts."""
 
     def all(self) -> list[SpaceId]:
@@ -84,6 +93,7 @@ class Node:
     sessions: dict[bytes, Session] = field(default_factory=dict)
     dialling: set[bytes] = field(default_factory=set)
     choices: Choices = field(init=False)
+    attesting: Attesting = field(init=False)
     dropped: Counter[str] = field(default_factory=Counter)
     """How often a peer was dropped, by the rule that it broke, since the start."""
     _backoff: Backoff = field(default_factory=Backoff)
@@ -94,8 +104,9 @@ class Node:
     def __post_init__(self) -> None:
         """Start with nothing in flight."""
         self.choices = Choices(self.spaces, self.rng)
+        self.attesting = Attesting(self.me, self.spaces, self.rng)
 
-    def handle(self, item: Input, now: float) -> list[Effect]:  # noqa: C901  one case an input
+    def handle(self, item: Input, now: float) -> list[Effect]:  # noqa: C901, PLR0912  one case an input
         """Return the effects of one input, in the order they must be performed."""
         match item:
             case Ticked():
@@ -124,6 +135,10 @@ class Node:
             case BlobsNeeded(blobs):
                 self.choices.needed = frozenset(blobs)
                 self.choices.look()
+            case Resolved(signed, tensors):
+                self.attesting.mine(signed, tensors)
+            case TensorsWanted(space, node):
+                self.attesting.want(space, node)
             case _:
                 assert_never(item)
         self._effects += self.choices.next(self._sharing, now)
@@ -147,6 +162,7 @@ class Node:
         self._dial(now)
         for peer in pick(self.sessions, 1, self.rng):
             self._say(peer, self.sessions[peer].heartbeats())
+        self._tell(self.attesting.tick(self.sessions))
         self.choices.forget(self._trusted or frozenset(), now)
         self._effects += self.choices.more(self._sharing, now)
 
@@ -204,6 +220,7 @@ class Node:
     def _closed(self, peer: bytes, broken: str, now: float) -> None:
         self.dialling.discard(peer)
         self.sessions.pop(peer, None)
+        self.attesting.closed(peer)
         if broken:
             self.dropped[broken] += 1
             self._backoff.banish(peer, now)
@@ -220,6 +237,10 @@ class Node:
         if session is None:
             return  # closed while the message was under way
         try:
+            if isinstance(message, Beside):
+                heard = self.attesting.handle(peer, session, message, self.sessions)
+                self._tell(heard)
+                return
             said = session.handle(message)
         except UnansweredError as e:
             self._hang_up(peer, str(e), now)
@@ -229,6 +250,8 @@ class Node:
             self._drop(peer, f"{type(e).__name__}: {e}", now)
             return
         self._say(peer, said)
+        if isinstance(message, Heartbeat):
+            self._tell(self.attesting.beat(peer, session, message))
         if any(isinstance(item, Learned) for item in said):
             self._members_may_have_changed(now)
 
@@ -239,7 +262,13 @@ class Node:
                 self._spread(item.space, item.records, others)
                 self.choices.look()
             else:
-                self._effects.append(Send(peer, item))
+                said: Message = item
+                if isinstance(item, Heartbeat):
+                    said = self.attesting.marked(item)
+                self._effects.append(Send(peer, said))
+
+    def _tell(self, said: Iterable[Say]) -> None:
+        self._effects += [Send(peer, message) for peer, message in said]
 
     def _drop(self, peer: bytes, reason: str, now: float) -> None:
         """Part with a peer that broke the rules."""

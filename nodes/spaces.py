@@ -27,6 +27,7 @@ from crdtmerge.policy import View, Visible
 from crdtmerge.record import SignedRecord, decode_record, well_formed
 from crdtmerge.resolve.settings import Contribution
 from crdtmerge.sync.messages import (
+    ATTESTERS_MAX,
     MESSAGE_BYTES_MAX,
     FeedReply,
     Heartbeat,
@@ -244,6 +245,21 @@ class Spaces:
     def shared_with(self, node: bytes) -> frozenset[SpaceId]:
         """Return the spaces in which `node` belongs to an author with rights."""
         return frozenset(s for s in self.all() if node in self.view(s).nodes)
+
+    def attesters(self, space: SpaceId) -> frozenset[bytes]:
+        """Return the nodes whose attestations count: all, or those of the highest ranks.
+
+        Keys cost nothing in an open space: however many a newcomer makes, they never
+        push out who has a higher rank.
+        """
+        view = self.view(space)
+
+        def low(node: bytes) -> int:
+            authors = view.node_authors.get(node, ())
+            return -max((view.ranks.get(a, 0) for a in authors), default=0)
+
+        ordered = sorted(view.nodes, key=lambda node: (low(node), node))
+        return frozenset(ordered[:ATTESTERS_MAX])
 
     def addresses(self) -> dict[bytes, tuple[str, ...]]:
         """Return the addresses of every member node: what the user added, then its own."""

@@ -28,6 +28,7 @@ from nodes.effects import (
     MoreSources,
     PeerClosed,
     PeerOpened,
+    Resolved,
     Send,
     Ticked,
     Trust,
@@ -57,13 +58,20 @@ class Machine:
 
     name: str
     author: SigningKey
-    transport: bytes
+    key: SigningKey
     storage: Storage
     spaces: Spaces
     node: Node | None = None
     life: int = 0
     members: frozenset[bytes] = frozenset()
     downloads: dict[BlobId, Download] = field(default_factory=dict)
+    attested: Resolved | None = None
+    """What it attests: kept on its disk, unlike what others do."""
+
+    @property
+    def transport(self) -> bytes:
+        """Its node: the key that its peers expect."""
+        return self.key.public
 
     @property
     def records(self) -> RecordStore:
@@ -124,7 +132,7 @@ class World:
         machine = Machine(
             name,
             SigningKey(self.draw(f"{name}/author")),
-            self.draw(f"{name}/transport"),
+            SigningKey(self.draw(f"{name}/transport")),
             storage,
             Spaces(storage.records, storage.blobs),
         )
@@ -138,6 +146,8 @@ class World:
         machine.node = Node(machine.transport, machine.spaces, rng, "simulated/1")
         self._note(machine, "start")
         life = machine.life
+        if machine.attested is not None:
+            self.submit(machine, machine.attested)
 
         def tick() -> None:
             if machine.life == life:
@@ -179,6 +189,7 @@ class World:
     def empty_disk(self, machine: Machine) -> None:
         """Give a crashed `machine` an empty disk."""
         assert machine.node is None
+        machine.attested = None
         machine.storage = self._empty_storage(
             self.draw(f"{machine.name}/{machine.life}")
         )

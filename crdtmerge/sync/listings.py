@@ -15,8 +15,10 @@ from crdtmerge.manifest import TensorEntry
 from crdtmerge.resolve.resolution import model_digest
 from crdtmerge.sync.messages import MESSAGE_BYTES_MAX
 
-TENSORS_MAX: Final = 1 << 17
+TENSORS_MAX: Final = 1 << 16
 """Most tensors of a list that is asked for: larger models are compared as a whole."""
+CHARACTERS_MAX: Final = 1 << 23
+"""Most characters of all names of such a list."""
 _PAGE_BYTES_MAX: Final = MESSAGE_BYTES_MAX - (64 << 10)
 _ENTRY_BYTES: Final = 64
 """What an entry takes beside its name, its shape and its dtype."""
@@ -44,6 +46,12 @@ class Listing:
     model: bytes
     got: list[TensorEntry] = field(default_factory=list)
     total: int = 0
+    characters: int = 0
+
+    @property
+    def too_long(self) -> bool:
+        """Whether more has come than is kept of any list."""
+        return self.characters > CHARACTERS_MAX
 
     def take(self, total: int, tensors: Sequence[TensorEntry]) -> bool:
         """Add the next page; tell whether the list is whole, and proved.
@@ -59,6 +67,7 @@ class Listing:
         if any(a >= b for a, b in pairwise(names)):
             raise MalformedMessageError("a list of tensors that is not sorted")
         self.got += tensors
+        self.characters += sum(len(entry.name) for entry in tensors)
         if len(self.got) < total:
             return False
         if len(self.got) > total or model_digest(self.got) != self.model:

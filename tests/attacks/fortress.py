@@ -134,7 +134,7 @@ class Fortress:
         return Spaces(self.home.records, self.home.blobs)
 
     def refuses(
-        self, error: type[CrdtMergeError], match: str = ""
+        self, error: type[CrdtMergeError], match: str | None = None
     ) -> AbstractContextManager[Any]:
         """Check that what is attempted fails by exactly `error`, and changes nothing."""
         return guarded(self.folder, error, match)

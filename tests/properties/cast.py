@@ -274,6 +274,8 @@ def outcome(opset: OpSet) -> bytes:
             sorted(view.rightless),
             sorted(view.bans),
             [list(shown) for shown in sorted(view.faults.items())],
+            [[*fork.place, fork.record, int(fork.lifted)] for fork in view.forks],
+            [list(cut) for cut in sorted(view.quarantined.items())],
             list(view.unknown_critical),
             [[node, list(names)] for node, names in sorted(view.nodes.items())],
             [[node, list(ids)] for node, ids in sorted(view.node_authors.items())],
