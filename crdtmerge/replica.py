@@ -24,6 +24,7 @@ from crdtmerge.bodies import (
 from crdtmerge.digest import ContentId
 from crdtmerge.errors import NotAllowedError, NotFoundError
 from crdtmerge.faults import Fault, check_fault
+from crdtmerge.forks import Fork, check_fork
 from crdtmerge.identity import AuthorId, Signer
 from crdtmerge.manifest import Manifest
 from crdtmerge.orset import OpSet
@@ -41,10 +42,26 @@ from crdtmerge.record import SignedRecord, make_record, sign_record
 
 
 def found_space(
-    key: Signer, *, name: str, mode: str, base: ContentId, nonce: bytes
+    key: Signer,
+    *,
+    name: str,
+    mode: str,
+    base: ContentId,
+    nonce: bytes,
+    owners: Iterable[AuthorId] = (),
+    threshold: int = 1,
+    quarantine: bool = False,
 ) -> SignedRecord:
-    """Return the genesis of a new space owned by `key`; `nonce` makes its id unique."""
-    body = Genesis(name, mode, base, (key.public,), nonce)
+    """Return the genesis of a new space owned by `key`; `nonce` makes its id unique.
+
+    `owners` own it too; `threshold` of them sign what an owner does. With `quarantine` a
+    proven fork takes the rights of its author.
+
+    Raises:
+        MalformedRecordError: the threshold is not 1 to all owners.
+    """
+    keys = tuple(sorted({key.public, *owners}))
+    body = Genesis(name, mode, base, keys, nonce, threshold, quarantine)
     record = make_record(
         space=b"", author=key.public, author_seq=0, prev=b"", auth=b"", body=body
     )
@@ -60,7 +77,7 @@ def best_grant(opset: OpSet, author: AuthorId) -> tuple[RecordId, Authority] | N
     given = [
         (grant, authority)
         for grant in opset.view.effective
-        if (authority := given_by(opset.records[grant], author))
+        if (authority := given_by(opset.records[grant], author, opset.get))
     ]
     return max(given, key=lambda pair: (pair[1].measure, pair[0]), default=None)
 
@@ -196,14 +213,18 @@ class Replica:
         """Return a node record that names a transport key and its addresses."""
         return self._sign(NodeAddress(node, tuple(addresses)))
 
-    def report(self, fault: Fault) -> SignedRecord:
-        """Return a record of a fault, which takes its content out for good.
+    def report(self, shown: Fault | Fork) -> SignedRecord:
+        """Return a record of a fault, which takes its content out for good, or of a fork.
 
         Raises:
             MalformedRecordError: it is not true.
+            BadSignatureError: the author of a fork did not sign both.
         """
-        check_fault(fault)
-        return self._sign(fault)
+        if isinstance(shown, Fork):
+            check_fork(shown, self.opset.space)
+        else:
+            check_fault(shown)
+        return self._sign(shown)
 
     def authority(self, needed: Rank) -> tuple[RecordId, Authority]:
         """Return the grant that gives this author most: by rank, then by its limits.
@@ -220,6 +241,13 @@ class Replica:
                 f"{what} this space",
                 hint="what you say there has no effect until that is lifted, by somebody"
                 " of the rank of whoever did it",
+            )
+        if me in view.quarantined:
+            raise NotAllowedError(
+                f"you signed two records of number {view.quarantined[me]}, and here that"
+                " ends an author's rights",
+                hint="nothing you say from that number on has effect until somebody of"
+                " higher rank lifts it; `crdtmerge space forks` names the proof",
             )
         best = best_grant(self.opset, me)
         if best is None or best[1].rank < needed:

@@ -39,6 +39,8 @@ def several(value: object) -> Sequence[Facts]:
 def home(facts: Facts) -> list[str]:
     """Return the lines of `init` and `whoami`."""
     keys = "encrypted" if facts["encrypted"] else "in the clear: no passphrase"
+    if facts["agent"]:
+        keys = f"the author's in an agent, the node's {keys}"
     lines = [f"{key:7} {facts[key]}" for key in ("home", "author", "node")]
     return [*lines, f"keys    {keys}"]
 

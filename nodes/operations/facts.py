@@ -95,6 +95,7 @@ def home_facts(context: Context) -> Answer:
         "author": context.home.author.public.hex(),
         "node": context.home.node.public.hex(),
         "encrypted": context.home.encrypted,
+        "agent": context.home.author.in_agent,
     }
 
 

@@ -75,13 +75,16 @@ def _grants(opset: OpSet) -> Mapping[AuthorId, tuple[RecordId, Authority]]:
     view, genesis = opset.view, opset.view.genesis
     found: dict[AuthorId, tuple[RecordId, Authority]] = {}
     for author in view.ranks:
-        if (given_there := given_by(genesis, author)) is not None:
+        if (given_there := given_by(genesis, author, opset.get)) is not None:
             found[author] = (genesis.id, given_there)
     for key in view.effective:
         record = opset.records[key]
         if not isinstance(record.body, Grant):
             continue
-        author, authority = record.body.author, given_by(record, record.body.author)
+        author, authority = (
+            record.body.author,
+            given_by(record, record.body.author, opset.get),
+        )
         before = found.get(author)
         if authority and (not before or _more((key, authority), before)):
             found[author] = (key, authority)

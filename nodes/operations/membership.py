@@ -61,7 +61,7 @@ def space_create(context: Context, asked: Arguments, tell: Tell) -> Answer:
     name, folder = given.text(asked, "name"), given.path(asked, "base")
     mode = given.optional_text(asked, "mode") or "members"
     _check_name(context, name, mode)
-    context.key.unlock()
+    context.key.ready()
     with bringing_in(context, tell, reference=True, moved=True) as bringing:
         model, found = read_base(folder, bringing)
         genesis = _genesis(context, name, mode, model)
@@ -127,8 +127,8 @@ def space_join(context: Context, asked: Arguments, tell: Tell) -> Answer:
     ticket = decode_ticket(given.text(asked, "ticket"))
     member = _takes_part(context, ticket.space)
     if not member:
-        context.key.unlock()
-        context.home.node.unlock()
+        context.key.ready()
+        context.home.node.ready()
     folder = given.path(asked, "base")
     with bringing_in(context, tell, reference=True, moved=True) as bringing:
         model, found = read_base(folder, bringing)

@@ -4,6 +4,7 @@ Each of these ended in an error of Python's, with a traceback, where a refusal w
 inputs are among those that tests/fuzz keeps as well.
 """
 
+import base64
 import io
 import json
 import time
@@ -11,9 +12,16 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from crdtmerge.codec import decode, encode
-from crdtmerge.errors import BadInputError, DamagedStateError, MachineError
+from crdtmerge.errors import (
+    BadInputError,
+    DamagedStateError,
+    MachineError,
+    NotMemberError,
+)
 from crdtmerge.formats.adapter_config import read_config
 from crdtmerge.formats.chat_template import with_template
 from crdtmerge.formats.model_config import ModelConfig
@@ -27,7 +35,9 @@ from crdtmerge.rules import parse_pattern
 from nodes.commands import asked_for
 from nodes.home import create_home, open_home
 from nodes.sealing import Cost
+from nodes.tls import peer_of
 from tests.fuzz.reading_homes import PLANES, VECTORS
+from tests.fuzz.seeds import LEAVES, certificates
 from tests.fuzz.sums import sums_of
 
 
@@ -252,3 +262,16 @@ def test_a_request_of_another_form_is_answered(request_json: bytes) -> None:
     """Whoever reaches the control socket gets an error, and the node logs no bug."""
     with pytest.raises(BadInputError, match="control socket"):
         asked_for(request_json)
+
+
+def test_a_certificate_of_another_version_is_nobodys() -> None:
+    """It was an error of the library that is no ValueError: a bug of ours, by a peer."""
+    pem = next(certificates()).removeprefix(b"m")
+    der = bytearray(x509.load_pem_x509_certificate(pem).public_bytes(Encoding.DER))
+    version = bytes.fromhex("a003020102")  # [0] INTEGER 2, which is version 3
+    der[der.index(version) + 4] = 14
+    body = base64.encodebytes(bytes(der))
+    other = b"-----BEGIN CERTIFICATE-----\n" + body + b"-----END CERTIFICATE-----\n"
+    assert peer_of(pem, LEAVES) in LEAVES
+    with pytest.raises(NotMemberError, match="cannot be read"):
+        peer_of(other, LEAVES)

@@ -162,6 +162,7 @@ def test_json_of_each_command_has_its_fields(terminal: Terminal) -> None:
         "author",
         "node",
         "encrypted",
+        "agent",
         "running",
         "addresses",
         "join_addresses",
