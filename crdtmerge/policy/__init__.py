@@ -24,7 +24,7 @@ from crdtmerge.policy.ranks import (
     Authority,
     Rank,
 )
-from crdtmerge.policy.view import ShownFork, View, Visible
+from crdtmerge.policy.view import Pending, ShownFork, View, Visible
 
 __all__ = [
     "BYTES_MAX_DEFAULT",
@@ -37,6 +37,7 @@ __all__ = [
     "WEIGHT_CAP_DEFAULT",
     "Authority",
     "Lookup",
+    "Pending",
     "Rank",
     "ShownFork",
     "View",
