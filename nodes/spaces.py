@@ -5,6 +5,7 @@ the rules (`crdtmerge.policy`), the protocol (`crdtmerge.sync`) nor the disk (`s
 Calls may come from several threads; each is atomic.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -24,7 +25,7 @@ from crdtmerge.identity import AuthorId
 from crdtmerge.manifest import Manifest, TensorEntry
 from crdtmerge.orset import Forked, OpSet, forks_among
 from crdtmerge.policy import View, Visible
-from crdtmerge.record import SignedRecord, decode_record, well_formed
+from crdtmerge.record import Record, SignedRecord, decode_record, verified
 from crdtmerge.resolve.settings import Contribution
 from crdtmerge.sync.messages import (
     ATTESTERS_MAX,
@@ -36,6 +37,7 @@ from crdtmerge.sync.messages import (
 )
 from crdtmerge.trie import Trie
 
+from .holding import Holding
 from .manifests import Known, Manifests
 from .store.base import RECORD_OVERHEAD_BYTES, BlobStore, RecordStore
 
@@ -69,7 +71,10 @@ class Spaces:
     """Hears of forks of which a record was refused: no set will hold both."""
     added: Mapping[bytes, tuple[str, ...]] = field(default_factory=dict)
     """Where the user says that nodes listen; replaced as a whole."""
+    admission: Holding | None = None
+    """Decides which records of others wait; without it none does."""
     _opsets: dict[SpaceId, OpSet] = field(default_factory=dict)
+    _said: Counter[AuthorId] = field(default_factory=Counter)
     _looking: Lock = field(default_factory=Lock)
     _looks: int = 0
     _complete: dict[SpaceId, set[Visible]] = field(default_factory=dict)
@@ -82,7 +87,9 @@ class Spaces:
         """Read the sets; their records were checked before they were stored."""
         self._manifests = Manifests(self.blobs)
         for space in self.records.spaces():
-            self._opsets[space] = OpSet(space).insert(self.records.load(space))
+            loaded = self.records.load(space)
+            self._opsets[space] = OpSet(space).insert(loaded)
+            self._said.update(signed.record.author for signed in loaded)
 
     # --- the sets -----------------------------------------------------------------------
 
@@ -128,6 +135,7 @@ class Spaces:
             if fresh:
                 self.records.append(space, _chains_first(fresh))
                 self._opsets[space] = after
+                self._said.update(s.record.author for s in fresh.values())
             return tuple(fresh)
 
     def publish(self, space: SpaceId, batch: Sequence[SignedRecord]) -> None:
@@ -224,15 +232,28 @@ class Spaces:
     def receive(
         self, space: SpaceId, records: Sequence[SignedBytes]
     ) -> tuple[RecordId, ...]:
-        """Check, persist and join what a peer sent; return the ids that were new."""
+        """Check, persist and join what a peer sent; return the ids that were new.
+
+        What its author's quota holds back is left for later, before it is verified.
+        """
         opset = self.opset(space)
-        unknown = [
-            raw
-            for raw in records
-            if RecordId(digest(Domain.RECORD, raw.data)) not in opset
-        ]
-        _check_chains_come(opset, unknown)
-        return self.take(space, [well_formed(r.data, r.signature) for r in unknown])
+        # SUBTLE: each once, or who sends one a thousand times uses up its author's quota.
+        came = {RecordId(digest(Domain.RECORD, raw.data)): raw for raw in records}
+        unknown = [raw for key, raw in came.items() if key not in opset]
+        read = _check_chains_come(opset, unknown)
+        if self.admission is None:
+            return self.take(space, [verified(*pair) for pair in read])
+        left = self.admission.leave([record for record, _ in read], self.author)
+        batch = [verified(r, signature) for r, signature in read if r.id not in left]
+        fresh = self.take(space, batch)
+        waiting = [record for record, _ in read if record.id in left]
+        self.admission.taken(space, [s.record for s in batch], waiting, left)
+        return fresh
+
+    def said(self, author: AuthorId) -> int:
+        """Return how many records of `author` are here, in all spaces."""
+        with self.lock:
+            return self._said[author]
 
     # --- who ----------------------------------------------------------------------------
 
@@ -478,8 +499,10 @@ def _join_sizes(sizes: dict[BlobId, int], more: Mapping[BlobId, int]) -> None:
         sizes[blob] = max(size, sizes.get(blob, 0))
 
 
-def _check_chains_come(opset: OpSet, batch: Sequence[SignedBytes]) -> None:
-    """Check that each record names a grant that we have or that comes with it.
+def _check_chains_come(
+    opset: OpSet, batch: Sequence[SignedBytes]
+) -> list[tuple[Record, bytes]]:
+    """Return records and signatures; check that each names a grant that is here or comes.
 
     Before any signature is verified, which is dear: anybody can sign records without end
     that hang on nothing.
@@ -488,12 +511,13 @@ def _check_chains_come(opset: OpSet, batch: Sequence[SignedBytes]) -> None:
         MalformedRecordError: bytes of the batch are no record.
         MissingAuthorityError: a grant is neither in the set nor in the batch.
     """
-    records = [decode_record(raw.data) for raw in batch]
-    coming = {record.id for record in records}
-    for record in records:
+    read = [(decode_record(raw.data), raw.signature) for raw in batch]
+    coming = {record.id for record, _ in read}
+    for record, _ in read:
         auth = RecordId(record.auth)
         if record.auth and auth not in coming and auth not in opset:
             raise MissingAuthorityError(record.id, record.auth)
+    return read
 
 
 def _chains_first(fresh: Mapping[RecordId, SignedRecord]) -> list[SignedRecord]:
