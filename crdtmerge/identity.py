@@ -36,6 +36,9 @@ class Purpose(StrEnum):
     RECORD = "crdtmerge v1 record"
     JOIN_AUTHOR = "crdtmerge v1 join as author"
     JOIN_NODE = "crdtmerge v1 join as node"
+    ATTESTATION = "crdtmerge v1 attestation"
+    PROBE = "crdtmerge v1 whether a key can sign"
+    SUCCESSOR = "crdtmerge v1 consent of a successor"
 
 
 class Signer(Protocol):
@@ -62,7 +65,7 @@ class SigningKey:
 
     def sign(self, purpose: Purpose, message: bytes) -> bytes:
         """Return the 64-byte signature over `purpose` and `message`."""
-        return self._key.sign(_tagged(purpose, message))
+        return self._key.sign(tagged(purpose, message))
 
 
 def verify(public: bytes, purpose: Purpose, message: bytes, signature: bytes) -> None:
@@ -77,7 +80,7 @@ def verify(public: bytes, purpose: Purpose, message: bytes, signature: bytes) ->
         )
     try:
         key = Ed25519PublicKey.from_public_bytes(public)
-        key.verify(signature, _tagged(purpose, message))
+        key.verify(signature, tagged(purpose, message))
     except (InvalidSignature, ValueError) as e:
         text = f"not signed by {public.hex()[:12]} as {purpose.value!r}"
         raise BadSignatureError(text) from e
@@ -93,6 +96,6 @@ def is_weak(public: bytes) -> bool:
     return y >= _FIELD or y in _SMALL_ORDER
 
 
-def _tagged(purpose: Purpose, message: bytes) -> bytes:
+def tagged(purpose: Purpose, message: bytes) -> bytes:
     """Return the bytes that are signed; the zero byte ends the purpose."""
     return purpose.encode() + b"\0" + message

@@ -22,6 +22,7 @@ import platformdirs
 from crdtmerge.bodies import SpaceId
 from crdtmerge.errors import ConflictError, NotFoundError, UpgradeNeededError
 
+from .agent import AgentKey
 from .anchor import ANCHOR_FILE, NEW_ANCHOR_FILE, Anchor, SpaceSigner
 from .keys import (
     AUTHOR_KEY_FILE,
@@ -84,7 +85,7 @@ class Home:
     @property
     def encrypted(self) -> bool:
         """Whether no key lies in the clear."""
-        return self.author.encrypted and self.node.encrypted
+        return not (self.author.in_the_clear or self.node.in_the_clear)
 
     def signer(self, space: SpaceId) -> SpaceSigner:
         """Return the author as it signs records of `space`: never in a doubted state."""
@@ -115,7 +116,7 @@ class Home:
 def create_home(
     path: Path,
     *,
-    author_seed: bytes,
+    author_seed: bytes | AgentKey,
     node_seed: bytes,
     generation: bytes,
     form: KeyForm = clear,
@@ -124,7 +125,7 @@ def create_home(
 ) -> Home:
     """Make a home at `path`, with keys from the caller's entropy, and open it to write.
 
-    The key files are given the `form`.
+    The key files are given the `form`; an agent may hold the author's key.
 
     Raises:
         ConflictError: there is a home already, or the folder is not empty.
@@ -264,7 +265,7 @@ def require_empty(path: Path) -> None:
 
 def furnish(
     path: Path,
-    seeds: tuple[bytes, bytes],
+    seeds: tuple[bytes | AgentKey, bytes],
     generation: bytes,
     form: KeyForm,
     disk: Disk,

@@ -1,11 +1,12 @@
-"""The two keys of a home and their files, in the clear or sealed with a passphrase.
+"""The two keys of a home and their files: in the clear, sealed, or an agent's key.
 
 Owns the forms of a key file, reading and unlocking a key, and changing both files at once.
-Does not own the sealed form itself (`sealing`), where a passphrase comes from
-(`cli.passphrases`), nor the rest of a home (`home`).
+Does not own the sealed form itself (`sealing`), keys that an agent holds (`agent`), where a
+passphrase comes from (`cli.passphrases`), nor the rest of a home (`home`).
 
-In the clear a key file is one line of hex, the seed. Either form tells the public part
-without a passphrase, so what only reads never asks for one.
+In the clear a key file is one line of hex, the seed. Any form tells the public part
+without a passphrase, so what only reads never asks for one. An agent may hold the author's
+key; the node's is always here, for it signs the certificate of each start.
 
 A change is made of whole files beside the old ones. The name `node.key.new` commits it: it
 is given last, when both new files are on the disk. Before, the old keys hold; after, who
@@ -13,16 +14,17 @@ opens the home to write finishes the change: a crash leaves both keys changed, o
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Final, TypeAlias
 
 from crdtmerge.errors import BadInputError, NotFoundError, WrongPassphraseError
-from crdtmerge.identity import KEY_BYTES, Purpose, SigningKey
+from crdtmerge.identity import KEY_BYTES, Purpose, Signer, SigningKey
 
-from . import sealing
+from . import agent, sealing
+from .agent import AgentKey
 from .passphrase import AskPassphrase, Passphrase
 from .private import read_private
 from .sealing import NONCE_BYTES, SALT_BYTES, Cost, SealedKey
@@ -35,6 +37,11 @@ NEW_NODE_KEY_FILE: Final = "node.key.new"
 """Its presence commits a change of both keys."""
 PART_NODE_KEY_FILE: Final = "node.key.part"
 KEY_FILE_BYTES_MAX: Final = 1024
+
+_PARSERS: Final[Mapping[bytes, Callable[[bytes], SealedKey | AgentKey]]] = {
+    sealing.HEAD: sealing.parse,
+    agent.HEAD: agent.parse,
+}
 
 KeyForm: TypeAlias = "Callable[[bytes], bytes]"
 """Turns a seed into what a key file holds."""
@@ -65,24 +72,46 @@ class HomeKey:
     """A key of a home: who it is at once, the means to sign when that is needed."""
 
     def __init__(
-        self, path: Path, held: SigningKey | SealedKey, ask: Callable[[], Passphrase]
+        self,
+        path: Path,
+        held: SigningKey | SealedKey | AgentKey,
+        ask: Callable[[], Passphrase],
     ) -> None:
         """Hold what the file at `path` holds; `ask` finds the passphrase."""
         self.path = path
         self.public = held.public
-        self.encrypted = isinstance(held, SealedKey)
+        self.in_the_clear = isinstance(held, SigningKey)
+        self.in_agent = isinstance(held, AgentKey)
         self._held = held
         self._ask = ask
 
-    def unlock(self) -> SigningKey:
-        """Return the key itself; the passphrase is asked for the first time only.
+    def ready(self) -> None:
+        """Make sure that it can sign; a passphrase is asked for the first time only.
 
         Verbs call it before long work, so that nobody waits for it in vain.
 
         Raises:
             PassphraseNeededError: it is encrypted, and there is no passphrase.
             WrongPassphraseError: the passphrase does not open it.
+            NotFoundError: no agent holds it now.
+            MachineError: the agent does not sign.
         """
+        held = self._opened_or_named()
+        if isinstance(held, AgentKey):
+            held.probe()
+
+    def unlock(self) -> SigningKey:
+        """Return the key itself, unlocking it if it is not; raises as `unlock`.
+
+        Raises:
+            BadInputError: it is an agent's, and so not to be had.
+        """
+        held = self._opened_or_named()
+        if isinstance(held, AgentKey):
+            raise BadInputError(f"{self.path} names a key that an agent holds")
+        return held
+
+    def _opened_or_named(self) -> SigningKey | AgentKey:
         if isinstance(self._held, SealedKey):
             self._held = self._opened(self._held, self._ask())
         return self._held
@@ -99,7 +128,8 @@ class HomeKey:
 
     def sign(self, purpose: Purpose, message: bytes) -> bytes:
         """Return the signature, unlocking the key if it is not; raises as `unlock`."""
-        return self.unlock().sign(purpose, message)
+        signer: Signer = self._opened_or_named()
+        return signer.sign(purpose, message)
 
 
 def read_keys(home: Path, ask: AskPassphrase) -> tuple[HomeKey, HomeKey]:
@@ -117,18 +147,21 @@ def read_keys(home: Path, ask: AskPassphrase) -> tuple[HomeKey, HomeKey]:
 
     author = HomeKey(home / AUTHOR_KEY_FILE, _read(home / AUTHOR_KEY_FILE), once)
     node = HomeKey(home / NODE_KEY_FILE, _read(home / NODE_KEY_FILE), once)
+    if node.in_agent:
+        message = f"{node.path} names a key of an agent; a node's key must be here"
+        raise BadInputError(message, hint="restore it from a backup")
     return author, node
 
 
 def write_keys(
     home: Path,
-    seeds: tuple[bytes, bytes],
+    keys: tuple[bytes | AgentKey, bytes],
     form: KeyForm,
     disk: Disk = SYSTEM_DISK,
 ) -> None:
-    """Write the keys of a new home; the caller syncs the folder."""
-    for name, seed in zip((AUTHOR_KEY_FILE, NODE_KEY_FILE), seeds, strict=True):
-        data = form(seed)
+    """Write the keys of a new home, from their seeds; the caller syncs the folder."""
+    for name, key in zip((AUTHOR_KEY_FILE, NODE_KEY_FILE), keys, strict=True):
+        data = key.form() if isinstance(key, AgentKey) else form(key)
         with explained(f"creating {home}"):
             write_file(disk, home / name, data)
 
@@ -141,11 +174,16 @@ def change_keys(
 ) -> None:
     """Give both key files another form; the caller holds the home's lock.
 
+    That of a key that an agent holds stays as it is.
+
     Raises:
         WrongPassphraseError: the present passphrase does not open one; nothing changed.
         MachineError: the disk refused; the home opens with the old keys or the new ones.
     """
-    author, node = (form(key.unlock().seed) for key in keys)
+    author, node = (
+        AgentKey(key.public).form() if key.in_agent else form(key.unlock().seed)
+        for key in keys
+    )
     finish_change(home, disk)
     try:
         with explained(f"changing the keys of {home}"):
@@ -184,18 +222,19 @@ def _forget_parts(home: Path, disk: Disk) -> None:
         disk.remove(home / name)
 
 
-def _read(path: Path) -> SigningKey | SealedKey:
-    """Return the key in a file, sealed or not."""
+def _read(path: Path) -> SigningKey | SealedKey | AgentKey:
+    """Return the key that a file holds or names."""
     try:
         data = read_private(path, KEY_FILE_BYTES_MAX, follow=False)
     except FileNotFoundError:
         hint = "restore it from a backup; without it this home cannot sign"
         raise NotFoundError(f"the key {path} is missing", hint=hint) from None
-    if data.startswith(sealing.HEAD):
-        try:
-            return sealing.parse(data)
-        except BadInputError as e:
-            raise _in_file(path, e) from None
+    for head, parse in _PARSERS.items():
+        if data.startswith(head):
+            try:
+                return parse(data)
+            except BadInputError as e:
+                raise _in_file(path, e) from None
     if not _CLEAR.fullmatch(data):
         message = f"{path} does not hold a key, in the clear or encrypted"
         raise BadInputError(message, hint="restore it from a backup")

@@ -12,25 +12,17 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
-from crdtmerge.digest import DIGEST_BYTES
 from crdtmerge.errors import (
     CrdtMergeError,
     RefusedError,
     RemoteError,
     UnreachableError,
 )
-from crdtmerge.sync.messages import (
-    FeedReply,
-    Message,
-    RecordsReply,
-    RecordsRequest,
-    Rumour,
-    TrieInner,
-    TrieReply,
-)
+from crdtmerge.sync.messages import Message
 
 from .client import ReplicaClient
 from .effects import Dial, DialEnded, Input, MessageReceived, PeerClosed, PeerOpened
+from .quotas import weight
 from .tls import Leaf
 
 SendMessage = Callable[[Message], Awaitable[None]]
@@ -42,8 +34,6 @@ Submit = Callable[[Turn], Awaitable[None]]
 OUTGOING_MAX: Final = 1024
 OUTGOING_BYTES_MAX: Final = 32 << 20
 """What may wait for one peer; one that asks faster than it reads is cut off."""
-MESSAGE_COST_BYTES: Final = 256
-"""What any message counts for, beside its records and digests."""
 
 _log: Final = logging.getLogger(__name__)
 
@@ -57,7 +47,10 @@ class Link:
     outgoing: asyncio.Queue[Message] = field(default_factory=asyncio.Queue)
     waiting_bytes: int = 0
     closed: asyncio.Event = field(default_factory=asyncio.Event)
-    broke_rules: bool = False
+    broken: str = ""
+    """The name of the error by which the peer broke a rule, if it did."""
+    pause: float = 0.0
+    """How many seconds pass before its next message is read."""
 
 
 class Channels:
@@ -143,6 +136,14 @@ class Links:
         else:
             link.outgoing.put_nowait(message)
 
+    def pause(self, peer: bytes, seconds: float) -> None:
+        """Let `seconds` pass before the next message of `peer` is read.
+
+        What it sends meanwhile waits with it: the buffers between us are bounded.
+        """
+        if peer in self._open:
+            self._open[peer].pause = seconds
+
     def close(self, peer: bytes) -> None:
         """End the stream with `peer`."""
         if peer in self._open:
@@ -227,7 +228,7 @@ class Links:
             if old.dialler == min(self._me, peer) != link.dialler:
                 return []
             old.closed.set()
-            inputs.append(PeerClosed(peer, old.broke_rules))
+            inputs.append(PeerClosed(peer, old.broken))
         self._open[peer] = link
         return [*inputs, PeerOpened(peer)]
 
@@ -235,18 +236,23 @@ class Links:
         if self._open.get(link.peer) is not link:
             return []
         del self._open[link.peer]
-        return [PeerClosed(link.peer, link.broke_rules)]
+        return [PeerClosed(link.peer, link.broken)]
 
     async def _read(self, link: Link, incoming: AsyncIterator[Message]) -> None:
-        """Hand over messages one by one: none is read before the last was handled."""
+        """Hand over messages one by one: none is read before the last was handled.
+
+        Nor before it is paid for: the node says when a peer is to be left alone.
+        """
         try:
+            await _over(link)
             async for message in incoming:
                 received = MessageReceived(link.peer, message)
                 await self._submit(partial(self._said, link, received))
+                await _over(link)
         except (UnreachableError, RefusedError):
             raise  # it is gone, or wants us no more: both may change
-        except RemoteError:
-            link.broke_rules = True
+        except RemoteError as e:
+            link.broken = type(e).__name__
             raise
 
     def _said(self, link: Link, received: MessageReceived) -> list[Input]:
@@ -259,22 +265,11 @@ class Links:
             await send(message)
 
 
-def weight(message: Message) -> int:
-    """Return about how many bytes a message that waits takes."""
-    match message:
-        case FeedReply(records=records) | Rumour(records=records):
-            size = sum(len(r.data) + len(r.signature) for r in records)
-        case RecordsReply(records=records, unsent=unsent):
-            size = sum(len(r.data) + len(r.signature) for r in records)
-            size += DIGEST_BYTES * len(unsent)
-        case RecordsRequest(ids=ids):
-            size = DIGEST_BYTES * len(ids)
-        case TrieReply(nodes=nodes):
-            digests = (n.hashes if isinstance(n, TrieInner) else n.items for n in nodes)
-            size = DIGEST_BYTES * sum(map(len, digests))
-        case _:
-            size = 0
-    return MESSAGE_COST_BYTES + size
+async def _over(link: Link) -> None:
+    """Wait until the pause of a stream is over; the loop's other work goes on."""
+    seconds, link.pause = link.pause, 0.0
+    if seconds > 0:
+        await asyncio.sleep(seconds)
 
 
 async def _until(event: asyncio.Event) -> None:

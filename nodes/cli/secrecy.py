@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from ..keys import KeyForm
     from ..passphrase import Passphrase
 
+NODE_IN_THE_CLEAR: Final = (
+    "the node's key lies in the clear, for your eyes only (mode 0600);"
+    " `crdtmerge passphrase` encrypts it"
+)
 IN_THE_CLEAR: Final = (
     "the keys lie in the clear, for your eyes only (mode 0600);"
     " `crdtmerge passphrase` encrypts them"
@@ -31,6 +35,14 @@ def init(
     context: typer.Context,
     home: HomeOption = None,
     *,
+    agent: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY",
+            help="Sign with this Ed25519 key of an ssh-agent: fingerprint or comment.",
+            show_default=False,
+        ),
+    ] = None,
     passphrase_file: PassphraseFileOption = None,
     no_passphrase: Annotated[
         bool,
@@ -45,9 +57,13 @@ def init(
     The keys are encrypted with a passphrase: that of --passphrase-file, of
     CRDTMERGE_PASSPHRASE or CRDTMERGE_PASSPHRASE_FILE, or the one you type. Without
     any of these, in a script for example, they are kept in the clear, and a note says so.
+
+    With --agent your author's key stays in ssh-agent, or in what speaks its protocol, such
+    as gpg-agent with a card; the home holds its public part, and the node's key.
     """
     from crdtmerge.sync.messages import GENERATION_BYTES
 
+    from ..agent import find
     from ..home import create_home
     from ..runtime import entropy
 
@@ -56,10 +72,13 @@ def init(
         raise typer.BadParameter(
             "it cannot go with --passphrase-file", param_hint="--no-passphrase"
         )
+    held = find(agent) if agent is not None else None
+    if held is not None:
+        held.probe()
     new = None if no_passphrase else _for_new_home(chosen.home, chosen.passphrase_file)
     made = create_home(
         chosen.home,
-        author_seed=entropy(32),
+        author_seed=held or entropy(32),
         node_seed=entropy(32),
         generation=entropy(GENERATION_BYTES),
         form=_form(new),
@@ -67,7 +86,7 @@ def init(
     with made:
         facts = {
             **_facts(made),
-            "notes": [] if made.encrypted or no_passphrase else [IN_THE_CLEAR],
+            "notes": [] if made.encrypted or no_passphrase else [_in_the_clear(made)],
         }
     show(facts, render.home, as_json=chosen.as_json)
 
@@ -120,7 +139,7 @@ def passphrase(
     with open_home(chosen.home, write=True, ask=ask) as opened:
         keys = (opened.author, opened.node)
         for key in keys:
-            key.unlock()
+            key.ready()
         change_keys(opened.path, keys, _form(_new(new_passphrase_file, remove=remove)))
     with open_home(chosen.home, write=False) as changed:
         show(_facts(changed), render.rekeyed, as_json=chosen.as_json)
@@ -132,7 +151,12 @@ def _facts(home: "Home") -> dict[str, object]:
         "author": home.author.public.hex(),
         "node": home.node.public.hex(),
         "encrypted": home.encrypted,
+        "agent": home.author.in_agent,
     }
+
+
+def _in_the_clear(home: "Home") -> str:
+    return NODE_IN_THE_CLEAR if home.author.in_agent else IN_THE_CLEAR
 
 
 def _form(new: "Passphrase | None") -> "KeyForm":

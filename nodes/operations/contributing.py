@@ -67,7 +67,7 @@ def contribute(context: Context, asked: Arguments, tell: Tell) -> Answer:
     tags = _tags(given.texts(asked, "tags"))
     replica(context, space).authority(NEEDED[Add])  # before any long work
     context.home.anchor.require_sure(space)
-    context.key.unlock()
+    context.key.ready()
     path, kind = given.path(asked, "path"), given.optional_text(asked, "kind")
     reference = given.flag(asked, "reference")
     vocabulary = policy_asked(given.optional_text(asked, "vocabulary"))

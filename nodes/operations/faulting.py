@@ -73,7 +73,7 @@ def check(context: Context, asked: Arguments, tell: Tell) -> Answer:
         return _known(space, context.spaces.opset(space).records[known])
     if not dry:
         replica(context, space).authority(Rank.READER)  # before any long work
-        context.key.unlock()
+        context.key.ready()
     visible = next(
         v for v in context.spaces.view(space).visible if v.content == content
     )

@@ -162,6 +162,7 @@ def test_json_of_each_command_has_its_fields(terminal: Terminal) -> None:
         "author",
         "node",
         "encrypted",
+        "agent",
         "running",
         "addresses",
         "join_addresses",
@@ -192,6 +193,8 @@ def test_json_of_each_command_has_its_fields(terminal: Terminal) -> None:
         "doubt",
         "forked",
         "faulty",
+        "forks",
+        "quarantined",
     }
     (found,) = space["contributions"]
     assert found == {

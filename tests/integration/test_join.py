@@ -113,6 +113,40 @@ def test_a_wrong_ticket_is_refused(pair: tuple[Home, Home], wrong: str) -> None:
     run(joins())
 
 
+def test_a_stranger_is_not_told_which_spaces_a_node_hosts(
+    pair: tuple[Home, Home],
+) -> None:
+    """A space that is here and one that is not answer alike to who has no ticket."""
+    host, joiner = pair
+    space = found(host)
+
+    async def heard_of(node: Runtime, asked: SpaceId) -> tuple[list[str], str]:
+        ticket = replace(ticket_of(node, space), space=asked, secret=b"t" * 16)
+        talk = _Joiner(ticket, joiner, Spaces(joiner.records, joiner.blobs)).talk
+        heard: list[str] = []
+
+        async def listens(incoming: AsyncIterator[JoinMessage], send: Say) -> None:
+            async def noted() -> AsyncIterator[JoinMessage]:
+                async for message in incoming:
+                    heard.append(type(message).__name__)
+                    yield message
+
+            await talk(noted(), send)
+
+        with pytest.raises(RefusedError) as refusal:
+            await open_join(ticket.addresses[0], node.me, listens)
+        return heard, str(refusal.value)
+
+    async def joins() -> None:
+        async with living(host) as node:
+            here = await heard_of(node, space)
+            elsewhere = await heard_of(node, SpaceId(b"\x07" * 32))
+            assert here == elsewhere
+            assert here[0] == ["Challenge"]
+
+    run(joins())
+
+
 def test_another_host_than_the_ticket_names_learns_nothing(
     pair: tuple[Home, Home],
 ) -> None:

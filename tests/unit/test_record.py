@@ -4,7 +4,9 @@ import pytest
 
 from crdtmerge.bodies import (
     BODIES,
+    CRITICAL,
     Add,
+    Approve,
     Ban,
     Body,
     Genesis,
@@ -15,12 +17,17 @@ from crdtmerge.bodies import (
     RecordId,
     Remove,
     Revoke,
+    SpaceId,
+    Successor,
     Unknown,
+    check_consent,
+    give_consent,
     is_address,
 )
-from crdtmerge.codec import DECIMAL_UNIT, decode, encode
+from crdtmerge.codec import DECIMAL_UNIT, Value, decode, encode
 from crdtmerge.digest import BlobId, ContentId, Domain, digest
 from crdtmerge.errors import BadSignatureError, MalformedRecordError
+from crdtmerge.forks import prove_fork
 from crdtmerge.identity import AuthorId, Purpose, verify
 from crdtmerge.recipe import Recipe
 from crdtmerge.record import (
@@ -37,22 +44,6 @@ ID = b"\x01" * 32
 IDS = (RecordId(ID), RecordId(b"\x02" * 32))
 AUTHOR = AuthorId(ID)
 
-SAMPLES: list[Body] = [
-    Add(ContentId(ID), BlobId(ID), 1, 0, DECIMAL_UNIT // 4, ID, "a note\nof two lines"),
-    Remove(IDS),
-    RecipeChange(Recipe("linear/1", (("scale", "1"),)), IDS),
-    Grant(AUTHOR, 2, 1000 * DECIMAL_UNIT, 0, 1 << 40),
-    Revoke(AUTHOR, ()),
-    Ban("author", ID),
-    Ban("content", ID),
-    Lift(IDS[0]),
-    NodeAddress(ID, ("192.0.2.1:1", "[2001:db8::1]:65535")),
-    NodeAddress(ID, ()),
-    *FAULTS,
-    Unknown("shiny_2", [1, [b"x", "y"]]),
-    Unknown("bare", 7),
-]
-
 
 def record_of(body: Body, *, seq: int = 0, critical: bool = False) -> Record:
     """Return a record of `body` that hangs on made-up ids."""
@@ -65,6 +56,31 @@ def record_of(body: Body, *, seq: int = 0, critical: bool = False) -> Record:
         body=body,
         critical=critical,
     )
+
+
+BRANCHES = [
+    (signed.record.data, signed.signature)
+    for note in ("one", "other")
+    for signed in [sign_record(record_of(Unknown("shiny_2", note)), CLEO)]
+]
+SAMPLES: list[Body] = [
+    Add(ContentId(ID), BlobId(ID), 1, 0, DECIMAL_UNIT // 4, ID, "a note\nof two lines"),
+    Remove(IDS),
+    RecipeChange(Recipe("linear/1", (("scale", "1"),)), IDS),
+    Grant(AUTHOR, 2, 1000 * DECIMAL_UNIT, 0, 1 << 40),
+    Revoke(AUTHOR, ()),
+    Ban("author", ID),
+    Ban("content", ID),
+    Lift(IDS[0]),
+    NodeAddress(ID, ("192.0.2.1:1", "[2001:db8::1]:65535")),
+    NodeAddress(ID, ()),
+    Approve(IDS[0]),
+    Successor(AUTHOR, CLEO.public, give_consent(CLEO, SpaceId(ID), AUTHOR)),
+    *FAULTS,
+    prove_fork(ID, CLEO.public, 0, BRANCHES),
+    Unknown("shiny_2", [1, [b"x", "y"]]),
+    Unknown("bare", 7),
+]
 
 
 @pytest.mark.parametrize("body", SAMPLES)
@@ -128,14 +144,94 @@ def test_own_slips_are_refused_when_written() -> None:
         record_of(Ban("content", ID), critical=True)
 
 
-def test_a_fault_is_always_critical() -> None:
-    """A version that does not know faults must not merge on what they take out."""
-    record = record_of(FAULTS[0])
+@pytest.mark.parametrize("kind", sorted(CRITICAL))
+def test_kinds_that_change_what_merges_are_always_critical(kind: str) -> None:
+    """A version that does not know faults, or approvals, must not merge on without them."""
+    record = record_of(next(b for b in SAMPLES if kind == b.KIND))  # type: ignore[union-attr]
     assert record.critical
     fields = decode(record.data, RECORD_BYTES_MAX)
     assert isinstance(fields, list)
     with pytest.raises(MalformedRecordError, match="always critical"):
         decode_record(encode([*fields[:7], 0, fields[8]]))
+
+
+FOUNDED: list[Value] = ["space", "members", ID, [ID, IDS[1]], bytes(16)]
+
+
+def founded(*rest: Value) -> Genesis:
+    """Return the genesis of two owners that ends with `rest`."""
+    return Genesis.from_value([*FOUNDED, *rest])
+
+
+def test_a_genesis_without_rules_is_as_it_always_was() -> None:
+    """One owner suffices and forks cut nobody off: left out, so no id changes."""
+    plain = founded()
+    assert (plain.threshold, plain.quarantine) == (1, False)
+    assert plain.to_value() == FOUNDED
+    for rules in ([2, 0], [1, 1], [2, 1]):
+        body = founded(rules)
+        assert [body.threshold, int(body.quarantine)] == rules
+        assert body.to_value() == [*FOUNDED, rules]
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        [[1, 0]],
+        [[0, 0]],
+        [[3, 0]],
+        [[2, 2]],
+        [[2]],
+        [[2, 0, 0]],
+        [2, 0],
+        [[2, 0], []],
+        [[]],
+        [[-1, 1]],
+    ],
+)
+def test_rules_of_a_genesis_have_one_form(rest: list[Value]) -> None:
+    """A default that is spelt out, or a threshold that nobody can reach, is no genesis."""
+    with pytest.raises(MalformedRecordError):
+        founded(*rest)
+
+
+def test_a_successor_has_consented_in_this_space() -> None:
+    """Nobody is named without knowing: another space, key or purpose is no consent."""
+    space = SpaceId(ID)
+    good = give_consent(CLEO, space, AUTHOR)
+    check_consent(space, Successor(AUTHOR, CLEO.public, good))
+    bad = [
+        (IDS[1], Successor(AUTHOR, CLEO.public, good)),
+        (ID, Successor(STRANGER.public, CLEO.public, good)),
+        (ID, Successor(AUTHOR, STRANGER.public, good)),
+        (ID, Successor(AUTHOR, CLEO.public, CLEO.sign(Purpose.RECORD, ID + AUTHOR))),
+    ]
+    for where, body in bad:
+        with pytest.raises(BadSignatureError):
+            check_consent(where, body)
+        record = make_record(
+            space=where, author=CLEO.public, author_seq=0, prev=b"", auth=ID, body=body
+        )
+        signed = sign_record(record, CLEO)
+        with pytest.raises(BadSignatureError):
+            well_formed(record.data, signed.signature)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [AUTHOR, AUTHOR, bytes(64)],
+        [AUTHOR, bytes(32), bytes(64)],
+        [AUTHOR, CLEO.public, bytes(63)],
+        [AUTHOR, CLEO.public[:31], bytes(64)],
+        [AUTHOR[:31], CLEO.public, bytes(64)],
+        [AUTHOR, CLEO.public],
+    ],
+)
+def test_a_successor_is_another_real_key(value: list[Value]) -> None:
+    """A key does not follow itself, and one that anybody could use follows nobody."""
+    with pytest.raises(MalformedRecordError):
+        Successor.from_value(value)
 
 
 @pytest.mark.parametrize(

@@ -240,7 +240,8 @@ def test_who_sent_no_message_is_banished() -> None:
     """A frame that breaks its limits costs as much as a message that breaks a rule."""
     home = Home(members=1)
     home.open(1)
-    home.do(PeerClosed(transport(1), broke_rules=True))
+    home.do(PeerClosed(transport(1), "MalformedMessageError"))
+    assert home.node.dropped == {"MalformedMessageError": 1}
     assert only(home.do(Ticked(), after=40.0), Dial) == []
     assert only(home.do(Ticked(), after=40.0), Dial)
 

@@ -1,0 +1,54 @@
+"""Who may do what: the second and third of the three steps.
+
+`ranks` owns what a rank allows, `admissible` who had the right to make a record, `standing`
+whose records take effect, `forked` who used a number twice, `elements` what the effective
+records show, `view` the words that it is told in. Does not own the set itself (`orset`),
+nor the bytes of contributions.
+"""
+
+from crdtmerge.policy.admissible import (
+    SUCCESSORS_MAX,
+    Lookup,
+    authority_of,
+    check_admissible,
+    given_by,
+    handed_on,
+)
+from crdtmerge.policy.council import COUNCIL, council_of_owners
+from crdtmerge.policy.elements import NODES_PER_AUTHOR_MAX, evaluate
+from crdtmerge.policy.ranks import (
+    BYTES_MAX_DEFAULT,
+    NEEDED,
+    OPEN,
+    OWNER,
+    RECORDS_MAX_DEFAULT,
+    WEIGHT_CAP_DEFAULT,
+    Authority,
+    Rank,
+)
+from crdtmerge.policy.view import Pending, ShownFork, View, Visible
+
+__all__ = [
+    "BYTES_MAX_DEFAULT",
+    "COUNCIL",
+    "NEEDED",
+    "NODES_PER_AUTHOR_MAX",
+    "OPEN",
+    "OWNER",
+    "RECORDS_MAX_DEFAULT",
+    "SUCCESSORS_MAX",
+    "WEIGHT_CAP_DEFAULT",
+    "Authority",
+    "Lookup",
+    "Pending",
+    "Rank",
+    "ShownFork",
+    "View",
+    "Visible",
+    "authority_of",
+    "check_admissible",
+    "council_of_owners",
+    "evaluate",
+    "given_by",
+    "handed_on",
+]

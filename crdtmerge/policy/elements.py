@@ -1,0 +1,195 @@
+"""What the effective records show: the second half of the third step.
+
+Owns the visible set (adds minus removes, bans and faults), the recipe and the nodes. Does
+not own which records take effect (`standing`). Visibility does not depend on the bytes of
+contributions, else replicas would differ.
+"""
+
+from collections.abc import Container, Iterable, Mapping
+from typing import Final
+
+from crdtmerge.bodies import (
+    Add,
+    Ban,
+    NodeAddress,
+    RecipeChange,
+    RecordId,
+    Remove,
+    Revoke,
+    Unknown,
+)
+from crdtmerge.digest import ContentId
+from crdtmerge.faults import Fault
+from crdtmerge.identity import AuthorId
+from crdtmerge.policy.admissible import authority_of
+from crdtmerge.policy.pending import pending_of
+from crdtmerge.policy.standing import Standing, stand
+from crdtmerge.policy.view import View, Visible
+from crdtmerge.record import Record
+from crdtmerge.trie import Trie
+
+NODES_PER_AUTHOR_MAX: Final = 16
+"""Transport keys of one author that count: handshakes and dials cost something each."""
+
+
+def evaluate(records: Mapping[RecordId, Record]) -> View:
+    """Return what the admissible `records` of one space mean: the third step."""
+    return view_of(stand(records))
+
+
+def view_of(standing: Standing) -> View:
+    """Return what is to be seen once it is known which records take effect."""
+    faults = faults_of(standing.book.records)
+    visible = _visible(standing, faults)
+    heads = _recipe_heads(standing)
+    recipe = standing.effective[heads[0]].body if heads else None
+    nodes = _nodes(standing)
+    unknown = {
+        r.kind
+        for r in standing.effective.values()
+        if isinstance(r.body, Unknown) and r.critical
+    }
+    judgements = standing.judgements
+    return View(
+        genesis=standing.book.genesis,
+        ranks=standing.ranks,
+        rightless=standing.judged,
+        effective=frozenset(standing.effective),
+        visible=visible,
+        visible_root=Trie.build(v.leaf for v in visible).root,
+        recipe=recipe.recipe if isinstance(recipe, RecipeChange) else None,
+        recipe_heads=heads,
+        nodes={
+            node: tuple(
+                dict.fromkeys(a for body in claims.values() for a in body.addresses)
+            )
+            for node, claims in nodes.items()
+        },
+        node_authors={node: tuple(claims) for node, claims in nodes.items()},
+        bans={r.id: r.body for r in judgements if isinstance(r.body, Ban)},
+        revocations={r.id: r.body for r in judgements if isinstance(r.body, Revoke)},
+        faults=faults,
+        forks=standing.forks,
+        quarantined=standing.quarantined,
+        unknown_critical=tuple(sorted(unknown)),
+        chains=standing.chains,
+        contested=standing.contested,
+        endings={
+            key: r.body
+            for key in sorted(standing.endings)
+            if isinstance((r := standing.book.records[key]).body, Revoke)
+        },
+        pending=pending_of(standing),
+        acts=standing.acts,
+    )
+
+
+def faults_of(records: Mapping[RecordId, Record]) -> dict[ContentId, RecordId]:
+    """Return which contents are shown to be unusable, by the lowest record id.
+
+    SUBTLE: every admitted fault counts, whatever became of its author's rights: it is
+    a proof, and who shows it does not make it less true.
+    """
+    bodies = ((r.id, r.body) for r in records.values())
+    faults = sorted((b.content, key) for key, b in bodies if isinstance(b, Fault))
+    return dict(reversed(faults))
+
+
+def _visible(standing: Standing, faults: Container[ContentId]) -> tuple[Visible, ...]:
+    banned = {
+        r.body.target
+        for r in standing.judgements
+        if isinstance(r.body, Ban) and r.body.subject == "content"
+    }
+    live: dict[ContentId, list[Record]] = {}
+    removed = _removed(standing)
+    for record in sorted(standing.effective.values(), key=lambda r: r.id):
+        if isinstance(record.body, Add) and record.id not in removed:
+            live.setdefault(record.body.content, []).append(record)
+    return tuple(
+        _element(standing, content, adds)
+        for content, adds in sorted(live.items())
+        if content not in banned and content not in faults
+    )
+
+
+def _removed(standing: Standing) -> set[RecordId]:
+    removed: set[RecordId] = set()
+    for record in standing.effective.values():
+        if not isinstance(record.body, Remove):
+            continue
+        for target in record.body.adds:
+            add = standing.effective.get(target)
+            if add is not None and _may_remove(standing, record, add):
+                removed.add(target)
+    return removed
+
+
+def _may_remove(standing: Standing, remove: Record, add: Record) -> bool:
+    own = remove.author == add.author or standing.follows(remove.author, add.author)
+    return own or standing.acting(remove) > standing.ranks[add.author]
+
+
+def _element(standing: Standing, content: ContentId, adds: list[Record]) -> Visible:
+    bodies = [r.body for r in adds if isinstance(r.body, Add)]
+    caps = [authority_of(r, standing.book.records.get).weight_cap for r in adds]
+    weights = [min(b.weight, cap) for b, cap in zip(bodies, caps, strict=True)]
+    manifests = dict.fromkeys((b.manifest, b.manifest_bytes) for b in bodies)
+    return Visible(
+        content=content,
+        weight=max(weights),
+        evidence=next((b.evidence for b in bodies if b.evidence), b""),
+        adds=tuple(r.id for r in adds),
+        authors=tuple(sorted({r.author for r in adds})),
+        manifests=tuple(manifests),
+        notes=tuple(dict.fromkeys(b.note for b in bodies if b.note)),
+        tags=tuple(sorted({tag for body in bodies for tag in body.tags})),
+    )
+
+
+def _recipe_heads(standing: Standing) -> tuple[RecordId, ...]:
+    """Return the recipes that no other replaces; several are concurrent."""
+    changes = {
+        r.id: r.body
+        for r in standing.effective.values()
+        if isinstance(r.body, RecipeChange)
+    }
+    replaced = {old for body in changes.values() for old in body.replaces}
+    return tuple(sorted(changes.keys() - replaced))
+
+
+def _nodes(standing: Standing) -> dict[bytes, dict[AuthorId, NodeAddress]]:
+    """Return who claims which transport key, by the last word of each author.
+
+    Several may claim one key, so that nobody can talk another's node away. Of one
+    identity the keys named last count, up to a bound: each may connect to every node.
+    """
+    last: dict[AuthorId, dict[bytes, tuple[AuthorId, NodeAddress]]] = {}
+    for record in sorted(_announcements(standing), key=lambda r: _age(standing, r)):
+        assert isinstance(record.body, NodeAddress)
+        own = last.setdefault(standing.chains[record.author][0], {})
+        own.pop(record.body.node, None)  # said again, it is the newest
+        own[record.body.node] = record.author, record.body
+    nodes: dict[bytes, dict[AuthorId, NodeAddress]] = {}
+    for own in last.values():
+        for node, (author, body) in list(own.items())[-NODES_PER_AUTHOR_MAX:]:
+            nodes.setdefault(node, {})[author] = body
+    return {
+        node: dict(sorted(claims.items())) for node, claims in sorted(nodes.items())
+    }
+
+
+def _announcements(standing: Standing) -> Iterable[Record]:
+    """Yield the effective node records of those whose rights nobody ended."""
+    for record in standing.effective.values():
+        if (
+            isinstance(record.body, NodeAddress)
+            and record.author not in standing.judged
+        ):
+            yield record
+
+
+def _age(standing: Standing, record: Record) -> tuple[int, int, RecordId]:
+    """Return how late the author said something: later keys of an identity came later."""
+    place = standing.chains[record.author].index(record.author)
+    return place, record.author_seq, record.id
