@@ -12,7 +12,9 @@ from crdtmerge.policy.admissible import (
     authority_of,
     check_admissible,
     given_by,
+    handed_on,
 )
+from crdtmerge.policy.council import COUNCIL, council_of_owners
 from crdtmerge.policy.elements import NODES_PER_AUTHOR_MAX, evaluate
 from crdtmerge.policy.ranks import (
     BYTES_MAX_DEFAULT,
@@ -28,6 +30,7 @@ from crdtmerge.policy.view import Pending, ShownFork, View, Visible
 
 __all__ = [
     "BYTES_MAX_DEFAULT",
+    "COUNCIL",
     "NEEDED",
     "NODES_PER_AUTHOR_MAX",
     "OPEN",
@@ -44,6 +47,8 @@ __all__ = [
     "Visible",
     "authority_of",
     "check_admissible",
+    "council_of_owners",
     "evaluate",
     "given_by",
+    "handed_on",
 ]

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from crdtmerge.bodies import Ban, RecordId, Revoke, Successor
+from crdtmerge.bodies import Ban, Genesis, RecordId, Revoke, Successor
 from crdtmerge.identity import AuthorId
 from crdtmerge.policy.book import Book
 from crdtmerge.policy.chains import Given, Judgement, Placing, place
@@ -59,7 +59,11 @@ class Council:
 
 def council_size(book: Book) -> int:
     """Return how many owners make a council."""
-    rules = book.rules
+    return council_of_owners(book.rules)
+
+
+def council_of_owners(rules: Genesis) -> int:
+    """Return how many of the owners that a genesis names make a council."""
     return max(rules.threshold, len(rules.owners) // 2 + 1, COUNCIL_LEAST)
 
 

@@ -80,6 +80,7 @@ def view_of(standing: Standing) -> View:
             if isinstance((r := standing.book.records[key]).body, Revoke)
         },
         pending=pending_of(standing),
+        acts=standing.acts,
     )
 
 

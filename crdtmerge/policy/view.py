@@ -104,6 +104,20 @@ class View:
     contested: Mapping[AuthorId, tuple[RecordId, ...]]  # who follows? these disagree
     endings: Mapping[RecordId, Revoke]  # of keys, by those that follow them
     pending: tuple[Pending, ...]
+    acts: Mapping[RecordId, int]  # with which rank, where it is not the author's
+
+    def acting(self, record: Record) -> int:
+        """Return with which rank an effective record is acted: the author's, or less.
+
+        One above `Rank.OWNER` means that a council did it.
+        """
+        acted = self.acts.get(record.id)
+        return self.ranks[record.author] if acted is None else acted
+
+    def follows(self, later: AuthorId, earlier: AuthorId) -> bool:
+        """Tell whether the key `later` came after `earlier`, of the same identity."""
+        chain = self.identity(later)
+        return earlier in chain and chain.index(earlier) < chain.index(later)
 
     def identity(self, author: AuthorId) -> tuple[AuthorId, ...]:
         """Return the keys of who `author` is, one after another; it alone if unknown."""

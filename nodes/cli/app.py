@@ -114,6 +114,7 @@ def _space_group() -> typer.Typer:
     group.command("members")(members.members)
     group.command("grant")(members.grant)
     group.command("revoke")(members.revoke)
+    group.command("forks")(members.forks)
     return group
 
 

@@ -25,6 +25,7 @@ from .converging import wait
 from .examining import store_await, store_fsck
 from .exporting import space_export
 from .faulting import check
+from .forking import space_forks, space_forks_lift, space_forks_publish
 from .granting import space_grant
 from .history import log
 from .importing import space_import
@@ -67,6 +68,9 @@ VERBS: Final = {
     "space_revoke": space_revoke,
     "space_revoke_lift": space_revoke_lift,
     "space_members": space_members,
+    "space_forks": space_forks,
+    "space_forks_publish": space_forks_publish,
+    "space_forks_lift": space_forks_lift,
     "space_export": space_export,
     "space_import": space_import,
     "contribute": contribute,
