@@ -5,6 +5,7 @@ Runs the real harness on little training; the figures of `docs/poison.md` are th
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -84,8 +85,10 @@ def test_attackers_send_what_they_say() -> None:
     assert attackers.distance(held, base) == pytest.approx(0.25, rel=1e-5)
     assert attackers.within(tuned, base, 100.0) is tuned
 
-    def network(model: Any, images: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = images[:, :3] @ model["a.weight"].T
+    def network(
+        model: Mapping[str, torch.Tensor], images: torch.Tensor
+    ) -> torch.Tensor:
+        logits = torch.nn.functional.linear(images[:, :3], model["a.weight"])
         return logits + model["b.bias"].sum()
 
     images = torch.rand((64, 64), generator=torch.Generator().manual_seed(0))
