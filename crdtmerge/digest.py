@@ -56,6 +56,9 @@ class Domain(StrEnum):
     MEMO = "crdtmerge v1 row of a memo"
     NORM = "crdtmerge v1 norm of a task vector"
     UNREAD = "crdtmerge v1 tensors left unread"
+    FORK_TURN = "crdtmerge v1 who shows a fork first"
+    ATTESTED = "crdtmerge v1 attestations held"
+    AUDIT = "crdtmerge v1 tensor of an audit"
     TRIALS = "crdtmerge v1 what a strategy makes of the trials"
 
 

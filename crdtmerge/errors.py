@@ -69,6 +69,10 @@ class MalformedMessageError(RemoteError):
     """A message of a peer that breaks the protocol."""
 
 
+class MalformedAttestationError(MalformedMessageError):
+    """An attestation whose bytes alone show that it breaks its form."""
+
+
 class MessageTooLargeError(RemoteError):
     """A message above the stated limit."""
 

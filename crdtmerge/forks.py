@@ -75,6 +75,11 @@ class Fork:
     author_seq: int
     branches: tuple[Branch, Branch]
 
+    @property
+    def place(self) -> tuple[AuthorId, int]:
+        """The author, and the number that it used twice."""
+        return self.author, self.author_seq
+
     def to_value(self) -> Value:
         """Return the body's plain value."""
         shown = [branch.to_value() for branch in self.branches]

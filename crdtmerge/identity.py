@@ -36,6 +36,7 @@ class Purpose(StrEnum):
     RECORD = "crdtmerge v1 record"
     JOIN_AUTHOR = "crdtmerge v1 join as author"
     JOIN_NODE = "crdtmerge v1 join as node"
+    ATTESTATION = "crdtmerge v1 attestation"
     PROBE = "crdtmerge v1 whether a key can sign"
     SUCCESSOR = "crdtmerge v1 consent of a successor"
 

@@ -1,20 +1,28 @@
 """The op-set: a grow-only set of signed records, whose join is set union.
 
-Owns join, the record root and the cached view. Does not own who may say what (`policy`),
-nor where records are kept (`nodes.store`). Immutable: every change gives a new value, so a
-refused batch leaves nothing behind. Trie and view are computed when they are asked for.
+Owns join, the record root, the cached view, and who used a number twice in it. Does not own
+who may say what (`policy`), nor where records are kept (`nodes.store`). Immutable: every
+change gives a new value, so a refused batch leaves nothing behind. Trie and view are
+computed when they are asked for.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
+from typing import TypeAlias
 
 from crdtmerge.bodies import Genesis, RecordId, SpaceId
 from crdtmerge.errors import MissingAuthorityError, WrongSpaceError
+from crdtmerge.identity import AuthorId
 from crdtmerge.policy import View, check_admissible, evaluate
 from crdtmerge.record import Record, SignedRecord
 from crdtmerge.trie import Trie
+
+Pair: TypeAlias = tuple[SignedRecord, SignedRecord]
+"""Two records of one author and number, the lower id first."""
+Forked: TypeAlias = Mapping[AuthorId, tuple[Pair, ...]]
+"""By author that used numbers twice, two records of each such number, the lowest first."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +67,11 @@ class OpSet:
     def view(self) -> View:
         """What the set means; computed once a value."""
         return evaluate(self.records)
+
+    @cached_property
+    def forked(self) -> Forked:
+        """Who used numbers twice in this set."""
+        return forks_among(self.signed.values())
 
     def insert(self, batch: Iterable[SignedRecord]) -> "OpSet":
         """Return the set with `batch` joined in; all of it is checked before any counts.
@@ -120,6 +133,26 @@ class OpSet:
             links.append(found)
             record = found.record
         return links[::-1]
+
+
+def forks_among(signed: Iterable[SignedRecord]) -> Forked:
+    """Return who used numbers twice in these records.
+
+    Of more than two, those of the lowest ids: the order of `signed` is of no effect.
+    """
+    places: dict[tuple[AuthorId, int], SignedRecord] = {}
+    forked: dict[tuple[AuthorId, int], dict[RecordId, SignedRecord]] = {}
+    for one in signed:
+        place = one.record.author, one.record.author_seq
+        first = places.setdefault(place, one)
+        if first.record.id != one.record.id:
+            found = forked.setdefault(place, {first.record.id: first})
+            found[one.record.id] = one
+    pairs: dict[AuthorId, tuple[Pair, ...]] = {}
+    for (author, _), found in sorted(forked.items()):
+        low, high, *_rest = sorted(found)
+        pairs[author] = (*pairs.get(author, ()), (found[low], found[high]))
+    return pairs
 
 
 def _foreign(space: SpaceId) -> WrongSpaceError:

@@ -30,6 +30,7 @@ from crdtmerge.codec import Value, decode, encode
 from crdtmerge.digest import DIGEST_BYTES, Domain, digest
 from crdtmerge.errors import EncodingError, MalformedRecordError
 from crdtmerge.faults import Fault, check_fault
+from crdtmerge.forks import BRANCH_BYTES_MAX, FRAME_VERSION, Fork, check_fork
 from crdtmerge.identity import (
     KEY_BYTES,
     SIGNATURE_BYTES,
@@ -39,8 +40,8 @@ from crdtmerge.identity import (
     verify,
 )
 
-VERSION: Final = 1
-RECORD_BYTES_MAX: Final = 64 << 10
+VERSION: Final = FRAME_VERSION
+RECORD_BYTES_MAX: Final = BRANCH_BYTES_MAX
 
 _KIND: Final = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
@@ -109,20 +110,32 @@ def sign_record(record: Record, key: Signer) -> SignedRecord:
 def well_formed(data: bytes, signature: bytes) -> SignedRecord:
     """Return the signed record that these bytes are: the first of the three steps.
 
-    A fault is checked here, by what it shows: a false one is no record at all; nor is a
-    successor that did not consent. The store keeps what came through this door, so what it
-    loads is not checked again.
+    A fault or fork is checked here, by what it shows: a false one is no record at all; nor
+    is a successor that did not consent. The store keeps what came through this door, so
+    what it loads is not checked again.
 
     Raises:
-        MalformedRecordError: the bytes are not a record of this version, or a false fault.
-        BadSignatureError: the named author, or a successor that it names, did not sign.
+        MalformedRecordError: the bytes are not a record of this version, or a false proof.
+        BadSignatureError: the named author, or a successor that it names, did not sign;
+            or a forked author did not sign both.
     """
-    record = decode_record(data)
+    return verified(decode_record(data), signature)
+
+
+def verified(record: Record, signature: bytes) -> SignedRecord:
+    """Return a decoded record as a signed one: what is dear of the first step.
+
+    Raises:
+        MalformedRecordError: what it shows is false.
+        BadSignatureError: whom it names did not sign it.
+    """
     if len(signature) != SIGNATURE_BYTES:
         raise MalformedRecordError("the signature has another length")
     verify(record.author, Purpose.RECORD, record.id, signature)
     if isinstance(record.body, Fault):
         check_fault(record.body)
+    if isinstance(record.body, Fork):
+        check_fork(record.body, record.space)
     if isinstance(record.body, Successor):
         check_consent(record.space, record.body)
     return SignedRecord(record, signature)
@@ -131,7 +144,7 @@ def well_formed(data: bytes, signature: bytes) -> SignedRecord:
 def decode_record(data: bytes) -> Record:
     """Return the record whose canonical bytes are `data`.
 
-    Neither its signature is checked, nor a consent, nor whether a fault is true.
+    Neither its signature is checked, nor a consent, nor whether what it shows is true.
 
     Raises:
         MalformedRecordError: the bytes are not a record of this version.

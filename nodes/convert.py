@@ -13,18 +13,26 @@ from typing import Any, Final, TypeAlias, assert_never
 
 from google.protobuf.message import DecodeError
 
-from crdtmerge.digest import DIGEST_BYTES
+from crdtmerge.digest import DIGEST_BYTES, BlobId
 from crdtmerge.errors import MalformedMessageError
+from crdtmerge.manifest import TensorEntry
 from crdtmerge.sync.messages import (
+    Attestations,
+    AttestationsRequest,
+    Beside,
     FeedReply,
     FeedRequest,
     Heartbeat,
+    Held,
     Hello,
     Message,
     RecordsReply,
     RecordsRequest,
     Rumour,
+    SetMessage,
     SignedBytes,
+    TensorsReply,
+    TensorsRequest,
     TrieInner,
     TrieLeaf,
     TrieReply,
@@ -92,7 +100,10 @@ def to_frame(message: Message) -> wire.Frame:
     """
     check_message(message)
     frame = wire.Frame()
-    _write(message, frame)
+    if isinstance(message, Beside):
+        _write_beside(message, frame)
+    else:
+        _write(message, frame)
     check_size(frame.ByteSize())
     return frame
 
@@ -131,12 +142,12 @@ def decode(data: bytes) -> Message:
     return from_frame(frame)
 
 
-def _write(message: Message, frame: wire.Frame) -> None:
+def _write(message: SetMessage, frame: wire.Frame) -> None:
     match message:
-        case Hello(version, agent, heard):
+        case Hello(version, agent, heard, features):
             frame.hello.version, frame.hello.agent = version, agent
-            frame.hello.heard = heard
-        case Heartbeat(space, root, count, generation, sequence, answered, echo):
+            frame.hello.heard, frame.hello.features = heard, features
+        case Heartbeat(space, root, count, generation, sequence, answered, echo, mark):
             beat = wire.Heartbeat(
                 space=space,
                 root=root,
@@ -145,6 +156,7 @@ def _write(message: Message, frame: wire.Frame) -> None:
                 sequence=sequence,
                 answered=answered,
                 echo=echo,
+                attested=mark,
             )
             frame.heartbeat.CopyFrom(beat)
         case FeedRequest(space, generation, after, number):
@@ -172,6 +184,38 @@ def _write(message: Message, frame: wire.Frame) -> None:
         case Rumour(space, records):
             frame.rumour.space = space
             frame.rumour.records.extend(_wire_records(records))
+        case _:
+            assert_never(message)
+
+
+def _write_beside(message: Beside, frame: wire.Frame) -> None:
+    match message:
+        case AttestationsRequest(space, held):
+            frame.attestations_request.space = space
+            frame.attestations_request.held.extend(
+                wire.HeldAttestation(node=h.node, counter=h.counter, mark=h.mark)
+                for h in held
+            )
+        case Attestations(space, items):
+            frame.attestations.space = space
+            frame.attestations.items.extend(
+                wire.SignedAttestation(data=i.data, signature=i.signature)
+                for i in items
+            )
+        case TensorsRequest(space, model, first, number):
+            asked = wire.TensorsRequest(
+                space=space, model=model, first=first, number=number
+            )
+            frame.tensors_request.CopyFrom(asked)
+        case TensorsReply(space, model, total, tensors, number):
+            reply = wire.TensorsReply(
+                space=space, model=model, total=total, number=number
+            )
+            reply.tensors.extend(
+                wire.Tensor(name=t.name, dtype=t.dtype, shape=t.shape, blob=t.blob)
+                for t in tensors
+            )
+            frame.tensors_reply.CopyFrom(reply)
         case _:
             assert_never(message)
 
@@ -208,10 +252,22 @@ def _node(node: wire.TrieNode) -> TrieLeaf | TrieInner:
             raise MalformedMessageError("a trie node with neither items nor hashes")
 
 
+def _entry(tensor: wire.Tensor) -> TensorEntry:
+    shape, blob = tuple(tensor.shape), BlobId(tensor.blob)
+    return TensorEntry(tensor.name, tensor.dtype, shape, blob)
+
+
 _READERS: Final[dict[str, Callable[[_Body], Message]]] = {
-    "hello": lambda b: Hello(b.version, b.agent, b.heard),
+    "hello": lambda b: Hello(b.version, b.agent, b.heard, b.features),
     "heartbeat": lambda b: Heartbeat(
-        b.space, b.root, b.count, b.generation, b.sequence, b.answered, b.echo
+        b.space,
+        b.root,
+        b.count,
+        b.generation,
+        b.sequence,
+        b.answered,
+        b.echo,
+        b.attested,
     ),
     "feed_request": lambda b: FeedRequest(b.space, b.generation, b.after, b.number),
     "feed_reply": lambda b: FeedReply(
@@ -228,6 +284,14 @@ _READERS: Final[dict[str, Callable[[_Body], Message]]] = {
         b.space, _records(b.records), _digests(b.unsent), b.number
     ),
     "rumour": lambda b: Rumour(b.space, _records(b.records)),
+    "attestations_request": lambda b: AttestationsRequest(
+        b.space, tuple(Held(h.node, h.counter, h.mark) for h in b.held)
+    ),
+    "attestations": lambda b: Attestations(b.space, _records(b.items)),
+    "tensors_request": lambda b: TensorsRequest(b.space, b.model, b.first, b.number),
+    "tensors_reply": lambda b: TensorsReply(
+        b.space, b.model, b.total, tuple(map(_entry, b.tensors)), b.number
+    ),
 }
 
 

@@ -4,11 +4,14 @@ Owns the inputs and effects of `Node.handle`. Does not own how an effect is perf
 is `runtime`'s, or the simulator's.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from crdtmerge.bodies import RecordId, SpaceId
 from crdtmerge.digest import BlobId
-from crdtmerge.sync.messages import Message
+from crdtmerge.manifest import TensorEntry
+from crdtmerge.sync.messages import Message, SignedBytes
+
+from .quotas import Quotas
 
 # --- inputs ----------------------------------------------------------------------------
 
@@ -102,6 +105,32 @@ class BlobsNeeded:
     blobs: tuple[BlobId, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class QuotasChanged:
+    """The user set other quotas; they hold from now on."""
+
+    quotas: Quotas
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A resolve of this home made the model of a space: the attestation, and of what.
+
+    Replaces what was attested of that space before.
+    """
+
+    signed: SignedBytes
+    tensors: tuple[TensorEntry, ...] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class TensorsWanted:
+    """Somebody waits for the tensors behind what a node attests of a space."""
+
+    space: SpaceId
+    node: bytes
+
+
 Input = (
     Ticked
     | PeerOpened
@@ -114,6 +143,9 @@ Input = (
     | BlobFailed
     | SourceFailed
     | BlobsNeeded
+    | QuotasChanged
+    | Resolved
+    | TensorsWanted
 )
 
 # --- effects ---------------------------------------------------------------------------
@@ -145,6 +177,17 @@ class Close:
     peer: bytes
     reason: str
     broke_rules: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Read nothing from a peer for a while: it has not paid for what it sent.
+
+    Its messages wait in its own buffers; none is lost.
+    """
+
+    peer: bytes
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,4 +225,4 @@ class Trust:
     members: frozenset[bytes]
 
 
-Effect = Send | Dial | Close | Fetch | MoreSources | Trust
+Effect = Send | Dial | Close | Pause | Fetch | MoreSources | Trust

@@ -8,23 +8,39 @@ from collections.abc import Iterable
 from typing import Final, assert_never
 
 from crdtmerge.digest import BLOB_BYTES_MAX, DIGEST_BYTES, chunk_count
-from crdtmerge.errors import MalformedMessageError, MessageTooLargeError
+from crdtmerge.errors import (
+    MalformedManifestError,
+    MalformedMessageError,
+    MessageTooLargeError,
+)
 from crdtmerge.identity import KEY_BYTES, SIGNATURE_BYTES
+from crdtmerge.manifest import TensorEntry, tensor_from_value
 from crdtmerge.record import RECORD_BYTES_MAX
+from crdtmerge.sync.attestations import ATTESTATION_BYTES_MAX, COUNTER_MAX
+from crdtmerge.sync.listings import TENSORS_MAX
 from crdtmerge.sync.messages import (
+    ATTESTERS_MAX,
     GENERATION_BYTES,
     IDS_MAX,
+    MARK_BYTES,
     MESSAGE_BYTES_MAX,
     PREFIXES_MAX,
+    Attestations,
+    AttestationsRequest,
+    Beside,
     FeedReply,
     FeedRequest,
     Heartbeat,
+    Held,
     Hello,
     Message,
     RecordsReply,
     RecordsRequest,
     Rumour,
+    SetMessage,
     SignedBytes,
+    TensorsReply,
+    TensorsRequest,
     TrieInner,
     TrieLeaf,
     TrieReply,
@@ -54,12 +70,13 @@ CONTROL_BYTES_MAX: Final = 16 << 20
 """Largest request or reply on the control socket."""
 AGENT_CHARACTERS_MAX: Final = 128
 VERSION_MAX: Final = 2**32 - 1
+FEATURES_MAX: Final = 2**64 - 1
 NUMBER_MAX: Final = 2**63 - 1
 """Largest sequence or count: every store holds 63 bits."""
 CHUNKS_MAX: Final = chunk_count(BLOB_BYTES_MAX)
 
 
-def check_message(message: Message) -> None:  # noqa: C901  one case a message type
+def check_message(message: Message) -> None:
     """Check the fields of a message of the sync stream.
 
     Raises:
@@ -69,13 +86,19 @@ def check_message(message: Message) -> None:  # noqa: C901  one case a message t
         _check_hello(message)
         return
     _check_length("space", message.space, DIGEST_BYTES)
+    if isinstance(message, Beside):
+        _check_beside(message)
+    else:
+        _check_set_message(message)
+
+
+def _check_set_message(message: SetMessage) -> None:  # noqa: C901  one case a type
     _check_number(message)
     match message:
+        case Hello():
+            return
         case Heartbeat():
-            _check_length("root", message.root, DIGEST_BYTES)
-            _check_range("count", message.count, 0, NUMBER_MAX)
-            _check_position(message.generation, message.sequence)
-            _check_range("answered", message.answered, 0, NUMBER_MAX)
+            _check_heartbeat(message)
         case FeedRequest(generation=generation, after=after):
             _check_position(generation, after)
         case FeedReply():
@@ -100,13 +123,63 @@ def check_message(message: Message) -> None:  # noqa: C901  one case a message t
             assert_never(message)
 
 
-def _check_number(message: Message) -> None:
+def _check_heartbeat(beat: Heartbeat) -> None:
+    _check_length("root", beat.root, DIGEST_BYTES)
+    _check_range("count", beat.count, 0, NUMBER_MAX)
+    _check_position(beat.generation, beat.sequence)
+    _check_range("answered", beat.answered, 0, NUMBER_MAX)
+    if beat.attested:
+        _check_length("mark", beat.attested, MARK_BYTES)
+
+
+def _check_beside(message: Beside) -> None:
+    match message:
+        case AttestationsRequest(held=held):
+            _check_amount("attestations held", len(held), ATTESTERS_MAX)
+            for item in held:
+                _check_held(item)
+        case Attestations(items=items):
+            _check_amount("attestations", len(items), ATTESTERS_MAX)
+            for signed in items:
+                size = len(signed.data)
+                _check_range("bytes of an attestation", size, 1, ATTESTATION_BYTES_MAX)
+                _check_length("signature", signed.signature, SIGNATURE_BYTES)
+        case TensorsRequest():
+            _check_length("model digest", message.model, DIGEST_BYTES)
+            _check_range("first tensor", message.first, 0, TENSORS_MAX)
+            _check_range("number", message.number, 1, NUMBER_MAX)
+        case TensorsReply(total=total, tensors=tensors):
+            _check_length("model digest", message.model, DIGEST_BYTES)
+            _check_range("tensors", total, 0, NUMBER_MAX)
+            _check_range("number", message.number, 1, NUMBER_MAX)
+            _check_amount("tensors of a page", len(tensors), total)
+            for entry in tensors:
+                _check_entry(entry)
+        case _:
+            assert_never(message)
+
+
+def _check_held(item: Held) -> None:
+    _check_length("node key", item.node, KEY_BYTES)
+    _check_range("counter", item.counter, 1, COUNTER_MAX)
+    _check_length("mark", item.mark, MARK_BYTES)
+
+
+def _check_entry(entry: TensorEntry) -> None:
+    try:
+        tensor_from_value(entry.to_value())
+    except MalformedManifestError as e:
+        raise MalformedMessageError(str(e)) from e
+
+
+def _check_number(message: SetMessage) -> None:
     if not isinstance(message, Hello | Heartbeat | Rumour):
         _check_range("number", message.number, 0, NUMBER_MAX)
 
 
 def _check_hello(hello: Hello) -> None:
     _check_range("version", hello.version, 1, VERSION_MAX)
+    _check_range("features", hello.features, 0, FEATURES_MAX)
     _check_amount("characters of an agent", len(hello.agent), AGENT_CHARACTERS_MAX)
     if not hello.agent.isprintable():
         # It is shown on terminals, which obey control characters.

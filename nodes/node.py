@@ -9,16 +9,24 @@ session accepted is durable before anything that follows from it is sent.
 import random
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from typing import Protocol, assert_never
 
 from crdtmerge.bodies import RecordId, SpaceId
 from crdtmerge.digest import BlobId
 from crdtmerge.errors import CorruptBlobError, RemoteError, UnansweredError
-from crdtmerge.sync.messages import MESSAGE_BYTES_MAX, Heartbeat, Message, Rumour
+from crdtmerge.identity import AuthorId
+from crdtmerge.sync.messages import (
+    MESSAGE_BYTES_MAX,
+    Beside,
+    Heartbeat,
+    Message,
+    Rumour,
+)
 from crdtmerge.sync.session import Cursor, Learned, Session
 from crdtmerge.sync.session import Spaces as SyncSpaces
 
+from .attesting import Attesters, Attesting, Say
 from .choices import Choices, Contents
 from .effects import (
     BlobFailed,
@@ -30,12 +38,16 @@ from .effects import (
     Effect,
     Input,
     MessageReceived,
+    Pause,
     PeerClosed,
     PeerMoved,
     PeerOpened,
+    QuotasChanged,
     RecordsCommitted,
+    Resolved,
     Send,
     SourceFailed,
+    TensorsWanted,
     Ticked,
     Trust,
 )
@@ -47,10 +59,19 @@ from .gossip import (
     Backoff,
     pick,
 )
+from .holding import Holding
+from .quotas import DEFAULT, Accounts, Quotas, price_of
 
 
-class Spaces(SyncSpaces, Contents, Protocol):
+class Spaces(SyncSpaces, Contents, Attesters, Protocol):
     """What the node asks of the spaces that it hosts."""
+
+    admission: Holding | None
+    """Who decides which records of others wait."""
+
+    def said(self, author: AuthorId) -> int:
+        """Return how many records of `author` are here, in all spaces."""
+        ...
 
     def all(self) -> list[SpaceId]:
         """Return the ids of the spaces."""
@@ -81,9 +102,13 @@ class Node:
     rng: random.Random
     agent: str
     bootstrap: dict[bytes, tuple[str, ...]] = field(default_factory=dict)
+    quotas: InitVar[Quotas] = DEFAULT
     sessions: dict[bytes, Session] = field(default_factory=dict)
     dialling: set[bytes] = field(default_factory=set)
     choices: Choices = field(init=False)
+    accounts: Accounts = field(init=False)
+    holding: Holding = field(init=False)
+    attesting: Attesting = field(init=False)
     dropped: Counter[str] = field(default_factory=Counter)
     """How often a peer was dropped, by the rule that it broke, since the start."""
     _backoff: Backoff = field(default_factory=Backoff)
@@ -91,12 +116,17 @@ class Node:
     _trusted: frozenset[bytes] | None = None
     _effects: list[Effect] = field(default_factory=list)
 
-    def __post_init__(self) -> None:
-        """Start with nothing in flight."""
+    def __post_init__(self, quotas: Quotas) -> None:
+        """Start with nothing in flight, and nothing owed."""
         self.choices = Choices(self.spaces, self.rng)
+        self.accounts = Accounts(quotas)
+        self.holding = Holding(quotas, self.spaces.said)
+        self.spaces.admission = self.holding
+        self.attesting = Attesting(self.me, self.spaces, self.rng)
 
-    def handle(self, item: Input, now: float) -> list[Effect]:  # noqa: C901  one case an input
+    def handle(self, item: Input, now: float) -> list[Effect]:  # noqa: C901, PLR0912  one case an input
         """Return the effects of one input, in the order they must be performed."""
+        self.holding.now = now
         match item:
             case Ticked():
                 self._tick(now)
@@ -121,9 +151,16 @@ class Node:
                 self.choices.failed(blob, now)
             case SourceFailed(peer, blob, lied):
                 self._source_failed(peer, blob, lied=lied, now=now)
+            case QuotasChanged(quotas):
+                self.accounts.change(quotas)
+                self.holding.change(quotas)
             case BlobsNeeded(blobs):
                 self.choices.needed = frozenset(blobs)
                 self.choices.look()
+            case Resolved(signed, tensors):
+                self.attesting.mine(signed, tensors)
+            case TensorsWanted(space, node):
+                self.attesting.want(space, node)
             case _:
                 assert_never(item)
         self._effects += self.choices.next(self._sharing, now)
@@ -142,11 +179,14 @@ class Node:
 
     def _tick(self, now: float) -> None:
         """One round: dial who is missing, and compare roots with one random peer."""
+        self.holding.tick()
+        self.accounts.forget(now)
         self._members_may_have_changed(now)
         self.choices.look()
         self._dial(now)
         for peer in pick(self.sessions, 1, self.rng):
             self._say(peer, self.sessions[peer].heartbeats())
+        self._tell(self.attesting.tick(self.sessions))
         self.choices.forget(self._trusted or frozenset(), now)
         self._effects += self.choices.more(self._sharing, now)
 
@@ -197,13 +237,15 @@ class Node:
             return
         self._backoff.succeeded(peer)
         cursors = self._cursors.setdefault(peer, {})
-        session = Session(self.spaces, shared, cursors, self.agent)
+        session = Session(self.spaces, shared, cursors, self.agent, self.holding)
         self.sessions[peer] = session
         self._say(peer, session.open())
+        self._pause(peer, now)
 
     def _closed(self, peer: bytes, broken: str, now: float) -> None:
         self.dialling.discard(peer)
         self.sessions.pop(peer, None)
+        self.attesting.closed(peer)
         if broken:
             self.dropped[broken] += 1
             self._backoff.banish(peer, now)
@@ -219,7 +261,30 @@ class Node:
         session = self.sessions.get(peer)
         if session is None:
             return  # closed while the message was under way
+        # Paid for before it is handled, also by who is parted with for it.
+        price, spent = price_of(message), self.holding.spent
+        self.accounts.pay(peer, price, now)
+        self._hear(peer, session, message, now)
+        if self.sessions.get(peer) is session:
+            if price.records:
+                spent = self.holding.spent - spent
+                self.accounts.give_back(peer, max(0.0, price.units - spent))
+            self._pause(peer, now)
+
+    def _pause(self, peer: bytes, now: float) -> None:
+        """Leave a peer alone for as long as it owes."""
+        if seconds := self.accounts.pause(peer, now):
+            self._effects.append(Pause(peer, seconds))
+
+    def _hear(
+        self, peer: bytes, session: Session, message: Message, now: float
+    ) -> None:
+        """Do what follows from a message that is paid for."""
         try:
+            if isinstance(message, Beside):
+                heard = self.attesting.handle(peer, session, message, self.sessions)
+                self._tell(heard)
+                return
             said = session.handle(message)
         except UnansweredError as e:
             self._hang_up(peer, str(e), now)
@@ -229,6 +294,8 @@ class Node:
             self._drop(peer, f"{type(e).__name__}: {e}", now)
             return
         self._say(peer, said)
+        if isinstance(message, Heartbeat):
+            self._tell(self.attesting.beat(peer, session, message))
         if any(isinstance(item, Learned) for item in said):
             self._members_may_have_changed(now)
 
@@ -239,7 +306,13 @@ class Node:
                 self._spread(item.space, item.records, others)
                 self.choices.look()
             else:
-                self._effects.append(Send(peer, item))
+                said: Message = item
+                if isinstance(item, Heartbeat):
+                    said = self.attesting.marked(item)
+                self._effects.append(Send(peer, said))
+
+    def _tell(self, said: Iterable[Say]) -> None:
+        self._effects += [Send(peer, message) for peer, message in said]
 
     def _drop(self, peer: bytes, reason: str, now: float) -> None:
         """Part with a peer that broke the rules."""

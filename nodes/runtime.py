@@ -43,6 +43,7 @@ from .effects import (
     Fetch,
     Input,
     MoreSources,
+    Pause,
     PeerMoved,
     RecordsCommitted,
     Send,
@@ -50,6 +51,7 @@ from .effects import (
     Trust,
 )
 from .fetching import Fetching
+from .forks import Forks
 from .home import Home, open_home
 from .inspection import Inspection
 from .join import Doorkeeper
@@ -160,6 +162,8 @@ class Runtime:
         )
         self.doubts = Doubts(home, self.spaces, self._reports)
         self.spaces.on_returned = self.doubts.returned
+        self.forks = Forks(self.spaces, home.author.public, self.operations.report_fork)
+        self.spaces.on_refused = self.forks.refused
 
     # --- start and stop -----------------------------------------------------------------
 
@@ -226,6 +230,7 @@ class Runtime:
             await self.submit(lambda: [Ticked()])
             if await self.doubts.end():
                 await asyncio.to_thread(self._announce)
+            await asyncio.to_thread(self.forks.turn)
             await asyncio.sleep(TICK_S)
 
     async def _keep(self) -> None:
@@ -285,6 +290,8 @@ class Runtime:
                 self.spawn(self.links.dial(effect))
             case Close(peer):
                 self.links.close(peer)
+            case Pause(peer, seconds):
+                self.links.pause(peer, seconds)
             case Fetch():
                 self.spawn(self.fetching.bring(effect))
             case MoreSources():

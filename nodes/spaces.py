@@ -5,6 +5,7 @@ the rules (`crdtmerge.policy`), the protocol (`crdtmerge.sync`) nor the disk (`s
 Calls may come from several threads; each is atomic.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -17,15 +18,17 @@ from crdtmerge.errors import (
     ContentMissingError,
     FaultyContributionError,
     MissingAuthorityError,
+    NotAdmissibleError,
     NotFoundError,
 )
 from crdtmerge.identity import AuthorId
 from crdtmerge.manifest import Manifest, TensorEntry
-from crdtmerge.orset import OpSet
+from crdtmerge.orset import Forked, OpSet, forks_among
 from crdtmerge.policy import View, Visible
-from crdtmerge.record import SignedRecord, decode_record, well_formed
+from crdtmerge.record import Record, SignedRecord, decode_record, verified
 from crdtmerge.resolve.settings import Contribution
 from crdtmerge.sync.messages import (
+    ATTESTERS_MAX,
     MESSAGE_BYTES_MAX,
     FeedReply,
     Heartbeat,
@@ -34,6 +37,7 @@ from crdtmerge.sync.messages import (
 )
 from crdtmerge.trie import Trie
 
+from .holding import Holding
 from .manifests import Known, Manifests
 from .store.base import RECORD_OVERHEAD_BYTES, BlobStore, RecordStore
 
@@ -63,9 +67,14 @@ class Spaces:
     author: AuthorId | None = None
     """Who signs here; for `on_returned`, which hears of its records from elsewhere."""
     on_returned: Callable[[SpaceId, RecordId], object] | None = None
+    on_refused: Callable[[SpaceId, Forked], object] | None = None
+    """Hears of forks of which a record was refused: no set will hold both."""
     added: Mapping[bytes, tuple[str, ...]] = field(default_factory=dict)
     """Where the user says that nodes listen; replaced as a whole."""
+    admission: Holding | None = None
+    """Decides which records of others wait; without it none does."""
     _opsets: dict[SpaceId, OpSet] = field(default_factory=dict)
+    _said: Counter[AuthorId] = field(default_factory=Counter)
     _looking: Lock = field(default_factory=Lock)
     _looks: int = 0
     _complete: dict[SpaceId, set[Visible]] = field(default_factory=dict)
@@ -78,7 +87,9 @@ class Spaces:
         """Read the sets; their records were checked before they were stored."""
         self._manifests = Manifests(self.blobs)
         for space in self.records.spaces():
-            self._opsets[space] = OpSet(space).insert(self.records.load(space))
+            loaded = self.records.load(space)
+            self._opsets[space] = OpSet(space).insert(loaded)
+            self._said.update(signed.record.author for signed in loaded)
 
     # --- the sets -----------------------------------------------------------------------
 
@@ -124,6 +135,7 @@ class Spaces:
             if fresh:
                 self.records.append(space, _chains_first(fresh))
                 self._opsets[space] = after
+                self._said.update(s.record.author for s in fresh.values())
             return tuple(fresh)
 
     def publish(self, space: SpaceId, batch: Sequence[SignedRecord]) -> None:
@@ -140,11 +152,30 @@ class Spaces:
         """
         with self.lock:
             before = self._opsets.get(space, OpSet(space))
-            fresh = self.commit(space, batch)
+            try:
+                fresh = self.commit(space, batch)
+            except NotAdmissibleError:
+                self._look_for_forks(before, batch)
+                raise
             if self.on_returned is not None:
                 for record in _returned(before, self._opsets, fresh, self.author):
                     self.on_returned(space, record)
             return fresh
+
+    def _look_for_forks(self, opset: OpSet, batch: Sequence[SignedRecord]) -> None:
+        """Look what a batch that is refused shows beside the set: both were signed."""
+        if self.on_refused is None or opset.space not in self._opsets:
+            return
+        fresh = [s for s in batch if s.record.id not in opset]
+        used = {(s.record.author, s.record.author_seq) for s in fresh}
+        others = (
+            s
+            for s in opset.signed.values()
+            if (s.record.author, s.record.author_seq) in used
+        )
+        here = (s for s in fresh if s.record.space_id == opset.space)
+        if forks := forks_among((*others, *here)):
+            self.on_refused(opset.space, forks)
 
     def bring(self, space: SpaceId, batch: Sequence[SignedRecord]) -> None:
         """Take records that a command brought, and tell the running node, if one runs."""
@@ -201,15 +232,28 @@ class Spaces:
     def receive(
         self, space: SpaceId, records: Sequence[SignedBytes]
     ) -> tuple[RecordId, ...]:
-        """Check, persist and join what a peer sent; return the ids that were new."""
+        """Check, persist and join what a peer sent; return the ids that were new.
+
+        What its author's quota holds back is left for later, before it is verified.
+        """
         opset = self.opset(space)
-        unknown = [
-            raw
-            for raw in records
-            if RecordId(digest(Domain.RECORD, raw.data)) not in opset
-        ]
-        _check_chains_come(opset, unknown)
-        return self.take(space, [well_formed(r.data, r.signature) for r in unknown])
+        # SUBTLE: each once, or who sends one a thousand times uses up its author's quota.
+        came = {RecordId(digest(Domain.RECORD, raw.data)): raw for raw in records}
+        unknown = [raw for key, raw in came.items() if key not in opset]
+        read = _check_chains_come(opset, unknown)
+        if self.admission is None:
+            return self.take(space, [verified(*pair) for pair in read])
+        left = self.admission.leave([record for record, _ in read], self.author)
+        batch = [verified(r, signature) for r, signature in read if r.id not in left]
+        fresh = self.take(space, batch)
+        waiting = [record for record, _ in read if record.id in left]
+        self.admission.taken(space, [s.record for s in batch], waiting, left)
+        return fresh
+
+    def said(self, author: AuthorId) -> int:
+        """Return how many records of `author` are here, in all spaces."""
+        with self.lock:
+            return self._said[author]
 
     # --- who ----------------------------------------------------------------------------
 
@@ -222,6 +266,21 @@ class Spaces:
     def shared_with(self, node: bytes) -> frozenset[SpaceId]:
         """Return the spaces in which `node` belongs to an author with rights."""
         return frozenset(s for s in self.all() if node in self.view(s).nodes)
+
+    def attesters(self, space: SpaceId) -> frozenset[bytes]:
+        """Return the nodes whose attestations count: all, or those of the highest ranks.
+
+        Keys cost nothing in an open space: however many a newcomer makes, they never
+        push out who has a higher rank.
+        """
+        view = self.view(space)
+
+        def low(node: bytes) -> int:
+            authors = view.node_authors.get(node, ())
+            return -max((view.ranks.get(a, 0) for a in authors), default=0)
+
+        ordered = sorted(view.nodes, key=lambda node: (low(node), node))
+        return frozenset(ordered[:ATTESTERS_MAX])
 
     def addresses(self) -> dict[bytes, tuple[str, ...]]:
         """Return the addresses of every member node: what the user added, then its own."""
@@ -440,8 +499,10 @@ def _join_sizes(sizes: dict[BlobId, int], more: Mapping[BlobId, int]) -> None:
         sizes[blob] = max(size, sizes.get(blob, 0))
 
 
-def _check_chains_come(opset: OpSet, batch: Sequence[SignedBytes]) -> None:
-    """Check that each record names a grant that we have or that comes with it.
+def _check_chains_come(
+    opset: OpSet, batch: Sequence[SignedBytes]
+) -> list[tuple[Record, bytes]]:
+    """Return records and signatures; check that each names a grant that is here or comes.
 
     Before any signature is verified, which is dear: anybody can sign records without end
     that hang on nothing.
@@ -450,12 +511,13 @@ def _check_chains_come(opset: OpSet, batch: Sequence[SignedBytes]) -> None:
         MalformedRecordError: bytes of the batch are no record.
         MissingAuthorityError: a grant is neither in the set nor in the batch.
     """
-    records = [decode_record(raw.data) for raw in batch]
-    coming = {record.id for record in records}
-    for record in records:
+    read = [(decode_record(raw.data), raw.signature) for raw in batch]
+    coming = {record.id for record, _ in read}
+    for record, _ in read:
         auth = RecordId(record.auth)
         if record.auth and auth not in coming and auth not in opset:
             raise MissingAuthorityError(record.id, record.auth)
+    return read
 
 
 def _chains_first(fresh: Mapping[RecordId, SignedRecord]) -> list[SignedRecord]:

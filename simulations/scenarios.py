@@ -11,21 +11,14 @@ from crdtmerge.digest import ContentId
 from crdtmerge.errors import UnknownNameError
 from crdtmerge.sync.session import FEED_WITHOUT_CURSOR_MAX
 
+from .attesting import liar_attests
 from .checkers import NotConvergedError, check_settled, disagreement, repeatable
 from .cluster import Cluster
 from .limits import check_run
 from .outcome import Outcome, outcome_of
-from .settling import STEP_S, Settled, settle
+from .settling import STEP_S, Settled, gather, settle
 from .weather import CUT_WITHIN
 from .world import TICK_S, Machine
-
-
-def gather(cluster: Cluster, count: int) -> None:
-    """Let machines join until there are `count`, and meet."""
-    while len(cluster.machines) < count:
-        cluster.join()
-        cluster.run(cluster.rng.uniform(0, TICK_S))
-    cluster.run(2 * TICK_S)
 
 
 def everyone_contributes(cluster: Cluster, count: int) -> Settled:
@@ -233,6 +226,7 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "late-joiner": late_joiner,
     "flaky-links": flaky_links,
     "power-loss": power_loss,
+    "liar-attests": liar_attests,
 }
 ON_DISKS: Final = frozenset({"power-loss"})
 """Told to machines that keep all by the code of real nodes, on simulated disks."""

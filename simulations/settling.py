@@ -1,4 +1,4 @@
-"""Waiting until a cluster agrees.
+"""Waiting until a cluster is there, and until it agrees.
 
 Owns how long nodes may take, and for how long agreement must last. Does not own what
 agreeing means (`checkers`).
@@ -23,6 +23,14 @@ PATIENCE_ROUNDS: Final = 120
 STEP_S: Final = 0.25
 CALM_ROUNDS: Final = 3
 """Rounds to go on for once nodes agree: agreement must last."""
+
+
+def gather(cluster: Cluster, count: int) -> None:
+    """Let machines join until there are `count`, and meet."""
+    while len(cluster.machines) < count:
+        cluster.join()
+        cluster.run(cluster.rng.uniform(0, TICK_S))
+    cluster.run(2 * TICK_S)
 
 
 @dataclass(frozen=True, slots=True)

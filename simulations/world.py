@@ -26,13 +26,16 @@ from nodes.effects import (
     Input,
     MessageReceived,
     MoreSources,
+    Pause,
     PeerClosed,
     PeerOpened,
+    Resolved,
     Send,
     Ticked,
     Trust,
 )
 from nodes.node import Node
+from nodes.quotas import DEFAULT, Quotas
 from nodes.spaces import Spaces
 from nodes.store.base import RecordStore
 
@@ -57,13 +60,20 @@ class Machine:
 
     name: str
     author: SigningKey
-    transport: bytes
+    key: SigningKey
     storage: Storage
     spaces: Spaces
     node: Node | None = None
     life: int = 0
     members: frozenset[bytes] = frozenset()
     downloads: dict[BlobId, Download] = field(default_factory=dict)
+    attested: Resolved | None = None
+    """What it attests: kept on its disk, unlike what others do."""
+
+    @property
+    def transport(self) -> bytes:
+        """Its node: the key that its peers expect."""
+        return self.key.public
 
     @property
     def records(self) -> RecordStore:
@@ -87,6 +97,7 @@ class World:
 
     seed: int
     faults: Faults = CALM
+    quotas: Quotas = DEFAULT
     disks: bool = False
     """Whether machines keep all on simulated disks, by the code of real nodes."""
     clock: Clock = field(default_factory=Clock)
@@ -124,7 +135,7 @@ class World:
         machine = Machine(
             name,
             SigningKey(self.draw(f"{name}/author")),
-            self.draw(f"{name}/transport"),
+            SigningKey(self.draw(f"{name}/transport")),
             storage,
             Spaces(storage.records, storage.blobs),
         )
@@ -135,9 +146,13 @@ class World:
     def start(self, machine: Machine) -> None:
         """Start the process of `machine`, and its ticks at a phase of its own."""
         rng = self.random(f"{machine.name}/{machine.life}")
-        machine.node = Node(machine.transport, machine.spaces, rng, "simulated/1")
+        machine.node = Node(
+            machine.transport, machine.spaces, rng, "simulated/1", quotas=self.quotas
+        )
         self._note(machine, "start")
         life = machine.life
+        if machine.attested is not None:
+            self.submit(machine, machine.attested)
 
         def tick() -> None:
             if machine.life == life:
@@ -179,6 +194,7 @@ class World:
     def empty_disk(self, machine: Machine) -> None:
         """Give a crashed `machine` an empty disk."""
         assert machine.node is None
+        machine.attested = None
         machine.storage = self._empty_storage(
             self.draw(f"{machine.name}/{machine.life}")
         )
@@ -235,6 +251,8 @@ class World:
                     self.accused.append(f"{end}: {reason}")
                 self._note(machine, f"{end}: {reason}")
                 self.network.cut(machine.transport, peer)
+            case Pause(peer, seconds):
+                self.network.pause(peer, machine.transport, seconds)
             case Fetch():
                 self._fetch(machine, effect)
             case MoreSources(blob, sources):

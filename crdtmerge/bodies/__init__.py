@@ -42,6 +42,7 @@ from crdtmerge.bodies.rights import (
     give_consent,
 )
 from crdtmerge.faults import Fault
+from crdtmerge.forks import Fork
 
 __all__ = [
     "ADDRESSES_MAX",
@@ -59,6 +60,7 @@ __all__ = [
     "Ban",
     "Body",
     "Fault",
+    "Fork",
     "Genesis",
     "Grant",
     "Lift",
@@ -90,6 +92,7 @@ Body = (
     | Successor
     | NodeAddress
     | Fault
+    | Fork
     | Unknown
 )
 
@@ -108,8 +111,9 @@ BODIES: Final = {
         Successor,
         NodeAddress,
         Fault,
+        Fork,
     )
 }
-CRITICAL: Final = frozenset({Fault.KIND, Approve.KIND, Successor.KIND})
+CRITICAL: Final = frozenset({Fault.KIND, Fork.KIND, Approve.KIND, Successor.KIND})
 """Kinds whose critical flag is set, and of no other known one: a version that does not know
 them must not merge on without their effect."""

@@ -1,8 +1,9 @@
 """Who may do what: the second and third of the three steps.
 
 `ranks` owns what a rank allows, `admissible` who had the right to make a record, `standing`
-whose records take effect, `elements` what these show, `view` the words that it is told in.
-Does not own the set itself (`orset`), nor the bytes of contributions.
+whose records take effect, `forked` who used a number twice, `elements` what the effective
+records show, `view` the words that it is told in. Does not own the set itself (`orset`),
+nor the bytes of contributions.
 """
 
 from crdtmerge.policy.admissible import (
@@ -11,7 +12,9 @@ from crdtmerge.policy.admissible import (
     authority_of,
     check_admissible,
     given_by,
+    handed_on,
 )
+from crdtmerge.policy.council import COUNCIL, council_of_owners
 from crdtmerge.policy.elements import NODES_PER_AUTHOR_MAX, evaluate
 from crdtmerge.policy.ranks import (
     BYTES_MAX_DEFAULT,
@@ -23,10 +26,11 @@ from crdtmerge.policy.ranks import (
     Authority,
     Rank,
 )
-from crdtmerge.policy.view import View, Visible
+from crdtmerge.policy.view import Pending, ShownFork, View, Visible
 
 __all__ = [
     "BYTES_MAX_DEFAULT",
+    "COUNCIL",
     "NEEDED",
     "NODES_PER_AUTHOR_MAX",
     "OPEN",
@@ -36,11 +40,15 @@ __all__ = [
     "WEIGHT_CAP_DEFAULT",
     "Authority",
     "Lookup",
+    "Pending",
     "Rank",
+    "ShownFork",
     "View",
     "Visible",
     "authority_of",
     "check_admissible",
+    "council_of_owners",
     "evaluate",
     "given_by",
+    "handed_on",
 ]

@@ -26,6 +26,7 @@ from crdtmerge.bodies import (
 from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.digest import BLOB_BYTES_MAX
 from crdtmerge.faults import Fault
+from crdtmerge.forks import Fork
 
 WEIGHT_CAP_DEFAULT: Final = DECIMAL_UNIT
 RECORDS_MAX_DEFAULT: Final = 1_000_000
@@ -85,6 +86,7 @@ NEEDED: Final[Mapping[type, Rank]] = {
     Approve: Rank.OWNER,
     Successor: Rank.READER,
     Fault: Rank.READER,
+    Fork: Rank.READER,
     Unknown: Rank.READER,
 }
 """The rank that each kind needs; what it may act on is decided in `standing`."""

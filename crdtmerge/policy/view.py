@@ -1,7 +1,8 @@
 """What a set of records means: the result of the third step.
 
-Owns the words that the rest of the program reads it in: `View`, `Visible`. Does not own how
-it is found (`standing`, `elements`).
+Owns the words that the rest of the program reads it in: `View`, `Visible`, `Pending` and
+`ShownFork`.
+Does not own how it is found (`standing`, `elements`).
 """
 
 from collections.abc import Mapping
@@ -49,6 +50,37 @@ class Visible:
 
 
 @dataclass(frozen=True, slots=True)
+class ShownFork:
+    """That an author signed two records of one number; `record` is what shows it.
+
+    Of several records that do, it is the one of the lowest id. `lifted` means that an
+    author of higher rank lets the author's later records count all the same.
+    """
+
+    author: AuthorId
+    author_seq: int
+    record: RecordId
+    lifted: bool = False
+
+    @property
+    def place(self) -> tuple[AuthorId, int]:
+        """The author, and the number that it used twice."""
+        return self.author, self.author_seq
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """An act of owners that waits: who signed it, and how many must.
+
+    `signers` are identities, by the first key of each.
+    """
+
+    record: RecordId
+    signers: tuple[AuthorId, ...]
+    needed: int
+
+
+@dataclass(frozen=True, slots=True)
 class View:
     """What a set of records means: a pure function of the set."""
 
@@ -65,7 +97,31 @@ class View:
     bans: Mapping[RecordId, Ban]
     revocations: Mapping[RecordId, Revoke]
     faults: Mapping[ContentId, RecordId]  # by content, a record that shows it
+    forks: tuple[ShownFork, ...]  # by author and number
+    quarantined: Mapping[AuthorId, int]  # from which number on nothing of it counts
     unknown_critical: tuple[str, ...]
+    chains: Mapping[AuthorId, tuple[AuthorId, ...]]  # by each key those of its identity
+    contested: Mapping[AuthorId, tuple[RecordId, ...]]  # who follows? these disagree
+    endings: Mapping[RecordId, Revoke]  # of keys, by those that follow them
+    pending: tuple[Pending, ...]
+    acts: Mapping[RecordId, int]  # with which rank, where it is not the author's
+
+    def acting(self, record: Record) -> int:
+        """Return with which rank an effective record is acted: the author's, or less.
+
+        One above `Rank.OWNER` means that a council did it.
+        """
+        acted = self.acts.get(record.id)
+        return self.ranks[record.author] if acted is None else acted
+
+    def follows(self, later: AuthorId, earlier: AuthorId) -> bool:
+        """Tell whether the key `later` came after `earlier`, of the same identity."""
+        chain = self.identity(later)
+        return earlier in chain and chain.index(earlier) < chain.index(later)
+
+    def identity(self, author: AuthorId) -> tuple[AuthorId, ...]:
+        """Return the keys of who `author` is, one after another; it alone if unknown."""
+        return self.chains.get(author, (author,))
 
     @property
     def base(self) -> ContentId:

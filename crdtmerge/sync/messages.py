@@ -12,6 +12,7 @@ once under one number, so it may be asked again without harm.
 from dataclasses import dataclass
 from typing import Final
 
+from crdtmerge.manifest import TensorEntry
 from crdtmerge.trie import Prefix
 
 PROTOCOL_VERSION: Final = 1
@@ -22,11 +23,19 @@ PREFIXES_MAX: Final = 1024
 IDS_MAX: Final = 8192
 """Most record ids asked for in one message."""
 GENERATION_BYTES: Final = 16
+MARK_BYTES: Final = 16
+"""What names attestations between peers: who finds two of one mark misses one of them."""
+ATTESTERS_MAX: Final = 1024
+"""Nodes of a space whose attestations are kept, and so the most in one message."""
+
+SPEAKS_ATTESTATIONS: Final = 1
+FEATURES: Final = SPEAKS_ATTESTATIONS
+"""What we speak beside the protocol's first messages, one bit each."""
 
 
 @dataclass(frozen=True, slots=True)
 class SignedBytes:
-    """A record as it travels: canonical bytes, and the signature beside them."""
+    """What is signed as it travels: canonical bytes, and the signature beside them."""
 
     data: bytes
     signature: bytes
@@ -37,12 +46,14 @@ class Hello:
     """First message of each side: the protocol it speaks and what it is.
 
     `heard` tells that the sender has had the receiver's hello; said again without it, a
-    hello asks for that one.
+    hello asks for that one. `features` are what it speaks beside: who does not name one
+    is sent no message of it. Unknown ones are ignored.
     """
 
     version: int
     agent: str
     heard: bool = False
+    features: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +63,8 @@ class Heartbeat:
     `generation` and `sequence` are the sender's feed position: the random id of its
     store's life, and the number of its last record. `answered` is the number of the
     receiver's last question about this space that the sender answered. An `echo` answers
-    a heartbeat that differed, and is not answered itself.
+    a heartbeat that differed, and is not answered itself. `attested` names the
+    attestations that the sender holds; empty for none, or if it knows of no such thing.
     """
 
     space: bytes
@@ -62,6 +74,7 @@ class Heartbeat:
     sequence: int
     answered: int = 0
     echo: bool = False
+    attested: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +168,59 @@ class Rumour:
     records: tuple[SignedBytes, ...]
 
 
-Message = (
+@dataclass(frozen=True, slots=True)
+class Held:
+    """One attestation that a peer holds: whose, its counter, and a mark of its bytes."""
+
+    node: bytes
+    counter: int
+    mark: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class AttestationsRequest:
+    """Asks for attestations of a space beside those that the sender holds.
+
+    It bears no number: it may be answered or not, and what comes is checked as ever.
+    """
+
+    space: bytes
+    held: tuple[Held, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Attestations:
+    """Attestations, each with the signature of its node: pushed as news, or asked for."""
+
+    space: bytes
+    items: tuple[SignedBytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TensorsRequest:
+    """Asks who attests `model` for the tensors that it is made of, from `first` on."""
+
+    space: bytes
+    model: bytes
+    first: int
+    number: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TensorsReply:
+    """A page of the tensors of `model`, by name; `total` is how many there are.
+
+    None, of a total of 0, if the sender attests that model no more.
+    """
+
+    space: bytes
+    model: bytes
+    total: int
+    tensors: tuple[TensorEntry, ...]
+    number: int = 0
+
+
+SetMessage = (
     Hello
     | Heartbeat
     | FeedRequest
@@ -166,3 +231,7 @@ Message = (
     | RecordsReply
     | Rumour
 )
+"""What sessions say to bring sets together."""
+Beside = AttestationsRequest | Attestations | TensorsRequest | TensorsReply
+"""What stands beside the set: only for who speaks it."""
+Message = SetMessage | Beside

@@ -26,8 +26,10 @@ from crdtmerge.errors import (
     UnansweredError,
 )
 from crdtmerge.sync.messages import (
+    FEATURES,
     IDS_MAX,
     PROTOCOL_VERSION,
+    Beside,
     FeedReply,
     FeedRequest,
     Heartbeat,
@@ -48,6 +50,11 @@ FEED_WITHOUT_CURSOR_MAX: Final = 64
 DOUBTS_MAX: Final = 3
 """Heartbeats that may differ with a drained feed before we repair: in most cases the
 peer lacks something of ours and is about to pull it."""
+FRUITLESS_MAX: Final = 6
+"""Repairs in a row that brought nothing, each of which doubles the doubts before the next:
+a peer may leave what we have for later, and then we differ for as long."""
+WAITING_DOUBTS: Final = 256
+"""Doubts after which we repair although what we left for later explains the difference."""
 ASK_AGAIN_BEATS: Final = 2
 """Heartbeats that come while a question of ours waits, after which it is asked again."""
 UNANSWERED_MAX: Final = 32
@@ -97,6 +104,30 @@ class Spaces(Protocol):
         ...
 
 
+class Waiting(Protocol):
+    """What this node knows of and leaves for later; `Spaces.receive` passed it over."""
+
+    def left(self, space: SpaceId, record: bytes) -> bool:
+        """Tell whether a record is left for later: it is not to be asked for now."""
+        ...
+
+    def releases(self, space: SpaceId) -> int:
+        """Return how often something of `space` that waited may be asked for since."""
+        ...
+
+
+class NothingWaits:
+    """Of a node that takes all at once."""
+
+    def left(self, _space: SpaceId, _record: bytes) -> bool:
+        """Nothing is."""
+        return False
+
+    def releases(self, _space: SpaceId) -> int:
+        """Nothing ever was."""
+        return 0
+
+
 @dataclass(frozen=True, slots=True)
 class Learned:
     """Records that this session brought in, new to us."""
@@ -123,6 +154,10 @@ class _Pull:
     descent: Descent | None = None
     target: Heartbeat | None = None
     doubts: int = 0
+    fruitless: int = 0
+    """Repairs in a row that brought no record."""
+    waits: int = -1
+    """How many releases there were when a repair found that the rest waits; else -1."""
     answered: int = 0
 
 
@@ -137,15 +172,18 @@ class Session:
     shared: frozenset[SpaceId]
     cursors: dict[SpaceId, Cursor]
     agent: str
+    waiting: Waiting = NothingWaits()  # noqa: RUF009  it has no state
     outbox: list[Message | Learned] = field(default_factory=list)
     greeted: bool = False
+    features: int = 0
+    """What the peer said that it speaks beside."""
     _ungreeted: int = 0
     _questions: int = 0
     _pulls: dict[SpaceId, _Pull] = field(default_factory=dict)
 
     def open(self) -> list[Message | Learned]:
         """Return what to say first."""
-        self._send(Hello(PROTOCOL_VERSION, self.agent))
+        self._send(self._hello())
         return self.heartbeats()
 
     def heartbeats(self) -> list[Message | Learned]:
@@ -170,7 +208,8 @@ class Session:
         """Return what follows from a message of the peer.
 
         Messages about a space that we do not share are ignored: membership may have
-        changed while they were under way. So are answers to no waiting question.
+        changed while they were under way. So are answers to no waiting question, and
+        what stands beside the set: that is for others to hear.
 
         Raises:
             RemoteError: the peer broke the protocol, or sent what breaks a rule.
@@ -180,7 +219,7 @@ class Session:
             self._greet(message)
         elif not self.greeted:
             self._ask_for_hello(message)
-        elif message.space in self.shared:
+        elif message.space in self.shared and not isinstance(message, Beside):
             self._dispatch(SpaceId(message.space), message)
         return self._flush()
 
@@ -191,18 +230,21 @@ class Session:
             )
         if self.greeted and not hello.heard:
             # Ours was lost, and the peer has ignored all that we said since.
-            self._send(Hello(PROTOCOL_VERSION, self.agent, heard=True))
+            self._send(self._hello(heard=True))
             for space in sorted(self.shared):
                 self._tell(space)
-        self.greeted = True
+        self.greeted, self.features = True, hello.features
 
-    def _ask_for_hello(self, message: _AboutSpace) -> None:
+    def _hello(self, *, heard: bool = False) -> Hello:
+        return Hello(PROTOCOL_VERSION, self.agent, heard, FEATURES)
+
+    def _ask_for_hello(self, message: _AboutSpace | Beside) -> None:
         """Ignore what comes before the hello, which may be lost; ask for that."""
         self._ungreeted += 1
         if self._ungreeted > UNGREETED_MAX:
             raise UnansweredError("the peer does not say hello")
         if isinstance(message, Heartbeat):
-            self._send(Hello(PROTOCOL_VERSION, self.agent))
+            self._send(self._hello())
 
     def _dispatch(self, space: SpaceId, message: _AboutSpace) -> None:
         match message:
@@ -240,7 +282,7 @@ class Session:
         cursor = self.cursors.get(space)
         if theirs.root == ours.root:
             self.cursors[space] = Cursor(theirs.generation, theirs.sequence)
-            pull.doubts = 0
+            pull.doubts = pull.fruitless = 0
         elif cursor is None or cursor.generation != theirs.generation:
             if min(ours.count, theirs.count) <= FEED_WITHOUT_CURSOR_MAX:
                 self._ask_feed(space, pull, Cursor(theirs.generation, 0))
@@ -250,8 +292,20 @@ class Session:
             self._ask_feed(space, pull, cursor)
         else:
             pull.doubts += 1
-            if theirs.count > ours.count or pull.doubts >= DOUBTS_MAX:
+            if self._in_doubt(space, pull, more=theirs.count > ours.count):
                 self._repair(space, pull)
+
+    def _in_doubt(self, space: SpaceId, pull: _Pull, *, more: bool) -> bool:
+        """Tell whether to repair, where the feed is drained and the roots differ.
+
+        Not while what we left for later explains it: asking again brings nothing.
+        """
+        if pull.waits >= 0:
+            released = pull.waits != self.waiting.releases(space)
+            return released or pull.doubts >= WAITING_DOUBTS
+        if more and not pull.fruitless:
+            return True
+        return pull.doubts >= DOUBTS_MAX << pull.fruitless
 
     def _finish(self, space: SpaceId, pull: _Pull) -> None:
         """End a pull; start the next if the peer moved on meanwhile."""
@@ -367,14 +421,15 @@ class Session:
     # --- repair -------------------------------------------------------------------------
 
     def _repair(self, space: SpaceId, pull: _Pull) -> None:
-        pull.doubts = 0
+        pull.doubts, pull.waits = 0, -1
+        pull.fruitless = min(pull.fruitless + 1, FRUITLESS_MAX)
         pull.target = pull.latest
         pull.descent = Descent(self.spaces.trie(space))
         self._advance(space, pull, pull.descent)
 
     def _advance(self, space: SpaceId, pull: _Pull, descent: Descent) -> None:
         """Ask for records once enough are lacking, for trie nodes until then."""
-        lacking = self._still_lacking(space, descent)
+        lacking = self._still_lacking(space, pull, descent)
         if len(lacking) < IDS_MAX and (prefixes := descent.ask()):
             self._ask(pull, TrieRequest(space, prefixes))
         elif lacking:
@@ -386,10 +441,15 @@ class Session:
                 self.cursors[space] = Cursor(target.generation, target.sequence)
             self._finish(space, pull)
 
-    def _still_lacking(self, space: SpaceId, descent: Descent) -> tuple[bytes, ...]:
-        """Return what the descent found; some may have come from others meanwhile."""
+    def _still_lacking(
+        self, space: SpaceId, pull: _Pull, descent: Descent
+    ) -> tuple[bytes, ...]:
+        """Return what the descent found, but for what came meanwhile or is to wait."""
         trie = self.spaces.trie(space)
-        lacking = tuple(i for i in descent.lacking if i not in trie)
+        unknown = [i for i in descent.lacking if i not in trie]
+        lacking = tuple(i for i in unknown if not self.waiting.left(space, i))
+        if len(lacking) < len(unknown):
+            pull.waits = self.waiting.releases(space)
         descent.lacking = dict.fromkeys(lacking)
         return lacking
 
@@ -415,9 +475,12 @@ class Session:
         assert pull.descent is not None
         self._learn(space, reply.records)
         trie = self.spaces.trie(space)
-        if not any(i in trie for i in asked.ids):
+        taken = any(i in trie for i in asked.ids)
+        if not taken and not any(self.waiting.left(space, i) for i in asked.ids):
             # Records are never forgotten: who shows an id can send what it names.
             raise MalformedMessageError("ids of records that the peer does not send")
+        if taken:
+            pull.fruitless = 0
         pull.descent.progressed()
         self._advance(space, pull, pull.descent)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 
 from crdtmerge.bodies import RecordId, SpaceId
 from crdtmerge.faults import Fault
+from crdtmerge.forks import Fork
 from crdtmerge.policy import View
 from crdtmerge.record import SignedRecord
 from crdtmerge.replica import Replica
@@ -61,6 +62,18 @@ def publish_fault(context: Context, space: SpaceId, fault: Fault) -> RecordId:
         return known or publish(context, space, lambda r: r.report(fault))
 
 
+def publish_fork(context: Context, space: SpaceId, fork: Fork) -> RecordId:
+    """Publish a fork, unless the set holds one of author and number; return what shows it.
+
+    Raises:
+        LocalError: this author may not say it, or the store refused.
+    """
+    with context.spaces.lock:
+        shown = context.spaces.view(space).forks
+        known = [f.record for f in shown if f.place == fork.place]
+        return known[0] if known else publish(context, space, lambda r: r.report(fork))
+
+
 def replica(context: Context, space: SpaceId) -> Replica:
     """Return the present set of `space` with this home's author."""
     return Replica(context.spaces.opset(space), context.home.signer(space))
@@ -95,4 +108,5 @@ def _may_say(context: Context, space: SpaceId, view: View) -> bool:
     """Tell whether this author has rights there, and is known to know its own records."""
     me = context.key.public
     sure = context.home.anchor.doubt(space) is None
-    return sure and me in view.ranks and me not in view.rightless
+    rights = me in view.ranks and me not in view.rightless
+    return sure and rights and me not in view.quarantined

@@ -21,6 +21,7 @@ from crdtmerge.bodies import (
 )
 from crdtmerge.codec import format_decimal
 from crdtmerge.faults import Fault, find
+from crdtmerge.forks import Fork
 from crdtmerge.policy import Rank
 from crdtmerge.record import Record
 
@@ -98,6 +99,14 @@ def _fault(body: Fault) -> Answer:
     }
 
 
+def _fork(body: Fork) -> Answer:
+    return {
+        "author": body.author.hex(),
+        "author_seq": body.author_seq,
+        "records": [branch.id.hex() for branch in body.branches],
+    }
+
+
 def _unknown(_body: Unknown) -> Answer:
     return {}
 
@@ -113,5 +122,6 @@ _SAYS: Final[dict[type, Callable[[Any], Answer]]] = {
     Lift: _lift,
     NodeAddress: _node,
     Fault: _fault,
+    Fork: _fork,
     Unknown: _unknown,
 }

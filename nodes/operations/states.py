@@ -22,6 +22,7 @@ from crdtmerge.bodies import (
     Unknown,
 )
 from crdtmerge.faults import Fault
+from crdtmerge.forks import Fork
 from crdtmerge.identity import AuthorId
 from crdtmerge.orset import OpSet
 from crdtmerge.policy import View
@@ -37,12 +38,14 @@ class States:
     """Whether each record of one set has effect."""
 
     opset: OpSet
+    forgiven: frozenset[tuple[AuthorId, int]] = field(init=False)
     live: frozenset[RecordId] = field(init=False)
     hidden: frozenset[bytes] = field(init=False)
     last: Mapping[tuple[AuthorId, bytes], RecordId] = field(init=False)
 
     def __post_init__(self) -> None:
         view = self.opset.view
+        self.forgiven = frozenset(f.place for f in view.forks if f.lifted)
         self.live = frozenset(add for v in view.visible for add in v.adds)
         self.hidden = frozenset(
             ban.target for ban in view.bans.values() if ban.subject == "content"
@@ -66,6 +69,8 @@ class States:
         """Return why `record` has no effect; empty if it has."""
         if isinstance(record.body, Fault):
             return IN_EFFECT  # it is a proof, whatever became of its author
+        if isinstance(record.body, Fork):
+            return "lifted" if record.body.place in self.forgiven else IN_EFFECT
         if record.id not in self.view.effective:
             return self._shut_out(record)
         return _OF[type(record.body)](self, record, record.body)
@@ -75,6 +80,10 @@ class States:
             return "its author is banned"
         if revocations_of(self.opset, record.author):
             return "its author was revoked"
+        if record.author_seq >= self.view.quarantined.get(
+            record.author, record.author_seq + 1
+        ):
+            return "its author forked"
         return "its grant has no effect"
 
     def add(self, record: Record, add: Add) -> str:
@@ -113,8 +122,11 @@ class States:
         return IN_EFFECT if acts(self.opset, key, target) else "not of lower rank"
 
     def lift(self, record: Record, body: Lift) -> str:
-        """A lift works on a ban or revocation by its author's rank, or one below."""
+        """A lift works on what its author's rank, or one below, did; or on a fork."""
         view, target = self.view, body.target
+        shown = self.opset.get(target)
+        if shown and isinstance(shown.body, Fork):
+            return IN_EFFECT if shown.body.place in self.forgiven else "nothing to lift"
         if target not in view.effective:
             return "nothing to lift"
         made = self.opset.records[target]

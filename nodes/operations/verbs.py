@@ -11,6 +11,7 @@ from typing import Final
 from crdtmerge.bodies import SpaceId
 from crdtmerge.errors import BadInputError
 from crdtmerge.faults import Fault
+from crdtmerge.forks import Fork
 
 from ..home import Home
 from ..spaces import Spaces
@@ -33,7 +34,7 @@ from .membership import space_create, space_join, space_ticket, space_ticket_rev
 from .metering import node_metrics
 from .packing import store_pack, store_unpack
 from .peers import peers_add, peers_list, peers_remove
-from .publishing import announce_node, name_node, publish_fault
+from .publishing import announce_node, name_node, publish_fault, publish_fork
 from .reading import space_list, status, whoami
 from .recipes import recipe_set, recipe_show
 from .resolving import resolve
@@ -142,6 +143,14 @@ class Operations:
             LocalError: this author may not say it, or the store refused.
         """
         publish_fault(self._context, space, fault)
+
+    def report_fork(self, space: SpaceId, fork: Fork) -> None:
+        """Publish that an author signed two records of one number in `space`.
+
+        Raises:
+            LocalError: this author may not say it, or the store refused.
+        """
+        publish_fork(self._context, space, fork)
 
     def announce_node(self, node: bytes, addresses: tuple[str, ...]) -> None:
         """Publish where this node listens, in each space whose set does not say so."""

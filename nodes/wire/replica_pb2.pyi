@@ -7,7 +7,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Frame(_message.Message):
-    __slots__ = ("hello", "heartbeat", "feed_request", "feed_reply", "trie_request", "trie_reply", "records_request", "records_reply", "rumour")
+    __slots__ = ("hello", "heartbeat", "feed_request", "feed_reply", "trie_request", "trie_reply", "records_request", "records_reply", "rumour", "attestations_request", "attestations", "tensors_request", "tensors_reply")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
     FEED_REQUEST_FIELD_NUMBER: _ClassVar[int]
@@ -17,6 +17,10 @@ class Frame(_message.Message):
     RECORDS_REQUEST_FIELD_NUMBER: _ClassVar[int]
     RECORDS_REPLY_FIELD_NUMBER: _ClassVar[int]
     RUMOUR_FIELD_NUMBER: _ClassVar[int]
+    ATTESTATIONS_REQUEST_FIELD_NUMBER: _ClassVar[int]
+    ATTESTATIONS_FIELD_NUMBER: _ClassVar[int]
+    TENSORS_REQUEST_FIELD_NUMBER: _ClassVar[int]
+    TENSORS_REPLY_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     heartbeat: Heartbeat
     feed_request: FeedRequest
@@ -26,7 +30,11 @@ class Frame(_message.Message):
     records_request: RecordsRequest
     records_reply: RecordsReply
     rumour: Rumour
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., feed_request: _Optional[_Union[FeedRequest, _Mapping]] = ..., feed_reply: _Optional[_Union[FeedReply, _Mapping]] = ..., trie_request: _Optional[_Union[TrieRequest, _Mapping]] = ..., trie_reply: _Optional[_Union[TrieReply, _Mapping]] = ..., records_request: _Optional[_Union[RecordsRequest, _Mapping]] = ..., records_reply: _Optional[_Union[RecordsReply, _Mapping]] = ..., rumour: _Optional[_Union[Rumour, _Mapping]] = ...) -> None: ...
+    attestations_request: AttestationsRequest
+    attestations: Attestations
+    tensors_request: TensorsRequest
+    tensors_reply: TensorsReply
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., feed_request: _Optional[_Union[FeedRequest, _Mapping]] = ..., feed_reply: _Optional[_Union[FeedReply, _Mapping]] = ..., trie_request: _Optional[_Union[TrieRequest, _Mapping]] = ..., trie_reply: _Optional[_Union[TrieReply, _Mapping]] = ..., records_request: _Optional[_Union[RecordsRequest, _Mapping]] = ..., records_reply: _Optional[_Union[RecordsReply, _Mapping]] = ..., rumour: _Optional[_Union[Rumour, _Mapping]] = ..., attestations_request: _Optional[_Union[AttestationsRequest, _Mapping]] = ..., attestations: _Optional[_Union[Attestations, _Mapping]] = ..., tensors_request: _Optional[_Union[TensorsRequest, _Mapping]] = ..., tensors_reply: _Optional[_Union[TensorsReply, _Mapping]] = ...) -> None: ...
 
 class SignedRecord(_message.Message):
     __slots__ = ("data", "signature")
@@ -37,17 +45,19 @@ class SignedRecord(_message.Message):
     def __init__(self, data: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("version", "agent", "heard")
+    __slots__ = ("version", "agent", "heard", "features")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     AGENT_FIELD_NUMBER: _ClassVar[int]
     HEARD_FIELD_NUMBER: _ClassVar[int]
+    FEATURES_FIELD_NUMBER: _ClassVar[int]
     version: int
     agent: str
     heard: bool
-    def __init__(self, version: _Optional[int] = ..., agent: _Optional[str] = ..., heard: _Optional[bool] = ...) -> None: ...
+    features: int
+    def __init__(self, version: _Optional[int] = ..., agent: _Optional[str] = ..., heard: _Optional[bool] = ..., features: _Optional[int] = ...) -> None: ...
 
 class Heartbeat(_message.Message):
-    __slots__ = ("space", "root", "count", "generation", "sequence", "answered", "echo")
+    __slots__ = ("space", "root", "count", "generation", "sequence", "answered", "echo", "attested")
     SPACE_FIELD_NUMBER: _ClassVar[int]
     ROOT_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
@@ -55,6 +65,7 @@ class Heartbeat(_message.Message):
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     ANSWERED_FIELD_NUMBER: _ClassVar[int]
     ECHO_FIELD_NUMBER: _ClassVar[int]
+    ATTESTED_FIELD_NUMBER: _ClassVar[int]
     space: bytes
     root: bytes
     count: int
@@ -62,7 +73,8 @@ class Heartbeat(_message.Message):
     sequence: int
     answered: int
     echo: bool
-    def __init__(self, space: _Optional[bytes] = ..., root: _Optional[bytes] = ..., count: _Optional[int] = ..., generation: _Optional[bytes] = ..., sequence: _Optional[int] = ..., answered: _Optional[int] = ..., echo: _Optional[bool] = ...) -> None: ...
+    attested: bytes
+    def __init__(self, space: _Optional[bytes] = ..., root: _Optional[bytes] = ..., count: _Optional[int] = ..., generation: _Optional[bytes] = ..., sequence: _Optional[int] = ..., answered: _Optional[int] = ..., echo: _Optional[bool] = ..., attested: _Optional[bytes] = ...) -> None: ...
 
 class FeedRequest(_message.Message):
     __slots__ = ("space", "generation", "after", "number")
@@ -151,6 +163,78 @@ class Rumour(_message.Message):
     space: bytes
     records: _containers.RepeatedCompositeFieldContainer[SignedRecord]
     def __init__(self, space: _Optional[bytes] = ..., records: _Optional[_Iterable[_Union[SignedRecord, _Mapping]]] = ...) -> None: ...
+
+class AttestationsRequest(_message.Message):
+    __slots__ = ("space", "held")
+    SPACE_FIELD_NUMBER: _ClassVar[int]
+    HELD_FIELD_NUMBER: _ClassVar[int]
+    space: bytes
+    held: _containers.RepeatedCompositeFieldContainer[HeldAttestation]
+    def __init__(self, space: _Optional[bytes] = ..., held: _Optional[_Iterable[_Union[HeldAttestation, _Mapping]]] = ...) -> None: ...
+
+class HeldAttestation(_message.Message):
+    __slots__ = ("node", "counter", "mark")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    COUNTER_FIELD_NUMBER: _ClassVar[int]
+    MARK_FIELD_NUMBER: _ClassVar[int]
+    node: bytes
+    counter: int
+    mark: bytes
+    def __init__(self, node: _Optional[bytes] = ..., counter: _Optional[int] = ..., mark: _Optional[bytes] = ...) -> None: ...
+
+class Attestations(_message.Message):
+    __slots__ = ("space", "items")
+    SPACE_FIELD_NUMBER: _ClassVar[int]
+    ITEMS_FIELD_NUMBER: _ClassVar[int]
+    space: bytes
+    items: _containers.RepeatedCompositeFieldContainer[SignedAttestation]
+    def __init__(self, space: _Optional[bytes] = ..., items: _Optional[_Iterable[_Union[SignedAttestation, _Mapping]]] = ...) -> None: ...
+
+class SignedAttestation(_message.Message):
+    __slots__ = ("data", "signature")
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    data: bytes
+    signature: bytes
+    def __init__(self, data: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
+
+class TensorsRequest(_message.Message):
+    __slots__ = ("space", "model", "first", "number")
+    SPACE_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    FIRST_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    space: bytes
+    model: bytes
+    first: int
+    number: int
+    def __init__(self, space: _Optional[bytes] = ..., model: _Optional[bytes] = ..., first: _Optional[int] = ..., number: _Optional[int] = ...) -> None: ...
+
+class TensorsReply(_message.Message):
+    __slots__ = ("space", "model", "total", "tensors", "number")
+    SPACE_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_FIELD_NUMBER: _ClassVar[int]
+    TENSORS_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    space: bytes
+    model: bytes
+    total: int
+    tensors: _containers.RepeatedCompositeFieldContainer[Tensor]
+    number: int
+    def __init__(self, space: _Optional[bytes] = ..., model: _Optional[bytes] = ..., total: _Optional[int] = ..., tensors: _Optional[_Iterable[_Union[Tensor, _Mapping]]] = ..., number: _Optional[int] = ...) -> None: ...
+
+class Tensor(_message.Message):
+    __slots__ = ("name", "dtype", "shape", "blob")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DTYPE_FIELD_NUMBER: _ClassVar[int]
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
+    BLOB_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    dtype: str
+    shape: _containers.RepeatedScalarFieldContainer[int]
+    blob: bytes
+    def __init__(self, name: _Optional[str] = ..., dtype: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ..., blob: _Optional[bytes] = ...) -> None: ...
 
 class FetchRequest(_message.Message):
     __slots__ = ("space", "blob", "want_chunk_list", "runs", "encodings", "against")

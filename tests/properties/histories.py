@@ -24,8 +24,9 @@ from crdtmerge.bodies import (
     SpaceId,
 )
 from crdtmerge.codec import DECIMAL_UNIT
+from crdtmerge.forks import Fork
 from crdtmerge.identity import SigningKey
-from crdtmerge.orset import OpSet
+from crdtmerge.orset import OpSet, forks_among
 from crdtmerge.policy import NEEDED, Authority, Rank, given_by
 from crdtmerge.recipe import Recipe
 from crdtmerge.record import Record, SignedRecord
@@ -38,6 +39,7 @@ from tests.properties.cast import (
     OWNERS,
     READER,
     add_of,
+    fork_of,
     genesis,
     grant_of,
     unknown,
@@ -58,11 +60,14 @@ ACTIONS: Final = (
     "ban author",
     "lift",
     "fault",
+    "fork",
     "recipe",
     "node",
     "unknown",
     "critical",
 )
+FORKING: Final = (*ACTIONS, "fork", "fork", "lift", "add", "grant")
+"""The actions where forks have effect: more of them are shown, and lifted."""
 CALM: Final = tuple(a for a in ACTIONS if a not in {"revoke", "ban author"})
 """The actions that take no author's rights away."""
 
@@ -120,19 +125,23 @@ def step_of(actions: tuple[str, ...]) -> st.SearchStrategy[Step]:
 
 @st.composite
 def histories(
-    draw: st.DrawFn, actions: tuple[str, ...] = ACTIONS, most: int = 40
+    draw: st.DrawFn,
+    actions: tuple[str, ...] = ACTIONS,
+    most: int = 40,
+    *,
+    quarantine: bool = False,
 ) -> History:
     """Draw a space's mode and steps, and play them."""
     mode = draw(st.sampled_from(("members", "open")))
     # The length is drawn by itself: a plain list would have five steps on average.
     count = draw(st.integers(0, most))
     script = st.lists(step_of(actions), min_size=count, max_size=count)
-    return play(mode, draw(script))
+    return play(mode, draw(script), quarantine=quarantine)
 
 
-def play(mode: str, script: list[Step]) -> History:
+def play(mode: str, script: list[Step], *, quarantine: bool = False) -> History:
     """Return the history that `script` makes, from a space whose cast has its ranks."""
-    first = genesis(mode)
+    first = genesis(mode, quarantine=quarantine)
     common: Known = {first.record.id: first}
     seats = [
         *((OWNERS[0], author, Rank.MAINTAINER) for author in MAINTAINERS),
@@ -225,10 +234,13 @@ def _body(known: Known, author: SigningKey, step: Step) -> Body | None:  # noqa:
         case "ban author":
             return Ban("author", target.public)
         case "lift":
-            bans = _ids(known, Ban) + _ids(known, Revoke)
+            bans = _ids(known, Ban) + _ids(known, Revoke) + _ids(known, Fork)
             return Lift(bans[step.pick % len(bans)]) if bans else None
         case "fault":
             return FAULTS[step.pick % len(FAULTS)]
+        case "fork":
+            pairs = [p for ps in forks_among(known.values()).values() for p in ps]
+            return fork_of(*pairs[step.pick % len(pairs)]) if pairs else None
         case "recipe":
             heads = _ids(known, RecipeChange)[step.other % 3 :]
             recipe = Recipe("linear/1", (("scale", str(step.pick)),))

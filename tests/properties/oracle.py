@@ -29,6 +29,7 @@ class Fact:
 
     id: bytes
     author: bytes
+    seq: int
     prev: bytes
     auth: bytes
     kind: str
@@ -40,9 +41,9 @@ def facts_of(datas: list[bytes]) -> dict[bytes, Fact]:
     found = {}
     for data in datas:
         fields = msgpack.unpackb(data, raw=False)
-        author, _, prev, auth, kind, _, body = fields[2:]
+        author, seq, prev, auth, kind, _, body = fields[2:]
         name = blake3(data, derive_key_context="crdtmerge v1 record id").digest()
-        found[name] = Fact(name, author, prev, auth, kind, body)
+        found[name] = Fact(name, author, seq, prev, auth, kind, body)
     return found
 
 
@@ -62,7 +63,8 @@ class Oracle:
         """Return the authors of rank `level` or above, and what is accepted of each."""
         if level == 3:
             owners = self.genesis.body[3]
-            return dict.fromkeys(owners, 3), dict.fromkeys(owners)
+            whole = {owner: self._unforked(owner, None, []) for owner in owners}
+            return dict.fromkeys(owners, 3), whole
         ranks, allowed = self._judged(level + 1)
         effective = self._effective(ranks, allowed)
         holders = {
@@ -76,7 +78,11 @@ class Oracle:
         verdicts = self._standing(effective, ranks)
         return (
             ranks | dict.fromkeys(news, level),
-            allowed | {author: self._left(author, verdicts) for author in news},
+            allowed
+            | {
+                author: self._unforked(author, self._left(author, verdicts), effective)
+                for author in news
+            },
         )
 
     def _left(self, author: bytes, verdicts: list[Fact]) -> set[bytes] | None:
@@ -87,6 +93,49 @@ class Oracle:
         if not against:
             return None
         return set.intersection(*(self._past(author, f.body[1]) for f in against))
+
+    def _unforked(
+        self, author: bytes, left: set[bytes] | None, above: list[Fact]
+    ) -> set[bytes] | None:
+        """Return what is left of an author before it forked; `above` may have lifted it."""
+        cut = self._cut(author, above)
+        if cut is None:
+            return left
+        mine = [f for f in self.facts.values() if f.author == author]
+        before = {f.id for f in mine if f.seq < cut or f.kind == "genesis"}
+        return before if left is None else before & left
+
+    def _cut(self, author: bytes, above: list[Fact]) -> int | None:
+        """Return the lowest number that the author used twice and nobody above lifted."""
+        if self.genesis.body[5:] not in ([[n, 1]] for n in range(65)):
+            return None
+        shown = [f for f in self.facts.values() if f.kind == "fork"]
+        numbers = {f.body[1] for f in shown if f.body[0] == author}
+        lifted = {f.body[0] for f in above if f.kind == "lift"}
+        lifted_numbers = {
+            f.body[1] for f in shown if f.body[0] == author and f.id in lifted
+        }
+        return min(numbers - lifted_numbers, default=None)
+
+    def quarantined(self) -> dict[bytes, int]:
+        """Return from which number on nothing of an author has effect."""
+        found = {
+            author: self._cut(
+                author,
+                [
+                    f
+                    for f in self.effective
+                    if self.ranks[f.author] > self.ranks[author]
+                ],
+            )
+            for author in self.ranks
+        }
+        return {author: cut for author, cut in found.items() if cut is not None}
+
+    def forked(self) -> set[tuple[bytes, int]]:
+        """Return who is shown, by whomever, to have used which number twice."""
+        shown = [f for f in self.facts.values() if f.kind == "fork"]
+        return {(f.body[0], f.body[1]) for f in shown}
 
     def _past(self, author: bytes, heads: list[bytes]) -> set[bytes]:
         """Return the `prev` closure of `heads` among the author's records."""

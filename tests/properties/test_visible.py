@@ -42,6 +42,8 @@ def agree(opset: OpSet) -> None:
     assert {author: int(rank) for author, rank in view.ranks.items()} == naive.ranks
     assert view.effective == {fact.id for fact in naive.effective}
     assert set(view.faults) == naive.faulty()
+    assert {fork.place for fork in view.forks} == naive.forked()
+    assert view.quarantined == naive.quarantined()
     assert opset.root == trie_root(list(opset.signed))
 
 

@@ -4,20 +4,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crdtmerge.digest import BlobId
 from crdtmerge.errors import MalformedMessageError, MessageTooLargeError
+from crdtmerge.manifest import TensorEntry
 from crdtmerge.record import RECORD_BYTES_MAX
+from crdtmerge.sync.attestations import ATTESTATION_BYTES_MAX
 from crdtmerge.sync.messages import (
+    ATTESTERS_MAX,
     IDS_MAX,
     PREFIXES_MAX,
+    Attestations,
+    AttestationsRequest,
     FeedReply,
     FeedRequest,
     Heartbeat,
+    Held,
     Hello,
     Message,
     RecordsReply,
     RecordsRequest,
     Rumour,
     SignedBytes,
+    TensorsReply,
+    TensorsRequest,
     TrieInner,
     TrieLeaf,
     TrieReply,
@@ -50,6 +59,7 @@ from nodes.wire import replica_pb2 as wire
 SPACE = b"s" * 32
 GENERATION = b"g" * 16
 RECORD = SignedBytes(b"data", b"x" * 64)
+TENSOR = TensorEntry("t", "F32", (2,), BlobId(SPACE))
 
 digests = st.binary(min_size=32, max_size=32)
 generations = st.binary(min_size=16, max_size=16)
@@ -64,9 +74,24 @@ leaves = st.builds(TrieLeaf, prefixes, st.lists(digests, max_size=16).map(tuple)
 inners = st.builds(
     TrieInner, prefixes, st.lists(digests, min_size=16, max_size=16).map(tuple)
 )
+asked_numbers = st.integers(1, NUMBER_MAX)
+held = st.builds(Held, digests, asked_numbers, generations)
+tensors = st.builds(
+    TensorEntry,
+    st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20),
+    st.sampled_from(["F32", "BF16", "I64"]),
+    st.lists(st.integers(0, 2**9), max_size=3).map(tuple),
+    digests.map(BlobId),
+)
 agents = st.text(st.characters(categories=["L", "N", "P", "S"]), max_size=128)
 messages: st.SearchStrategy[Message] = st.one_of(
-    st.builds(Hello, st.integers(1, 2**32 - 1), agents, st.booleans()),
+    st.builds(
+        Hello,
+        st.integers(1, 2**32 - 1),
+        agents,
+        st.booleans(),
+        st.integers(0, 2**64 - 1),
+    ),
     st.builds(
         Heartbeat,
         digests,
@@ -76,6 +101,7 @@ messages: st.SearchStrategy[Message] = st.one_of(
         numbers,
         numbers,
         st.booleans(),
+        st.just(b"") | generations,
     ),
     st.builds(FeedRequest, digests, generations, numbers, numbers),
     st.builds(
@@ -88,6 +114,17 @@ messages: st.SearchStrategy[Message] = st.one_of(
     st.builds(RecordsRequest, digests, ids, numbers),
     st.builds(RecordsReply, digests, records, ids, numbers),
     st.builds(Rumour, digests, records),
+    st.builds(AttestationsRequest, digests, st.lists(held, max_size=4).map(tuple)),
+    st.builds(Attestations, digests, records),
+    st.builds(TensorsRequest, digests, digests, st.integers(0, 1 << 17), asked_numbers),
+    st.builds(
+        TensorsReply,
+        digests,
+        digests,
+        st.integers(4, NUMBER_MAX),
+        st.lists(tensors, max_size=4).map(tuple),
+        asked_numbers,
+    ),
 )
 join_messages: st.SearchStrategy[JoinMessage] = st.one_of(
     st.builds(JoinHello, digests),
@@ -145,6 +182,30 @@ WRONG: dict[str, Message] = {
     "too many ids": RecordsRequest(SPACE, (SPACE,) * (IDS_MAX + 1)),
     "too many unsent": RecordsReply(SPACE, (), (SPACE,) * (IDS_MAX + 1)),
     "short signature": Rumour(SPACE, (SignedBytes(b"d", b"x" * 63),)),
+    "mark of 15 bytes": Heartbeat(
+        SPACE, b"r" * 32, 0, GENERATION, 0, attested=b"m" * 15
+    ),
+    "features above 64 bits": Hello(1, "a", features=2**64),
+    "too many attestations": Attestations(SPACE, (RECORD,) * (ATTESTERS_MAX + 1)),
+    "attestation too large": Attestations(
+        SPACE, (SignedBytes(b"d" * (ATTESTATION_BYTES_MAX + 1), b"x" * 64),)
+    ),
+    "attestation unsigned": Attestations(SPACE, (SignedBytes(b"d", b""),)),
+    "held by nobody": AttestationsRequest(SPACE, (Held(b"", 1, GENERATION),)),
+    "too many held": AttestationsRequest(
+        SPACE, (Held(SPACE, 1, GENERATION),) * (ATTESTERS_MAX + 1)
+    ),
+    "question without a number": TensorsRequest(SPACE, SPACE, 0),
+    "page longer than the list": TensorsReply(SPACE, SPACE, 0, (TENSOR,), 1),
+    "tensor without a name": TensorsReply(
+        SPACE, SPACE, 1, (TensorEntry("", "F32", (), BlobId(SPACE)),), 1
+    ),
+    "tensor of a long shape": TensorsReply(
+        SPACE, SPACE, 1, (TensorEntry("t", "F32", (1,) * 9, BlobId(SPACE)),), 1
+    ),
+    "tensor of no dtype": TensorsReply(
+        SPACE, SPACE, 1, (TensorEntry("t", "F99", (), BlobId(SPACE)),), 1
+    ),
     "record without bytes": Rumour(SPACE, (SignedBytes(b"", b"x" * 64),)),
     "record too large": FeedReply(
         SPACE,

@@ -27,6 +27,7 @@ from crdtmerge.bodies import (
 from crdtmerge.codec import DECIMAL_UNIT, Value, decode, encode
 from crdtmerge.digest import BlobId, ContentId, Domain, digest
 from crdtmerge.errors import BadSignatureError, MalformedRecordError
+from crdtmerge.forks import prove_fork
 from crdtmerge.identity import AuthorId, Purpose, verify
 from crdtmerge.recipe import Recipe
 from crdtmerge.record import (
@@ -43,6 +44,25 @@ ID = b"\x01" * 32
 IDS = (RecordId(ID), RecordId(b"\x02" * 32))
 AUTHOR = AuthorId(ID)
 
+
+def record_of(body: Body, *, seq: int = 0, critical: bool = False) -> Record:
+    """Return a record of `body` that hangs on made-up ids."""
+    return make_record(
+        space=ID,
+        author=CLEO.public,
+        author_seq=seq,
+        prev=ID if seq else b"",
+        auth=ID,
+        body=body,
+        critical=critical,
+    )
+
+
+BRANCHES = [
+    (signed.record.data, signed.signature)
+    for note in ("one", "other")
+    for signed in [sign_record(record_of(Unknown("shiny_2", note)), CLEO)]
+]
 SAMPLES: list[Body] = [
     Add(ContentId(ID), BlobId(ID), 1, 0, DECIMAL_UNIT // 4, ID, "a note\nof two lines"),
     Remove(IDS),
@@ -57,22 +77,10 @@ SAMPLES: list[Body] = [
     Approve(IDS[0]),
     Successor(AUTHOR, CLEO.public, give_consent(CLEO, SpaceId(ID), AUTHOR)),
     *FAULTS,
+    prove_fork(ID, CLEO.public, 0, BRANCHES),
     Unknown("shiny_2", [1, [b"x", "y"]]),
     Unknown("bare", 7),
 ]
-
-
-def record_of(body: Body, *, seq: int = 0, critical: bool = False) -> Record:
-    """Return a record of `body` that hangs on made-up ids."""
-    return make_record(
-        space=ID,
-        author=CLEO.public,
-        author_seq=seq,
-        prev=ID if seq else b"",
-        auth=ID,
-        body=body,
-        critical=critical,
-    )
 
 
 @pytest.mark.parametrize("body", SAMPLES)

@@ -6,6 +6,7 @@ import pytest
 
 from crdtmerge.errors import MalformedMessageError, UnansweredError
 from crdtmerge.sync.messages import (
+    FEATURES,
     PROTOCOL_VERSION,
     FeedReply,
     FeedRequest,
@@ -28,7 +29,7 @@ from crdtmerge.sync.session import (
 )
 from tests.unit.peers import SPACE, Reply, ids, note, notes, raw, session, spaces_with
 
-HELLO = Hello(PROTOCOL_VERSION, "tests/1")
+HELLO = Hello(PROTOCOL_VERSION, "tests/1", features=FEATURES)
 GENERATION = b"g" * 16
 CLAIM = Heartbeat(SPACE, b"r" * 32, 1_000, GENERATION, 1_000, echo=True)
 """Where a peer claims to stand that has a great deal."""
