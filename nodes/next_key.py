@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from crdtmerge.errors import NotFoundError
+from crdtmerge.errors import ConflictError, NotFoundError
 
 from .agent import AgentKey
 from .keys import AUTHOR_KEY_FILE, HomeKey, KeyForm, clear, read_key, sealed_with
@@ -69,3 +69,17 @@ def take_over(home: Path, disk: Disk = SYSTEM_DISK) -> None:
     with explained(f"changing the author key of {home}"):
         disk.rename(home / NEXT_KEY_FILE, home / AUTHOR_KEY_FILE)
         disk.sync_folder(home)
+
+
+def write_spare(path: Path, data: bytes, disk: Disk = SYSTEM_DISK) -> None:
+    """Write the file of a spare key, durably; no other file is overwritten.
+
+    Raises:
+        ConflictError: there is a file.
+        MachineError: the disk refused.
+    """
+    if disk.exists(path):
+        raise ConflictError(f"there is a file {path} already")
+    with explained(f"writing {path}"):
+        write_file(disk, path, data)
+        disk.sync_folder(path.parent)

@@ -122,6 +122,11 @@ class Operations:
         spaces.author = home.author.public
         spaces.on_returned = home.anchor.returned
 
+    @property
+    def context(self) -> Context:
+        """What the verbs work on, for work on a home that is no verb."""
+        return self._context
+
     def call(self, verb: str, arguments: Arguments, progress: Tell) -> Answer:
         """Return what `verb` answers; `progress` hears of long work.
 
