@@ -17,6 +17,7 @@ from . import (
     doctor,
     history,
     homes,
+    inspecting,
     key,
     members,
     models,
@@ -87,6 +88,7 @@ def build() -> typer.Typer:
     app.command("remove")(contributions.remove)
     app.command("ban")(contributions.ban)
     app.command("check")(contributions.check)
+    app.command("inspect")(inspecting.inspect)
     app.command("status")(contributions.status)
     app.command("log")(history.log)
     app.command("fetch")(peers.fetch)
@@ -129,6 +131,7 @@ def _space_group() -> typer.Typer:
     group.command("members")(members.members)
     group.command("grant")(members.grant)
     group.command("revoke")(members.revoke)
+    group.command("forks")(members.forks)
     return group
 
 
