@@ -289,13 +289,17 @@ class Replica:
         return min(namings)
 
     def lift(self, target: RecordId) -> SignedRecord:
-        """Return a lift of the ban or revocation `target`.
+        """Return a lift of the ban, revocation or fork `target`.
 
         Raises:
-            NotFoundError: no such ban or revocation stands.
-            NotAllowedError: an author of higher rank made it.
+            NotFoundError: no such ban, revocation or fork stands.
+            NotAllowedError: an author of higher rank made it, or forked.
         """
         view = self.opset.view
+        named = self.opset.get(target)
+        if named is not None and isinstance(named.body, Fork):
+            self._require_quarantined(named.body)
+            return self._sign(Lift(target))
         if target not in view.bans and target not in view.revocations:
             short = target.hex()[:12]
             raise NotFoundError(f"no ban or revocation {short} stands in this space")
@@ -308,6 +312,15 @@ class Replica:
                 hint=f"ask an author of rank {maker.name.lower()} to lift it",
             )
         return self._sign(Lift(target))
+
+    def _require_quarantined(self, fork: Fork) -> None:
+        """Refuse to lift a fork that has no effect, or of whose author it is not ours."""
+        view = self.opset.view
+        here = any(f.place == fork.place and not f.lifted for f in view.forks)
+        if not here or fork.author not in view.quarantined:
+            author = fork.author.hex()[:12]
+            raise NotFoundError(f"no fork of author {author} has effect in this space")
+        self._require_below(fork.author, "a lift of a fork works")
 
     def _require_below(self, author: AuthorId, what: str) -> None:
         """Refuse what works only on an author whose rank is strictly lower."""

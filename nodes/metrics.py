@@ -19,6 +19,7 @@ from crdtmerge.bodies import SpaceId
 from .anchor import Doubt
 from .commands import Commands
 from .fetching import Fetching
+from .forks import Forks
 from .home import Home
 from .links import Links
 from .node import Node
@@ -48,6 +49,7 @@ class Sources:
     fetching: Fetching
     commands: Commands
     keeper: Keeper
+    forks: Forks
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +196,19 @@ METRICS: Final = (
         "Contributions of a space that a fault shows to be unusable.",
         _each_space(lambda s, key: len(s.spaces.view(key).faults)),
         ("space",),
+    ),
+    Metric(
+        "gauge",
+        "shown_forks",
+        "Forks that records of a space show: an author used a number twice.",
+        _each_space(lambda s, key: len(s.spaces.view(key).forks)),
+        ("space",),
+    ),
+    Metric(
+        "counter",
+        "noticed_forks",
+        "Forks that this node has met before a record showed them.",
+        _one(lambda s: s.forks.noticed),
     ),
     Metric(
         "gauge",

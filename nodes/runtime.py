@@ -383,6 +383,7 @@ class Runtime:
                 self.fetching,
                 self.commands,
                 self.keeper,
+                self.forks,
             )
         )
 
