@@ -68,6 +68,8 @@ class Spaces(SyncSpaces, Contents, Attesters, Protocol):
 
     admission: Holding | None
     """Who decides which records of others wait."""
+    author_bytes: int
+    """Bytes of one author's contributions that come unasked; 0 is without limit."""
 
     def said(self, author: AuthorId) -> int:
         """Return how many records of `author` are here, in all spaces."""
@@ -122,6 +124,7 @@ class Node:
         self.accounts = Accounts(quotas)
         self.holding = Holding(quotas, self.spaces.said)
         self.spaces.admission = self.holding
+        self.spaces.author_bytes = quotas.author_bytes
         self.attesting = Attesting(self.me, self.spaces, self.rng)
 
     def handle(self, item: Input, now: float) -> list[Effect]:  # noqa: C901, PLR0912  one case an input
@@ -154,6 +157,8 @@ class Node:
             case QuotasChanged(quotas):
                 self.accounts.change(quotas)
                 self.holding.change(quotas)
+                self.spaces.author_bytes = quotas.author_bytes
+                self.choices.look()
             case BlobsNeeded(blobs):
                 self.choices.needed = frozenset(blobs)
                 self.choices.look()

@@ -43,6 +43,7 @@ from crdtmerge.sync.messages import (
     TrieRequest,
 )
 from crdtmerge.sync.reconcile import Descent, answer
+from crdtmerge.sync.waiting import NothingWaits, Waiting
 from crdtmerge.trie import Trie
 
 FEED_WITHOUT_CURSOR_MAX: Final = 64
@@ -102,30 +103,6 @@ class Spaces(Protocol):
     ) -> tuple[RecordId, ...]:
         """Check, persist and join `records`; return the ids that were new."""
         ...
-
-
-class Waiting(Protocol):
-    """What this node knows of and leaves for later; `Spaces.receive` passed it over."""
-
-    def left(self, space: SpaceId, record: bytes) -> bool:
-        """Tell whether a record is left for later: it is not to be asked for now."""
-        ...
-
-    def releases(self, space: SpaceId) -> int:
-        """Return how often something of `space` that waited may be asked for since."""
-        ...
-
-
-class NothingWaits:
-    """Of a node that takes all at once."""
-
-    def left(self, _space: SpaceId, _record: bytes) -> bool:
-        """Nothing is."""
-        return False
-
-    def releases(self, _space: SpaceId) -> int:
-        """Nothing ever was."""
-        return 0
 
 
 @dataclass(frozen=True, slots=True)

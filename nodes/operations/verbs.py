@@ -29,6 +29,7 @@ from .forking import space_forks, space_forks_lift, space_forks_publish
 from .granting import space_grant
 from .history import log
 from .importing import space_import
+from .inspecting import inspect
 from .live import Answer, Arguments, Context, Live, Run, Tell
 from .members import space_members
 from .membership import space_create, space_join, space_ticket, space_ticket_revoke
@@ -78,6 +79,7 @@ VERBS: Final = {
     "ban": ban,
     "ban_lift": ban_lift,
     "check": check,
+    "inspect": inspect,
     "recipe_set": recipe_set,
     "recipe_show": recipe_show,
     "recipe_check": recipe_check,
@@ -125,6 +127,11 @@ class Operations:
         self._context = Context(home, spaces, entropy, run, live, clock)
         spaces.author = home.author.public
         spaces.on_returned = home.anchor.returned
+
+    @property
+    def context(self) -> Context:
+        """What the verbs work on, for work on a home that is no verb."""
+        return self._context
 
     def call(self, verb: str, arguments: Arguments, progress: Tell) -> Answer:
         """Return what `verb` answers; `progress` hears of long work.
