@@ -3,9 +3,10 @@ SHELL := bash
 PYTHON ?= python3
 BIN := .venv/bin
 SEED ?= 0
+FUZZ_SECONDS ?= 600
 JOBS ?= 2
 
-.PHONY: venv check test test-all mutants demo sim proto docs bench portability quality vectors clean
+.PHONY: venv check test test-all fuzz mutants demo sim proto docs bench portability quality vectors clean
 
 venv: .venv/.installed
 
@@ -34,7 +35,14 @@ test: check
 test-all: export HYPOTHESIS_PROFILE := $(or $(HYPOTHESIS_PROFILE),ci)
 test-all: check
 	$(PYTEST) -m 'not gpu'
+	$(MAKE) fuzz
 	$(MAKE) mutants
+
+# Every decoder of outside bytes, FUZZ_SECONDS each, one after the other: hours with 600.
+# What is found lies in .fuzz; what was found before is replayed by `make test`.
+fuzz: venv
+	$(BIN)/python -m pip install --quiet -c constraints.txt --group fuzz
+	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
 
 # Kept patches, each of which must turn its named test red; no chance is in the examples.
 mutants: export HYPOTHESIS_PROFILE := $(or $(HYPOTHESIS_PROFILE),ci)
@@ -79,4 +87,4 @@ vectors: venv
 	$(BIN)/python -m tests.vectors.adapters > tests/vectors/adapters.json
 
 clean:
-	rm -rf .venv .portability .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .portability .fuzz .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -31,12 +31,20 @@ def _encodings(argv: Sequence[str]) -> int:
     return command.main(argv)
 
 
+def _poison(argv: Sequence[str]) -> int:
+    """Measure merges with backdoored contributions among them, with torch too."""
+    from benchmarks.poison import command
+
+    return command.main(argv)
+
+
 COMMANDS: Final[dict[str, Callable[[Sequence[str]], int | None]]] = {
     "budget": _budget,
     "encodings": _encodings,
     "increment": increment.main,
     "ingest": ingest.main,
     "numerics": numerics.main,
+    "poison": _poison,
     "portability": portability.main,
     "quality": _quality,
     "resolve": resolve.main,

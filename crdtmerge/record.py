@@ -119,7 +119,16 @@ def well_formed(data: bytes, signature: bytes) -> SignedRecord:
         BadSignatureError: the named author, or a successor that it names, did not sign;
             or a forked author did not sign both.
     """
-    record = decode_record(data)
+    return verified(decode_record(data), signature)
+
+
+def verified(record: Record, signature: bytes) -> SignedRecord:
+    """Return a decoded record as a signed one: what is dear of the first step.
+
+    Raises:
+        MalformedRecordError: what it shows is false.
+        BadSignatureError: whom it names did not sign it.
+    """
     if len(signature) != SIGNATURE_BYTES:
         raise MalformedRecordError("the signature has another length")
     verify(record.author, Purpose.RECORD, record.id, signature)

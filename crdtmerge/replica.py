@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from crdtmerge.bodies import (
     Add,
+    Approve,
     Ban,
     Body,
     Genesis,
@@ -20,6 +21,8 @@ from crdtmerge.bodies import (
     RecordId,
     Remove,
     Revoke,
+    Successor,
+    check_consent,
 )
 from crdtmerge.digest import ContentId
 from crdtmerge.errors import NotAllowedError, NotFoundError
@@ -35,7 +38,9 @@ from crdtmerge.policy import (
     WEIGHT_CAP_DEFAULT,
     Authority,
     Rank,
+    council_of_owners,
     given_by,
+    handed_on,
 )
 from crdtmerge.recipe import Recipe
 from crdtmerge.record import SignedRecord, make_record, sign_record
@@ -113,16 +118,16 @@ class Replica:
             NotFoundError: one of them is no add of this space.
             NotAllowedError: one of them is of an author that is not of lower rank.
         """
-        view = self.opset.view
+        view, me = self.opset.view, self.key.public
         targets = tuple(sorted(set(adds)))
-        mine = view.ranks.get(self.key.public, Rank.READER)
+        mine = view.ranks.get(me, Rank.READER)
         for target in targets:
             add = self.opset.get(target)
             if add is None or not isinstance(add.body, Add):
                 raise NotFoundError(
                     f"{target.hex()[:12]} is no contribution of this space"
                 )
-            own = add.author == self.key.public
+            own = add.author == me or view.follows(me, add.author)
             if not own and mine <= view.ranks.get(add.author, Rank.READER):
                 raise NotAllowedError(
                     f"{target.hex()[:12]} is of an author whose rank is not below yours",
@@ -143,7 +148,17 @@ class Replica:
         records_max: int = RECORDS_MAX_DEFAULT,
         bytes_max: int = BYTES_MAX_DEFAULT,
     ) -> SignedRecord:
-        """Return a grant of `rank` to `author`."""
+        """Return a grant of `rank` to `author`.
+
+        Raises:
+            NotAllowedError: another key has followed that one.
+        """
+        last = self.opset.view.identity(author)[-1]
+        if last != author:
+            raise NotAllowedError(
+                f"another key has followed {author.hex()[:12]}",
+                hint=f"grant it to {last.hex()}",
+            )
         body = Grant(author, rank, weight_cap, records_max, bytes_max)
         return self._sign(body, at_least=Rank(rank + 1))
 
@@ -160,40 +175,136 @@ class Replica:
     def revoke(self, author: AuthorId, accepted: Iterable[RecordId]) -> SignedRecord:
         """Return a revocation: of `author` only `accepted`, and what precedes, counts.
 
+        It falls on all keys of the author, so `accepted` names records of each. Who
+        follows a key may always end it, and what it accepts is of that key.
+
         Raises:
             NotFoundError: one of `accepted` is no record of the author.
-            NotAllowedError: the author is not of lower rank.
+            NotAllowedError: the author is not of lower rank, nor a key before one's own.
         """
-        self._require_below(author, "a revocation works")
+        keys = self.opset.view.identity(author)
+        retires = self.opset.view.follows(self.key.public, author)
+        if retires:
+            keys = (author,)
+        else:
+            self._require_below(author, "a revocation works")
         heads = tuple(sorted(set(accepted)))
         for head in heads:
             record = self.opset.get(head)
-            if record is None or record.author != author:
+            if record is None or record.author not in keys:
                 raise NotFoundError(
                     f"{head.hex()[:12]} is no record of author {author.hex()[:12]}"
                 )
-        return self._sign(Revoke(author, heads))
+        body = Revoke(author, heads)
+        if retires:
+            return self._make(self._naming_of_mine(), body)
+        return self._sign(body)
 
     def last_records(self, author: AuthorId) -> tuple[RecordId, ...]:
         """Return the records of `author` that none of its own follows, sorted.
 
-        One, unless the author forked: all that is here of it precedes these.
+        One of each of its keys, unless it forked: all that is here of it precedes these.
         """
-        own = [r for r in self.opset.records.values() if r.author == author]
+        keys = self.opset.view.identity(author)
+        own = [r for r in self.opset.records.values() if r.author in keys]
         return tuple(sorted({r.id for r in own} - {r.prev for r in own}))
 
-    def lift(self, target: RecordId) -> SignedRecord:
-        """Return a lift of the ban or revocation `target`.
+    def approve(self, act: RecordId) -> SignedRecord:
+        """Return an approval of what another owner did.
 
         Raises:
-            NotFoundError: no such ban or revocation stands.
-            NotAllowedError: an author of higher rank made it.
+            NotFoundError: no such record is here.
+            NotAllowedError: it needs no more owners, this one signed it, or is none.
+        """
+        view, short = self.opset.view, act.hex()[:12]
+        if act not in self.opset:
+            raise NotFoundError(f"no record {short} is in this space")
+        waiting = {pending.record: pending for pending in view.pending}
+        if act not in waiting:
+            raise NotAllowedError(f"record {short} waits for no owner's signature")
+        if view.identity(self.key.public)[0] in waiting[act].signers:
+            raise NotAllowedError(
+                f"you signed {short} already",
+                hint="ask another owner: `crdtmerge space pending` says who signed",
+            )
+        return self._sign(Approve(act))
+
+    def name_successor(
+        self, key: AuthorId, consent: bytes, of: AuthorId | None = None
+    ) -> SignedRecord:
+        """Return what names `key` to follow this author's own, or the owner's key `of`.
+
+        `consent` is what `give_consent(key, space, of)` returns to who holds `key`. Naming
+        who follows another owner's key takes effect once a council of owners approved it.
+
+        Raises:
+            BadSignatureError: `key` did not consent.
+            NotAllowedError: `key` has a part in the space already, this key named a
+                successor already or has no records left for one, or `of` is no owner's.
+        """
+        me = self.key.public
+        body = Successor(me if of is None else of, key, consent)
+        check_consent(self.opset.space, body)
+        self._require_fresh(body)
+        _, authority = self.authority(Rank.READER if body.of == me else Rank.OWNER)
+        signed = self._sign(body, at_least=authority.rank)
+        if not handed_on(signed.record, authority).records_max:
+            raise NotAllowedError(
+                f"your grant allows {authority.records_max} records: too few are left"
+                " for another key"
+            )
+        return signed
+
+    def _require_fresh(self, body: Successor) -> None:
+        """Refuse to name a key that has a part already, or a second one."""
+        view, me = self.opset.view, self.key.public
+        if body.key in view.ranks:
+            short = body.key.hex()[:12]
+            raise NotAllowedError(
+                f"the key {short} has a part in this space already",
+                hint="make a new key",
+            )
+        if body.of == me and any(
+            isinstance(r.body, Successor) and r.author == me == r.body.of
+            for r in self.opset.records.values()
+        ):
+            raise NotAllowedError(
+                "you named a successor already, and the first one counts",
+                hint="ask somebody of higher rank to grant the new key what you had",
+            )
+        if body.of != me and view.ranks.get(body.of) is not Rank.OWNER:
+            raise NotAllowedError(
+                f"{body.of.hex()[:12]} is no owner's key",
+                hint="`crdtmerge space grant` gives another key what it had",
+            )
+
+    def _naming_of_mine(self) -> RecordId:
+        """Return the record by which this key follows another."""
+        namings = (
+            key
+            for key in self.opset.view.effective
+            if isinstance(body := self.opset.records[key].body, Successor)
+            and body.key == self.key.public
+        )
+        return min(namings)
+
+    def lift(self, target: RecordId) -> SignedRecord:
+        """Return a lift of the ban, revocation or fork `target`.
+
+        Raises:
+            NotFoundError: no such ban, revocation or fork stands.
+            NotAllowedError: an author of higher rank made it, or forked.
         """
         view = self.opset.view
+        named = self.opset.get(target)
+        if named is not None and isinstance(named.body, Fork):
+            self._require_quarantined(named.body)
+            return self._sign(Lift(target))
         if target not in view.bans and target not in view.revocations:
             short = target.hex()[:12]
             raise NotFoundError(f"no ban or revocation {short} stands in this space")
-        maker = view.ranks[self.opset.records[target].author]
+        acted = view.acting(self.opset.records[target])
+        maker = Rank(min(acted, Rank.OWNER))  # a council's act waits for one
         if view.ranks.get(self.key.public, Rank.READER) < maker:
             raise NotAllowedError(
                 f"the {self.opset.records[target].kind} was made by an author of higher"
@@ -202,11 +313,25 @@ class Replica:
             )
         return self._sign(Lift(target))
 
+    def _require_quarantined(self, fork: Fork) -> None:
+        """Refuse to lift a fork that has no effect, or of whose author it is not ours."""
+        view = self.opset.view
+        here = any(f.place == fork.place and not f.lifted for f in view.forks)
+        if not here or fork.author not in view.quarantined:
+            author = fork.author.hex()[:12]
+            raise NotFoundError(f"no fork of author {author} has effect in this space")
+        self._require_below(fork.author, "a lift of a fork works")
+
     def _require_below(self, author: AuthorId, what: str) -> None:
         """Refuse what works only on an author whose rank is strictly lower."""
-        ranks = self.opset.view.ranks
-        theirs = ranks.get(author)
-        if theirs is not None and ranks.get(self.key.public, Rank.READER) <= theirs:
+        view, me = self.opset.view, self.key.public
+        theirs, mine = view.ranks.get(author), view.ranks.get(me, Rank.READER)
+        if theirs is None or mine > theirs:
+            return
+        rules = view.genesis.body
+        assert isinstance(rules, Genesis)
+        others = mine is Rank.OWNER and me not in view.identity(author)
+        if not others or council_of_owners(rules) > len(rules.owners):
             raise NotAllowedError(f"{what} only on a lower rank")
 
     def announce(self, node: bytes, addresses: Iterable[str]) -> SignedRecord:
@@ -235,7 +360,10 @@ class Replica:
         view = self.opset.view
         me = self.key.public
         if me in view.rightless:
-            banned = any(ban.target == me for ban in view.bans.values())
+            if any(ended.author == me for ended in view.endings.values()):
+                last = view.identity(me)[-1].hex()[:12]
+                raise NotAllowedError(f"your key was ended by the one after it: {last}")
+            banned = any(ban.target in view.identity(me) for ban in view.bans.values())
             what = "you were banned from" if banned else "your rights were revoked in"
             raise NotAllowedError(
                 f"{what} this space",

@@ -122,7 +122,7 @@ class Pattern:
             return name == self.text
         if self.kind == "glob":
             return fnmatchcase(name, self.text)
-        return bool(_expression(self.text).fullmatch(name))
+        return matches(self.text, name)
 
 
 @lru_cache(_PATTERNS_HELD)
@@ -135,15 +135,15 @@ def parse_pattern(text: str) -> Pattern:
     if text.startswith("layers:"):
         numbers, _, rest = text.removeprefix("layers:").partition(":")
         first, last = _layer_range(numbers, text)
+        if rest.startswith("layers:"):
+            raise BadInputError(f"{text!r:.200} gives layers twice")
         inner = parse_pattern(rest or "*")
-        if inner.by_layer:
-            raise BadInputError(f"{text!r} gives layers twice")
         return Pattern(inner.kind, inner.text, True, first, last)
     kind, colon, rest = text.partition(":")
     if colon and kind == "name":
         return Pattern("name", _some(rest, text))
     if colon and kind == "regex":
-        _expression(_some(rest, text))
+        matches(_some(rest, text), "")
         return Pattern("regex", rest)
     return Pattern("glob", _some(text, text))
 
@@ -169,6 +169,15 @@ def _layer_range(numbers: str, text: str) -> tuple[int, int]:
     return first, last
 
 
+def matches(expression: str, name: str) -> bool:
+    """Tell whether a regular expression of RE2 fits a whole name, in linear time.
+
+    Raises:
+        BadInputError: it is none.
+    """
+    return bool(_expression(expression).fullmatch(name))
+
+
 @lru_cache(_EXPRESSIONS_HELD)
 def _expression(text: str):  # type: ignore[no-untyped-def]  # noqa: ANN202 - untyped library
     import re2
@@ -180,7 +189,7 @@ def _expression(text: str):  # type: ignore[no-untyped-def]  # noqa: ANN202 - un
         return re2.compile(text, options)
     except re2.error as e:
         reason = e.args[0].decode() if e.args and isinstance(e.args[0], bytes) else e
-        message = f"the regular expression {text!r} cannot be used: {reason}"
+        message = f"the regular expression {text!r:.300} cannot be used: {reason}"
         hint = "expressions are those of RE2: no backreferences, no look-around"
         raise BadInputError(message, hint=hint) from e
     except UnicodeEncodeError as e:

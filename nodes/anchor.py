@@ -40,6 +40,7 @@ NEW_ANCHOR_FILE: Final = "anchor.new"
 ANCHOR_BYTES_MAX: Final = 64
 DIGITS: Final = 20
 """As many as the number has, with zeros before it: it lies in one sector of the disk."""
+NUMBER_MAX: Final = 2**63 - 1
 VALUE_BYTES_MAX: Final = 16 << 20
 _PLACE: Final = "anchor"
 _DOUBTS: Final = "doubts"
@@ -279,7 +280,8 @@ class Anchor:
                 return None
             with self._disk.open(path) as file:
                 text = file.read_at(0, ANCHOR_BYTES_MAX).strip()
-        return int(text) if text.isdigit() else -1
+        number = int(text) if text.isdigit() else -1
+        return number if number < NUMBER_MAX else -1
 
     def _stamp(self) -> str | None:
         path = self._home / ANCHOR_FILE
@@ -293,7 +295,9 @@ class Anchor:
         match self._value(_PLACE):
             case None:
                 return None
-            case [int(number), str(stamp), int(following)]:
+            case [int(number), str(stamp), int(following)] if (
+                0 <= number <= NUMBER_MAX and 0 <= following < NUMBER_MAX
+            ):
                 return _Place(number, stamp, following)
             case _:
                 raise self._damaged()

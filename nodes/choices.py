@@ -1,7 +1,8 @@
 """Which blob is fetched next, and from whom: pure choices over what is wanted and known.
 
-Owns the blobs in flight, their order, and whom not to ask for a while. Does not own how a
-blob comes (`crdtmerge.sync.swarm`), nor sessions, clocks or the generator (`node`).
+Owns the blobs in flight, their order, the share of each author, and whom not to ask for a
+while. Does not own how a blob comes (`crdtmerge.sync.swarm`), how many bytes of an author
+may (`offers`), nor sessions, clocks or the generator (`node`).
 """
 
 import random
@@ -13,6 +14,7 @@ from typing import Final, Protocol
 
 from crdtmerge.bodies import SpaceId
 from crdtmerge.digest import BlobId
+from crdtmerge.identity import AuthorId
 from crdtmerge.sync.swarm import SOURCES_MAX
 
 from .effects import Fetch, MoreSources, Source
@@ -22,7 +24,8 @@ FETCHES_LEAST: Final = 4
 FETCHES_MAX: Final = 64
 """Blobs in flight at once, however small they are."""
 FETCHES_URGENT: Final = 16
-"""Places among these for manifests and what somebody waits for, and for nothing else."""
+"""Places among these for manifests, what somebody waits for, and the first blob of an
+author who has none in flight; for nothing else."""
 FETCHES_BYTES: Final = 64 << 20
 """Bytes of the blobs in flight above which no further one begins."""
 FETCH_RETRY_S: Final = 2.0
@@ -34,6 +37,18 @@ LIES_MAX: Final = 4
 taken for a liar."""
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Blobs that one contribution needs and we lack, with sizes.
+
+    `beyond` if its authors' bytes are used up: it comes only if somebody waits for it.
+    """
+
+    authors: tuple[AuthorId, ...]
+    blobs: Mapping[BlobId, int]
+    beyond: bool = False
+
+
 class Contents(Protocol):
     """What is asked of the spaces of a home."""
 
@@ -41,8 +56,8 @@ class Contents(Protocol):
         """Return the ids of the spaces."""
         ...
 
-    def wanted(self, space: SpaceId) -> dict[BlobId, int]:
-        """Return blobs that visible contributions need and we lack, with sizes."""
+    def parts(self, space: SpaceId) -> list[Part]:
+        """Return of each visible contribution a bounded part of what we lack."""
         ...
 
     def manifests(self, space: SpaceId) -> frozenset[BlobId]:
@@ -58,6 +73,8 @@ class InFlight:
     spaces: frozenset[SpaceId]
     peers: tuple[bytes, ...]
     urgent: bool
+    author: AuthorId
+    """In whose turn it began."""
 
 
 Sharing = Mapping[bytes, AbstractSet[SpaceId]]
@@ -74,7 +91,9 @@ class Choices:
     needed: frozenset[BlobId] = frozenset()
     """What somebody waits for."""
     _urgent: frozenset[BlobId] = frozenset()
-    _wanted: deque[tuple[BlobId, dict[SpaceId, int]]] = field(default_factory=deque)
+    _manifests: frozenset[BlobId] = frozenset()
+    _wanted: dict[BlobId, dict[SpaceId, int]] = field(default_factory=dict)
+    _queues: dict[AuthorId, deque[BlobId]] = field(default_factory=dict)
     _tried: dict[BlobId, float] = field(default_factory=dict)
     _refused: dict[tuple[bytes, BlobId], float] = field(default_factory=dict)
     _lies: dict[bytes, set[BlobId]] = field(default_factory=dict)
@@ -82,37 +101,58 @@ class Choices:
     # --- what is wanted -----------------------------------------------------------------
 
     def look(self) -> None:
-        """List what visible contributions need and no fetch is bringing.
+        """List what visible contributions need and no fetch is bringing, by author.
 
         Manifests come first, for they say what else there is; then what somebody waits
         for. Of equals, what was tried longest ago: blobs that nobody has, however many
         an author names, take their turn and no more.
         """
         found: dict[BlobId, dict[SpaceId, int]] = {}
+        authors: dict[AuthorId, set[BlobId]] = {}
         manifests: set[BlobId] = set()
         for space in self.contents.all():
-            wanted = self.contents.wanted(space)
-            if wanted:
+            parts = self.contents.parts(space)
+            if parts:
                 manifests |= self.contents.manifests(space)
-            for blob, size in wanted.items():
-                if blob not in self.flying:
-                    found.setdefault(blob, {})[space] = size
+            for part in parts:
+                blobs = self._due(part)
+                for blob, size in blobs.items():
+                    sizes = found.setdefault(blob, {})
+                    sizes[space] = max(size, sizes.get(space, 0))
+                # SUBTLE: of each who needs it: who names another's blobs takes them not
+                # into its own share, where they would wait.
+                for author in part.authors:
+                    authors.setdefault(author, set()).update(blobs)
         kept = found.keys() | self.flying.keys()
         self._tried = {b: tried for b, tried in self._tried.items() if b in kept}
         self._urgent = frozenset((manifests | self.needed) & kept)
+        self._manifests = frozenset(manifests & found.keys())
+        self._wanted = found
+        order = sorted(authors)
+        self.rng.shuffle(order)  # nobody is always the first of equals
+        self._queues = {a: deque(sorted(authors[a], key=self._turn)) for a in order}
 
-        def order(blob: BlobId) -> tuple[bool, bool, float, BlobId]:
-            tried = self._tried.get(blob, -1.0)
-            return blob not in manifests, blob not in self.needed, tried, blob
+    def _due(self, part: Part) -> dict[BlobId, int]:
+        """Return what may be fetched now of a part."""
+        return {
+            blob: size
+            for blob, size in part.blobs.items()
+            if blob not in self.flying and (not part.beyond or blob in self.needed)
+        }
 
-        self._wanted = deque((blob, found[blob]) for blob in sorted(found, key=order))
+    def _class(self, blob: BlobId) -> tuple[bool, bool]:
+        return blob not in self._manifests, blob not in self.needed
+
+    def _turn(self, blob: BlobId) -> tuple[tuple[bool, bool], float, BlobId]:
+        return self._class(blob), self._tried.get(blob, -1.0), blob
 
     def next(self, sharing: Sharing, now: float) -> list[Fetch]:
         """Return the fetches that begin now; what nobody has waits for the next look."""
         begun: list[Fetch] = []
         load = Counter(fetch.peers[0] for fetch in self.flying.values())
-        while self._wanted and sharing and self._has_room(self._wanted[0][0]):
-            blob, places = self._wanted.popleft()
+        while sharing and (author := self._whose_turn()) is not None:
+            blob = self._queues[author].popleft()
+            places = self._wanted.pop(blob)
             spaces = frozenset(places)
             peers = self._willing(blob, spaces, sharing, now)
             if not peers:
@@ -123,10 +163,31 @@ class Choices:
             chosen = tuple(peers[:SOURCES_MAX])
             load[chosen[0]] += 1
             size, urgent = max(places.values()), blob in self._urgent
-            self.flying[blob] = InFlight(size, spaces, chosen, urgent)
+            self.flying[blob] = InFlight(size, spaces, chosen, urgent, author)
             self._tried[blob] = now
             begun.append(Fetch(blob, size, _sources(chosen, spaces, sharing)))
         return begun
+
+    def _whose_turn(self) -> AuthorId | None:
+        """Return the author whose next blob begins now, if one may.
+
+        The most urgent first; of equals that of the author who has the fewest in flight,
+        so a hundred contributions of one do not keep one of another waiting.
+        """
+        for author, queue in list(self._queues.items()):
+            while queue and queue[0] not in self._wanted:
+                queue.popleft()  # begun, or nobody has it, in another's turn
+            if not queue:
+                del self._queues[author]
+        held = Counter(fetch.author for fetch in self.flying.values())
+        by_turn = sorted(
+            self._queues, key=lambda a: (self._class(self._queues[a][0]), held[a])
+        )
+        sharers = len(self._queues.keys() | held.keys())
+        for author in by_turn:
+            if self._has_room(self._queues[author][0], author, held[author], sharers):
+                return author
+        return None
 
     def more(self, sharing: Sharing, now: float) -> list[MoreSources]:
         """Let fetches that are under way use peers that came, or may be asked again."""
@@ -140,15 +201,24 @@ class Choices:
                 found.append(MoreSources(blob, _sources(more, fetch.spaces, sharing)))
         return found
 
-    def _has_room(self, blob: BlobId) -> bool:
-        """Tell whether one more blob may be in flight, and this one be it."""
-        if len(self.flying) < FETCHES_LEAST:
+    def _has_room(
+        self, blob: BlobId, author: AuthorId, held: int, sharers: int
+    ) -> bool:
+        """Tell whether one more blob may be in flight, and this one of `author` be it."""
+        flying = self.flying.values()
+        if len(flying) < FETCHES_LEAST and held * sharers < FETCHES_LEAST:
             return True
+        if not held:
+            return len(flying) < FETCHES_MAX  # nobody waits for another's large blobs
         urgent = blob in self._urgent
         places = FETCHES_MAX if urgent else FETCHES_MAX - FETCHES_URGENT
+        if len(flying) >= places or held * sharers >= places:
+            return False
         # What somebody waits for does not stand behind what nobody does.
-        beside = (f.size for f in self.flying.values() if f.urgent or not urgent)
-        return len(self.flying) < places and sum(beside) < FETCHES_BYTES
+        beside = [f for f in flying if f.urgent or not urgent]
+        own = sum(f.size for f in beside if f.author == author)
+        total = sum(f.size for f in beside)
+        return total < FETCHES_BYTES or own * sharers < FETCHES_BYTES
 
     def _willing(
         self, blob: BlobId, spaces: AbstractSet[SpaceId], sharing: Sharing, now: float
@@ -165,7 +235,7 @@ class Choices:
     def stored(self, blob: BlobId) -> None:
         """Note that a blob is here; look again if that may show what else there is."""
         fetch = self.flying.pop(blob, None)
-        idle = not self._wanted and not self.flying
+        idle = not self._queues and not self.flying
         if idle or (fetch is not None and fetch.urgent):
             self.look()
 

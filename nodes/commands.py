@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
-from crdtmerge.errors import ConflictError, CrdtMergeError
+from crdtmerge.errors import BadInputError, ConflictError, CrdtMergeError
 
 from .operations.verbs import PATIENT, Operations
 
@@ -80,9 +80,13 @@ class Commands:
         A command whose caller is gone is given up the next time that it tells of
         progress, as one that runs alone is by Ctrl-C.
         """
-        patient = json.loads(request).get("verb") in PATIENT
-        if patient and self._patient_now >= PATIENT_MAX:
-            yield json.dumps({"error": error_facts(_crowded())}).encode()
+        try:
+            verb, arguments = asked_for(request)
+            patient = verb in PATIENT
+            if patient and self._patient_now >= PATIENT_MAX:
+                raise _crowded()
+        except CrdtMergeError as e:
+            yield json.dumps({"error": error_facts(e)}).encode()
             return
         replies, gone = Replies(), threading.Event()
 
@@ -97,9 +101,7 @@ class Commands:
         def work() -> None:
             last: Mapping[str, object] | None = None
             try:
-                asked = json.loads(request)
-                answer = operations.call(asked["verb"], asked["arguments"], tell)
-                last = {"result": answer}
+                last = {"result": operations.call(verb, arguments, tell)}
             except CrdtMergeError as e:
                 self.failed[type(e).__name__] += 1
                 last = {"error": error_facts(e)}
@@ -139,6 +141,24 @@ class Commands:
             future.cancel()
         for threads in (self._threads, self._patient):
             await asyncio.to_thread(threads.shutdown, wait=True, cancel_futures=True)
+
+
+def asked_for(request: bytes) -> tuple[str, dict[str, object]]:
+    """Return the verb of a request on the control socket, and its arguments.
+
+    Raises:
+        BadInputError: it is no request; what each argument must be, its verb knows.
+    """
+    try:
+        asked = json.loads(request)
+    except (ValueError, RecursionError) as e:
+        raise BadInputError("a request on the control socket that is not JSON") from e
+    match asked:
+        case {"verb": str(verb), "arguments": dict(arguments)}:
+            return verb, arguments
+        case _:
+            message = "a request on the control socket has no verb with arguments"
+            raise BadInputError(message)
 
 
 def _crowded() -> ConflictError:

@@ -11,6 +11,8 @@ from crdtmerge.digest import BlobId
 from crdtmerge.manifest import TensorEntry
 from crdtmerge.sync.messages import Message, SignedBytes
 
+from .quotas import Quotas
+
 # --- inputs ----------------------------------------------------------------------------
 
 
@@ -104,6 +106,13 @@ class BlobsNeeded:
 
 
 @dataclass(frozen=True, slots=True)
+class QuotasChanged:
+    """The user set other quotas; they hold from now on."""
+
+    quotas: Quotas
+
+
+@dataclass(frozen=True, slots=True)
 class Resolved:
     """A resolve of this home made the model of a space: the attestation, and of what.
 
@@ -134,6 +143,7 @@ Input = (
     | BlobFailed
     | SourceFailed
     | BlobsNeeded
+    | QuotasChanged
     | Resolved
     | TensorsWanted
 )
@@ -167,6 +177,17 @@ class Close:
     peer: bytes
     reason: str
     broke_rules: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Read nothing from a peer for a while: it has not paid for what it sent.
+
+    Its messages wait in its own buffers; none is lost.
+    """
+
+    peer: bytes
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,4 +225,4 @@ class Trust:
     members: frozenset[bytes]
 
 
-Effect = Send | Dial | Close | Fetch | MoreSources | Trust
+Effect = Send | Dial | Close | Pause | Fetch | MoreSources | Trust

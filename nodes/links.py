@@ -12,27 +12,17 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
-from crdtmerge.digest import DIGEST_BYTES
 from crdtmerge.errors import (
     CrdtMergeError,
     RefusedError,
     RemoteError,
     UnreachableError,
 )
-from crdtmerge.sync.messages import (
-    Attestations,
-    FeedReply,
-    Message,
-    RecordsReply,
-    RecordsRequest,
-    Rumour,
-    TensorsReply,
-    TrieInner,
-    TrieReply,
-)
+from crdtmerge.sync.messages import Message
 
 from .client import ReplicaClient
 from .effects import Dial, DialEnded, Input, MessageReceived, PeerClosed, PeerOpened
+from .quotas import weight
 from .tls import Leaf
 
 SendMessage = Callable[[Message], Awaitable[None]]
@@ -44,8 +34,6 @@ Submit = Callable[[Turn], Awaitable[None]]
 OUTGOING_MAX: Final = 1024
 OUTGOING_BYTES_MAX: Final = 32 << 20
 """What may wait for one peer; one that asks faster than it reads is cut off."""
-MESSAGE_COST_BYTES: Final = 256
-"""What any message counts for, beside its records and digests."""
 
 _log: Final = logging.getLogger(__name__)
 
@@ -61,6 +49,8 @@ class Link:
     closed: asyncio.Event = field(default_factory=asyncio.Event)
     broken: str = ""
     """The name of the error by which the peer broke a rule, if it did."""
+    pause: float = 0.0
+    """How many seconds pass before its next message is read."""
 
 
 class Channels:
@@ -145,6 +135,14 @@ class Links:
             link.closed.set()
         else:
             link.outgoing.put_nowait(message)
+
+    def pause(self, peer: bytes, seconds: float) -> None:
+        """Let `seconds` pass before the next message of `peer` is read.
+
+        What it sends meanwhile waits with it: the buffers between us are bounded.
+        """
+        if peer in self._open:
+            self._open[peer].pause = seconds
 
     def close(self, peer: bytes) -> None:
         """End the stream with `peer`."""
@@ -241,11 +239,16 @@ class Links:
         return [PeerClosed(link.peer, link.broken)]
 
     async def _read(self, link: Link, incoming: AsyncIterator[Message]) -> None:
-        """Hand over messages one by one: none is read before the last was handled."""
+        """Hand over messages one by one: none is read before the last was handled.
+
+        Nor before it is paid for: the node says when a peer is to be left alone.
+        """
         try:
+            await _over(link)
             async for message in incoming:
                 received = MessageReceived(link.peer, message)
                 await self._submit(partial(self._said, link, received))
+                await _over(link)
         except (UnreachableError, RefusedError):
             raise  # it is gone, or wants us no more: both may change
         except RemoteError as e:
@@ -262,26 +265,11 @@ class Links:
             await send(message)
 
 
-def weight(message: Message) -> int:
-    """Return about how many bytes a message that waits takes."""
-    match message:
-        case Attestations(items=items):
-            size = sum(len(i.data) + len(i.signature) for i in items)
-        case TensorsReply(tensors=tensors):
-            size = sum(len(t.name) + DIGEST_BYTES for t in tensors)
-        case FeedReply(records=records) | Rumour(records=records):
-            size = sum(len(r.data) + len(r.signature) for r in records)
-        case RecordsReply(records=records, unsent=unsent):
-            size = sum(len(r.data) + len(r.signature) for r in records)
-            size += DIGEST_BYTES * len(unsent)
-        case RecordsRequest(ids=ids):
-            size = DIGEST_BYTES * len(ids)
-        case TrieReply(nodes=nodes):
-            digests = (n.hashes if isinstance(n, TrieInner) else n.items for n in nodes)
-            size = DIGEST_BYTES * sum(map(len, digests))
-        case _:
-            size = 0
-    return MESSAGE_COST_BYTES + size
+async def _over(link: Link) -> None:
+    """Wait until the pause of a stream is over; the loop's other work goes on."""
+    seconds, link.pause = link.pause, 0.0
+    if seconds > 0:
+        await asyncio.sleep(seconds)
 
 
 async def _until(event: asyncio.Event) -> None:

@@ -19,6 +19,7 @@ from crdtmerge.bodies import SpaceId
 from .anchor import Doubt
 from .commands import Commands
 from .fetching import Fetching
+from .forks import Forks
 from .home import Home
 from .links import Links
 from .node import Node
@@ -48,6 +49,7 @@ class Sources:
     fetching: Fetching
     commands: Commands
     keeper: Keeper
+    forks: Forks
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +199,19 @@ METRICS: Final = (
     ),
     Metric(
         "gauge",
+        "shown_forks",
+        "Forks that records of a space show: an author used a number twice.",
+        _each_space(lambda s, key: len(s.spaces.view(key).forks)),
+        ("space",),
+    ),
+    Metric(
+        "counter",
+        "noticed_forks",
+        "Forks that this node has met before a record showed them.",
+        _one(lambda s: s.forks.noticed),
+    ),
+    Metric(
+        "gauge",
         "missing_bytes",
         "Bytes that visible contributions of a space need and that are not here.",
         _each_space(lambda s, key: sum(s.spaces.missing(key).values())),
@@ -322,6 +337,44 @@ METRICS: Final = (
         "Times that a peer was cut off and banned for a while, by what it did.",
         _by_count(lambda s: s.node.dropped),
         ("error",),
+    ),
+    Metric(
+        "counter",
+        "pauses",
+        "Times that a peer was not read from for a while: it owed for what it sent.",
+        _one(lambda s: s.node.accounts.pauses),
+    ),
+    Metric(
+        "counter",
+        "paused_seconds",
+        "Seconds of these pauses, of all peers together.",
+        _one(lambda s: s.node.accounts.paused_seconds),
+    ),
+    Metric(
+        "counter",
+        "peer_cost_units",
+        "Work that peers caused; one unit is one check of a signature.",
+        _one(lambda s: s.node.accounts.units),
+    ),
+    Metric(
+        "gauge",
+        "waiting_records",
+        "Records known to wait: their author's quota is met, by `rate` or in `total`.",
+        lambda s: {(quota,): n for quota, n in s.node.holding.by_quota().items()},
+        ("quota",),
+    ),
+    Metric(
+        "gauge",
+        "waiting_authors",
+        "Authors of whom records wait.",
+        _one(lambda s: len(s.node.holding.waiting())),
+    ),
+    Metric(
+        "counter",
+        "left_records",
+        "Times that a record was left for later, by the quota that its author met.",
+        _by_count(lambda s: s.node.holding.held),
+        ("quota",),
     ),
     Metric(
         "counter",

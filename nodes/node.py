@@ -9,12 +9,13 @@ session accepted is durable before anything that follows from it is sent.
 import random
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from typing import Protocol, assert_never
 
 from crdtmerge.bodies import RecordId, SpaceId
 from crdtmerge.digest import BlobId
 from crdtmerge.errors import CorruptBlobError, RemoteError, UnansweredError
+from crdtmerge.identity import AuthorId
 from crdtmerge.sync.messages import (
     MESSAGE_BYTES_MAX,
     Beside,
@@ -37,9 +38,11 @@ from .effects import (
     Effect,
     Input,
     MessageReceived,
+    Pause,
     PeerClosed,
     PeerMoved,
     PeerOpened,
+    QuotasChanged,
     RecordsCommitted,
     Resolved,
     Send,
@@ -56,10 +59,21 @@ from .gossip import (
     Backoff,
     pick,
 )
+from .holding import Holding
+from .quotas import DEFAULT, Accounts, Quotas, price_of
 
 
 class Spaces(SyncSpaces, Contents, Attesters, Protocol):
     """What the node asks of the spaces that it hosts."""
+
+    admission: Holding | None
+    """Who decides which records of others wait."""
+    author_bytes: int
+    """Bytes of one author's contributions that come unasked; 0 is without limit."""
+
+    def said(self, author: AuthorId) -> int:
+        """Return how many records of `author` are here, in all spaces."""
+        ...
 
     def all(self) -> list[SpaceId]:
         """Return the ids of the spaces."""
@@ -90,9 +104,12 @@ class Node:
     rng: random.Random
     agent: str
     bootstrap: dict[bytes, tuple[str, ...]] = field(default_factory=dict)
+    quotas: InitVar[Quotas] = DEFAULT
     sessions: dict[bytes, Session] = field(default_factory=dict)
     dialling: set[bytes] = field(default_factory=set)
     choices: Choices = field(init=False)
+    accounts: Accounts = field(init=False)
+    holding: Holding = field(init=False)
     attesting: Attesting = field(init=False)
     dropped: Counter[str] = field(default_factory=Counter)
     """How often a peer was dropped, by the rule that it broke, since the start."""
@@ -101,13 +118,18 @@ class Node:
     _trusted: frozenset[bytes] | None = None
     _effects: list[Effect] = field(default_factory=list)
 
-    def __post_init__(self) -> None:
-        """Start with nothing in flight."""
+    def __post_init__(self, quotas: Quotas) -> None:
+        """Start with nothing in flight, and nothing owed."""
         self.choices = Choices(self.spaces, self.rng)
+        self.accounts = Accounts(quotas)
+        self.holding = Holding(quotas, self.spaces.said)
+        self.spaces.admission = self.holding
+        self.spaces.author_bytes = quotas.author_bytes
         self.attesting = Attesting(self.me, self.spaces, self.rng)
 
     def handle(self, item: Input, now: float) -> list[Effect]:  # noqa: C901, PLR0912  one case an input
         """Return the effects of one input, in the order they must be performed."""
+        self.holding.now = now
         match item:
             case Ticked():
                 self._tick(now)
@@ -132,6 +154,11 @@ class Node:
                 self.choices.failed(blob, now)
             case SourceFailed(peer, blob, lied):
                 self._source_failed(peer, blob, lied=lied, now=now)
+            case QuotasChanged(quotas):
+                self.accounts.change(quotas)
+                self.holding.change(quotas)
+                self.spaces.author_bytes = quotas.author_bytes
+                self.choices.look()
             case BlobsNeeded(blobs):
                 self.choices.needed = frozenset(blobs)
                 self.choices.look()
@@ -157,6 +184,8 @@ class Node:
 
     def _tick(self, now: float) -> None:
         """One round: dial who is missing, and compare roots with one random peer."""
+        self.holding.tick()
+        self.accounts.forget(now)
         self._members_may_have_changed(now)
         self.choices.look()
         self._dial(now)
@@ -213,9 +242,10 @@ class Node:
             return
         self._backoff.succeeded(peer)
         cursors = self._cursors.setdefault(peer, {})
-        session = Session(self.spaces, shared, cursors, self.agent)
+        session = Session(self.spaces, shared, cursors, self.agent, self.holding)
         self.sessions[peer] = session
         self._say(peer, session.open())
+        self._pause(peer, now)
 
     def _closed(self, peer: bytes, broken: str, now: float) -> None:
         self.dialling.discard(peer)
@@ -236,6 +266,25 @@ class Node:
         session = self.sessions.get(peer)
         if session is None:
             return  # closed while the message was under way
+        # Paid for before it is handled, also by who is parted with for it.
+        price, spent = price_of(message), self.holding.spent
+        self.accounts.pay(peer, price, now)
+        self._hear(peer, session, message, now)
+        if self.sessions.get(peer) is session:
+            if price.records:
+                spent = self.holding.spent - spent
+                self.accounts.give_back(peer, max(0.0, price.units - spent))
+            self._pause(peer, now)
+
+    def _pause(self, peer: bytes, now: float) -> None:
+        """Leave a peer alone for as long as it owes."""
+        if seconds := self.accounts.pause(peer, now):
+            self._effects.append(Pause(peer, seconds))
+
+    def _hear(
+        self, peer: bytes, session: Session, message: Message, now: float
+    ) -> None:
+        """Do what follows from a message that is paid for."""
         try:
             if isinstance(message, Beside):
                 heard = self.attesting.handle(peer, session, message, self.sessions)

@@ -44,6 +44,7 @@ from .effects import (
     Fetch,
     Input,
     MoreSources,
+    Pause,
     PeerMoved,
     RecordsCommitted,
     Send,
@@ -296,6 +297,8 @@ class Runtime:
                 self.spawn(self.links.dial(effect))
             case Close(peer):
                 self.links.close(peer)
+            case Pause(peer, seconds):
+                self.links.pause(peer, seconds)
             case Fetch():
                 self.spawn(self.fetching.bring(effect))
             case MoreSources():
@@ -396,6 +399,7 @@ class Runtime:
                 self.fetching,
                 self.commands,
                 self.keeper,
+                self.forks,
             )
         )
 

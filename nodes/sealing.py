@@ -66,6 +66,9 @@ class Cost:
         Raises:
             BadInputError: it is above the limits.
         """
+        if self.log_n >= 16 * self.r:  # scrypt asks that N is below 2**(16 r)
+            hint = "restore the key from a backup; this file was changed"
+            raise BadInputError("the key's scrypt has no such numbers", hint=hint)
         if self.memory > MEMORY_MAX or (self.r * self.p << self.log_n) > WORK_MAX:
             raise BadInputError(
                 f"opening the key would take {self.memory >> 20} MiB, {self.p} times:"

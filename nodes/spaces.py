@@ -5,18 +5,18 @@ the rules (`crdtmerge.policy`), the protocol (`crdtmerge.sync`) nor the disk (`s
 Calls may come from several threads; each is atomic.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from threading import Lock, RLock
 from typing import Final
 
-from crdtmerge.bodies import Genesis, RecordId, SpaceId
+from crdtmerge.bodies import Add, Genesis, RecordId, SpaceId
 from crdtmerge.digest import DIGEST_BYTES, BlobId, ContentId, Domain, digest
 from crdtmerge.errors import (
     ContentMissingError,
     FaultyContributionError,
-    MissingAuthorityError,
     NotAdmissibleError,
     NotFoundError,
 )
@@ -24,7 +24,7 @@ from crdtmerge.identity import AuthorId
 from crdtmerge.manifest import Manifest, TensorEntry
 from crdtmerge.orset import Forked, OpSet, forks_among
 from crdtmerge.policy import View, Visible
-from crdtmerge.record import SignedRecord, decode_record, well_formed
+from crdtmerge.record import SignedRecord, verified
 from crdtmerge.resolve.settings import Contribution
 from crdtmerge.sync.messages import (
     ATTESTERS_MAX,
@@ -36,8 +36,18 @@ from crdtmerge.sync.messages import (
 )
 from crdtmerge.trie import Trie
 
+from .batches import (
+    bytes_in_message,
+    chains_first,
+    check_chains_come,
+    join_sizes,
+    returned,
+)
+from .choices import Part
+from .holding import Holding
 from .manifests import Known, Manifests
-from .store.base import RECORD_OVERHEAD_BYTES, BlobStore, RecordStore
+from .offers import Offer, beyond
+from .store.base import BlobStore, RecordStore
 
 RECORDS_PER_MESSAGE_BYTES: Final = MESSAGE_BYTES_MAX - (64 << 10)
 WANTED_MAX: Final = 1024
@@ -69,7 +79,15 @@ class Spaces:
     """Hears of forks of which a record was refused: no set will hold both."""
     added: Mapping[bytes, tuple[str, ...]] = field(default_factory=dict)
     """Where the user says that nodes listen; replaced as a whole."""
+    admission: Holding | None = None
+    """Decides which records of others wait; without it none does."""
     _opsets: dict[SpaceId, OpSet] = field(default_factory=dict)
+    _said: Counter[AuthorId] = field(default_factory=Counter)
+    author_bytes: int = 0
+    """Bytes of one author's contributions that come unasked; 0 is without limit."""
+    pinned: Callable[[], Container[tuple[SpaceId, ContentId]]] = frozenset
+    """The contributions that the user wants here, whatever they take."""
+    _sizes: dict[Visible, int] = field(default_factory=dict)
     _looking: Lock = field(default_factory=Lock)
     _looks: int = 0
     _complete: dict[SpaceId, set[Visible]] = field(default_factory=dict)
@@ -82,7 +100,9 @@ class Spaces:
         """Read the sets; their records were checked before they were stored."""
         self._manifests = Manifests(self.blobs)
         for space in self.records.spaces():
-            self._opsets[space] = OpSet(space).insert(self.records.load(space))
+            loaded = self.records.load(space)
+            self._opsets[space] = OpSet(space).insert(loaded)
+            self._said.update(signed.record.author for signed in loaded)
 
     # --- the sets -----------------------------------------------------------------------
 
@@ -126,8 +146,9 @@ class Spaces:
             after = before.insert(batch)
             fresh = {s.record.id: s for s in batch if s.record.id not in before}
             if fresh:
-                self.records.append(space, _chains_first(fresh))
+                self.records.append(space, chains_first(fresh))
                 self._opsets[space] = after
+                self._said.update(s.record.author for s in fresh.values())
             return tuple(fresh)
 
     def publish(self, space: SpaceId, batch: Sequence[SignedRecord]) -> None:
@@ -150,7 +171,7 @@ class Spaces:
                 self._look_for_forks(before, batch)
                 raise
             if self.on_returned is not None:
-                for record in _returned(before, self._opsets, fresh, self.author):
+                for record in returned(before, self._opsets, fresh, self.author):
                     self.on_returned(space, record)
             return fresh
 
@@ -210,7 +231,7 @@ class Spaces:
             signed = opset.signed.get(RecordId(key))
             links = (*opset.chain(signed.record), signed) if signed else ()
             added = [link for link in links if link.record.id not in chosen]
-            size = sum(_bytes_in_message(link) for link in added)
+            size = sum(bytes_in_message(link) for link in added)
             if signed is None or (chosen and size > room):
                 unsent.append(key)
                 continue
@@ -224,15 +245,28 @@ class Spaces:
     def receive(
         self, space: SpaceId, records: Sequence[SignedBytes]
     ) -> tuple[RecordId, ...]:
-        """Check, persist and join what a peer sent; return the ids that were new."""
+        """Check, persist and join what a peer sent; return the ids that were new.
+
+        What its author's quota holds back is left for later, before it is verified.
+        """
         opset = self.opset(space)
-        unknown = [
-            raw
-            for raw in records
-            if RecordId(digest(Domain.RECORD, raw.data)) not in opset
-        ]
-        _check_chains_come(opset, unknown)
-        return self.take(space, [well_formed(r.data, r.signature) for r in unknown])
+        # SUBTLE: each once, or who sends one a thousand times uses up its author's quota.
+        came = {RecordId(digest(Domain.RECORD, raw.data)): raw for raw in records}
+        unknown = [raw for key, raw in came.items() if key not in opset]
+        read = check_chains_come(opset, unknown)
+        if self.admission is None:
+            return self.take(space, [verified(*pair) for pair in read])
+        left = self.admission.leave([record for record, _ in read], self.author)
+        batch = [verified(r, signature) for r, signature in read if r.id not in left]
+        fresh = self.take(space, batch)
+        waiting = [record for record, _ in read if record.id in left]
+        self.admission.taken(space, [s.record for s in batch], waiting, left)
+        return fresh
+
+    def said(self, author: AuthorId) -> int:
+        """Return how many records of `author` are here, in all spaces."""
+        with self.lock:
+            return self._said[author]
 
     # --- who ----------------------------------------------------------------------------
 
@@ -333,7 +367,7 @@ class Spaces:
         """
         missing: dict[BlobId, int] = {}
         for visible in self.view(space).visible:
-            _join_sizes(missing, self.lacking(space, visible))
+            join_sizes(missing, self.lacking(space, visible))
         return missing
 
     def lacking(self, space: SpaceId, visible: Visible) -> dict[BlobId, int]:
@@ -348,6 +382,14 @@ class Spaces:
         return sum(self._needed(visible).values())
 
     def wanted(self, space: SpaceId) -> dict[BlobId, int]:
+        """Return what to fetch next, of all contributions that are not beyond a quota."""
+        wanted: dict[BlobId, int] = {}
+        for part in self.parts(space):
+            if not part.beyond:
+                join_sizes(wanted, part.blobs)
+        return wanted
+
+    def parts(self, space: SpaceId) -> list[Part]:
         """Return what to fetch next: of each visible contribution, a bounded part.
 
         The node asks this after every batch of records, and a manifest may be as long as
@@ -359,20 +401,55 @@ class Spaces:
             before = self._lacking.get(space, {})
         whole: set[Visible] = set()
         lacking: dict[Visible, dict[BlobId, int]] = {}
-        wanted: dict[BlobId, int] = {}
         for visible in self.view(space).visible:
             part = {} if visible in complete else self._part(visible, before)
             if part is None:
                 continue
             if part:
                 lacking[visible] = part
-                _join_sizes(wanted, part)
             else:
                 whole.add(visible)
         with self._looking:
             if looks == self._looks:
                 self._complete[space], self._lacking[space] = whole, lacking
-        return wanted
+        beyond = self.beyond() if lacking else frozenset()
+        return [
+            Part(visible.authors, part, (space, visible.content) in beyond)
+            for visible, part in lacking.items()
+        ]
+
+    def beyond(self) -> frozenset[tuple[SpaceId, ContentId]]:
+        """Return the contributions, of all spaces, that the bytes of an author keep out."""
+        if not self.author_bytes:
+            return frozenset()
+        offers = [
+            self._offer(space, visible)
+            for space in self.all()
+            for visible in self.view(space).visible
+        ]
+        if len(self._sizes) > 2 * len(offers):
+            self._sizes.clear()
+        return beyond(offers, self.author_bytes, self.author)
+
+    def _offer(self, space: SpaceId, visible: Visible) -> Offer:
+        place = space, visible.content
+        here = visible in self._complete.get(space, set()) or place in self.pinned()
+        return Offer(*place, visible.authors, self._declared(space, visible), here)
+
+    def _declared(self, space: SpaceId, visible: Visible) -> int:
+        """Return how large a contribution is: as signed, or by its manifest if more."""
+        records = self.opset(space).records
+        bodies = [records[add].body for add in visible.adds]
+        sizes = [
+            b.content_bytes + b.manifest_bytes for b in bodies if isinstance(b, Add)
+        ]
+        try:
+            if visible not in self._sizes:
+                self._sizes[visible] = sum(self._known(visible).blobs.values())
+            sizes.append(self._sizes[visible])
+        except (ContentMissingError, FaultyContributionError):
+            pass  # as signed, for now
+        return max(sizes, default=0)
 
     def manifests(self, space: SpaceId) -> frozenset[BlobId]:
         """Return the blobs that are named as manifests of visible contributions."""
@@ -445,68 +522,3 @@ class Spaces:
             except (ContentMissingError, FaultyContributionError):
                 complete[visible.content] = False
         return complete
-
-
-def _returned(
-    before: OpSet,
-    opsets: Mapping[SpaceId, OpSet],
-    fresh: Iterable[RecordId],
-    author: AuthorId | None,
-) -> list[RecordId]:
-    """Return new records of `author` that its home, as it was before, should have made.
-
-    Older ones are none: who joins again with the keys of a lost home gets them back.
-    """
-    fresh = set(fresh)
-    if not fresh:
-        return []
-    records = [opsets[before.space].records[key] for key in fresh]
-    own = [record for record in records if record.author == author]
-    if not own:
-        return []
-    used = {r.author_seq for r in before.records.values() if r.author == author}
-    last = max(used, default=-1)
-    return sorted(r.id for r in own if r.author_seq > last or r.author_seq in used)
-
-
-def _bytes_in_message(signed: SignedRecord) -> int:
-    return len(signed.record.data) + len(signed.signature) + RECORD_OVERHEAD_BYTES
-
-
-def _join_sizes(sizes: dict[BlobId, int], more: Mapping[BlobId, int]) -> None:
-    for blob, size in more.items():
-        sizes[blob] = max(size, sizes.get(blob, 0))
-
-
-def _check_chains_come(opset: OpSet, batch: Sequence[SignedBytes]) -> None:
-    """Check that each record names a grant that we have or that comes with it.
-
-    Before any signature is verified, which is dear: anybody can sign records without end
-    that hang on nothing.
-
-    Raises:
-        MalformedRecordError: bytes of the batch are no record.
-        MissingAuthorityError: a grant is neither in the set nor in the batch.
-    """
-    records = [decode_record(raw.data) for raw in batch]
-    coming = {record.id for record in records}
-    for record in records:
-        auth = RecordId(record.auth)
-        if record.auth and auth not in coming and auth not in opset:
-            raise MissingAuthorityError(record.id, record.auth)
-
-
-def _chains_first(fresh: Mapping[RecordId, SignedRecord]) -> list[SignedRecord]:
-    """Order a batch so that each record comes after the grant it hangs on.
-
-    The feed serves records in stored order, so a reader never meets a gap.
-    """
-    ordered: dict[RecordId, SignedRecord] = {}
-    for signed in fresh.values():
-        links = [signed]
-        while (
-            auth := RecordId(links[-1].record.auth)
-        ) in fresh and auth not in ordered:
-            links.append(fresh[auth])
-        ordered |= {link.record.id: link for link in reversed(links)}
-    return list(ordered.values())

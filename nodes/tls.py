@@ -137,7 +137,7 @@ def _parse(leaf_pem: bytes) -> x509.Certificate:
         raise NotMemberError(f"a certificate of {len(leaf_pem)} bytes")
     try:
         return x509.load_pem_x509_certificate(leaf_pem)
-    except ValueError as e:
+    except (ValueError, x509.InvalidVersion) as e:
         raise NotMemberError("a certificate that cannot be read") from e
 
 

@@ -6,7 +6,7 @@ the node cores', through `world`.
 """
 
 import random
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Final
@@ -57,6 +57,10 @@ class Link:
 
     cut: bool = False
     last_arrival: dict[bytes, float] = field(default_factory=dict)
+    paused: dict[bytes, float] = field(default_factory=dict)
+    """Until when nothing is read of what a node sends."""
+    unread: dict[bytes, deque[bytes]] = field(default_factory=dict)
+    """What waits with its sender meanwhile, in order."""
 
 
 @dataclass(slots=True)
@@ -110,6 +114,8 @@ class Network:
         def arrive() -> None:
             if link.cut:
                 self.traffic.cut_off += 1
+            elif self._unread(link, sender):
+                link.unread[sender].append(frame)
             else:
                 self.deliver(sender, receiver, decode(frame))
 
@@ -126,6 +132,29 @@ class Network:
         if self._happens(self.faults.duplicate):
             self.traffic.duplicated += 1
             self.clock.after(self._held_up(len(frame)), arrive)
+
+    def pause(self, sender: bytes, receiver: bytes, seconds: float) -> None:
+        """Let `receiver` read nothing of `sender` for a while; no message is lost."""
+        link = self.links.get(pair(sender, receiver))
+        if link is None or link.cut:
+            return
+        until = self.clock.now + seconds
+        link.paused[sender] = max(until, link.paused.get(sender, until))
+        link.unread.setdefault(sender, deque())
+
+        def resume() -> None:
+            """Deliver what waits, one by one: each may pause the sender again."""
+            while not link.cut and link.unread[sender] and self._read_now(link, sender):
+                self.deliver(sender, receiver, decode(link.unread[sender].popleft()))
+
+        self.clock.after(seconds, resume)
+
+    def _read_now(self, link: Link, sender: bytes) -> bool:
+        return self.clock.now >= link.paused.get(sender, self.clock.now)
+
+    def _unread(self, link: Link, sender: bytes) -> bool:
+        """Tell whether a message of `sender` must wait, or others wait before it."""
+        return not self._read_now(link, sender) or bool(link.unread.get(sender))
 
     def _held_up(self, size: int) -> float:
         return self.delay(size) + self.rng.uniform(0, HELD_UP_S)

@@ -26,6 +26,7 @@ from nodes.effects import (
     Input,
     MessageReceived,
     MoreSources,
+    Pause,
     PeerClosed,
     PeerOpened,
     Resolved,
@@ -34,6 +35,7 @@ from nodes.effects import (
     Trust,
 )
 from nodes.node import Node
+from nodes.quotas import DEFAULT, Quotas
 from nodes.spaces import Spaces
 from nodes.store.base import RecordStore
 
@@ -95,6 +97,7 @@ class World:
 
     seed: int
     faults: Faults = CALM
+    quotas: Quotas = DEFAULT
     disks: bool = False
     """Whether machines keep all on simulated disks, by the code of real nodes."""
     clock: Clock = field(default_factory=Clock)
@@ -143,7 +146,9 @@ class World:
     def start(self, machine: Machine) -> None:
         """Start the process of `machine`, and its ticks at a phase of its own."""
         rng = self.random(f"{machine.name}/{machine.life}")
-        machine.node = Node(machine.transport, machine.spaces, rng, "simulated/1")
+        machine.node = Node(
+            machine.transport, machine.spaces, rng, "simulated/1", quotas=self.quotas
+        )
         self._note(machine, "start")
         life = machine.life
         if machine.attested is not None:
@@ -246,6 +251,8 @@ class World:
                     self.accused.append(f"{end}: {reason}")
                 self._note(machine, f"{end}: {reason}")
                 self.network.cut(machine.transport, peer)
+            case Pause(peer, seconds):
+                self.network.pause(peer, machine.transport, seconds)
             case Fetch():
                 self._fetch(machine, effect)
             case MoreSources(blob, sources):

@@ -83,7 +83,7 @@ def train_models(
         tuple(tune(_with(data.tuning.of_classes(task), data.base)) for task in group)
         for group in (TASKS, HALVES)
     )
-    shares = [_half(data.tuning, seed + i) for i in range(CONTRIBUTORS)]
+    shares = [half_of(data.tuning, seed + i) for i in range(CONTRIBUTORS)]
     contributors = tuple(tune(share, effort.contributor) for share in shares)
     tell(f"{family.name}: checkpoints")
     checkpoints = _run(family, base, data.tuning, effort.stretch, seed)
@@ -109,7 +109,7 @@ def _with(samples: Samples, seen: Samples) -> Samples:
     )
 
 
-def _half(samples: Samples, seed: int) -> Samples:
+def half_of(samples: Samples, seed: int) -> Samples:
     """Return a random half of the images."""
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(samples.labels), generator=generator)

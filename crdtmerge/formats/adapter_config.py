@@ -7,13 +7,13 @@ an adapter merged without it would be another one.
 
 import json
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from crdtmerge.errors import BadInputError
+from crdtmerge.rules import matches
 
 CONFIG_BYTES_MAX: Final = 1 << 20
 RANK_MAX: Final = 1 << 16
@@ -176,10 +176,11 @@ def _pattern(path: Path, key: str, value: object) -> dict[str, float]:
         raise BadInputError(f"{path}: {key} is not a mapping")
     for pattern, number in value.items():
         try:
-            re.compile(pattern)
-        except (re.error, RecursionError) as e:
-            message = f"{path}: {key} has the pattern {pattern!r}, which is none"
-            raise BadInputError(message) from e
+            matches(pattern, "")
+            matches(_ending(pattern), "")
+        except BadInputError as e:
+            message = f"{path}: {key} has the pattern {pattern!r:.200}, which is none"
+            raise BadInputError(message, hint=e.hint) from e
         if key == "rank_pattern" and not _is_rank(number):
             raise BadInputError(f"{path}: {key} gives {pattern!r} the rank {number!r}")
     return {pattern: _number(path, key, number) for pattern, number in value.items()}
@@ -188,6 +189,15 @@ def _pattern(path: Path, key: str, value: object) -> dict[str, float]:
 def _matching(patterns: Mapping[str, float], module: str, default: float) -> float:
     """Return what the first pattern says that is, or ends, the module's name."""
     for pattern, number in patterns.items():
-        if re.match(rf"(.*\.)?({pattern})$", module):
+        if matches(_ending(pattern), module):
             return number
     return default
+
+
+def _ending(pattern: str) -> str:
+    """Return the expression for the names that a pattern is, or ends.
+
+    SUBTLE: PEFT matches with Python's expressions, of which some take for ever. RE2's are
+    linear in the name, and an adapter may be anybody's.
+    """
+    return rf"(?:.*\.)?(?:{pattern})"

@@ -12,6 +12,7 @@ from typing import Final, TypeAlias
 
 from crdtmerge.errors import BadInputError
 from crdtmerge.formats.companions import bytes_of
+from crdtmerge.formats.json_text import json_bytes
 
 AUTO: Final = "auto"
 TEMPLATE_FILE: Final = "chat_template.jinja"
@@ -42,12 +43,14 @@ def with_template(
                 message, hint="write the template itself, or leave it out"
             )
         text = Counter(found).most_common(1)[0][0]
-    made = dict(files) | {TEMPLATE_FILE: text.encode()}
+    try:
+        made = dict(files) | {TEMPLATE_FILE: text.encode()}
+    except UnicodeEncodeError as e:
+        raise BadInputError("the chat template is not Unicode text") from e
     if CONFIG_FILE in files:
         value = _config(files)
         if value.pop(KEY, None) is not None:
-            shown = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-            made[CONFIG_FILE] = shown.encode()
+            made[CONFIG_FILE] = json_bytes(value)
     return made
 
 

@@ -1,7 +1,8 @@
 """JSON objects in files of the user's: headers, shard indices, configurations.
 
 Owns that the text is UTF-8, that it is one object, and that no name in it is given twice:
-parsers differ on which of two equal names counts. Does not own what the names mean.
+parsers differ on which of two equal names counts; and how such text is written again. Does
+not own what the names mean.
 """
 
 import json
@@ -32,3 +33,16 @@ def parse_object(text: bytes, what: str, hint: str = "") -> dict[str, object]:
     if not isinstance(value, dict):
         raise BadInputError(f"{what} is not a JSON object", hint=hint)
     return value
+
+
+def json_bytes(value: object, indent: int = 2) -> bytes:
+    """Return a value that was JSON as the bytes of a file, readable where it can be.
+
+    SUBTLE: JSON can name halves of characters by escapes, which have no UTF-8: a text with
+    such ones is written in escapes again.
+    """
+    text = json.dumps(value, indent=indent, ensure_ascii=False) + "\n"
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return (json.dumps(value, indent=indent) + "\n").encode()

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final, Self
 
 from crdtmerge.errors import BadInputError
+from crdtmerge.formats.json_text import json_bytes
 
 CONFIG_FILE: Final = "config.json"
 QUANTISATION: Final = "quantization_config"
@@ -89,7 +90,7 @@ class ModelConfig:
             value = _with_dtype(value, _TORCH_NAMES[dtype])
         if value == self.value:
             return self.text
-        return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+        return json_bytes(value)
 
 
 def _with_dtype(value: dict[str, object], name: str) -> dict[str, object]:

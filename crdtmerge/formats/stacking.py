@@ -13,6 +13,7 @@ from typing import Final, TypeAlias
 
 from crdtmerge.errors import BadInputError
 from crdtmerge.formats.folder import ModelFolder
+from crdtmerge.formats.json_text import json_bytes
 from crdtmerge.formats.mergekit_stack import Cut, Layout, Span
 
 DEPTH_KEYS: Final = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
@@ -71,7 +72,7 @@ def stacked_config(layout: Layout, texts: Mapping[Path, bytes], whose: Path) -> 
         message = "config.json does not say how many layers the model has"
         keys = " nor ".join(DEPTH_KEYS)
         raise BadInputError(f"{message}: there is neither {keys}", hint="add it")
-    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+    return json_bytes(value)
 
 
 def _steps(layout: Layout) -> list[Step]:

@@ -128,12 +128,14 @@ def _of_document(path: Path, document: Json) -> list[tuple[object, object]]:
     match document.get("model"):
         case {"vocab": dict(vocab)}:
             pairs: list[tuple[object, object]] = [*vocab.items()]
-        case {"vocab": [*pieces]} if all(isinstance(p, list) and p for p in pieces):
+        case {"vocab": [*pieces]} if all(map(_is_piece, pieces)):
             # A piece that is there twice has its last place, as in the library.
-            pairs = [*{str(piece[0]): i for i, piece in enumerate(pieces)}.items()]
+            pairs = [*{piece[0]: i for i, piece in enumerate(pieces)}.items()]
         case _:
             raise BadInputError(f"{path} has no model with a vocabulary", hint=FAST)
     added = document.get("added_tokens") or []
+    if not isinstance(added, list):
+        raise BadInputError(f"{path} has added tokens that are no list")
     for item in added:
         match item:
             case {"id": id_, "content": content}:
@@ -141,6 +143,11 @@ def _of_document(path: Path, document: Json) -> list[tuple[object, object]]:
             case _:
                 raise BadInputError(f"{path} has an added token without content or id")
     return pairs
+
+
+def _is_piece(item: object) -> bool:
+    """Tell whether an item of a Unigram vocabulary is a text with more, its score."""
+    return isinstance(item, list) and bool(item) and isinstance(item[0], str)
 
 
 def _checked(path: Path, pairs: Iterable[tuple[object, object]]) -> dict[str, int]:

@@ -5,13 +5,13 @@ written anew. Does not own the vocabulary (`vocabulary`), nor reading (`tokenize
 edited as JSON, with whatever else stands in it left as it is; no tokenizer is run.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from crdtmerge.errors import BadInputError
+from crdtmerge.formats.json_text import json_bytes
 from crdtmerge.formats.tokenizer import (
     FAST,
     SLOW_FILES,
@@ -62,7 +62,7 @@ def output_files(
     if not output.is_owners:
         files = {name: f for name, f in files.items() if name not in SLOW_FILES}
         document = union_document(members, output)
-        files[TOKENIZER_FILE] = _text(document, indent=2)
+        files[TOKENIZER_FILE] = json_bytes(document)
         files |= _config_of(files.get(TOKENIZER_CONFIG_FILE), document)
     return {**files, **_numbered(files, members, output, place)}
 
@@ -70,10 +70,6 @@ def output_files(
 def _files_of(folder: Path) -> dict[str, Path]:
     paths = (folder / name for name in TOKENIZER_FILES)
     return {path.name: path for path in paths if path.is_file()}
-
-
-def _text(value: Json, indent: int) -> bytes:
-    return (json.dumps(value, indent=indent, ensure_ascii=False) + "\n").encode()
 
 
 # --- tokenizer.json ------------------------------------------------------------------
@@ -175,13 +171,23 @@ def _add_merges(ours: Json, theirs: Mapping[str, Any]) -> None:
     """Let the merges of another tokenizer follow ours, in its order."""
     if "merges" not in ours:
         return
-    pairs = dict.fromkeys([*_pairs(ours["merges"]), *_pairs(theirs["merges"])])
+    pairs = dict.fromkeys([*_pairs(ours), *_pairs(theirs)])
     ours["merges"] = [[*pair] for pair in pairs]
 
 
-def _pairs(merges: Sequence[str | Sequence[str]]) -> Iterator[tuple[str, ...]]:
-    for merge in merges:
-        yield tuple(merge.split(" ") if isinstance(merge, str) else merge)
+def _pairs(model: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    """Yield the merges of a model, each as its two parts.
+
+    Raises:
+        BadInputError: they are none.
+    """
+    merges = model.get("merges", [])
+    for merge in merges if isinstance(merges, list) else [merges]:
+        match merge.split(" ") if isinstance(merge, str) else merge:
+            case [str(first), str(second)]:
+                yield first, second
+            case _:
+                raise BadInputError("merges of a tokenizer are not pairs", hint=FAST)
 
 
 def _plain(token: str) -> Json:
@@ -217,7 +223,7 @@ def _config_of(file: Path | bytes | None, document: Json) -> Files:
         str(item["id"]): {key: value for key, value in item.items() if key != "id"}
         for item in document["added_tokens"]
     }
-    return {TOKENIZER_CONFIG_FILE: _text(config, indent=2)}
+    return {TOKENIZER_CONFIG_FILE: json_bytes(config)}
 
 
 # --- config.json ---------------------------------------------------------------------
@@ -242,7 +248,7 @@ def _numbered(
             tokens = {n: t for t, n in members[place].vocabulary.ids.items()}
             _renumber(value, owners, tokens, output.ids)
         if value != before:
-            found[name] = _text(value, indent=2)
+            found[name] = json_bytes(value)
     return found
 
 

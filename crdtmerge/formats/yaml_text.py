@@ -79,6 +79,9 @@ def parse_yaml(text: str, name: str = "the text") -> Plain:
         raise BadInputError(f"{name} is not YAML: {_told(e)}") from e
     except (RecursionError, ValueError) as e:
         raise BadInputError(f"{name} is not YAML: it nests too deep") from e
+    except OverflowError as e:
+        message = f"{name} is not YAML: it names a character that does not exist"
+        raise BadInputError(message) from e
 
 
 def _told(error: yaml.YAMLError) -> str:
@@ -114,12 +117,21 @@ class _Reader:
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode) or key.tag != _TAG + "str":
                 raise self._refusal(key, "a key is not a plain name")
+            self._require_text(key)
             if key.value in found:
                 raise self._refusal(key, f"the key {key.value!r} is given twice")
             found[key.value] = self.plain(value, depth + 1)
         return found
 
+    def _require_text(self, node: yaml.ScalarNode) -> None:
+        """Refuse halves of characters, which escapes can name and nobody can write."""
+        try:
+            str(node.value).encode()
+        except UnicodeEncodeError:
+            raise self._refusal(node, "an escape is no whole character") from None
+
     def _scalar(self, node: yaml.ScalarNode) -> Plain:
+        self._require_text(node)
         kind = node.tag.removeprefix(_TAG)
         if kind in {"str", "timestamp"}:
             return str(node.value)

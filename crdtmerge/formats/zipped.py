@@ -26,6 +26,8 @@ PICKLE: Final = "data.pkl"
 PICKLE_BYTES_MAX: Final = 64 << 20
 DATA: Final = "data/"
 RECORDS_MAX: Final = 1 << 20
+NAME_CHARACTERS_MAX: Final = 1024
+"""Longest name of a record: torch's are those of its folder and a number."""
 
 _LOCAL_BYTES: Final = 30
 _LOCAL_LENGTHS: Final = slice(26, 30)
@@ -80,7 +82,7 @@ def read_records(path: Path) -> Records:
                 infos = _named(path, archive)
                 pickle = _read_small(path, archive, infos)
                 data = {
-                    name.removeprefix(DATA): _place(path, file, info)
+                    name.removeprefix(DATA): _place(file, info)
                     for name, info in infos.items()
                     if name.startswith(DATA)
                 }
@@ -95,7 +97,10 @@ def read_records(path: Path) -> Records:
 
 
 def _named(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
-    """Return the entries by their names without the folder, each name once."""
+    """Return the entries by their names without the folder, each name once.
+
+    None is compressed, the pickle neither: a small file would unpack to a large one.
+    """
     infos = archive.infolist()
     if len(infos) > RECORDS_MAX:
         raise BadInputError(f"{path.name} has more than {RECORDS_MAX} records")
@@ -104,9 +109,20 @@ def _named(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     if len(folders) != 1 or PICKLE not in named or len(named) < len(infos):
         message = f"{path.name} is a zip file, but not one that `torch.save` wrote"
         raise BadInputError(message, hint="give the model's own files, unpacked")
+    if max(map(len, named)) > NAME_CHARACTERS_MAX:
+        raise BadInputError(
+            f"{path.name} has a record with an endless name", hint=AGAIN
+        )
     if "constants.pkl" in named:
         message = f"{path.name} is a TorchScript program, which cannot be merged"
         hint = "save the model that it was made from with `save_pretrained`"
+        raise BadInputError(message, hint=hint)
+    if any(
+        info.compress_type != zipfile.ZIP_STORED or info.flag_bits & _ENCRYPTED
+        for info in infos
+    ):
+        message = f"{path.name} is a compressed or encrypted zip file"
+        hint = "load it where it was made, and save the model with `save_pretrained`"
         raise BadInputError(message, hint=hint)
     return named
 
@@ -128,12 +144,8 @@ def _read_small(
     return archive.read(pickle)
 
 
-def _place(path: Path, file: IO[bytes], info: zipfile.ZipInfo) -> Record:
-    """Return where a record's bytes lie; they must be there as they are."""
-    if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & _ENCRYPTED:
-        message = f"{path.name} is a compressed or encrypted zip file"
-        hint = "load it where it was made, and save the model with `save_pretrained`"
-        raise BadInputError(message, hint=hint)
+def _place(file: IO[bytes], info: zipfile.ZipInfo) -> Record:
+    """Return where a record's bytes lie, as they are."""
     return Record(data_offset(file, info), info.file_size)
 
 

@@ -12,7 +12,9 @@ from crdtmerge.policy.admissible import (
     authority_of,
     check_admissible,
     given_by,
+    handed_on,
 )
+from crdtmerge.policy.council import COUNCIL, council_of_owners
 from crdtmerge.policy.elements import NODES_PER_AUTHOR_MAX, evaluate
 from crdtmerge.policy.ranks import (
     BYTES_MAX_DEFAULT,
@@ -24,10 +26,11 @@ from crdtmerge.policy.ranks import (
     Authority,
     Rank,
 )
-from crdtmerge.policy.view import ShownFork, View, Visible
+from crdtmerge.policy.view import Pending, ShownFork, View, Visible
 
 __all__ = [
     "BYTES_MAX_DEFAULT",
+    "COUNCIL",
     "NEEDED",
     "NODES_PER_AUTHOR_MAX",
     "OPEN",
@@ -37,12 +40,15 @@ __all__ = [
     "WEIGHT_CAP_DEFAULT",
     "Authority",
     "Lookup",
+    "Pending",
     "Rank",
     "ShownFork",
     "View",
     "Visible",
     "authority_of",
     "check_admissible",
+    "council_of_owners",
     "evaluate",
     "given_by",
+    "handed_on",
 ]

@@ -4,11 +4,11 @@ Owns *admissible*: decided from a record and the grants it hangs on, so it is mo
 no arrival order is in it. Does not own what takes effect (`standing`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Final
 
-from crdtmerge.bodies import Add, Genesis, Grant, RecordId, Successor
+from crdtmerge.bodies import Add, Genesis, Grant, RecordId, Revoke, Successor
 from crdtmerge.errors import MissingAuthorityError, NotAdmissibleError
 from crdtmerge.identity import AuthorId
 from crdtmerge.policy.ranks import NEEDED, OPEN, OWNER, Authority, Rank
@@ -82,7 +82,7 @@ def check_admissible(record: Record, lookup: Lookup) -> None:
             raise NotAdmissibleError(record.id, "its author is none of the owners")
         return
     authority = authority_of(record, lookup)
-    if authority.rank < NEEDED[type(record.body)]:
+    if authority.rank < _needed(record, lookup):
         rank = authority.rank.name.lower()
         raise NotAdmissibleError(record.id, f"a {rank} cannot make a {record.kind}")
     if record.author_seq > authority.records_max:
@@ -103,6 +103,24 @@ def check_admissible(record: Record, lookup: Lookup) -> None:
             _check_successor(record, body, authority)
         case _:
             pass
+
+
+def _needed(record: Record, lookup: Lookup) -> Rank:
+    """Return the rank that `record` needs: of any is who ends a key that it follows."""
+    body = record.body
+    if isinstance(body, Revoke) and body.author in _predecessors(record, lookup):
+        return Rank.READER
+    return NEEDED[type(body)]
+
+
+def _predecessors(record: Record, lookup: Lookup) -> Iterable[AuthorId]:
+    """Yield the keys before the author's, as far as they named each other."""
+    at = lookup(RecordId(record.auth))
+    while at is not None and isinstance(at.body, Successor):
+        yield at.body.of
+        if at.body.of != at.author:
+            return
+        at = lookup(RecordId(at.auth))
 
 
 def _check_successor(record: Record, body: Successor, authority: Authority) -> None:

@@ -5,7 +5,7 @@ not own which records take effect (`standing`). Visibility does not depend on th
 contributions, else replicas would differ.
 """
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Final
 
 from crdtmerge.bodies import (
@@ -22,6 +22,7 @@ from crdtmerge.digest import ContentId
 from crdtmerge.faults import Fault
 from crdtmerge.identity import AuthorId
 from crdtmerge.policy.admissible import authority_of
+from crdtmerge.policy.pending import pending_of
 from crdtmerge.policy.standing import Standing, stand
 from crdtmerge.policy.view import View, Visible
 from crdtmerge.record import Record
@@ -38,7 +39,7 @@ def evaluate(records: Mapping[RecordId, Record]) -> View:
 
 def view_of(standing: Standing) -> View:
     """Return what is to be seen once it is known which records take effect."""
-    faults = faults_of(standing.records)
+    faults = faults_of(standing.book.records)
     visible = _visible(standing, faults)
     heads = _recipe_heads(standing)
     recipe = standing.effective[heads[0]].body if heads else None
@@ -50,7 +51,7 @@ def view_of(standing: Standing) -> View:
     }
     judgements = standing.judgements
     return View(
-        genesis=standing.genesis,
+        genesis=standing.book.genesis,
         ranks=standing.ranks,
         rightless=standing.judged,
         effective=frozenset(standing.effective),
@@ -71,6 +72,15 @@ def view_of(standing: Standing) -> View:
         forks=standing.forks,
         quarantined=standing.quarantined,
         unknown_critical=tuple(sorted(unknown)),
+        chains=standing.chains,
+        contested=standing.contested,
+        endings={
+            key: r.body
+            for key in sorted(standing.endings)
+            if isinstance((r := standing.book.records[key]).body, Revoke)
+        },
+        pending=pending_of(standing),
+        acts=standing.acts,
     )
 
 
@@ -116,13 +126,13 @@ def _removed(standing: Standing) -> set[RecordId]:
 
 
 def _may_remove(standing: Standing, remove: Record, add: Record) -> bool:
-    own = remove.author == add.author
-    return own or standing.ranks[remove.author] > standing.ranks[add.author]
+    own = remove.author == add.author or standing.follows(remove.author, add.author)
+    return own or standing.acting(remove) > standing.ranks[add.author]
 
 
 def _element(standing: Standing, content: ContentId, adds: list[Record]) -> Visible:
     bodies = [r.body for r in adds if isinstance(r.body, Add)]
-    caps = [authority_of(r, standing.effective.get).weight_cap for r in adds]
+    caps = [authority_of(r, standing.book.records.get).weight_cap for r in adds]
     weights = [min(b.weight, cap) for b, cap in zip(bodies, caps, strict=True)]
     manifests = dict.fromkeys((b.manifest, b.manifest_bytes) for b in bodies)
     return Visible(
@@ -152,22 +162,34 @@ def _nodes(standing: Standing) -> dict[bytes, dict[AuthorId, NodeAddress]]:
     """Return who claims which transport key, by the last word of each author.
 
     Several may claim one key, so that nobody can talk another's node away. Of one
-    author the keys named last count, up to a bound: each may connect to every node.
+    identity the keys named last count, up to a bound: each may connect to every node.
     """
-    last: dict[AuthorId, dict[bytes, NodeAddress]] = {}
-    by_age = sorted(standing.effective.values(), key=lambda r: (r.author_seq, r.id))
-    for record in by_age:
-        if (
-            isinstance(record.body, NodeAddress)
-            and record.author not in standing.judged
-        ):
-            own = last.setdefault(record.author, {})
-            own.pop(record.body.node, None)  # said again, it is the newest
-            own[record.body.node] = record.body
+    last: dict[AuthorId, dict[bytes, tuple[AuthorId, NodeAddress]]] = {}
+    for record in sorted(_announcements(standing), key=lambda r: _age(standing, r)):
+        assert isinstance(record.body, NodeAddress)
+        own = last.setdefault(standing.chains[record.author][0], {})
+        own.pop(record.body.node, None)  # said again, it is the newest
+        own[record.body.node] = record.author, record.body
     nodes: dict[bytes, dict[AuthorId, NodeAddress]] = {}
-    for author, own in last.items():
-        for node, body in list(own.items())[-NODES_PER_AUTHOR_MAX:]:
+    for own in last.values():
+        for node, (author, body) in list(own.items())[-NODES_PER_AUTHOR_MAX:]:
             nodes.setdefault(node, {})[author] = body
     return {
         node: dict(sorted(claims.items())) for node, claims in sorted(nodes.items())
     }
+
+
+def _announcements(standing: Standing) -> Iterable[Record]:
+    """Yield the effective node records of those whose rights nobody ended."""
+    for record in standing.effective.values():
+        if (
+            isinstance(record.body, NodeAddress)
+            and record.author not in standing.judged
+        ):
+            yield record
+
+
+def _age(standing: Standing, record: Record) -> tuple[int, int, RecordId]:
+    """Return how late the author said something: later keys of an identity came later."""
+    place = standing.chains[record.author].index(record.author)
+    return place, record.author_seq, record.id

@@ -6,13 +6,11 @@ nor what becomes of the author's records (`standing`).
 Every admitted fork counts, whatever became of the rights of who shows it: it is a proof.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping
 
 from crdtmerge.bodies import Lift, RecordId
 from crdtmerge.forks import Fork
 from crdtmerge.identity import AuthorId
-from crdtmerge.policy.ranks import Rank
 from crdtmerge.policy.view import ShownFork
 from crdtmerge.record import Record
 
@@ -30,29 +28,37 @@ def forks_of(records: Mapping[RecordId, Record]) -> tuple[ShownFork, ...]:
     )
 
 
-def lifted_by(
-    forks: Iterable[ShownFork],
+def lifts_of(
     records: Mapping[RecordId, Record],
-    effective: Mapping[RecordId, Record],
-    ranks: Mapping[AuthorId, Rank],
-) -> tuple[ShownFork, ...]:
-    """Return `forks`, those marked that an author of higher rank has lifted.
+    effective: Iterable[Record],
+    acting: Callable[[Record], int],
+) -> Mapping[tuple[AuthorId, int], int]:
+    """Return by author and number with which rank a fork was lifted, the highest.
 
     SUBTLE: a lift names a record, and lifts what that shows: author and number. The same
     proof can be published again by anybody, in as many records as one likes.
     """
     above: dict[tuple[AuthorId, int], int] = {}
-    for record in effective.values():
+    for record in effective:
         target = (
             records.get(record.body.target) if isinstance(record.body, Lift) else None
         )
         if target and isinstance(target.body, Fork):
             place = target.body.place
-            above[place] = max(above.get(place, -1), ranks[record.author])
-    return tuple(
-        replace(
-            fork,
-            lifted=above.get(fork.place, -1) > ranks.get(fork.author, -1),
-        )
-        for fork in forks
-    )
+            above[place] = max(above.get(place, -1), acting(record))
+    return above
+
+
+def numbers_of(
+    forks: Iterable[ShownFork], lifts: Mapping[tuple[AuthorId, int], int], rank: int
+) -> Mapping[AuthorId, int]:
+    """Return the first number that each author used twice, if of `rank`.
+
+    Those count that nobody above that rank has lifted.
+    """
+    numbers: dict[AuthorId, int] = {}
+    for fork in forks:
+        if lifts.get(fork.place, -1) <= rank:
+            known = numbers.get(fork.author, fork.author_seq)
+            numbers[fork.author] = min(known, fork.author_seq)
+    return numbers

@@ -1,36 +1,79 @@
 """Whose records are accepted and take effect: the first half of the third step.
 
-Owns ranks and judgements, from the top rank down: revoking and banning an author works only
-on a strictly lower rank, so nobody can act on whoever judged them. Does not own what the
-effective records show (`elements`).
+Owns ranks, judgements and what takes effect, from the top rank down: revoking and banning
+an author works only on a strictly lower rank, so nobody can act on whoever judged them.
+Does not own the chains of keys (`chains`), what owners decide together (`council`), nor
+what the effective records show (`elements`).
+
+Why it ends: ranks are judged once each, from the top. Of a rank, who holds it, and what is
+kept of them, is decided by records of higher ranks alone; then the kept records take
+effect, each once.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from crdtmerge.bodies import Ban, Genesis, Grant, Lift, RecordId, Revoke
-from crdtmerge.errors import WrongSpaceError
+from crdtmerge.bodies import (
+    Ban,
+    Grant,
+    Lift,
+    RecordId,
+    Remove,
+    Revoke,
+    Successor,
+)
 from crdtmerge.identity import AuthorId
-from crdtmerge.policy.forked import forks_of, lifted_by
+from crdtmerge.policy.book import Book, book_of
+from crdtmerge.policy.chains import Given, Judgement, Kept, Placing, place
+from crdtmerge.policy.council import (
+    COUNCIL,
+    Council,
+    Votes,
+    by_council,
+    council_of,
+    target_of,
+    votes_of,
+)
+from crdtmerge.policy.forked import forks_of, lifts_of, numbers_of
 from crdtmerge.policy.ranks import OPEN, Rank
 from crdtmerge.policy.view import ShownFork
 from crdtmerge.record import Record
+
+SIGNED_KINDS = (Grant, Ban, Revoke, Lift, Remove)
+"""The kinds that reach further the higher the rank they are acted with."""
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
     """Who has which rank, who was judged, and which records take effect."""
 
-    genesis: Record
-    records: Mapping[RecordId, Record]
+    book: Book
     ranks: Mapping[AuthorId, Rank]
+    chains: Mapping[AuthorId, tuple[AuthorId, ...]]
+    """By each key the keys of its identity, the first one first."""
     judged: frozenset[AuthorId]
+    contested: Mapping[AuthorId, tuple[RecordId, ...]]
     effective: Mapping[RecordId, Record]
     judgements: tuple[Record, ...]
     """The bans and revocations that stand."""
+    endings: frozenset[RecordId]
+    """The revocations of keys by those that follow them."""
+    acts: Mapping[RecordId, int]
+    """What records are acted as, where it is not the rank of their author."""
+    council: Council
+    votes: Votes
     forks: tuple[ShownFork, ...]
     quarantined: Mapping[AuthorId, int]
     """From which number on no record of a forked author takes effect."""
+
+    def acting(self, record: Record) -> int:
+        """Return with which rank `record` is acted."""
+        return _acting(record, self.acts, self.ranks)
+
+    def follows(self, later: AuthorId, earlier: AuthorId) -> bool:
+        """Tell whether the key `later` came after `earlier`, of the same identity."""
+        chain = self.chains[later]
+        return earlier in chain and chain.index(earlier) < chain.index(later)
 
 
 def stand(records: Mapping[RecordId, Record]) -> Standing:
@@ -39,159 +82,201 @@ def stand(records: Mapping[RecordId, Record]) -> Standing:
     Raises:
         WrongSpaceError: there is not exactly one genesis.
     """
-    return _Evaluation(records).standing()
+    book = book_of(records)
+    forks = forks_of(records)
+    quarantine = book.rules.quarantine
+    council = council_of(book, numbers_of(forks, {}, COUNCIL) if quarantine else {})
+    return _Evaluation(book, forks, council).standing()
 
 
 @dataclass(slots=True)
 class _Evaluation:
     """The working state of one evaluation, from the top rank down."""
 
-    records: Mapping[RecordId, Record]
+    book: Book
+    forks: tuple[ShownFork, ...]
+    council: Council
     ranks: dict[AuthorId, Rank] = field(default_factory=dict)
-    accepted: dict[AuthorId, frozenset[RecordId] | None] = field(default_factory=dict)
+    chains: dict[AuthorId, tuple[AuthorId, ...]] = field(default_factory=dict)
+    kept: dict[AuthorId, Kept] = field(default_factory=dict)
+    judged: set[AuthorId] = field(default_factory=set)
+    contested: dict[AuthorId, tuple[RecordId, ...]] = field(default_factory=dict)
+    namings: set[RecordId] = field(default_factory=set)
+    endings: set[RecordId] = field(default_factory=set)
     effective: dict[RecordId, Record] = field(default_factory=dict)
-    of_author: dict[AuthorId, list[Record]] = field(default_factory=dict)
-    forks: tuple[ShownFork, ...] = ()
+    acts: dict[RecordId, int] = field(default_factory=dict)
     quarantined: dict[AuthorId, int] = field(default_factory=dict)
 
     def standing(self) -> Standing:
-        for record in sorted(self.records.values(), key=lambda r: r.id):
-            self.of_author.setdefault(record.author, []).append(record)
-        genesis = self._genesis()
-        self.forks = forks_of(self.records)
+        """Judge one rank after another, and return what came of it."""
+        self._found()
         for rank in sorted(Rank, reverse=True):
-            self._judge(rank, genesis)
-        judged = frozenset(a for a in self.ranks if self.accepted[a] is not None)
+            placing = self._place(rank)
+            if rank is Rank.OWNER:
+                votes = votes_of(self.book, placing)
+                self._count(votes)
+            self._settle(placing)
         return Standing(
-            genesis=genesis,
-            records=self.records,
+            book=self.book,
             ranks=self.ranks,
-            judged=judged,
+            chains=self.chains,
+            judged=frozenset(self.judged),
+            contested=self.contested,
             effective=self.effective,
             judgements=tuple(self._standing()),
-            forks=self.forks,
+            endings=frozenset(self.endings),
+            acts=self.acts,
+            council=self.council,
+            votes=votes,
+            forks=self._shown_forks(),
             quarantined=self.quarantined,
         )
 
-    def _genesis(self) -> Record:
-        found = [r for r in self.records.values() if isinstance(r.body, Genesis)]
-        if len(found) != 1:
-            raise WrongSpaceError(f"a space has one genesis, not {len(found)}")
-        return found[0]
+    def _found(self) -> None:
+        """Let genesis take effect, and what councils decided."""
+        genesis = self.book.genesis
+        self.effective[genesis.id] = genesis
+        votes = self.council.votes
+        lifts = (lift for found in self.book.lifts.values() for lift in found)
+        lifts_together = [lift for lift in lifts if by_council(votes, lift)]
+        for act in (*self.council.acts, *lifts_together):
+            self.effective[act.id] = act
+            self.acts[act.id] = COUNCIL
 
-    def _judge(self, rank: Rank, genesis: Record) -> None:
-        """Find who holds `rank`, what of theirs is accepted, and what takes effect.
+    def _place(self, rank: Rank) -> Placing:
+        """Find who holds `rank`, and what is kept of theirs."""
+        numbers = self._numbers(rank)
+        given = Given(
+            judged=self._judgements(rank),
+            numbers=numbers,
+            effective=self.effective.keys(),
+            taken=self.kept,
+            council=self.council.successions,
+        )
+        placing = place(self.book, rank, self._holders(rank), given)
+        self.kept = {**self.kept, **placing.kept}
+        for chain in placing.chains:
+            self.ranks.update(dict.fromkeys(chain, rank))
+            self.chains.update(dict.fromkeys(chain, chain))
+        self.quarantined |= {k: n for k, n in numbers.items() if k in placing.kept}
+        self.judged |= placing.judged
+        self.contested |= placing.contested
+        self.namings |= placing.namings
+        self.endings |= placing.endings
+        return placing
 
-        SUBTLE: acceptance of the whole rank is decided before any of its records takes
-        effect; only higher ranks, judged earlier, can have acted on it.
-        """
-        holders = sorted(self._holders(rank, genesis) - self.ranks.keys())
-        judgements = self._judgements(rank)
-        for author in holders:
-            self.accepted[author] = self._accepted(author, judgements.get(author, ()))
-        for author in holders:
-            self.ranks[author] = rank
-        self._quarantine(rank, genesis)
-        self._settle()
-
-    def _quarantine(self, rank: Rank, genesis: Record) -> None:
-        """Find the holders of `rank` of whom nothing from a forked number on counts."""
-        assert isinstance(genesis.body, Genesis)
-        if not genesis.body.quarantine:
+    def _count(self, votes: Votes) -> None:
+        """Find what owners act as: alone as a maintainer, where several must sign."""
+        threshold = self.book.rules.threshold
+        if threshold == 1:
             return
-        self.forks = lifted_by(self.forks, self.records, self.effective, self.ranks)
-        for fork in self.forks:
-            if self.ranks.get(fork.author) == rank and not fork.lifted:
-                self.quarantined.setdefault(fork.author, fork.author_seq)
+        for key in votes.identities:
+            for record in self.book.by_author.get(key, ()):
+                if isinstance(record.body, SIGNED_KINDS) and record.id not in self.acts:
+                    enough = len(votes.signers(record)) >= threshold
+                    self.acts[record.id] = Rank.OWNER if enough else Rank.MAINTAINER
 
-    def _settle(self) -> None:
-        """Let records take effect until nothing changes: grants hang on grants.
+    def _settle(self, placing: Placing) -> None:
+        """Let the kept records of a rank take effect, and what hangs on them.
 
         SUBTLE: settled rank by rank. An author may name a grant by an author of the same
         rank; were that one admitted later than the next rank is judged, its bans and
         revocations would come too late.
         """
-        before = -1
-        while before != len(self.effective):  # grants chain at most once a rank
-            before = len(self.effective)
-            for author in self.ranks:
-                self._admit(author)
+        queue = [r for k in placing.kept for r in self.book.by_author.get(k, ())]
+        queue += [self.book.records[key] for key in placing.namings]
+        queue += self.book.by_auth.get(self.book.genesis.id, ())
+        while queue:
+            record = queue.pop()
+            if record.id not in self.effective and self._takes_effect(record):
+                self.effective[record.id] = record
+                queue.extend(self.book.by_auth.get(record.id, ()))
 
-    def _holders(self, rank: Rank, genesis: Record) -> set[AuthorId]:
-        assert isinstance(genesis.body, Genesis)
+    def _takes_effect(self, record: Record) -> bool:
+        """Tell whether `record` is kept, and all that it hangs on has effect."""
+        if isinstance(record.body, Successor):
+            if record.id not in self.namings:
+                return False
+            if record.body.of != record.author:
+                return True  # decided, whatever became of who proposed it
+        if record.author not in self.ranks:
+            return False
+        kept = self.kept[record.author]
+        if kept is not None and record.id not in kept:
+            return False
+        if isinstance(record.body, Grant) and record.body.rank >= self._acting(record):
+            return False
+        return RecordId(record.auth) in self.effective
+
+    def _acting(self, record: Record) -> int:
+        return _acting(record, self.acts, self.ranks)
+
+    def _holders(self, rank: Rank) -> set[AuthorId]:
+        """Return who has `rank` by a grant, and no higher one."""
+        rules = self.book.rules
         if rank is Rank.OWNER:
-            return set(genesis.body.owners)
+            return set(rules.owners)
         holders = {
             r.body.author
             for r in self.effective.values()
             if isinstance(r.body, Grant) and r.body.rank == rank
         }
-        if rank is OPEN.rank and genesis.body.mode == "open":
-            holders |= {r.author for r in self.records.values() if r.auth == genesis.id}
-        return holders
+        if rank is OPEN.rank and rules.mode == "open":
+            direct = self.book.by_auth.get(self.book.genesis.id, ())
+            holders |= {record.author for record in direct}
+        return holders - self.ranks.keys()
 
-    def _judgements(self, rank: Rank) -> Mapping[AuthorId, Sequence[Ban | Revoke]]:
+    def _judgements(self, rank: Rank) -> Mapping[AuthorId, Sequence[Judgement]]:
         """Return what stands against each author, by authors above `rank`."""
-        judgements: dict[AuthorId, list[Ban | Revoke]] = {}
+        judgements: dict[AuthorId, list[Judgement]] = {}
         for record in self._standing():
-            match record.body:
-                case Ban(subject="author", target=target) as body:
-                    author = AuthorId(target)
-                case Revoke(author=author) as body:
-                    pass
-                case _:
-                    continue
-            if self.ranks[record.author] > rank:
-                judgements.setdefault(author, []).append(body)
+            of_author = isinstance(record.body, Revoke) or (
+                isinstance(record.body, Ban) and record.body.subject == "author"
+            )
+            if of_author and self._acting(record) > rank:
+                assert isinstance(record.body, Ban | Revoke)
+                judgements.setdefault(target_of(record.body), []).append(record.body)
         return judgements
-
-    def _accepted(
-        self, author: AuthorId, judgements: Iterable[Ban | Revoke]
-    ) -> frozenset[RecordId] | None:
-        """Return which records of `author` may take effect; None means all."""
-        accepted: frozenset[RecordId] | None = None
-        for body in judgements:
-            if isinstance(body, Ban):
-                return frozenset()
-            closure = self._closure(author, body.accepted)
-            accepted = closure if accepted is None else accepted & closure
-        return accepted
 
     def _standing(self) -> Iterable[Record]:
         """Yield the effective bans and revocations that nobody of their rank lifted."""
-        lifted = {
-            r.body.target: self.ranks[r.author]
-            for r in sorted(self.effective.values(), key=lambda r: self.ranks[r.author])
-            if isinstance(r.body, Lift)
-        }
+        lifted: dict[RecordId, int] = {}
         for record in self.effective.values():
-            if isinstance(record.body, Ban | Revoke):
-                lifter = lifted.get(record.id)
-                if lifter is None or lifter < self.ranks[record.author]:
-                    yield record
+            if isinstance(record.body, Lift):
+                target = record.body.target
+                lifted[target] = max(lifted.get(target, -1), self._acting(record))
+        for record in self.effective.values():
+            judges = isinstance(record.body, Ban | Revoke)
+            judges = judges and record.id not in self.endings
+            if judges and lifted.get(record.id, -1) < self._acting(record):
+                yield record
 
-    def _closure(
-        self, author: AuthorId, heads: Iterable[RecordId]
-    ) -> frozenset[RecordId]:
-        """Return `heads` and all that precedes them, among the author's own records."""
-        closure: set[RecordId] = set()
-        queue = list(heads)
-        while queue:
-            record = self.records.get(queue.pop())
-            if record and record.author == author and record.id not in closure:
-                closure.add(record.id)
-                queue.append(RecordId(record.prev))
-        return frozenset(closure)
+    def _numbers(self, rank: Rank) -> Mapping[AuthorId, int]:
+        """Return from which number on nothing of forked authors of `rank` counts."""
+        if not (self.book.rules.quarantine and self.forks):
+            return {}
+        return numbers_of(self.forks, self._lifts(), rank)
 
-    def _admit(self, author: AuthorId) -> None:
-        """Let the accepted records of `author` take effect whose grant has effect."""
-        accepted = self.accepted[author]
-        for record in self.of_author.get(author, ()):
-            if accepted is not None and record.id not in accepted:
-                continue
-            forked = self.quarantined.get(author, record.author_seq + 1)
-            if record.author_seq >= forked and not isinstance(record.body, Genesis):
-                continue
-            grant_holds = RecordId(record.auth) in self.effective
-            if isinstance(record.body, Genesis) or grant_holds:
-                self.effective[record.id] = record
+    def _lifts(self) -> Mapping[tuple[AuthorId, int], int]:
+        return lifts_of(self.book.records, self.effective.values(), self._acting)
+
+    def _shown_forks(self) -> tuple[ShownFork, ...]:
+        if not (self.book.rules.quarantine and self.forks):
+            return self.forks
+        lifts = self._lifts()
+        return tuple(
+            ShownFork(
+                fork.author,
+                fork.author_seq,
+                fork.record,
+                lifts.get(fork.place, -1) > self.ranks.get(fork.author, -1),
+            )
+            for fork in self.forks
+        )
+
+
+def _acting(
+    record: Record, acts: Mapping[RecordId, int], ranks: Mapping[AuthorId, Rank]
+) -> int:
+    acted = acts.get(record.id)
+    return ranks[record.author] if acted is None else acted

@@ -1,6 +1,7 @@
 """What a set of records means: the result of the third step.
 
-Owns the words that the rest of the program reads it in: `View`, `Visible`, `ShownFork`.
+Owns the words that the rest of the program reads it in: `View`, `Visible`, `Pending` and
+`ShownFork`.
 Does not own how it is found (`standing`, `elements`).
 """
 
@@ -68,6 +69,18 @@ class ShownFork:
 
 
 @dataclass(frozen=True, slots=True)
+class Pending:
+    """An act of owners that waits: who signed it, and how many must.
+
+    `signers` are identities, by the first key of each.
+    """
+
+    record: RecordId
+    signers: tuple[AuthorId, ...]
+    needed: int
+
+
+@dataclass(frozen=True, slots=True)
 class View:
     """What a set of records means: a pure function of the set."""
 
@@ -87,6 +100,28 @@ class View:
     forks: tuple[ShownFork, ...]  # by author and number
     quarantined: Mapping[AuthorId, int]  # from which number on nothing of it counts
     unknown_critical: tuple[str, ...]
+    chains: Mapping[AuthorId, tuple[AuthorId, ...]]  # by each key those of its identity
+    contested: Mapping[AuthorId, tuple[RecordId, ...]]  # who follows? these disagree
+    endings: Mapping[RecordId, Revoke]  # of keys, by those that follow them
+    pending: tuple[Pending, ...]
+    acts: Mapping[RecordId, int]  # with which rank, where it is not the author's
+
+    def acting(self, record: Record) -> int:
+        """Return with which rank an effective record is acted: the author's, or less.
+
+        One above `Rank.OWNER` means that a council did it.
+        """
+        acted = self.acts.get(record.id)
+        return self.ranks.get(record.author, Rank.READER) if acted is None else acted
+
+    def follows(self, later: AuthorId, earlier: AuthorId) -> bool:
+        """Tell whether the key `later` came after `earlier`, of the same identity."""
+        chain = self.identity(later)
+        return earlier in chain and chain.index(earlier) < chain.index(later)
+
+    def identity(self, author: AuthorId) -> tuple[AuthorId, ...]:
+        """Return the keys of who `author` is, one after another; it alone if unknown."""
+        return self.chains.get(author, (author,))
 
     @property
     def base(self) -> ContentId:

@@ -48,6 +48,8 @@ VERSION: Final = 2
 MAGIC: Final = b"crdtsums"
 HEADER_BYTES_MAX: Final = 1 << 26
 ROWS_MAX: Final = 8
+STEP_MAX: Final = 960
+"""Largest exponent of a grid's step, up or down: each step is a float64."""
 FACTOR_BYTES_MAX: Final = 512
 """A factor is a fraction of two float64s at most: 2,200 bits above and below."""
 
@@ -219,7 +221,7 @@ def _parsed(value: Value, planes: Data) -> tuple[Last, Packed, Accumulator]:
             pass
         case _:
             raise DamagedStateError("a header of kept sums has another form")
-    if not 1 <= limbs <= 2 or not 1 <= rows <= ROWS_MAX:
+    if not 1 <= limbs <= 2 or not 1 <= rows <= ROWS_MAX or abs(step) > STEP_MAX:
         raise DamagedStateError(f"kept sums of {limbs} limbs in {rows} planes")
     packed = Packed(tuple(_bytes(widths, rows)), tuple(_bytes(digests, DIGEST_BYTES)))
     parts = -(-max(items, 1) // PART_ITEMS)

@@ -43,6 +43,7 @@ from crdtmerge.sync.messages import (
     TrieRequest,
 )
 from crdtmerge.sync.reconcile import Descent, answer
+from crdtmerge.sync.waiting import NothingWaits, Waiting
 from crdtmerge.trie import Trie
 
 FEED_WITHOUT_CURSOR_MAX: Final = 64
@@ -50,6 +51,11 @@ FEED_WITHOUT_CURSOR_MAX: Final = 64
 DOUBTS_MAX: Final = 3
 """Heartbeats that may differ with a drained feed before we repair: in most cases the
 peer lacks something of ours and is about to pull it."""
+FRUITLESS_MAX: Final = 6
+"""Repairs in a row that brought nothing, each of which doubles the doubts before the next:
+a peer may leave what we have for later, and then we differ for as long."""
+WAITING_DOUBTS: Final = 256
+"""Doubts after which we repair although what we left for later explains the difference."""
 ASK_AGAIN_BEATS: Final = 2
 """Heartbeats that come while a question of ours waits, after which it is asked again."""
 UNANSWERED_MAX: Final = 32
@@ -125,6 +131,10 @@ class _Pull:
     descent: Descent | None = None
     target: Heartbeat | None = None
     doubts: int = 0
+    fruitless: int = 0
+    """Repairs in a row that brought no record."""
+    waits: int = -1
+    """How many releases there were when a repair found that the rest waits; else -1."""
     answered: int = 0
 
 
@@ -139,6 +149,7 @@ class Session:
     shared: frozenset[SpaceId]
     cursors: dict[SpaceId, Cursor]
     agent: str
+    waiting: Waiting = NothingWaits()  # noqa: RUF009  it has no state
     outbox: list[Message | Learned] = field(default_factory=list)
     greeted: bool = False
     features: int = 0
@@ -248,7 +259,7 @@ class Session:
         cursor = self.cursors.get(space)
         if theirs.root == ours.root:
             self.cursors[space] = Cursor(theirs.generation, theirs.sequence)
-            pull.doubts = 0
+            pull.doubts = pull.fruitless = 0
         elif cursor is None or cursor.generation != theirs.generation:
             if min(ours.count, theirs.count) <= FEED_WITHOUT_CURSOR_MAX:
                 self._ask_feed(space, pull, Cursor(theirs.generation, 0))
@@ -258,8 +269,20 @@ class Session:
             self._ask_feed(space, pull, cursor)
         else:
             pull.doubts += 1
-            if theirs.count > ours.count or pull.doubts >= DOUBTS_MAX:
+            if self._in_doubt(space, pull, more=theirs.count > ours.count):
                 self._repair(space, pull)
+
+    def _in_doubt(self, space: SpaceId, pull: _Pull, *, more: bool) -> bool:
+        """Tell whether to repair, where the feed is drained and the roots differ.
+
+        Not while what we left for later explains it: asking again brings nothing.
+        """
+        if pull.waits >= 0:
+            released = pull.waits != self.waiting.releases(space)
+            return released or pull.doubts >= WAITING_DOUBTS
+        if more and not pull.fruitless:
+            return True
+        return pull.doubts >= DOUBTS_MAX << pull.fruitless
 
     def _finish(self, space: SpaceId, pull: _Pull) -> None:
         """End a pull; start the next if the peer moved on meanwhile."""
@@ -375,14 +398,15 @@ class Session:
     # --- repair -------------------------------------------------------------------------
 
     def _repair(self, space: SpaceId, pull: _Pull) -> None:
-        pull.doubts = 0
+        pull.doubts, pull.waits = 0, -1
+        pull.fruitless = min(pull.fruitless + 1, FRUITLESS_MAX)
         pull.target = pull.latest
         pull.descent = Descent(self.spaces.trie(space))
         self._advance(space, pull, pull.descent)
 
     def _advance(self, space: SpaceId, pull: _Pull, descent: Descent) -> None:
         """Ask for records once enough are lacking, for trie nodes until then."""
-        lacking = self._still_lacking(space, descent)
+        lacking = self._still_lacking(space, pull, descent)
         if len(lacking) < IDS_MAX and (prefixes := descent.ask()):
             self._ask(pull, TrieRequest(space, prefixes))
         elif lacking:
@@ -394,10 +418,15 @@ class Session:
                 self.cursors[space] = Cursor(target.generation, target.sequence)
             self._finish(space, pull)
 
-    def _still_lacking(self, space: SpaceId, descent: Descent) -> tuple[bytes, ...]:
-        """Return what the descent found; some may have come from others meanwhile."""
+    def _still_lacking(
+        self, space: SpaceId, pull: _Pull, descent: Descent
+    ) -> tuple[bytes, ...]:
+        """Return what the descent found, but for what came meanwhile or is to wait."""
         trie = self.spaces.trie(space)
-        lacking = tuple(i for i in descent.lacking if i not in trie)
+        unknown = [i for i in descent.lacking if i not in trie]
+        lacking = tuple(i for i in unknown if not self.waiting.left(space, i))
+        if len(lacking) < len(unknown):
+            pull.waits = self.waiting.releases(space)
         descent.lacking = dict.fromkeys(lacking)
         return lacking
 
@@ -423,9 +452,12 @@ class Session:
         assert pull.descent is not None
         self._learn(space, reply.records)
         trie = self.spaces.trie(space)
-        if not any(i in trie for i in asked.ids):
+        taken = any(i in trie for i in asked.ids)
+        if not taken and not any(self.waiting.left(space, i) for i in asked.ids):
             # Records are never forgotten: who shows an id can send what it names.
             raise MalformedMessageError("ids of records that the peer does not send")
+        if taken:
+            pull.fruitless = 0
         pull.descent.progressed()
         self._advance(space, pull, pull.descent)
 

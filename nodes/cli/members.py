@@ -1,7 +1,7 @@
-"""The commands `space grant`, `space revoke` and `space members`.
+"""The commands `space grant`, `space revoke`, `space forks` and `space members`.
 
-Owns their options. Does not own what they do (`granting`, `revoking` and `members` of
-`operations`).
+Owns their options. Does not own what they do (`granting`, `revoking`, `forking` and
+`members` of `operations`).
 """
 
 from typing import Annotated, TypeAlias
@@ -129,6 +129,46 @@ def revoke(
     }
     facts = write(chosen, "space_revoke", asked)
     show(facts, render_members.revoked, as_json=chosen.as_json)
+
+
+def forks(
+    context: typer.Context,
+    publish: Annotated[
+        bool,
+        typer.Option("--publish", help="Show the others what no record shows yet."),
+    ] = False,
+    lift: Annotated[
+        str | None,
+        typer.Option(
+            "--lift",
+            metavar="AUTHOR",
+            help="Let what a quarantined author of lower rank signed count again.",
+            show_default=False,
+            autocompletion=completion.authors,
+        ),
+    ] = None,
+    *,
+    space: SpaceOption = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the authors that signed two records of one number, and what follows from it.
+
+    An author does so by breaking the rules, or because its home was restored or copied.
+    """
+    chosen = settings(context, home, as_json=as_json)
+    if lift is not None and publish:
+        raise typer.BadParameter("either show forks or lift one", param_hint="--lift")
+    if lift is not None:
+        asked = {"author": lift, "space": space}
+        facts = write(chosen, "space_forks_lift", asked)
+        show(facts, render_members.unforked, as_json=chosen.as_json)
+        return
+    if publish:
+        facts = write(chosen, "space_forks_publish", {"space": space})
+    else:
+        facts = read(chosen.home, "space_forks", {"space": space})
+    show(facts, render_members.forks, as_json=chosen.as_json)
 
 
 def members(

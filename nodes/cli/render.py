@@ -141,6 +141,9 @@ def _space(facts: Facts) -> Iterator[str]:
     if facts["forked"]:
         numbers = ", ".join(map(str, cast("Sequence[int]", facts["forked"])))
         yield f"  forked        this author signed two records of number {numbers}"
+    if facts["quarantined"] is not None:
+        since = facts["quarantined"]
+        yield f"  quarantined   nothing you signed from number {since} on counts"
     if facts["unknown_critical"]:
         yield "  this version is too old for this space: upgrade crdtmerge"
     contributions = several(facts["contributions"])
@@ -153,6 +156,10 @@ def _space(facts: Facts) -> Iterator[str]:
     for fault in several(facts["faulty"]):
         what = f"{short(fault['content'])}: {plain(fault['reason'])}"
         yield f"  faulty {what} (shown by {short(fault['author'])})"
+    for fork in several(facts["forks"]):
+        number, state = fork["author_seq"], fork["state"]
+        what = f"author {short(fork['author'])} at number {number}: {state}"
+        yield f"  forked {what}; `crdtmerge space forks` says what to do"
 
 
 def _contribution(facts: Facts) -> tuple[str, ...]:
@@ -221,6 +228,7 @@ def founded(facts: Facts) -> list[str]:
         f"founded space {plain(facts['name'])} ({short(facts['space'])}), {facts['mode']}",
         f"  base    {short(facts['base'])} ({amount})",
         f"  recipe  {recipe(cast('Facts', facts['recipe']))}",
+        *(["  forks   cut off their author"] if facts["quarantine"] else []),
     ]
 
 

@@ -22,6 +22,9 @@ def members(facts: Facts) -> list[str]:
 def _member(facts: Facts) -> tuple[str, ...]:
     judged = cast("Sequence[str]", facts["banned_by"] or facts["revoked_by"])
     state = f"{facts['state']} by {short(judged[0])}" if judged else str(facts["state"])
+    if facts["forked"]:
+        numbers = ", ".join(map(str, cast("Sequence[int]", facts["forked"])))
+        state += f", forked at {numbers}"
     return (
         short(facts["author"]) + (" (you)" if facts["you"] else ""),
         str(facts["rank"] or "-"),
@@ -31,6 +34,36 @@ def _member(facts: Facts) -> tuple[str, ...]:
         " ".join(map(short, cast("Sequence[str]", facts["nodes"]))) or "-",
         " ".join(map(short, cast("Sequence[str]", facts["contributions"]))) or "-",
     )
+
+
+def forks(facts: Facts) -> list[str]:
+    """Return the lines of `space forks`."""
+    name = f"space {plain(facts['name'])} ({short(facts['space'])})"
+    rule = "has no effect" if not facts["quarantine"] else "cuts off its author"
+    rows = [
+        (
+            short(fork["author"]),
+            str(fork["author_seq"]),
+            str(fork["state"]),
+            short(fork["record"] or "-"),
+            " ".join(map(short, cast("Sequence[str]", fork["records"]))),
+        )
+        for fork in several(facts["forks"])
+    ]
+    if not rows:
+        return [f"{name}: nobody signed two records of one number"]
+    head = ("AUTHOR", "NUMBER", "STATE", "SHOWN BY", "RECORDS")
+    count = counted(facts["published"], "proof")
+    said = [f"published {count}"] if facts["published"] else []
+    return [*said, f"{name}: here a fork {rule}", *table(head, rows)]
+
+
+def unforked(facts: Facts) -> list[str]:
+    """Return the line of `space forks --lift`."""
+    author, shown = short(facts["author"]), counted(facts["shown"], "contribution")
+    if facts["still_quarantined"]:
+        return [f"lifted a fork of author {author}, which stays quarantined"]
+    return [f"lifted the forks of author {author}: {shown} more in the merge"]
 
 
 def limits(facts: Facts) -> str:

@@ -99,6 +99,10 @@ _WORDS: Final[Mapping[str, Callable[[Facts], str]]] = {
     "fault": lambda says: (
         f"{short(says['content'])}, tensor {says['tensor']}: {says['reason']}"
     ),
+    "fork": lambda says: (
+        f"{short(says['author'])} signed two records of number {says['author_seq']}:"
+        f" {_ids('records')(says)}"
+    ),
     "lift": lambda says: short(says["target"]),
     "node": _node,
 }

@@ -44,6 +44,14 @@ def create(
     mode: Annotated[
         str, typer.Option(help="members (a ticket is needed) or open.")
     ] = "members",
+    quarantine: Annotated[
+        bool,
+        typer.Option(
+            "--quarantine",
+            help="Cut off an author that signs two records of one number, from there on."
+            " It holds for good, and against owners too.",
+        ),
+    ] = False,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -55,6 +63,7 @@ def create(
         "strategy": strategy,
         "params": pairs(param),
         "mode": mode,
+        "quarantine": quarantine,
     }
     show(
         write(chosen, "space_create", asked),

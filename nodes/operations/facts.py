@@ -12,6 +12,7 @@ from crdtmerge.record import Record
 
 from ..anchor import forked
 from ..spaces import Spaces
+from .forking import fork_facts
 from .live import Answer, Context
 
 
@@ -36,6 +37,8 @@ def space_facts(spaces: Spaces, space: SpaceId, author: AuthorId) -> Answer:
         "faulty": [
             _fault_facts(opset.records[key]) for _, key in sorted(view.faults.items())
         ],
+        "forks": fork_facts(opset),
+        "quarantined": view.quarantined.get(author),
         "unknown_critical": list(view.unknown_critical),
         "missing_blobs": len(missing),
         "missing_bytes": sum(missing.values()),

@@ -13,6 +13,7 @@ from crdtmerge.orset import OpSet
 from crdtmerge.policy import Authority, given_by
 
 from . import arguments as given
+from .forking import forked_numbers
 from .granting import authority_facts
 from .live import Answer, Arguments, Context, Tell
 from .selection import authors_of, choose_space
@@ -36,6 +37,7 @@ def space_members(context: Context, asked: Arguments, _tell: Tell) -> Answer:
     view = opset.view
     found = _members(opset)
     grants = _grants(opset)
+    forked = forked_numbers(opset)
     order = sorted(found, key=lambda a: (-int(view.ranks.get(a, -1)), a))
     return {
         "space": space.hex(),
@@ -45,6 +47,7 @@ def space_members(context: Context, asked: Arguments, _tell: Tell) -> Answer:
                 "author": author.hex(),
                 "you": author == context.key.public,
                 **_rights(opset, author, grants.get(author)),
+                "forked": forked.get(author, []),
                 "nodes": [node.hex() for node in found[author].nodes],
                 "contributions": [c.hex() for c in found[author].contributions],
                 "records": found[author].records,
@@ -102,6 +105,7 @@ def _rights(
     rank = opset.view.ranks.get(author)
     banned, revoked = bans_of(opset, author), revocations_of(opset, author)
     state = "member" if rank is not None else "none"
+    state = "quarantined" if author in opset.view.quarantined else state
     facts = authority_facts(grant[1]) if grant else {}
     return {
         "rank": rank.name.lower() if rank is not None else None,

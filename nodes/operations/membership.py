@@ -64,7 +64,8 @@ def space_create(context: Context, asked: Arguments, tell: Tell) -> Answer:
     context.key.ready()
     with bringing_in(context, tell, reference=True, moved=True) as bringing:
         model, found = read_base(folder, bringing)
-        genesis = _genesis(context, name, mode, model)
+        quarantine = given.flag(asked, "quarantine")
+        genesis = _genesis(context, name, mode, model, quarantine=quarantine)
         space = genesis.record.space_id
         founded = Replica(OpSet(space).insert([genesis]), context.home.signer(space))
         records = [genesis, founded.set_recipe(recipe)]
@@ -79,6 +80,7 @@ def space_create(context: Context, asked: Arguments, tell: Tell) -> Answer:
         "space": space.hex(),
         "name": name,
         "mode": mode,
+        "quarantine": quarantine,
         "base": model.manifest.content_id.hex(),
         "recipe": recipe.describe(),
         "tensors": len(model.manifest.tensors),
@@ -95,7 +97,9 @@ def _check_name(context: Context, name: str, mode: str) -> None:
         raise ConflictError(message, hint="choose another name")
 
 
-def _genesis(context: Context, name: str, mode: str, model: Model) -> SignedRecord:
+def _genesis(
+    context: Context, name: str, mode: str, model: Model, *, quarantine: bool
+) -> SignedRecord:
     try:
         return found_space(
             context.key,
@@ -103,6 +107,7 @@ def _genesis(context: Context, name: str, mode: str, model: Model) -> SignedReco
             mode=mode,
             base=model.manifest.content_id,
             nonce=context.entropy(NONCE_BYTES),
+            quarantine=quarantine,
         )
     except MalformedRecordError as e:
         hint = f"use 1 to {NAME_CHARACTERS_MAX} printable characters"

@@ -26,9 +26,11 @@ from .converging import wait
 from .examining import store_await, store_fsck
 from .exporting import space_export
 from .faulting import check
+from .forking import space_forks, space_forks_lift, space_forks_publish
 from .granting import space_grant
 from .history import log
 from .importing import space_import
+from .inspecting import inspect
 from .live import Answer, Arguments, Context, Live, Run, Tell
 from .members import space_members
 from .membership import space_create, space_join, space_ticket, space_ticket_revoke
@@ -70,6 +72,9 @@ VERBS: Final = {
     "space_revoke": space_revoke,
     "space_revoke_lift": space_revoke_lift,
     "space_members": space_members,
+    "space_forks": space_forks,
+    "space_forks_publish": space_forks_publish,
+    "space_forks_lift": space_forks_lift,
     "space_export": space_export,
     "space_import": space_import,
     "contribute": contribute,
@@ -77,6 +82,7 @@ VERBS: Final = {
     "ban": ban,
     "ban_lift": ban_lift,
     "check": check,
+    "inspect": inspect,
     "recipe_set": recipe_set,
     "recipe_show": recipe_show,
     "recipe_check": recipe_check,
@@ -124,6 +130,11 @@ class Operations:
         self._context = Context(home, spaces, entropy, run, live, clock)
         spaces.author = home.author.public
         spaces.on_returned = home.anchor.returned
+
+    @property
+    def context(self) -> Context:
+        """What the verbs work on, for work on a home that is no verb."""
+        return self._context
 
     def call(self, verb: str, arguments: Arguments, progress: Tell) -> Answer:
         """Return what `verb` answers; `progress` hears of long work.

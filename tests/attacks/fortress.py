@@ -21,7 +21,13 @@ from crdtmerge.policy import Rank
 from crdtmerge.record import SignedRecord
 from nodes.home import Home, create_home
 from nodes.spaces import Spaces
-from tests.attacks.guard import State, guarded, state_of, within_memory
+from tests.attacks.guard import (
+    PYTHON_BYTES_MAX,
+    State,
+    guarded,
+    state_of,
+    within_memory,
+)
 from tests.attacks.siege import Siege, node_of
 from tests.integration.living import BASE, blob_of, living, run
 from tests.properties.cast import AUTHORS, CLEO, OWNERS, STRANGER, Pen, key, write
@@ -134,7 +140,7 @@ class Fortress:
         return Spaces(self.home.records, self.home.blobs)
 
     def refuses(
-        self, error: type[CrdtMergeError], match: str = ""
+        self, error: type[CrdtMergeError], match: str | None = None
     ) -> AbstractContextManager[Any]:
         """Check that what is attempted fails by exactly `error`, and changes nothing."""
         return guarded(self.folder, error, match)
@@ -143,15 +149,17 @@ class Fortress:
         self,
         error: type[CrdtMergeError] | None,
         attack: Attack,
+        *,
+        python: int = PYTHON_BYTES_MAX,
     ) -> None:
         """Let `attack` meet the running node; all must be as it was.
 
         The node must have refused it for exactly `error`, once or more, and for nothing
-        else; None if it has to bear with it.
+        else; None if it has to bear with it. `python` is what its objects may take.
         """
 
         async def scenario(siege: Siege) -> None:
-            with within_memory():
+            with within_memory(python):
                 before = self.state
                 root = siege.root
                 await attack(siege)

@@ -130,7 +130,7 @@ def _peak() -> int:
 def guarded(
     folder: Path,
     error: type[CrdtMergeError],
-    match: str = "",
+    match: str | None = None,
     *,
     python: int = PYTHON_BYTES_MAX,
 ) -> Iterator[pytest.ExceptionInfo[CrdtMergeError]]:

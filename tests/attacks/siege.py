@@ -131,13 +131,18 @@ class Siege:
                 while await call.read() is not grpc.aio.EOF:
                     pass
 
-    async def says(self, author: SigningKey, *messages: Message) -> None:
-        """Send messages after a hello; return once the node has taken them all."""
+    async def says(
+        self, author: SigningKey, *messages: Message, space: SpaceId | None = None
+    ) -> None:
+        """Send messages after a hello; return once the node has taken them all.
+
+        `space` is one that the author is a member of, if that is not ours.
+        """
 
         async def talk(incoming: AsyncIterator[Message], say: Say) -> None:
             for message in (HELLO, *messages):
                 await say(message)
-            await self._taken(incoming, say)
+            await self._taken(incoming, say, space or self.space)
 
         await self.talks(author, talk)
 
@@ -173,13 +178,15 @@ class Siege:
                     )
                     await say(reply)
                     break
-            await self._taken(incoming, say)
+            await self._taken(incoming, say, self.space)
 
         return talk
 
-    async def _taken(self, incoming: AsyncIterator[Message], say: Say) -> None:
+    async def _taken(
+        self, incoming: AsyncIterator[Message], say: Say, space: SpaceId
+    ) -> None:
         """Wait until the node answers a question: it took all before that."""
-        await say(FeedRequest(self.space, b"any generation.."[:16], 0, 1))
+        await say(FeedRequest(space, b"any generation.."[:16], 0, 1))
         async for message in incoming:
             if isinstance(message, FeedReply) and message.number == 1:
                 return

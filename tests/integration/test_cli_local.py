@@ -194,6 +194,8 @@ def test_json_of_each_command_has_its_fields(terminal: Terminal) -> None:
         "forked",
         "faulty",
         "attested",
+        "forks",
+        "quarantined",
     }
     (found,) = space["contributions"]
     assert found == {

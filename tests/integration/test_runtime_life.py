@@ -157,7 +157,13 @@ def test_a_failed_fetch_frees_its_place(tmp_path: Path) -> None:
                 blob = tensors(b"x").tensors[0].blob
                 sources = (Source(guest.node.public, space),)
                 peers = (guest.node.public,)
-                flying = InFlight(1, frozenset({space}), peers, urgent=False)
+                flying = InFlight(
+                    1,
+                    frozenset({space}),
+                    peers,
+                    urgent=False,
+                    author=guest.author.public,
+                )
                 host.node.choices.flying[blob] = flying
                 host._perform(Fetch(blob, 1, sources))
                 await until(

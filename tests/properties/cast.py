@@ -11,13 +11,16 @@ from typing import Final
 
 from crdtmerge.bodies import (
     Add,
+    Approve,
     Body,
     Genesis,
     Grant,
     RecordId,
     Remove,
     SpaceId,
+    Successor,
     Unknown,
+    give_consent,
 )
 from crdtmerge.codec import DECIMAL_UNIT, Value, encode
 from crdtmerge.digest import (
@@ -86,6 +89,11 @@ CARL: Final = key("carl")
 CONTRIBUTORS: Final = (CLEO, CARL)
 READER: Final = key("rita")
 STRANGER: Final = key("sam")
+OTTO: Final = key("otto")
+"""A third owner, in spaces that have one."""
+THREE: Final = (*OWNERS, OTTO)
+HEIRS: Final = tuple(key(f"heir {number}") for number in range(5))
+"""Keys that hold nothing until others name them."""
 AUTHORS: Final = (*OWNERS, *MAINTAINERS, *CONTRIBUTORS, READER, STRANGER)
 
 
@@ -95,15 +103,21 @@ def wire(signed: SignedRecord) -> SignedRecord:
 
 
 def genesis(
-    mode: str, nonce: bytes = b"n" * 16, *, quarantine: bool = False
+    mode: str,
+    nonce: bytes = b"n" * 16,
+    *,
+    owners: tuple[SigningKey, ...] = OWNERS,
+    threshold: int = 1,
+    quarantine: bool = False,
 ) -> SignedRecord:
-    """Return the genesis of a space that both owners own."""
-    owners = tuple(owner.public for owner in OWNERS)
-    body = Genesis("digits", mode, BASE, owners, nonce, quarantine=quarantine)
+    """Return the genesis of a space that `owners` own, made by the first of OWNERS."""
+    keys = tuple(sorted(owner.public for owner in owners))
+    body = Genesis("digits", mode, BASE, keys, nonce, threshold, quarantine)
+    first = OWNERS[0]
     record = make_record(
-        space=b"", author=owners[0], author_seq=0, prev=b"", auth=b"", body=body
+        space=b"", author=first.public, author_seq=0, prev=b"", auth=b"", body=body
     )
-    return sign_record(record, OWNERS[0])
+    return sign_record(record, first)
 
 
 def write(
@@ -168,14 +182,23 @@ class Pen:
     grants: dict[AuthorId, Record]
 
     @classmethod
-    def start(cls, mode: str = "members", *, quarantine: bool = False) -> "Pen":
+    def start(
+        cls,
+        mode: str = "members",
+        *,
+        owners: tuple[SigningKey, ...] = OWNERS,
+        threshold: int = 1,
+        quarantine: bool = False,
+    ) -> "Pen":
         """Found a space; every member of the cast but the stranger has its rank."""
-        first = genesis(mode, quarantine=quarantine)
+        first = genesis(mode, owners=owners, threshold=threshold, quarantine=quarantine)
         root = first.record
-        grants = {owner.public: root for owner in OWNERS}
+        grants = {owner.public: root for owner in owners}
         pen = cls(first, {root.id: first}, {OWNERS[0].public: root}, grants)
         for author in MAINTAINERS:
-            pen.admit(OWNERS[0], author, Rank.MAINTAINER)
+            grant = pen.admit(OWNERS[0], author, Rank.MAINTAINER)
+            for owner in owners[1:threshold]:
+                pen.write(owner, Approve(grant.record.id))
         for author in CONTRIBUTORS:
             pen.admit(MAINTAINERS[0], author, Rank.CONTRIBUTOR)
         pen.admit(MAINTAINERS[1], READER, Rank.READER)
@@ -197,6 +220,22 @@ class Pen:
         self.known[signed.record.id] = signed
         self.last[author.public] = signed.record
         return signed
+
+    def approve(self, act: RecordId, *owners: SigningKey) -> None:
+        """Let `owners` sign what another one did."""
+        for owner in owners:
+            self.write(owner, Approve(act))
+
+    def name(self, author: SigningKey, key: SigningKey) -> Record:
+        """Let `author` name `key` as its successor, which names that from now on."""
+        return self.claim(author, author.public, key)
+
+    def claim(self, author: SigningKey, of: AuthorId, key: SigningKey) -> Record:
+        """Let `author` say that `key` follows the key `of`."""
+        consent = give_consent(key, SpaceId(self.genesis.record.id), of)
+        signed = self.write(author, Successor(of, key.public, consent))
+        self.grants[key.public] = signed.record
+        return signed.record
 
     def add(self, author: SigningKey, content: ContentId) -> RecordId:
         """Write an add and return its id."""
@@ -243,6 +282,10 @@ def outcome(opset: OpSet) -> bytes:
             [[node, list(names)] for node, names in sorted(view.nodes.items())],
             [[node, list(ids)] for node, ids in sorted(view.node_authors.items())],
             [_shown(visible) for visible in view.visible],
+            [[key, list(view.chains[key])] for key in sorted(view.chains)],
+            [[key, list(ids)] for key, ids in sorted(view.contested.items())],
+            sorted(view.endings),
+            [[act.record, list(act.signers), act.needed] for act in view.pending],
         ]
     )
 

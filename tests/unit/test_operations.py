@@ -720,7 +720,7 @@ def test_progress_of_long_work_is_told(setting: Setting) -> None:
         assert isinstance(verbs, Operations)
         verbs.call("contribute", {"path": str(setting.tunes[0])}, told.append)
     stages = {item["work"]: item for item in told}
-    assert set(stages) == {"storing"}  # one pass, one bar
+    assert set(stages) == {"storing", "inspecting"}  # one pass each, one bar
     assert all(item["done"] == item["total"] for item in stages.values())
 
 

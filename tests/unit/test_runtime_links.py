@@ -23,8 +23,8 @@ from nodes.links import (
     Link,
     Links,
     Turn,
-    weight,
 )
+from nodes.quotas import weight
 from nodes.tls import Leaf, make_leaf
 
 LOW, ME, HIGH = b"a" * 32, b"b" * 32, b"c" * 32
@@ -289,5 +289,47 @@ def test_an_announced_address_is_a_host_and_a_port(address: str) -> None:
 
     async def never(incoming: object, send: object) -> None:
         raise AssertionError("nobody can be there")
+
+    run(test)
+
+
+def test_a_peer_that_owes_is_not_read_from_and_others_are() -> None:
+    """What it sends waits with it, in order; the other's message is heard at once."""
+
+    async def test(loop: Loop) -> None:
+        plain = loop.submit
+
+        def submit(turn: Turn) -> asyncio.Future[None]:
+            """Pause who has sent a message, as the node does before the turn is over."""
+            before = len(loop.inputs)
+            done = plain(turn)
+            if MessageReceived(LOW, HELLO) in loop.inputs[before:]:
+                loop.links.pause(LOW, 0.2)
+            return done
+
+        loop.links._submit = submit
+        await loop.open(LOW, LOW, HELLO, BEAT)
+        await loop.open(HIGH, HIGH, HELLO, BEAT)
+        heard = [i for i in loop.inputs if isinstance(i, MessageReceived)]
+        assert MessageReceived(LOW, BEAT) not in heard
+        assert MessageReceived(HIGH, BEAT) in heard
+        await asyncio.sleep(0.25)
+        assert loop.inputs[-1] == MessageReceived(LOW, BEAT)
+
+    run(test)
+
+
+def test_a_stream_that_ends_while_it_pauses_ends_at_once() -> None:
+    """Nobody waits for the debts of who is gone, or when the node stops."""
+
+    async def test(loop: Loop) -> None:
+        link = Link(LOW, LOW, pause=60)
+        loop.running.append(
+            asyncio.ensure_future(loop.links.serve(link, coming([HELLO]), loop.send))
+        )
+        await settle()
+        assert loop.inputs == [PeerOpened(LOW)]
+        link.closed.set()
+        await asyncio.wait_for(loop.running[0], 1)
 
     run(test)

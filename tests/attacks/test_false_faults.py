@@ -15,16 +15,21 @@ from hypothesis import strategies as st
 from crdtmerge import faults
 from crdtmerge.codec import encode
 from crdtmerge.digest import CHUNK_BYTES, Domain, blob_id_of, chunk_digests
-from crdtmerge.errors import CrdtMergeError, MalformedRecordError, NotAdmissibleError
+from crdtmerge.errors import (
+    CrdtMergeError,
+    MalformedProofError,
+    MalformedRecordError,
+    NotAdmissibleError,
+)
 from crdtmerge.faults import Fault, check_fault, prove_item, prove_size
 from crdtmerge.manifest import Manifest, TensorEntry
 from crdtmerge.proofs import LEAF_BYTES, Proof, prove
 from crdtmerge.record import decode_record, make_record, sign_record, well_formed
 from crdtmerge.sync.messages import SignedBytes
-from nodes.spaces import Spaces
-from nodes.store.memory import MemoryBlobs, MemoryRecords
+from tests.attacks.fortress import Fortress
 from tests.properties.cast import (
     BASE,
+    CARL,
     CLEO,
     FAULTS,
     READER,
@@ -196,6 +201,19 @@ def _size(data: bytes) -> Proof:
 FALSE: Final = dict(false())
 
 
+NO_FAULT: Final = (
+    *("a number", "integers", "another item", "a size as declared"),
+    *("an item beyond", "an item before", "F64", "BF16"),
+    *("the entry -", "the entry 1 ", "an entry of -", "an entry of 1 "),
+)
+"""How the names begin whose proofs are true, of what is no fault."""
+
+
+def error_of(name: str) -> type[MalformedRecordError]:
+    """Return by what a false fault is refused: it leads nowhere, or shows nothing."""
+    return MalformedRecordError if name.startswith(NO_FAULT) else MalformedProofError
+
+
 def bytes_of(fault: Fault, pen: Pen) -> SignedBytes:
     """Return a record of a fault as a member's own program signs it."""
     after = pen.last.get(CLEO.public)
@@ -211,11 +229,15 @@ def bytes_of(fault: Fault, pen: Pen) -> SignedBytes:
     return SignedBytes(record.data, signed.signature)
 
 
-def hosting(pen: Pen) -> Spaces:
-    """Return a home's spaces that hold what the pen wrote."""
-    spaces = Spaces(MemoryRecords(bytes(16)), MemoryBlobs())
-    spaces.commit(pen.genesis.record.space_id, list(pen.known.values()))
-    return spaces
+@pytest.fixture(name="sound", scope="module")
+def fixture_sound(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fortress]:
+    """One fortress for all, which shows both models: no false fault may change it."""
+    fortress = Fortress.at(tmp_path_factory.mktemp("sound"))
+    for manifest in (HONEST, FAULTY):
+        fortress.say(CLEO, add_of(manifest.content_id))
+    fortress.keep()
+    yield fortress
+    fortress.home.close()
 
 
 def test_the_true_ones_are_true() -> None:
@@ -226,28 +248,29 @@ def test_the_true_ones_are_true() -> None:
 
 
 @pytest.mark.parametrize("name", FALSE)
-def test_a_false_fault_is_refused_and_changes_nothing(name: str) -> None:
+def test_false_fault_proof(sound: Fortress, name: str) -> None:
     """It breaks the rules as a malformed record does: nothing of the batch is kept."""
-    pen = Pen.start()
-    for manifest in (HONEST, FAULTY):
-        pen.write(CLEO, add_of(manifest.content_id))
-    spaces, space = hosting(pen), pen.genesis.record.space_id
-    before = spaces.opset(space)
-    fine = pen.write(CLEO, add_of(BASE))
+    fine = sound.next(CLEO, add_of(BASE))
     try:
-        lie = bytes_of(FALSE[name], pen)
+        lie = bytes_of(FALSE[name], sound.pen)
     except MalformedRecordError:
         return  # not even its form holds
     batch = [SignedBytes(fine.record.data, fine.signature), lie]
-    with pytest.raises(MalformedRecordError):
-        spaces.receive(space, batch)
-    assert spaces.opset(space) is before
-    assert spaces.records.load(space) == list(before.signed.values())
-    assert len(spaces.view(space).visible) == 2
+    with sound.refuses(error_of(name)):
+        sound.spaces().receive(sound.space, batch)
+
+
+@pytest.mark.parametrize("name", ["a number", "a size made up", "a cut path of entry"])
+def test_false_fault_proof_of_a_member(sound: Fortress, name: str) -> None:
+    """Its node is dropped, and both models are as visible as before."""
+    lie = bytes_of(FALSE[name], sound.pen)
+    sound.withstands(error_of(name), lambda siege: siege.feeds(CARL, lie))
+    view = sound.spaces().view(sound.space)
+    assert {HONEST.content_id, FAULTY.content_id} < {v.content for v in view.visible}
 
 
 @given(st.integers(0, 1 << 30), st.integers(1, 255), st.sampled_from((TRUE, SIZE)))
-def test_a_change_of_any_byte_is_refused(at: int, flip: int, fault: Fault) -> None:
+def test_changed_byte_of_a_fault_proof(at: int, flip: int, fault: Fault) -> None:
     """No byte of a fault's body can be another: signed anew, it is still no record."""
     pen = Pen.start()
     body = bytearray(encode(fault.to_value()))
@@ -269,22 +292,24 @@ def make_signed(data: bytes) -> SignedBytes:
     return SignedBytes(data, signed.signature)
 
 
-def test_who_has_no_grant_shows_nothing() -> None:
-    """A proof needs the rank of reader, no more and no less."""
-    pen = Pen.start()
-    pen.write(CLEO, add_of(FAULTS[0].content))
-    stranger = write(STRANGER, pen.genesis.record, FAULTS[0])
-    with pytest.raises(NotAdmissibleError):
-        pen.opset().insert([stranger])
-    pen.write(READER, FAULTS[0])
-    assert pen.shown() == set()
+def test_fault_proof_of_a_stranger(fortress: Fortress) -> None:
+    """A true proof needs the rank of reader, no more and no less."""
+    fortress.say(CLEO, add_of(FAULTS[0].content))
+    fortress.keep()
+    stranger = write(STRANGER, fortress.pen.genesis.record, FAULTS[0])
+    fortress.withstands(NotAdmissibleError, lambda siege: siege.feeds(CARL, stranger))
+    shown = len(fortress.spaces().view(fortress.space).visible)
+    true = fortress.next(READER, FAULTS[0])
+    fortress.takes([true], lambda siege: siege.feeds(CARL, true))
+    assert len(fortress.spaces().view(fortress.space).visible) == shown - 1
 
 
-def test_a_flood_of_one_fault_costs_little() -> None:
+def test_flood_of_one_fault(fortress: Fortress) -> None:
     """Said again and again, each time as another record, a fault is checked once."""
-    pen = Pen.start()
-    pen.write(CLEO, add_of(FAULTY.content_id))
-    spaces, space = hosting(pen), pen.genesis.record.space_id
+    pen, space = fortress.pen, fortress.space
+    fortress.say(CLEO, add_of(FAULTY.content_id))
+    fortress.keep()
+    spaces = fortress.spaces()
     check_fault.cache_clear()
     flood = []
     for _ in range(200):
@@ -295,5 +320,5 @@ def test_a_flood_of_one_fault_costs_little() -> None:
     spaces.receive(space, flood)
     spent = time.process_time() - began
     assert check_fault.cache_info().misses == 1
-    assert spaces.view(space).visible == ()
+    assert len(spaces.view(space).visible) == 2
     assert spent < 1.0, spent

@@ -1,0 +1,320 @@
+"""Identities: the keys of one author, one after another, and what counts of each.
+
+Owns succession (which key follows which) and acceptance (which records of a key may take
+effect). Does not own who has a rank by a grant (`standing`), nor what owners do together
+(`council`).
+
+Why it ends, and why no order of arrival is in it. One *placing* is of one rank. What
+higher ranks judged is known before and does not change. Then
+
+1. each key has at most one *naming* that can count: decided by its own records, and by
+   what was judged of that key alone;
+2. chains grow from the holders of the rank along these namings, until none is added;
+   where two keys name one, or keys name each other in a circle, those namings fall
+   away, for good, and the chains grow again;
+3. what was judged of any key falls on its whole chain;
+4. of a chain the last key is decided first: only later keys end what earlier ones may say.
+
+No step asks for what a later one decides.
+"""
+
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from crdtmerge.bodies import Ban, Genesis, RecordId, Revoke, Successor
+from crdtmerge.identity import AuthorId
+from crdtmerge.policy.admissible import authority_of
+from crdtmerge.policy.book import Book
+from crdtmerge.policy.ranks import Rank
+from crdtmerge.record import Record
+
+Judgement = Ban | Revoke
+Kept = frozenset[RecordId] | None
+"""Which records of a key may take effect; None means all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """Who follows a key, and the records that say so: concurrent ones that agree."""
+
+    key: AuthorId
+    records: tuple[Record, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What is known before a placing: all of it comes from higher ranks.
+
+    `judged` stands against keys, from `numbers` on a key's records are cut off for a fork;
+    `effective` takes effect, `taken` has a rank already, with what is `kept` of it;
+    `council` says who follows the keys of owners.
+    """
+
+    judged: Mapping[AuthorId, Sequence[Judgement]] = field(default_factory=dict)
+    numbers: Mapping[AuthorId, int] = field(default_factory=dict)
+    effective: Container[RecordId] = frozenset()
+    taken: Mapping[AuthorId, Kept] = field(default_factory=dict)
+    council: Mapping[AuthorId, Record] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Placing:
+    """The identities of one rank: chains of keys, and what is kept of each key."""
+
+    chains: tuple[tuple[AuthorId, ...], ...]
+    kept: Mapping[AuthorId, Kept]
+    namings: frozenset[RecordId]
+    """The successor records that count."""
+    contested: Mapping[AuthorId, tuple[RecordId, ...]]
+    judged: frozenset[AuthorId]
+    """The keys of which higher ranks, or later keys, ended the rights."""
+    endings: frozenset[RecordId]
+    """The revocations by which later keys did it."""
+
+    def keeps(self, record: Record) -> bool:
+        """Tell whether `record` is of a key of this rank, and may take effect."""
+        kept = self.kept.get(record.author, frozenset())
+        return kept is None or record.id in kept
+
+
+def place(book: Book, rank: Rank, holders: Iterable[AuthorId], given: Given) -> Placing:
+    """Return the identities of the keys that hold `rank`."""
+    growth = _Growth(book, rank, frozenset(holders), given)
+    chains = growth.chains()
+    placing = _Acceptance(book, given, frozenset(growth.valid), {}, set(), set())
+    for chain in chains:
+        placing.accept(chain)
+    return Placing(
+        chains=chains,
+        kept=placing.kept,
+        namings=frozenset(growth.valid),
+        contested={k: v for k, v in growth.contested.items() if k in placing.kept},
+        judged=frozenset(placing.judged),
+        endings=frozenset(placing.endings),
+    )
+
+
+@dataclass(slots=True)
+class _Growth:
+    """Chains as they grow from the holders of one rank."""
+
+    book: Book
+    rank: Rank
+    holders: frozenset[AuthorId]
+    given: Given
+    nexts: dict[AuthorId, AuthorId] = field(default_factory=dict)
+    starts: set[AuthorId] = field(default_factory=set)
+    valid: set[RecordId] = field(default_factory=set)
+    named: dict[AuthorId, set[AuthorId]] = field(default_factory=dict)
+    first: dict[AuthorId, Naming | None] = field(default_factory=dict)
+    contested: dict[AuthorId, tuple[RecordId, ...]] = field(default_factory=dict)
+
+    def chains(self) -> tuple[tuple[AuthorId, ...], ...]:
+        """Return the chains, by their first keys."""
+        barred: set[AuthorId] = set()
+        while True:
+            self._grow(barred)
+            bad = {key for key, by in self.named.items() if len(by) > 1}
+            bad |= self._circles()
+            if not bad:
+                break
+            barred |= bad  # it only grows: what is barred is not followed again
+        followers = set(self.nexts.values())
+        firsts = sorted((self.holders | self.starts) - followers)
+        return tuple(tuple(self._from(first)) for first in firsts)
+
+    def _from(self, key: AuthorId) -> Iterable[AuthorId]:
+        yield key
+        while key in self.nexts:
+            key = self.nexts[key]
+            yield key
+
+    def _grow(self, barred: Container[AuthorId]) -> None:
+        """Follow the namings from every holder, and from what has a higher rank already.
+
+        SUBTLE: a key is looked at again whenever a naming of it turns out to count, since
+        it may name that one as its grant; so the order of the queue is in nothing.
+        """
+        self.nexts, self.starts, self.valid, self.named = {}, set(), set(), {}
+        taken = self.given.taken
+        who_named = self.book.namings.keys() | self.given.council.keys()
+        queue = [k for k in who_named if k in self.holders or k in taken]
+        while queue:
+            key = queue.pop()
+            naming = self._naming(key)
+            if naming is None or naming.key in barred:
+                continue
+            fresh = {r.id for r in naming.records if self._counts(r)} - self.valid
+            if not fresh:
+                continue
+            self.valid |= fresh
+            if naming.key not in taken:
+                self.named.setdefault(naming.key, set()).add(key)
+                if key in taken:
+                    self.starts.add(naming.key)
+                else:
+                    self.nexts[key] = naming.key
+            queue.append(naming.key)
+
+    def _counts(self, naming: Record) -> bool:
+        """Tell whether what a naming hands on is there to be had, and of this rank."""
+        if isinstance(naming.body, Successor) and naming.body.of != naming.author:
+            return self.rank is Rank.OWNER  # owners decided it together
+        auth = RecordId(naming.auth)
+        if auth not in self.given.effective and auth not in self.valid:
+            return False
+        return authority_of(naming, self.book.records.get).rank == self.rank
+
+    def _circles(self) -> set[AuthorId]:
+        """Return the keys that come after themselves."""
+        seen: dict[AuthorId, AuthorId] = {}
+        circles: set[AuthorId] = set()
+        for start in self.nexts:
+            key: AuthorId | None = start
+            while key is not None and key not in seen:
+                seen[key] = start
+                key = self.nexts.get(key)
+            if key is not None and seen[key] == start:
+                while key not in circles:
+                    circles.add(key)
+                    key = self.nexts[key]
+        return circles
+
+    def _naming(self, key: AuthorId) -> Naming | None:
+        """Return who follows `key`, as far as its own records and judges say."""
+        if key not in self.first:
+            self.first[key] = self._find_naming(key)
+        return self.first[key]
+
+    def _find_naming(self, key: AuthorId) -> Naming | None:
+        if key in self.given.council:
+            record = self.given.council[key]
+            assert isinstance(record.body, Successor)
+            return Naming(record.body.key, (record,))
+        if key not in self.book.namings:
+            return None
+        firsts = first_namings(self.book, key, self._may_name(key))
+        keys = {r.body.key for r in firsts if isinstance(r.body, Successor)}
+        if len(keys) > 1 and key not in self.given.taken:
+            self.contested[key] = tuple(record.id for record in firsts)
+        return Naming(keys.pop(), firsts) if len(keys) == 1 else None
+
+    def _may_name(self, key: AuthorId) -> Kept:
+        """Return which records of `key` may name its successor.
+
+        SUBTLE: what was judged of this key alone says it; what falls on the chain of it
+        falls on a chain that stands. A ban cuts nothing here: who follows is banned too.
+        """
+        if key in self.given.taken:
+            return self.given.taken[key]
+        own = self.given.judged.get(key, ())
+        revokes = [j for j in own if isinstance(j, Revoke)]
+        return _kept(self.book, key, revokes, self.given.numbers.get(key))
+
+
+@dataclass(slots=True)
+class _Acceptance:
+    """What is kept of the keys of one chain after another."""
+
+    book: Book
+    given: Given
+    namings: frozenset[RecordId]
+    kept: dict[AuthorId, Kept]
+    judged: set[AuthorId]
+    endings: set[RecordId]
+
+    def accept(self, chain: Sequence[AuthorId]) -> None:
+        """Find what is kept of each key of `chain`, the last one first."""
+        judged = [j for key in chain for j in self.given.judged.get(key, ())]
+        if judged:
+            self.judged.update(chain)
+        for at in reversed(range(len(chain))):
+            key = chain[at]
+            number = self.given.numbers.get(key)
+            own = frozenset(self._own_namings(key))
+            later = [*judged, *self._ended_by(key, frozenset(chain[at + 1 :]))]
+            self.kept[key] = _kept(self.book, key, later, number, own)
+
+    def _own_namings(self, key: AuthorId) -> Iterable[RecordId]:
+        """Yield the namings by `key` that count: its chain hangs on them."""
+        return (r.id for r in self.book.namings.get(key, ()) if r.id in self.namings)
+
+    def _ended_by(
+        self, key: AuthorId, followers: Container[AuthorId]
+    ) -> Iterable[Judgement]:
+        """Yield the revocations of `key` by the keys after it: theirs are decided."""
+        for record in self.book.judgements.get(key, ()):
+            if record.author not in followers or not isinstance(record.body, Revoke):
+                continue
+            kept = self.kept[record.author]
+            auth = RecordId(record.auth)
+            holds = auth in self.given.effective or auth in self.namings
+            if holds and (kept is None or record.id in kept):
+                self.judged.add(key)
+                self.endings.add(record.id)
+                yield record.body
+
+
+def first_namings(book: Book, key: AuthorId, kept: Kept) -> tuple[Record, ...]:
+    """Return the kept namings by `key` that follow no other one of it.
+
+    One, unless the author forked: on another branch stands another.
+    """
+    namings = [r for r in book.namings.get(key, ()) if kept is None or r.id in kept]
+    ids = {record.id for record in namings}
+    after: dict[RecordId, bool] = {}  # whether a record follows a naming
+    return tuple(r for r in namings if not _follows(book, r, ids, after))
+
+
+def _follows(
+    book: Book,
+    record: Record,
+    namings: Container[RecordId],
+    after: dict[RecordId, bool],
+) -> bool:
+    """Tell whether a naming precedes `record`; each record is walked over once."""
+    walked: list[RecordId] = []
+    at = book.records.get(RecordId(record.prev))
+    found = False
+    while at is not None and at.author == record.author:
+        if at.id in namings or after.get(at.id):
+            found = True
+            break
+        if at.id in after:
+            break
+        walked.append(at.id)
+        at = book.records.get(RecordId(at.prev))
+    after.update(dict.fromkeys(walked, found))
+    return found
+
+
+def _kept(
+    book: Book,
+    key: AuthorId,
+    judged: Iterable[Judgement],
+    number: int | None,
+    always: frozenset[RecordId] = frozenset(),
+) -> Kept:
+    """Return what `judged` leaves of the records of `key`; a revocation leaves `always`.
+
+    SUBTLE: it leaves the namings, too, that accepted records of later keys hang on.
+    """
+    kept: Kept = None
+    for body in judged:
+        if isinstance(body, Ban):
+            return frozenset()
+        named = {
+            naming
+            for naming in book.hung_on(body.accepted)
+            if book.records[naming].author == key
+        }
+        closure = frozenset(book.closure(key, body.accepted)) | named | always
+        kept = closure if kept is None else kept & closure
+    if number is None:
+        return kept
+    return frozenset(
+        record.id
+        for record in book.by_author.get(key, ())
+        if (record.author_seq < number or isinstance(record.body, Genesis))
+        and (kept is None or record.id in kept)
+    )
