@@ -3,11 +3,13 @@
 Owns the reads of the targets whose refusals are `HOME`.
 """
 
+import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Final
+from unittest import mock
 
 from crdtmerge.bodies import SpaceId
 from crdtmerge.codec import decode, encode
@@ -19,11 +21,17 @@ from crdtmerge.digest import (
     chunk_digests,
     digest,
 )
-from crdtmerge.errors import CorruptBlobError, DamagedStateError, EncodingError
+from crdtmerge.errors import (
+    CorruptBlobError,
+    DamagedStateError,
+    EncodingError,
+    NotFoundError,
+)
 from crdtmerge.formats.journal import noted_in
 from crdtmerge.identity import Purpose, SigningKey
 from crdtmerge.resolve import kept
 from crdtmerge.resolve.accumulators import parts_of
+from nodes.agent import AgentKey, find
 from nodes.anchor import ANCHOR_FILE, Anchor, SpaceSigner
 from nodes.commands import asked_for
 from nodes.home import Home, create_home
@@ -200,3 +208,46 @@ def read_request(data: bytes) -> None:
     verb, arguments = asked_for(data)
     assert isinstance(verb, str)
     assert isinstance(arguments, dict)
+
+
+# --- an agent that holds keys -------------------------------------------------------------
+
+
+class Replies:
+    """A connection to an agent whose answers are given, whatever it is asked."""
+
+    def __init__(self, data: bytes) -> None:
+        self._left = io.BytesIO(data)
+
+    def send(self, _: bytes) -> None:
+        """Take a question."""
+
+    def recv(self, size: int) -> bytes:
+        """Return the next bytes of the answers."""
+        return self._left.read(size)
+
+    def close(self) -> None:
+        """Close it."""
+
+
+def read_agent(data: bytes) -> None:
+    """Find a key of an agent, and have it sign: two answers, or one."""
+    if int.from_bytes(data[5:9], "big") > KEYS_MAX:
+        raise NotFoundError("more keys than are tried here")
+
+    def read(use: Callable[[], object]) -> None:
+        replies = Replies(data)
+        with mock.patch("paramiko.agent.get_agent_connection", return_value=replies):
+            use()
+
+    key = AgentKey(AGENT_KEY.public)
+    either(
+        HOME,
+        lambda: read(lambda: find("a comment")),
+        lambda: read(lambda: key.sign(Purpose.PROBE, b"message")),
+    )
+
+
+KEYS_MAX: Final = 1 << 10
+"""Paramiko counts as far as an agent tells it to, up to 2**32, and that takes hours."""
+AGENT_KEY: Final = SigningKey(bytes([9]) * 32)

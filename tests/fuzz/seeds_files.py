@@ -18,6 +18,7 @@ from crdtmerge.encodings import Form
 from crdtmerge.encodings import encode as encode_chunk
 from crdtmerge.formats.header import lay_out
 from crdtmerge.formats.journal import Journal
+from crdtmerge.identity import Purpose
 from crdtmerge.manifest import ITEM_BYTES, TensorEntry
 from crdtmerge.numerics import Data
 from crdtmerge.recipe import Recipe, Rule
@@ -31,6 +32,7 @@ from crdtmerge.resolve.resolution import (
     root_without_space,
 )
 from crdtmerge.sync.messages import SignedBytes
+from nodes.agent import AgentKey
 from nodes.archive.form import (
     BaseEntry,
     BaseFile,
@@ -44,6 +46,7 @@ from nodes.archive.form import (
 from nodes.sealing import Cost, seal
 from nodes.ticket import Ticket
 from tests.fuzz.reading_files import scratch
+from tests.fuzz.reading_homes import AGENT_KEY
 from tests.fuzz.seeds import BIG
 from tests.merge_configurations import MERGEKITS, smallest
 from tests.unit.peers import SPACE
@@ -354,6 +357,7 @@ def sealed_keys() -> Iterator[bytes]:
 def key_files() -> Iterator[bytes]:
     """Yield keys in the clear, and encrypted."""
     yield f"{OWNER.seed.hex()}\n".encode()
+    yield AgentKey(OWNER.public).form()
     yield next(sealed_keys())
 
 
@@ -425,3 +429,19 @@ def requests() -> Iterator[bytes]:
     """Yield requests on the control socket."""
     yield b'{"verb": "status", "arguments": {}}'
     yield b'{"verb": "space_grant", "arguments": {"author": "ab", "rank": "reader"}}'
+
+
+def agents() -> Iterator[bytes]:
+    """Yield what an agent answers: its keys, and a signature."""
+    kind = b"ssh-ed25519"
+    blob = string(kind) + string(AGENT_KEY.public)
+    listed = (1).to_bytes(4, "big") + string(blob) + string(b"a comment")
+    yield string(bytes([12]) + listed)
+    signature = AGENT_KEY.sign(Purpose.PROBE, b"message")
+    signed = string(string(kind) + string(signature))
+    yield string(bytes([12]) + listed) + string(bytes([14]) + signed)
+
+
+def string(data: bytes) -> bytes:
+    """Return bytes as the protocol of ssh-agent has them, their length before them."""
+    return len(data).to_bytes(4, "big") + data
