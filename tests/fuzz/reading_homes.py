@@ -37,6 +37,7 @@ from nodes.commands import asked_for
 from nodes.home import Home, create_home
 from nodes.keys import AUTHOR_KEY_FILE, NODE_KEY_FILE, read_keys
 from nodes.lock import _held_by
+from nodes.operations.contents import kept_exponents
 from nodes.passphrase import Passphrase
 from nodes.sealing import parse
 from nodes.spaces import Spaces
@@ -196,6 +197,13 @@ def read_scrub_place(data: bytes) -> None:
     """Read where the last check of a home's blobs ended."""
     home().local.set_value("scrub", data)
     Scrubber(home(), Spaces(home().records, home().blobs), 0)
+
+
+def read_exponents(data: bytes) -> None:
+    """Read what was kept of a base."""
+    for name, number in (kept_exponents(data) or {}).items():
+        assert isinstance(name, str)
+        assert type(number) is int
 
 
 def read_lock(data: bytes) -> None:
