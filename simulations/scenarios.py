@@ -14,6 +14,7 @@ from crdtmerge.sync.session import FEED_WITHOUT_CURSOR_MAX
 from .attesting import liar_attests
 from .checkers import NotConvergedError, check_settled, disagreement, repeatable
 from .cluster import Cluster
+from .forking import equivocating_author
 from .limits import check_run
 from .outcome import Outcome, outcome_of
 from .settling import STEP_S, Settled, gather, settle
@@ -227,9 +228,12 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "flaky-links": flaky_links,
     "power-loss": power_loss,
     "liar-attests": liar_attests,
+    "equivocating-author": equivocating_author,
 }
 ON_DISKS: Final = frozenset({"power-loss"})
 """Told to machines that keep all by the code of real nodes, on simulated disks."""
+QUARANTINED: Final = frozenset({"equivocating-author"})
+"""Told of spaces that cut off who signs two records of one number."""
 NODES_MIN: Final = 4
 """Below, there is nobody to be apart from whom the story needs apart."""
 
@@ -248,5 +252,6 @@ def run_scenario(name: str, seed: int, nodes: int) -> Outcome:
     check_run(seed, nodes, NODES_MIN)
     command = f"scenario {name} --nodes {nodes} --seed {seed}"
     with repeatable(command):
-        cluster = Cluster(seed, disks=name in ON_DISKS)
+        cut = name in QUARANTINED
+        cluster = Cluster(seed, disks=name in ON_DISKS, quarantine=cut)
         return outcome_of(command, cluster, SCENARIOS[name](cluster, nodes))

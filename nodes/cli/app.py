@@ -12,6 +12,7 @@ from crdtmerge import __version__
 
 from . import (
     archives,
+    audits,
     catalogue,
     contributions,
     doctor,
@@ -96,6 +97,7 @@ def build() -> typer.Typer:
     app.command("resolve")(models.resolve)
     app.command("merge")(models.merge)
     app.command("verify")(models.verify)
+    app.command("audit")(audits.audit)
     app.command("strategies")(catalogue.strategies)
     app.command("doctor")(doctor.doctor)
     app.command("demo")(homes.demo)

@@ -18,6 +18,7 @@ from ..spaces import Spaces
 from ..upkeep.references import watch
 from .adopting import store_adopt
 from .approving import space_approve, space_pending
+from .auditing import attested_tensors, audit
 from .banning import ban, ban_lift
 from .bringing import fetch
 from .checking import recipe_check
@@ -62,6 +63,8 @@ VERBS: Final = {
     "status": status,
     "resolve": resolve,
     "verify": verify,
+    "audit": audit,
+    "attested_tensors": attested_tensors,
     "space_create": space_create,
     "space_join": space_join,
     "space_ticket": space_ticket,
@@ -104,7 +107,7 @@ VERBS: Final = {
     "store_fsck": store_fsck,
     "store_await": store_await,
 }
-PATIENT: Final = frozenset({"fetch", "wait", "store_await"})
+PATIENT: Final = frozenset({"fetch", "wait", "store_await", "attested_tensors"})
 """Verbs that mostly wait: for peers, as long as it takes. They need a node."""
 
 

@@ -27,6 +27,7 @@ from crdtmerge.errors import (
     VerificationError,
 )
 from crdtmerge.sync.messages import Heartbeat
+from nodes.attesting import Attested
 from nodes.operations.verbs import VERBS, Operations
 from nodes.store.blobs import FileBlobs
 from nodes.ticket import decode_ticket
@@ -199,6 +200,13 @@ class Live:
     def reports(self, _space: SpaceId, /) -> dict[bytes, Heartbeat | None]:
         """Return none."""
         return {}
+
+    def attested(self, _space: SpaceId, /) -> Attested:
+        """Return nothing: nobody is heard."""
+        return Attested()
+
+    def want_tensors(self, _space: SpaceId, _node: bytes, /) -> None:
+        """Ask nobody."""
 
     def brought(self) -> int:
         """Return nothing."""
@@ -720,6 +728,8 @@ def test_the_table_of_verbs_is_complete() -> None:
     """Every command that touches a home has its verb."""
     assert set(VERBS) == {
         "whoami",
+        "audit",
+        "attested_tensors",
         "space_list",
         "status",
         "resolve",
