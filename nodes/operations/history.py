@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from graphlib import TopologicalSorter
 from typing import Final
 
-from crdtmerge.bodies import Lift, RecipeChange, RecordId, Remove, Revoke
+from crdtmerge.bodies import Approve, Lift, RecipeChange, RecordId, Remove, Revoke
 from crdtmerge.forks import Fork
 from crdtmerge.record import Record
 
@@ -55,7 +55,7 @@ def _named(record: Record, records: Mapping[RecordId, Record]) -> set[RecordId]:
     match record.body:
         case Remove(adds=ids) | RecipeChange(replaces=ids) | Revoke(accepted=ids):
             others: Iterable[RecordId] = ids
-        case Lift(target=target):
+        case Lift(target=target) | Approve(target=target):
             others = (target,)
         case Fork(branches=branches):
             others = tuple(RecordId(branch.id) for branch in branches)

@@ -50,7 +50,7 @@ from tests.fuzz.reading_homes import AGENT_KEY
 from tests.fuzz.seeds import BIG
 from tests.merge_configurations import MERGEKITS, smallest
 from tests.unit.peers import SPACE
-from tests.vectors.formats import LAST, OWNER, RECIPE, history, kept_sums
+from tests.vectors.formats import LAST, MANIFEST, OWNER, RECIPE, history, kept_sums
 
 CONFIGURATIONS: Final = Path(__file__).parent.parent / "mergekit_files"
 ID: Final = "3f2a" * 16
@@ -444,6 +444,12 @@ def scrub_places() -> Iterator[bytes]:
 def exponents() -> Iterator[bytes]:
     """Yield exponents of a base."""
     yield b'{"a.weight": 3, "b": -2}'
+
+
+def attested() -> Iterator[bytes]:
+    """Yield what a home attests, its seal left for the target."""
+    listed: list[Value] = [entry.to_value() for entry in MANIFEST.tensors]
+    yield encode([1, 7, bytes(32), 2, "CPython 3.11, x86_64", listed])
 
 
 def locks() -> Iterator[bytes]:

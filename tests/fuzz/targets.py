@@ -76,6 +76,7 @@ _ALL: Final = (
     Target("memo-row", "a row of the memo, its seal made right", homes.read_row, HOME, seeds_files.rows, "value"),
     Target("scrub-place", "where the last check of blobs ended", homes.read_scrub_place, NEVER, seeds_files.scrub_places, "value", slow=True),
     Target("exponents", "what a home kept of a base", homes.read_exponents, NEVER, seeds_files.exponents, "json"),
+    Target("attested", "what a home attests, its seal made right", homes.read_attested, NEVER, seeds_files.attested, "value"),
     Target("lock", "who holds the lock of a home", homes.read_lock, NEVER, seeds_files.locks, length=64),
     Target("request", "a request on the control socket", homes.read_request, USER, seeds_files.requests, "json"),
 )
