@@ -20,6 +20,7 @@ from crdtmerge.digest import DIGEST_BYTES, Domain, digest
 from crdtmerge.errors import EncodingError, MalformedManifestError
 from crdtmerge.manifest import MANIFEST_BYTES_MAX, TensorEntry, tensor_from_value
 from crdtmerge.resolve.resolution import model_digest
+from crdtmerge.sync.attestations import CONTRACT_MAX, COUNTER_MAX, is_platform
 
 from .disk import SYSTEM_DISK, Disk, explained, write_file
 
@@ -112,7 +113,12 @@ def _parsed(data: bytes) -> Made | None:
             case [
                 int(version), int(counter), bytes(merge_id), int(contract),
                 str(platform), [*tensors],
-            ] if version == VERSION:  # fmt: skip
+            ] if version == VERSION and (
+                len(merge_id) == DIGEST_BYTES
+                and 0 < counter <= COUNTER_MAX
+                and 0 < contract <= CONTRACT_MAX
+                and is_platform(platform)
+            ):  # fmt: skip
                 entries = tuple(map(tensor_from_value, tensors))
                 return Made(counter, merge_id, contract, platform, entries)
     except (EncodingError, MalformedManifestError):

@@ -36,6 +36,7 @@ from crdtmerge.rules import parse_pattern
 from nodes.agent import find
 from nodes.commands import asked_for
 from nodes.home import create_home, open_home
+from nodes.operations.contents import kept_exponents
 from nodes.sealing import Cost
 from nodes.tls import peer_of
 from tests.fuzz.reading_homes import PLANES, VECTORS, Replies
@@ -295,3 +296,14 @@ def test_an_agent_that_answers_nonsense_is_told_so(answer: bytes) -> None:
         pytest.raises(MachineError, match="the agent answers nonsense"),
     ):
         find("any")
+
+
+@pytest.mark.parametrize(
+    "kept_text", [b"", b"[]", b"\xff", b'{"a": "3"}', b'{"a": true}']
+)
+def test_what_was_kept_of_a_base_and_damaged_is_found_out_again(
+    kept_text: bytes,
+) -> None:
+    """It is derived from the base, so nobody has to repair anything."""
+    assert kept_exponents(kept_text) is None
+    assert kept_exponents(b'{"a": 3}') == {"a": 3}

@@ -31,20 +31,24 @@ from crdtmerge.formats.journal import noted_in
 from crdtmerge.identity import Purpose, SigningKey
 from crdtmerge.resolve import kept
 from crdtmerge.resolve.accumulators import parts_of
+from crdtmerge.sync.attestations import decode_attestation
 from nodes.agent import AgentKey, find
 from nodes.anchor import ANCHOR_FILE, Anchor, SpaceSigner
 from nodes.commands import asked_for
 from nodes.home import Home, create_home
 from nodes.keys import AUTHOR_KEY_FILE, NODE_KEY_FILE, read_keys
 from nodes.lock import _held_by
+from nodes.operations.contents import kept_exponents
 from nodes.passphrase import Passphrase
 from nodes.sealing import parse
 from nodes.spaces import Spaces
+from nodes.store.attested import _parsed
 from nodes.store.disk import SYSTEM_DISK
 from nodes.store.memo import _known, _seal
 from nodes.store.packed import PackedFile, claimed
 from nodes.store.ranges import Stored
 from nodes.upkeep.scrubbing import Scrubber
+from nodes.witness import said
 from tests.fuzz.reading_files import scratch, written
 from tests.fuzz.seeds import BIG
 from tests.fuzz.sums import sealed_of, sums_of
@@ -196,6 +200,21 @@ def read_scrub_place(data: bytes) -> None:
     """Read where the last check of a home's blobs ended."""
     home().local.set_value("scrub", data)
     Scrubber(home(), Spaces(home().records, home().blobs), 0)
+
+
+def read_exponents(data: bytes) -> None:
+    """Read what was kept of a base."""
+    for name, number in (kept_exponents(data) or {}).items():
+        assert isinstance(name, str)
+        assert type(number) is int
+
+
+def read_attested(data: bytes) -> None:
+    """Read what a home attests, its seal made right: what it says can be attested."""
+    made = _parsed(digest(Domain.ATTESTED, data) + data)
+    if made is not None:
+        attested = said(SpaceId(bytes(32)), bytes(32), made)
+        assert decode_attestation(attested.encode()) == attested
 
 
 def read_lock(data: bytes) -> None:

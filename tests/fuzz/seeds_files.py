@@ -50,7 +50,7 @@ from tests.fuzz.reading_homes import AGENT_KEY
 from tests.fuzz.seeds import BIG
 from tests.merge_configurations import MERGEKITS, smallest
 from tests.unit.peers import SPACE
-from tests.vectors.formats import LAST, OWNER, RECIPE, history, kept_sums
+from tests.vectors.formats import LAST, MANIFEST, OWNER, RECIPE, history, kept_sums
 
 CONFIGURATIONS: Final = Path(__file__).parent.parent / "mergekit_files"
 ID: Final = "3f2a" * 16
@@ -212,6 +212,27 @@ def adapter_configs() -> Iterator[bytes]:
             "base_model_name_or_path": "some/model",
         }
     ).encode()
+
+
+def adapter_names() -> Iterator[bytes]:
+    """Yield the tensors of adapters: factors, of an embedding, heads and biases."""
+    start = "base_model.model.layers.0.q"
+    pair = [[f"{start}.lora_A.weight", [2, 3]], [f"{start}.lora_B.weight", [4, 2]]]
+    yield json.dumps(pair).encode()
+    more = [
+        ["base_model.model.embed.lora_embedding_A", [2, 5]],
+        ["base_model.model.embed.lora_embedding_B", [3, 2]],
+        ["base_model.model.head.modules_to_save.weight", [2]],
+        ["base_model.model.layers.0.q.base_layer.bias", [4]],
+        ["base_model.model.layers.0.q.original_module.bias", [4]],
+    ]
+    yield json.dumps([*pair, *more]).encode()
+
+
+def token_ids() -> Iterator[bytes]:
+    """Yield configurations that name tokens by number."""
+    yield b'{"vocab_size": 2, "eos_token_id": 1, "x_token_id": [0, 1], "y_token_id": 9}'
+    yield b'{"text_config": {"vocab_size": 2, "image_token_index": 1}, "x_token_id": 0}'
 
 
 def chat_templates() -> Iterator[bytes]:
@@ -418,6 +439,17 @@ def rows() -> Iterator[bytes]:
 def scrub_places() -> Iterator[bytes]:
     """Yield where a check ended."""
     yield encode([1_700_000_000, bytes(32), 5, 3, 1_700_000_000])
+
+
+def exponents() -> Iterator[bytes]:
+    """Yield exponents of a base."""
+    yield b'{"a.weight": 3, "b": -2}'
+
+
+def attested() -> Iterator[bytes]:
+    """Yield what a home attests, its seal left for the target."""
+    listed: list[Value] = [entry.to_value() for entry in MANIFEST.tensors]
+    yield encode([1, 7, bytes(32), 2, "CPython 3.11, x86_64", listed])
 
 
 def locks() -> Iterator[bytes]:

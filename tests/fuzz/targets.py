@@ -52,6 +52,8 @@ _ALL: Final = (
     Target("pickle", "the pickle of a PyTorch file", files.read_pickle, USER, seeds_files.pickles, slow=True),
     Target("model-config", "a config.json, also of a stack", files.read_model_config, USER, seeds_files.model_configs, "json"),
     Target("adapter-config", "an adapter_config.json, and the adapter fitted to a base", files.read_adapter_config, USER, seeds_files.adapter_configs, "json"),
+    Target("adapter-names", "the tensors of an adapter, by name and shape", files.read_adapter_names, USER, seeds_files.adapter_names, "json"),
+    Target("token-ids", "a config.json whose tokens get other numbers", files.read_token_ids, USER, seeds_files.token_ids, "json"),
     Target("chat-template", "a tokenizer_config.json", files.read_chat_template, USER, seeds_files.chat_templates, "json"),
     Target("tokenizer", "a tokenizer.json, and its union with another", files.read_tokenizer, USER, seeds_files.tokenizers, "json"),
     Target("vocabulary", "a vocab.json with added_tokens.json", files.read_vocab, USER, seeds_files.vocabs, "text"),
@@ -73,6 +75,8 @@ _ALL: Final = (
     Target("anchor", "the anchor of a home, and what its store remembers", homes.read_anchor, HOME, seeds_files.anchors, slow=True),
     Target("memo-row", "a row of the memo, its seal made right", homes.read_row, HOME, seeds_files.rows, "value"),
     Target("scrub-place", "where the last check of blobs ended", homes.read_scrub_place, NEVER, seeds_files.scrub_places, "value", slow=True),
+    Target("exponents", "what a home kept of a base", homes.read_exponents, NEVER, seeds_files.exponents, "json"),
+    Target("attested", "what a home attests, its seal made right", homes.read_attested, NEVER, seeds_files.attested, "value"),
     Target("lock", "who holds the lock of a home", homes.read_lock, NEVER, seeds_files.locks, length=64),
     Target("request", "a request on the control socket", homes.read_request, USER, seeds_files.requests, "json"),
 )
