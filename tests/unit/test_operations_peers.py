@@ -19,6 +19,8 @@ from crdtmerge.errors import (
     NotFoundError,
 )
 from crdtmerge.sync.messages import Heartbeat
+from nodes.holding import Held
+from nodes.quotas import DEFAULT, Quotas
 from tests.homes import snapshot
 from tests.unit.test_operations_members import Cast
 
@@ -39,6 +41,7 @@ class Scripted:
     bytes_brought: int = 0
     time: float = 0.0
     tried: list[bytes] = field(default_factory=list)
+    quotas: Quotas = DEFAULT
 
     def connected(self) -> list[bytes]:
         """Return who reports."""
@@ -65,6 +68,14 @@ class Scripted:
     def arriving(self) -> Mapping[BlobId, int]:
         """Return nothing."""
         return {}
+
+    def limit(self, quotas: Quotas) -> None:
+        """Hold to others."""
+        self.quotas = quotas
+
+    def waiting(self, _space: SpaceId) -> list[Held]:
+        """Return nothing."""
+        return []
 
     def upkeep(self) -> dict[str, object]:
         """Return nothing: no node runs."""
