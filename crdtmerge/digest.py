@@ -56,6 +56,7 @@ class Domain(StrEnum):
     MEMO = "crdtmerge v1 row of a memo"
     NORM = "crdtmerge v1 norm of a task vector"
     UNREAD = "crdtmerge v1 tensors left unread"
+    SCRUTINY = "crdtmerge v1 measure of contributions"
     FORK_TURN = "crdtmerge v1 who shows a fork first"
     ATTESTED = "crdtmerge v1 attestations held"
     AUDIT = "crdtmerge v1 tensor of an audit"

@@ -233,7 +233,7 @@ class Attesting:
         table, members = self._table(space), self._allowed(space)
         news = table.news(signed, members)
         if news is None:
-            self.counts["known, or of no member"] += 1
+            self.counts["no news"] += 1
             return False
         if self._spent["news", news.node] >= NEWS_MAX:
             self.counts["too soon"] += 1

@@ -14,7 +14,14 @@ from typing import Final, TypeVar
 
 from blake3 import blake3
 
-from crdtmerge.bodies import Genesis, Grant, NodeAddress, RecordId, SpaceId
+from crdtmerge.bodies import (
+    Genesis,
+    Grant,
+    NodeAddress,
+    RecordId,
+    SpaceId,
+    Successor,
+)
 from crdtmerge.digest import Domain, digest
 from crdtmerge.errors import (
     MalformedMessageError,
@@ -167,7 +174,7 @@ class Doorkeeper:
         if signed.record.id not in opset.view.effective:
             return False
         match signed.record.body:
-            case Grant(author=grantee):
+            case Grant(author=grantee) | Successor(key=grantee):
                 return grantee == author
             case NodeAddress(node=node):
                 return node == self.home.node.public

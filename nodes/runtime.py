@@ -34,6 +34,7 @@ from crdtmerge.faults import Fault
 from crdtmerge.sync.messages import Heartbeat, Message
 from crdtmerge.sync.transfer import Wanted
 
+from .attesting import Attested
 from .commands import Commands
 from .doubts import Doubts
 from .effects import (
@@ -49,6 +50,7 @@ from .effects import (
     QuotasChanged,
     RecordsCommitted,
     Send,
+    TensorsWanted,
     Ticked,
     Trust,
 )
@@ -76,6 +78,7 @@ from .twins import Twins
 from .upkeep.keeping import Keeper, Upkeep
 from .upkeep.packing import base_manifest
 from .upkeep.references import check_references
+from .witness import Witness
 
 T = TypeVar("T")
 
@@ -170,6 +173,7 @@ class Runtime:
             live=self,
             clock=wall_clock,
         )
+        self.witness = Witness(home)
         self.doubts = Doubts(home, self.spaces, self._reports)
         self.spaces.on_returned = self.doubts.returned
         self.forks = Forks(self.spaces, home.author.public, self.operations.report_fork)
@@ -238,6 +242,9 @@ class Runtime:
     async def _tick(self) -> None:
         while True:
             await self.submit(lambda: [Ticked()])
+            if self.witness.changed():
+                news = await asyncio.to_thread(self.witness.news)
+                self.submit(partial(list[Input], news))
             if await self.doubts.end():
                 await asyncio.to_thread(self._announce)
             await asyncio.to_thread(self.forks.turn)
@@ -378,6 +385,15 @@ class Runtime:
 
         await self.submit(look)
         return found
+
+    def attested(self, space: SpaceId) -> Attested:
+        """Return who attests what of a space, as this node has heard."""
+        return self.node.attesting.known(space)
+
+    def want_tensors(self, space: SpaceId, node: bytes) -> None:
+        """Ask `node` for the tensors behind what it attests, once it is connected."""
+        item = TensorsWanted(space, node)
+        self.loop.call_soon_threadsafe(self.submit, lambda: [item])
 
     def brought(self) -> int:
         """Return how many bytes came from peers since the start."""

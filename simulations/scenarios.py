@@ -16,6 +16,7 @@ from .adversary import TIGHT, Flooder
 from .attesting import liar_attests
 from .checkers import NotConvergedError, check_settled, disagreement, repeatable
 from .cluster import Cluster
+from .forking import equivocating_author
 from .limits import check_run
 from .outcome import Outcome, outcome_of
 from .settling import STEP_S, Settled, gather, settle
@@ -290,6 +291,7 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "flooding-member": flooding_member,
     "power-loss": power_loss,
     "liar-attests": liar_attests,
+    "equivocating-author": equivocating_author,
 }
 QUOTAS: Final[Mapping[str, Quotas]] = {"flooding-member": TIGHT}
 """What machines hold their peers to, where it is not what nodes do by default."""
@@ -298,6 +300,8 @@ NEWS_ROUNDS_MAX: Final = 1.0
 """Rounds that news may take to all amid a flood; 0.15 were seen, as without one."""
 ON_DISKS: Final = frozenset({"power-loss"})
 """Told to machines that keep all by the code of real nodes, on simulated disks."""
+QUARANTINED: Final = frozenset({"equivocating-author"})
+"""Told of spaces that cut off who signs two records of one number."""
 NODES_MIN: Final = 4
 """Below, there is nobody to be apart from whom the story needs apart."""
 
@@ -316,6 +320,7 @@ def run_scenario(name: str, seed: int, nodes: int) -> Outcome:
     check_run(seed, nodes, NODES_MIN)
     command = f"scenario {name} --nodes {nodes} --seed {seed}"
     with repeatable(command):
-        quotas = QUOTAS.get(name, DEFAULT)
-        cluster = Cluster(seed, quotas=quotas, disks=name in ON_DISKS)
+        quotas, cut = QUOTAS.get(name, DEFAULT), name in QUARANTINED
+        disks = name in ON_DISKS
+        cluster = Cluster(seed, quotas=quotas, disks=disks, quarantine=cut)
         return outcome_of(command, cluster, SCENARIOS[name](cluster, nodes))

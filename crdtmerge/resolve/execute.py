@@ -111,7 +111,7 @@ def execute(
 def _take(
     plan: Plan,
     results: Results,
-    pool: Pool,
+    pool: Pool[Task],
     emits: Sequence[Task],
     report: Report | None,
 ) -> dict[str, BlobId]:
@@ -132,7 +132,7 @@ def _take(
     return found
 
 
-def _measure(plan: Plan, run: "_Run", pool: Pool, report: Report | None) -> None:
+def _measure(plan: Plan, run: "_Run", pool: Pool[Task], report: Report | None) -> None:
     """Run what emits need: the maps, and what is made of them."""
     maps = [task for task in plan.tasks if task.kind == "map"]
     mapped = pool.run(run.map, maps, reporter(plan, "measuring", maps, report))
@@ -162,7 +162,7 @@ def reporter(
 class _Stoppable:
     """The sink, as long as nobody broke the run off: a large tensor then ends early."""
 
-    def __init__(self, sink: TensorSink, pool: Pool) -> None:
+    def __init__(self, sink: TensorSink, pool: Pool[Task]) -> None:
         self._sink = sink
         self._pool = pool
 

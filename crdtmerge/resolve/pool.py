@@ -13,18 +13,18 @@ from concurrent.futures import (
     wait,
 )
 from threading import Event
-from typing import Final, TypeVar
+from typing import Final, Generic, TypeVar
 
 from crdtmerge.errors import BadInputError
-from crdtmerge.resolve.plan import Task
 
 THREADS_MAX: Final = 256
 """Tasks that may be in flight, each holding its inputs in memory."""
 
 Result = TypeVar("Result")
+Task = TypeVar("Task")
 
 
-class Pool:
+class Pool(Generic[Task]):
     """Runs tasks, at most so many at a time, in at most so many bytes of memory.
 
     A task that is above the budget runs alone: whether it may is for the caller.

@@ -81,6 +81,12 @@ def contribute(
             help="Do not copy: use the files where they lie, verified on use.",
         ),
     ] = False,
+    no_inspect: Annotated[
+        bool,
+        typer.Option(
+            "--no-inspect", help="Do not say what stands out of it beside the others."
+        ),
+    ] = False,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -95,6 +101,7 @@ def contribute(
         "kind": kind,
         "vocabulary": vocabulary,
         "reference": reference,
+        "uninspected": no_inspect,
     }
     facts = write(chosen, "contribute", asked)
     show(facts, render.contributed, as_json=chosen.as_json)

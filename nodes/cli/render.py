@@ -117,6 +117,8 @@ def _upkeep(value: object) -> list[str]:
 
 
 def _space(facts: Facts) -> Iterator[str]:
+    from .render_audit import agreement  # which takes its words from here
+
     lost = ", your rights were revoked" if facts["rightless"] else ""
     rank = f", you are {facts['rank']}{lost}" if facts["rank"] else ""
     name = plain(facts["name"])
@@ -130,6 +132,7 @@ def _space(facts: Facts) -> Iterator[str]:
     yield f"  record root   {short(facts['record_root'])} ({facts['records']} records)"
     yield f"  visible root  {short(facts['visible_root'])}"
     yield f"  merge id      {short(facts['merge_id'] or '-')}"
+    yield from agreement(cast("Facts", facts["attested"]))
     if facts["missing_blobs"]:
         amount = size(facts["missing_bytes"])
         yield f"  missing       {facts['missing_blobs']} blobs, {amount}"

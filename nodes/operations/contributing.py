@@ -21,6 +21,7 @@ from crdtmerge.rules import TAGS_MAX, check_tag
 from . import arguments as given
 from .contents import Offered, base_manifest, bringing_in, read_contribution
 from .fitting import policy_asked
+from .inspecting import remarks_of
 from .live import Answer, Arguments, Context, Tell
 from .publishing import publish, replica
 from .selection import (
@@ -79,6 +80,9 @@ def contribute(context: Context, asked: Arguments, tell: Tell) -> Answer:
         bringing.keep(model)
         bringing.signing = True
         record = _say(context, space, offer)
+    notes = _remarks(context, space, offer, signed=record is not None)
+    if record and not given.flag(asked, "uninspected"):
+        notes += remarks_of(context, space, offer.content, tell)
     return {
         "space": space.hex(),
         "content": offer.content.hex(),
@@ -92,7 +96,7 @@ def contribute(context: Context, asked: Arguments, tell: Tell) -> Answer:
         "bytes": model.manifest.size,
         "new_bytes": bringing.intake.new_bytes,
         "reference": reference,
-        "notes": _remarks(context, space, offer, signed=record is not None),
+        "notes": notes,
     }
 
 

@@ -14,6 +14,7 @@ from crdtmerge.formats.progress import Progress
 from crdtmerge.sync.messages import Heartbeat
 
 if TYPE_CHECKING:  # a verb without a home starts without its modules
+    from ..attesting import Attested
     from ..holding import Held
     from ..home import Home
     from ..keys import HomeKey
@@ -66,6 +67,14 @@ class Live(Protocol):
 
         A later report of a peer is another object, even if it says the same.
         """
+        ...
+
+    def attested(self, space: SpaceId, /) -> "Attested":
+        """Return who attests what of a space, as this node has heard."""
+        ...
+
+    def want_tensors(self, space: SpaceId, node: bytes, /) -> None:
+        """Ask `node` for the tensors behind what it attests, once it is connected."""
         ...
 
     def brought(self) -> int:

@@ -17,6 +17,7 @@ from ..home import Home
 from ..spaces import Spaces
 from ..upkeep.references import watch
 from .adopting import store_adopt
+from .auditing import attested_tensors, audit
 from .banning import ban, ban_lift
 from .bringing import fetch
 from .checking import recipe_check
@@ -29,6 +30,7 @@ from .forking import space_forks, space_forks_lift, space_forks_publish
 from .granting import space_grant
 from .history import log
 from .importing import space_import
+from .inspecting import inspect
 from .limiting import node_quotas, quotas_of
 from .live import Answer, Arguments, Context, Live, Run, Tell
 from .members import space_members
@@ -61,6 +63,8 @@ VERBS: Final = {
     "status": status,
     "resolve": resolve,
     "verify": verify,
+    "audit": audit,
+    "attested_tensors": attested_tensors,
     "space_create": space_create,
     "space_join": space_join,
     "space_ticket": space_ticket,
@@ -79,6 +83,7 @@ VERBS: Final = {
     "ban": ban,
     "ban_lift": ban_lift,
     "check": check,
+    "inspect": inspect,
     "recipe_set": recipe_set,
     "recipe_show": recipe_show,
     "recipe_check": recipe_check,
@@ -101,7 +106,7 @@ VERBS: Final = {
     "store_fsck": store_fsck,
     "store_await": store_await,
 }
-PATIENT: Final = frozenset({"fetch", "wait", "store_await"})
+PATIENT: Final = frozenset({"fetch", "wait", "store_await", "attested_tensors"})
 """Verbs that mostly wait: for peers, as long as it takes. They need a node."""
 
 
@@ -130,6 +135,11 @@ class Operations:
             spaces.author_bytes = quotas_of(home).author_bytes
         spaces.pinned = lambda: {(p.space, p.content) for p in home.marks.pins()}
         spaces.on_returned = home.anchor.returned
+
+    @property
+    def context(self) -> Context:
+        """What the verbs work on, for work on a home that is no verb."""
+        return self._context
 
     def call(self, verb: str, arguments: Arguments, progress: Tell) -> Answer:
         """Return what `verb` answers; `progress` hears of long work.

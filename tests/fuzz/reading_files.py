@@ -54,7 +54,7 @@ from nodes.archive.reading import Archive
 from nodes.passphrase import from_file
 from nodes.ticket import PREFIX, decode_ticket
 from tests.fuzz.sums import ticket_of
-from tests.fuzz.target import USER, Refusals, either
+from tests.fuzz.target import LENGTH, USER, Refusals, either
 
 
 @cache
@@ -234,6 +234,42 @@ def read_adapter_config(data: bytes) -> None:
     written("adapter/adapter_model.safetensors", weights)
     adapter = read_adapter(written("adapter/adapter_config.json", data).parent)
     assert layers(fitted(adapter, BASE), BASE).keys() == {"layers.0.q.weight"}
+
+
+def read_adapter_names(data: bytes) -> None:
+    """Read an adapter whose tensors these are: [[name, shape], ...] in JSON."""
+    try:
+        listed = [(name, "F32", (*shape,)) for name, shape in json.loads(data)]
+        small = all(
+            type(n) is int and 0 <= n < 9 for _, _, shape in listed for n in shape
+        )
+        layout = lay_out(listed) if small else None
+    except (ValueError, TypeError, RecursionError) as e:
+        raise BadInputError("no list of names and shapes") from e
+    if layout is None or layout.size > LENGTH:
+        raise BadInputError("too large for this target")
+    weights = layout.header + bytes(layout.size - len(layout.header))
+    written("named/adapter_model.safetensors", weights)
+    config = b'{"peft_type": "LORA", "r": 2}'
+    adapter = read_adapter(written("named/adapter_config.json", config).parent)
+    assert layers(fitted(adapter, BASE), BASE)
+
+
+def read_token_ids(data: bytes) -> None:
+    """Read a `config.json` that names tokens by number, where these change."""
+    path = written("numbered/config.json", data)
+    theirs = Member("it", other_vocabulary(), 2)
+    (scratch() / "numbered/tokenizer.json").write_bytes(
+        b'{"model": {"type": "BPE", "vocab": {"z": 0, "q": 1}, "merges": []}}'
+    )
+    found = read_vocabulary(path.parent)
+    assert found is not None
+    ours = Member("we", found, 2)
+    for members in ((ours, theirs), (theirs, ours)):
+        output = merged(members, 0, union=True)
+        files = output_files({path.name: path}, members, output, 1)
+        made = files.get(path.name)
+        assert isinstance(made, Path) or isinstance(json.loads(made or b"{}"), dict)
 
 
 def read_chat_template(data: bytes) -> None:

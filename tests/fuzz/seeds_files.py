@@ -18,6 +18,7 @@ from crdtmerge.encodings import Form
 from crdtmerge.encodings import encode as encode_chunk
 from crdtmerge.formats.header import lay_out
 from crdtmerge.formats.journal import Journal
+from crdtmerge.identity import Purpose
 from crdtmerge.manifest import ITEM_BYTES, TensorEntry
 from crdtmerge.numerics import Data
 from crdtmerge.recipe import Recipe, Rule
@@ -31,6 +32,7 @@ from crdtmerge.resolve.resolution import (
     root_without_space,
 )
 from crdtmerge.sync.messages import SignedBytes
+from nodes.agent import AgentKey
 from nodes.archive.form import (
     BaseEntry,
     BaseFile,
@@ -44,10 +46,11 @@ from nodes.archive.form import (
 from nodes.sealing import Cost, seal
 from nodes.ticket import Ticket
 from tests.fuzz.reading_files import scratch
+from tests.fuzz.reading_homes import AGENT_KEY
 from tests.fuzz.seeds import BIG
 from tests.merge_configurations import MERGEKITS, smallest
 from tests.unit.peers import SPACE
-from tests.vectors.formats import LAST, OWNER, RECIPE, history, kept_sums
+from tests.vectors.formats import LAST, MANIFEST, OWNER, RECIPE, history, kept_sums
 
 CONFIGURATIONS: Final = Path(__file__).parent.parent / "mergekit_files"
 ID: Final = "3f2a" * 16
@@ -211,6 +214,27 @@ def adapter_configs() -> Iterator[bytes]:
     ).encode()
 
 
+def adapter_names() -> Iterator[bytes]:
+    """Yield the tensors of adapters: factors, of an embedding, heads and biases."""
+    start = "base_model.model.layers.0.q"
+    pair = [[f"{start}.lora_A.weight", [2, 3]], [f"{start}.lora_B.weight", [4, 2]]]
+    yield json.dumps(pair).encode()
+    more = [
+        ["base_model.model.embed.lora_embedding_A", [2, 5]],
+        ["base_model.model.embed.lora_embedding_B", [3, 2]],
+        ["base_model.model.head.modules_to_save.weight", [2]],
+        ["base_model.model.layers.0.q.base_layer.bias", [4]],
+        ["base_model.model.layers.0.q.original_module.bias", [4]],
+    ]
+    yield json.dumps([*pair, *more]).encode()
+
+
+def token_ids() -> Iterator[bytes]:
+    """Yield configurations that name tokens by number."""
+    yield b'{"vocab_size": 2, "eos_token_id": 1, "x_token_id": [0, 1], "y_token_id": 9}'
+    yield b'{"text_config": {"vocab_size": 2, "image_token_index": 1}, "x_token_id": 0}'
+
+
 def chat_templates() -> Iterator[bytes]:
     """Yield tokenizer configurations with a template, and with several."""
     yield json.dumps({"chat_template": "{{ messages }}", "eos_token": "</s>"}).encode()
@@ -354,6 +378,7 @@ def sealed_keys() -> Iterator[bytes]:
 def key_files() -> Iterator[bytes]:
     """Yield keys in the clear, and encrypted."""
     yield f"{OWNER.seed.hex()}\n".encode()
+    yield AgentKey(OWNER.public).form()
     yield next(sealed_keys())
 
 
@@ -416,6 +441,17 @@ def scrub_places() -> Iterator[bytes]:
     yield encode([1_700_000_000, bytes(32), 5, 3, 1_700_000_000])
 
 
+def exponents() -> Iterator[bytes]:
+    """Yield exponents of a base."""
+    yield b'{"a.weight": 3, "b": -2}'
+
+
+def attested() -> Iterator[bytes]:
+    """Yield what a home attests, its seal left for the target."""
+    listed: list[Value] = [entry.to_value() for entry in MANIFEST.tensors]
+    yield encode([1, 7, bytes(32), 2, "CPython 3.11, x86_64", listed])
+
+
 def locks() -> Iterator[bytes]:
     """Yield who holds a lock."""
     yield from (b"123 node\n", b"4567890 command\n")
@@ -425,3 +461,19 @@ def requests() -> Iterator[bytes]:
     """Yield requests on the control socket."""
     yield b'{"verb": "status", "arguments": {}}'
     yield b'{"verb": "space_grant", "arguments": {"author": "ab", "rank": "reader"}}'
+
+
+def agents() -> Iterator[bytes]:
+    """Yield what an agent answers: its keys, and a signature."""
+    kind = b"ssh-ed25519"
+    blob = string(kind) + string(AGENT_KEY.public)
+    listed = (1).to_bytes(4, "big") + string(blob) + string(b"a comment")
+    yield string(bytes([12]) + listed)
+    signature = AGENT_KEY.sign(Purpose.PROBE, b"message")
+    signed = string(string(kind) + string(signature))
+    yield string(bytes([12]) + listed) + string(bytes([14]) + signed)
+
+
+def string(data: bytes) -> bytes:
+    """Return bytes as the protocol of ssh-agent has them, their length before them."""
+    return len(data).to_bytes(4, "big") + data

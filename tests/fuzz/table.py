@@ -19,6 +19,7 @@ BEGIN: Final = "<!-- made by `python -m tests.fuzz.table` -->"
 END: Final = "<!-- end -->"
 WHOSE: Final = {
     "peers": "a peer's",
+    "sets": "a peer's",
     "files": "the user's",
     "homes": "this machine's",
 }

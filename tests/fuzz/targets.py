@@ -12,6 +12,7 @@ from typing import Final
 from tests.fuzz import reading_files as files
 from tests.fuzz import reading_homes as homes
 from tests.fuzz import reading_peers as peers
+from tests.fuzz import reading_sets as sets
 from tests.fuzz import seeds, seeds_files
 from tests.fuzz.target import HOME, NEVER, PEER, USER, Target
 
@@ -22,11 +23,16 @@ _ALL: Final = (
     Target("decimal", "a decimal in a record", peers.read_decimal, PEER, seeds.decimals, "text", 64),
     Target("record", "a signed record of any kind, its body included", peers.read_record, PEER, seeds.records, "value"),
     Target("fault", "the body of a fault, and its truth", peers.read_fault, PEER, seeds.faults, "value", 8192),
+    Target("fork", "the body of a fork, and its truth", peers.read_fork, PEER, seeds.forks, "value", 8192),
     Target("proof", "a proof of bytes under a digest", peers.read_proof, PEER, seeds.proofs, "value", 8192),
     Target("manifest", "a manifest", peers.read_manifest, PEER, seeds.manifests, "value"),
     Target("recipe", "the recipe of a record, and what it means for tensors", peers.read_recipe, PEER, seeds.recipes, "value"),
     Target("frame", "a frame of the sync stream", peers.read_frame, PEER, seeds.frames),
-    Target("session", "several frames, as one session with a peer", peers.read_session, PEER, seeds.sessions, length=8192),
+    Target("session", "several frames, as one session with a peer", sets.read_session, PEER, seeds.sessions, length=8192),
+    Target("node", "several frames of a member, as a node takes them", sets.read_node, NEVER, seeds.sessions, length=8192),
+    Target("history", "many records in one set, by numbers for keys and ids", sets.read_history, PEER, seeds.histories, "value"),
+    Target("attestation", "an attestation", peers.read_attestation, PEER, seeds.attestations, "value"),
+    Target("listing", "a page of the tensors of a model", peers.read_listing, PEER, seeds.listings),
     Target("join-frame", "a frame of the join stream", peers.read_join_frame, PEER, seeds.join_frames),
     Target("fetch-request", "a request for bytes of a blob", peers.read_fetch_request, PEER, seeds.fetch_requests),
     Target("reply", "a reply with bytes of a blob, encoded chunks included", peers.read_reply, (*PEER, *peers.NOT_THERE), seeds.replies),
@@ -46,6 +52,8 @@ _ALL: Final = (
     Target("pickle", "the pickle of a PyTorch file", files.read_pickle, USER, seeds_files.pickles, slow=True),
     Target("model-config", "a config.json, also of a stack", files.read_model_config, USER, seeds_files.model_configs, "json"),
     Target("adapter-config", "an adapter_config.json, and the adapter fitted to a base", files.read_adapter_config, USER, seeds_files.adapter_configs, "json"),
+    Target("adapter-names", "the tensors of an adapter, by name and shape", files.read_adapter_names, USER, seeds_files.adapter_names, "json"),
+    Target("token-ids", "a config.json whose tokens get other numbers", files.read_token_ids, USER, seeds_files.token_ids, "json"),
     Target("chat-template", "a tokenizer_config.json", files.read_chat_template, USER, seeds_files.chat_templates, "json"),
     Target("tokenizer", "a tokenizer.json, and its union with another", files.read_tokenizer, USER, seeds_files.tokenizers, "json"),
     Target("vocabulary", "a vocab.json with added_tokens.json", files.read_vocab, USER, seeds_files.vocabs, "text"),
@@ -59,6 +67,7 @@ _ALL: Final = (
     # What a home holds.
     Target("sealed-key", "an encrypted key, its checksum made right", homes.read_sealed_key, HOME, seeds_files.sealed_keys, "text"),
     Target("key-file", "the key files of a home", homes.read_key_files, HOME, seeds_files.key_files, "text"),
+    Target("agent", "the answers of an agent that holds keys", homes.read_agent, HOME, seeds_files.agents),
     Target("sums", "kept sums, their digest made right", homes.read_sums, HOME, seeds_files.sums, "planes"),
     Target("sums-file", "the header of kept sums as it lies", homes.read_sums_file, HOME, seeds_files.sums_files),
     Target("packed", "a packed blob, its index made right", homes.read_packed, homes.PACKED, seeds_files.packed),
@@ -66,6 +75,8 @@ _ALL: Final = (
     Target("anchor", "the anchor of a home, and what its store remembers", homes.read_anchor, HOME, seeds_files.anchors, slow=True),
     Target("memo-row", "a row of the memo, its seal made right", homes.read_row, HOME, seeds_files.rows, "value"),
     Target("scrub-place", "where the last check of blobs ended", homes.read_scrub_place, NEVER, seeds_files.scrub_places, "value", slow=True),
+    Target("exponents", "what a home kept of a base", homes.read_exponents, NEVER, seeds_files.exponents, "json"),
+    Target("attested", "what a home attests, its seal made right", homes.read_attested, NEVER, seeds_files.attested, "value"),
     Target("lock", "who holds the lock of a home", homes.read_lock, NEVER, seeds_files.locks, length=64),
     Target("request", "a request on the control socket", homes.read_request, USER, seeds_files.requests, "json"),
 )

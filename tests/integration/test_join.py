@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from crdtmerge.bodies import Add, SpaceId
+from crdtmerge.bodies import Add, SpaceId, give_consent
 from crdtmerge.errors import RefusedError, UnreachableError, WrongSpaceError
 from crdtmerge.policy import Rank
 from crdtmerge.replica import Replica
@@ -204,6 +204,25 @@ def test_who_is_a_member_gets_no_second_grant(pair: tuple[Home, Home]) -> None:
             assert len(node.spaces.opset(space)) <= before + 1
             grants = node.spaces.view(space).ranks
             assert grants[joiner.author.public] == Rank.CONTRIBUTOR
+
+    run(joins())
+
+
+def test_a_named_successor_needs_no_grant(pair: tuple[Home, Home]) -> None:
+    """A spare key comes in with a ticket, and has what the key before it had."""
+    host, joiner = pair
+    space = found(host)
+
+    async def joins() -> None:
+        async with living(host) as node:
+            owner = Replica(node.spaces.opset(space), host.author)
+            spare = joiner.author
+            consent = give_consent(spare, space, host.author.public)
+            node.spaces.publish(space, [owner.name_successor(spare.public, consent)])
+            before = len(node.spaces.opset(space))
+            spaces = await enter(ticket_of(node, space), joiner)
+            assert len(node.spaces.opset(space)) <= before + 1  # its node, no grant
+            assert spaces.view(space).ranks[spare.public] is Rank.OWNER
 
     run(joins())
 

@@ -27,6 +27,7 @@ from crdtmerge.errors import (
     VerificationError,
 )
 from crdtmerge.sync.messages import Heartbeat
+from nodes.attesting import Attested
 from nodes.holding import Held
 from nodes.operations.verbs import VERBS, Operations
 from nodes.quotas import Quotas
@@ -201,6 +202,13 @@ class Live:
     def reports(self, _space: SpaceId, /) -> dict[bytes, Heartbeat | None]:
         """Return none."""
         return {}
+
+    def attested(self, _space: SpaceId, /) -> Attested:
+        """Return nothing: nobody is heard."""
+        return Attested()
+
+    def want_tensors(self, _space: SpaceId, _node: bytes, /) -> None:
+        """Ask nobody."""
 
     def brought(self) -> int:
         """Return nothing."""
@@ -724,7 +732,7 @@ def test_progress_of_long_work_is_told(setting: Setting) -> None:
         assert isinstance(verbs, Operations)
         verbs.call("contribute", {"path": str(setting.tunes[0])}, told.append)
     stages = {item["work"]: item for item in told}
-    assert set(stages) == {"storing"}  # one pass, one bar
+    assert set(stages) == {"storing", "inspecting"}  # one pass each, one bar
     assert all(item["done"] == item["total"] for item in stages.values())
 
 
@@ -732,6 +740,8 @@ def test_the_table_of_verbs_is_complete() -> None:
     """Every command that touches a home has its verb."""
     assert set(VERBS) == {
         "whoami",
+        "audit",
+        "attested_tensors",
         "space_list",
         "status",
         "resolve",
@@ -760,6 +770,10 @@ def test_the_table_of_verbs_is_complete() -> None:
         "peers_list",
         "node_metrics",
         "node_quotas",
+        "inspect",
+        "space_forks",
+        "space_forks_lift",
+        "space_forks_publish",
         "store_show",
         "store_gc",
         "store_quota",

@@ -19,6 +19,7 @@ from crdtmerge.errors import (
     NotFoundError,
 )
 from crdtmerge.sync.messages import Heartbeat
+from nodes.attesting import Attested
 from nodes.holding import Held
 from nodes.quotas import DEFAULT, Quotas
 from tests.homes import snapshot
@@ -54,6 +55,13 @@ class Scripted:
     def reports(self, _space: SpaceId, /) -> Mapping[bytes, Heartbeat | None]:
         """Return what was said last."""
         return dict(self.heard)
+
+    def attested(self, _space: SpaceId, /) -> Attested:
+        """Return nothing: nobody is heard."""
+        return Attested()
+
+    def want_tensors(self, _space: SpaceId, _node: bytes, /) -> None:
+        """Ask nobody."""
 
     def brought(self) -> int:
         """Return what came."""

@@ -96,6 +96,6 @@ def test_running_tasks_stay_within_the_budget(budget: int, most: int) -> None:
         return task.tensor
 
     with ThreadPoolExecutor(4) as executor:
-        pool = Pool(executor, 4, budget, lambda _task: 10)
+        pool: Pool[Task] = Pool(executor, 4, budget, lambda _task: 10)
         assert pool.run(work, tasks, lambda _task: None) == [t.tensor for t in tasks]
     assert max(peaks) == most

@@ -1,0 +1,125 @@
+"""Where a contribution stands among the others: distance, direction, and robust scores.
+
+Owns statistics of a few numbers: medians, and distances in units of the median
+deviation. Does not own the figures (`measuring`), nor from where on one is worth a word
+(`judging`). Medians are of the others alone, so that who is judged does not move the
+measure; they bear that nearly half of the others are as odd.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from crdtmerge.numerics import Floats, median
+from crdtmerge.scrutiny.measuring import OTHERS_MIN, Measured
+
+SPREAD_MIN: Final = 4
+"""Others from which their spread is a measure; below, only the ratio is."""
+
+DEVIATION: Final = 1.4826
+"""Median deviation times this is the standard deviation of normally spread numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One contribution over some tensors; None is what cannot be said with so few others.
+
+    `relative` is the length of its task vector over the base's; `ratio` that over the
+    median of the others' and `score` its distance from it in units of their spread.
+    `agreement` is the median of its cosines with the others, `typical` that of theirs
+    with one another.
+    """
+
+    relative: float
+    ratio: float | None
+    score: float | None
+    agreement: float | None
+    typical: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Among:
+    """Products summed over some tensors, (n + 1, n + 1), and who counts."""
+
+    products: Floats
+    counted: tuple[int, ...]
+
+    @property
+    def lengths(self) -> Floats:
+        """The lengths of the task vectors."""
+        found: Floats = np.sqrt(np.diagonal(self.products)[1:])
+        return found
+
+    def cosine(self, one: int, other: int) -> float:
+        """Return the cosine of two task vectors; zero where one is zero."""
+        lengths = self.lengths
+        scale = float(lengths[one]) * float(lengths[other])
+        along = float(self.products[one + 1, other + 1])
+        return along / scale if scale > 0.0 else 0.0
+
+    def factor(self, one: int, other: int) -> float:
+        """Return c of the multiple c * `other` that is nearest to `one`."""
+        square = float(self.products[other + 1, other + 1])
+        return float(self.products[one + 1, other + 1]) / square if square > 0 else 0.0
+
+    def others(self, place: int) -> list[int]:
+        """Return who else moved anything here."""
+        lengths = self.lengths
+        return [other for other in self.counted if other != place and lengths[other]]
+
+    def standing(self, place: int) -> Standing:
+        """Return where a contribution stands."""
+        base, lengths = math.sqrt(float(self.products[0, 0])), self.lengths
+        own, others = float(lengths[place]), self.others(place)
+        relative = own / base if base > 0.0 else (math.inf if own else 0.0)
+        if len(others) < OTHERS_MIN:
+            return Standing(relative, None, None, None, None)
+        theirs = [float(lengths[other]) for other in others]
+        cosines = [self.cosine(place, other) for other in others]
+        pairs = [self.cosine(a, b) for a in others for b in others if a < b]
+        return Standing(
+            relative,
+            own / middle(theirs),
+            score(own, theirs),
+            middle(cosines) if own else None,
+            middle(pairs),
+        )
+
+
+def among(measured: Measured, tensors: Sequence[int]) -> Among:
+    """Return what is known of all over some tensors, those not measured left out."""
+    known = [t for t in tensors if not np.isnan(measured.products[t, 0, 0])]
+    size = len(measured.company.subjects)
+    table = np.zeros((size + 1, size + 1))
+    counted = counted_of(measured)
+    rows = [0, *(place + 1 for place in counted)]
+    for i in rows:
+        for j in rows:
+            table[i, j] = math.fsum(measured.products[known, i, j].tolist())
+    return Among(table, counted)
+
+
+def counted_of(measured: Measured) -> tuple[int, ...]:
+    """Return the places of those of whom there are figures."""
+    subjects = enumerate(measured.company.subjects)
+    return tuple(p for p, s in subjects if s.content not in measured.faulty)
+
+
+def middle(values: Sequence[float]) -> float:
+    """Return the median of some numbers."""
+    return median(np.array(values, np.float64))
+
+
+def score(value: float, others: Sequence[float]) -> float | None:
+    """Return how far a number is from the others' median, in units of their spread.
+
+    None where they are too few, or all alike.
+    """
+    centre = middle(others)
+    spread = DEVIATION * middle([abs(other - centre) for other in others])
+    if len(others) < SPREAD_MIN or spread == 0.0:
+        return None
+    return (value - centre) / spread
