@@ -252,8 +252,18 @@ def founded(facts: Facts) -> list[str]:
         f"founded space {plain(facts['name'])} ({short(facts['space'])}), {facts['mode']}",
         f"  base    {short(facts['base'])} ({amount})",
         f"  recipe  {recipe(cast('Facts', facts['recipe']))}",
+        *_owners(facts),
         *(["  forks   cut off their author"] if facts["quarantine"] else []),
     ]
+
+
+def _owners(facts: Facts) -> list[str]:
+    owners = cast("Sequence[str]", facts["owners"])
+    if len(owners) == 1:
+        return []
+    threshold = facts["threshold"]
+    signs = f"{threshold} of them sign what an owner does" if threshold != 1 else ""
+    return [f"  owners  {', '.join(map(short, owners))}{signs and f': {signs}'}"]
 
 
 def joined(facts: Facts) -> list[str]:

@@ -17,6 +17,7 @@ from ..home import Home
 from ..spaces import Spaces
 from ..upkeep.references import watch
 from .adopting import store_adopt
+from .approving import space_approve, space_pending
 from .auditing import attested_tensors, audit
 from .banning import ban, ban_lift
 from .bringing import fetch
@@ -73,6 +74,8 @@ VERBS: Final = {
     "space_revoke": space_revoke,
     "space_revoke_lift": space_revoke_lift,
     "space_members": space_members,
+    "space_approve": space_approve,
+    "space_pending": space_pending,
     "space_forks": space_forks,
     "space_forks_publish": space_forks_publish,
     "space_forks_lift": space_forks_lift,
