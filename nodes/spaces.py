@@ -422,8 +422,9 @@ class Spaces:
         """Return the contributions, of all spaces, that the bytes of an author keep out."""
         if not self.author_bytes:
             return frozenset()
+        pinned = self.pinned()
         offers = [
-            self._offer(space, visible)
+            self._offer(space, visible, pinned)
             for space in self.all()
             for visible in self.view(space).visible
         ]
@@ -431,9 +432,14 @@ class Spaces:
             self._sizes.clear()
         return beyond(offers, self.author_bytes, self.author)
 
-    def _offer(self, space: SpaceId, visible: Visible) -> Offer:
+    def _offer(
+        self,
+        space: SpaceId,
+        visible: Visible,
+        pinned: Container[tuple[SpaceId, ContentId]],
+    ) -> Offer:
         place = space, visible.content
-        here = visible in self._complete.get(space, set()) or place in self.pinned()
+        here = visible in self._complete.get(space, set()) or place in pinned
         return Offer(*place, visible.authors, self._declared(space, visible), here)
 
     def _declared(self, space: SpaceId, visible: Visible) -> int:

@@ -168,6 +168,39 @@ def test_a_forked_author_is_quarantined_until_it_is_lifted(fleet: Fleet) -> None
     assert (member["state"], member["forked"]) == ("member", [number])
 
 
+def test_the_fork_of_an_owner_is_lifted_by_a_council(fleet: Fleet) -> None:
+    """One owner says it, and it waits for another, as all acts of councils do."""
+    anna, bert, cora = homes = [fleet.init(name) for name in ("anna", "bert", "cora")]
+    fleet.call(
+        anna,
+        "space_create",
+        name="digits",
+        base=fleet.folder / "base",
+        strategy="linear",
+        owners=[fleet.author(home) for home in (bert, cora)],
+        quarantine=True,
+    )
+    with fleet.open(anna) as (home, _, verbs):
+        verbs.name_node(home.node.public)
+    number = sign_twice(fleet, anna)
+    fleet.share(*homes)
+    assert fleet.call(bert, "space_forks_publish")["published"] == 1
+    assert facts(fleet, bert)["state"] == "quarantined"
+    assert space_of(fleet, bert)["quarantined"] is None
+    fleet.share(*homes)
+    assert space_of(fleet, anna)["quarantined"] == number
+    author = fleet.author(anna)
+    said = json.loads(json.dumps(fleet.call(bert, "space_forks_lift", author=author)))
+    assert said["still_quarantined"]
+    (lift,) = said["pending"]
+    assert "space approve" in said["notes"][0]
+    fleet.share(*homes)
+    fleet.call(cora, "space_approve", id=lift)
+    assert facts(fleet, cora)["state"] == "lifted"
+    fleet.share(*homes)
+    assert space_of(fleet, anna)["quarantined"] is None
+
+
 def test_people_are_told_who_forked_and_what_to_do(
     fleet: Fleet, capsys: pytest.CaptureFixture[str]
 ) -> None:

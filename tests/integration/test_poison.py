@@ -65,6 +65,11 @@ def test_the_attacks_work_and_strategies_make_of_them_what_is_written(
             assert merged[name, scenario, kind]["success"] < 0.05
     for name in ("median", "krum"):
         assert merged[name, "8 of 15", "near copies"]["success"] > 0.9
+    looked = {(r["scenario"], r["kind"]): r for r in run["inspected"]}
+    for kind in ("scaled by -10", "replacing"):
+        (found,) = looked["1 of 8", kind]["poisoned"]
+        assert "far" in {finding["finding"] for finding in found}
+    assert all(looked["5 of 12", "near copies"]["poisoned"])
     clean = merged["linear", "1 of 8", "nobody"]
     assert (
         clean["accuracy"] - merged["linear", "1 of 8", "scaled by -10"]["accuracy"]
