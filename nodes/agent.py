@@ -135,6 +135,9 @@ def _keys() -> "Iterator[tuple[paramiko.AgentKey, ...]]":
             agent.close()
     except (SSHException, OSError) as e:
         raise MachineError(f"the agent does not do it: {e}", hint=_HINT) from e
+    except (ValueError, TypeError) as e:
+        # What paramiko makes of answers, comments and keys that break their form.
+        raise MachineError(f"the agent answers nonsense: {e}", hint=_HINT) from e
 
 
 def _raw(key: "paramiko.AgentKey") -> bytes | None:

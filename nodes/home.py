@@ -5,9 +5,9 @@ Owns the layout of the folder, and that a home is whole or not there. Does not o
 (`runtime`), nor who listens on the control socket.
 
 Layout: `author.key` and `node.key` (mode 0600), `store.sqlite`, `blobs/`, `partial/`,
-`temporary/`, `lock`, `readers`, and `control.sock` while a node runs; `memo.sqlite`, which
-may be deleted, once a resolve found something out. The store is put in place last, so a
-folder that has it is a whole home.
+`temporary/`, `lock`, `readers`, and `control.sock` while a node runs; `memo.sqlite` and
+`attested/`, which may be deleted, once a resolve found something out. The store is put in
+place last, so a folder that has it is a whole home.
 """
 
 import os

@@ -111,6 +111,10 @@ class HomeKey:
             raise BadInputError(f"{self.path} names a key that an agent holds")
         return held
 
+    def passphrase(self) -> Passphrase:
+        """Return what opens it; raises as `unlock` where nobody knows."""
+        return self._ask()
+
     def _opened_or_named(self) -> SigningKey | AgentKey:
         if isinstance(self._held, SealedKey):
             self._held = self._opened(self._held, self._ask())
@@ -151,6 +155,13 @@ def read_keys(home: Path, ask: AskPassphrase) -> tuple[HomeKey, HomeKey]:
         message = f"{node.path} names a key of an agent; a node's key must be here"
         raise BadInputError(message, hint="restore it from a backup")
     return author, node
+
+
+def read_key(path: Path, ask: AskPassphrase) -> HomeKey:
+    """Return the key in a file by itself; raises as `read_keys`."""
+    held = _read(path)
+    once = cache(lambda: ask(path, held.public))
+    return HomeKey(path, held, once)
 
 
 def write_keys(

@@ -20,6 +20,7 @@ from collections.abc import (
 )
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -33,6 +34,7 @@ from crdtmerge.faults import Fault
 from crdtmerge.sync.messages import Heartbeat, Message
 from crdtmerge.sync.transfer import Wanted
 
+from .attesting import Attested
 from .commands import Commands
 from .doubts import Doubts
 from .effects import (
@@ -45,13 +47,16 @@ from .effects import (
     MoreSources,
     Pause,
     PeerMoved,
+    QuotasChanged,
     RecordsCommitted,
     Send,
+    TensorsWanted,
     Ticked,
     Trust,
 )
 from .fetching import Fetching
 from .forks import Forks
+from .holding import Held
 from .home import Home, open_home
 from .inspection import Inspection
 from .join import Doorkeeper
@@ -60,9 +65,11 @@ from .memory import keep_freed
 from .metrics import Sources, exposition
 from .needs import Needs
 from .node import Node
+from .operations.limiting import quotas_of
 from .operations.membership import JOIN_ADDRESSES
 from .operations.verbs import Answer, Operations
 from .passphrase import AskPassphrase, no_passphrase
+from .quotas import Quotas
 from .server import ControlServer, JoinServer, ReplicaServer
 from .spaces import Spaces
 from .tls import Leaf, make_leaf
@@ -71,6 +78,7 @@ from .twins import Twins
 from .upkeep.keeping import Keeper, Upkeep
 from .upkeep.packing import base_manifest
 from .upkeep.references import check_references
+from .witness import Witness
 
 T = TypeVar("T")
 
@@ -105,6 +113,7 @@ class Runtime:
         leaf: Leaf,
         upkeep: Upkeep | None = None,
         limits: Limits | None = None,
+        own_quotas: Mapping[str, float] | None = None,
     ) -> None:
         self.home = home
         self.me = home.node.public
@@ -119,7 +128,11 @@ class Runtime:
         self.spaces.added = _added(home)
         rng = random.Random(entropy(32))  # noqa: S311  choices of peers are no secrets
         agent = f"crdtmerge/{__version__}"
-        self.node = Node(self.me, self.spaces, rng, agent, bootstrap)
+        self.own_quotas = own_quotas or {}
+        self.quotas = self._quotas(quotas_of(home))
+        self.node = Node(
+            self.me, self.spaces, rng, agent, bootstrap, quotas=self.quotas
+        )
         self.trusted = self.spaces.members()
         self.tasks: set[asyncio.Task[None]] = set()
         self.stopping = asyncio.Event()
@@ -160,6 +173,7 @@ class Runtime:
             live=self,
             clock=wall_clock,
         )
+        self.witness = Witness(home)
         self.doubts = Doubts(home, self.spaces, self._reports)
         self.spaces.on_returned = self.doubts.returned
         self.forks = Forks(self.spaces, home.author.public, self.operations.report_fork)
@@ -228,6 +242,9 @@ class Runtime:
     async def _tick(self) -> None:
         while True:
             await self.submit(lambda: [Ticked()])
+            if self.witness.changed():
+                news = await asyncio.to_thread(self.witness.news)
+                self.submit(partial(list[Input], news))
             if await self.doubts.end():
                 await asyncio.to_thread(self._announce)
             await asyncio.to_thread(self.forks.turn)
@@ -315,6 +332,11 @@ class Runtime:
         item = RecordsCommitted(space, records)
         self.loop.call_soon_threadsafe(self.submit, lambda: [item])
 
+    def _quotas(self, kept: Quotas) -> Quotas:
+        """Return the quotas of the home, but for those that this run was given."""
+        given: dict[str, Any] = dict(self.own_quotas)
+        return replace(kept, **given)
+
     # --- what the servers ask -----------------------------------------------------------
 
     def members(self) -> frozenset[bytes]:
@@ -364,6 +386,15 @@ class Runtime:
         await self.submit(look)
         return found
 
+    def attested(self, space: SpaceId) -> Attested:
+        """Return who attests what of a space, as this node has heard."""
+        return self.node.attesting.known(space)
+
+    def want_tensors(self, space: SpaceId, node: bytes) -> None:
+        """Ask `node` for the tensors behind what it attests, once it is connected."""
+        item = TensorsWanted(space, node)
+        self.loop.call_soon_threadsafe(self.submit, lambda: [item])
+
     def brought(self) -> int:
         """Return how many bytes came from peers since the start."""
         return self.fetching.brought
@@ -386,6 +417,16 @@ class Runtime:
                 self.forks,
             )
         )
+
+    def limit(self, quotas: Quotas) -> None:
+        """Hold to other quotas of the home from now on, from whatever thread."""
+        self.quotas = self._quotas(quotas)
+        item = QuotasChanged(self.quotas)
+        self.loop.call_soon_threadsafe(self.submit, lambda: [item])
+
+    def waiting(self, space: SpaceId) -> Sequence[Held]:
+        """Return how many records of each author wait."""
+        return self.node.holding.in_space(space)
 
     def upkeep(self) -> Answer:
         """Return what was done for the store since the start."""
@@ -414,14 +455,17 @@ def _split(address: str) -> tuple[str, int]:
 
 
 def runtime_on(
-    home: Home, upkeep: Upkeep | None = None, limits: Limits | None = None
+    home: Home,
+    upkeep: Upkeep | None = None,
+    limits: Limits | None = None,
+    own_quotas: Mapping[str, float] | None = None,
 ) -> Runtime:
     """Return a node on an open home that has not started, with a fresh TLS leaf."""
     now = datetime.now(UTC)
     leaf = make_leaf(
         home.node.unlock(), now - timedelta(days=1), now + timedelta(days=LEAF_DAYS)
     )
-    return Runtime(home, leaf, upkeep, limits)
+    return Runtime(home, leaf, upkeep, limits, own_quotas)
 
 
 def run_node(
@@ -434,12 +478,14 @@ def run_node(
     ask: AskPassphrase = no_passphrase,
     upkeep: Upkeep | None = None,
     limits: Limits | None = None,
+    own_quotas: Mapping[str, float] | None = None,
 ) -> None:
     """Run a node on the home at `path` until SIGINT or SIGTERM.
 
     `ask` finds the passphrase, at the start: a node must sign whenever peers want it to.
     `ready` is told where the node listens, once it does. `upkeep` says what it does for
-    its store by itself, `limits` how fast blobs may come and go.
+    its store by itself, `limits` how fast blobs may come and go; `own_quotas` are quotas
+    that hold for this run in place of those of the home.
 
     Raises:
         ConflictError: another node runs on this home, or a port is in use.
@@ -451,7 +497,8 @@ def run_node(
             key.ready()
         keep_freed()
         where = listen, join_listen, advertise
-        asyncio.run(_run(home, where, ready, upkeep=upkeep, limits=limits))
+        run = _run(home, where, ready, (upkeep, limits, own_quotas))
+        asyncio.run(run)
 
 
 def _patiently_open(path: Path, ask: AskPassphrase) -> Home:
@@ -470,11 +517,9 @@ async def _run(
     home: Home,
     where: tuple[str, str, str],
     ready: Callable[[Mapping[str, object]], None],
-    *,
-    upkeep: Upkeep | None,
-    limits: Limits | None,
+    wishes: tuple[Upkeep | None, Limits | None, Mapping[str, float] | None],
 ) -> None:
-    runtime = runtime_on(home, upkeep, limits)
+    runtime = runtime_on(home, *wishes)
     for name in (signal.SIGINT, signal.SIGTERM):
         runtime.loop.add_signal_handler(name, runtime.stopping.set)
     try:

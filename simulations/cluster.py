@@ -11,12 +11,14 @@ from typing import Final
 from crdtmerge.bodies import RecordId, SpaceId
 from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.digest import ContentId
+from crdtmerge.forks import Fork
 from crdtmerge.policy import Rank
 from crdtmerge.recipe import Recipe
 from crdtmerge.record import SignedRecord
 from crdtmerge.replica import Replica, found_space
 from crdtmerge.strategies import make_recipe
 from nodes.effects import RecordsCommitted
+from nodes.forks import Forks
 from nodes.store.memory import MemoryBlobs
 
 from .models import Model, fine_tune, make_base
@@ -35,6 +37,8 @@ class Cluster(World):
 
     ledger: dict[RecordId, SignedRecord] = field(default_factory=dict)
     library: MemoryBlobs = field(default_factory=MemoryBlobs)
+    quarantine: bool = False
+    """Whether the space cuts off who signs two records of one number."""
     doubtful: dict[str, dict[RecordId, SignedRecord]] = field(default_factory=dict)
     """Records that machines were keeping when their power went: kept, or lost."""
     space: SpaceId = field(init=False)
@@ -54,6 +58,7 @@ class Cluster(World):
             mode="members",
             base=self.base.content,
             nonce=self.draw("nonce")[:16],
+            quarantine=self.quarantine,
         )
         self.space = SpaceId(genesis.record.id)
         self.commit(owner, genesis)
@@ -78,6 +83,16 @@ class Cluster(World):
         del self.doubtful[machine.name]
         self.ledger |= offered
         self.submit(machine, RecordsCommitted(self.space, fresh))
+
+    def start(self, machine: Machine) -> None:
+        """Start the process of `machine`, which shows forks as its author."""
+
+        def show(_space: SpaceId, fork: Fork) -> None:
+            self.commit(machine, self.replica(machine).report(fork))
+
+        machine.forks = Forks(machine.spaces, machine.author.public, show)
+        machine.spaces.on_refused = machine.forks.refused
+        World.start(self, machine)
 
     def restart(self, machine: Machine) -> None:
         """Start `machine` again; what it has kept in spite of its end counts."""
@@ -125,16 +140,21 @@ class Cluster(World):
 
     def contribute(self, machine: Machine, model: str = "") -> ContentId:
         """Contribute a small model; the same `model` name is the same content."""
+        content, signed = self.sign_contribution(machine, model, machine)
+        self.commit(machine, signed)
+        return content
+
+    def sign_contribution(
+        self, machine: Machine, model: str, at: Machine
+    ) -> tuple[ContentId, SignedRecord]:
+        """Sign a contribution of a small model, whose bytes lie `at` another machine."""
         label = model or f"{machine.name}/{len(self.ledger)}"
         made = fine_tune(self.base, self.random(label))
         made.store(self.library)
-        made.store(machine.blobs)
+        made.store(at.blobs)
         replica = self.replica(machine)
-        self.commit(
-            machine,
-            replica.contribute(made.manifest, weight=DECIMAL_UNIT, note=label),
-        )
-        return made.content
+        signed = replica.contribute(made.manifest, weight=DECIMAL_UNIT, note=label)
+        return made.content, signed
 
     def set_recipe(self, machine: Machine, recipe: Recipe) -> None:
         """Replace the recipe heads that `machine` knows of."""

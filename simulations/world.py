@@ -34,6 +34,7 @@ from nodes.effects import (
     Ticked,
     Trust,
 )
+from nodes.forks import Forks
 from nodes.node import Node
 from nodes.quotas import DEFAULT, Quotas
 from nodes.spaces import Spaces
@@ -64,6 +65,7 @@ class Machine:
     storage: Storage
     spaces: Spaces
     node: Node | None = None
+    forks: Forks | None = None
     life: int = 0
     members: frozenset[bytes] = frozenset()
     downloads: dict[BlobId, Download] = field(default_factory=dict)
@@ -157,9 +159,15 @@ class World:
         def tick() -> None:
             if machine.life == life:
                 self.submit(machine, Ticked())
+                self._look_for_forks(machine)
                 self.clock.after(TICK_S, tick)
 
         self.clock.after(rng.uniform(0, TICK_S), tick)
+
+    def _look_for_forks(self, machine: Machine) -> None:
+        if machine.node is not None and machine.forks is not None:
+            with self.powered(machine):
+                machine.forks.turn()
 
     def crash(self, machine: Machine, loss: Loss = KILLED) -> None:
         """End the process of `machine`; its disk stays, but for what a `loss` takes."""

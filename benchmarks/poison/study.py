@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from benchmarks.poison.attackers import Attacker, distance, mean_of, near_copy
+from benchmarks.poison.inspected import inspections
 from benchmarks.poison.settings import (
     BACKDOOR,
     CLEAN,
@@ -86,6 +87,7 @@ def run(job: Job, tell: Callable[[str], None]) -> Told:
             "test_images": len(cast.data.test.labels),
             "alone": list(_alone(cast)),
             "merges": list(_merges(cast, job.only)),
+            "inspected": list(_inspected(cast)),
             "training_s": round(done - start, 1),
             "seconds": round(time.perf_counter() - start, 1),
         }
@@ -182,3 +184,18 @@ def _merges(cast: Cast, only: Sequence[str]) -> Iterator[Told]:
                     yield {**head, "failed" if made.is_bug else "refused": made.reason}
                     continue
                 yield {**head, **cast.measured(made.weights), "digest": made.digest}
+
+
+def _inspected(cast: Cast) -> Iterator[Told]:
+    """Tell what is found of honest and of poisoned ones, each scenario a space."""
+    bench = Bench(cast.base)
+    for scenario in SCENARIOS:
+        for kind in scenario.kinds:
+            found = list(inspections(bench, cast.models(scenario, kind)))
+            honest = scenario.models if kind == CLEAN else scenario.honest
+            yield {
+                "scenario": scenario.name,
+                "kind": kind,
+                "honest": found[:honest],
+                "poisoned": found[honest:],
+            }

@@ -3,6 +3,7 @@
 Owns the form. Does not own a figure.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from statistics import fmean
 from typing import Any, TypeAlias
@@ -46,6 +47,7 @@ def render(document: Told) -> str:
         columns = [(TWO.name, PAIR), (MANY.name, COPIES), (MOST.name, COPIES)]
         title = f"### {family}: what no strategy promises"
         lines += [title, "", *_merges(mine, columns), ""]
+    lines += ["### What inspect says", "", *_inspected(runs), ""]
     return "\n".join(lines)
 
 
@@ -76,6 +78,30 @@ def _merges(runs: Sequence[Told], columns: Sequence[tuple[str, str]]) -> Iterato
             cells.append(_cell(found))
         if any(cell != "-" for cell in cells):
             yield _line([f"**{name}**" if name in ROBUST else name, *cells])
+
+
+def _inspected(runs: Sequence[Told]) -> Iterator[str]:
+    """Yield who is flagged, of the poisoned and of the honest, over all trainings."""
+    families = list(dict.fromkeys(run["family"] for run in runs))
+    sides = [(family, side) for family in families for side in ("poisoned", "honest")]
+    yield from _head(["poison", *(f"{family}, {side}" for family, side in sides)])
+    rows = [(run["family"], row) for run in runs for row in run["inspected"]]
+    for key in dict.fromkeys((row["kind"], row["scenario"]) for _, row in rows):
+        mine = [(f, r) for f, r in rows if (r["kind"], r["scenario"]) == key]
+        cells = [
+            _flags([m for f, r in mine if f == fam for m in r[s]]) for fam, s in sides
+        ]
+        yield _line([", ".join(key), *cells])
+
+
+def _flags(models: Sequence[Sequence[Told]]) -> str:
+    """Return how many models anything was found of, and what."""
+    if not models:
+        return "-"
+    named = Counter(name for model in models for name in {f["finding"] for f in model})
+    said = ", ".join(f"{name} {count}" for name, count in sorted(named.items()))
+    flagged = f"{sum(map(bool, models))} of {len(models)}"
+    return f"{flagged}: {said}" if said else flagged
 
 
 def _cell(rows: Sequence[Told]) -> str:

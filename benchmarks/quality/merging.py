@@ -94,7 +94,7 @@ class Bench:
     def __init__(self, base: Weights) -> None:
         """Describe the base."""
         self.memory = Memory()
-        self._base = self._manifest(base, "base", b"")
+        self.base = self._manifest(base, "base", b"")
 
     def merge(
         self,
@@ -128,7 +128,11 @@ class Bench:
 
     def content(self, weights: Weights) -> str:
         """Return the content id of a model tuned from the base."""
-        return self._manifest(weights, "full", self._base.content_id).content_id.hex()
+        return self.manifest(weights).content_id.hex()
+
+    def manifest(self, weights: Weights) -> Manifest:
+        """Return the manifest of a model tuned from the base."""
+        return self._manifest(weights, "full", self.base.content_id)
 
     def _plan(
         self,
@@ -143,10 +147,10 @@ class Bench:
             self._contribution(weights, _canonical(strategy, setting.parameters, words))
             for weights, words in zip(tuned, own, strict=True)
         ]
-        return make_plan(recipe, self._base, given, unread=unread)
+        return make_plan(recipe, self.base, given, unread=unread)
 
     def _contribution(self, weights: Weights, parameters: Parameters) -> Contribution:
-        manifest = self._manifest(weights, "full", self._base.content_id)
+        manifest = self.manifest(weights)
         content_id = ContentId(manifest.content_id)
         return Contribution(content_id, DECIMAL_UNIT, manifest, (), parameters)
 

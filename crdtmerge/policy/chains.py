@@ -88,7 +88,7 @@ def place(book: Book, rank: Rank, holders: Iterable[AuthorId], given: Given) -> 
         chains=chains,
         kept=placing.kept,
         namings=frozenset(growth.valid),
-        contested=growth.contested,
+        contested={k: v for k, v in growth.contested.items() if k in placing.kept},
         judged=frozenset(placing.judged),
         endings=frozenset(placing.endings),
     )

@@ -7,6 +7,7 @@ Owns what people are told of that. Does not own what the acts bring about (`stan
 from collections.abc import Iterable
 
 from crdtmerge.bodies import Add, Ban, Grant, Lift, RecordId, Remove, Revoke, Successor
+from crdtmerge.forks import Fork
 from crdtmerge.identity import AuthorId
 from crdtmerge.policy.council import (
     COUNCIL,
@@ -64,13 +65,23 @@ def _needed(standing: Standing, record: Record) -> int | None:
         case Ban(subject="author") | Revoke() as body:
             return _above(standing, record, target_of(body))
         case Lift(target=target):
-            act = standing.effective.get(target)
-            judges = act is not None and isinstance(act.body, Ban | Revoke)
-            return standing.acting(act) if act and judges else None
+            return _of_lift(standing, record, target)
         case Remove(adds=adds):
             return Rank.OWNER if _of_maintainers(standing, adds) else None
         case _:
             return None
+
+
+def _of_lift(standing: Standing, lift: Record, target: RecordId) -> int | None:
+    """Return what a lift must be acted as: as what it lifts, or above who forked."""
+    named = standing.book.records.get(target)
+    if named is not None and isinstance(named.body, Fork):
+        author = named.body.author
+        cut = author in standing.quarantined
+        return _above(standing, lift, author) if cut else None
+    act = standing.effective.get(target)
+    judges = act is not None and isinstance(act.body, Ban | Revoke)
+    return standing.acting(act) if act and judges else None
 
 
 def _above(standing: Standing, act: Record, key: AuthorId) -> int | None:

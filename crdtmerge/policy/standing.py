@@ -194,13 +194,13 @@ class _Evaluation:
 
     def _takes_effect(self, record: Record) -> bool:
         """Tell whether `record` is kept, and all that it hangs on has effect."""
+        if isinstance(record.body, Successor):
+            if record.id not in self.namings:
+                return False
+            if record.body.of != record.author:
+                return True  # decided, whatever became of who proposed it
         if record.author not in self.ranks:
             return False
-        if isinstance(record.body, Successor) and record.id not in self.namings:
-            return False
-        settled = self.council.successions
-        if isinstance(record.body, Successor) and record.body.of in settled:
-            return settled[record.body.of].id == record.id
         kept = self.kept[record.author]
         if kept is not None and record.id not in kept:
             return False

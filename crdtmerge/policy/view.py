@@ -112,7 +112,7 @@ class View:
         One above `Rank.OWNER` means that a council did it.
         """
         acted = self.acts.get(record.id)
-        return self.ranks[record.author] if acted is None else acted
+        return self.ranks.get(record.author, Rank.READER) if acted is None else acted
 
     def follows(self, later: AuthorId, earlier: AuthorId) -> bool:
         """Tell whether the key `later` came after `earlier`, of the same identity."""

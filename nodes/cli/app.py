@@ -12,15 +12,18 @@ from crdtmerge import __version__
 
 from . import (
     archives,
+    audits,
     catalogue,
     contributions,
     doctor,
     history,
     homes,
     inspecting,
+    key,
     members,
     models,
     peers,
+    quotas,
     recipes,
     restored,
     secrecy,
@@ -77,6 +80,7 @@ def build() -> typer.Typer:
     app.command("init")(secrecy.init)
     app.command("passphrase")(secrecy.passphrase)
     app.command("whoami")(homes.whoami)
+    app.add_typer(_key_group())
     app.add_typer(_space_group())
     app.add_typer(_node_group())
     app.add_typer(_recipe_group())
@@ -94,10 +98,24 @@ def build() -> typer.Typer:
     app.command("resolve")(models.resolve)
     app.command("merge")(models.merge)
     app.command("verify")(models.verify)
+    app.command("audit")(audits.audit)
     app.command("strategies")(catalogue.strategies)
     app.command("doctor")(doctor.doctor)
     app.command("demo")(homes.demo)
     return app
+
+
+def _key_group() -> typer.Typer:
+    group = typer.Typer(
+        name="key",
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        help="Your author key: change it, keep a spare, recover from its loss.",
+    )
+    group.command("rotate")(key.rotate)
+    group.command("spare")(key.spare)
+    group.command("recover")(key.recover)
+    return group
 
 
 def _space_group() -> typer.Typer:
@@ -116,6 +134,8 @@ def _space_group() -> typer.Typer:
     group.command("members")(members.members)
     group.command("grant")(members.grant)
     group.command("revoke")(members.revoke)
+    group.command("approve")(members.approve)
+    group.command("pending")(members.pending)
     group.command("forks")(members.forks)
     return group
 
@@ -176,6 +196,7 @@ def _node_group() -> typer.Typer:
     group.callback()(_node)
     group.command("run")(homes.node_run)
     group.command("metrics")(homes.node_metrics)
+    group.command("quotas")(quotas.node_quotas)
     return group
 
 

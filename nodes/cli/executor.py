@@ -5,7 +5,8 @@ Owns that choice, and the patience with a home that is busy. Does not own what v
 """
 
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -17,6 +18,9 @@ from .settings import Settings
 
 if TYPE_CHECKING:
     from ..home import Home
+    from ..operations.live import Context
+    from ..operations.verbs import Operations
+    from ..passphrase import AskPassphrase
 
 ATTEMPTS: Final = 25
 PAUSE_S: Final = 0.2
@@ -116,18 +120,34 @@ def _in_node_or(
         raise AssertionError("the last attempt returns or raises")
 
 
+@contextmanager
+def alone(home: Path, ask: "AskPassphrase") -> "Iterator[Context]":
+    """Open a home for work on what no node may have in its hands meanwhile.
+
+    Raises:
+        ConflictError: a node runs on it, or a command.
+    """
+    from ..home import open_home
+
+    with open_home(home, write=True, ask=ask) as opened:
+        yield _here(opened).context
+
+
 def _call(
     home: "Home", verb: str, arguments: Mapping[str, object], tell: progress.Tell
 ) -> Answer:
     """Run a verb on an open home, in this process."""
+    return _here(home).call(verb, arguments, tell)
+
+
+def _here(home: "Home") -> "Operations":
     from ..operations.verbs import Operations
     from ..spaces import Spaces
 
     spaces = Spaces(home.records, home.blobs)
-    here = Operations(
+    return Operations(
         home, spaces, entropy=_entropy, run=_Run(), live=None, clock=_clock
     )
-    return here.call(verb, arguments, tell)
 
 
 def _call_in_node(

@@ -5,7 +5,7 @@ Owns their options, and whether a new key is encrypted. Does not own key files
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
 
 import typer
 
@@ -21,6 +21,18 @@ if TYPE_CHECKING:
     from ..keys import KeyForm
     from ..passphrase import Passphrase
 
+AgentOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KEY",
+        help="Sign with this Ed25519 key of an ssh-agent: fingerprint or comment.",
+        show_default=False,
+    ),
+]
+NoPassphraseOption: TypeAlias = Annotated[
+    bool,
+    typer.Option("--no-passphrase", help="Keep keys in the clear, and ask nothing."),
+]
 NODE_IN_THE_CLEAR: Final = (
     "the node's key lies in the clear, for your eyes only (mode 0600);"
     " `crdtmerge passphrase` encrypts it"
@@ -35,21 +47,9 @@ def init(
     context: typer.Context,
     home: HomeOption = None,
     *,
-    agent: Annotated[
-        str | None,
-        typer.Option(
-            metavar="KEY",
-            help="Sign with this Ed25519 key of an ssh-agent: fingerprint or comment.",
-            show_default=False,
-        ),
-    ] = None,
+    agent: AgentOption = None,
     passphrase_file: PassphraseFileOption = None,
-    no_passphrase: Annotated[
-        bool,
-        typer.Option(
-            "--no-passphrase", help="Keep the keys in the clear, and ask nothing."
-        ),
-    ] = False,
+    no_passphrase: NoPassphraseOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Make a home, with fresh keys for you and your node.
@@ -165,6 +165,20 @@ def _form(new: "Passphrase | None") -> "KeyForm":
     from ..runtime import entropy
 
     return clear if new is None else sealed_with(new, entropy)
+
+
+def form_for_new(file: Path | None, *, no_passphrase: bool) -> "KeyForm":
+    """Return the form of a new key that is no home's: sealed, if anybody says with what."""
+    from ..passphrase import from_file
+    from .passphrases import chosen, on_terminal
+
+    if no_passphrase and file is not None:
+        raise typer.BadParameter(
+            "it cannot go with --new-passphrase-file", param_hint="--no-passphrase"
+        )
+    if file is not None:
+        return _form(from_file(file))
+    return _form(chosen() if on_terminal() and not no_passphrase else None)
 
 
 def _for_new_home(home: Path, file: Path | None) -> "Passphrase | None":

@@ -199,8 +199,9 @@ def base_exponents(context: Context, space: SpaceId) -> dict[str, int]:
     A home of an older version has none: there the base is read, once.
     """
     kept = context.home.local.get_value(f"{_EXPONENTS}{space.hex()}")
-    if kept is not None:
-        return dict(json.loads(kept))
+    known = None if kept is None else kept_exponents(kept)
+    if known is not None:
+        return known
     base = base_manifest(context, space)
     facts = _base_facts(context.home.blobs, base)
     floats = [e.name for e in base.tensors if e.dtype in FLOAT_DTYPES]
@@ -208,6 +209,16 @@ def base_exponents(context: Context, space: SpaceId) -> dict[str, int]:
     if context.home.lock is not None:
         keep_exponents(context.home.local, space, found)
     return {name: facts.exponent for name, facts in found.items()}
+
+
+def kept_exponents(text: bytes) -> dict[str, int] | None:
+    """Return what was kept of a base; None of what was damaged: it is found out again."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    whole = isinstance(found, dict) and all(type(n) is int for n in found.values())
+    return found if whole else None
 
 
 @dataclass(slots=True)

@@ -51,6 +51,7 @@ from crdtmerge.trie import Trie
 from ..store.leases import Lease
 from ..store.references import REMEDY
 from . import arguments as given
+from .attesting import attest
 from .budgeting import told_of_budget, unread_in
 from .contents import base_exponents, base_facts, base_manifest
 from .keeping import Keeping, sums_of
@@ -110,6 +111,8 @@ def _resolve(context: Context, asked: Arguments, tell: Tell, lease: Lease) -> An
     output = output_asked(asked, out)
     extra: Answer = {"as": form, "card": str(out / CARD_FILE), "shards": 1}
     notes = _remarks(recipe)
+    # What is explored is no step on the way of the space: its sums would go back.
+    whole = view.recipe == recipe and not given.texts(asked, "without")
     if form == "model":
         unread = job.unread(recipe, base, contributions, ON_BASE)
         plan = make_plan(recipe, base, contributions, unread=unread)
@@ -117,8 +120,6 @@ def _resolve(context: Context, asked: Arguments, tell: Tell, lease: Lease) -> An
         layout = lay_out_model(plan.outputs, shard_bytes_of(asked))
         _require_bytes(context, contributions)
         output = replace(output, companions=companions)
-        # What is explored is no step on the way of the space: its sums would go back.
-        whole = view.recipe == recipe and not given.texts(asked, "without")
         keeping = Keeping(context.home.path, space, recipe, whole, sums_of(asked))
         if dry:
             facts = keeping.forecast(plan, context.home.blobs, output, layout)
@@ -150,6 +151,7 @@ def _resolve(context: Context, asked: Arguments, tell: Tell, lease: Lease) -> An
         "bytes": sum(entry.size for entry in resolution.tensors),
         "recipe": recipe.describe(),
         "explored": recipe != shared.recipe or view.visible != shared.visible,
+        "attested": form == "model" and whole and attest(context, space, resolution),
         "notes": notes,
         **extra,
         **told_of_budget(plan),

@@ -17,6 +17,8 @@ from ..home import Home
 from ..spaces import Spaces
 from ..upkeep.references import watch
 from .adopting import store_adopt
+from .approving import space_approve, space_pending
+from .auditing import attested_tensors, audit
 from .banning import ban, ban_lift
 from .bringing import fetch
 from .checking import recipe_check
@@ -30,6 +32,7 @@ from .granting import space_grant
 from .history import log
 from .importing import space_import
 from .inspecting import inspect
+from .limiting import node_quotas, quotas_of
 from .live import Answer, Arguments, Context, Live, Run, Tell
 from .members import space_members
 from .membership import space_create, space_join, space_ticket, space_ticket_revoke
@@ -61,6 +64,8 @@ VERBS: Final = {
     "status": status,
     "resolve": resolve,
     "verify": verify,
+    "audit": audit,
+    "attested_tensors": attested_tensors,
     "space_create": space_create,
     "space_join": space_join,
     "space_ticket": space_ticket,
@@ -69,6 +74,8 @@ VERBS: Final = {
     "space_revoke": space_revoke,
     "space_revoke_lift": space_revoke_lift,
     "space_members": space_members,
+    "space_approve": space_approve,
+    "space_pending": space_pending,
     "space_forks": space_forks,
     "space_forks_publish": space_forks_publish,
     "space_forks_lift": space_forks_lift,
@@ -88,6 +95,7 @@ VERBS: Final = {
     "peers_remove": peers_remove,
     "peers_list": peers_list,
     "node_metrics": node_metrics,
+    "node_quotas": node_quotas,
     "fetch": fetch,
     "wait": wait,
     "store_show": store_show,
@@ -101,7 +109,7 @@ VERBS: Final = {
     "store_fsck": store_fsck,
     "store_await": store_await,
 }
-PATIENT: Final = frozenset({"fetch", "wait", "store_await"})
+PATIENT: Final = frozenset({"fetch", "wait", "store_await", "attested_tensors"})
 """Verbs that mostly wait: for peers, as long as it takes. They need a node."""
 
 
@@ -126,7 +134,15 @@ class Operations:
             watch(home, spaces)
         self._context = Context(home, spaces, entropy, run, live, clock)
         spaces.author = home.author.public
+        if live is None:
+            spaces.author_bytes = quotas_of(home).author_bytes
+        spaces.pinned = lambda: {(p.space, p.content) for p in home.marks.pins()}
         spaces.on_returned = home.anchor.returned
+
+    @property
+    def context(self) -> Context:
+        """What the verbs work on, for work on a home that is no verb."""
+        return self._context
 
     def call(self, verb: str, arguments: Arguments, progress: Tell) -> Answer:
         """Return what `verb` answers; `progress` hears of long work.

@@ -15,6 +15,7 @@ from crdtmerge.bodies import Add, Body, NodeAddress, SpaceId
 from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.digest import Domain, digest
 from crdtmerge.errors import CrdtMergeError
+from crdtmerge.forks import Fork
 from crdtmerge.identity import SigningKey
 from crdtmerge.manifest import Manifest, TensorEntry
 from crdtmerge.policy import Rank
@@ -69,7 +70,15 @@ class Fortress:
     """Writes what members say, as their own programs would; the home has it all."""
 
     @classmethod
-    def at(cls, folder: Path, mode: str = "members") -> "Fortress":
+    def at(
+        cls,
+        folder: Path,
+        mode: str = "members",
+        *,
+        owners: tuple[SigningKey, ...] = OWNERS,
+        threshold: int = 1,
+        quarantine: bool = False,
+    ) -> "Fortress":
         """Found it below `folder`, of which all else is the attackers'."""
         inner = folder / "of" / "the" / "fortress"
         home = create_home(
@@ -78,8 +87,10 @@ class Fortress:
             node_seed=node_of(KEEPER).seed,
             generation=digest(Domain.SEED, b"generation")[:16],
         )
-        fortress = cls(folder, home, Pen.start(mode))
-        fortress.pen.admit(OWNERS[0], KEEPER, Rank.MAINTAINER)
+        pen = Pen.start(mode, owners=owners, threshold=threshold, quarantine=quarantine)
+        fortress = cls(folder, home, pen)
+        seat = pen.admit(OWNERS[0], KEEPER, Rank.MAINTAINER)
+        pen.approve(seat.record.id, *owners[1:threshold])
         for author in (KEEPER, *AUTHORS):
             if author is not STRANGER:
                 fortress.say(author, NodeAddress(node_of(author).public, ()))
@@ -174,8 +185,13 @@ class Fortress:
         self,
         records: Sequence[SignedRecord],
         attack: Attack,
+        *,
+        shown: bool = False,
     ) -> None:
-        """Let `attack` meet the running node: these records are new, nothing else is."""
+        """Let `attack` meet the running node: these records are new, nothing else is.
+
+        If they are a fork the node may have `shown` that, by a record of its own.
+        """
 
         async def scenario(siege: Siege) -> None:
             with within_memory():
@@ -184,12 +200,19 @@ class Fortress:
                 await attack(siege)
                 await siege.settled()
             assert siege.errors == []
-            assert siege.ids - ids == {signed.record.id for signed in records}
+            new, found = siege.ids - ids, siege.opset.records
+            told = {k for k in new if found[k].author == KEEPER.public and shown}
+            assert all(isinstance(found[key].body, Fork) for key in told)
+            assert new - told == {signed.record.id for signed in records}
             after = self.state
-            assert after.files == before.files
+            anchor = {p for p in before.files if p.endswith("anchor") and told}
+            assert {p: f for p, f in after.files.items() if p not in anchor} == {
+                p: f for p, f in before.files.items() if p not in anchor
+            }
             changed = {t for t in after.tables if after.tables[t] != before.tables[t]}
             tables = {name.rpartition(":")[2] for name in changed}
-            assert tables == ({"records", "spaces"} if records else set())
+            due = {"records", "spaces"} if records else set()
+            assert tables - ({"settings"} if told else set()) == due
 
         self.runs(scenario)
 

@@ -10,6 +10,7 @@ import json
 import time
 import zipfile
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from cryptography import x509
@@ -32,12 +33,15 @@ from crdtmerge.formats.yaml_text import parse_yaml
 from crdtmerge.formats.zipped import read_records
 from crdtmerge.resolve import kept
 from crdtmerge.rules import parse_pattern
+from nodes.agent import find
 from nodes.commands import asked_for
 from nodes.home import create_home, open_home
+from nodes.operations.contents import kept_exponents
 from nodes.sealing import Cost
 from nodes.tls import peer_of
-from tests.fuzz.reading_homes import PLANES, VECTORS
+from tests.fuzz.reading_homes import PLANES, VECTORS, Replies
 from tests.fuzz.seeds import LEAVES, certificates
+from tests.fuzz.seeds_homes import string
 from tests.fuzz.sums import sums_of
 
 
@@ -275,3 +279,31 @@ def test_a_certificate_of_another_version_is_nobodys() -> None:
     assert peer_of(pem, LEAVES) in LEAVES
     with pytest.raises(NotMemberError, match="cannot be read"):
         peer_of(other, LEAVES)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"\x0c\0\0\0\x01\0\0\0\0\0\0\0\x01\xff",  # a comment that is no UTF-8
+        b"\x0c\0\0\0\x01\0\0\0\x12\0\0\0\x0bssh-ed25519\0\0\0\0\0\0",  # no key
+    ],
+)
+def test_an_agent_that_answers_nonsense_is_told_so(answer: bytes) -> None:
+    """Each was another error of the library that speaks to it."""
+    replies = Replies(string(answer))
+    with (
+        mock.patch("paramiko.agent.get_agent_connection", return_value=replies),
+        pytest.raises(MachineError, match="the agent answers nonsense"),
+    ):
+        find("any")
+
+
+@pytest.mark.parametrize(
+    "kept_text", [b"", b"[]", b"\xff", b'{"a": "3"}', b'{"a": true}']
+)
+def test_what_was_kept_of_a_base_and_damaged_is_found_out_again(
+    kept_text: bytes,
+) -> None:
+    """It is derived from the base, so nobody has to repair anything."""
+    assert kept_exponents(kept_text) is None
+    assert kept_exponents(b'{"a": 3}') == {"a": 3}

@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> int:
     finds = [(r.target, find) for r in results for find in r.finds]
     for target, find in finds:
         print(f"find: {running.WORK / target / 'finds' / find}")
-    return 1 if finds else 0
+    return 1 if finds or any(result.failure for result in results) else 0
 
 
 def _parsed(arguments: list[str]) -> argparse.Namespace:

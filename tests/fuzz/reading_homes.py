@@ -3,11 +3,13 @@
 Owns the reads of the targets whose refusals are `HOME`.
 """
 
+import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Final
+from unittest import mock
 
 from crdtmerge.bodies import SpaceId
 from crdtmerge.codec import decode, encode
@@ -19,24 +21,34 @@ from crdtmerge.digest import (
     chunk_digests,
     digest,
 )
-from crdtmerge.errors import CorruptBlobError, DamagedStateError, EncodingError
+from crdtmerge.errors import (
+    CorruptBlobError,
+    DamagedStateError,
+    EncodingError,
+    NotFoundError,
+)
 from crdtmerge.formats.journal import noted_in
 from crdtmerge.identity import Purpose, SigningKey
 from crdtmerge.resolve import kept
 from crdtmerge.resolve.accumulators import parts_of
+from crdtmerge.sync.attestations import decode_attestation
+from nodes.agent import AgentKey, find
 from nodes.anchor import ANCHOR_FILE, Anchor, SpaceSigner
 from nodes.commands import asked_for
 from nodes.home import Home, create_home
 from nodes.keys import AUTHOR_KEY_FILE, NODE_KEY_FILE, read_keys
 from nodes.lock import _held_by
+from nodes.operations.contents import kept_exponents
 from nodes.passphrase import Passphrase
 from nodes.sealing import parse
 from nodes.spaces import Spaces
+from nodes.store.attested import _parsed
 from nodes.store.disk import SYSTEM_DISK
 from nodes.store.memo import _known, _seal
 from nodes.store.packed import PackedFile, claimed
 from nodes.store.ranges import Stored
 from nodes.upkeep.scrubbing import Scrubber
+from nodes.witness import said
 from tests.fuzz.reading_files import scratch, written
 from tests.fuzz.seeds import BIG
 from tests.fuzz.sums import sealed_of, sums_of
@@ -190,6 +202,21 @@ def read_scrub_place(data: bytes) -> None:
     Scrubber(home(), Spaces(home().records, home().blobs), 0)
 
 
+def read_exponents(data: bytes) -> None:
+    """Read what was kept of a base."""
+    for name, number in (kept_exponents(data) or {}).items():
+        assert isinstance(name, str)
+        assert type(number) is int
+
+
+def read_attested(data: bytes) -> None:
+    """Read what a home attests, its seal made right: what it says can be attested."""
+    made = _parsed(digest(Domain.ATTESTED, data) + data)
+    if made is not None:
+        attested = said(SpaceId(bytes(32)), bytes(32), made)
+        assert decode_attestation(attested.encode()) == attested
+
+
 def read_lock(data: bytes) -> None:
     """Read who holds the lock of a home."""
     assert str(_held_by(data[:64]))
@@ -200,3 +227,46 @@ def read_request(data: bytes) -> None:
     verb, arguments = asked_for(data)
     assert isinstance(verb, str)
     assert isinstance(arguments, dict)
+
+
+# --- an agent that holds keys -------------------------------------------------------------
+
+
+class Replies:
+    """A connection to an agent whose answers are given, whatever it is asked."""
+
+    def __init__(self, data: bytes) -> None:
+        self._left = io.BytesIO(data)
+
+    def send(self, _: bytes) -> None:
+        """Take a question."""
+
+    def recv(self, size: int) -> bytes:
+        """Return the next bytes of the answers."""
+        return self._left.read(size)
+
+    def close(self) -> None:
+        """Close it."""
+
+
+def read_agent(data: bytes) -> None:
+    """Find a key of an agent, and have it sign: two answers, or one."""
+    if int.from_bytes(data[5:9], "big") > KEYS_MAX:
+        raise NotFoundError("more keys than are tried here")
+
+    def read(use: Callable[[], object]) -> None:
+        replies = Replies(data)
+        with mock.patch("paramiko.agent.get_agent_connection", return_value=replies):
+            use()
+
+    key = AgentKey(AGENT_KEY.public)
+    either(
+        HOME,
+        lambda: read(lambda: find("a comment")),
+        lambda: read(lambda: key.sign(Purpose.PROBE, b"message")),
+    )
+
+
+KEYS_MAX: Final = 1 << 10
+"""Paramiko counts as far as an agent tells it to, up to 2**32, and that takes hours."""
+AGENT_KEY: Final = SigningKey(bytes([9]) * 32)

@@ -4,7 +4,7 @@ Owns the reads of the targets whose refusals are `PEER`. Sums and signatures ove
 are made anew where a decoder would look no further: a fuzzer cannot guess them.
 """
 
-from functools import cache
+from dataclasses import replace
 
 from google.protobuf.message import DecodeError
 
@@ -13,6 +13,7 @@ from crdtmerge.codec import decode, encode, format_decimal, parse_decimal
 from crdtmerge.digest import CHUNK_BYTES, BlobId, Domain, blob_id_of, chunk_digests
 from crdtmerge.errors import EncodingError, LocalError, NotFoundError
 from crdtmerge.faults import Fault, check_fault, find
+from crdtmerge.forks import Fork, check_fork
 from crdtmerge.formats.recipe_file import parse_recipe, recipe_of
 from crdtmerge.formats.recipe_text import recipe_to_yaml
 from crdtmerge.formats.yaml_text import parse_yaml
@@ -21,18 +22,20 @@ from crdtmerge.manifest import decode_manifest
 from crdtmerge.proofs import proof_from_value, read_spans, verify
 from crdtmerge.recipe import Recipe, recipe_from_value
 from crdtmerge.record import RECORD_BYTES_MAX, decode_record, make_record, well_formed
+from crdtmerge.resolve.resolution import model_digest
 from crdtmerge.rules import Place, Who
 from crdtmerge.strategies import check_recipe
-from crdtmerge.sync.messages import Hello
+from crdtmerge.sync.attestations import decode_attestation
+from crdtmerge.sync.listings import Listing
+from crdtmerge.sync.messages import TensorsReply
 from crdtmerge.sync.runs import Run
 from crdtmerge.sync.transfer import Incoming, Wanted
 from nodes import coding, convert
-from nodes.spaces import Spaces
-from nodes.store.memory import MemoryBlobs, MemoryRecords
 from nodes.tls import peer_of
 from nodes.wire import replica_pb2 as wire
+from tests.fuzz.reading_sets import frames
 from tests.fuzz.seeds import AUTHORS, BIG, LEAVES, SMALL
-from tests.unit.peers import SPACE, notes, session, spaces_with
+from tests.unit.peers import SPACE
 
 PLACES = (Place("model.layers.3.bias", (3, 8)), Place("head.weight"), Place("", (0, 1)))
 VISIBLE = (Who(bytes(32), (bytes(32),), ("math",)), Who(b"c" * 32))
@@ -78,6 +81,36 @@ def read_fault(data: bytes) -> None:
     assert encode(fault.to_value()) == data
     find(fault)
     check_fault(fault)
+
+
+def read_fork(data: bytes) -> None:
+    """Read the body of a fork, and whether it is true: also signed by keys known here."""
+    fork = Fork.from_value(decode(data, RECORD_BYTES_MAX))
+    assert encode(fork.to_value()) == data
+    key = AUTHORS.get(fork.author)
+    if key is not None:
+        one, other = (
+            replace(branch, signature=key.sign(Purpose.RECORD, branch.id))
+            for branch in fork.branches
+        )
+        fork = replace(fork, branches=(one, other))
+    check_fork(fork, SPACE)
+
+
+def read_attestation(data: bytes) -> None:
+    """Decode an attestation: no other bytes are its encoding."""
+    assert decode_attestation(data).encode() == data
+
+
+def read_listing(data: bytes) -> None:
+    """Take a page of tensors, as if their model were the one that was asked for."""
+    message = convert.decode(data)
+    if not isinstance(message, TensorsReply):
+        raise EncodingError("another message")
+    listing = Listing(model_digest(message.tensors))
+    assert listing.take(message.total, message.tensors) == (
+        message.total == len(message.tensors)
+    )
 
 
 def read_proof(data: bytes) -> None:
@@ -151,48 +184,6 @@ def read_fetch_request(data: bytes) -> None:
         raise EncodingError("refused by gRPC") from e
     asked = convert.from_fetch_request(request)
     assert convert.from_fetch_request(convert.to_fetch_request(*asked)) == asked
-
-
-def frames(data: bytes) -> list[bytes]:
-    """Return pieces of bytes, each with its length in two bytes before it."""
-    found: list[bytes] = []
-    while len(data) >= 2 and len(found) < 64:
-        length = int.from_bytes(data[:2], "big")
-        found.append(data[2 : 2 + length])
-        data = data[2 + length :]
-    return found
-
-
-def read_session(data: bytes) -> None:
-    """Let a peer say several things to a session; the set afterwards is one that holds."""
-    spaces = known_spaces()
-    ours = session(spaces)
-    ours.open()
-    try:
-        for frame in frames(data):
-            for said in ours.handle(convert.decode(frame)):
-                assert isinstance(said, Hello) or said.space == SPACE
-    finally:
-        held = spaces.records.load(SPACE)
-        assert {signed.record.id for signed in held} == set(spaces.trie(SPACE))
-        for signed in held[len(KNOWN) + 1 :]:
-            well_formed(signed.record.data, signed.signature)
-
-
-KNOWN = notes(range(1, 4))
-
-
-@cache
-def _template() -> Spaces:
-    return spaces_with("fuzzed", KNOWN)
-
-
-def known_spaces() -> Spaces:
-    """Return spaces that know a few records: a copy of some that were made once."""
-    made = Spaces(MemoryRecords(bytes(16)), MemoryBlobs())
-    made.records.append(SPACE, _template().records.load(SPACE))
-    made._opsets[SPACE] = _template().opset(SPACE)
-    return made
 
 
 NOT_THERE = (NotFoundError,)

@@ -5,6 +5,7 @@ Owns the seeds of the targets that read bytes of peers. Does not own those that 
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
 from typing import Final
@@ -13,27 +14,45 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from crdtmerge.codec import encode
+from crdtmerge.bodies import (
+    Approve,
+    Genesis,
+    NodeAddress,
+    RecordId,
+    Successor,
+    give_consent,
+)
+from crdtmerge.codec import Value, encode
 from crdtmerge.digest import CHUNK_BYTES, Domain, chunk_digests, digest
 from crdtmerge.encodings import Form
 from crdtmerge.encodings import encode as encode_chunk
 from crdtmerge.encodings.planes import Effort
 from crdtmerge.faults import Fault
+from crdtmerge.forks import prove_fork
 from crdtmerge.identity import SigningKey
 from crdtmerge.proofs import prove
 from crdtmerge.recipe import Rule
+from crdtmerge.record import SignedRecord, make_record, sign_record
+from crdtmerge.resolve.resolution import model_digest
 from crdtmerge.strategies import STRATEGIES, make_recipe
+from crdtmerge.sync.attestations import Attestation
 from crdtmerge.sync.messages import (
+    FEATURES,
     PROTOCOL_VERSION,
+    Attestations,
+    AttestationsRequest,
     FeedReply,
     FeedRequest,
     Heartbeat,
+    Held,
     Hello,
     Message,
     RecordsReply,
     RecordsRequest,
     Rumour,
     SignedBytes,
+    TensorsReply,
+    TensorsRequest,
     TrieInner,
     TrieLeaf,
     TrieReply,
@@ -55,7 +74,17 @@ from nodes.tls import make_leaf
 from tests.properties.cast import AUTHORS as CAST
 from tests.properties.cast import FAULTS
 from tests.strategies import NEEDS, Need
-from tests.unit.peers import MEMBER, OWNER, SPACE, grant, notes, raw
+from tests.unit.peers import (
+    BASE,
+    GENESIS,
+    MEMBER,
+    OWNER,
+    SPACE,
+    grant,
+    note,
+    notes,
+    raw,
+)
 from tests.vectors.formats import MANIFEST, RECIPE, VALUES, fault, history
 from tests.vectors.formats import MEMBER as SECOND
 from tests.vectors.formats import OWNER as FIRST
@@ -68,6 +97,23 @@ LEAVES: Final = (bytes(NODE.public),)
 BIG: Final = bytes(range(256)) * (CHUNK_BYTES // 128) + b"tail!"
 """A blob of three chunks, the last of which is short."""
 SMALL: Final = b"a small blob"
+
+
+def _address() -> SignedRecord:
+    """Return the record that makes NODE a node of the owner's."""
+    record = make_record(
+        space=SPACE,
+        author=OWNER.public,
+        author_seq=9,
+        prev=digest(Domain.RECORD, b"any"),
+        auth=GENESIS.record.id,
+        body=NodeAddress(bytes(NODE.public), ("192.0.2.1:7420",)),
+    )
+    return sign_record(record, OWNER)
+
+
+KNOWN: Final = (*notes(range(1, 4)), _address())
+"""What a session or a node knows before a peer says a word."""
 
 
 def values() -> Iterator[bytes]:
@@ -84,6 +130,27 @@ def records() -> Iterator[bytes]:
     """Yield a record of each kind."""
     yield from (signed.record.data for signed in history().values())
     yield fault(next(iter(history().values())).record.id).record.data
+    pair = [(s.record.data, s.signature) for s in (note(3), note(3, 9))]
+    consent = give_consent(MEMBER, SPACE, OWNER.public)
+    for body in (
+        Approve(RecordId(bytes(32))),
+        Successor(OWNER.public, MEMBER.public, consent),
+        prove_fork(SPACE, OWNER.public, 3, pair),
+    ):
+        record = make_record(
+            space=SPACE,
+            author=OWNER.public,
+            author_seq=5,
+            prev=bytes(32),
+            auth=SPACE,
+            body=body,
+        )
+        yield record.data
+    ruled = Genesis("ruled", "members", BASE, (OWNER.public,), bytes(16), 1, True)
+    first = make_record(
+        space=b"", author=OWNER.public, author_seq=0, prev=b"", auth=b"", body=ruled
+    )
+    yield first.data
 
 
 def faults() -> Iterator[bytes]:
@@ -135,7 +202,7 @@ def recipes() -> Iterator[bytes]:
 def messages() -> Iterator[Message]:
     """Yield a message of each kind, such that a session understands it."""
     root, some = digest(Domain.RECORD, b"root"), [raw(s) for s in notes(range(4, 7))]
-    yield Hello(PROTOCOL_VERSION, "fuzz/1", heard=True)
+    yield Hello(PROTOCOL_VERSION, "fuzz/1", heard=True, features=FEATURES)
     yield Heartbeat(SPACE, root, 7, GENERATION, 7, 1, echo=True)
     yield Heartbeat(SPACE, root, 700, GENERATION, 700)
     yield FeedRequest(SPACE, GENERATION, 2, 1)
@@ -146,6 +213,79 @@ def messages() -> Iterator[Message]:
     yield RecordsRequest(SPACE, (root, SPACE), 1)
     yield RecordsReply(SPACE, tuple(some), (root,), 1)
     yield Rumour(SPACE, (raw(grant(4)),))
+    yield from beside()
+
+
+def beside() -> Iterator[Message]:
+    """Yield a message of each kind that stands beside the set."""
+    said, tensors = attestation(), MANIFEST.tensors
+    yield AttestationsRequest(SPACE, (Held(bytes(NODE.public), 3, bytes(16)),))
+    yield Attestations(SPACE, (said.sign(NODE),))
+    yield TensorsRequest(SPACE, said.model, 0, 1)
+    yield TensorsReply(SPACE, said.model, len(tensors), tensors, 1)
+
+
+def attestation() -> Attestation:
+    """Return what NODE attests: the model of the golden manifest's tensors."""
+    model = model_digest(MANIFEST.tensors)
+    node = bytes(NODE.public)
+    return Attestation(SPACE, node, 4, bytes(32), model, 2, "CPython 3.11, x86_64")
+
+
+def attestations() -> Iterator[bytes]:
+    """Yield attestations."""
+    yield attestation().encode()
+
+
+def listings() -> Iterator[bytes]:
+    """Yield a page that is a whole list, and one of more."""
+    *_, reply = beside()
+    assert isinstance(reply, TensorsReply)
+    yield convert.encode(reply)
+    yield convert.encode(replace(reply, total=7))
+
+
+def forks() -> Iterator[bytes]:
+    """Yield forks: of small records, and of large ones."""
+    for size in (8, 5000):
+        pair = [
+            (s.record.data, s.signature) for s in (note(3, size), note(3, size + 1))
+        ]
+        yield encode(prove_fork(SPACE, OWNER.public, 3, pair).to_value())
+
+
+def histories() -> Iterator[bytes]:
+    """Yield histories of every kind of record, in terms that the target reads."""
+    add: list[Value] = [b"c" * 32, bytes(32), 100, 1000, "1", b"", ""]
+    members: list[Value] = [
+        [0, 0, 0, "grant", [b"\0\2", 2, "1", 1000, 1 << 30]],
+        [2, 1, 0, "grant", [b"\0\4", 1, "0.5", 100, 1 << 20]],
+        [4, 2, 0, "add", add],
+    ]
+    yield encode([[0, 0, 0], *members])
+    acts: list[Value] = [
+        [0, 0, 0, "remove", [[b"\3"]]],
+        [2, 1, 0, "ban", ["content", b"c" * 32]],
+        [0, 0, 0, "lift", [b"\5"]],
+        [0, 0, 0, "revoke", [b"\0\4", [b"\3"]]],
+        [0, 0, 0, "recipe", [RECIPE.to_value(), []]],
+        [0, 0, 0, "node", [b"n" * 32, ["192.0.2.1:1"]]],
+    ]
+    yield encode([[1, 0, 0], *members, *acts])
+    council: list[Value] = [
+        [0, 0, 0, "ban", ["author", b"\0\4"]],
+        [1, 0, 0, "approve", [b"\4"]],
+        [0, 0, 0, "successor", [b"\0\0", b"\0\7", b"\0\0\7"]],
+        [1, 0, 0, "approve", [b"\6"]],
+    ]
+    yield encode([[0, 1, 0], *members, *council])
+    forked: list[Value] = [
+        [4, 2, 0, "add", [b"d" * 32, *add[1:]]],
+        [4, 2, 1, "add", [b"e" * 32, *add[1:]]],
+        [2, 1, 0, "fork", [4, 5]],
+        [0, 0, 0, "lift", [b"\6"]],
+    ]
+    yield encode([[0, 0, 1], *members, *forked])
 
 
 def frames() -> Iterator[bytes]:

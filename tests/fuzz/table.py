@@ -19,7 +19,9 @@ BEGIN: Final = "<!-- made by `python -m tests.fuzz.table` -->"
 END: Final = "<!-- end -->"
 WHOSE: Final = {
     "peers": "a peer's",
+    "sets": "a peer's",
     "files": "the user's",
+    "weights": "the user's",
     "homes": "this machine's",
 }
 """By the module that the target's read stands in."""

@@ -193,6 +193,7 @@ def test_json_of_each_command_has_its_fields(terminal: Terminal) -> None:
         "doubt",
         "forked",
         "faulty",
+        "attested",
         "forks",
         "quarantined",
     }

@@ -92,6 +92,8 @@ STRANGER: Final = key("sam")
 OTTO: Final = key("otto")
 """A third owner, in spaces that have one."""
 THREE: Final = (*OWNERS, OTTO)
+HEIRS: Final = tuple(key(f"heir {number}") for number in range(5))
+"""Keys that hold nothing until others name them."""
 AUTHORS: Final = (*OWNERS, *MAINTAINERS, *CONTRIBUTORS, READER, STRANGER)
 
 

@@ -6,12 +6,14 @@ act on old news, backdate, and go on after they were banned. Does not own the la
 """
 
 from dataclasses import dataclass
+from types import UnionType
 from typing import Final
 
 from hypothesis import strategies as st
 
 from crdtmerge.bodies import (
     Add,
+    Approve,
     Ban,
     Body,
     Grant,
@@ -22,12 +24,14 @@ from crdtmerge.bodies import (
     Remove,
     Revoke,
     SpaceId,
+    Successor,
+    give_consent,
 )
 from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.forks import Fork
-from crdtmerge.identity import SigningKey
+from crdtmerge.identity import AuthorId, SigningKey
 from crdtmerge.orset import OpSet, forks_among
-from crdtmerge.policy import NEEDED, Authority, Rank, given_by
+from crdtmerge.policy import NEEDED, Authority, Lookup, Rank, given_by
 from crdtmerge.recipe import Recipe
 from crdtmerge.record import Record, SignedRecord
 from tests.properties.cast import (
@@ -35,9 +39,12 @@ from tests.properties.cast import (
     CONTENTS,
     CONTRIBUTORS,
     FAULTS,
+    HEIRS,
     MAINTAINERS,
+    OTTO,
     OWNERS,
     READER,
+    THREE,
     add_of,
     fork_of,
     genesis,
@@ -68,6 +75,15 @@ ACTIONS: Final = (
 )
 FORKING: Final = (*ACTIONS, "fork", "fork", "lift", "add", "grant")
 """The actions where forks have effect: more of them are shown, and lifted."""
+TOGETHER: Final = (
+    *ACTIONS,
+    *("approve",) * 8,
+    *("successor",) * 5,
+    *("claim", "judge owner", "claim", "judge owner", "lift", "grant"),
+    *("end", "end", "end"),
+)
+"""The actions in spaces of several owners, whose members rotate their keys."""
+PLAYERS: Final = (*AUTHORS, OTTO, *HEIRS)
 CALM: Final = tuple(a for a in ACTIONS if a not in {"revoke", "ban author"})
 """The actions that take no author's rights away."""
 
@@ -110,13 +126,13 @@ class Step:
     other: int
 
 
-def step_of(actions: tuple[str, ...]) -> st.SearchStrategy[Step]:
+def step_of(actions: tuple[str, ...], authors: int) -> st.SearchStrategy[Step]:
     """Return the strategy of one step; small numbers first, so that they shrink."""
-    small = st.integers(0, 11)
+    small = st.integers(0, max(11, authors - 1))
     return st.builds(
         Step,
         st.integers(0, REPLICAS - 1),
-        st.integers(0, len(AUTHORS) - 1),
+        st.integers(0, authors - 1),
         st.sampled_from((*actions, "sync", "sync")),
         small,
         small,
@@ -135,13 +151,43 @@ def histories(
     mode = draw(st.sampled_from(("members", "open")))
     # The length is drawn by itself: a plain list would have five steps on average.
     count = draw(st.integers(0, most))
-    script = st.lists(step_of(actions), min_size=count, max_size=count)
+    step = step_of(actions, len(AUTHORS))
+    script = st.lists(step, min_size=count, max_size=count)
     return play(mode, draw(script), quarantine=quarantine)
 
 
-def play(mode: str, script: list[Step], *, quarantine: bool = False) -> History:
+@st.composite
+def histories_together(
+    draw: st.DrawFn, actions: tuple[str, ...] = TOGETHER, most: int = 50
+) -> History:
+    """Draw a history of a space that three own, whose members name successors."""
+    mode = draw(st.sampled_from(("members", "members", "open")))
+    threshold = draw(st.integers(1, 3))
+    quarantine = draw(st.booleans())
+    count = draw(st.integers(0, most))
+    step = step_of(actions, len(PLAYERS))
+    script = draw(st.lists(step, min_size=count, max_size=count))
+    return play(
+        mode,
+        script,
+        quarantine=quarantine,
+        owners=THREE,
+        threshold=threshold,
+        players=PLAYERS,
+    )
+
+
+def play(
+    mode: str,
+    script: list[Step],
+    *,
+    quarantine: bool = False,
+    owners: tuple[SigningKey, ...] = OWNERS,
+    threshold: int = 1,
+    players: tuple[SigningKey, ...] = AUTHORS,
+) -> History:
     """Return the history that `script` makes, from a space whose cast has its ranks."""
-    first = genesis(mode, quarantine=quarantine)
+    first = genesis(mode, quarantine=quarantine, owners=owners, threshold=threshold)
     common: Known = {first.record.id: first}
     seats = [
         *((OWNERS[0], author, Rank.MAINTAINER) for author in MAINTAINERS),
@@ -149,15 +195,19 @@ def play(mode: str, script: list[Step], *, quarantine: bool = False) -> History:
         (OWNERS[1], READER, Rank.READER),
     ]
     for by, author, rank in seats:
-        _keep(common, speak(common, by, grant_of(author, rank), 0, 0))
+        grant = speak(common, by, grant_of(author, rank), 0, 0)
+        _keep(common, grant)
+        if grant is not None and rank is Rank.MAINTAINER:
+            for owner in owners[1:threshold]:
+                _keep(common, speak(common, owner, Approve(grant.record.id), 0, 0))
     replicas = tuple(dict(common) for _ in range(REPLICAS))
     for step in script:
         known = replicas[step.replica]
         if step.action == "sync":
             known |= replicas[(step.replica + 1 + step.other) % REPLICAS]
             continue
-        author = AUTHORS[step.author]
-        body = _body(known, author, step)
+        author = players[step.author]
+        body = _body(known, author, step, players)
         if body is not None:
             critical = step.action == "critical"
             _keep(known, speak(known, author, body, step.pick, step.other, critical))
@@ -191,7 +241,7 @@ def speak(
         signed.record
         for signed in known.values()
         if (authority := given_by(signed.record, author.public, lookup))
-        and authority.rank >= NEEDED[type(body)]
+        and authority.rank >= _needed(signed.record, author, body, lookup)
         and _within(authority, body)
     ]
     if not grants:
@@ -204,13 +254,55 @@ def speak(
     return write(author, auth, body, after=after, critical=critical)
 
 
+def _needed(grant: Record, author: SigningKey, body: Body, lookup: Lookup) -> Rank:
+    """Return the rank that `author` needs to say `body` under `grant`."""
+    match body:
+        case Successor(of=of) if of != author.public:
+            return Rank.OWNER
+        case Revoke(author=old):
+            at: Record | None = grant
+            while at is not None and isinstance(at.body, Successor):
+                if at.body.of == old:
+                    return Rank.READER
+                at = lookup(RecordId(at.auth)) if at.author == at.body.of else None
+        case _:
+            pass
+    return NEEDED[type(body)]
+
+
 def _within(authority: Authority, body: Body) -> bool:
+    if isinstance(body, Successor):
+        return authority.records_max > 200
     return not isinstance(body, Grant) or authority.covers(body)
 
 
-def _body(known: Known, author: SigningKey, step: Step) -> Body | None:  # noqa: C901  one case an action
+def _successor(known: Known, of: AuthorId, heir: SigningKey) -> Successor | None:
+    if heir.public == of:
+        return None
+    space = next(iter(known.values())).record.space_id
+    return Successor(of, heir.public, give_consent(heir, space, of))
+
+
+def _ending(known: Known, author: SigningKey, step: Step) -> Revoke | None:
+    """Return how `author` ends a key before its own: with all of it, some or nothing."""
+    bodies = (known[i].record.body for i in _ids(known, Successor))
+    before = [
+        body.of
+        for body in bodies
+        if isinstance(body, Successor) and body.key == author.public
+    ]
+    if not before:
+        return None
+    old = before[step.pick % len(before)]
+    theirs = [i for i in known if known[i].record.author == old]
+    return Revoke(old, tuple(sorted(theirs[step.other % 4 :: 4])))
+
+
+def _body(  # noqa: C901  one case an action
+    known: Known, author: SigningKey, step: Step, players: tuple[SigningKey, ...]
+) -> Body | None:
     """Return the body of a step, or None where there is nothing yet to act on."""
-    target = AUTHORS[step.pick % len(AUTHORS)]
+    target = players[step.pick % len(players)]
     content = CONTENTS[step.pick % len(CONTENTS)]
     match step.action:
         case "add":
@@ -236,6 +328,26 @@ def _body(known: Known, author: SigningKey, step: Step) -> Body | None:  # noqa:
         case "lift":
             bans = _ids(known, Ban) + _ids(known, Revoke) + _ids(known, Fork)
             return Lift(bans[step.pick % len(bans)]) if bans else None
+        case "approve":
+            kinds = Ban | Revoke | Grant | Lift | Successor | Remove
+            if step.other % 2:
+                acts = [i for i in _ids(known, kinds) if _is_council_act(known, i)]
+            else:
+                acts = _ids(known, kinds)
+            # Few of them, so that several owners meet on one.
+            return Approve(acts[:5][step.pick % len(acts[:5])]) if acts else None
+        case "successor":
+            return _successor(known, author.public, HEIRS[step.pick % len(HEIRS)])
+        case "claim":
+            of = THREE[step.other % len(THREE)].public
+            return _successor(known, of, HEIRS[step.pick % len(HEIRS)])
+        case "judge owner":
+            of = THREE[step.pick % len(THREE)].public
+            theirs = [i for i in known if known[i].record.author == of]
+            left = tuple(sorted(theirs[step.other % 4 :: 4]))
+            return Revoke(of, left) if step.other % 2 else Ban("author", of)
+        case "end":
+            return _ending(known, author, step)
         case "fault":
             return FAULTS[step.pick % len(FAULTS)]
         case "fork":
@@ -252,7 +364,19 @@ def _body(known: Known, author: SigningKey, step: Step) -> Body | None:  # noqa:
             return unknown(f"kind{step.pick % 2}")
 
 
-def _ids(known: Known, body: type) -> list[RecordId]:
+def _is_council_act(known: Known, act: RecordId) -> bool:
+    """Tell whether it takes several owners to do this, whatever the threshold."""
+    of_owners = {owner.public for owner in THREE}
+    match known[act].record.body:
+        case Ban(target=key) | Revoke(author=key) | Successor(of=key):
+            return key in of_owners and known[act].record.author != key
+        case Lift(target=judgement) if judgement in known:
+            return _is_council_act(known, judgement)
+        case _:
+            return False
+
+
+def _ids(known: Known, body: type | UnionType) -> list[RecordId]:
     return sorted(
         i for i, signed in known.items() if isinstance(signed.record.body, body)
     )

@@ -44,6 +44,15 @@ def agree(opset: OpSet) -> None:
     assert set(view.faults) == naive.faulty()
     assert {fork.place for fork in view.forks} == naive.forked()
     assert view.quarantined == naive.quarantined()
+    stand = naive.court.bottom
+    assert view.chains == stand.chains
+    assert view.rightless == stand.judged
+    assert set(view.contested) == stand.contested
+    assert set(view.endings) == stand.ended
+    assert {ban.id for ban in naive.judgements()} == {*view.bans, *view.revocations}
+    assert {act.record: (set(act.signers), act.needed) for act in view.pending} == (
+        naive.court.pending()
+    )
     assert opset.root == trie_root(list(opset.signed))
 
 

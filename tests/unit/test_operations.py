@@ -27,7 +27,10 @@ from crdtmerge.errors import (
     VerificationError,
 )
 from crdtmerge.sync.messages import Heartbeat
+from nodes.attesting import Attested
+from nodes.holding import Held
 from nodes.operations.verbs import VERBS, Operations
+from nodes.quotas import Quotas
 from nodes.store.blobs import FileBlobs
 from nodes.ticket import decode_ticket
 from tests.homes import Fleet, records_of, snapshot, write_model
@@ -200,6 +203,13 @@ class Live:
         """Return none."""
         return {}
 
+    def attested(self, _space: SpaceId, /) -> Attested:
+        """Return nothing: nobody is heard."""
+        return Attested()
+
+    def want_tensors(self, _space: SpaceId, _node: bytes, /) -> None:
+        """Ask nobody."""
+
     def brought(self) -> int:
         """Return nothing."""
         return 0
@@ -213,6 +223,16 @@ class Live:
     def arriving(self) -> dict[BlobId, int]:
         """Return nothing."""
         return {}
+
+    quotas = Quotas()
+
+    def limit(self, quotas: Quotas) -> None:
+        """Hold to others."""
+        self.quotas = quotas
+
+    def waiting(self, _space: SpaceId) -> list[Held]:
+        """Return nothing."""
+        return []
 
     def upkeep(self) -> dict[str, object]:
         """Return nothing: no node runs."""
@@ -720,6 +740,8 @@ def test_the_table_of_verbs_is_complete() -> None:
     """Every command that touches a home has its verb."""
     assert set(VERBS) == {
         "whoami",
+        "audit",
+        "attested_tensors",
         "space_list",
         "status",
         "resolve",
@@ -732,6 +754,12 @@ def test_the_table_of_verbs_is_complete() -> None:
         "space_revoke",
         "space_revoke_lift",
         "space_members",
+        "space_approve",
+        "space_pending",
+        "space_forks",
+        "space_forks_publish",
+        "space_forks_lift",
+        "inspect",
         "space_export",
         "space_import",
         "contribute",
@@ -747,6 +775,7 @@ def test_the_table_of_verbs_is_complete() -> None:
         "peers_remove",
         "peers_list",
         "node_metrics",
+        "node_quotas",
         "store_show",
         "store_gc",
         "store_quota",
