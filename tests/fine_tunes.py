@@ -146,7 +146,8 @@ def rescaled(tuned: Weights) -> Weights:
 
 def _orthogonal(size: int, generator: torch.Generator) -> torch.Tensor:
     made = torch.randn(size, size, generator=generator, dtype=torch.float64)
-    return torch.linalg.qr(made)[0]
+    found: torch.Tensor = torch.linalg.qr(made)[0]
+    return found
 
 
 def _invertible(size: int, generator: torch.Generator) -> torch.Tensor:

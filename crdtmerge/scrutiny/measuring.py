@@ -79,7 +79,7 @@ class Measured:
         subjects = enumerate(self.company.subjects, start=1)
         counted = [p for p, s in subjects if s.content not in self.faulty]
         table = self.products[:, [0, *counted]][:, :, [0, *counted]]
-        unknown = np.isnan(table).any(axis=2).any(axis=1)
+        unknown = np.isnan(table).reshape(len(table), -1).any(axis=1)
         return [int(place) for place in np.flatnonzero(~unknown)]
 
     def distances(self, place: int) -> Floats:

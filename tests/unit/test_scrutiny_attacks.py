@@ -31,9 +31,12 @@ LAST = 4
 """The fine-tune that is attacked."""
 
 FAMILIES = (mlp, transformer)
-MATRIX = {mlp: "layers.0.weight", transformer: "layers.1.mlp.up.weight"}
-
 Family = Callable[[], Tuned]
+
+MATRIX: dict[Family, str] = {
+    mlp: "layers.0.weight",
+    transformer: "layers.1.mlp.up.weight",
+}
 
 
 def _group(tuned: Tuned, tunes: Sequence[Weights]) -> Group:
