@@ -23,6 +23,7 @@ from . import (
     members,
     models,
     peers,
+    quotas,
     recipes,
     restored,
     secrecy,
@@ -195,6 +196,7 @@ def _node_group() -> typer.Typer:
     group.callback()(_node)
     group.command("run")(homes.node_run)
     group.command("metrics")(homes.node_metrics)
+    group.command("quotas")(quotas.node_quotas)
     return group
 
 
