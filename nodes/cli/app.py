@@ -134,6 +134,7 @@ def _space_group() -> typer.Typer:
     group.command("members")(members.members)
     group.command("grant")(members.grant)
     group.command("revoke")(members.revoke)
+    group.command("leave")(members.leave)
     group.command("approve")(members.approve)
     group.command("pending")(members.pending)
     group.command("forks")(members.forks)

@@ -32,6 +32,7 @@ from .granting import space_grant
 from .history import log
 from .importing import space_import
 from .inspecting import inspect
+from .leaving import space_leave
 from .limiting import node_quotas, quotas_of
 from .live import Answer, Arguments, Context, Live, Run, Tell
 from .members import space_members
@@ -74,6 +75,7 @@ VERBS: Final = {
     "space_revoke": space_revoke,
     "space_revoke_lift": space_revoke_lift,
     "space_members": space_members,
+    "space_leave": space_leave,
     "space_approve": space_approve,
     "space_pending": space_pending,
     "space_forks": space_forks,
