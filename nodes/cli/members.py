@@ -131,6 +131,23 @@ def revoke(
     show(facts, render_members.revoked, as_json=chosen.as_json)
 
 
+def leave(
+    context: typer.Context,
+    space: SpaceOption = None,
+    home: HomeOption = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Leave a space for good: peers let this home's node in no more.
+
+    What you contributed stays. Your key has no rights there from then on, and nobody can
+    give it any; another key may be let in.
+    """
+    chosen = settings(context, home, as_json=as_json)
+    facts = write(chosen, "space_leave", {"space": space})
+    show(facts, render_members.left, as_json=chosen.as_json)
+
+
 def forks(
     context: typer.Context,
     publish: Annotated[

@@ -101,6 +101,11 @@ def unforked(facts: Facts) -> list[str]:
     return [f"lifted the forks of author {author}: {shown} more in the merge"]
 
 
+def left(facts: Facts) -> list[str]:
+    """Return the line of `space leave`."""
+    return [f"left space {plain(facts['name'])} ({short(facts['space'])})"]
+
+
 def limits(facts: Facts) -> str:
     """Return the limits of a grant on one line."""
     cap, records = facts["weight_cap"], facts["records_max"]

@@ -1,4 +1,4 @@
-"""`python -m tests.fuzz [TARGET ...] --seconds N`: fuzz targets, one after the other.
+"""`python -m tests.fuzz [TARGET ...] --seconds N`: fuzz targets, `--jobs` at a time.
 
 Owns the command line. `--keep` renews the kept inputs afterwards, `--only-keep` does
 nothing else; `--add FILE` keeps one input that found a bug. Exit code 1 tells of finds.
@@ -11,6 +11,7 @@ import platform
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -32,10 +33,13 @@ def main(arguments: list[str]) -> int:
         print("atheris has no wheel for this system and Python: nothing is fuzzed here")
         return 0
     results: list[running.Result] = []
-    for name in names if not asked.only_keep else ():
-        results.append(running.fuzz(name, asked.seconds))
-        print(results[-1].line, flush=True)
-        _write(asked.json, results, asked.seconds)
+    with ThreadPoolExecutor(asked.jobs) as pool:
+        fuzzed = [] if asked.only_keep else names
+        begun = [pool.submit(running.fuzz, name, asked.seconds) for name in fuzzed]
+        for done in as_completed(begun):
+            results.append(done.result())
+            print(results[-1].line, flush=True)
+            _write(asked.json, results, asked.seconds)
     if asked.keep or asked.only_keep:
         for name in names:
             found = (running.WORK / name / "corpus").glob("*")
@@ -51,6 +55,7 @@ def _parsed(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz")
     parser.add_argument("targets", nargs="*", metavar="TARGET")
     parser.add_argument("--seconds", type=int, default=60, help="for each target")
+    parser.add_argument("--jobs", type=int, default=1, help="targets at a time")
     parser.add_argument("--json", type=Path, default=running.WORK / "results.json")
     parser.add_argument("--keep", action="store_true", help="renew the kept inputs")
     parser.add_argument("--only-keep", action="store_true")

@@ -171,6 +171,7 @@ def test_the_running_node_signs_what_a_resolve_left_once(home: Home) -> None:
         assert not witness.changed()
         assert witness.news() == []
         home.files.keep(home.id, home.made, b"again")
+        home.files.keep(SpaceId(bytes(32)), home.made, b"of a space that is not here")
         assert len(witness.news()) == 1
         path = home.owner / "attested" / home.id.hex()
         data = path.read_bytes()
