@@ -25,7 +25,7 @@ from crdtmerge.resolve.reading import TensorSource
 from crdtmerge.scrutiny.keeping import Kept
 from crdtmerge.scrutiny.partners import Pair, Side, base_side, change_of, pairs_of
 from crdtmerge.scrutiny.products import GROUP_MAX, products_of
-from crdtmerge.scrutiny.spectra import first_energies, has_spectrum
+from crdtmerge.scrutiny.spectra import first_energy, has_spectrum
 from crdtmerge.scrutiny.subjects import Company, Reader, Subject, Weights, weights_of
 from crdtmerge.scrutiny.symmetries import FIGURES, Symmetry, symmetry_of
 
@@ -59,7 +59,7 @@ class Bounds:
 class Measured:
     """What is known of a company; NaN is what was not measured.
 
-    `products` is (tensors, n + 1, n + 1) with the base first, `energies` (n, tensors, 2),
+    `products` is (tensors, n + 1, n + 1) with the base first, `energies` (n, tensors),
     `symmetries` (n, tensors, FIGURES), `partners` (n, pairs). `faulty` says of whom no
     figure can be had, and why. `read` counts bytes.
     """
@@ -76,8 +76,11 @@ class Measured:
     @property
     def looked_at(self) -> list[int]:
         """The tensors whose products are known, by their places."""
-        known = ~np.isnan(self.products[:, 0, 0])
-        return [int(place) for place in np.flatnonzero(known)]
+        subjects = enumerate(self.company.subjects, start=1)
+        counted = [p for p, s in subjects if s.content not in self.faulty]
+        table = self.products[:, [0, *counted]][:, :, [0, *counted]]
+        unknown = np.isnan(table).reshape(len(table), -1).any(axis=1)
+        return [int(place) for place in np.flatnonzero(~unknown)]
 
     def distances(self, place: int) -> Floats:
         """Return the length of a task vector over the base's, by tensor; zero of zero."""
@@ -135,7 +138,7 @@ class _Work:
             company,
             pairs,
             self._kept.products(),
-            self._kept.of_each("energies", (tensors, 2)),
+            self._kept.of_each("energies", (tensors,)),
             self._kept.of_each("symmetries", (tensors, FIGURES)),
             self._kept.of_each("partners", (len(pairs),)),
         )
@@ -248,10 +251,12 @@ class _Work:
             products_of(entry, base, taus) if np.isnan(known).any() else known
         )
         for subject, tau in enumerate(taus):
-            lacks = np.isnan(self.found.energies[subject, place, 0])
+            lacks = np.isnan(self.found.energies[subject, place])
             if lacks and self._compares(entry):
-                energies = (0.0, 0.0) if tau is None else first_energies(tau, entry)
-                found.energies[subject] = energies
+                change = self._company.subjects[subject].change(entry)
+                found.energies[subject] = (
+                    first_energy(tau, entry, change) if tau and change else 0.0
+                )
             wanted = (
                 subject in self._asked
                 and len(entry.shape) >= 2
@@ -278,6 +283,11 @@ class _Work:
 
     def _take(self, place: int, found: "_Tensor") -> None:
         self.found.products[place] = found.products
+        for content in found.faulty:  # no figure of it is known, nor to be kept
+            row = self._company.place(content) + 1
+            self.found.products[place, row] = self.found.products[place, :, row] = (
+                np.nan
+            )
         for subject, energies in found.energies.items():
             self.found.energies[subject, place] = energies
         for subject, symmetry in found.symmetries.items():
@@ -313,7 +323,7 @@ class _Tensor:
     """What was found out about one tensor, by the places of the subjects."""
 
     products: Floats = field(default_factory=lambda: np.zeros((1, 1)))
-    energies: dict[int, tuple[float, float]] = field(default_factory=dict)
+    energies: dict[int, float] = field(default_factory=dict)
     symmetries: dict[int, Symmetry] = field(default_factory=dict)
     faulty: dict[ContentId, str] = field(default_factory=dict)
 
