@@ -336,7 +336,9 @@ class Court:
             chain = [first]
             while chain[-1] in inner:
                 chain.append(inner[chain[-1]])
-            chains |= dict.fromkeys(chain, tuple(chain))
+            for at in range(0, len(chain), 64):
+                part = tuple(chain[at : at + 64])
+                chains |= dict.fromkeys(part, part)
         return chains
 
     # --- effect ------------------------------------------------------------------------
