@@ -377,7 +377,16 @@ class Spaces:
         return wanted
 
     def parts(self, space: SpaceId) -> list[Part]:
-        """Return what to fetch next: of each visible contribution, a bounded part.
+        """Return what to fetch next: of each visible contribution, a bounded part."""
+        lacking = self._survey(space)
+        beyond = self._beyond() if lacking else frozenset()
+        return [
+            Part(visible.authors, part, (space, visible.content) in beyond)
+            for visible, part in lacking.items()
+        ]
+
+    def _survey(self, space: SpaceId) -> dict[Visible, dict[BlobId, int]]:
+        """Return of each contribution that is not whole a part of what it lacks.
 
         The node asks this after every batch of records, and a manifest may be as long as
         its author likes: it is gone through again only once a part has come.
@@ -399,14 +408,16 @@ class Spaces:
         with self._looking:
             if looks == self._looks:
                 self._complete[space], self._lacking[space] = whole, lacking
-        beyond = self.beyond() if lacking else frozenset()
-        return [
-            Part(visible.authors, part, (space, visible.content) in beyond)
-            for visible, part in lacking.items()
-        ]
+        return lacking
 
     def beyond(self) -> frozenset[tuple[SpaceId, ContentId]]:
         """Return the contributions, of all spaces, that the bytes of an author keep out."""
+        for space in self.all() if self.author_bytes else ():
+            self._survey(space)
+        return self._beyond()
+
+    def _beyond(self) -> frozenset[tuple[SpaceId, ContentId]]:
+        """Return the same by what is known to be whole."""
         if not self.author_bytes:
             return frozenset()
         pinned = self.pinned()

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 
 from crdtmerge.bodies import Ban, Genesis, RecordId, Revoke, Successor
 from crdtmerge.identity import AuthorId
-from crdtmerge.policy.admissible import authority_of
+from crdtmerge.policy.admissible import SUCCESSORS_MAX, authority_of
 from crdtmerge.policy.book import Book
 from crdtmerge.policy.ranks import Rank
 from crdtmerge.record import Record
@@ -122,13 +122,21 @@ class _Growth:
             barred |= bad  # it only grows: what is barred is not followed again
         followers = set(self.nexts.values())
         firsts = sorted((self.holders | self.starts) - followers)
-        return tuple(tuple(self._from(first)) for first in firsts)
+        return tuple(chain for first in firsts for chain in self._from(first))
 
-    def _from(self, key: AuthorId) -> Iterable[AuthorId]:
-        yield key
+    def _from(self, key: AuthorId) -> Iterable[tuple[AuthorId, ...]]:
+        """Yield the chain from `key` on, in parts if it is too long for one identity.
+
+        In an open space each key may name the genesis, so records do not bound chains.
+        """
+        chain = [key]
         while key in self.nexts:
             key = self.nexts[key]
-            yield key
+            if len(chain) > SUCCESSORS_MAX:
+                yield tuple(chain)
+                chain = []
+            chain.append(key)
+        yield tuple(chain)
 
     def _grow(self, barred: Container[AuthorId]) -> None:
         """Follow the namings from every holder, and from what has a higher rank already.

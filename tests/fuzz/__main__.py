@@ -11,7 +11,6 @@ import platform
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -33,13 +32,12 @@ def main(arguments: list[str]) -> int:
         print("atheris has no wheel for this system and Python: nothing is fuzzed here")
         return 0
     results: list[running.Result] = []
-    with ThreadPoolExecutor(asked.jobs) as pool:
-        fuzzed = [] if asked.only_keep else names
-        begun = [pool.submit(running.fuzz, name, asked.seconds) for name in fuzzed]
-        for done in as_completed(begun):
-            results.append(done.result())
-            print(results[-1].line, flush=True)
-            _write(asked.json, results, asked.seconds)
+    for result in running.fuzz_all(
+        [] if asked.only_keep else names, asked.seconds, asked.jobs
+    ):
+        results.append(result)
+        print(result.line, flush=True)
+        _write(asked.json, results, asked.seconds)
     if asked.keep or asked.only_keep:
         for name in names:
             found = (running.WORK / name / "corpus").glob("*")

@@ -1,17 +1,11 @@
 """What is done with files that users give, weights aside: read where they lie.
 
-Owns these reads, and where files lie for all targets: one folder serves a whole process,
-and its files are written over for each input. Does not own models' files
-(`reading_weights`).
+Owns these reads. Does not own models' files (`reading_weights`), nor where files lie
+(`scratch`).
 """
 
-import atexit
 import json
-import shutil
-import tempfile
 from contextlib import suppress
-from functools import cache
-from pathlib import Path
 from typing import Final
 
 from crdtmerge.errors import (
@@ -38,28 +32,9 @@ from nodes.archive.form import (
 from nodes.archive.reading import Archive
 from nodes.passphrase import from_file
 from nodes.ticket import PREFIX, decode_ticket
+from tests.fuzz.scratch import written
 from tests.fuzz.sums import ticket_of
 from tests.fuzz.target import Refusals, either
-
-
-@cache
-def scratch() -> Path:
-    """Return the folder of this process: in memory where the system has such a place."""
-    memory = Path("/dev/shm")
-    made = tempfile.mkdtemp(
-        prefix="crdtmerge-fuzz-", dir=memory if memory.is_dir() else None
-    )
-    atexit.register(shutil.rmtree, made, ignore_errors=True)
-    return Path(made)
-
-
-def written(name: str, data: bytes) -> Path:
-    """Return the path of a file that holds `data`."""
-    path = scratch() / name
-    path.parent.mkdir(exist_ok=True)
-    path.write_bytes(data)
-    return path
-
 
 TICKETS: Final[Refusals] = (MalformedTicketError,)
 

@@ -336,7 +336,9 @@ class Court:
             chain = [first]
             while chain[-1] in inner:
                 chain.append(inner[chain[-1]])
-            chains |= dict.fromkeys(chain, tuple(chain))
+            for at in range(0, len(chain), 64):
+                part = tuple(chain[at : at + 64])
+                chains |= dict.fromkeys(part, part)
         return chains
 
     # --- effect ------------------------------------------------------------------------
@@ -412,15 +414,24 @@ class Court:
             target = self._target(fact) or b""
             own = top.chains.get(fact.author) == top.chains.get(target)
             return 0 if own and fact.kind == "revoke" else ranks.get(target, 0) + 1
-        if fact.kind == "lift" and fact.body[0] in effective:
-            act = effective[fact.body[0]]
-            judges = act.kind in {"ban", "revoke"}
-            return self.acted(act, self.bottom) if judges else 0
+        if fact.kind == "lift":
+            return self._lift_needs(fact.body[0], effective)
         if fact.kind == "remove":
             adds = [effective[i] for i in fact.body[0] if i in effective]
             held = {ranks[add.author] for add in adds if add.kind == "add"}
             return 3 if 2 in held else 0
         return 0
+
+    def _lift_needs(self, target: bytes, effective: dict[bytes, Fact]) -> int:
+        """Return with which rank a lift must be acted: as its target, or above a forker."""
+        act = self.facts.get(target)
+        if act is not None and act.kind == "fork":
+            author = act.body[0]
+            return self.bottom.ranks[author] + 1 if author in self.bottom.cuts else 0
+        judges = act is not None and act.kind in {"ban", "revoke"}
+        if act is None or not judges or target in self.bottom.ended:
+            return 0
+        return self.acted(act, self.bottom) if target in effective else 0
 
     def _cuts(self, lifts: list[Fact]) -> dict[bytes, int]:
         """Return the lowest number that each author used twice and nobody above lifted."""

@@ -132,6 +132,23 @@ def test_an_owner_has_63_successors_at_most(pen: Pen) -> None:
         pen.opset().insert([signed])
 
 
+def test_no_identity_has_more_keys_than_an_owner_may_have() -> None:
+    """In an open space each key may name the genesis: a longer chain is several authors."""
+    pen = Pen.start("open")
+    pen.grants[CLEO.public] = pen.genesis.record
+    by = CLEO
+    for number in range(SUCCESSORS_MAX + 5):
+        heir = key(f"heir {number}")
+        pen.name(by, heir)
+        pen.grants[heir.public] = pen.genesis.record
+        by = heir
+    pen.add(by, X)
+    view = pen.opset().view
+    assert pen.shown() == {X}
+    assert len(view.identity(CLEO.public)) == SUCCESSORS_MAX + 1
+    assert len(view.identity(by.public)) == 5
+
+
 def test_the_first_naming_counts(pen: Pen) -> None:
     """A key names its successor once; a later word of it is in vain."""
     pen.name(CLEO, NEXT)
