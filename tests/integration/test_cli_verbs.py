@@ -100,6 +100,11 @@ def test_json_of_each_verb_has_its_fields(terminal: Terminal) -> None:
             {"space", "content", "usable", "reason", "proven", "read_bytes"}
             | {"missing_bytes", "record", "new", "notes"},
         ),
+        (
+            ("inspect",),
+            {"space", "base", "reports", "compared", "left_out", "tensors"}
+            | {"read_bytes", "notes"},
+        ),
         (("log",), {"space", "name", "total", "records"}),
         (
             ("store", "show"),
