@@ -124,6 +124,9 @@ def test_a_grant_of_a_maintainer_waits_and_is_approved(board: Board) -> None:
     made = board.call(board.anna, "space_grant", author=STRANGER, rank="maintainer")
     assert made["pending"]
     assert any("1 of 2 owners signed it" in note for note in made["notes"])
+    assert render_members.granted(made)[0].startswith("proposed: ")
+    (status,) = board.call(board.anna, "status")["spaces"]
+    assert status["pending"] == 1
     board.share()
     (waits,) = board.pending(board.bert)
     assert (waits["record"], waits["kind"]) == (made["record"], "grant")
@@ -173,6 +176,8 @@ def test_a_ban_of_a_maintainer_waits(board: Board) -> None:
     revoke = board.call(board.anna, "space_revoke", author=STRANGER)
     assert ban["pending"]
     assert revoke["pending"]
+    assert render.banned(ban)[0].startswith("proposed to ban")
+    assert render_members.revoked(revoke)[0].startswith("proposed to revoke")
     states = {
         r["record"]: r["state"]
         for r in board.call(board.anna, "log", limit=100)["records"]
