@@ -8,6 +8,7 @@ What a peer sends is paid for before it is handled. Who owes is not read from un
 is paid: its messages wait in its own buffers, nothing is lost, and nobody else waits.
 """
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Final
@@ -74,6 +75,7 @@ FEED_UNITS: Final = 20.0
 ASKED_UNITS: Final = 5.0
 PREFIXES_A_UNIT: Final = 10
 IDS_A_UNIT: Final = 50
+CALLERS_MAX: Final = 4096
 MESSAGE_COST_BYTES: Final = 256
 """What any message counts for, beside its records and digests."""
 
@@ -161,6 +163,28 @@ class Bucket:
     def full(self, now: float) -> bool:
         """Tell whether it is as good as new."""
         return not self.rate or self.level(now) >= self.most
+
+
+@dataclass(slots=True)
+class Buckets:
+    """One bucket for each caller; who did not call for longest is forgotten."""
+
+    rate: float
+    burst_s: float
+    most: int = CALLERS_MAX
+    _kept: OrderedDict[bytes, Bucket] = field(default_factory=OrderedDict)
+
+    def of(self, caller: bytes) -> Bucket:
+        """Return the bucket of `caller`, a full one if it is new."""
+        bucket = self._kept.setdefault(caller, Bucket(self.rate, self.burst_s))
+        self._kept.move_to_end(caller)
+        if len(self._kept) > self.most:
+            self._kept.popitem(last=False)
+        return bucket
+
+    def __len__(self) -> int:
+        """Return how many are kept."""
+        return len(self._kept)
 
 
 @dataclass(frozen=True, slots=True)
