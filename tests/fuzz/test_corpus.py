@@ -10,6 +10,9 @@ import random
 import re
 import sys
 from collections.abc import Iterator
+from importlib import import_module
+from operator import attrgetter
+from pathlib import Path
 from types import FrameType
 
 import pytest
@@ -71,6 +74,9 @@ def test_every_decoder_by_its_name_is_run_by_a_target() -> None:
         if event == "call":
             ran.add((frame.f_code.co_filename, frame.f_code.co_qualname))
 
+    known = set(decoders())
+    for path, name in known:
+        forget(path, name)
     for target in TARGETS.values():
         seeds = list(target.seeds())
         sys.setprofile(note)
@@ -79,7 +85,16 @@ def test_every_decoder_by_its_name_is_run_by_a_target() -> None:
                 accepts(target, seed)
         finally:
             sys.setprofile(None)
-    assert {found for found in decoders() if found not in ran} == set()
+    assert known - ran == set()
+
+
+def forget(path: str, name: str) -> None:
+    """Let a decoder that remembers what it read do so no more."""
+    parts = Path(path).relative_to(corpus.ROOT).with_suffix("").parts
+    module = import_module(".".join(parts).removesuffix(".__init__"))
+    remembered = getattr(attrgetter(name)(module), "cache_clear", None)
+    if remembered is not None:
+        remembered()
 
 
 def decoders() -> Iterator[tuple[str, str]]:
