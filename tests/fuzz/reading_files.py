@@ -23,6 +23,7 @@ from crdtmerge.formats.yaml_text import Plain, parse_yaml
 from crdtmerge.resolve.parse import _resolution, parse_resolution
 from crdtmerge.resolve.verify import read_resolution as read_resolution_of
 from crdtmerge.sizes import size_of
+from crdtmerge.strategies.texts import parse_weight
 from nodes.archive.form import (
     decode_header,
     decode_records,
@@ -34,7 +35,7 @@ from nodes.passphrase import from_file
 from nodes.ticket import PREFIX, decode_ticket
 from tests.fuzz.scratch import written
 from tests.fuzz.sums import ticket_of
-from tests.fuzz.target import Refusals, either
+from tests.fuzz.target import USER, Refusals, either
 
 TICKETS: Final[Refusals] = (MalformedTicketError,)
 
@@ -59,8 +60,18 @@ def read_ticket(data: bytes) -> None:
 
 
 def read_size(data: bytes) -> None:
-    """Read a size as people write it."""
-    assert size_of(text_of(data)) >= 0
+    """Read a size, or a weight, as people write it."""
+    text = text_of(data)
+    either(
+        USER,
+        lambda: check_number(size_of(text)),
+        lambda: check_number(parse_weight(text)),
+    )
+
+
+def check_number(number: int) -> None:
+    """Check that a number is none below zero."""
+    assert number >= 0
 
 
 def read_passphrase(data: bytes) -> None:
