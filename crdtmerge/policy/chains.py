@@ -40,6 +40,7 @@ class Naming:
 
     key: AuthorId
     records: tuple[Record, ...]
+    ids: frozenset[RecordId]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,29 +142,51 @@ class _Growth:
     def _grow(self, barred: Container[AuthorId]) -> None:
         """Follow the namings from every holder, and from what has a higher rank already.
 
-        SUBTLE: a key is looked at again whenever a naming of it turns out to count, since
-        it may name that one as its grant; so the order of the queue is in nothing.
+        SUBTLE: a key's own naming is looked at when the key is reached, and again when the
+        naming of it that this one has as its grant turns out to count; so the order of the
+        queue is in nothing, and no record is looked at again for another's sake.
         """
         self.nexts, self.starts, self.valid, self.named = {}, set(), set(), {}
-        taken = self.given.taken
+        taken, reached = self.given.taken, set[AuthorId]()
         who_named = self.book.namings.keys() | self.given.council.keys()
-        queue = [k for k in who_named if k in self.holders or k in taken]
+        queue: list[tuple[AuthorId, Record]] = []
+        for key in who_named:
+            if key in self.holders or key in taken:
+                queue += self._look(key, None, reached)
         while queue:
-            key = queue.pop()
-            naming = self._naming(key)
-            if naming is None or naming.key in barred:
+            key, record = queue.pop()
+            assert isinstance(record.body, Successor)
+            following = record.body.key
+            if (
+                following in barred
+                or record.id in self.valid
+                or not self._counts(record)
+            ):
                 continue
-            fresh = {r.id for r in naming.records if self._counts(r)} - self.valid
-            if not fresh:
-                continue
-            self.valid |= fresh
-            if naming.key not in taken:
-                self.named.setdefault(naming.key, set()).add(key)
+            self.valid.add(record.id)
+            if following not in taken:
+                self.named.setdefault(following, set()).add(key)
                 if key in taken:
-                    self.starts.add(naming.key)
+                    self.starts.add(following)
                 else:
-                    self.nexts[key] = naming.key
-            queue.append(naming.key)
+                    self.nexts[key] = following
+            queue += self._look(following, record, reached)
+
+    def _look(
+        self, key: AuthorId, by: Record | None, reached: set[AuthorId]
+    ) -> list[tuple[AuthorId, Record]]:
+        """Return the namings of who follows `key` to look at, now that `by` names it.
+
+        All of them the first time, then those that hang on `by`.
+        """
+        naming = self._naming(key)
+        if naming is None:
+            return []
+        if key not in reached:
+            reached.add(key)
+            return [(key, record) for record in naming.records]
+        hanging = self.book.by_auth.get(by.id, ()) if by is not None else ()
+        return [(key, record) for record in hanging if record.id in naming.ids]
 
     def _counts(self, naming: Record) -> bool:
         """Tell whether what a naming hands on is there to be had, and of this rank."""
@@ -199,14 +222,16 @@ class _Growth:
         if key in self.given.council:
             record = self.given.council[key]
             assert isinstance(record.body, Successor)
-            return Naming(record.body.key, (record,))
+            return Naming(record.body.key, (record,), frozenset({record.id}))
         if key not in self.book.namings:
             return None
         firsts = first_namings(self.book, key, self._may_name(key))
         keys = {r.body.key for r in firsts if isinstance(r.body, Successor)}
         if len(keys) > 1 and key not in self.given.taken:
             self.contested[key] = tuple(record.id for record in firsts)
-        return Naming(keys.pop(), firsts) if len(keys) == 1 else None
+        if len(keys) != 1:
+            return None
+        return Naming(keys.pop(), firsts, frozenset(r.id for r in firsts))
 
     def _may_name(self, key: AuthorId) -> Kept:
         """Return which records of `key` may name its successor.
@@ -240,11 +265,11 @@ class _Acceptance:
         judged = [j for key in chain for j in self.given.judged.get(key, ())]
         if judged:
             self.judged.update(chain)
-        for at in reversed(range(len(chain))):
-            key = chain[at]
+        followers: set[AuthorId] = set()
+        for key in reversed(chain):
             number = self.given.numbers.get(key)
             own = frozenset(self._own_namings(key))
-            later = [*judged, *self._ended_by(key, frozenset(chain[at + 1 :]))]
+            later = [*judged, *self._ended_by(key, followers)]
             kept = _kept(self.book, key, later, number, own)
             if leaving := leavings(self.book, key, kept):
                 self.judged.add(key)
@@ -252,6 +277,7 @@ class _Acceptance:
                 later += [_end_of(record) for record in leaving]
                 kept = _kept(self.book, key, later, number, own)
             self.kept[key] = kept
+            followers.add(key)
 
     def _own_namings(self, key: AuthorId) -> Iterable[RecordId]:
         """Yield the namings by `key` that count: its chain hangs on them."""
@@ -336,17 +362,14 @@ def _kept(
 
     SUBTLE: it leaves the namings, too, that accepted records of later keys hang on.
     """
-    kept: Kept = None
+    lists: list[tuple[RecordId, ...]] = []
     for body in judged:
         if isinstance(body, Ban):
             return frozenset()
-        named = {
-            naming
-            for naming in book.hung_on(body.accepted)
-            if book.records[naming].author == key
-        }
-        closure = frozenset(book.closure(key, body.accepted)) | named | always
-        kept = closure if kept is None else kept & closure
+        lists.append(body.accepted)
+    kept: Kept = None
+    if lists:
+        kept = always.union(book.accepted(key, lists))
     if number is None:
         return kept
     return frozenset(

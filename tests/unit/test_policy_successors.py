@@ -303,6 +303,23 @@ def test_two_branches_that_name_two_keys_name_nobody(pen: Pen) -> None:
     assert NEXT.public not in view.rightless
 
 
+def test_a_key_that_was_left_behind_can_take_the_succession_away_and_no_more(
+    pen: Pen,
+) -> None:
+    """The limit (ADR 36): an ended key contests; it gains nothing, and a grant helps."""
+    pen.name(CLEO, NEXT)
+    pen.write(NEXT, Revoke(CLEO.public, (last(pen, CLEO),)))
+    pen.add(NEXT, X)
+    assert pen.shown() == {X}
+    fork(pen, CLEO, THIEF, None)
+    pen.add(THIEF, Y)
+    assert pen.shown() == set()
+    assert set(pen.opset().view.contested) == {CLEO.public}
+    pen.admit(MIA, NEXT, Rank.CONTRIBUTOR)
+    pen.add(NEXT, X)
+    assert pen.shown() == {X}
+
+
 def test_a_revocation_tells_which_branch_is_right(pen: Pen) -> None:
     """Its accepted ids choose the naming, and what counts of each key."""
     pen.add(CLEO, X)
