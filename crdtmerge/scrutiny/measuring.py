@@ -255,9 +255,7 @@ class _Work:
         ]
         known = self.found.products[place]
         found.products = (
-            self._products(entry, base, taus, found)
-            if np.isnan(known).any()
-            else known
+            self._products(entry, base, taus, found) if np.isnan(known).any() else known
         )
         for subject, tau in enumerate(taus):
             lacks = np.isnan(self.found.energies[subject, place])
