@@ -89,6 +89,7 @@ def _hidden(given: Given) -> tuple[str, str, str] | None:
     for up, down in (
         ("layers.1.mlp.up", "layers.1.mlp.down"),
         ("layers.0.conv", "layers.1.conv"),
+        ("layers.0", "layers.1"),
         ("encoder.layer.1.intermediate.dense", "encoder.layer.1.output.dense"),
     ):
         if f"{up}.weight" in given.base:
@@ -107,9 +108,9 @@ def _permuted(given: Given) -> Weights | None:
 
 
 def _rescaled(given: Given) -> Weights | None:
-    """Scale units behind a ReLU: here those of the convolutions."""
+    """Scale units behind a ReLU: those of convolutions, and of the demo's network."""
     names = _hidden(given)
-    if names is None or "conv" not in names[0]:
+    if names is None or not names[0].startswith("layers.0."):
         return None
     up, down, bias = names
     drawn = torch.randn(len(given.own[bias]), generator=given.generator)

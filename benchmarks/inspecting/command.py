@@ -8,7 +8,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,6 +21,7 @@ from benchmarks.inspecting.attacks import ATTACKS, Given
 from benchmarks.inspecting.groups import Honest, groups
 from crdtmerge.digest import BlobId, blob_id_of
 from crdtmerge.manifest import Manifest, TensorEntry
+from crdtmerge.resolve.memo import Known, Measures
 from crdtmerge.scrutiny.findings import Report
 from crdtmerge.scrutiny.judging import report_of
 from crdtmerge.scrutiny.measuring import Bounds, measure
@@ -29,6 +30,26 @@ from nodes.demo.training import Weights
 
 ATTACKED: Final = 5
 """Members of a group that an attack is made among."""
+
+
+@dataclass
+class _Kept:
+    """Figures of a group, so that an attack on one member costs its own alone."""
+
+    rows: dict[bytes, Measures] = field(default_factory=dict)
+
+    def outputs(self, _keys: Iterable[bytes]) -> Mapping[bytes, Sequence[Known]]:
+        return {}
+
+    def measures(self, keys: Iterable[bytes]) -> Mapping[bytes, Measures]:
+        return {key: self.rows[key] for key in keys if key in self.rows}
+
+    def keep(
+        self,
+        outputs: Mapping[bytes, Known],  # noqa: ARG002  the protocol's
+        measures: Mapping[bytes, Measures],
+    ) -> None:
+        self.rows.update(measures)
 
 
 @dataclass
@@ -55,6 +76,7 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks inspect")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--minilm", action="store_true")
+    parser.add_argument("--only", help="one family: cnn, transformer, mlp, minilm")
     parser.add_argument("--models", type=Path, help="where trained models are kept")
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
@@ -62,6 +84,8 @@ def main(argv: Sequence[str]) -> int:
         folder = options.models or Path(scratch)
         rows = []
         for group in groups(options.seeds, folder, with_minilm=options.minilm):
+            if options.only not in {None, group.family}:
+                continue
             for row in _rows(group):
                 rows.append(row)
                 print(json.dumps(row), file=sys.stderr, flush=True)
@@ -73,7 +97,8 @@ def main(argv: Sequence[str]) -> int:
 def _rows(group: Honest) -> Iterator[dict[str, Any]]:
     head = {"family": group.family, "kind": group.kind, "seed": group.seed}
     start = time.process_time()
-    reports = _reports(group.base, group.tunes)
+    memo = _Kept()
+    reports = _reports(group.base, group.tunes, memo)
     found = [_names(report) for report in reports]
     took = round(time.process_time() - start, 2)
     yield {**head, "models": len(found), "found": found, "cpu_s": took}
@@ -86,7 +111,7 @@ def _rows(group: Honest) -> Iterator[dict[str, Any]]:
         weights = attack.make(given)
         if weights is None:
             continue
-        reports = _reports(group.base, [*members[:-1], weights])
+        reports = _reports(group.base, [*members[:-1], weights], memo)
         found = [_names(report) for report in reports]
         copied = attack.found_as == "copy"
         yield {
@@ -100,13 +125,13 @@ def _rows(group: Honest) -> Iterator[dict[str, Any]]:
         }
 
 
-def _reports(base: Weights, tunes: Sequence[Weights]) -> list[Report]:
+def _reports(base: Weights, tunes: Sequence[Weights], memo: _Kept) -> list[Report]:
     blobs = _Blobs()
     ground = blobs.manifest(base)
     made = [blobs.manifest(tune, ground) for tune in tunes]
     company = company_of(ground, [subject_of(manifest, ground) for manifest in made])
     asked = range(len(company.subjects))
-    measured = measure(company, asked, blobs, None, Bounds())
+    measured = measure(company, asked, blobs, memo, Bounds())
     return [report_of(measured, company.place(m.content_id)) for m in made]
 
 

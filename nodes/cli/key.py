@@ -60,9 +60,9 @@ def rotate(
 ) -> None:
     """Change to a fresh author key in all spaces; stop the node first.
 
-    The old key names the new one, which then ends it: what it signed so far stays, and
-    whoever has a copy of it can say nothing any more. Rank, limits and contributions are
-    the new key's too. If it is broken off, say it again.
+    The old key names the new one, which then ends it: what it signed so far stays, and what
+    anybody signs with it afterwards counts nowhere. Rank, limits and contributions are the
+    new key's too. If it is broken off, say it again.
     """
     from ..next_key import read_next, take_over
 
