@@ -175,14 +175,15 @@ class Replica:
     def revoke(self, author: AuthorId, accepted: Iterable[RecordId]) -> SignedRecord:
         """Return a revocation: of `author` only `accepted`, and what precedes, counts.
 
-        It falls on all keys of the author, so `accepted` names records of each. Who
-        follows a key may always end it, and what it accepts is of that key.
+        It falls on all keys of the author, and on whom it named at a lower rank, so
+        `accepted` names records of each. Who follows a key may always end it, and what it
+        accepts is of that key.
 
         Raises:
             NotFoundError: one of `accepted` is no record of the author.
             NotAllowedError: the author is not of lower rank, nor a key before one's own.
         """
-        keys = self.opset.view.identity(author)
+        keys = self.opset.view.judged_with(author)
         retires = self.opset.view.follows(self.key.public, author)
         if retires:
             keys = (author,)
@@ -220,9 +221,10 @@ class Replica:
     def last_records(self, author: AuthorId) -> tuple[RecordId, ...]:
         """Return the records of `author` that none of its own follows, sorted.
 
-        One of each of its keys, unless it forked: all that is here of it precedes these.
+        One of each key that a judgement of it falls on, unless it forked: all that is here
+        of it precedes these.
         """
-        keys = self.opset.view.identity(author)
+        keys = self.opset.view.judged_with(author)
         own = [r for r in self.opset.records.values() if r.author in keys]
         return tuple(sorted({r.id for r in own} - {r.prev for r in own}))
 

@@ -26,7 +26,14 @@ from crdtmerge.scrutiny.keeping import Kept
 from crdtmerge.scrutiny.partners import Pair, Side, base_side, change_of, pairs_of
 from crdtmerge.scrutiny.products import GROUP_MAX, products_of
 from crdtmerge.scrutiny.spectra import first_energy, has_spectrum
-from crdtmerge.scrutiny.subjects import Company, Reader, Subject, Weights, weights_of
+from crdtmerge.scrutiny.subjects import (
+    Company,
+    Reader,
+    Subject,
+    Weights,
+    check_base,
+    weights_of,
+)
 from crdtmerge.scrutiny.symmetries import FIGURES, Symmetry, symmetry_of
 
 WORK: Final = "inspecting"
@@ -79,7 +86,7 @@ class Measured:
         subjects = enumerate(self.company.subjects, start=1)
         counted = [p for p, s in subjects if s.content not in self.faulty]
         table = self.products[:, [0, *counted]][:, :, [0, *counted]]
-        unknown = np.isnan(table).reshape(len(table), -1).any(axis=1)
+        unknown = np.isnan(table).any(axis=(1, 2))
         return [int(place) for place in np.flatnonzero(~unknown)]
 
     def distances(self, place: int) -> Floats:
@@ -248,7 +255,7 @@ class _Work:
         ]
         known = self.found.products[place]
         found.products = (
-            products_of(entry, base, taus) if np.isnan(known).any() else known
+            self._products(entry, base, taus, found) if np.isnan(known).any() else known
         )
         for subject, tau in enumerate(taus):
             lacks = np.isnan(self.found.energies[subject, place])
@@ -268,6 +275,25 @@ class _Work:
                 weights = weights_of(tau, entry, base)
                 found.symmetries[subject] = symmetry_of(weights, entry, base)
         return found
+
+    def _products(
+        self, entry: TensorEntry, base: Data, taus: list[Tau | None], found: "_Tensor"
+    ) -> Floats:
+        """Return the products; whose task vector is beyond float32 becomes faulty.
+
+        That shows only where differences are made: of one the others are measured still.
+        """
+        try:
+            return products_of(entry, base, taus)
+        except ContractError:
+            check_base(entry, base)
+        for place, tau in enumerate(taus):
+            try:
+                products_of(entry, base, [tau])
+            except ContractError as e:
+                found.faulty[self._company.subjects[place].content] = str(e)
+                taus[place] = None
+        return products_of(entry, base, taus)
 
     def _tau(
         self, subject: Subject, entry: TensorEntry, base: Data, found: "_Tensor"

@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from crdtmerge import numerics, scrutiny
+from crdtmerge.errors import ContractError
 from crdtmerge.resolve.memo import Known, Measures
 from crdtmerge.scrutiny import lines
 from crdtmerge.scrutiny.measuring import Bounds
@@ -253,3 +254,36 @@ SOURCES = sorted(Path(scrutiny.__file__).parent.glob("*.py"))
 def test_scrutiny_does_single_operations_only(source: Path) -> None:
     """As strategies: sums and products are those of numerics."""
     assert violations(source.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [{"ids": np.arange(5)}, {"none": np.zeros((0, 5), np.float32)}],
+    ids=["whole numbers", "empty"],
+)
+def test_a_model_without_a_value_to_compare_has_nothing_found(
+    tensors: dict[str, NDArray[Any]],
+) -> None:
+    """No tensor is looked at, and nothing breaks for it."""
+    group = Group.of(tensors, [{name: v.copy() for name, v in tensors.items()}])
+    measured = group.measure()
+    assert measured.looked_at == []
+    assert [names(report) for report in group.reports(measured)] == [[]]
+
+
+def test_what_lies_beyond_float32_is_one_contribution_s_fault() -> None:
+    """Finite, but its task vector is not: it is faulty, and the others are judged."""
+    wide = TUNES[0] | {"head": np.full(SHAPES["head"], 1e300)}
+    group = Group.of(BASE, [wide, *TUNES[1:]])
+    measured = group.measure()
+    assert list(measured.faulty) == [group.content(0)]
+    assert "beyond float32" in measured.faulty[group.content(0)]
+    without = Group.of(BASE, TUNES[1:]).reports()
+    assert group.reports(measured)[1:] == without
+
+
+def test_of_a_base_that_is_no_number_no_contribution_is_blamed() -> None:
+    """Nothing can be measured beside it, and the message names the base."""
+    base = BASE | {"head": np.full(SHAPES["head"], np.nan, np.float32)}
+    with pytest.raises(ContractError, match="the base's tensor 'head'"):
+        Group.of(base, TUNES).measure()
