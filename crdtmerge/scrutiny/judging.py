@@ -49,6 +49,12 @@ def reports_of(measured: Measured, places: Iterable[int]) -> list[Report]:
     return [_report(measured, overview, place) for place in places]
 
 
+def report_of(measured: Measured, place: int) -> Report:
+    """Return what is to be said of one contribution."""
+    (found,) = reports_of(measured, [place])
+    return found
+
+
 def _report(measured: Measured, overview: Overview, place: int) -> Report:
     content = measured.company.subjects[place].content
     if content in measured.faulty:
