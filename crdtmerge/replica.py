@@ -43,7 +43,7 @@ from crdtmerge.policy import (
     handed_on,
 )
 from crdtmerge.recipe import Recipe
-from crdtmerge.record import SignedRecord, make_record, sign_record
+from crdtmerge.record import Record, SignedRecord, make_record, sign_record
 
 
 def found_space(
@@ -265,24 +265,43 @@ class Replica:
         body = Successor(me if of is None else of, key, consent)
         check_consent(self.opset.space, body)
         self._require_fresh(body)
-        _, authority = self.authority(Rank.READER if body.of == me else Rank.OWNER)
-        signed = self._sign(body, at_least=authority.rank)
-        if not handed_on(signed.record, authority).records_max:
+        if body.of != me:
+            return self._sign(body, at_least=Rank.OWNER)
+        authority = self.require_successor(key)
+        return self._sign(body, at_least=authority.rank)
+
+    def require_successor(self, key: AuthorId | None = None) -> Authority:
+        """Check that a key can follow this author's; return the authority that it takes on.
+
+        `key` is None if it is not made yet.
+
+        Raises:
+            NotAllowedError: `key` has a part in the space already, or this author has no
+                rights, or no records left for another key.
+        """
+        if key is not None:
+            self._require_no_part(key)
+        _, authority = self.authority(Rank.READER)
+        last = self._last()
+        number = last.author_seq + 1 if last else 0
+        if not handed_on(number, authority).records_max:
             raise NotAllowedError(
                 f"your grant allows {authority.records_max} records: too few are left"
                 " for another key"
             )
-        return signed
+        return authority
+
+    def _require_no_part(self, key: AuthorId) -> None:
+        if key in self.opset.view.ranks:
+            raise NotAllowedError(
+                f"the key {key.hex()[:12]} has a part in this space already",
+                hint="make a new key",
+            )
 
     def _require_fresh(self, body: Successor) -> None:
         """Refuse to name a key that has a part already, or a second one."""
         view, me = self.opset.view, self.key.public
-        if body.key in view.ranks:
-            short = body.key.hex()[:12]
-            raise NotAllowedError(
-                f"the key {short} has a part in this space already",
-                hint="make a new key",
-            )
+        self._require_no_part(body.key)
         if body.of == me and any(
             isinstance(r.body, Successor) and r.author == me == r.body.of
             for r in self.opset.records.values()
@@ -429,10 +448,14 @@ class Replica:
                 )
         return signed
 
+    def _last(self) -> Record | None:
+        """Return this author's last record."""
+        mine = [r for r in self.opset.records.values() if r.author == self.key.public]
+        return max(mine, key=lambda r: (r.author_seq, r.id), default=None)
+
     def _make(self, grant: RecordId, body: Body) -> SignedRecord:
         """Sign the next record of this author: one above its last, naming it."""
-        mine = [r for r in self.opset.records.values() if r.author == self.key.public]
-        last = max(mine, key=lambda r: (r.author_seq, r.id), default=None)
+        last = self._last()
         record = make_record(
             space=self.opset.space,
             author=self.key.public,
