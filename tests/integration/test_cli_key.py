@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from crdtmerge.bodies import RecordId, SpaceId
-from crdtmerge.errors import ConflictError, RestoredError
+from crdtmerge.errors import ConflictError, NotAllowedError, RestoredError
 from crdtmerge.identity import AuthorId, SigningKey
 from crdtmerge.orset import OpSet
 from crdtmerge.policy import Rank, View
@@ -262,3 +262,28 @@ def test_sealed_keys_stay_sealed(desk: Desk, monkeypatch: pytest.MonkeyPatch) ->
         .startswith(b"crdtmerge key 1")
     )
     desk.done("remove", desk.view().visible[0].content.hex())
+
+
+def test_nothing_is_named_where_a_key_cannot_be_named_everywhere(desk: Desk) -> None:
+    """A grant of one record is too small for two keys: the other space is not touched."""
+    desk.done("init", "--no-passphrase", home="boss")
+    words: tuple[object, ...] = ("space", "create", "tight", "--base")
+    desk.done(*words, desk.folder / "base", "--strategy", "linear", home="boss")
+    me = desk.author().hex()
+    words = ("space", "grant", me, "--rank", "contributor", "--records", "1")
+    desk.done(*words, home="boss")
+    archive, before = desk.folder / "tight.crdtmerge", desk.records()
+    desk.done("space", "export", "tight", archive, home="boss")
+    desk.done("space", "import", archive, "--base", desk.folder / "base")
+    spare = desk.folder / "spare.key"
+    for words in (("key", "rotate"), ("key", "spare", spare, "--no-passphrase")):
+        code, answer = desk.run(*words)
+        assert code == NotAllowedError.exit_code
+        assert "'tight'" in answer["error"]["message"]
+        assert "too few are left" in answer["error"]["message"]
+    assert not spare.exists()
+    assert not (desk.folder / "home" / NEXT_KEY_FILE).exists()
+    assert desk.author().hex() == me
+    with open_home(desk.folder / "home", write=False) as opened:
+        kept = opened.records.load(before[0].record.space_id)
+        assert {r.record.id for r in kept} == {r.record.id for r in before}

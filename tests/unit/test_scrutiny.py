@@ -237,6 +237,17 @@ def test_grouped_queries_are_seen_through() -> None:
     assert [f.where for f in locked] == [(f"{key} and {query}",)]
 
 
+def test_the_base_in_another_dtype_is_nobodys_work() -> None:
+    """Two leave a layer alone and save it as float16: equal bytes, and no copy."""
+    kept = "layers.0.weight"
+    halves = [
+        {n: v.astype(np.float16) for n, v in {**tune, kept: BASE[kept]}.items()}
+        for tune in TUNES[:2]
+    ]
+    for report in Group.of(BASE, [*halves, *TUNES[2:]]).reports():
+        assert "shares" not in names(report)
+
+
 SOURCES = sorted(Path(scrutiny.__file__).parent.glob("*.py"))
 
 
