@@ -372,9 +372,15 @@ class Replica:
         if not others or council_of_owners(rules) > len(rules.owners):
             raise NotAllowedError(f"{what} only on a lower rank")
 
-    def announce(self, node: bytes, addresses: Iterable[str]) -> SignedRecord:
-        """Return a node record that names a transport key and its addresses."""
-        return self._sign(NodeAddress(node, tuple(addresses)))
+    def announce(
+        self, node: bytes, addresses: Iterable[str], grant: RecordId | None = None
+    ) -> SignedRecord:
+        """Return a node record that names a transport key and its addresses.
+
+        Under `grant`, which the caller knows to give enough; else under the best one.
+        """
+        body = NodeAddress(node, tuple(addresses))
+        return self._sign(body) if grant is None else self._make(grant, body)
 
     def report(self, shown: Fault | Fork) -> SignedRecord:
         """Return a record of a fault, which takes its content out for good, or of a fork.
