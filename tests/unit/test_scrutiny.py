@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from crdtmerge import numerics, scrutiny
 from crdtmerge.errors import ContractError
+from crdtmerge.formats.progress import Progress
 from crdtmerge.resolve.memo import Known, Measures
 from crdtmerge.scrutiny import lines
 from crdtmerge.scrutiny.measuring import Bounds
@@ -287,3 +288,25 @@ def test_of_a_base_that_is_no_number_no_contribution_is_blamed() -> None:
     base = BASE | {"head": np.full(SHAPES["head"], np.nan, np.float32)}
     with pytest.raises(ContractError, match="the base's tensor 'head'"):
         Group.of(base, TUNES).measure()
+
+
+def test_pairs_too_are_bounded_in_bytes_and_tell_how_far_they_are() -> None:
+    """Each tensor is in many pairs: of a far model they read many times its size."""
+    rng = np.random.default_rng(9)
+    shapes = {f"layers.{n}.{name}": (24, 24) for n in range(3) for name in "kqvo"}
+    base, far = (
+        {name: rng.standard_normal(shape).astype(np.float32) for name, shape in each}
+        for each in (shapes.items(), shapes.items())
+    )
+    group = Group.of(base, [far])
+    told: list[Progress] = []
+    free = group.measure(bounds=Bounds(report=told.append))
+    size = sum(value.nbytes for value in base.values())
+    assert free.read > 10 * size
+    assert told[-1].done == told[-1].total > 10 * size
+    bound = group.measure(bounds=Bounds(read=2 * size))
+    assert bound.looked_at == free.looked_at
+    assert 2 * size < bound.read <= 2 * size + size // 2
+    seen = ~np.isnan(bound.partners)
+    assert 0 < seen.sum() < seen.size
+    assert np.array_equal(bound.partners[seen], free.partners[seen])
