@@ -155,5 +155,24 @@ def forks_among(signed: Iterable[SignedRecord]) -> Forked:
     return pairs
 
 
+def forks_beside(opset: OpSet, batch: Iterable[SignedRecord]) -> Forked:
+    """Return the forks that `batch`, which `opset` refuses, shows together with it.
+
+    Its records are well-formed: their authors did sign them.
+    """
+    fresh = [
+        s
+        for s in batch
+        if s.record.id not in opset and s.record.space_id == opset.space
+    ]
+    used = {(s.record.author, s.record.author_seq) for s in fresh}
+    known = (
+        s
+        for s in opset.signed.values()
+        if (s.record.author, s.record.author_seq) in used
+    )
+    return forks_among((*known, *fresh))
+
+
 def _foreign(space: SpaceId) -> WrongSpaceError:
     return WrongSpaceError(f"a record of space {space.hex()[:12]} in another space")

@@ -200,6 +200,23 @@ class Replica:
             return self._make(self._naming_of_mine(), body)
         return self._sign(body)
 
+    def leave(self) -> SignedRecord:
+        """Return what ends this key for good: what it said so far stays in effect.
+
+        Raises:
+            NotAllowedError: it is the only owner's, or has no rights.
+        """
+        view, me = self.opset.view, self.key.public
+        owners = {k for k, rank in view.ranks.items() if rank is Rank.OWNER}
+        others = owners - view.rightless - set(view.identity(me))
+        if view.ranks.get(me) is Rank.OWNER and not others:
+            raise NotAllowedError(
+                "the only owner of a space cannot leave it: nobody could act as one",
+                hint="`crdtmerge key rotate` changes your key",
+            )
+        grant, _ = self.authority(Rank.READER)
+        return self._make(grant, Revoke(me, ()))
+
     def last_records(self, author: AuthorId) -> tuple[RecordId, ...]:
         """Return the records of `author` that none of its own follows, sorted.
 
@@ -360,7 +377,11 @@ class Replica:
         view = self.opset.view
         me = self.key.public
         if me in view.rightless:
-            if any(ended.author == me for ended in view.endings.values()):
+            ends = [key for key, end in view.endings.items() if end.author == me]
+            if any(self.opset.records[key].author == me for key in ends):
+                hint = "this key is out for good; another one may be granted rights"
+                raise NotAllowedError("you left this space", hint=hint)
+            if ends:
                 last = view.identity(me)[-1].hex()[:12]
                 raise NotAllowedError(f"your key was ended by the one after it: {last}")
             banned = any(ban.target in view.identity(me) for ban in view.bans.values())

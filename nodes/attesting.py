@@ -43,6 +43,8 @@ NEWS_MAX: Final = 4
 faster is heard of later, by its last word."""
 ANSWERS_MAX: Final = 4
 """Requests of one peer that are answered, or made to it, in a window."""
+LISTS_MAX: Final = 2
+"""Lists that one peer is asked for in a window, however often it attests another model."""
 LIST_TICKS_MAX: Final = 30
 """Ticks that a page may take before somebody else is asked."""
 LIST_AGAIN_TICKS: Final = 10
@@ -233,7 +235,7 @@ class Attesting:
         table, members = self._table(space), self._allowed(space)
         news = table.news(signed, members)
         if news is None:
-            self.counts["known, or of no member"] += 1
+            self.counts["no news"] += 1
             return False
         if self._spent["news", news.node] >= NEWS_MAX:
             self.counts["too soon"] += 1
@@ -283,7 +285,8 @@ class Attesting:
             session = sessions[peer]
             for space in sorted(session.shared):
                 model = self._model_wanted(space, peer)
-                if model and self._heard(session, space):
+                heard = self._heard(session, space)
+                if model and heard and self._spend("list", peer, LISTS_MAX):
                     self._turn = peer
                     self._asking = _Asking(peer, space, Listing(model))
                     return self._ask(self._asking)

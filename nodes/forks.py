@@ -6,17 +6,19 @@ itself (`doubts`, `anchor`).
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Final
 
-from crdtmerge.bodies import Ban, SpaceId
+from crdtmerge.bodies import SpaceId
 from crdtmerge.digest import Domain, digest
 from crdtmerge.errors import LocalError, MachineError
 from crdtmerge.forks import Fork, prove_fork
 from crdtmerge.identity import AuthorId
 from crdtmerge.orset import Forked, OpSet, Pair
+from crdtmerge.policy import ShownFork, View
 
 from .spaces import Spaces
 
@@ -49,6 +51,31 @@ class _Look:
     opset: OpSet | None = None
     noticed: dict[AuthorId, _Noticed] = field(default_factory=dict)
     unsaid: OpSet | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What makes it needless to show a fork: looked up once for all of a set."""
+
+    shown: Mapping[AuthorId, list[ShownFork]]
+    silent: AbstractSet[AuthorId]
+
+    @classmethod
+    def of(cls, view: View, me: AuthorId) -> "_Known":
+        shown: dict[AuthorId, list[ShownFork]] = {}
+        for fork in view.forks:
+            shown.setdefault(fork.author, []).append(fork)
+        bans = view.bans.values()
+        banned = {AuthorId(ban.target) for ban in bans if ban.subject == "author"}
+        return cls(shown, (banned & view.rightless) | {me})
+
+    def needless(self, author: AuthorId, pair: Pair) -> bool:
+        """Tell whether a fork is not for us to show, or would change nothing."""
+        number = _number(pair)
+        return author in self.silent or any(
+            fork.author_seq == number or (fork.author_seq < number and not fork.lifted)
+            for fork in self.shown.get(author, ())
+        )
 
 
 class Forks:
@@ -94,14 +121,15 @@ class Forks:
 
     def _notice(self, opset: OpSet, look: _Look, forks: Forked) -> None:
         """Take note of the lowest number of each author that is to be shown."""
+        known = _Known.of(opset.view, self._me)
         for author, pairs in sorted(forks.items()):
-            due = (p for p in pairs if not self._needless(opset, author, p))
+            due = (p for p in pairs if not known.needless(author, p))
             pair = next(due, None)
-            known = look.noticed.get(author)
-            if pair is None or (known and known.number <= _number(pair)):
+            waits = look.noticed.get(author)
+            if pair is None or (waits and waits.number <= _number(pair)):
                 continue
-            if known is not None:
-                look.noticed[author] = _Noticed(pair, known.turns)
+            if waits is not None:
+                look.noticed[author] = _Noticed(pair, waits.turns)
             elif len(look.noticed) < NOTICED_MAX:
                 look.noticed[author] = _Noticed(pair, _turns(opset, self._me, pair))
                 self.noticed += 1
@@ -110,29 +138,13 @@ class Forks:
                     *(opset.space.hex()[:12], author.hex()[:12], _number(pair)),
                 )
 
-    def _needless(self, opset: OpSet, author: AuthorId, pair: Pair) -> bool:
-        """Tell whether a fork is not for us to show, or would change nothing."""
-        view, number = opset.view, _number(pair)
-        if author == self._me:
-            return True
-        if any(
-            fork.author == author
-            and (
-                fork.author_seq == number
-                or (fork.author_seq < number and not fork.lifted)
-            )
-            for fork in view.forks
-        ):
-            return True
-        banned = Ban("author", author) in view.bans.values()
-        return banned and author in view.rightless
-
     def _forget(self, opset: OpSet, look: _Look) -> None:
         """Leave out what somebody has shown since."""
+        known = _Known.of(opset.view, self._me)
         look.noticed = {
             author: noticed
             for author, noticed in look.noticed.items()
-            if not self._needless(opset, author, noticed.pair)
+            if not known.needless(author, noticed.pair)
         }
 
     def _due(self, look: _Look) -> list[Pair]:

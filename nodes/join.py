@@ -35,7 +35,7 @@ from crdtmerge.errors import (
 from crdtmerge.identity import AuthorId, Purpose, verify
 from crdtmerge.orset import OpSet
 from crdtmerge.policy import Rank
-from crdtmerge.record import SignedRecord, well_formed
+from crdtmerge.record import SignedRecord, decode_record, verified, well_formed
 from crdtmerge.replica import Replica
 from crdtmerge.sync.messages import SignedBytes
 
@@ -120,14 +120,14 @@ class Doorkeeper:
 
     def _take(self, space: SpaceId, answer: Answer, announced: Announce) -> None:
         """Keep what the joiner says of its own node, durably."""
-        records = [well_formed(r.data, r.signature) for r in announced.records]
-        for signed in records:
-            body = signed.record.body
-            if signed.record.author != answer.author:
+        read = [(decode_record(r.data), r.signature) for r in announced.records]
+        for record, _ in read:  # before any signature of them is verified
+            body = record.body
+            if record.author != answer.author:
                 raise MalformedMessageError("announced records of another author")
             if not isinstance(body, NodeAddress) or body.node != answer.node:
                 raise MalformedMessageError("announced what is no record of its node")
-        self.spaces.publish(space, records)
+        self.spaces.publish(space, [verified(*pair) for pair in read])
 
     def _check(self, space: SpaceId, nonce: bytes, answer: Answer) -> None:
         """Check the ticket's secret first, then the keys."""

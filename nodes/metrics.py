@@ -332,6 +332,19 @@ METRICS: Final = (
         _one(lambda s: len(s.node.choices.flying)),
     ),
     Metric(
+        "gauge",
+        "attestations",
+        "Attestations of nodes that are held, of all spaces together.",
+        _one(lambda s: s.node.attesting.held),
+    ),
+    Metric(
+        "counter",
+        "heard_attestations",
+        "Attestations that came: `taken`, `too soon`, or `no news` (or of no member).",
+        _by_count(lambda s: s.node.attesting.counts),
+        ("outcome",),
+    ),
+    Metric(
         "counter",
         "dropped_peers",
         "Times that a peer was cut off and banned for a while, by what it did.",

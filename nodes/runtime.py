@@ -20,6 +20,7 @@ from collections.abc import (
 )
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -46,6 +47,7 @@ from .effects import (
     MoreSources,
     Pause,
     PeerMoved,
+    QuotasChanged,
     RecordsCommitted,
     Send,
     TensorsWanted,
@@ -54,6 +56,7 @@ from .effects import (
 )
 from .fetching import Fetching
 from .forks import Forks
+from .holding import Held
 from .home import Home, open_home
 from .inspection import Inspection
 from .join import Doorkeeper
@@ -62,9 +65,11 @@ from .memory import keep_freed
 from .metrics import Sources, exposition
 from .needs import Needs
 from .node import Node
+from .operations.limiting import quotas_of
 from .operations.membership import JOIN_ADDRESSES
 from .operations.verbs import Answer, Operations
 from .passphrase import AskPassphrase, no_passphrase
+from .quotas import Quotas
 from .server import ControlServer, JoinServer, ReplicaServer
 from .spaces import Spaces
 from .tls import Leaf, make_leaf
@@ -108,6 +113,7 @@ class Runtime:
         leaf: Leaf,
         upkeep: Upkeep | None = None,
         limits: Limits | None = None,
+        own_quotas: Mapping[str, float] | None = None,
     ) -> None:
         self.home = home
         self.me = home.node.public
@@ -122,7 +128,11 @@ class Runtime:
         self.spaces.added = _added(home)
         rng = random.Random(entropy(32))  # noqa: S311  choices of peers are no secrets
         agent = f"crdtmerge/{__version__}"
-        self.node = Node(self.me, self.spaces, rng, agent, bootstrap)
+        self.own_quotas = own_quotas or {}
+        self.quotas = self._quotas(quotas_of(home))
+        self.node = Node(
+            self.me, self.spaces, rng, agent, bootstrap, quotas=self.quotas
+        )
         self.trusted = self.spaces.members()
         self.tasks: set[asyncio.Task[None]] = set()
         self.stopping = asyncio.Event()
@@ -322,6 +332,11 @@ class Runtime:
         item = RecordsCommitted(space, records)
         self.loop.call_soon_threadsafe(self.submit, lambda: [item])
 
+    def _quotas(self, kept: Quotas) -> Quotas:
+        """Return the quotas of the home, but for those that this run was given."""
+        given: dict[str, Any] = dict(self.own_quotas)
+        return replace(kept, **given)
+
     # --- what the servers ask -----------------------------------------------------------
 
     def members(self) -> frozenset[bytes]:
@@ -403,6 +418,16 @@ class Runtime:
             )
         )
 
+    def limit(self, quotas: Quotas) -> None:
+        """Hold to other quotas of the home from now on, from whatever thread."""
+        self.quotas = self._quotas(quotas)
+        item = QuotasChanged(self.quotas)
+        self.loop.call_soon_threadsafe(self.submit, lambda: [item])
+
+    def waiting(self, space: SpaceId) -> Sequence[Held]:
+        """Return how many records of each author wait."""
+        return self.node.holding.in_space(space)
+
     def upkeep(self) -> Answer:
         """Return what was done for the store since the start."""
         return self.keeper.facts()
@@ -430,14 +455,17 @@ def _split(address: str) -> tuple[str, int]:
 
 
 def runtime_on(
-    home: Home, upkeep: Upkeep | None = None, limits: Limits | None = None
+    home: Home,
+    upkeep: Upkeep | None = None,
+    limits: Limits | None = None,
+    own_quotas: Mapping[str, float] | None = None,
 ) -> Runtime:
     """Return a node on an open home that has not started, with a fresh TLS leaf."""
     now = datetime.now(UTC)
     leaf = make_leaf(
         home.node.unlock(), now - timedelta(days=1), now + timedelta(days=LEAF_DAYS)
     )
-    return Runtime(home, leaf, upkeep, limits)
+    return Runtime(home, leaf, upkeep, limits, own_quotas)
 
 
 def run_node(
@@ -450,12 +478,14 @@ def run_node(
     ask: AskPassphrase = no_passphrase,
     upkeep: Upkeep | None = None,
     limits: Limits | None = None,
+    own_quotas: Mapping[str, float] | None = None,
 ) -> None:
     """Run a node on the home at `path` until SIGINT or SIGTERM.
 
     `ask` finds the passphrase, at the start: a node must sign whenever peers want it to.
     `ready` is told where the node listens, once it does. `upkeep` says what it does for
-    its store by itself, `limits` how fast blobs may come and go.
+    its store by itself, `limits` how fast blobs may come and go; `own_quotas` are quotas
+    that hold for this run in place of those of the home.
 
     Raises:
         ConflictError: another node runs on this home, or a port is in use.
@@ -467,7 +497,8 @@ def run_node(
             key.ready()
         keep_freed()
         where = listen, join_listen, advertise
-        asyncio.run(_run(home, where, ready, upkeep=upkeep, limits=limits))
+        run = _run(home, where, ready, (upkeep, limits, own_quotas))
+        asyncio.run(run)
 
 
 def _patiently_open(path: Path, ask: AskPassphrase) -> Home:
@@ -486,11 +517,9 @@ async def _run(
     home: Home,
     where: tuple[str, str, str],
     ready: Callable[[Mapping[str, object]], None],
-    *,
-    upkeep: Upkeep | None,
-    limits: Limits | None,
+    wishes: tuple[Upkeep | None, Limits | None, Mapping[str, float] | None],
 ) -> None:
-    runtime = runtime_on(home, upkeep, limits)
+    runtime = runtime_on(home, *wishes)
     for name in (signal.SIGINT, signal.SIGTERM):
         runtime.loop.add_signal_handler(name, runtime.stopping.set)
     try:

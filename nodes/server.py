@@ -25,6 +25,7 @@ from .convert import (
     to_frame,
     to_join_frame,
 )
+from .doorstep import Doorstep, host_of
 from .join_messages import JoinMessage
 from .limits import CONTROL_BYTES_MAX, JOINER_FRAME_BYTES_MAX
 from .ports import claim_port, claim_socket, remove_socket
@@ -37,7 +38,8 @@ T = TypeVar("T")
 CALLS_MAX: Final = 1024
 """Calls of all members at once."""
 STREAMS_PER_CONNECTION_MAX: Final = 64
-JOINS_MAX: Final = 32
+JOIN_CALLS_MAX: Final = 128
+"""Calls of joiners at once: those that go on, and those that wait at the door."""
 JOIN_PROGRESS_S: Final = 30.0
 """How long a joiner may be silent: nobody has vouched for it yet."""
 COMMANDS_MAX: Final = 16
@@ -216,13 +218,14 @@ class JoinServer:
         self._handler = handler
         self._leaf = leaf
         self._calls = Calls()
+        self._doorstep = Doorstep()
         self._server: grpc.aio.Server | None = None
 
     async def start(self, host: str, port: int) -> int:
         """Listen, and return the port; raises as `ReplicaServer.start` does."""
         server = grpc.aio.server(
             options=_server_options(JOINER_FRAME_BYTES_MAX),
-            maximum_concurrent_rpcs=JOINS_MAX,
+            maximum_concurrent_rpcs=JOIN_CALLS_MAX,
         )
         services.add_JoinServicer_to_server(self, server)  # type: ignore[no-untyped-call]
         pair = (self._leaf.key_pem, self._leaf.chain_pem)
@@ -245,10 +248,13 @@ class JoinServer:
         stream = Stream(
             as_end(context), "a joiner", from_join_frame, to_join_frame, JOIN_PROGRESS_S
         )
-        work = self._handler.join(stream, stream.send)
         # Who has no name yet is known by the host it calls from.
-        host = context.peer().rpartition(":")[0]
-        await self._calls.run(context, host.encode(), work)
+        host = host_of(context.peer())
+        await self._calls.run(context, host, self._serve(host, stream))
+
+    async def _serve(self, host: bytes, stream: Stream[JoinMessage]) -> None:
+        async with self._doorstep.place(host):
+            await self._handler.join(stream, stream.send)
 
 
 class ControlServer:

@@ -22,7 +22,7 @@ from crdtmerge.errors import (
 )
 from crdtmerge.identity import AuthorId
 from crdtmerge.manifest import Manifest, TensorEntry
-from crdtmerge.orset import Forked, OpSet, forks_among
+from crdtmerge.orset import Forked, OpSet, forks_beside
 from crdtmerge.policy import View, Visible
 from crdtmerge.record import SignedRecord, verified
 from crdtmerge.resolve.settings import Contribution
@@ -168,27 +168,14 @@ class Spaces:
             try:
                 fresh = self.commit(space, batch)
             except NotAdmissibleError:
-                self._look_for_forks(before, batch)
+                forks = forks_beside(before, batch) if space in self._opsets else {}
+                if forks and self.on_refused is not None:
+                    self.on_refused(space, forks)
                 raise
             if self.on_returned is not None:
                 for record in returned(before, self._opsets, fresh, self.author):
                     self.on_returned(space, record)
             return fresh
-
-    def _look_for_forks(self, opset: OpSet, batch: Sequence[SignedRecord]) -> None:
-        """Look what a batch that is refused shows beside the set: both were signed."""
-        if self.on_refused is None or opset.space not in self._opsets:
-            return
-        fresh = [s for s in batch if s.record.id not in opset]
-        used = {(s.record.author, s.record.author_seq) for s in fresh}
-        others = (
-            s
-            for s in opset.signed.values()
-            if (s.record.author, s.record.author_seq) in used
-        )
-        here = (s for s in fresh if s.record.space_id == opset.space)
-        if forks := forks_among((*others, *here)):
-            self.on_refused(opset.space, forks)
 
     def bring(self, space: SpaceId, batch: Sequence[SignedRecord]) -> None:
         """Take records that a command brought, and tell the running node, if one runs."""
@@ -422,8 +409,9 @@ class Spaces:
         """Return the contributions, of all spaces, that the bytes of an author keep out."""
         if not self.author_bytes:
             return frozenset()
+        pinned = self.pinned()
         offers = [
-            self._offer(space, visible)
+            self._offer(space, visible, pinned)
             for space in self.all()
             for visible in self.view(space).visible
         ]
@@ -431,9 +419,14 @@ class Spaces:
             self._sizes.clear()
         return beyond(offers, self.author_bytes, self.author)
 
-    def _offer(self, space: SpaceId, visible: Visible) -> Offer:
+    def _offer(
+        self,
+        space: SpaceId,
+        visible: Visible,
+        pinned: Container[tuple[SpaceId, ContentId]],
+    ) -> Offer:
         place = space, visible.content
-        here = visible in self._complete.get(space, set()) or place in self.pinned()
+        here = visible in self._complete.get(space, set()) or place in pinned
         return Offer(*place, visible.authors, self._declared(space, visible), here)
 
     def _declared(self, space: SpaceId, visible: Visible) -> int:

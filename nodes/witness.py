@@ -46,7 +46,7 @@ class Witness:
         except ValueError:
             return None
         made = self._files.load(space)
-        if made is None:
+        if made is None or space not in self._home.records.spaces():
             return None
         signed = said(space, self._home.node.public, made).sign(self._home.node)
         return Resolved(signed, made.tensors)

@@ -10,7 +10,9 @@ from typing import Final
 from crdtmerge.digest import ContentId
 from crdtmerge.errors import UnknownNameError
 from crdtmerge.sync.session import FEED_WITHOUT_CURSOR_MAX
+from nodes.quotas import DEFAULT, Quotas
 
+from .adversary import TIGHT, Flooder
 from .attesting import liar_attests
 from .checkers import NotConvergedError, check_settled, disagreement, repeatable
 from .cluster import Cluster
@@ -159,6 +161,66 @@ def flaky_links(cluster: Cluster, count: int) -> Settled:
     return settle(cluster)
 
 
+def flooding_member(cluster: Cluster, count: int) -> Settled:
+    """A member floods with records, huge adds and questions; the others hardly feel it.
+
+    What they say reaches all of them while the flood lasts, no author's records are more
+    than its quota allows, and the flooder's arrive in the end.
+    """
+    gather(cluster, count)
+    flooder = Flooder(cluster, cluster.machines[-1])
+    honest = cluster.machines[:-1]
+    slowest = 0.0
+    for round_ in range(FLOOD_ROUNDS):
+        flooder.flood()
+        said = cluster.contribute(honest[round_ % len(honest)])
+        slowest = max(slowest, _rounds_until_all_see(cluster, honest, said))
+    _expect_held_back(cluster, flooder.machine, honest)
+    flooder.stop()
+    settled = settle(cluster)
+    _expect_visible(cluster, cluster.machines, FLOOD_ROUNDS)
+    if slowest > NEWS_ROUNDS_MAX:
+        raise NotConvergedError(
+            f"seed {cluster.seed}: amid a flood news took {slowest:.2f} rounds"
+        )
+    return settled
+
+
+def _rounds_until_all_see(
+    cluster: Cluster, machines: Sequence[Machine], content: ContentId
+) -> float:
+    """Let at least a round pass, and more until all see a contribution."""
+    begun, seen = cluster.clock.now, 0.0
+    while not seen or cluster.clock.now - begun < TICK_S:
+        cluster.run(STEP_S / 5)
+        views = (machine.spaces.view(cluster.space) for machine in machines)
+        everywhere = all(content in {v.content for v in view.visible} for view in views)
+        if everywhere and not seen:
+            seen = (cluster.clock.now - begun) / TICK_S
+        if not seen and cluster.clock.now - begun > 10 * NEWS_ROUNDS_MAX * TICK_S:
+            raise NotConvergedError(f"seed {cluster.seed}: news is lost in a flood")
+    return seen
+
+
+def _expect_held_back(
+    cluster: Cluster, flooder: Machine, machines: Sequence[Machine]
+) -> None:
+    """No node holds more of an author than its quota lets in, nor remembers much of it."""
+    quotas = cluster.quotas
+    allowed = quotas.author_rate * (quotas.burst_s + cluster.clock.now)
+    for machine in machines:
+        assert machine.node is not None
+        said = machine.spaces.said(flooder.author.public)
+        if said > allowed or len(machine.node.accounts) > len(cluster.machines):
+            raise NotConvergedError(
+                f"seed {cluster.seed}: {machine.name} took {said} records of a flood"
+            )
+    nodes = [machine.node for machine in machines if machine.node is not None]
+    held = sum(node.holding.held.total() for node in nodes)
+    if not held or not all(node.accounts.pauses for node in nodes):
+        raise NotConvergedError(f"seed {cluster.seed}: the flood met no quota")
+
+
 def power_loss(cluster: Cluster, count: int) -> Settled:
     """Machines lose power amid their writes, and their disks what was not synced."""
     gather(cluster, count)
@@ -226,10 +288,16 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "banned-author": banned_author,
     "late-joiner": late_joiner,
     "flaky-links": flaky_links,
+    "flooding-member": flooding_member,
     "power-loss": power_loss,
     "liar-attests": liar_attests,
     "equivocating-author": equivocating_author,
 }
+QUOTAS: Final[Mapping[str, Quotas]] = {"flooding-member": TIGHT}
+"""What machines hold their peers to, where it is not what nodes do by default."""
+FLOOD_ROUNDS: Final = 4
+NEWS_ROUNDS_MAX: Final = 1.0
+"""Rounds that news may take to all amid a flood; 0.15 were seen, as without one."""
 ON_DISKS: Final = frozenset({"power-loss"})
 """Told to machines that keep all by the code of real nodes, on simulated disks."""
 QUARANTINED: Final = frozenset({"equivocating-author"})
@@ -252,6 +320,7 @@ def run_scenario(name: str, seed: int, nodes: int) -> Outcome:
     check_run(seed, nodes, NODES_MIN)
     command = f"scenario {name} --nodes {nodes} --seed {seed}"
     with repeatable(command):
-        cut = name in QUARANTINED
-        cluster = Cluster(seed, disks=name in ON_DISKS, quarantine=cut)
+        quotas, cut = QUOTAS.get(name, DEFAULT), name in QUARANTINED
+        disks = name in ON_DISKS
+        cluster = Cluster(seed, quotas=quotas, disks=disks, quarantine=cut)
         return outcome_of(command, cluster, SCENARIOS[name](cluster, nodes))

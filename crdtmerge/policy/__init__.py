@@ -14,7 +14,7 @@ from crdtmerge.policy.admissible import (
     given_by,
     handed_on,
 )
-from crdtmerge.policy.council import COUNCIL, council_of_owners
+from crdtmerge.policy.council import COUNCIL, COUNCIL_LEAST, council_of_owners
 from crdtmerge.policy.elements import NODES_PER_AUTHOR_MAX, evaluate
 from crdtmerge.policy.ranks import (
     BYTES_MAX_DEFAULT,
@@ -31,6 +31,7 @@ from crdtmerge.policy.view import Pending, ShownFork, View, Visible
 __all__ = [
     "BYTES_MAX_DEFAULT",
     "COUNCIL",
+    "COUNCIL_LEAST",
     "NEEDED",
     "NODES_PER_AUTHOR_MAX",
     "OPEN",

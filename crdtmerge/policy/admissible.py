@@ -106,10 +106,12 @@ def check_admissible(record: Record, lookup: Lookup) -> None:
 
 
 def _needed(record: Record, lookup: Lookup) -> Rank:
-    """Return the rank that `record` needs: of any is who ends a key that it follows."""
+    """Return the rank that `record` needs: any will do to end one's own keys."""
     body = record.body
-    if isinstance(body, Revoke) and body.author in _predecessors(record, lookup):
-        return Rank.READER
+    if isinstance(body, Revoke):
+        own = body.author == record.author
+        if own or body.author in _predecessors(record, lookup):
+            return Rank.READER
     return NEEDED[type(body)]
 
 

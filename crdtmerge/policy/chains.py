@@ -13,7 +13,8 @@ higher ranks judged is known before and does not change. Then
    where two keys name one, or keys name each other in a circle, those namings fall
    away, for good, and the chains grow again;
 3. what was judged of any key falls on its whole chain;
-4. of a chain the last key is decided first: only later keys end what earlier ones may say.
+4. of a chain the last key is decided first: only later keys end what earlier ones may say,
+   and each key its own.
 
 No step asks for what a later one decides.
 """
@@ -209,7 +210,10 @@ class _Growth:
             return self.given.taken[key]
         own = self.given.judged.get(key, ())
         revokes = [j for j in own if isinstance(j, Revoke)]
-        return _kept(self.book, key, revokes, self.given.numbers.get(key))
+        number = self.given.numbers.get(key)
+        kept = _kept(self.book, key, revokes, number)
+        leaving = [_end_of(r) for r in leavings(self.book, key, kept)]
+        return _kept(self.book, key, [*revokes, *leaving], number) if leaving else kept
 
 
 @dataclass(slots=True)
@@ -233,7 +237,13 @@ class _Acceptance:
             number = self.given.numbers.get(key)
             own = frozenset(self._own_namings(key))
             later = [*judged, *self._ended_by(key, frozenset(chain[at + 1 :]))]
-            self.kept[key] = _kept(self.book, key, later, number, own)
+            kept = _kept(self.book, key, later, number, own)
+            if leaving := leavings(self.book, key, kept):
+                self.judged.add(key)
+                self.endings.update(record.id for record in leaving)
+                later += [_end_of(record) for record in leaving]
+                kept = _kept(self.book, key, later, number, own)
+            self.kept[key] = kept
 
     def _own_namings(self, key: AuthorId) -> Iterable[RecordId]:
         """Yield the namings by `key` that count: its chain hangs on them."""
@@ -253,6 +263,25 @@ class _Acceptance:
                 self.judged.add(key)
                 self.endings.add(record.id)
                 yield record.body
+
+
+def leavings(book: Book, key: AuthorId, kept: Kept) -> list[Record]:
+    """Return the kept records by which `key` ends itself.
+
+    They need no right that could be missing: whoever signs for the key may end it.
+    """
+    return [
+        record
+        for record in book.judgements.get(key, ())
+        if record.author == key
+        and isinstance(record.body, Revoke)
+        and (kept is None or record.id in kept)
+    ]
+
+
+def _end_of(leaving: Record) -> Revoke:
+    """Return what a leaving comes to: what was said until then stays, it included."""
+    return Revoke(leaving.author, (leaving.id,))
 
 
 def first_namings(book: Book, key: AuthorId, kept: Kept) -> tuple[Record, ...]:

@@ -23,6 +23,7 @@ from . import (
     members,
     models,
     peers,
+    quotas,
     recipes,
     restored,
     secrecy,
@@ -133,6 +134,9 @@ def _space_group() -> typer.Typer:
     group.command("members")(members.members)
     group.command("grant")(members.grant)
     group.command("revoke")(members.revoke)
+    group.command("leave")(members.leave)
+    group.command("approve")(members.approve)
+    group.command("pending")(members.pending)
     group.command("forks")(members.forks)
     return group
 
@@ -193,6 +197,7 @@ def _node_group() -> typer.Typer:
     group.callback()(_node)
     group.command("run")(homes.node_run)
     group.command("metrics")(homes.node_metrics)
+    group.command("quotas")(quotas.node_quotas)
     return group
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Final
 
 import typer
 
-from . import executor
+from . import completion, executor
 from .doctor import BackendOption, use
 from .options import HomeOption, JsonOption, PassphraseFileOption, SpaceOption
 from .output import show
@@ -35,6 +35,7 @@ def audit(
             metavar="NODE",
             help="Audit what a node attests, without its bytes: start of its id.",
             show_default=False,
+            autocompletion=completion.nodes,
         ),
     ] = None,
     share: Annotated[

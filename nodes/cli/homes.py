@@ -14,6 +14,7 @@ from . import render
 from .executor import ask, read
 from .options import HomeOption, JsonOption, PassphraseFileOption
 from .output import say, say_json, short, show
+from .quotas import QuotaOption, pairs
 from .settings import settings
 
 LOOPBACK: Final = "127.0.0.1:0"
@@ -83,6 +84,7 @@ def node_run(
     upload_limit: RateOption = "0",
     peer_download_limit: RateOption = "0",
     peer_upload_limit: RateOption = "0",
+    quota: QuotaOption = None,
     passphrase_file: PassphraseFileOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -91,6 +93,8 @@ def node_run(
     If the keys are encrypted, it takes their passphrase at the start. The limits are those
     of contents, such as 100MB/s or 20MiB/s, in all and of each peer; 0 is no limit.
     """
+    from ..operations.limiting import read as read_quotas
+    from ..operations.limiting import with_settings
     from ..runtime import run_node
     from ..traffic import Limits, rate_of
     from ..upkeep.keeping import Upkeep
@@ -123,8 +127,18 @@ def node_run(
         rate_of(peer_download_limit),
         rate_of(peer_upload_limit),
     )
+    own_quotas, _ = read_quotas(pairs(quota))
+    with_settings(own_quotas)  # refused before the home is opened
     run_node(
-        chosen.home, **where, ready=ready, ask=ask_for, upkeep=upkeep, limits=limits
+        chosen.home,
+        listen=where["listen"],
+        join_listen=where["join_listen"],
+        advertise=where["advertise"],
+        ready=ready,
+        ask=ask_for,
+        upkeep=upkeep,
+        limits=limits,
+        own_quotas=own_quotas,
     )
 
 

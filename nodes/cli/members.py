@@ -1,7 +1,7 @@
-"""The commands `space grant`, `space revoke`, `space forks` and `space members`.
+"""The commands `space grant`, `space revoke`, `space members` and what owners share.
 
-Owns their options. Does not own what they do (`granting`, `revoking`, `forking` and
-`members` of `operations`).
+Owns their options. Does not own what they do (`granting`, `revoking`, `forking`,
+`approving` and `members` of `operations`).
 """
 
 from typing import Annotated, TypeAlias
@@ -131,6 +131,23 @@ def revoke(
     show(facts, render_members.revoked, as_json=chosen.as_json)
 
 
+def leave(
+    context: typer.Context,
+    space: SpaceOption = None,
+    home: HomeOption = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Leave a space for good: peers let this home's node in no more.
+
+    What you contributed stays. Your key has no rights there from then on, and nobody can
+    give it any; another key may be let in.
+    """
+    chosen = settings(context, home, as_json=as_json)
+    facts = write(chosen, "space_leave", {"space": space})
+    show(facts, render_members.left, as_json=chosen.as_json)
+
+
 def forks(
     context: typer.Context,
     publish: Annotated[
@@ -182,3 +199,35 @@ def members(
     chosen = settings(context, home, as_json=as_json)
     facts = read(chosen.home, "space_members", {"space": space})
     show(facts, render_members.members, as_json=chosen.as_json)
+
+
+def approve(
+    context: typer.Context,
+    act: Annotated[
+        str,
+        typer.Argument(
+            metavar="RECORD", help="What to sign, as `space pending` has it."
+        ),
+    ],
+    *,
+    space: SpaceOption = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Sign what another owner did: it takes effect once enough owners have."""
+    chosen = settings(context, home, as_json=as_json)
+    facts = write(chosen, "space_approve", {"id": act, "space": space})
+    show(facts, render_members.approved, as_json=chosen.as_json)
+
+
+def pending(
+    context: typer.Context,
+    space: SpaceOption = None,
+    home: HomeOption = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """List what waits for owners: who signed it, and how many must."""
+    chosen = settings(context, home, as_json=as_json)
+    facts = read(chosen.home, "space_pending", {"space": space})
+    show(facts, render_members.pending, as_json=chosen.as_json)

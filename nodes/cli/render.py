@@ -151,6 +151,7 @@ def _space(facts: Facts) -> Iterator[str]:
     head = ("CONTRIBUTION", "WEIGHT", "HERE", "AUTHORS", "TAGS", "NOTE")
     lines = table(head, rows) if rows else ["no contributions yet"]
     yield from (f"  {line}" for line in lines)
+    yield from _quotas(facts)
     for ban in several(facts["banned"]):
         yield f"  banned {ban['subject']} {short(ban['target'])}"
     for fault in several(facts["faulty"]):
@@ -168,11 +169,34 @@ def _contribution(facts: Facts) -> tuple[str, ...]:
     return (
         short(facts["content"]),
         str(facts["weight"]),
-        "yes" if facts["complete"] else "no",
+        _here(facts),
         " ".join(map(short, authors)),
         " ".join(cast("Sequence[str]", facts.get("tags", ()))) or "-",
         " / ".join(notes),
     )
+
+
+def _here(facts: Facts) -> str:
+    if facts["complete"]:
+        return "yes"
+    return "no, quota" if facts.get("beyond_quota") else "no"
+
+
+def _quotas(facts: Facts) -> Iterator[str]:
+    """Return the lines about what quotas of this home keep away."""
+    if any(item.get("beyond_quota") for item in several(facts["contributions"])):
+        yield "  quota: beyond the bytes of its author; `crdtmerge fetch ID` brings it"
+    for held in several(facts.get("waiting", ())):
+        yield f"  waiting {_waiting(held)}"
+
+
+def _waiting(facts: Facts) -> str:
+    """Return the line about an author whose records wait."""
+    until = "its share comes with time"
+    if facts["full"]:
+        until = "as many are here as may be: `crdtmerge node quotas`"
+    amount = counted(facts["records"], "record")
+    return f"{amount} of author {short(facts['author'])}; {until}"
 
 
 def contributed(facts: Facts) -> list[str]:
@@ -228,8 +252,18 @@ def founded(facts: Facts) -> list[str]:
         f"founded space {plain(facts['name'])} ({short(facts['space'])}), {facts['mode']}",
         f"  base    {short(facts['base'])} ({amount})",
         f"  recipe  {recipe(cast('Facts', facts['recipe']))}",
+        *_owners(facts),
         *(["  forks   cut off their author"] if facts["quarantine"] else []),
     ]
+
+
+def _owners(facts: Facts) -> list[str]:
+    owners = cast("Sequence[str]", facts["owners"])
+    if len(owners) == 1:
+        return []
+    threshold = facts["threshold"]
+    signs = f"{threshold} of them sign what an owner does" if threshold != 1 else ""
+    return [f"  owners  {', '.join(map(short, owners))}{signs and f': {signs}'}"]
 
 
 def joined(facts: Facts) -> list[str]:

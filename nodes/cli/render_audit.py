@@ -61,7 +61,6 @@ def audited(facts: Facts) -> list[str]:
     what = facts["dir"] or f"what node {short(facts['peer'])} attests"
     checked = f"{facts['checked']} of {counted(facts['tensors'], 'tensor')}"
     amount = f"{size(facts['checked_bytes'])} of {size(facts['bytes'])}"
-    missed = cast("Mapping[str, float]", facts["missed"])
     lines = [
         f"{plain(what)}: {checked} computed again ({amount}), seed {facts['seed']}",
         f"  model digest  {facts['model_digest']}",
@@ -71,13 +70,31 @@ def audited(facts: Facts) -> list[str]:
     if wrong:
         return [*lines, *_wrong(facts, wrong)]
     if facts["peer"] and facts["compared_with_ours"]:
-        lines.append("  this home attests the same of them")
-    one, few = missed["one_tensor"], missed["one_percent"]
+        lines.append("  this home attests the same")
+    if facts["checked"] == facts["tensors"]:
+        return [*lines, "  all of it has the bytes that the contributions make"]
+    have = "it has" if facts["checked"] == 1 else "they have"
     return [
         *lines,
-        "  all of them have the bytes that the contributions make",
-        f"  a single wrong tensor is missed with {one:.0%}, 1% of them with {few:.0%}",
+        f"  {have} the bytes that the contributions make",
+        f"  a choice of so many misses {_missed(facts)}",
     ]
+
+
+def _missed(facts: Facts) -> str:
+    """Return how likely a wrong tensor, and a few of them, are not among the chosen."""
+    missed = cast("Mapping[str, float]", facts["missed"])
+    words = f"a single wrong tensor {_chance(missed['one_tensor'])}"
+    if cast("int", facts["tensors"]) > 100:
+        words += f", 1% of them {_chance(missed['one_percent'])}"
+    return words
+
+
+def _chance(share: float) -> str:
+    """Return a chance in words that stay true when it is small."""
+    if 0 < share < 0.005:
+        return f"once in {1 / share:,.0f} times"
+    return f"{100 * share:.0f} times in 100"
 
 
 def _wrong(facts: Facts, count: int) -> Iterator[str]:

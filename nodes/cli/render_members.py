@@ -7,6 +7,7 @@ renderers share (`render`).
 from collections.abc import Sequence
 from typing import cast
 
+from . import render_records
 from .output import plain, short, table
 from .render import Facts, counted, several, size
 
@@ -16,15 +17,49 @@ def members(facts: Facts) -> list[str]:
     rows = [_member(member) for member in several(facts["members"])]
     head = ("AUTHOR", "RANK", "STATE", "SINCE", "LIMITS", "NODES", "CONTRIBUTIONS")
     name = f"space {plain(facts['name'])} ({short(facts['space'])})"
-    return [name, *table(head, rows)]
+    return [name, *table(head, rows), *map(_waits, several(facts["pending"]))]
+
+
+def pending(facts: Facts) -> list[str]:
+    """Return the lines of `space pending`."""
+    owners = counted(len(cast("Sequence[str]", facts["owners"])), "owner")
+    name = f"space {plain(facts['name'])} ({short(facts['space'])})"
+    rule = f"{owners}; {facts['threshold']} sign what an owner does,"
+    rule += f" {facts['council']} what is done to one"
+    waits = several(facts["pending"])
+    return [f"{name}: {rule}", *(map(_waits, waits) if waits else ["nothing waits"])]
+
+
+def _waits(facts: Facts) -> str:
+    """Return the line of an act that waits for owners."""
+    signed = " ".join(map(short, cast("Sequence[str]", facts["signed"]))) or "nobody"
+    count = f"{len(cast('Sequence[str]', facts['signed']))} of {facts['needed']}"
+    yours = ", and it waits for you" if facts["yours"] else ""
+    says = render_records.words_of(facts)
+    act = f"{facts['kind']} {short(facts['record'])} ({says})"
+    return f"waits: {act}: {count} owners signed: {signed}{yours}"
+
+
+def approved(facts: Facts) -> list[str]:
+    """Return the line of `space approve`."""
+    act = f"{facts['kind']} {short(facts['act'])} by {short(facts['by'])}"
+    if facts["pending"]:
+        count = f"{facts['signed']} of {facts['needed']} owners"
+        return [f"signed {act}: {count} have, so it waits"]
+    return [f"signed {act}: it has effect"]
 
 
 def _member(facts: Facts) -> tuple[str, ...]:
-    judged = cast("Sequence[str]", facts["banned_by"] or facts["revoked_by"])
+    judged = cast(
+        "Sequence[str]", facts["banned_by"] or facts["revoked_by"] or facts["ended_by"]
+    )
     state = f"{facts['state']} by {short(judged[0])}" if judged else str(facts["state"])
     if facts["forked"]:
         numbers = ", ".join(map(str, cast("Sequence[int]", facts["forked"])))
         state += f", forked at {numbers}"
+    keys = cast("Sequence[str]", facts["keys"])
+    if facts["author"] != keys[0]:
+        state += f", follows {short(keys[keys.index(str(facts['author'])) - 1])}"
     return (
         short(facts["author"]) + (" (you)" if facts["you"] else ""),
         str(facts["rank"] or "-"),
@@ -64,6 +99,11 @@ def unforked(facts: Facts) -> list[str]:
     if facts["still_quarantined"]:
         return [f"lifted a fork of author {author}, which stays quarantined"]
     return [f"lifted the forks of author {author}: {shown} more in the merge"]
+
+
+def left(facts: Facts) -> list[str]:
+    """Return the line of `space leave`."""
+    return [f"left space {plain(facts['name'])} ({short(facts['space'])})"]
 
 
 def limits(facts: Facts) -> str:

@@ -47,7 +47,7 @@ def log(facts: Facts) -> list[str]:
             short(record["author"]),
             record["kind"],
             record["state"],
-            _says(record),
+            words_of(record),
         )
         for record in found
     ]
@@ -56,7 +56,8 @@ def log(facts: Facts) -> list[str]:
     return [*head, *table(("RECORD", "AUTHOR", "KIND", "NOW", "SAYS"), rows)]
 
 
-def _says(record: Facts) -> str:
+def words_of(record: Facts) -> str:
+    """Return what a record says in a few words; nothing if this version has none."""
     words = _WORDS.get(str(record["kind"]))
     return words(cast("Facts", record["says"])) if words else ""
 
@@ -104,5 +105,7 @@ _WORDS: Final[Mapping[str, Callable[[Facts], str]]] = {
         f" {_ids('records')(says)}"
     ),
     "lift": lambda says: short(says["target"]),
+    "approve": lambda says: short(says["target"]),
+    "successor": lambda says: f"{short(says['key'])} follows {short(says['of'])}",
     "node": _node,
 }

@@ -44,6 +44,23 @@ def create(
     mode: Annotated[
         str, typer.Option(help="members (a ticket is needed) or open.")
     ] = "members",
+    owner: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY",
+            help="Who owns it beside you, as `whoami` prints it; repeat for more.",
+            show_default=False,
+        ),
+    ] = None,
+    threshold: Annotated[
+        int,
+        typer.Option(
+            metavar="K",
+            min=1,
+            help="How many owners must sign what an owner does: one alone acts as a"
+            " maintainer then. It holds for good.",
+        ),
+    ] = 1,
     quarantine: Annotated[
         bool,
         typer.Option(
@@ -63,6 +80,8 @@ def create(
         "strategy": strategy,
         "params": pairs(param),
         "mode": mode,
+        "owners": list(owner or ()),
+        "threshold": threshold,
         "quarantine": quarantine,
     }
     show(

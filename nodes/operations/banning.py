@@ -11,6 +11,7 @@ from crdtmerge.errors import NotAllowedError
 from crdtmerge.policy import View
 
 from . import arguments as given
+from .approving import is_pending, notes_on
 from .live import Answer, Arguments, Context, Tell
 from .membership import OPEN_SPACE
 from .publishing import publish, publish_all
@@ -38,7 +39,7 @@ def ban(context: Context, asked: Arguments, _tell: Tell) -> Answer:
     with context.spaces.lock:
         view = context.spaces.view(space)
         standing = [k for k, b in view.bans.items() if b.target == named.id]
-        if named.id == context.key.public:
+        if named.id in view.identity(context.key.public):
             raise NotAllowedError("you cannot ban yourself")
         record = (
             min(standing)
@@ -53,7 +54,11 @@ def ban(context: Context, asked: Arguments, _tell: Tell) -> Answer:
         "record": record.hex(),
         "new": not standing,
         "hidden": len(view.visible) - len(after.visible),
-        "notes": [BANNED_ALREADY] if standing else _ban_remarks(after, subject),
+        "pending": is_pending(after, record),
+        "notes": [
+            *([BANNED_ALREADY] if standing else _ban_remarks(after, subject)),
+            *notes_on(after, record),
+        ],
     }
 
 
@@ -91,7 +96,11 @@ def ban_lift(context: Context, asked: Arguments, _tell: Tell) -> Answer:
         "records": [record.hex() for record in records],
         "still_banned": still,
         "shown": len(after.visible) - len(view.visible),
-        "notes": _lift_remarks(lifted.subject, still=still),
+        "pending": [r.hex() for r in records if is_pending(after, r)],
+        "notes": [
+            *_lift_remarks(lifted.subject, still=still),
+            *(note for record in records for note in notes_on(after, record)),
+        ],
     }
 
 

@@ -29,6 +29,7 @@ POLL_S: Final = 0.2
 LISTED_MAX: Final = 8
 Contents = frozenset[tuple[SpaceId, ContentId]]
 
+BEYOND: Final = "not fetched, for it is beyond the bytes of its author (`node quotas`)"
 NOT_COMPARED: Final = (
     "no peer could be asked what there is: there may be contributions unknown here"
 )
@@ -58,13 +59,32 @@ class _Errand:
         )
 
     def wanted(self) -> list[tuple[SpaceId, Visible]]:
-        """Return the contributions that matter; one that is removed matters no more."""
+        """Return the contributions that matter; one that is removed matters no more.
+
+        Where none is named, those that are beyond their author's bytes do not.
+        """
+        beyond = self.context.spaces.beyond() if self.contents is None else ()
         return [
             (space, visible)
             for space in self.spaces
             for visible in self.context.spaces.view(space).visible
             if self.contents is None or (space, visible.content) in self.contents
+            if (space, visible.content) not in beyond
         ]
+
+    def left_out(self) -> list[str]:
+        """Return a note about what was not asked for by name and is beyond a quota."""
+        beyond = self.context.spaces.beyond() if self.contents is None else ()
+        left = [
+            content.hex()[:SHORT]
+            for space, content in sorted(beyond)
+            if space in self.spaces
+        ]
+        if not left:
+            return []
+        named = ", ".join(left[:LISTED_MAX])
+        more = f" and {len(left) - LISTED_MAX} more" if len(left) > LISTED_MAX else ""
+        return [f"{BEYOND}: {named}{more}; `crdtmerge fetch ID` brings one"]
 
     def lacking(self) -> dict[ContentId, Mapping[BlobId, int]]:
         """Return what each contribution still lacks, those that lack nothing left out."""
@@ -138,7 +158,11 @@ def fetch(context: Context, asked: Arguments, tell: Tell) -> Answer:
         "contributions": [visible.content.hex() for _, visible in errand.wanted()],
         "fetched_bytes": live.brought() - first,
         "compared": compared,
-        "notes": [*_faults(context, errand), *([] if compared else [NOT_COMPARED])],
+        "notes": [
+            *_faults(context, errand),
+            *errand.left_out(),
+            *([] if compared else [NOT_COMPARED]),
+        ],
     }
 
 

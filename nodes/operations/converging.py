@@ -138,6 +138,19 @@ def _answer(context: Context, space: SpaceId, state: _State) -> Answer:
     }
 
 
+def _quotas(context: Context, space: SpaceId) -> list[str]:
+    """Return what quotas of this home keep away."""
+    held = context.live.waiting(space) if context.live else ()
+    records = sum(h.records for h in held)
+    beyond = sum(where == space for where, _ in context.spaces.beyond())
+    words = []
+    if records:
+        words.append(f"{records} records wait for the quota of their author")
+    if beyond:
+        words.append(f"{beyond} contributions are beyond the bytes of their author")
+    return words
+
+
 def _not_converged(
     context: Context, space: SpaceId, state: _State, least: int, timeout: float
 ) -> NotConvergedError:
@@ -152,6 +165,7 @@ def _not_converged(
     if state.missing:
         size = sum(state.missing.values())
         reasons.append(f"{len(state.missing)} blobs ({size} bytes) are missing here")
+    reasons += _quotas(context, space)
     agree = len(state.agreeing())
     if agree < least:
         away = unreached(context, [space])

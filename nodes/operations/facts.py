@@ -3,8 +3,11 @@
 Owns the names of the fields. Does not own how people are shown them (`cli.render`).
 """
 
+from collections.abc import Container
+
 from crdtmerge.bodies import Genesis, SpaceId
 from crdtmerge.codec import format_decimal
+from crdtmerge.digest import ContentId
 from crdtmerge.faults import Fault, find
 from crdtmerge.identity import AuthorId
 from crdtmerge.policy import View, Visible
@@ -21,6 +24,7 @@ def space_facts(spaces: Spaces, space: SpaceId, author: AuthorId) -> Answer:
     opset = spaces.opset(space)
     view = opset.view
     missing = spaces.missing(space)
+    beyond = {content for where, content in spaces.beyond() if where == space}
     return {
         **identity_facts(view, space, author),
         "record_root": opset.root.hex(),
@@ -29,7 +33,7 @@ def space_facts(spaces: Spaces, space: SpaceId, author: AuthorId) -> Answer:
         "merge_id": view.merge_id(view.recipe).hex() if view.recipe else None,
         "recipe": view.recipe.describe() if view.recipe else None,
         "recipe_conflict": len(view.recipe_heads) > 1,
-        "contributions": _contributions(spaces, space, view),
+        "contributions": _contributions(spaces, space, view, beyond),
         "banned": [
             {"subject": ban.subject, "target": ban.target.hex(), "record": key.hex()}
             for key, ban in sorted(view.bans.items())
@@ -59,10 +63,17 @@ def identity_facts(view: View, space: SpaceId, author: AuthorId) -> Answer:
     }
 
 
-def _contributions(spaces: Spaces, space: SpaceId, view: View) -> list[Answer]:
+def _contributions(
+    spaces: Spaces, space: SpaceId, view: View, beyond: Container[ContentId]
+) -> list[Answer]:
     complete = spaces.progress(space)
     return [
-        contribution_facts(visible, complete=complete.get(visible.content, False))
+        {
+            **contribution_facts(
+                visible, complete=complete.get(visible.content, False)
+            ),
+            "beyond_quota": visible.content in beyond,
+        }
         for visible in view.visible
     ]
 
@@ -89,6 +100,14 @@ def _fault_facts(shown: Record) -> Answer:
         "author": shown.author.hex(),
         "record": shown.id.hex(),
     }
+
+
+def waiting_facts(context: Context, space: SpaceId) -> list[Answer]:
+    """Return of whom records wait, as far as the running node knows of them."""
+    held = context.live.waiting(space) if context.live else ()
+    return [
+        {"author": h.author.hex(), "records": h.records, "full": h.full} for h in held
+    ]
 
 
 def home_facts(context: Context) -> Answer:

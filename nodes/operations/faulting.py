@@ -41,6 +41,9 @@ UNPROVEN: Final = "nothing in its bytes proves this to others: a maintainer can 
 NO_BASE: Final = "this home does not know the base: whether it fits is not known"
 
 
+BEYOND: Final = "it is beyond the bytes of its author: `crdtmerge fetch ID` brings it"
+
+
 @dataclass(slots=True)
 class _Verdict:
     """What was found: nothing, a fault that can be shown, or one that cannot."""
@@ -78,6 +81,8 @@ def check(context: Context, asked: Arguments, tell: Tell) -> Answer:
         v for v in context.spaces.view(space).visible if v.content == content
     )
     verdict = _examine(context, space, visible, tell)
+    if (space, content) in context.spaces.beyond():
+        verdict.notes.append(BEYOND)
     record = None
     if verdict.fault is not None and not dry:
         record = publish_fault(context, space, verdict.fault)

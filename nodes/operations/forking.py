@@ -15,6 +15,7 @@ from crdtmerge.policy import View
 
 from ..forks import fork_of
 from . import arguments as given
+from .approving import is_pending, notes_on
 from .live import Answer, Arguments, Context, Tell
 from .publishing import publish_all, publish_fork
 from .selection import SHORT, choose_space, find_author
@@ -85,7 +86,11 @@ def space_forks_lift(context: Context, asked: Arguments, _tell: Tell) -> Answer:
         "records": [record.hex() for record in records],
         "still_quarantined": still,
         "shown": len(after.visible) - len(view.visible),
-        "notes": [] if still else [BACK],
+        "pending": [r.hex() for r in records if is_pending(after, r)],
+        "notes": [
+            *([] if still else [BACK]),
+            *(note for record in records for note in notes_on(after, record)),
+        ],
     }
 
 

@@ -29,6 +29,7 @@ from crdtmerge.replica import Replica, best_grant
 from crdtmerge.sizes import size_of
 
 from . import arguments as given
+from .approving import is_pending, notes_on
 from .live import Answer, Arguments, Context, Tell
 from .publishing import publish, replica
 from .selection import (
@@ -114,7 +115,11 @@ def space_grant(context: Context, asked: Arguments, _tell: Tell) -> Answer:
         "record": record.hex(),
         "new": new,
         **authority_facts(granted),
-        "notes": _grant_remarks(new=new, known=known),
+        "pending": is_pending(context.spaces.view(space), record),
+        "notes": [
+            *_grant_remarks(new=new, known=known),
+            *notes_on(context.spaces.view(space), record),
+        ],
     }
 
 

@@ -4,15 +4,17 @@ Owns the order. Does not own what records say (`saying`), nor what has effect (`
 
 Records carry no time, and replicas receive them in any order, so the log follows what
 records name: its author's record before it, its grant, what it removes, replaces, accepts
-or lifts. A record stands after all it names, at the height of the longest such chain;
-records of one height are sorted by id. Every replica with the same set prints the same.
+or lifts, and what it shows to be a fork. A record stands after all it names, at the height
+of the longest such chain; records of one height are sorted by id. Every replica with the
+same set prints the same.
 """
 
 from collections.abc import Iterable, Mapping
 from graphlib import TopologicalSorter
 from typing import Final
 
-from crdtmerge.bodies import Lift, RecipeChange, RecordId, Remove, Revoke
+from crdtmerge.bodies import Approve, Lift, RecipeChange, RecordId, Remove, Revoke
+from crdtmerge.forks import Fork
 from crdtmerge.record import Record
 
 from . import arguments as given
@@ -53,8 +55,10 @@ def _named(record: Record, records: Mapping[RecordId, Record]) -> set[RecordId]:
     match record.body:
         case Remove(adds=ids) | RecipeChange(replaces=ids) | Revoke(accepted=ids):
             others: Iterable[RecordId] = ids
-        case Lift(target=target):
+        case Lift(target=target) | Approve(target=target):
             others = (target,)
+        case Fork(branches=branches):
+            others = tuple(RecordId(branch.id) for branch in branches)
         case _:
             others = ()
     named = {RecordId(record.prev), RecordId(record.auth), *others}

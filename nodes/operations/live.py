@@ -3,7 +3,7 @@
 Owns the types that verbs share. Does not own any verb, nor how a node answers.
 """
 
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
@@ -15,8 +15,10 @@ from crdtmerge.sync.messages import Heartbeat
 
 if TYPE_CHECKING:  # a verb without a home starts without its modules
     from ..attesting import Attested
+    from ..holding import Held
     from ..home import Home
     from ..keys import HomeKey
+    from ..quotas import Quotas
     from ..spaces import Spaces
 
 T = TypeVar("T")
@@ -85,6 +87,19 @@ class Live(Protocol):
 
     def metrics(self) -> Answer:
         """Return what this node counts: the `text` that Prometheus reads, and JSON."""
+        ...
+
+    @property
+    def quotas(self) -> "Quotas":
+        """What one peer and one author may use here now."""
+        ...
+
+    def limit(self, quotas: "Quotas") -> None:
+        """Hold to other quotas; those that `node run` was given stay."""
+        ...
+
+    def waiting(self, space: SpaceId) -> "Sequence[Held]":
+        """Return how many records wait, by author: they said more than their quota."""
         ...
 
     def upkeep(self) -> Answer:

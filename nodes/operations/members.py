@@ -7,17 +7,18 @@ changing them (`granting`, `banning`).
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from crdtmerge.bodies import Grant, RecordId
+from crdtmerge.bodies import Grant, RecordId, Successor
 from crdtmerge.identity import AuthorId
 from crdtmerge.orset import OpSet
 from crdtmerge.policy import Authority, given_by
 
 from . import arguments as given
+from .approving import pending_facts
 from .forking import forked_numbers
 from .granting import authority_facts
 from .live import Answer, Arguments, Context, Tell
 from .selection import authors_of, choose_space
-from .standing import bans_of, revocations_of
+from .standing import bans_of, endings_of, revocations_of
 
 
 @dataclass(slots=True)
@@ -55,6 +56,7 @@ def space_members(context: Context, asked: Arguments, _tell: Tell) -> Answer:
             }
             for author in order
         ],
+        "pending": pending_facts(opset, context.key.public),
     }
 
 
@@ -82,12 +84,11 @@ def _grants(opset: OpSet) -> Mapping[AuthorId, tuple[RecordId, Authority]]:
             found[author] = (genesis.id, given_there)
     for key in view.effective:
         record = opset.records[key]
-        if not isinstance(record.body, Grant):
+        if not isinstance(record.body, Grant | Successor):
             continue
-        author, authority = (
-            record.body.author,
-            given_by(record, record.body.author, opset.get),
-        )
+        body = record.body
+        author = body.author if isinstance(body, Grant) else body.key
+        authority = given_by(record, author, opset.get)
         before = found.get(author)
         if authority and (not before or _more((key, authority), before)):
             found[author] = (key, authority)
@@ -104,8 +105,11 @@ def _rights(
     """Return rank, limits, the grant they come from, and who took them away."""
     rank = opset.view.ranks.get(author)
     banned, revoked = bans_of(opset, author), revocations_of(opset, author)
+    ended = endings_of(opset, author)
     state = "member" if rank is not None else "none"
+    state = "contested" if author in opset.view.contested else state
     state = "quarantined" if author in opset.view.quarantined else state
+    state = "ended" if ended else state
     facts = authority_facts(grant[1]) if grant else {}
     return {
         "rank": rank.name.lower() if rank is not None else None,
@@ -116,4 +120,6 @@ def _rights(
         "bytes_max": facts.get("bytes_max"),
         "revoked_by": [key.hex() for key in revoked],
         "banned_by": [key.hex() for key in banned],
+        "ended_by": [key.hex() for key in ended],
+        "keys": [key.hex() for key in opset.view.identity(author)],
     }

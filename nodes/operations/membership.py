@@ -5,9 +5,16 @@ Does not own the protocol of joining (`nodes.join`).
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
-from crdtmerge.bodies import NAME_CHARACTERS_MAX, NONCE_BYTES, Genesis, SpaceId
+from crdtmerge.bodies import (
+    NAME_CHARACTERS_MAX,
+    NONCE_BYTES,
+    OWNERS_MAX,
+    Genesis,
+    SpaceId,
+)
 from crdtmerge.errors import (
     BadInputError,
     BaseMismatchError,
@@ -17,9 +24,10 @@ from crdtmerge.errors import (
 )
 from crdtmerge.formats.ingest import Model
 from crdtmerge.formats.tied_base import as_base
+from crdtmerge.identity import AuthorId
 from crdtmerge.numerics import TensorFacts
 from crdtmerge.orset import OpSet
-from crdtmerge.policy import Rank
+from crdtmerge.policy import COUNCIL_LEAST, Rank
 from crdtmerge.record import SignedRecord
 from crdtmerge.replica import Replica, found_space
 
@@ -30,7 +38,7 @@ from .contents import Bringing, bringing_in, keep_exponents, read_base
 from .facts import identity_facts
 from .live import Answer, Arguments, Context, Tell
 from .publishing import announce_node, replica
-from .selection import SHORT, choose_space
+from .selection import SHORT, choose_space, whole_key
 
 MODES: Final = ("members", "open")
 JOIN_ADDRESSES: Final = "join_addresses"
@@ -40,6 +48,14 @@ OPEN_SPACE: Final = (
     " and a ban of an author keeps nobody out"
 )
 
+SOLE_OWNER: Final = (
+    "you are its only owner: keep a spare key (`crdtmerge key spare`), for nobody can"
+    " replace yours"
+)
+TWO_OWNERS: Final = (
+    "of two owners neither can replace the other's key alone: name a third, or keep spare"
+    " keys (`crdtmerge key spare`)"
+)
 REBASED: Final = "this home takes part in the space already; it now uses this base"
 ALL: Final = "all"
 """In place of a ticket: every ticket that this home made for the space."""
@@ -61,11 +77,11 @@ def space_create(context: Context, asked: Arguments, tell: Tell) -> Answer:
     name, folder = given.text(asked, "name"), given.path(asked, "base")
     mode = given.optional_text(asked, "mode") or "members"
     _check_name(context, name, mode)
+    rules = _rules(context, asked)
     context.key.ready()
     with bringing_in(context, tell, reference=True, moved=True) as bringing:
         model, found = read_base(folder, bringing)
-        quarantine = given.flag(asked, "quarantine")
-        genesis = _genesis(context, name, mode, model, quarantine=quarantine)
+        genesis = _genesis(context, name, mode, model, rules)
         space = genesis.record.space_id
         founded = Replica(OpSet(space).insert([genesis]), context.home.signer(space))
         records = [genesis, founded.set_recipe(recipe)]
@@ -80,12 +96,14 @@ def space_create(context: Context, asked: Arguments, tell: Tell) -> Answer:
         "space": space.hex(),
         "name": name,
         "mode": mode,
-        "quarantine": quarantine,
+        "owners": [owner.hex() for owner in rules.owners],
+        "threshold": rules.threshold,
+        "quarantine": rules.quarantine,
         "base": model.manifest.content_id.hex(),
         "recipe": recipe.describe(),
         "tensors": len(model.manifest.tensors),
         "bytes": model.manifest.size,
-        "notes": [OPEN_SPACE] if mode == "open" else [],
+        "notes": [*([OPEN_SPACE] if mode == "open" else []), *_owner_remarks(rules)],
     }
 
 
@@ -97,8 +115,42 @@ def _check_name(context: Context, name: str, mode: str) -> None:
         raise ConflictError(message, hint="choose another name")
 
 
+@dataclass(frozen=True, slots=True)
+class _Rules:
+    """Who owns a space, how many of them must sign, and whether forks cut off."""
+
+    owners: tuple[AuthorId, ...]
+    threshold: int
+    quarantine: bool
+
+
+def _rules(context: Context, asked: Arguments) -> _Rules:
+    """Return the rules that a space is to have.
+
+    Raises:
+        BadInputError: an owner is no key, or the threshold cannot be reached.
+    """
+    others = [whole_key(text) for text in given.texts(asked, "owners")]
+    owners = tuple(sorted({context.key.public, *others}))
+    threshold = given.count(asked, "threshold", 1)
+    if len(owners) > OWNERS_MAX:
+        raise BadInputError(f"a space has at most {OWNERS_MAX} owners")
+    if threshold > len(owners):
+        raise BadInputError(
+            f"{threshold} owners must sign, and the space has {len(owners)}",
+            hint="name the others with --owner KEY, as `crdtmerge whoami` prints theirs",
+        )
+    return _Rules(owners, threshold, given.flag(asked, "quarantine"))
+
+
+def _owner_remarks(rules: _Rules) -> list[str]:
+    if len(rules.owners) == 1:
+        return [SOLE_OWNER]
+    return [TWO_OWNERS] if len(rules.owners) == COUNCIL_LEAST else []
+
+
 def _genesis(
-    context: Context, name: str, mode: str, model: Model, *, quarantine: bool
+    context: Context, name: str, mode: str, model: Model, rules: _Rules
 ) -> SignedRecord:
     try:
         return found_space(
@@ -107,7 +159,9 @@ def _genesis(
             mode=mode,
             base=model.manifest.content_id,
             nonce=context.entropy(NONCE_BYTES),
-            quarantine=quarantine,
+            owners=rules.owners,
+            threshold=rules.threshold,
+            quarantine=rules.quarantine,
         )
     except MalformedRecordError as e:
         hint = f"use 1 to {NAME_CHARACTERS_MAX} printable characters"

@@ -13,6 +13,7 @@ from crdtmerge.policy import View
 from crdtmerge.replica import Replica
 
 from . import arguments as given
+from .approving import is_pending, notes_on
 from .live import Answer, Arguments, Context, Tell
 from .membership import OPEN_SPACE
 from .publishing import publish, publish_all, replica
@@ -40,6 +41,7 @@ def space_revoke(context: Context, asked: Arguments, _tell: Tell) -> Answer:
         raise NotAllowedError("you cannot revoke your own rights")
     with context.spaces.lock:
         current = replica(context, space)
+        keys = current.opset.view.identity(author)
         if author not in current.opset.view.ranks:
             message = f"author {author.hex()[:SHORT]} has no rights in this space"
             raise NotFoundError(message, hint="`crdtmerge ban` keeps it out for good")
@@ -49,6 +51,7 @@ def space_revoke(context: Context, asked: Arguments, _tell: Tell) -> Answer:
         new = (
             author not in before.rightless
             or after.effective - {signed.record.id} != before.effective
+            or is_pending(after, signed.record.id)
         )
         if new:
             publish(context, space, lambda _: signed)
@@ -60,9 +63,13 @@ def space_revoke(context: Context, asked: Arguments, _tell: Tell) -> Answer:
         "record": signed.record.id.hex() if new else None,
         "new": new,
         "accepted": [key.hex() for key in sorted(set(accepted))],
-        "kept": sum(records[key].author == author for key in kept),
+        "kept": sum(records[key].author in keys for key in kept),
         "hidden": len(before.visible) - len(after.visible),
-        "notes": _revoke_remarks(before, new=new),
+        "pending": is_pending(after, signed.record.id),
+        "notes": [
+            *_revoke_remarks(before, new=new),
+            *(notes_on(after, signed.record.id) if new else []),
+        ],
     }
 
 
@@ -74,6 +81,11 @@ def _accepted(current: Replica, author: AuthorId, asked: Arguments) -> list[Reco
     if keep:
         return [find_record_of(current.opset, author, text) for text in keep]
     heads = [] if from_start else list(current.last_records(author))
+    if current.opset.view.follows(current.key.public, author):
+        own = (
+            current.opset.records
+        )  # of a key before one's own: no other's are at stake
+        heads = [head for head in heads if own[head].author == author]
     if len(heads) > IDS_MAX:
         message = f"the records of this author end in {len(heads)} forks"
         hint = f"name up to {IDS_MAX} of them with --keep, or none with --from-start"
@@ -99,7 +111,9 @@ def space_revoke_lift(context: Context, asked: Arguments, _tell: Tell) -> Answer
     author = find_author(context.spaces.opset(space), given.text(asked, "author"))
     with context.spaces.lock:
         view = context.spaces.view(space)
-        standing = sorted(k for k, b in view.revocations.items() if b.author == author)
+        standing = sorted(
+            k for k, b in view.revocations.items() if b.author in view.identity(author)
+        )
         if not standing:
             message = f"the rights of author {author.hex()[:SHORT]} are not revoked"
             raise NotFoundError(
@@ -114,5 +128,9 @@ def space_revoke_lift(context: Context, asked: Arguments, _tell: Tell) -> Answer
         "revocations": [key.hex() for key in standing],
         "records": [record.hex() for record in records],
         "shown": len(opset.view.visible) - len(view.visible),
-        "notes": [STILL_BANNED if bans_of(opset, author) else BACK],
+        "pending": [r.hex() for r in records if is_pending(opset.view, r)],
+        "notes": [
+            STILL_BANNED if bans_of(opset, author) else BACK,
+            *(note for record in records for note in notes_on(opset.view, record)),
+        ],
     }

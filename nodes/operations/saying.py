@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from crdtmerge.bodies import (
     Add,
+    Approve,
     Ban,
     Genesis,
     Grant,
@@ -17,6 +18,7 @@ from crdtmerge.bodies import (
     RecipeChange,
     Remove,
     Revoke,
+    Successor,
     Unknown,
 )
 from crdtmerge.codec import format_decimal
@@ -39,6 +41,8 @@ def _genesis(body: Genesis) -> Answer:
         "mode": body.mode,
         "base": body.base.hex(),
         "owners": [owner.hex() for owner in body.owners],
+        "threshold": body.threshold,
+        "quarantine": body.quarantine,
     }
 
 
@@ -84,6 +88,14 @@ def _lift(body: Lift) -> Answer:
     return {"target": body.target.hex()}
 
 
+def _approve(body: Approve) -> Answer:
+    return {"target": body.target.hex()}
+
+
+def _successor(body: Successor) -> Answer:
+    return {"of": body.of.hex(), "key": body.key.hex()}
+
+
 def _node(body: NodeAddress) -> Answer:
     return {"node": body.node.hex(), "addresses": list(body.addresses)}
 
@@ -120,6 +132,8 @@ _SAYS: Final[dict[type, Callable[[Any], Answer]]] = {
     Revoke: _revoke,
     Ban: _ban,
     Lift: _lift,
+    Approve: _approve,
+    Successor: _successor,
     NodeAddress: _node,
     Fault: _fault,
     Fork: _fork,

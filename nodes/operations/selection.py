@@ -12,7 +12,7 @@ from typing import Final, Literal
 from crdtmerge.bodies import Add, Ban, Grant, RecordId, SpaceId
 from crdtmerge.digest import DIGEST_BYTES, ContentId
 from crdtmerge.errors import BadInputError, NotFoundError
-from crdtmerge.identity import KEY_BYTES, AuthorId
+from crdtmerge.identity import KEY_BYTES, AuthorId, is_weak
 from crdtmerge.orset import OpSet
 from crdtmerge.policy import Visible
 
@@ -162,6 +162,25 @@ def find_author(opset: OpSet, given: str) -> AuthorId:
     return AuthorId(_only(found, given, "author of the space", MEMBERS_LISTED).id)
 
 
+def whole_key(given: str) -> AuthorId:
+    """Return the author key that `given` is, in full.
+
+    Raises:
+        BadInputError: it is none, or one that anybody could use.
+    """
+    text = given.strip().lower()
+    if len(text) != 2 * KEY_BYTES or not _HEX.fullmatch(text):
+        message = f"{given!r} is no author's key"
+        hint = (
+            f"keys have {2 * KEY_BYTES} characters; `crdtmerge whoami` prints one's own"
+        )
+        raise BadInputError(message, hint=hint)
+    key = AuthorId(bytes.fromhex(text))
+    if is_weak(key):
+        raise BadInputError(f"anybody could sign with the key {text[:SHORT]}")
+    return key
+
+
 def find_grantee(opset: OpSet, given: str) -> AuthorId:
     """Return the author that `given` names: a whole key may be new to the space."""
     text = given.strip().lower()
@@ -172,12 +191,20 @@ def find_grantee(opset: OpSet, given: str) -> AuthorId:
     return AuthorId(_only(found, given, "author of the space", hint).id)
 
 
+def find_record(opset: OpSet, given: str) -> RecordId:
+    """Return the record whose id starts with `given`."""
+    found = {Named(opset.space, "record", key) for key in opset.records}
+    listed = "`crdtmerge space pending` lists those that wait for owners"
+    return RecordId(_only(found, given, "record", listed).id)
+
+
 def find_record_of(opset: OpSet, author: AuthorId, given: str) -> RecordId:
-    """Return the record of `author` whose id starts with `given`."""
+    """Return the record of `author`, by any of its keys, whose id starts with `given`."""
+    keys = opset.view.identity(author)
     found = {
         Named(opset.space, "record", record.id)
         for record in opset.records.values()
-        if record.author == author
+        if record.author in keys
     }
     what = f"record of author {author.hex()[:SHORT]}"
     return RecordId(_only(found, given, what, "`crdtmerge log` lists them").id)

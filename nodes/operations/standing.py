@@ -14,7 +14,9 @@ def bans_of(opset: OpSet, author: AuthorId) -> list[RecordId]:
     return sorted(
         key
         for key, ban in opset.view.bans.items()
-        if ban.subject == "author" and ban.target == author and acts(opset, key, author)
+        if ban.subject == "author"
+        and ban.target in opset.view.identity(author)
+        and acts(opset, key, author)
     )
 
 
@@ -23,12 +25,18 @@ def revocations_of(opset: OpSet, author: AuthorId) -> list[RecordId]:
     return sorted(
         key
         for key, revoke in opset.view.revocations.items()
-        if revoke.author == author and acts(opset, key, author)
+        if revoke.author in opset.view.identity(author) and acts(opset, key, author)
     )
 
 
 def acts(opset: OpSet, judgement: RecordId, author: AuthorId) -> bool:
-    """Tell whether who made `judgement` is of higher rank than `author`."""
-    ranks = opset.view.ranks
-    maker = opset.records[judgement].author
-    return author not in ranks or ranks[maker] > ranks[author]
+    """Tell whether `judgement` is acted with a higher rank than that of `author`."""
+    view = opset.view
+    acted = view.acting(opset.records[judgement])
+    return author not in view.ranks or acted > view.ranks[author]
+
+
+def endings_of(opset: OpSet, author: AuthorId) -> list[RecordId]:
+    """Return by which records later keys of `author` ended this one, sorted."""
+    endings = opset.view.endings.items()
+    return sorted(key for key, revoke in endings if revoke.author == author)

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from crdtmerge.bodies import (
     Add,
+    Approve,
     Ban,
     Genesis,
     Grant,
@@ -19,6 +20,7 @@ from crdtmerge.bodies import (
     RecordId,
     Remove,
     Revoke,
+    Successor,
     Unknown,
 )
 from crdtmerge.faults import Fault
@@ -28,7 +30,7 @@ from crdtmerge.orset import OpSet
 from crdtmerge.policy import View
 from crdtmerge.record import Record
 
-from .standing import acts, bans_of, revocations_of
+from .standing import acts, bans_of, endings_of, revocations_of
 
 IN_EFFECT: Final = ""
 
@@ -42,6 +44,7 @@ class States:
     live: frozenset[RecordId] = field(init=False)
     hidden: frozenset[bytes] = field(init=False)
     last: Mapping[tuple[AuthorId, bytes], RecordId] = field(init=False)
+    waiting: Mapping[RecordId, str] = field(init=False)
 
     def __post_init__(self) -> None:
         view = self.opset.view
@@ -58,6 +61,10 @@ class States:
                 before = last.get(place)
                 if not before or _age(record) > _age(before):
                     last[place] = record
+        self.waiting = {
+            act.record: f"waits: {len(act.signers)} of {act.needed} owners signed"
+            for act in view.pending
+        }
         self.last = {place: record.id for place, record in last.items()}
 
     @property
@@ -76,15 +83,24 @@ class States:
         return _OF[type(record.body)](self, record, record.body)
 
     def _shut_out(self, record: Record) -> str:
-        if bans_of(self.opset, record.author):
-            return "its author is banned"
-        if revocations_of(self.opset, record.author):
-            return "its author was revoked"
-        if record.author_seq >= self.view.quarantined.get(
-            record.author, record.author_seq + 1
-        ):
-            return "its author forked"
-        return "its grant has no effect"
+        """Return why a record has no effect that was not accepted, or hangs on such."""
+        opset, author = self.opset, record.author
+        if record.id in self.waiting:
+            return self.waiting[record.id]
+        reasons = (
+            (bans_of(opset, author), "its author is banned"),
+            (revocations_of(opset, author), "its author was revoked"),
+            (endings_of(opset, author), "the next key ended its author's"),
+            (self._quarantined(record), "its author forked"),
+        )
+        last = "its grant has no effect"
+        if isinstance(record.body, Successor):
+            last = self._void_succession(record.body)
+        return next((words for holds, words in reasons if holds), last)
+
+    def _quarantined(self, record: Record) -> bool:
+        cut = self.view.quarantined.get(record.author)
+        return cut is not None and record.author_seq >= cut
 
     def add(self, record: Record, add: Add) -> str:
         """An add counts unless all of its content, or just this add, was taken out."""
@@ -100,9 +116,12 @@ class States:
         for add in remove.adds:
             if add in self.view.effective:
                 author = records[add].author
-                if author == record.author or ranks[record.author] > ranks[author]:
+                own = author == record.author or self.view.follows(
+                    record.author, author
+                )
+                if own or self.view.acting(record) > ranks[author]:
                     return IN_EFFECT
-        return "nothing to remove"
+        return self.waiting.get(record.id, "nothing to remove")
 
     def recipe(self, record: Record, _body: RecipeChange) -> str:
         """Of several that none replaces, the lowest id serves."""
@@ -114,12 +133,16 @@ class States:
     def judgement(self, record: Record, body: Ban | Revoke) -> str:
         """A ban or revocation stands until it is lifted; of authors, on lower ranks."""
         key, view = record.id, self.view
+        if key in view.endings:
+            return IN_EFFECT
         if key not in view.bans and key not in view.revocations:
             return "lifted"
         if isinstance(body, Ban) and body.subject == "content":
             return IN_EFFECT
         target = AuthorId(body.target if isinstance(body, Ban) else body.author)
-        return IN_EFFECT if acts(self.opset, key, target) else "not of lower rank"
+        if acts(self.opset, key, target):
+            return IN_EFFECT
+        return self.waiting.get(key, "not of lower rank")
 
     def lift(self, record: Record, body: Lift) -> str:
         """A lift works on what its author's rank, or one below, did; or on a fork."""
@@ -130,12 +153,26 @@ class States:
         if target not in view.effective:
             return "nothing to lift"
         made = self.opset.records[target]
-        able = view.ranks[record.author] >= view.ranks[made.author]
-        return (
-            IN_EFFECT
-            if isinstance(made.body, Ban | Revoke) and able
-            else "nothing to lift"
-        )
+        if not isinstance(made.body, Ban | Revoke):
+            return "nothing to lift"
+        able = view.acting(record) >= view.acting(made) and target not in view.endings
+        return IN_EFFECT if able else self.waiting.get(record.id, "nothing to lift")
+
+    def approval(self, _record: Record, body: Approve) -> str:
+        """An approval is one signature; what it signs may wait for more, or be missing."""
+        if body.target not in self.opset:
+            return "what it approves is not here"
+        return self.waiting.get(body.target, IN_EFFECT)
+
+    def _void_succession(self, body: Successor) -> str:
+        """Tell why a key does not follow the other."""
+        if body.of in self.view.contested:
+            return "contested: another branch names another key"
+        others = self.view.identity(body.of)
+        at = others.index(body.of) + 1
+        if at < len(others) and others[at] != body.key:
+            return "another key follows"
+        return "its grant has no effect"
 
     def node(self, record: Record, body: NodeAddress) -> str:
         """Of one author and node the last word counts, while the author has rights."""
@@ -162,6 +199,8 @@ _OF: Final[dict[type, Callable[[States, Record, Any], str]]] = {
     Revoke: States.judgement,
     Ban: States.judgement,
     Lift: States.lift,
+    Approve: States.approval,
+    Successor: _always,
     NodeAddress: States.node,
     Unknown: _unknown,
 }

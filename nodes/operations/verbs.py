@@ -17,6 +17,7 @@ from ..home import Home
 from ..spaces import Spaces
 from ..upkeep.references import watch
 from .adopting import store_adopt
+from .approving import space_approve, space_pending
 from .auditing import attested_tensors, audit
 from .banning import ban, ban_lift
 from .bringing import fetch
@@ -31,6 +32,8 @@ from .granting import space_grant
 from .history import log
 from .importing import space_import
 from .inspecting import inspect
+from .leaving import space_leave
+from .limiting import node_quotas, quotas_of
 from .live import Answer, Arguments, Context, Live, Run, Tell
 from .members import space_members
 from .membership import space_create, space_join, space_ticket, space_ticket_revoke
@@ -72,6 +75,9 @@ VERBS: Final = {
     "space_revoke": space_revoke,
     "space_revoke_lift": space_revoke_lift,
     "space_members": space_members,
+    "space_leave": space_leave,
+    "space_approve": space_approve,
+    "space_pending": space_pending,
     "space_forks": space_forks,
     "space_forks_publish": space_forks_publish,
     "space_forks_lift": space_forks_lift,
@@ -91,6 +97,7 @@ VERBS: Final = {
     "peers_remove": peers_remove,
     "peers_list": peers_list,
     "node_metrics": node_metrics,
+    "node_quotas": node_quotas,
     "fetch": fetch,
     "wait": wait,
     "store_show": store_show,
@@ -129,6 +136,9 @@ class Operations:
             watch(home, spaces)
         self._context = Context(home, spaces, entropy, run, live, clock)
         spaces.author = home.author.public
+        if live is None:
+            spaces.author_bytes = quotas_of(home).author_bytes
+        spaces.pinned = lambda: {(p.space, p.content) for p in home.marks.pins()}
         spaces.on_returned = home.anchor.returned
 
     @property

@@ -134,9 +134,13 @@ def guarded(
     *,
     python: int = PYTHON_BYTES_MAX,
 ) -> Iterator[pytest.ExceptionInfo[CrdtMergeError]]:
-    """Check that what is attempted fails by exactly `error`, and changes nothing."""
+    """Check that what is attempted fails by exactly `error`, and changes nothing.
+
+    `CrdtMergeError` stands for any of ours, where chance decides what is broken.
+    """
     before = state_of(folder)
     with within_memory(python), pytest.raises(error, match=match) as found:
         yield found
-    assert found.type is error, f"{found.type.__name__} is not {error.__name__}"
+    if error is not CrdtMergeError:
+        assert found.type is error, f"{found.type.__name__} is not {error.__name__}"
     assert state_of(folder) == before

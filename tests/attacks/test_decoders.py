@@ -41,7 +41,7 @@ from nodes.sealing import Cost
 from nodes.tls import peer_of
 from tests.fuzz.reading_homes import PLANES, VECTORS, Replies
 from tests.fuzz.seeds import LEAVES, certificates
-from tests.fuzz.seeds_files import string
+from tests.fuzz.seeds_homes import string
 from tests.fuzz.sums import sums_of
 
 

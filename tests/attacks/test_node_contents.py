@@ -47,30 +47,6 @@ async def _ask(asker: Home, host: Runtime, space: SpaceId, blob: BlobId) -> byte
         return b"".join([reply async for reply in replies][1:])
 
 
-def test_a_member_of_one_space_gets_nothing_of_another(tmp_path: Path) -> None:
-    """A home holds many spaces: only what belongs to the named one is served there."""
-    with homes(tmp_path, "owner", "guest") as (owner, guest):
-        shared, private = found(owner, "shared"), found(owner, "private")
-        admit(owner, shared, guest)
-        for space, data in ((shared, b"for all"), (private, b"secret")):
-            owner.blobs.put(data)
-            owner.records.append(space, [offer(owner, space, tensors(data))])
-
-        async def asks() -> None:
-            async with living(owner) as host:
-                ours, theirs = tensors(b"for all"), tensors(b"secret")
-                for manifest in (ours, theirs):
-                    for blob in (manifest.blob, manifest.tensors[0].blob):
-                        for space in (shared, private):
-                            if manifest is ours and space == shared:
-                                assert await _ask(guest, host, space, blob)
-                                continue
-                            with pytest.raises(NotFoundError):
-                                await _ask(guest, host, space, blob)
-
-        run(asks())
-
-
 def test_a_banned_content_is_served_no_more(tmp_path: Path) -> None:
     """Poison does not spread from who knows of the ban."""
     with homes(tmp_path, "owner", "guest") as (owner, guest):

@@ -21,6 +21,7 @@ WHOSE: Final = {
     "peers": "a peer's",
     "sets": "a peer's",
     "files": "the user's",
+    "weights": "the user's",
     "homes": "this machine's",
 }
 """By the module that the target's read stands in."""

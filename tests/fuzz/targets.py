@@ -13,7 +13,8 @@ from tests.fuzz import reading_files as files
 from tests.fuzz import reading_homes as homes
 from tests.fuzz import reading_peers as peers
 from tests.fuzz import reading_sets as sets
-from tests.fuzz import seeds, seeds_files
+from tests.fuzz import reading_weights as weights
+from tests.fuzz import seeds, seeds_files, seeds_homes, seeds_weights
 from tests.fuzz.target import HOME, NEVER, PEER, USER, Target
 
 # fmt: off
@@ -46,17 +47,18 @@ _ALL: Final = (
     Target("archive-entry", "the head of an entry of such a file", files.read_archive_entry, USER, seeds_files.archive_entries, length=512),
     Target("archive-records", "records in such a file", files.read_archive_records, USER, seeds_files.archive_records, "value"),
     Target("archive", "such a file as a whole", files.read_archive, USER, seeds_files.archives, length=16384),
-    Target("safetensors", "the header of a safetensors file", files.read_safetensors, USER, seeds_files.safetensors, "header"),
-    Target("index", "the index of a model in shards", files.read_index, USER, seeds_files.indices, "json"),
-    Target("zip", "the records of a PyTorch file", files.read_zip, USER, seeds_files.zips, slow=True),
-    Target("pickle", "the pickle of a PyTorch file", files.read_pickle, USER, seeds_files.pickles, slow=True),
-    Target("model-config", "a config.json, also of a stack", files.read_model_config, USER, seeds_files.model_configs, "json"),
-    Target("adapter-config", "an adapter_config.json, and the adapter fitted to a base", files.read_adapter_config, USER, seeds_files.adapter_configs, "json"),
-    Target("adapter-names", "the tensors of an adapter, by name and shape", files.read_adapter_names, USER, seeds_files.adapter_names, "json"),
-    Target("token-ids", "a config.json whose tokens get other numbers", files.read_token_ids, USER, seeds_files.token_ids, "json"),
-    Target("chat-template", "a tokenizer_config.json", files.read_chat_template, USER, seeds_files.chat_templates, "json"),
-    Target("tokenizer", "a tokenizer.json, and its union with another", files.read_tokenizer, USER, seeds_files.tokenizers, "json"),
-    Target("vocabulary", "a vocab.json with added_tokens.json", files.read_vocab, USER, seeds_files.vocabs, "text"),
+    Target("safetensors", "the header of a safetensors file", weights.read_safetensors, USER, seeds_weights.safetensors, "header"),
+    Target("index", "the index of a model in shards", weights.read_index, USER, seeds_weights.indices, "json"),
+    Target("zip", "the records of a PyTorch file", weights.read_zip, USER, seeds_weights.zips, slow=True),
+    Target("zip-entries", "such records, where the directory may lie", weights.read_zip_entries, USER, seeds_weights.zip_entries, "value", slow=True),
+    Target("pickle", "the pickle of a PyTorch file", weights.read_pickle, USER, seeds_weights.pickles, slow=True),
+    Target("model-config", "a config.json, also of a stack", weights.read_model_config, USER, seeds_weights.model_configs, "json"),
+    Target("adapter-config", "an adapter_config.json, and the adapter fitted to a base", weights.read_adapter_config, USER, seeds_weights.adapter_configs, "json"),
+    Target("adapter-names", "the tensors of an adapter, by name and shape", weights.read_adapter_names, USER, seeds_weights.adapter_names, "json"),
+    Target("token-ids", "a config.json whose tokens get other numbers", weights.read_token_ids, USER, seeds_weights.token_ids, "json"),
+    Target("chat-template", "a tokenizer_config.json", weights.read_chat_template, USER, seeds_weights.chat_templates, "json"),
+    Target("tokenizer", "a tokenizer.json, and its union with another", weights.read_tokenizer, USER, seeds_weights.tokenizers, "json"),
+    Target("vocabulary", "a vocab.json with added_tokens.json", weights.read_vocab, USER, seeds_weights.vocabs, "text"),
     Target("yaml", "YAML", files.read_yaml, USER, seeds_files.yamls, "text"),
     Target("toml", "TOML", files.read_toml, USER, seeds_files.tomls, "text"),
     Target("recipe-yaml", "a recipe file in YAML", files.read_recipe_yaml, USER, seeds_files.recipe_yamls, "text"),
@@ -65,20 +67,20 @@ _ALL: Final = (
     Target("resolution", "a resolution.json, its digests made right", files.read_resolution, HOME, seeds_files.resolutions, "json", 8192),
     Target("licence", "the licence in a model card", files.read_licence, NEVER, seeds_files.licences, "text"),
     # What a home holds.
-    Target("sealed-key", "an encrypted key, its checksum made right", homes.read_sealed_key, HOME, seeds_files.sealed_keys, "text"),
-    Target("key-file", "the key files of a home", homes.read_key_files, HOME, seeds_files.key_files, "text"),
-    Target("agent", "the answers of an agent that holds keys", homes.read_agent, HOME, seeds_files.agents),
-    Target("sums", "kept sums, their digest made right", homes.read_sums, HOME, seeds_files.sums, "planes"),
-    Target("sums-file", "the header of kept sums as it lies", homes.read_sums_file, HOME, seeds_files.sums_files),
-    Target("packed", "a packed blob, its index made right", homes.read_packed, homes.PACKED, seeds_files.packed),
-    Target("journal", "the journal of an output under way", homes.read_journal, NEVER, seeds_files.journals, "text"),
-    Target("anchor", "the anchor of a home, and what its store remembers", homes.read_anchor, HOME, seeds_files.anchors, slow=True),
-    Target("memo-row", "a row of the memo, its seal made right", homes.read_row, HOME, seeds_files.rows, "value"),
-    Target("scrub-place", "where the last check of blobs ended", homes.read_scrub_place, NEVER, seeds_files.scrub_places, "value", slow=True),
-    Target("exponents", "what a home kept of a base", homes.read_exponents, NEVER, seeds_files.exponents, "json"),
-    Target("attested", "what a home attests, its seal made right", homes.read_attested, NEVER, seeds_files.attested, "value"),
-    Target("lock", "who holds the lock of a home", homes.read_lock, NEVER, seeds_files.locks, length=64),
-    Target("request", "a request on the control socket", homes.read_request, USER, seeds_files.requests, "json"),
+    Target("sealed-key", "an encrypted key, its checksum made right", homes.read_sealed_key, HOME, seeds_homes.sealed_keys, "text"),
+    Target("key-file", "the key files of a home", homes.read_key_files, HOME, seeds_homes.key_files, "text"),
+    Target("agent", "the answers of an agent that holds keys", homes.read_agent, HOME, seeds_homes.agents),
+    Target("sums", "kept sums, their digest made right", homes.read_sums, HOME, seeds_homes.sums, "planes"),
+    Target("sums-file", "the header of kept sums as it lies", homes.read_sums_file, HOME, seeds_homes.sums_files),
+    Target("packed", "a packed blob, its index made right", homes.read_packed, homes.PACKED, seeds_homes.packed),
+    Target("journal", "the journal of an output under way", homes.read_journal, NEVER, seeds_homes.journals, "text"),
+    Target("anchor", "the anchor of a home, and what its store remembers", homes.read_anchor, HOME, seeds_homes.anchors, slow=True),
+    Target("memo-row", "a row of the memo, its seal made right", homes.read_row, HOME, seeds_homes.rows, "value"),
+    Target("scrub-place", "where the last check of blobs ended", homes.read_scrub_place, NEVER, seeds_homes.scrub_places, "value", slow=True),
+    Target("exponents", "what a home kept of a base", homes.read_exponents, NEVER, seeds_homes.exponents, "json"),
+    Target("attested", "what a home attests, its seal made right", homes.read_attested, NEVER, seeds_homes.attested, "value"),
+    Target("lock", "who holds the lock of a home", homes.read_lock, NEVER, seeds_homes.locks, length=64),
+    Target("request", "a request on the control socket", homes.read_request, USER, seeds_homes.requests, "json"),
 )
 # fmt: on
 TARGETS: Final[Mapping[str, Target]] = MappingProxyType({t.name: t for t in _ALL})

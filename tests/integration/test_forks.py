@@ -1,20 +1,29 @@
 """Forks from end to end: real homes, real nodes, and the words that people read."""
 
+import asyncio
 import json
 import shutil
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import pytest
 
 from crdtmerge.bodies import NodeAddress, RecordId
-from crdtmerge.errors import NotAllowedError, NotFoundError, RestoredError
+from crdtmerge.errors import (
+    NotAdmissibleError,
+    NotAllowedError,
+    NotFoundError,
+    RestoredError,
+)
+from crdtmerge.identity import AuthorId
 from crdtmerge.policy import ShownFork
 from crdtmerge.record import make_record, sign_record
+from crdtmerge.sync.messages import SignedBytes
 from nodes import cli
 from nodes.home import Home, open_home
 from nodes.spaces import Spaces
 from tests.homes import Fleet, snapshot, write_model
+from tests.integration.living import living, run, until
 from tests.integration.test_faults import meet
 
 TUNES: Final = ("one", "other", "third")
@@ -111,6 +120,49 @@ def test_a_running_node_shows_a_fork_to_all(fleet: Fleet) -> None:
     assert proof["author"] != fleet.author(mallory)
 
 
+def test_a_running_node_shows_a_fork_by_what_it_refuses(fleet: Fleet) -> None:
+    """A record without a right is not kept; with another of its number it is a proof."""
+    alice, mallory, carol = members(fleet, "alice", "mallory", "carol")
+    with fleet.open(mallory) as (home, spaces, _):
+        (space,) = spaces.all()
+        own = {r.author: r for r in spaces.opset(space).records.values()}
+        mine, theirs = own[home.author.public], own[author_of(fleet, carol)]
+        stray = make_record(
+            space=space,
+            author=mine.author,
+            author_seq=mine.author_seq,
+            prev=mine.prev,
+            auth=theirs.auth,  # carol's grant
+            body=NodeAddress(home.node.public, ()),
+        )
+        signed = sign_record(stray, home.author.unlock())
+    sent = [SignedBytes(signed.record.data, signed.signature)]
+
+    async def live() -> None:
+        with open_home(alice, write=True) as home:
+            async with living(home) as node:
+                with pytest.raises(NotAdmissibleError):
+                    await asyncio.to_thread(node.spaces.receive, space, sent)
+                await until(lambda: bool(shown(home)), "a proof")
+                samples = {
+                    metric["name"]: metric["samples"]
+                    for metric in cast("list[Any]", node.metrics()["metrics"])
+                }
+        (noticed,) = samples["crdtmerge_noticed_forks_total"]
+        assert noticed["value"] == 1
+
+    run(live())
+    fork = facts(fleet, alice)
+    assert (fork["author"], fork["author_seq"]) == (fleet.author(mallory), 0)
+    assert stray.id.hex() in fork["records"]
+    assert fork["state"] == "shown"
+
+
+def author_of(fleet: Fleet, home: Path) -> AuthorId:
+    """Return the author of a home."""
+    return AuthorId(bytes.fromhex(fleet.author(home)))
+
+
 def test_two_copies_of_a_home_make_a_fork_that_is_shown(fleet: Fleet) -> None:
     """A home is copied, both are made to sign, and a third home tells all of it."""
     alice, bob = members(fleet, "alice", "bob")
@@ -166,6 +218,39 @@ def test_a_forked_author_is_quarantined_until_it_is_lifted(fleet: Fleet) -> None
     assert isinstance(members_, list)
     (member,) = [m for m in members_ if m["author"] == fleet.author(bob)]
     assert (member["state"], member["forked"]) == ("member", [number])
+
+
+def test_the_fork_of_an_owner_is_lifted_by_a_council(fleet: Fleet) -> None:
+    """One owner says it, and it waits for another, as all acts of councils do."""
+    anna, bert, cora = homes = [fleet.init(name) for name in ("anna", "bert", "cora")]
+    fleet.call(
+        anna,
+        "space_create",
+        name="digits",
+        base=fleet.folder / "base",
+        strategy="linear",
+        owners=[fleet.author(home) for home in (bert, cora)],
+        quarantine=True,
+    )
+    with fleet.open(anna) as (home, _, verbs):
+        verbs.name_node(home.node.public)
+    number = sign_twice(fleet, anna)
+    fleet.share(*homes)
+    assert fleet.call(bert, "space_forks_publish")["published"] == 1
+    assert facts(fleet, bert)["state"] == "quarantined"
+    assert space_of(fleet, bert)["quarantined"] is None
+    fleet.share(*homes)
+    assert space_of(fleet, anna)["quarantined"] == number
+    author = fleet.author(anna)
+    said = json.loads(json.dumps(fleet.call(bert, "space_forks_lift", author=author)))
+    assert said["still_quarantined"]
+    (lift,) = said["pending"]
+    assert "space approve" in said["notes"][0]
+    fleet.share(*homes)
+    fleet.call(cora, "space_approve", id=lift)
+    assert facts(fleet, cora)["state"] == "lifted"
+    fleet.share(*homes)
+    assert space_of(fleet, anna)["quarantined"] is None
 
 
 def test_people_are_told_who_forked_and_what_to_do(

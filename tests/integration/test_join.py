@@ -5,18 +5,21 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from crdtmerge.bodies import Add, SpaceId, give_consent
 from crdtmerge.errors import RefusedError, UnreachableError, WrongSpaceError
+from crdtmerge.identity import AuthorId, verify
 from crdtmerge.policy import Rank
 from crdtmerge.replica import Replica
 from crdtmerge.sync.messages import SignedBytes
+from nodes import join as module
 from nodes.client import open_join
 from nodes.home import Home
 from nodes.join import _Joiner, join
-from nodes.join_messages import Announce, Answer, JoinHello, JoinMessage
+from nodes.join_messages import Announce, Answer, Challenge, JoinHello, JoinMessage
 from nodes.runtime import Runtime
 from nodes.spaces import Spaces
 from nodes.ticket import Ticket
@@ -392,3 +395,57 @@ def test_many_join_at_once(tmp_path: Path) -> None:
                 assert all(j.author.public in ranks for j in joiners)
 
         run(joins())
+
+
+@pytest.mark.parametrize("wrong", ["secret", "author", "node"])
+def test_no_signature_is_verified_before_the_secret(
+    pair: tuple[Home, Home], monkeypatch: pytest.MonkeyPatch, wrong: str
+) -> None:
+    """A stranger cannot make us work: without the secret it costs a few hashes."""
+    host, joiner = pair
+    space = found(host)
+    verified: list[bytes] = []
+
+    def counting(key: bytes, *rest: Any) -> None:
+        verified.append(key)
+        verify(AuthorId(key), *rest)
+
+    monkeypatch.setattr(module, "verify", counting)
+
+    async def joins() -> None:
+        async with living(host) as node:
+            ticket = ticket_of(node, space)
+            if wrong == "secret":
+                ticket = replace(ticket, secret=b"t" * 16)
+            strange = _Joiner(ticket, joiner, Spaces(joiner.records, joiner.blobs))
+            honest = strange._answer
+
+            def answer(nonce: bytes) -> Answer:
+                made = honest(nonce)
+                if wrong == "author":
+                    return replace(made, author_signature=bytes(64))
+                if wrong == "node":
+                    return replace(made, node_signature=bytes(64))
+                return made
+
+            with pytest.raises((RefusedError, UnreachableError)):
+                await open_join(node.join_addresses[0], node.me, _talk(strange, answer))
+
+    run(joins())
+    most = {"secret": 0, "author": 1, "node": 2}
+    assert len(verified) == most[wrong]
+
+
+def _talk(
+    joiner: _Joiner, answer: Callable[[bytes], Answer]
+) -> Callable[[AsyncIterator[JoinMessage], Say], Awaitable[None]]:
+    """Return the joiner's side up to its answer, which may be another."""
+
+    async def talk(incoming: AsyncIterator[JoinMessage], send: Say) -> None:
+        await send(JoinHello(joiner.ticket.space))
+        challenge = await anext(incoming)
+        assert isinstance(challenge, Challenge)
+        await send(answer(challenge.nonce))
+        await anext(incoming)
+
+    return talk

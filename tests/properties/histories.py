@@ -80,7 +80,7 @@ TOGETHER: Final = (
     *("approve",) * 8,
     *("successor",) * 5,
     *("claim", "judge owner", "claim", "judge owner", "lift", "grant"),
-    *("end", "end", "end"),
+    *("end", "end", "end", "leave"),
 )
 """The actions in spaces of several owners, whose members rotate their keys."""
 PLAYERS: Final = (*AUTHORS, OTTO, *HEIRS)
@@ -317,7 +317,11 @@ def _body(  # noqa: C901  one case an action
         case "grant":
             cap = DECIMAL_UNIT * (1 + step.other % 2) // 2
             return grant_of(target, Rank(step.other % 3), cap=cap)
+        case "leave":
+            return Revoke(author.public, ())
         case "revoke":
+            if target is author:
+                return None
             theirs = [i for i in known if known[i].record.author == target.public]
             kept = theirs[step.other % 4 :: 4]
             return Revoke(target.public, tuple(sorted(kept)))

@@ -184,6 +184,11 @@ class Court:
                 allowed[key] = self._left(
                     key, [*against, *ends], cuts.get(key), own & namings
                 )
+                gone = [f for f in self._goodbyes(key) if f.id in allowed[key]]
+                judged |= {key} if gone else set()
+                ended |= {f.id for f in gone}
+                for fact in gone:
+                    allowed[key] &= self._line(fact) | (own & namings)
         return Rung(
             above.ranks | dict.fromkeys(chains, level),
             allowed,
@@ -194,6 +199,10 @@ class Court:
             frozenset(ended),
             above.contested | contested,
         )
+
+    def _goodbyes(self, key: bytes) -> list[Fact]:
+        """Return what `key` says to end itself."""
+        return [f for f in self._of("revoke") if f.author == key == f.body[0]]
 
     def _left(
         self, key: bytes, against: list[Fact], cut: int | None, always: set[bytes]
@@ -275,6 +284,8 @@ class Court:
         else:
             revokes = [f for f in verdicts if f.kind == "revoke" and f.body[0] == key]
             may = self._left(key, revokes, cuts.get(key), set())
+            for fact in [f for f in self._goodbyes(key) if f.id in may]:
+                may = may & self._line(fact)
         said = [
             f
             for f in self._of("successor")

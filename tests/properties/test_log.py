@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crdtmerge.bodies import Lift, RecipeChange, Remove, Revoke
+from crdtmerge.forks import Fork
 from crdtmerge.policy import evaluate
 from crdtmerge.record import Record
 from nodes.operations.history import order
@@ -19,6 +20,8 @@ def named_by(record: Record) -> set[bytes]:
             named |= set(ids)
         case Lift(target=target):
             named.add(target)
+        case Fork(branches=branches):
+            named |= {branch.id for branch in branches}
         case _:
             pass
     return named

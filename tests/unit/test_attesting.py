@@ -30,6 +30,7 @@ from nodes.attesting import (
     ANSWERS_MAX,
     LIST_AGAIN_TICKS,
     LIST_TICKS_MAX,
+    LISTS_MAX,
     NEWS_MAX,
     WINDOW_TICKS,
     Attested,
@@ -419,6 +420,23 @@ def test_who_is_silent_or_has_no_list_does_not_keep_others_waiting() -> None:
     assert peer == silent
     home.do(PeerClosed(silent))
     assert beside(only(home.do(Ticked()), Send)) == []
+
+
+def test_who_attests_ever_other_models_is_asked_for_few_lists() -> None:
+    """However many it makes up, and answers for."""
+    home = Attester(1)
+    home.open(1)
+    home.resolve()
+    asked = 0
+    for counter in range(1, NEWS_MAX + 1):
+        home.tell(1, home.said(1, counter, counter % 4, (counter + 1) % 4))
+        for _, message in beside(only(home.do(Ticked()), Send)):
+            assert isinstance(message, TensorsRequest)
+            asked += 1
+            told = tensors(counter % 4, (counter + 1) % 4)
+            reply = TensorsReply(home.space, message.model, 4, told, message.number)
+            home.heard(1, reply)
+    assert asked == LISTS_MAX
 
 
 def test_a_list_is_given_once_under_one_number_and_only_of_what_is_attested() -> None:

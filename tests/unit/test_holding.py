@@ -2,19 +2,20 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crdtmerge.bodies import Ban, Body, Grant, Lift, RecordId, Revoke
+from crdtmerge.bodies import BODIES, Ban, Body, Grant, Lift, RecordId, Revoke
 from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.errors import BadSignatureError
 from crdtmerge.identity import AuthorId, SigningKey
 from crdtmerge.record import SignedRecord, make_record, sign_record
 from crdtmerge.sync.session import DOUBTS_MAX, FEED_WITHOUT_CURSOR_MAX, Session
 from nodes import holding as module
-from nodes.holding import Holding
+from nodes.holding import Holding, may_wait
 from nodes.quotas import Quotas
 from nodes.spaces import Spaces
 from tests.unit.peers import (
@@ -175,6 +176,33 @@ def test_what_gives_or_takes_rights_never_waits(body: Body) -> None:
         body=body,
     )
     assert node.take(sign_record(record, OWNER)) == (record.id,)
+
+
+def _kinds() -> dict[str, Body]:
+    """Return a body of each kind there is; whether one may wait is read off its type."""
+    return {kind: cast(Body, object.__new__(body)) for kind, body in BODIES.items()}
+
+
+def test_what_may_wait_is_what_any_member_may_say() -> None:
+    """Rights, and what others hang on, come at once: of every kind that there is."""
+    waits = {
+        kind
+        for kind, body in _kinds().items()
+        if may_wait(replace(GRANT.record, body=body))
+    }
+    assert waits == {"add", "remove", "node", "fault", "fork"}
+    assert may_wait(member(0).record)  # of a kind that this version does not know
+
+
+def test_a_large_space_of_a_few_authors_comes_at_once() -> None:
+    """A new node takes the quarter of a million that one author may have said by then."""
+    node = side(quotas=Quotas())
+    one = member(0).record
+    many = [replace(one, id=RecordId(n.to_bytes(32, "big"))) for n in range(1000)]
+    for _ in range(262):
+        assert node.holding.leave(many, None) == {}
+        node.holding._bucket(MEMBER.public).take(len(many), node.holding.now)
+    assert len(node.holding.leave(many, None)) > 500
 
 
 def test_records_of_this_home_never_wait() -> None:

@@ -28,7 +28,9 @@ from crdtmerge.errors import (
 )
 from crdtmerge.sync.messages import Heartbeat
 from nodes.attesting import Attested
+from nodes.holding import Held
 from nodes.operations.verbs import VERBS, Operations
+from nodes.quotas import Quotas
 from nodes.store.blobs import FileBlobs
 from nodes.ticket import decode_ticket
 from tests.homes import Fleet, records_of, snapshot, write_model
@@ -221,6 +223,16 @@ class Live:
     def arriving(self) -> dict[BlobId, int]:
         """Return nothing."""
         return {}
+
+    quotas = Quotas()
+
+    def limit(self, quotas: Quotas) -> None:
+        """Hold to others."""
+        self.quotas = quotas
+
+    def waiting(self, _space: SpaceId) -> list[Held]:
+        """Return nothing."""
+        return []
 
     def upkeep(self) -> dict[str, object]:
         """Return nothing: no node runs."""
@@ -742,6 +754,12 @@ def test_the_table_of_verbs_is_complete() -> None:
         "space_revoke",
         "space_revoke_lift",
         "space_members",
+        "space_approve",
+        "space_pending",
+        "space_forks",
+        "space_forks_publish",
+        "space_forks_lift",
+        "inspect",
         "space_export",
         "space_import",
         "contribute",
@@ -757,6 +775,7 @@ def test_the_table_of_verbs_is_complete() -> None:
         "peers_remove",
         "peers_list",
         "node_metrics",
+        "node_quotas",
         "store_show",
         "store_gc",
         "store_quota",

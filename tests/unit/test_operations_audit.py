@@ -171,6 +171,7 @@ def test_the_running_node_signs_what_a_resolve_left_once(home: Home) -> None:
         assert not witness.changed()
         assert witness.news() == []
         home.files.keep(home.id, home.made, b"again")
+        home.files.keep(SpaceId(bytes(32)), home.made, b"of a space that is not here")
         assert len(witness.news()) == 1
         path = home.owner / "attested" / home.id.hex()
         data = path.read_bytes()
@@ -192,6 +193,22 @@ def test_an_honest_model_passes(home: Home) -> None:
     one = home.audit(dir=home.out, share="1%")
     assert one["checked"] == 1
     assert one["missed"]["one_tensor"] == pytest.approx(1 - 1 / one["tensors"])
+
+
+@pytest.mark.parametrize("strategy", ["geometric_median", "multi_krum", "dare_ties"])
+def test_a_tensor_is_computed_as_in_the_whole_model(home: Home, strategy: str) -> None:
+    """Where a strategy weighs whole models, or draws, one tensor alone comes out alike."""
+    for index in (2, 3):
+        home.offers(home.owner, index)
+    home.call(home.owner, "recipe_set", strategy=strategy)
+    home.call(home.owner, "resolve", out=home.out, force=True)
+    for seed in ("a", "b", "c"):
+        found = home.audit(dir=home.out, share="1%", seed=seed)
+        assert (found["ok"], found["checked"]) == (True, 1)
+    name = home.made.tensors[0].name
+    peer = home.peer(changed(home.made.tensors, name))
+    (wrong,) = home.audit(peer=peer, share="1%")["wrong"]
+    assert (wrong["tensor"], wrong["fault"]) == (name, PEER)
 
 
 def test_a_seed_repeats_the_choice_and_none_is_drawn_anew(home: Home) -> None:

@@ -20,6 +20,8 @@ from crdtmerge.errors import (
 )
 from crdtmerge.sync.messages import Heartbeat
 from nodes.attesting import Attested
+from nodes.holding import Held
+from nodes.quotas import DEFAULT, Quotas
 from tests.homes import snapshot
 from tests.unit.test_operations_members import Cast
 
@@ -40,6 +42,7 @@ class Scripted:
     bytes_brought: int = 0
     time: float = 0.0
     tried: list[bytes] = field(default_factory=list)
+    quotas: Quotas = DEFAULT
 
     def connected(self) -> list[bytes]:
         """Return who reports."""
@@ -73,6 +76,14 @@ class Scripted:
     def arriving(self) -> Mapping[BlobId, int]:
         """Return nothing."""
         return {}
+
+    def limit(self, quotas: Quotas) -> None:
+        """Hold to others."""
+        self.quotas = quotas
+
+    def waiting(self, _space: SpaceId) -> list[Held]:
+        """Return nothing."""
+        return []
 
     def upkeep(self) -> dict[str, object]:
         """Return nothing: no node runs."""

@@ -36,6 +36,8 @@ from nodes.quotas import LEAST, NAMES, Accounts, Bucket, Price, Quotas, price_of
 from tests.unit.peers import raw
 from tests.unit.test_node import Home, only, transport
 
+RECEIVED_S = 0.2e-3
+"""What a record takes of a core to verify and keep, at best; its signature is 0.14 ms."""
 FLOODER, OTHER = transport(1), transport(2)
 TIGHT = Quotas(
     peer_cost=256,
@@ -147,6 +149,21 @@ def test_the_largest_messages_are_paid_for_in_half_a_minute_by_the_smallest_limi
         accounts = Accounts(TIGHT)
         accounts.pay(FLOODER, price_of(message), 0)
         assert accounts.pause(FLOODER, 0) <= 33
+
+
+def test_a_million_records_pass_as_fast_as_they_can_be_verified() -> None:
+    """A new node catches up with a large space from one peer, and never lets it wait."""
+    record = SignedBytes(bytes(190), bytes(64))
+    count = MESSAGE_BYTES_MAX // (190 + 64 + 16)
+    reply = FeedReply(bytes(32), bytes(16), count, True, (record,) * count)
+    accounts, now, waited = Accounts(Quotas()), 0.0, 0.0
+    for _ in range(1_000_000 // count):
+        accounts.pay(FLOODER, price_of(reply), now)
+        pause = accounts.pause(FLOODER, now)
+        waited += pause
+        now += pause + count * RECEIVED_S
+    assert waited == 0
+    assert now < 1_000_000 * RECEIVED_S
 
 
 def test_limits_that_would_stop_honest_peers_are_refused() -> None:

@@ -1,0 +1,36 @@
+"""The verb `space leave`: ending one's own rights in a space, for good.
+
+Owns what is said of it. Does not own what leaving means (`policy.chains`), nor when peers
+cut off who left (`nodes.node`).
+"""
+
+from typing import Final
+
+from . import arguments as given
+from .live import Answer, Arguments, Context, Tell
+from .publishing import publish
+from .selection import choose_space
+
+LOCAL: Final = "records and blobs of the space stay in this home"
+KEPT: Final = "what you contributed stays in the merge: `crdtmerge remove` it before"
+
+
+def space_leave(context: Context, asked: Arguments, _tell: Tell) -> Answer:
+    """End this author's key in a space; peers let its node in no more.
+
+    Raises:
+        NotAllowedError: it is the only owner's, or has no rights to end.
+    """
+    space = choose_space(context.spaces, given.optional_text(asked, "space"))
+    with context.spaces.lock:
+        record = publish(context, space, lambda r: r.leave())
+        view = context.spaces.view(space)
+    mine = [v for v in view.visible if context.key.public in v.authors]
+    return {
+        "space": space.hex(),
+        "name": context.spaces.name(space),
+        "author": context.key.public.hex(),
+        "record": record.hex(),
+        "contributions": [v.content.hex() for v in mine],
+        "notes": [*([KEPT] if mine else []), LOCAL],
+    }
