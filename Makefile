@@ -4,6 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SEED ?= 0
 FUZZ_SECONDS ?= 600
+FUZZ_JOBS ?= 1
 JOBS ?= 2
 
 .PHONY: venv check test test-all fuzz mutants demo sim proto docs bench portability quality vectors clean
@@ -38,11 +39,11 @@ test-all: check
 	$(MAKE) fuzz
 	$(MAKE) mutants
 
-# Every decoder of outside bytes, FUZZ_SECONDS each, one after the other: hours with 600.
+# Every decoder of outside bytes, FUZZ_SECONDS each, FUZZ_JOBS at a time: hours with 600.
 # What is found lies in .fuzz; what was found before is replayed by `make test`.
 fuzz: venv
 	$(BIN)/python -m pip install --quiet -c constraints.txt --group fuzz
-	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
+	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS) --jobs $(FUZZ_JOBS)
 
 # Kept patches, each of which must turn its named test red; no chance is in the examples.
 mutants: export HYPOTHESIS_PROFILE := $(or $(HYPOTHESIS_PROFILE),ci)

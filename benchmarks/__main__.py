@@ -38,11 +38,19 @@ def _poison(argv: Sequence[str]) -> int:
     return command.main(argv)
 
 
+def _inspect(argv: Sequence[str]) -> int:
+    """Measure what `inspect` finds of real fine-tunes, with torch too."""
+    from benchmarks.inspecting import command
+
+    return command.main(argv)
+
+
 COMMANDS: Final[dict[str, Callable[[Sequence[str]], int | None]]] = {
     "budget": _budget,
     "encodings": _encodings,
     "increment": increment.main,
     "ingest": ingest.main,
+    "inspect": _inspect,
     "numerics": numerics.main,
     "poison": _poison,
     "portability": portability.main,

@@ -7,7 +7,6 @@ what a joiner must show (`join`): the secret of a ticket first, which costs us n
 import asyncio
 import contextlib
 import ipaddress
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Final
@@ -16,7 +15,7 @@ from urllib.parse import unquote
 from crdtmerge.errors import OverloadedError
 from crdtmerge.sync.pace import Slots
 
-from .quotas import Bucket
+from .quotas import Buckets
 
 JOINS_MAX: Final = 32
 """Joinings under way at once."""
@@ -27,8 +26,6 @@ JOIN_RATE: Final = 2.0
 JOIN_BURST_S: Final = 16.0
 PATIENCE_S: Final = 20.0
 """How long one may wait at the door: less than a joiner waits for our first word."""
-HOSTS_MAX: Final = 4096
-"""Hosts that are remembered; who did not knock for longest is forgotten."""
 POLL_S: Final = 0.05
 
 
@@ -49,7 +46,7 @@ class Doorstep:
     clock: Callable[[], float] | None = None
     """Seconds that only grow; those of the running loop if it is left out."""
     _slots: Slots = field(default_factory=lambda: Slots(JOINS_MAX, JOINS_OF_HOST_MAX))
-    _hosts: OrderedDict[bytes, Bucket] = field(default_factory=OrderedDict)
+    _hosts: Buckets = field(default_factory=lambda: Buckets(JOIN_RATE, JOIN_BURST_S))
 
     def knock(self, host: bytes, now: float) -> float:
         """Return how many seconds a caller must wait before it is heard.
@@ -58,10 +55,7 @@ class Doorstep:
             OverloadedError: too many of its host wait already. It costs them nothing, so
                 that who knocks without end cannot keep its neighbours out for long.
         """
-        bucket = self._hosts.setdefault(host, Bucket(JOIN_RATE, JOIN_BURST_S))
-        self._hosts.move_to_end(host)
-        if len(self._hosts) > HOSTS_MAX:
-            self._hosts.popitem(last=False)
+        bucket = self._hosts.of(host)
         if bucket.wait(now) > PATIENCE_S:
             raise OverloadedError("too many joinings from there; try again in a minute")
         bucket.take(1, now)

@@ -14,14 +14,16 @@ from threading import Lock
 from typing import Final
 
 from crdtmerge.bodies import RecordId, SpaceId
+from crdtmerge.faults import Fault
+from crdtmerge.forks import Fork
 from crdtmerge.identity import AuthorId
 from crdtmerge.policy import NEEDED, Rank
 from crdtmerge.record import Record
 
-from .quotas import BYTES_A_UNIT, READ_UNITS, Bucket, Quotas
+from .quotas import BYTES_A_UNIT, PROOF_UNITS, READ_UNITS, Bucket, Quotas
 
 HELD_MAX: Final = 1 << 16
-"""Ids that are remembered of what waits, some 15 MiB. Above, half of those of who has most
+"""Ids that are remembered of what waits, some 10 MiB. Above, half of those of who has most
 are forgotten, the oldest: a later repair finds them anew, at the price of their way."""
 RELEASE_S: Final = 1.0
 """Shortest time between two releases of records of one author."""
@@ -44,6 +46,11 @@ def may_wait(record: Record) -> bool:
     """
     needed = NEEDED.get(type(record.body), Rank.READER)
     return record.kind not in ROOTS and needed < Rank.MAINTAINER
+
+
+def weight_of(record: Record) -> int:
+    """Return as how many records one counts: what it costs to check it, in signatures."""
+    return PROOF_UNITS if isinstance(record.body, Fault | Fork) else 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +105,7 @@ class Holding:
     """How many records of an author are here."""
     now: float = 0.0
     spent: float = 0.0
-    """Units that reading and verifying has taken since the start."""
+    """Units that reading and verifying takes, since the start; counted before it does."""
     held: Counter[str] = field(default_factory=Counter)
     """How often a record was left for later, by the quota that it met."""
     _buckets: dict[AuthorId, Bucket] = field(default_factory=dict)
@@ -117,19 +124,18 @@ class Holding:
         Called before a signature is verified, so nothing is counted against an author yet:
         anybody can name it. Of one author the oldest go first.
         """
-        self.spent += READ_UNITS * len(records)
         left: dict[RecordId, str] = {}
         room: dict[AuthorId, tuple[int, int]] = {}
         for record in sorted(records, key=_age):
             author = record.author
-            if author == own:
-                continue
             rate, total = room.get(author) or self._room(author)
             quota = "rate" if rate < 1 else "total" if total < 1 else ""
-            if quota and may_wait(record):
+            self.spent += READ_UNITS
+            if quota and author != own and may_wait(record):
                 left[record.id] = quota
             else:
-                rate, total = rate - 1, total - 1
+                self.spent += weight_of(record) + len(record.data) / BYTES_A_UNIT
+                rate, total = rate - weight_of(record), total - 1
             room[author] = rate, total
         return left
 
@@ -144,8 +150,7 @@ class Holding:
         with self._lock:
             waiting = self._spaces.setdefault(space, _Waiting())
             for record in records:
-                self.spent += 1 + len(record.data) / BYTES_A_UNIT
-                self._bucket(record.author).take(1, self.now)
+                self._bucket(record.author).take(weight_of(record), self.now)
                 waiting.drop(record.id)
             for record in left:
                 self.held[quotas[record.id]] += waiting.add(record.id, record.author)

@@ -143,6 +143,7 @@ class Links:
         """
         if peer in self._open:
             self._open[peer].pause = seconds
+            _log.debug("peer %s owes %.1f s: not read from", peer.hex()[:12], seconds)
 
     def close(self, peer: bytes) -> None:
         """End the stream with `peer`."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from crdtmerge import __version__
 from crdtmerge.bodies import SpaceId
+from crdtmerge.policy import Visible
 
 from .anchor import Doubt
 from .commands import Commands
@@ -98,6 +99,12 @@ def _by_doubt(sources: Sources) -> Samples:
     anchor = sources.home.anchor
     found = Counter(anchor.doubt(space) for space in anchor.doubted())
     return {(doubt.name.lower(),): found[doubt] for doubt in Doubt}
+
+
+def _beyond(sources: Sources, space: SpaceId) -> list[Visible]:
+    beyond = sources.spaces.beyond()
+    visible = sources.spaces.view(space).visible
+    return [v for v in visible if (space, v.content) in beyond]
 
 
 _TRAFFIC: Final = (
@@ -215,6 +222,24 @@ METRICS: Final = (
         "missing_bytes",
         "Bytes that visible contributions of a space need and that are not here.",
         _each_space(lambda s, key: sum(s.spaces.missing(key).values())),
+        ("space",),
+    ),
+    Metric(
+        "gauge",
+        "beyond_quota_contributions",
+        "Contributions of a space that are not fetched: beyond their author's bytes.",
+        _each_space(lambda s, key: len(_beyond(s, key))),
+        ("space",),
+    ),
+    Metric(
+        "gauge",
+        "beyond_quota_bytes",
+        "Bytes that these lack, as far as their manifests are here.",
+        _each_space(
+            lambda s, key: sum(
+                sum(s.spaces.lacking(key, v).values()) for v in _beyond(s, key)
+            )
+        ),
         ("space",),
     ),
     Metric(

@@ -270,10 +270,10 @@ class Node:
         price, spent = price_of(message), self.holding.spent
         self.accounts.pay(peer, price, now)
         self._hear(peer, session, message, now)
+        if price.records:
+            cost = self.holding.spent - spent
+            self.accounts.settle(peer, price.units, cost, now)
         if self.sessions.get(peer) is session:
-            if price.records:
-                spent = self.holding.spent - spent
-                self.accounts.give_back(peer, max(0.0, price.units - spent))
             self._pause(peer, now)
 
     def _pause(self, peer: bytes, now: float) -> None:

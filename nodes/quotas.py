@@ -8,6 +8,7 @@ What a peer sends is paid for before it is handled. Who owes is not read from un
 is paid: its messages wait in its own buffers, nothing is lost, and nobody else waits.
 """
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Final
@@ -52,7 +53,7 @@ AUTHOR_BYTES: Final = 1 << 40
 models of seven billion parameters in bf16, or thousands of adapters."""
 
 LEAST: Final[Mapping[str, float]] = {
-    "peer_cost": 256.0,
+    "peer_cost": 512.0,
     "peer_records": 160.0,
     "peer_bytes": float(32 << 10),
     "peer_questions": 1.0,
@@ -65,13 +66,16 @@ an honest peer would take our silence for death."""
 MOST: Final = 2**63 - 1
 
 BYTES_A_UNIT: Final = 512
-"""Bytes of a record that cost one unit more: a fault of 64 KiB is checked in 10 ms."""
+"""Bytes of a record that cost one unit more, to decode and to keep."""
+PROOF_UNITS: Final = 80
+"""What checking a fault or a fork takes at most: 11 ms, for trees of hashes."""
 READ_UNITS: Final = 0.3
 """What a record costs that is decoded and not verified."""
 FEED_UNITS: Final = 20.0
 ASKED_UNITS: Final = 5.0
 PREFIXES_A_UNIT: Final = 10
 IDS_A_UNIT: Final = 50
+CALLERS_MAX: Final = 4096
 MESSAGE_COST_BYTES: Final = 256
 """What any message counts for, beside its records and digests."""
 
@@ -161,6 +165,28 @@ class Bucket:
         return not self.rate or self.level(now) >= self.most
 
 
+@dataclass(slots=True)
+class Buckets:
+    """One bucket for each caller; who did not call for longest is forgotten."""
+
+    rate: float
+    burst_s: float
+    most: int = CALLERS_MAX
+    _kept: OrderedDict[bytes, Bucket] = field(default_factory=OrderedDict)
+
+    def of(self, caller: bytes) -> Bucket:
+        """Return the bucket of `caller`, a full one if it is new."""
+        bucket = self._kept.setdefault(caller, Bucket(self.rate, self.burst_s))
+        self._kept.move_to_end(caller)
+        if len(self._kept) > self.most:
+            self._kept.popitem(last=False)
+        return bucket
+
+    def __len__(self) -> int:
+        """Return how many are kept."""
+        return len(self._kept)
+
+
 @dataclass(frozen=True, slots=True)
 class Price:
     """What a message costs its sender."""
@@ -172,9 +198,9 @@ class Price:
 
 
 def price_of(message: Message) -> Price:  # noqa: PLR0911  one case a message type
-    """Return what a message costs at most; what was not verified is given back.
+    """Return what a message costs, before it is decoded: by its size and its records.
 
-    SUBTLE: known from its size alone, so that nothing is decoded before it is paid for.
+    Once they are decoded, and before any is verified, it is known what they cost in truth.
     """
     size = weight(message)
     match message:
@@ -274,10 +300,14 @@ class Accounts:
         self._peers[peer].pay(price, now)
         self.units += price.units
 
-    def give_back(self, peer: bytes, units: float) -> None:
-        """Return what handling a message did not take."""
-        self._peers[peer].units.give_back(units)
-        self.units -= units
+    def settle(self, peer: bytes, paid: float, units: float, now: float) -> None:
+        """Let a message that was paid for cost `units` in truth."""
+        bucket = self._peers[peer].units
+        if units > paid:
+            bucket.take(units - paid, now)
+        else:
+            bucket.give_back(paid - units)
+        self.units += units - paid
 
     def pause(self, peer: bytes, now: float) -> float:
         """Return for how many seconds `peer` is not to be read from; counts it."""

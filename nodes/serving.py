@@ -28,11 +28,16 @@ from crdtmerge.sync.thrift import Gain, Link, Links
 from crdtmerge.sync.transfer import Wanted, announce
 
 from .coding import Encoder
+from .quotas import Buckets
 from .traffic import RATE_LEAST, Traffic
 
 AHEAD: Final = 2
 """Chunks that are read at a time, while as many are sent."""
 READERS: Final = 4
+ASKED_A_SECOND: Final = 256.0
+ASKED_BURST_S: Final = 16.0
+"""Fetches of one peer that are looked at in a second, and of how many seconds at once: each
+costs us, also for what we do not have. More of them wait; a model has hundreds of blobs."""
 
 _log: Final = logging.getLogger(__name__)
 
@@ -89,6 +94,7 @@ class Serving:
         self._clock = clock
         self._readers = ThreadPoolExecutor(READERS, "reading")
         self._slots = Slots(most=_slots(pace.total))
+        self._asked = Buckets(ASKED_A_SECOND, ASKED_BURST_S)
         self._links = Links()
         self.encoder: Callable[[SpaceId, BlobId, Wanted], Encoder | None] | None = None
         """Finds how chunks may be encoded for a request; any thread may call it."""
@@ -107,6 +113,10 @@ class Serving:
                 there needs it. Which of these is not told.
             OverloadedError: all slots are taken, or this peer holds its share.
         """
+        asked, now = self._asked.of(peer), self._clock()
+        asked.take(1, now)
+        if wait := asked.wait(now):
+            await asyncio.sleep(wait)
         if not self._slots.take(peer):
             self._traffic.refused += 1
             raise OverloadedError("no room for one more fetch now")

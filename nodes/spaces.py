@@ -12,7 +12,7 @@ from itertools import islice
 from threading import Lock, RLock
 from typing import Final
 
-from crdtmerge.bodies import Add, Genesis, RecordId, SpaceId
+from crdtmerge.bodies import Genesis, RecordId, SpaceId
 from crdtmerge.digest import DIGEST_BYTES, BlobId, ContentId, Domain, digest
 from crdtmerge.errors import (
     ContentMissingError,
@@ -46,7 +46,7 @@ from .batches import (
 from .choices import Part
 from .holding import Holding
 from .manifests import Known, Manifests
-from .offers import Offer, beyond
+from .offers import Offer, Sizes, beyond
 from .store.base import BlobStore, RecordStore
 
 RECORDS_PER_MESSAGE_BYTES: Final = MESSAGE_BYTES_MAX - (64 << 10)
@@ -87,7 +87,7 @@ class Spaces:
     """Bytes of one author's contributions that come unasked; 0 is without limit."""
     pinned: Callable[[], Container[tuple[SpaceId, ContentId]]] = frozenset
     """The contributions that the user wants here, whatever they take."""
-    _sizes: dict[Visible, int] = field(default_factory=dict)
+    _sizes: Sizes = field(default_factory=Sizes)
     _looking: Lock = field(default_factory=Lock)
     _looks: int = 0
     _complete: dict[SpaceId, set[Visible]] = field(default_factory=dict)
@@ -377,7 +377,16 @@ class Spaces:
         return wanted
 
     def parts(self, space: SpaceId) -> list[Part]:
-        """Return what to fetch next: of each visible contribution, a bounded part.
+        """Return what to fetch next: of each visible contribution, a bounded part."""
+        lacking = self._survey(space)
+        beyond = self._beyond() if lacking else frozenset()
+        return [
+            Part(visible.authors, part, (space, visible.content) in beyond)
+            for visible, part in lacking.items()
+        ]
+
+    def _survey(self, space: SpaceId) -> dict[Visible, dict[BlobId, int]]:
+        """Return of each contribution that is not whole a part of what it lacks.
 
         The node asks this after every batch of records, and a manifest may be as long as
         its author likes: it is gone through again only once a part has come.
@@ -399,50 +408,34 @@ class Spaces:
         with self._looking:
             if looks == self._looks:
                 self._complete[space], self._lacking[space] = whole, lacking
-        beyond = self.beyond() if lacking else frozenset()
-        return [
-            Part(visible.authors, part, (space, visible.content) in beyond)
-            for visible, part in lacking.items()
-        ]
+        return lacking
 
     def beyond(self) -> frozenset[tuple[SpaceId, ContentId]]:
         """Return the contributions, of all spaces, that the bytes of an author keep out."""
+        for space in self.all() if self.author_bytes else ():
+            self._survey(space)
+        return self._beyond()
+
+    def _beyond(self) -> frozenset[tuple[SpaceId, ContentId]]:
+        """Return the same by what is known to be whole."""
         if not self.author_bytes:
             return frozenset()
-        pinned = self.pinned()
-        offers = [
-            self._offer(space, visible, pinned)
-            for space in self.all()
-            for visible in self.view(space).visible
-        ]
-        if len(self._sizes) > 2 * len(offers):
-            self._sizes.clear()
+        pinned, offers = self.pinned(), list[Offer]()
+        for space in self.all():
+            records, whole = self.opset(space).records, self._complete.get(space, set())
+            for visible in self.view(space).visible:
+                place = space, visible.content
+                here = visible in whole or place in pinned
+                size = self._sizes.declared(visible, records, self._size)
+                offers.append(Offer(*place, visible.authors, size, here))
         return beyond(offers, self.author_bytes, self.author)
 
-    def _offer(
-        self,
-        space: SpaceId,
-        visible: Visible,
-        pinned: Container[tuple[SpaceId, ContentId]],
-    ) -> Offer:
-        place = space, visible.content
-        here = visible in self._complete.get(space, set()) or place in pinned
-        return Offer(*place, visible.authors, self._declared(space, visible), here)
-
-    def _declared(self, space: SpaceId, visible: Visible) -> int:
-        """Return how large a contribution is: as signed, or by its manifest if more."""
-        records = self.opset(space).records
-        bodies = [records[add].body for add in visible.adds]
-        sizes = [
-            b.content_bytes + b.manifest_bytes for b in bodies if isinstance(b, Add)
-        ]
+    def _size(self, visible: Visible) -> int | None:
+        """Return how large a contribution is by its manifest, if that is here."""
         try:
-            if visible not in self._sizes:
-                self._sizes[visible] = sum(self._known(visible).blobs.values())
-            sizes.append(self._sizes[visible])
+            return sum(self._known(visible).blobs.values())
         except (ContentMissingError, FaultyContributionError):
-            pass  # as signed, for now
-        return max(sizes, default=0)
+            return None
 
     def manifests(self, space: SpaceId) -> frozenset[BlobId]:
         """Return the blobs that are named as manifests of visible contributions."""

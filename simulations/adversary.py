@@ -21,7 +21,7 @@ from .cluster import Cluster
 from .world import Machine
 
 TIGHT: Final = Quotas(
-    peer_cost=256,
+    peer_cost=512,
     peer_records=160,
     peer_bytes=32 << 10,
     peer_questions=2,

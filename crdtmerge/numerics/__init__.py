@@ -118,6 +118,7 @@ from crdtmerge.numerics.reference.dtypes import (
     within_reach,
 )
 from crdtmerge.numerics.reference.factors import Decomposition
+from crdtmerge.numerics.reference.gemm import sliced
 from crdtmerge.numerics.reference.grid import (
     Grid,
     GridSum,
@@ -249,6 +250,7 @@ __all__ = [
     "settle",
     "sin",
     "singles_of",
+    "sliced",
     "solve_spd",
     "sorted_over",
     "sum_of_squares",

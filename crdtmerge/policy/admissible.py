@@ -20,11 +20,14 @@ SUCCESSORS_MAX: Final = 63
 Lookup = Callable[[RecordId], Record | None]
 
 
-def given_by(grant: Record, author: AuthorId, lookup: Lookup) -> Authority | None:
+def given_by(
+    grant: Record, author: AuthorId, lookup: Lookup, links: int = SUCCESSORS_MAX
+) -> Authority | None:
     """Return what naming `grant` gives `author`; None if it gives nothing.
 
     Raises:
         MissingAuthorityError: it names a successor, whose own grant has not been received.
+        NotAdmissibleError: more than `links` successors hang on each other.
     """
     match grant.body:
         case Genesis(owners=owners) if author in owners:
@@ -35,32 +38,43 @@ def given_by(grant: Record, author: AuthorId, lookup: Lookup) -> Authority | Non
             rank = Rank(body.rank)
             return Authority(rank, body.weight_cap, body.records_max, body.bytes_max)
         case Successor() as body if body.key == author:
-            return handed_on(grant, authority_of(grant, lookup))
+            return handed_on(grant.author_seq, authority_of(grant, lookup, links - 1))
         case _:
             return None
 
 
-def handed_on(successor: Record, authority: Authority) -> Authority:
-    """Return what its author's `authority` becomes in the hands of who follows.
+def handed_on(author_seq: int, authority: Authority) -> Authority:
+    """Return what an author's `authority` becomes in the hands of who follows it.
+
+    `author_seq` is the number of the record that names who does.
 
     Half of the records that are left: a key that names another in turn cannot shed the
     limit, and no chain is longer than `SUCCESSORS_MAX`.
     """
-    left = max(0, authority.records_max - successor.author_seq)
+    left = max(0, authority.records_max - author_seq)
     return replace(authority, records_max=left // 2)
 
 
-def authority_of(record: Record, lookup: Lookup) -> Authority:
+def authority_of(
+    record: Record, lookup: Lookup, links: int = SUCCESSORS_MAX
+) -> Authority:
     """Return what the grant that `record` names gives its author.
+
+    SUBTLE: records of a batch are looked up before they are admitted, so a stranger may
+    hang as many successors on each other as a batch holds. None of them is admissible
+    beyond `links`, for each halves the records that are left.
 
     Raises:
         MissingAuthorityError: the grant has not been received.
-        NotAdmissibleError: it is no grant to this author in this space.
+        NotAdmissibleError: it is no grant to this author in this space, or more than
+            `links` successors hang on each other.
     """
+    if links < 0:
+        raise NotAdmissibleError(record.id, "too many keys follow each other")
     grant = lookup(RecordId(record.auth))
     if grant is None:
         raise MissingAuthorityError(record.id, record.auth)
-    authority = given_by(grant, record.author, lookup)
+    authority = given_by(grant, record.author, lookup, links)
     if authority is None or grant.space_id != record.space_id:
         reason = "what it names as its grant gives its author nothing"
         raise NotAdmissibleError(record.id, reason)
@@ -131,7 +145,7 @@ def _check_successor(record: Record, body: Successor, authority: Authority) -> N
         raise NotAdmissibleError(
             record.id, "only an owner names who follows another's key"
         )
-    if not handed_on(record, authority).records_max:
+    if not handed_on(record.author_seq, authority).records_max:
         raise NotAdmissibleError(
             record.id, "its author has too few records left for a successor"
         )

@@ -3,7 +3,8 @@
 Owns these ways alone, each found in one pass. Does not own any rule.
 """
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from crdtmerge.bodies import Approve, Ban, Genesis, Lift, RecordId, Revoke, Successor
@@ -35,16 +36,53 @@ class Book:
         assert isinstance(self.genesis.body, Genesis)
         return self.genesis.body
 
-    def closure(self, author: AuthorId, heads: Iterable[RecordId]) -> set[RecordId]:
-        """Return `heads` and all that precedes them, among the author's own records."""
-        closure: set[RecordId] = set()
-        queue = list(heads)
+    def accepted(
+        self, author: AuthorId, lists: Sequence[Collection[RecordId]]
+    ) -> set[RecordId]:
+        """Return the author's records that all of `lists` accept.
+
+        A list accepts its heads, all that precedes them among the author's own records,
+        and the namings that they hang on.
+
+        SUBTLE: one walk for all lists, from the last records back: an author may be revoked
+        as often as it has records. What lists accept a record goes on to the one before
+        it, as one set; where branches meet, the smaller is put into the larger.
+        """
+        by_head, hung = self._accepting(author, lists)
+        own = self.by_author.get(author, [])
+        after = Counter(record.prev for record in own)
+        queue = [record for record in own if not after[record.id]]
+        found: set[RecordId] = set()
         while queue:
-            record = self.records.get(queue.pop())
-            if record and record.author == author and record.id not in closure:
-                closure.add(record.id)
-                queue.append(RecordId(record.prev))
-        return closure
+            record = queue.pop()
+            accepting = by_head.pop(record.id, set())
+            more = sum(number not in accepting for number in hung.get(record.id, ()))
+            if len(accepting) + more == len(lists):
+                found.add(record.id)
+            before = self.records.get(RecordId(record.prev))
+            if before is None or before.author != author:
+                continue
+            small, large = sorted((accepting, by_head.get(before.id, set())), key=len)
+            large |= small
+            by_head[before.id] = large
+            after[before.id] -= 1
+            if not after[before.id]:
+                queue.append(before)
+        return found
+
+    def _accepting(
+        self, author: AuthorId, lists: Sequence[Collection[RecordId]]
+    ) -> tuple[dict[RecordId, set[int]], dict[RecordId, set[int]]]:
+        """Return by record of the author which lists name it, and have it hung on."""
+        by_head: dict[RecordId, set[int]] = {}
+        hung: dict[RecordId, set[int]] = {}
+        for number, heads in enumerate(lists):
+            for head in heads:
+                by_head.setdefault(head, set()).add(number)
+            for naming in self.hung_on(heads):
+                if self.records[naming].author == author:
+                    hung.setdefault(naming, set()).add(number)
+        return by_head, hung
 
     def hung_on(self, heads: Iterable[RecordId]) -> set[RecordId]:
         """Return the namings of successors that `heads` name as their grants, in turn."""

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 
 from crdtmerge.bodies import Ban, Genesis, RecordId, Revoke, Successor
 from crdtmerge.identity import AuthorId
-from crdtmerge.policy.admissible import authority_of
+from crdtmerge.policy.admissible import SUCCESSORS_MAX, authority_of
 from crdtmerge.policy.book import Book
 from crdtmerge.policy.ranks import Rank
 from crdtmerge.record import Record
@@ -40,6 +40,7 @@ class Naming:
 
     key: AuthorId
     records: tuple[Record, ...]
+    ids: frozenset[RecordId]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +48,16 @@ class Given:
     """What is known before a placing: all of it comes from higher ranks.
 
     `judged` stands against keys, from `numbers` on a key's records are cut off for a fork;
-    `effective` takes effect, `taken` has a rank already, with what is `kept` of it;
-    `council` says who follows the keys of owners.
+    `effective` takes effect, `taken` has a rank already, with what is `kept` of it, and in
+    `lines` the keys before it and of its identity; `council` says who follows the keys of
+    owners.
     """
 
     judged: Mapping[AuthorId, Sequence[Judgement]] = field(default_factory=dict)
     numbers: Mapping[AuthorId, int] = field(default_factory=dict)
     effective: Container[RecordId] = frozenset()
     taken: Mapping[AuthorId, Kept] = field(default_factory=dict)
+    lines: Mapping[AuthorId, tuple[AuthorId, ...]] = field(default_factory=dict)
     council: Mapping[AuthorId, Record] = field(default_factory=dict)
 
 
@@ -63,6 +66,8 @@ class Placing:
     """The identities of one rank: chains of keys, and what is kept of each key."""
 
     chains: tuple[tuple[AuthorId, ...], ...]
+    lines: Mapping[AuthorId, tuple[AuthorId, ...]]
+    """By each key its chain, after the keys of a higher rank that this one comes from."""
     kept: Mapping[AuthorId, Kept]
     namings: frozenset[RecordId]
     """The successor records that count."""
@@ -83,10 +88,14 @@ def place(book: Book, rank: Rank, holders: Iterable[AuthorId], given: Given) -> 
     growth = _Growth(book, rank, frozenset(holders), given)
     chains = growth.chains()
     placing = _Acceptance(book, given, frozenset(growth.valid), {}, set(), set())
+    lines: dict[AuthorId, tuple[AuthorId, ...]] = {}
     for chain in chains:
-        placing.accept(chain)
+        line = (*given.lines.get(growth.starts.get(chain[0], chain[0]), ()), *chain)
+        lines |= dict.fromkeys(chain, line)
+        placing.accept(chain, line)
     return Placing(
         chains=chains,
+        lines=lines,
         kept=placing.kept,
         namings=frozenset(growth.valid),
         contested={k: v for k, v in growth.contested.items() if k in placing.kept},
@@ -104,7 +113,8 @@ class _Growth:
     holders: frozenset[AuthorId]
     given: Given
     nexts: dict[AuthorId, AuthorId] = field(default_factory=dict)
-    starts: set[AuthorId] = field(default_factory=set)
+    starts: dict[AuthorId, AuthorId] = field(default_factory=dict)
+    """Keys that a key of higher rank named, which hands on what it had before; by whom."""
     valid: set[RecordId] = field(default_factory=set)
     named: dict[AuthorId, set[AuthorId]] = field(default_factory=dict)
     first: dict[AuthorId, Naming | None] = field(default_factory=dict)
@@ -121,41 +131,74 @@ class _Growth:
                 break
             barred |= bad  # it only grows: what is barred is not followed again
         followers = set(self.nexts.values())
-        firsts = sorted((self.holders | self.starts) - followers)
-        return tuple(tuple(self._from(first)) for first in firsts)
+        firsts = sorted((self.holders | self.starts.keys()) - followers)
+        return tuple(chain for first in firsts for chain in self._from(first))
 
-    def _from(self, key: AuthorId) -> Iterable[AuthorId]:
-        yield key
+    def _from(self, key: AuthorId) -> Iterable[tuple[AuthorId, ...]]:
+        """Yield the chain from `key` on, in parts if it is too long for one identity.
+
+        In an open space each key may name the genesis, so records do not bound chains.
+
+        SUBTLE: a chain of owners is never parted, or its owner would vote twice. Only what
+        councils say of lost keys makes it longer.
+        """
+        chain = [key]
         while key in self.nexts:
             key = self.nexts[key]
-            yield key
+            if len(chain) > SUCCESSORS_MAX and self.rank is not Rank.OWNER:
+                yield tuple(chain)
+                chain = []
+            chain.append(key)
+        yield tuple(chain)
 
     def _grow(self, barred: Container[AuthorId]) -> None:
         """Follow the namings from every holder, and from what has a higher rank already.
 
-        SUBTLE: a key is looked at again whenever a naming of it turns out to count, since
-        it may name that one as its grant; so the order of the queue is in nothing.
+        SUBTLE: a key's own naming is looked at when the key is reached, and again when the
+        naming of it that this one has as its grant turns out to count; so the order of the
+        queue is in nothing, and no record is looked at again for another's sake.
         """
-        self.nexts, self.starts, self.valid, self.named = {}, set(), set(), {}
-        taken = self.given.taken
+        self.nexts, self.starts, self.valid, self.named = {}, {}, set(), {}
+        taken, reached = self.given.taken, set[AuthorId]()
         who_named = self.book.namings.keys() | self.given.council.keys()
-        queue = [k for k in who_named if k in self.holders or k in taken]
+        queue: list[tuple[AuthorId, Record]] = []
+        for key in who_named:
+            if key in self.holders or key in taken:
+                queue += self._look(key, None, reached)
         while queue:
-            key = queue.pop()
-            naming = self._naming(key)
-            if naming is None or naming.key in barred:
+            key, record = queue.pop()
+            assert isinstance(record.body, Successor)
+            following = record.body.key
+            if (
+                following in barred
+                or record.id in self.valid
+                or not self._counts(record)
+            ):
                 continue
-            fresh = {r.id for r in naming.records if self._counts(r)} - self.valid
-            if not fresh:
-                continue
-            self.valid |= fresh
-            if naming.key not in taken:
-                self.named.setdefault(naming.key, set()).add(key)
+            self.valid.add(record.id)
+            if following not in taken:
+                self.named.setdefault(following, set()).add(key)
                 if key in taken:
-                    self.starts.add(naming.key)
+                    self.starts[following] = key
                 else:
-                    self.nexts[key] = naming.key
-            queue.append(naming.key)
+                    self.nexts[key] = following
+            queue += self._look(following, record, reached)
+
+    def _look(
+        self, key: AuthorId, by: Record | None, reached: set[AuthorId]
+    ) -> list[tuple[AuthorId, Record]]:
+        """Return the namings of who follows `key` to look at, now that `by` names it.
+
+        All of them the first time, then those that hang on `by`.
+        """
+        naming = self._naming(key)
+        if naming is None:
+            return []
+        if key not in reached:
+            reached.add(key)
+            return [(key, record) for record in naming.records]
+        hanging = self.book.by_auth.get(by.id, ()) if by is not None else ()
+        return [(key, record) for record in hanging if record.id in naming.ids]
 
     def _counts(self, naming: Record) -> bool:
         """Tell whether what a naming hands on is there to be had, and of this rank."""
@@ -191,14 +234,16 @@ class _Growth:
         if key in self.given.council:
             record = self.given.council[key]
             assert isinstance(record.body, Successor)
-            return Naming(record.body.key, (record,))
+            return Naming(record.body.key, (record,), frozenset({record.id}))
         if key not in self.book.namings:
             return None
         firsts = first_namings(self.book, key, self._may_name(key))
         keys = {r.body.key for r in firsts if isinstance(r.body, Successor)}
         if len(keys) > 1 and key not in self.given.taken:
             self.contested[key] = tuple(record.id for record in firsts)
-        return Naming(keys.pop(), firsts) if len(keys) == 1 else None
+        if len(keys) != 1:
+            return None
+        return Naming(keys.pop(), firsts, frozenset(r.id for r in firsts))
 
     def _may_name(self, key: AuthorId) -> Kept:
         """Return which records of `key` may name its successor.
@@ -227,16 +272,20 @@ class _Acceptance:
     judged: set[AuthorId]
     endings: set[RecordId]
 
-    def accept(self, chain: Sequence[AuthorId]) -> None:
-        """Find what is kept of each key of `chain`, the last one first."""
-        judged = [j for key in chain for j in self.given.judged.get(key, ())]
+    def accept(self, chain: Sequence[AuthorId], line: Iterable[AuthorId]) -> None:
+        """Find what is kept of each key of `chain`, the last one first.
+
+        SUBTLE: what is judged of any key of its `line` falls on it. Who named a spare key
+        and was given a higher rank later would else be revoked, and be back with the spare.
+        """
+        judged = [j for key in line for j in self.given.judged.get(key, ())]
         if judged:
             self.judged.update(chain)
-        for at in reversed(range(len(chain))):
-            key = chain[at]
+        followers: set[AuthorId] = set()
+        for key in reversed(chain):
             number = self.given.numbers.get(key)
             own = frozenset(self._own_namings(key))
-            later = [*judged, *self._ended_by(key, frozenset(chain[at + 1 :]))]
+            later = [*judged, *self._ended_by(key, followers)]
             kept = _kept(self.book, key, later, number, own)
             if leaving := leavings(self.book, key, kept):
                 self.judged.add(key)
@@ -244,6 +293,7 @@ class _Acceptance:
                 later += [_end_of(record) for record in leaving]
                 kept = _kept(self.book, key, later, number, own)
             self.kept[key] = kept
+            followers.add(key)
 
     def _own_namings(self, key: AuthorId) -> Iterable[RecordId]:
         """Yield the namings by `key` that count: its chain hangs on them."""
@@ -328,17 +378,14 @@ def _kept(
 
     SUBTLE: it leaves the namings, too, that accepted records of later keys hang on.
     """
-    kept: Kept = None
+    lists: list[tuple[RecordId, ...]] = []
     for body in judged:
         if isinstance(body, Ban):
             return frozenset()
-        named = {
-            naming
-            for naming in book.hung_on(body.accepted)
-            if book.records[naming].author == key
-        }
-        closure = frozenset(book.closure(key, body.accepted)) | named | always
-        kept = closure if kept is None else kept & closure
+        lists.append(body.accepted)
+    kept: Kept = None
+    if lists:
+        kept = always.union(book.accepted(key, lists))
     if number is None:
         return kept
     return frozenset(

@@ -73,6 +73,7 @@ def view_of(standing: Standing) -> View:
         quarantined=standing.quarantined,
         unknown_critical=tuple(sorted(unknown)),
         chains=standing.chains,
+        lines=standing.lines,
         contested=standing.contested,
         endings={
             key: r.body
@@ -102,12 +103,13 @@ def _visible(standing: Standing, faults: Container[ContentId]) -> tuple[Visible,
         if isinstance(r.body, Ban) and r.body.subject == "content"
     }
     live: dict[ContentId, list[Record]] = {}
+    caps: dict[tuple[bytes, AuthorId], int] = {}
     removed = _removed(standing)
     for record in sorted(standing.effective.values(), key=lambda r: r.id):
         if isinstance(record.body, Add) and record.id not in removed:
             live.setdefault(record.body.content, []).append(record)
     return tuple(
-        _element(standing, content, adds)
+        _element(content, adds, [_cap(standing, add, caps) for add in adds])
         for content, adds in sorted(live.items())
         if content not in banned and content not in faults
     )
@@ -130,9 +132,18 @@ def _may_remove(standing: Standing, remove: Record, add: Record) -> bool:
     return own or standing.acting(remove) > standing.ranks[add.author]
 
 
-def _element(standing: Standing, content: ContentId, adds: list[Record]) -> Visible:
+def _cap(
+    standing: Standing, add: Record, known: dict[tuple[bytes, AuthorId], int]
+) -> int:
+    """Return the weight that `add` may have; each chain of grants is walked once."""
+    place = add.auth, add.author
+    if place not in known:
+        known[place] = authority_of(add, standing.book.records.get).weight_cap
+    return known[place]
+
+
+def _element(content: ContentId, adds: list[Record], caps: list[int]) -> Visible:
     bodies = [r.body for r in adds if isinstance(r.body, Add)]
-    caps = [authority_of(r, standing.book.records.get).weight_cap for r in adds]
     weights = [min(b.weight, cap) for b, cap in zip(bodies, caps, strict=True)]
     manifests = dict.fromkeys((b.manifest, b.manifest_bytes) for b in bodies)
     return Visible(

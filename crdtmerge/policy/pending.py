@@ -81,6 +81,7 @@ def _of_lift(standing: Standing, lift: Record, target: RecordId) -> int | None:
         return _above(standing, lift, author) if cut else None
     act = standing.effective.get(target)
     judges = act is not None and isinstance(act.body, Ban | Revoke)
+    judges = judges and target not in standing.endings  # those nobody lifts
     return standing.acting(act) if act and judges else None
 
 

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 
 from crdtmerge.changes import LowRank
-from crdtmerge.scrutiny.findings import Finding, Severity, named
+from crdtmerge.scrutiny.findings import Finding, named
 from crdtmerge.scrutiny.measuring import OTHERS_MIN, Measured
 from crdtmerge.scrutiny.spectra import has_spectrum
 from crdtmerge.scrutiny.standing import counted_of, middle
@@ -30,7 +30,7 @@ LONG: Final = 4.0
 def concentration(measured: Measured, place: int) -> float | None:
     """Return the share of the first directions of all matrices together."""
     known = _known(measured, place)
-    energy = math.fsum(float(measured.energies[place, t, 0]) for t in known)
+    energy = math.fsum(float(measured.energies[place, t]) for t in known)
     total = math.fsum(_square(measured, t, place) for t in known)
     return min(energy / total, 1.0) if total else None
 
@@ -49,9 +49,8 @@ def concentrated(measured: Measured, place: int) -> Iterator[Finding]:
             odd[entry.name] = figures
     if odd:
         most = max(odd.values(), key=lambda figures: figures["odds"])
-        severe = any(figures["energy"] >= LONG for figures in odd.values())
-        severity: Severity = "warning" if severe else "notice"
-        yield Finding("concentrated", severity, most, named(odd))
+        # A merged adapter of low rank looks like this, and is honest: never a warning.
+        yield Finding("concentrated", "notice", most, named(odd))
 
 
 def _others(measured: Measured, tensor: int, place: int) -> list[int]:
@@ -73,13 +72,13 @@ def _figures(
     """Return the figures of a tensor whose first direction stands out; none else."""
 
     def share(who: int) -> float:
-        first = float(measured.energies[who, tensor, 0])
+        first = float(measured.energies[who, tensor])
         return min(first / _square(measured, tensor, who), 1.0 - 1e-9)
 
     own, typical = share(place), middle([share(other) for other in others])
     odds = _odds(own) / _odds(typical) if typical else math.inf
-    before = middle([float(measured.energies[other, tensor, 0]) for other in others])
-    energy = float(measured.energies[place, tensor, 0]) / before if before else math.inf
+    before = middle([float(measured.energies[other, tensor]) for other in others])
+    energy = float(measured.energies[place, tensor]) / before if before else math.inf
     alone = odds >= ODDS and own >= SHARE_MIN
     if alone or (odds >= ODDS_LONG and energy >= LONG):
         return {"share": own, "typical": typical, "odds": odds, "energy": energy}
@@ -96,7 +95,7 @@ def _known(measured: Measured, place: int) -> list[int]:
         t
         for t in measured.looked_at
         if has_spectrum(measured.company.tensors[t])
-        and not np.isnan(measured.energies[place, t, 0])
+        and not np.isnan(measured.energies[place, t])
         and _square(measured, t, place)
     ]
 

@@ -19,9 +19,9 @@ LINES_SHARE: Final = 0.04
 FOUND_SHARE: Final = 0.5
 """Share of moved lines that must be other lines of the base."""
 
-ROTATED: Final = 0.05
+ROTATED: Final = 0.35
 ROTATED_FAR: Final = 0.5
-"""Change of the spectrum up to which it stands still, at this distance from the base."""
+"""Share of what chance would move up to which products stand still, at this distance."""
 
 LOCKED: Final = 0.7
 """Change of a product, over the lesser of its factors' distances, that is standing still.
@@ -56,7 +56,8 @@ def _seen(symmetry: Symmetry, distance: float) -> tuple[Name | None, float]:
         return "permuted", max(moved)
     if scaled:
         return "rescaled", max(scaled)
-    if symmetry.spectrum <= ROTATED and distance >= ROTATED_FAR:
+    still = min(side.mixed for side in sides) <= ROTATED
+    if still and distance >= ROTATED_FAR:
         return "rotated", 1.0
     return None, 0.0
 

@@ -36,7 +36,7 @@ NAMES: Final[Mapping[Name, str]] = {
     "concentrated": "its task vector lies in few directions, unlike the others'",
     "permuted": "rows or columns are others of the base's",
     "rescaled": "rows or columns are multiples of the base's",
-    "rotated": "the singular values are the base's although the matrix is far from it",
+    "rotated": "rows or columns were turned into one another, as by an orthogonal matrix",
     "locked": "two matrices are far from the base's, their product is not",
 }
 """Every finding, by its name: what it says."""

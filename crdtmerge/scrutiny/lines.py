@@ -15,6 +15,7 @@ import numpy as np
 
 from crdtmerge.manifest import ITEM_BYTES, TensorEntry
 from crdtmerge.numerics import Floats, Items, Shifted, matmul, row_sums, values_of
+from crdtmerge.scrutiny.probing import columns, relative
 
 VALUES_MAX: Final = 1 << 24
 """Values of a matrix that are held at once in float64."""
@@ -46,13 +47,16 @@ class LineFacts:
     """What became of the lines: how many there are, moved, are scaled.
 
     `found` is the share of those that moved that are another line of the base, on a
-    sample.
+    sample. `mixed` is how far the products of all lines, summed, are from the base's, over
+    what they would be for any other lines of that length: next to nothing where the lines
+    were turned into one another by an orthogonal matrix, and about one for other lines.
     """
 
     count: int
     moved: int
     scaled: int
     found: float
+    mixed: float
 
 
 def lines_of(weights: Items | Shifted, entry: TensorEntry, axis: int) -> Floats:
@@ -110,7 +114,23 @@ def compare(theirs: Floats, base: Floats) -> LineFacts:
         int(moved.size),
         int(np.count_nonzero(scaled)),
         _found(_units(theirs[_sampled(moved)]), _units(base[moved])),
+        _mixed(theirs, base),
     )
+
+
+def _mixed(theirs: Floats, base: Floats) -> float:
+    """Return how far M' M of the lines M moved, over what chance would give.
+
+    SUBTLE: of many short lines M' M hardly hangs on which lines they are: for random ones
+    it moves by the root of twice their length over their number alone.
+    """
+    drawn = columns(base.shape[1])
+
+    def seen(lines: Floats) -> Floats:
+        return matmul(np.ascontiguousarray(lines.T), matmul(lines, drawn))
+
+    by_chance = min(1.0, float(np.sqrt(2.0 * base.shape[1] / len(base))))
+    return relative(seen(theirs), seen(base)) / by_chance
 
 
 def _sampled(places: np.ndarray[tuple[int], np.dtype[np.intp]]) -> list[int]:

@@ -20,8 +20,9 @@ FAR_WARNING: Final = 6.0
 LAYER_RATIO: Final = 5.0
 """The same for one layer of a model that is not far as a whole."""
 
-AGREED: Final = 0.15
-"""The others agree if the median of their cosines is at least this."""
+AGREED: Final = 0.1
+LAYER_AGREED: Final = 0.2
+"""The others agree if the median of their cosines is at least this; in one layer, this."""
 
 FLIPPED: Final = -0.4
 """One's median cosine with them, as a share of theirs, from which on it points against.
@@ -57,14 +58,16 @@ def _distances(standing: Standing) -> dict[str, float]:
 
 def direction(whole: Standing, layers: Mapping[str, Standing]) -> Iterator[Finding]:
     """Yield that a contribution points elsewhere than the others, who agree."""
-    share = share_of(whole)
+    share = share_of(whole, AGREED)
     if share is not None and share <= FLIPPED:
         yield Finding("flipped", "warning", _directions(whole))
         return
     if share is not None and abs(share) <= APART:
         yield Finding("apart", "notice", _directions(whole))
         return
-    shares = {name: share_of(standing) for name, standing in layers.items()}
+    shares = {
+        name: share_of(standing, LAYER_AGREED) for name, standing in layers.items()
+    }
     against = {n: s for n, s in shares.items() if s is not None and s <= FLIPPED}
     if against:
         most = min(against, key=lambda name: against[name])
@@ -72,11 +75,11 @@ def direction(whole: Standing, layers: Mapping[str, Standing]) -> Iterator[Findi
         yield Finding("flipped", "notice", figures, named(against))
 
 
-def share_of(standing: Standing) -> float | None:
+def share_of(standing: Standing, agreed: float) -> float | None:
     """Return the agreement as a share of the others'; None where these do not agree."""
     if standing.agreement is None or standing.typical is None:
         return None
-    if standing.typical < AGREED:
+    if standing.typical < agreed:
         return None
     return standing.agreement / standing.typical
 

@@ -12,9 +12,7 @@ and from one layer to the next; names give them a word and no more. Where one si
 multiple of the other (grouped queries, a flattened convolution), each line or run of
 lines of the shorter is repeated.
 
-No product is made: both sides are multiplied with a few random columns, and the
-difference of the results over their length is that of the products, up to the luck of
-the draw.
+No product is made: both are seen through a few random columns (`probing`).
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,16 +23,11 @@ from typing import Final
 import numpy as np
 
 from crdtmerge.manifest import TensorEntry
-from crdtmerge.numerics import Data, Floats, Items, matmul, random_words, row_sums
+from crdtmerge.numerics import Data, Floats, Items, matmul
 from crdtmerge.rules import split_layer
 from crdtmerge.scrutiny.lines import LINES_MAX, lines_of
+from crdtmerge.scrutiny.probing import columns, relative
 from crdtmerge.scrutiny.subjects import Company, Weights
-
-PROBES: Final = 16
-"""Random columns: the estimate of a relative length is within some 20%."""
-
-KEY: Final = b"partners"
-"""What the columns are drawn from; they are the same everywhere."""
 
 RUNS: Final = (1, 4, 8, 16, 32, 64, 80, 96, 112, 128, 160, 192, 256)
 """Lines that are repeated together where one side is longer: widths of heads."""
@@ -103,7 +96,7 @@ def change_of(pair: Pair, theirs: Side, base: Side) -> float:
     first, second = (_lines(pair, side) for side in (theirs, base))
     return min(
         (
-            _relative(_probed(*first, run), _probed(*second, run))
+            relative(_probed(*first, run), _probed(*second, run))
             for run in _runs(len(first[0]), len(first[1]))
         ),
         default=np.inf,
@@ -131,23 +124,9 @@ def _probed(one: Floats, other: Floats, run: int) -> Floats:
     """Return one' (other @ random), the shorter side's lines repeated in runs."""
     if len(one) > len(other):
         one, other = other, one
-    inner = matmul(one, _columns(one.shape[1]))
+    inner = matmul(one, columns(one.shape[1]))
     times = len(other) // len(one)
     if times > 1:
         table = inner.reshape(-1, 1, run, inner.shape[1])
         inner = np.repeat(table, times, axis=1).reshape(len(other), -1)
     return matmul(np.ascontiguousarray(other.T), inner)
-
-
-def _columns(count: int) -> Floats:
-    """Return random columns of `count` items, odd multiples of 2**-32 in (-1, 1)."""
-    words = random_words(KEY, count * PROBES).astype(np.float64)
-    drawn: Floats = (2.0 * words - (2.0**32 - 1)) * 2.0**-32
-    return drawn.reshape(count, PROBES)
-
-
-def _relative(theirs: Floats, base: Floats) -> float:
-    """Return the length of the difference over that of the base's."""
-    away = theirs - base
-    lengths = row_sums(np.stack([(away * away).reshape(-1), (base * base).reshape(-1)]))
-    return float(np.sqrt(lengths[0] / lengths[1])) if lengths[1] > 0.0 else np.inf

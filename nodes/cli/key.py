@@ -60,9 +60,9 @@ def rotate(
 ) -> None:
     """Change to a fresh author key in all spaces; stop the node first.
 
-    The old key names the new one, which then ends it: what it signed so far stays, and
-    whoever has a copy of it can say nothing any more. Rank, limits and contributions are
-    the new key's too. If it is broken off, say it again.
+    The old key names the new one, which then ends it: what it signed so far stays, and what
+    anybody signs with it afterwards counts nowhere. Rank, limits and contributions are the
+    new key's too. If it is broken off, say it again.
     """
     from ..next_key import read_next, take_over
 
@@ -106,7 +106,12 @@ def spare(
     again with the same FILE, the key is named in the spaces that came since.
     """
     from ..keys import read_key
-    from ..operations.succeeding import name_everywhere, require_nameable
+    from ..operations.succeeding import (
+        NAMED_ALREADY,
+        has_rights,
+        name_everywhere,
+        require_nameable,
+    )
 
     chosen = settings(context, home, as_json=as_json, passphrase_file=passphrase_file)
     ask = _asking_once(chosen.passphrase_file)
@@ -129,7 +134,8 @@ def spare(
             "encrypted": not key.in_the_clear,
             "named": named,
             "notes": [
-                *_nowhere(named, {}),
+                *([NAMED_ALREADY] if has_rights(here) and not named else []),
+                *(_nowhere(named, {}) if not has_rights(here) else []),
                 *([SPARE_IN_THE_CLEAR] if key.in_the_clear else []),
             ],
         }

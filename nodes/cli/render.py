@@ -152,6 +152,9 @@ def _space(facts: Facts) -> Iterator[str]:
     lines = table(head, rows) if rows else ["no contributions yet"]
     yield from (f"  {line}" for line in lines)
     yield from _quotas(facts)
+    if facts["pending"]:
+        acts = counted(facts["pending"], "act")
+        yield f"  pending {acts} of owners: `crdtmerge space pending` lists what waits"
     for ban in several(facts["banned"]):
         yield f"  banned {ban['subject']} {short(ban['target'])}"
     for fault in several(facts["faulty"]):
@@ -221,7 +224,9 @@ def banned(facts: Facts) -> list[str]:
     """Return the lines of `ban`."""
     what = f"{facts['subject']} {short(facts['target'])}"
     if not facts["new"]:
-        return [f"{what} stays banned"]
+        return [f"{what} stays {'proposed' if facts['pending'] else 'banned'}"]
+    if facts["pending"]:
+        return [f"proposed to ban {what}"]
     count = counted(facts["hidden"], "contribution")
     return [f"banned {what}: {count} fewer in the merge"]
 

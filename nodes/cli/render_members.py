@@ -117,6 +117,7 @@ def limits(facts: Facts) -> str:
 def granted(facts: Facts) -> list[str]:
     """Return the line of `space grant`."""
     verb = "granted" if facts["new"] else "unchanged:"
+    verb = "proposed:" if facts["pending"] else verb
     return [f"{verb} {short(facts['author'])} {facts['rank']} ({limits(facts)})"]
 
 
@@ -125,6 +126,8 @@ def revoked(facts: Facts) -> list[str]:
     author = short(facts["author"])
     if not facts["new"]:
         return [f"author {author} stays revoked"]
+    if facts["pending"]:
+        return [f"proposed to revoke author {author}"]
     kept = counted(facts["kept"], "record")
     hidden = counted(facts["hidden"], "contribution")
     fewer = f"{hidden} fewer in the merge"

@@ -30,6 +30,7 @@ LISTED_MAX: Final = 8
 Contents = frozenset[tuple[SpaceId, ContentId]]
 
 BEYOND: Final = "not fetched, for it is beyond the bytes of its author (`node quotas`)"
+WAITING: Final = "records wait for the quota of their author, and may offer more"
 NOT_COMPARED: Final = (
     "no peer could be asked what there is: there may be contributions unknown here"
 )
@@ -97,6 +98,7 @@ class _Errand:
     def compared(self) -> bool:
         """Tell whether a peer of each space has said that we know all it knows.
 
+        Or might know it: what waits for a quota of ours may be all that we differ in.
         Where contributions are named, or nobody else takes part, that does not matter.
         """
         return self.contents is not None or all(map(self._compared, self.spaces))
@@ -105,10 +107,17 @@ class _Errand:
         if not others(self.context, space):
             return True
         root, began = self.context.spaces.opset(space).root, self.began[space]
-        return any(
-            report is not None and report is not began.get(peer) and report.root == root
+        roots = [
+            report.root
             for peer, report in self.live.reports(space).items()
-        )
+            if report is not None and report is not began.get(peer)
+        ]
+        return root in roots or bool(roots and self.live.waiting(space))
+
+    def waiting(self) -> list[str]:
+        """Return a note if records wait that may offer something."""
+        count = sum(h.records for s in self.spaces for h in self.live.waiting(s))
+        return [f"{count} {WAITING}"] if count and self.contents is None else []
 
 
 @dataclass(slots=True)
@@ -161,6 +170,7 @@ def fetch(context: Context, asked: Arguments, tell: Tell) -> Answer:
         "notes": [
             *_faults(context, errand),
             *errand.left_out(),
+            *errand.waiting(),
             *([] if compared else [NOT_COMPARED]),
         ],
     }

@@ -44,6 +44,7 @@ def space_facts(spaces: Spaces, space: SpaceId, author: AuthorId) -> Answer:
         "forks": fork_facts(opset),
         "quarantined": view.quarantined.get(author),
         "unknown_critical": list(view.unknown_critical),
+        "pending": len(view.pending),
         "missing_blobs": len(missing),
         "missing_bytes": sum(missing.values()),
     }

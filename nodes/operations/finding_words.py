@@ -46,7 +46,8 @@ _SENTENCES: Final[Mapping[Name, Callable[[Figures], str]]] = {
         f" {f['tensors']:.0f} tensors are multiples of the base's, or turned about"
     ),
     "rotated": lambda f: (
-        f"{f['tensors']:.0f} tensors are far from the base's and have its singular values"
+        f"the rows or columns of {f['tensors']:.0f} tensors are the base's, turned into"
+        " one another"
     ),
     "locked": lambda f: (
         f"{f['pairs']:.0f} pairs of matrices are both far from the base's, and their"

@@ -80,9 +80,8 @@ class Fortress:
         quarantine: bool = False,
     ) -> "Fortress":
         """Found it below `folder`, of which all else is the attackers'."""
-        inner = folder / "of" / "the" / "fortress"
         home = create_home(
-            inner / "home",
+            folder / "home",  # a socket lies in it: its path must be short
             author_seed=KEEPER.seed,
             node_seed=node_of(KEEPER).seed,
             generation=digest(Domain.SEED, b"generation")[:16],

@@ -23,13 +23,13 @@ from crdtmerge.orset import OpSet
 from crdtmerge.record import SignedRecord
 from crdtmerge.sync.messages import (
     PROTOCOL_VERSION,
+    Beside,
     FeedReply,
     FeedRequest,
     Heartbeat,
     Hello,
     Message,
     Rumour,
-    SetMessage,
     SignedBytes,
 )
 from nodes import convert
@@ -58,10 +58,13 @@ def sent(*records: SignedRecord | SignedBytes) -> tuple[SignedBytes, ...]:
     )
 
 
-def framed(message: SetMessage) -> bytes:
+def framed(message: Message) -> bytes:
     """Return a message as it travels, whatever it holds."""
     frame = wire.Frame()
-    convert._write(message, frame)
+    if isinstance(message, Beside):
+        convert._write_beside(message, frame)
+    else:
+        convert._write(message, frame)
     return frame.SerializeToString()
 
 

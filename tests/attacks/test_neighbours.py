@@ -1,6 +1,7 @@
 """Members of one space who want something of another that the same home holds."""
 
 import contextlib
+from dataclasses import replace
 from typing import Final
 
 import grpc
@@ -10,11 +11,14 @@ from crdtmerge.bodies import NodeAddress, SpaceId
 from crdtmerge.digest import BlobId
 from crdtmerge.errors import NotFoundError
 from crdtmerge.sync.messages import (
+    FEATURES,
+    AttestationsRequest,
     FeedRequest,
     Heartbeat,
+    Message,
     RecordsRequest,
     Rumour,
-    SetMessage,
+    TensorsRequest,
     TrieRequest,
 )
 from crdtmerge.sync.runs import Run
@@ -55,12 +59,15 @@ def test_record_heads_of_another_space(fortress: Fortress, two: SpaceId) -> None
     """Who is no member there hears no record, no id, no root, and not that it exists."""
     space, opset = fortress.space, fortress.spaces().opset(fortress.space)
     ids = tuple(sorted(opset.signed))
-    questions: tuple[SetMessage, ...] = (
+    questions: tuple[Message, ...] = (
+        replace(HELLO, features=FEATURES, heard=True),
         Heartbeat(space, bytes(32), 0, bytes(16), 0),
         FeedRequest(space, fortress.home.records.generation, 0, 1),
         TrieRequest(space, ((),), 1),
         RecordsRequest(space, ids, 1),
         Rumour(space, sent(*opset.signed.values())),
+        AttestationsRequest(space, ()),
+        TensorsRequest(space, bytes(32), 0, 1),
     )
 
     async def attack(siege: Siege) -> None:

@@ -1,5 +1,7 @@
 """New keys for old: who takes one sheds no ban, no limit, and takes nobody else's place."""
 
+from itertools import pairwise
+
 import pytest
 
 from crdtmerge.bodies import Ban, Revoke, SpaceId, Successor, give_consent
@@ -123,3 +125,18 @@ def test_rotation_sheds_no_rank(fortress: Fortress) -> None:
     assert view_of(fortress).ranks[NEXT.public] is Rank.CONTRIBUTOR
     lie = fortress.next(NEXT, grant_of(STRANGER, Rank.READER))
     fortress.withstands(NotAdmissibleError, lambda siege: siege.feeds(CARL, lie))
+
+
+def test_endless_rotation(fortress: Fortress) -> None:
+    """A batch of keys that follow each other is refused, however long, in any order."""
+    space, auth = fortress.space, fortress.pen.grants[CLEO.public]
+    keys = [CLEO, *(key(f"link {number}") for number in range(1200))]
+    chain: list[SignedRecord] = []
+    for one, other in pairwise(keys):
+        consent = give_consent(other, space, one.public)
+        body = Successor(one.public, other.public, consent)
+        after = fortress.pen.last[CLEO.public] if one is CLEO else None
+        chain.append(write(one, auth, body, after=after))
+        auth = chain[-1].record
+    backwards = chain[::-1]
+    fortress.withstands(NotAdmissibleError, lambda siege: siege.feeds(CARL, *backwards))

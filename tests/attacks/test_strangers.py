@@ -182,7 +182,7 @@ def test_backdated_grant(fortress: Fortress) -> None:
     seat = write(MIA, grant, grant_of(STRANGER, Rank.CONTRIBUTOR), after=first.record)
     older = write(MIA, grant, grant_of(STRANGER, Rank.CONTRIBUTOR), seq=0)
     add = write(STRANGER, seat.record, add_of(CONTENTS[0]))
-    fortress.takes([seat, older, add], fed(seat, older, add))
+    fortress.takes([seat, older, add], fed(seat, older, add), shown=True)
     assert meaning(fortress) == before
     assert STRANGER.public not in view_of(fortress).ranks
 
@@ -201,7 +201,7 @@ def test_backdated_add(fortress: Fortress) -> None:
         write(CLEO, grant, add_of(CONTENTS[1]), after=first),
         write(CLEO, grant, add_of(CONTENTS[2]), after=last),
     ]
-    fortress.takes(lies, fed(*lies))
+    fortress.takes(lies, fed(*lies), shown=True)
     assert meaning(fortress) == before
 
 

@@ -1,4 +1,4 @@
-"""`python -m tests.fuzz [TARGET ...] --seconds N`: fuzz targets, one after the other.
+"""`python -m tests.fuzz [TARGET ...] --seconds N`: fuzz targets, `--jobs` at a time.
 
 Owns the command line. `--keep` renews the kept inputs afterwards, `--only-keep` does
 nothing else; `--add FILE` keeps one input that found a bug. Exit code 1 tells of finds.
@@ -32,9 +32,11 @@ def main(arguments: list[str]) -> int:
         print("atheris has no wheel for this system and Python: nothing is fuzzed here")
         return 0
     results: list[running.Result] = []
-    for name in names if not asked.only_keep else ():
-        results.append(running.fuzz(name, asked.seconds))
-        print(results[-1].line, flush=True)
+    for result in running.fuzz_all(
+        [] if asked.only_keep else names, asked.seconds, asked.jobs
+    ):
+        results.append(result)
+        print(result.line, flush=True)
         _write(asked.json, results, asked.seconds)
     if asked.keep or asked.only_keep:
         for name in names:
@@ -51,6 +53,7 @@ def _parsed(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz")
     parser.add_argument("targets", nargs="*", metavar="TARGET")
     parser.add_argument("--seconds", type=int, default=60, help="for each target")
+    parser.add_argument("--jobs", type=int, default=1, help="targets at a time")
     parser.add_argument("--json", type=Path, default=running.WORK / "results.json")
     parser.add_argument("--keep", action="store_true", help="renew the kept inputs")
     parser.add_argument("--only-keep", action="store_true")

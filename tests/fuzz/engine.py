@@ -1,4 +1,4 @@
-"""The process that fuzzes one target, with atheris: `python -m tests.fuzz.engine`.
+"""The processes that fuzz a target each, with atheris: `python -m tests.fuzz.engine`.
 
 Owns what is instrumented, the limits of one input, and that a find ends nothing: it is
 written down once for each place that it comes out of, and the search goes on. What ends
@@ -9,15 +9,20 @@ instrumented: what it does is seen only by what it returns and raises.
 """
 
 import hashlib
+import json
+import os
 import random
 import resource
+import shutil
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import atheris
+
+from tests.fuzz.scratch import SCRATCH
 
 if TYPE_CHECKING:
     from tests.fuzz.target import Target
@@ -35,17 +40,38 @@ fuzz are busy, and a bomb takes minutes."""
 
 
 def main() -> None:
-    """Fuzz the target `argv[1]` for `argv[2]` seconds; results lie in the folder `argv[3]`.
+    """Fuzz what the lines of the input ask for, each in a process of its own.
 
-    Further arguments are folders of inputs to begin with.
+    A line is [target, seconds, folder for the results, folders of inputs to begin with] in
+    JSON; it is answered by one when its process has ended. To import our packages and to
+    instrument them takes ten seconds of a processor, so it is done once.
     """
-    name, seconds, folder, *given = sys.argv[1:]
     left_out = [f"crdtmerge.numerics.cpu.{path.stem}" for path in COMPILED.glob("*.py")]
     with atheris.instrument_imports(include=list(OURS), exclude=left_out):
-        from tests.fuzz.mutators import mutated, structured
-        from tests.fuzz.targets import TARGETS
-    target, finds = TARGETS[name], Finds(Path(folder) / "finds")
-    corpus, first = Path(folder) / "corpus", Path(folder) / "seeds"
+        from tests.fuzz import targets  # noqa: F401  instrumented here, once
+    for line in sys.stdin:
+        name, seconds, folder, given = json.loads(line)
+        child = os.fork()
+        if not child:
+            log = os.open(Path(folder) / "log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            for stream in (1, 2):
+                os.dup2(log, stream)
+            _fuzz(name, seconds, Path(folder), given)
+        os.waitpid(child, 0)
+        for left in SCRATCH.glob(f"crdtmerge-fuzz-{child}-*"):
+            shutil.rmtree(
+                left, ignore_errors=True
+            )  # it ends without a word of Python's
+        print("ended", flush=True)
+
+
+def _fuzz(name: str, seconds: int, folder: Path, given: Sequence[str]) -> None:
+    """Fuzz one target; libFuzzer ends the process."""
+    from tests.fuzz.mutators import mutated, structured
+    from tests.fuzz.targets import TARGETS
+
+    target, finds = TARGETS[name], Finds(folder / "finds")
+    corpus, first = folder / "corpus", folder / "seeds"
     for place in (corpus, first):
         place.mkdir(parents=True, exist_ok=True)
     for seed in target.seeds():
@@ -66,11 +92,7 @@ def main() -> None:
         f"-artifact_prefix={finds.folder}/",
         "-print_final_stats=1",
         "-report_slow_units=5",
-        *(
-            f"-dict={words}"
-            for words in [_dictionary(Path(folder), target.shape)]
-            if words
-        ),
+        *_dictionary(folder, target.shape),
     ]
     places = [str(corpus), str(first), *given]
     more = {"custom_mutator": mutator} if structured(target.shape) else {}
@@ -136,14 +158,14 @@ WORDS: Final = (
 )  # fmt: skip
 
 
-def _dictionary(folder: Path, shape: str) -> Path | None:
-    """Return the words that texts are made of, as a file of libFuzzer's."""
+def _dictionary(folder: Path, shape: str) -> list[str]:
+    """Return the option that names the words of texts, in a file of libFuzzer's."""
     if shape != "text":
-        return None
+        return []
     path = folder / "words"
     lines = ("".join(f"\\x{byte:02x}" for byte in word.encode()) for word in WORDS)
     path.write_text("".join(f'"{line}"\n' for line in lines))
-    return path
+    return [f"-dict={path}"]
 
 
 if __name__ == "__main__":

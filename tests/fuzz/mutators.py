@@ -111,6 +111,7 @@ _SHAPES: Final[dict[str, Callable[[bytes, random.Random], bytes]]] = {
     "json": changed_json,
     "header": changed_header,
     "planes": changed_sums,
+    "text": changed_bytes,
 }
 
 

@@ -1,17 +1,11 @@
 """What is done with files that users give, weights aside: read where they lie.
 
-Owns these reads, and where files lie for all targets: one folder serves a whole process,
-and its files are written over for each input. Does not own models' files
-(`reading_weights`).
+Owns these reads. Does not own models' files (`reading_weights`), nor where files lie
+(`scratch`).
 """
 
-import atexit
 import json
-import shutil
-import tempfile
 from contextlib import suppress
-from functools import cache
-from pathlib import Path
 from typing import Final
 
 from crdtmerge.errors import (
@@ -29,6 +23,7 @@ from crdtmerge.formats.yaml_text import Plain, parse_yaml
 from crdtmerge.resolve.parse import _resolution, parse_resolution
 from crdtmerge.resolve.verify import read_resolution as read_resolution_of
 from crdtmerge.sizes import size_of
+from crdtmerge.strategies.texts import parse_weight
 from nodes.archive.form import (
     decode_header,
     decode_records,
@@ -38,28 +33,9 @@ from nodes.archive.form import (
 from nodes.archive.reading import Archive
 from nodes.passphrase import from_file
 from nodes.ticket import PREFIX, decode_ticket
+from tests.fuzz.scratch import written
 from tests.fuzz.sums import ticket_of
-from tests.fuzz.target import Refusals, either
-
-
-@cache
-def scratch() -> Path:
-    """Return the folder of this process: in memory where the system has such a place."""
-    memory = Path("/dev/shm")
-    made = tempfile.mkdtemp(
-        prefix="crdtmerge-fuzz-", dir=memory if memory.is_dir() else None
-    )
-    atexit.register(shutil.rmtree, made, ignore_errors=True)
-    return Path(made)
-
-
-def written(name: str, data: bytes) -> Path:
-    """Return the path of a file that holds `data`."""
-    path = scratch() / name
-    path.parent.mkdir(exist_ok=True)
-    path.write_bytes(data)
-    return path
-
+from tests.fuzz.target import USER, Refusals, either
 
 TICKETS: Final[Refusals] = (MalformedTicketError,)
 
@@ -84,8 +60,18 @@ def read_ticket(data: bytes) -> None:
 
 
 def read_size(data: bytes) -> None:
-    """Read a size as people write it."""
-    assert size_of(text_of(data)) >= 0
+    """Read a size, or a weight, as people write it."""
+    text = text_of(data)
+    either(
+        USER,
+        lambda: check_number(size_of(text)),
+        lambda: check_number(parse_weight(text)),
+    )
+
+
+def check_number(number: int) -> None:
+    """Check that a number is none below zero."""
+    assert number >= 0
 
 
 def read_passphrase(data: bytes) -> None:
@@ -139,14 +125,22 @@ def check_plain(value: Plain) -> None:
         value.encode()
 
 
+def file_text(data: bytes) -> str:
+    """Return the text of a file, of which only UTF-8 is read."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError as e:
+        raise BadInputError("not UTF-8") from e
+
+
 def read_yaml(data: bytes) -> None:
     """Read YAML: what comes out can be written down as UTF-8."""
-    check_plain(parse_yaml(text_of(data)))
+    check_plain(parse_yaml(file_text(data)))
 
 
 def read_toml(data: bytes) -> None:
     """Read TOML."""
-    check_plain(parse_toml(text_of(data)))
+    check_plain(parse_toml(file_text(data)))
 
 
 def read_recipe_yaml(data: bytes) -> None:

@@ -49,7 +49,7 @@ from nodes.store.packed import PackedFile, claimed
 from nodes.store.ranges import Stored
 from nodes.upkeep.scrubbing import Scrubber
 from nodes.witness import said
-from tests.fuzz.reading_files import scratch, written
+from tests.fuzz.scratch import scratch, written
 from tests.fuzz.seeds import BIG
 from tests.fuzz.sums import sealed_of, sums_of
 from tests.fuzz.target import HOME, Refusals, either

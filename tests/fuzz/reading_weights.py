@@ -1,7 +1,7 @@
 """What is done with models' own files: weights, and the JSON beside them.
 
 Owns the reads of the targets of weights, adapters, tokenizers and configurations. Does not
-own where files are written for that (`reading_files`).
+own where files lie (`scratch`).
 """
 
 import io
@@ -32,7 +32,7 @@ from crdtmerge.formats.tokenizer_output import check_given_ids, output_files
 from crdtmerge.formats.vocabulary import Member, merged, row_map
 from crdtmerge.formats.zipped import read_records
 from crdtmerge.manifest import Manifest, TensorEntry
-from tests.fuzz.reading_files import scratch, written
+from tests.fuzz.scratch import scratch, written
 from tests.fuzz.target import LENGTH, USER, either
 
 # --- weights ----------------------------------------------------------------------------

@@ -4,12 +4,20 @@ Owns the time of a target, restarts after an input that ended its process, and r
 what libFuzzer says. Does not own the search (`engine`) nor the kept inputs (`corpus`).
 """
 
+import json
+import os
 import re
+import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Final
 
 from tests.fuzz import corpus
@@ -62,14 +70,79 @@ class Result:
         return asdict(self)
 
 
-def fuzz(name: str, seconds: int) -> Result:
+class Engine:
+    """A process that begins the processes of targets, one after the other."""
+
+    def __init__(self) -> None:
+        """Begin it, when it is first asked for something."""
+        self._process: subprocess.Popen[str] | None = None
+
+    def run(self, name: str, seconds: int, folder: Path, given: Sequence[str]) -> None:
+        """Fuzz a target until its time is over, or an input ended its process."""
+        process = self._process or self._begun()
+        assert process.stdin
+        assert process.stdout
+        process.stdin.write(json.dumps([name, seconds, str(folder), given]) + "\n")
+        process.stdin.flush()
+        timer = threading.Timer(seconds + START_S_MAX, self.end)
+        timer.start()
+        if not process.stdout.readline():  # it died, or was ended
+            self.end()
+        timer.cancel()
+
+    def _begun(self) -> subprocess.Popen[str]:
+        WORK.mkdir(exist_ok=True)
+        with (WORK / "engine.log").open("a") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tests.fuzz.engine"],
+                cwd=ROOT,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                start_new_session=True,
+            )
+        return self._process
+
+    def end(self) -> None:
+        """End it, with the process of the target that it waits for."""
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
+
+def fuzz_all(names: Sequence[str], seconds: int, jobs: int) -> Iterator[Result]:
+    """Fuzz targets, so many at a time; yield what came of each as it ends."""
+    engines: SimpleQueue[Engine] = SimpleQueue()
+    for engine in (made := [Engine() for _ in range(jobs)]):
+        engines.put(engine)
+
+    def one(name: str) -> Result:
+        engine = engines.get()
+        try:
+            return fuzz(engine, name, seconds)
+        finally:
+            engines.put(engine)
+
+    try:
+        with ThreadPoolExecutor(jobs) as pool:
+            for done in as_completed([pool.submit(one, name) for name in names]):
+                yield done.result()
+    finally:
+        for engine in made:
+            engine.end()
+
+
+def fuzz(engine: Engine, name: str, seconds: int) -> Result:
     """Fuzz one target for so long; an input that ends the process is a find, and noted."""
     result, folder = Result(name, seconds), WORK / name
     folder.mkdir(parents=True, exist_ok=True)
     before = set(_finds(folder))
     left = seconds
     while left > 0 and result.restarts <= RESTARTS_MAX:
-        spent, whole = _run(name, left, folder, result)
+        spent, whole = _run(engine, name, left, folder, result)
         left -= max(1, round(spent))
         if whole:
             break
@@ -84,27 +157,17 @@ def _finds(folder: Path) -> list[Path]:
     return sorted(p for p in found if p.name.startswith(kinds) and p.suffix != ".txt")
 
 
-def _run(name: str, seconds: int, folder: Path, result: Result) -> tuple[float, bool]:
+def _run(
+    engine: Engine, name: str, seconds: int, folder: Path, result: Result
+) -> tuple[float, bool]:
     """Run one process; return how long it tried inputs, and whether it came to its end."""
     kept = corpus.FOLDER / name
     given = [str(kept)] if kept.is_dir() else []
-    command = [
-        sys.executable,
-        "-m",
-        "tests.fuzz.engine",
-        name,
-        str(seconds),
-        str(folder),
-    ]
-    log = folder / "log"
-    began = time.monotonic()
-    with log.open("wb") as out:
-        process = subprocess.Popen([*command, *given], cwd=ROOT, stdout=out, stderr=out)
-        try:
-            process.wait(seconds + START_S_MAX)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+    log, began = folder / "log", time.monotonic()
+    log.unlink(missing_ok=True)
+    engine.run(name, seconds, folder, given)
+    if not log.exists():
+        log.write_text(f"{WORK / 'engine.log'} says why\n")
     text = log.read_text(errors="replace")
     lines = _LINE.findall(text)
     if not lines:

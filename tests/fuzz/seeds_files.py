@@ -54,8 +54,8 @@ def tickets() -> Iterator[bytes]:
 
 
 def sizes() -> Iterator[bytes]:
-    """Yield sizes."""
-    yield from (b"500MB", b"20GiB", b"1000000", b"1.5 T", b"0")
+    """Yield sizes and weights."""
+    yield from (b"500MB", b"20GiB", b"1000000", b"1.5 T", b"0", b".25", b"+1.50")
 
 
 def passphrases() -> Iterator[bytes]:

@@ -15,8 +15,8 @@ from crdtmerge.numerics import Data
 from crdtmerge.resolve.kept import Packing, header_of
 from nodes.agent import AgentKey
 from nodes.sealing import Cost, seal
-from tests.fuzz.reading_files import scratch
 from tests.fuzz.reading_homes import AGENT_KEY
+from tests.fuzz.scratch import scratch
 from tests.fuzz.seeds import BIG
 from tests.unit.peers import SPACE
 from tests.vectors.formats import LAST, MANIFEST, OWNER, kept_sums

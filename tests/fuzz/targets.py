@@ -41,7 +41,7 @@ _ALL: Final = (
     Target("certificate", "a certificate of a peer", peers.read_certificate, PEER, seeds.certificates),
     # What users give.
     Target("ticket", "a ticket, its checksum made right", files.read_ticket, files.TICKETS, seeds_files.tickets, "value"),
-    Target("size", "a size on the command line", files.read_size, USER, seeds_files.sizes, "text", 64),
+    Target("size", "a size or a weight on the command line", files.read_size, USER, seeds_files.sizes, "text", 64),
     Target("passphrase", "the file of a passphrase", files.read_passphrase, USER, seeds_files.passphrases),
     Target("archive-header", "the header of a space as one file", files.read_archive_header, USER, seeds_files.archive_headers, "json"),
     Target("archive-entry", "the head of an entry of such a file", files.read_archive_entry, USER, seeds_files.archive_entries, length=512),

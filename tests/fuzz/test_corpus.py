@@ -5,8 +5,15 @@ changes are drawn from each input's digest, so a failure is the same in every ru
 fuzzing engine is needed here.
 """
 
+import ast
 import random
+import re
+import sys
 from collections.abc import Iterator
+from importlib import import_module
+from operator import attrgetter
+from pathlib import Path
+from types import FrameType
 
 import pytest
 
@@ -57,6 +64,60 @@ def test_a_target_is_not_vacuous(target: Target) -> None:
     assert any(accepts(target, seed) for seed in target.seeds())
     near = (changed for data in kept for changed in changes(target, data))
     assert not target.refusals or not all(accepts(target, data) for data in near)
+
+
+def test_every_decoder_by_its_name_is_run_by_a_target() -> None:
+    """Whoever adds one adds a line to the table: its seeds reach the decoder."""
+    ran: set[tuple[str, str]] = set()
+
+    def note(frame: FrameType, event: str, _: object) -> None:
+        if event == "call":
+            ran.add((frame.f_code.co_filename, frame.f_code.co_qualname))
+
+    known = set(decoders())
+    for path, name in known:
+        forget(path, name)
+    for target in TARGETS.values():
+        seeds = list(target.seeds())
+        sys.setprofile(note)
+        try:
+            for seed in seeds:
+                accepts(target, seed)
+        finally:
+            sys.setprofile(None)
+    assert known - ran == set()
+
+
+def forget(path: str, name: str) -> None:
+    """Let a decoder that remembers what it read do so no more."""
+    parts = Path(path).relative_to(corpus.ROOT).with_suffix("").parts
+    module = import_module(".".join(parts).removesuffix(".__init__"))
+    remembered = getattr(attrgetter(name)(module), "cache_clear", None)
+    if remembered is not None:
+        remembered()
+
+
+def decoders() -> Iterator[tuple[str, str]]:
+    """Yield file and name of every function that is called as decoders are."""
+    for package in ("crdtmerge", "nodes"):
+        for path in sorted((corpus.ROOT / package).rglob("*.py")):
+            tree = ast.parse(path.read_text())
+            classes = [item for item in tree.body if isinstance(item, ast.ClassDef)]
+            for start, body in [
+                ("", tree.body),
+                *((f"{c.name}.", c.body) for c in classes),
+            ]:
+                for item in body:
+                    if isinstance(item, ast.FunctionDef) and DECODER.fullmatch(
+                        item.name
+                    ):
+                        yield str(path), start + item.name
+
+
+DECODER = re.compile(
+    r"(decode|decoded|parse)(_\w+)?|well_formed"
+    r"|from_(value|bytes|frame|join_frame|fetch_request)"
+)
 
 
 def test_what_is_kept_is_small_and_named_by_its_digest() -> None:

@@ -196,6 +196,7 @@ def test_json_of_each_command_has_its_fields(terminal: Terminal) -> None:
         "attested",
         "forks",
         "quarantined",
+        "waiting",
     }
     (found,) = space["contributions"]
     assert found == {
@@ -205,6 +206,7 @@ def test_json_of_each_command_has_its_fields(terminal: Terminal) -> None:
         "notes": ["hello"],
         "tags": [],
         "complete": True,
+        "beyond_quota": False,
         "adds": [made["record"]],
     }
     resolved = terminal.json("resolve", "--out", "out")

@@ -64,17 +64,23 @@ def test_json_of_each_verb_has_its_fields(terminal: Terminal) -> None:
         (
             ("space", "grant", STRANGER, "--rank", "reader"),
             {"space", "author", "record", "new", "rank", "weight_cap", "records_max"}
-            | {"bytes_max", "notes"},
+            | {"bytes_max", "pending", "notes"},
         ),
         (
             ("space", "revoke", STRANGER),
-            {"space", "author", "record", "new", "accepted", "kept", "hidden", "notes"},
+            {"space", "author", "record", "new", "accepted", "kept", "hidden"}
+            | {"pending", "notes"},
         ),
         (
             ("space", "revoke", "--lift", STRANGER),
-            {"space", "author", "revocations", "records", "shown", "notes"},
+            {"space", "author", "revocations", "records", "shown", "pending"}
+            | {"notes"},
         ),
-        (("space", "members"), {"space", "name", "members"}),
+        (("space", "members"), {"space", "name", "members", "pending"}),
+        (
+            ("space", "forks"),
+            {"space", "name", "quarantine", "forks", "published", "notes"},
+        ),
         (
             ("recipe", "set", "ties"),
             {"space", "record", "new", "recipe", "replaced", "merge_id", "notes"},
@@ -93,6 +99,11 @@ def test_json_of_each_verb_has_its_fields(terminal: Terminal) -> None:
             ("check", content),
             {"space", "content", "usable", "reason", "proven", "read_bytes"}
             | {"missing_bytes", "record", "new", "notes"},
+        ),
+        (
+            ("inspect",),
+            {"space", "base", "reports", "compared", "left_out", "tensors"}
+            | {"read_bytes", "notes"},
         ),
         (("log",), {"space", "name", "total", "records"}),
         (

@@ -29,11 +29,14 @@ from tests.integration.living import (
     AFTER,
     BEFORE,
     admit,
+    blob_of,
     found,
     homes,
     living,
+    offer,
     replica,
     run,
+    tensors,
     until,
 )
 
@@ -181,3 +184,42 @@ def test_the_records_made_here_are_what_a_chain_needs(tmp_path: Path) -> None:
         spaces = Spaces(bad.records, bad.blobs)
         assert len(spaces.commit(space, made)) == 3
         assert digest(Domain.RECORD, made[0].record.data) == made[0].record.id
+
+
+def test_what_is_beyond_an_author_s_bytes_comes_when_it_is_named(
+    tmp_path: Path,
+) -> None:
+    """A node fetches what fits; `fetch ID` brings another, and a larger quota the rest."""
+    models = [bytes([n]) * 4000 for n in range(1, 5)]
+
+    async def test(owner: Home, guest: Home, space: SpaceId) -> None:
+        for data in models:
+            owner.blobs.put(data)
+            owner.records.append(space, [offer(owner, space, tensors(data))])
+        async with living(owner) as host:
+            guest.local.set_value("quotas", b"author_bytes=9000")
+            async with living(guest, knows=host) as node:
+
+                def lacking() -> int:
+                    return len(guest.blobs.missing(map(blob_of, models)))
+
+                call = node.operations.call
+                await until(lambda: lacking() == 2, "what fits")
+                await asyncio.sleep(1.5)
+                assert lacking() == 2
+                counted = node.metrics()
+                samples = {m["name"]: m["samples"] for m in counted["metrics"]}  # type: ignore[attr-defined]
+                (sample,) = samples["crdtmerge_beyond_quota_contributions"]
+                assert sample["value"] == 2
+                (content, _) = sorted(c.hex() for _, c in node.spaces.beyond())
+                asked = {"ids": [content], "patience": 8}
+                await asyncio.to_thread(call, "fetch", asked, lambda _: None)
+                assert lacking() == 1
+                asked = {"set": {"author-bytes": "0"}}
+                await asyncio.to_thread(call, "node_quotas", asked, lambda _: None)
+                await until(lambda: lacking() == 0, "the rest")
+
+    with homes(tmp_path, "owner", "guest") as (owner, guest):
+        space = found(owner)
+        admit(owner, space, guest)
+        run(test(owner, guest, space))

@@ -32,6 +32,7 @@ class Rung:
     ranks: dict[bytes, int]
     allowed: dict[bytes, set[bytes]]
     chains: dict[bytes, tuple[bytes, ...]]
+    lines: dict[bytes, tuple[bytes, ...]]
     namings: frozenset[bytes]
     cuts: dict[bytes, int]
     judged: frozenset[bytes]
@@ -39,7 +40,7 @@ class Rung:
     contested: frozenset[bytes]
 
 
-BOTTOM = Rung({}, {}, {}, frozenset(), {}, frozenset(), frozenset(), frozenset())
+BOTTOM = Rung({}, {}, {}, {}, frozenset(), {}, frozenset(), frozenset(), frozenset())
 
 
 class Court:
@@ -162,11 +163,16 @@ class Court:
         links, namings, contested = self._links(
             level, above, holders, known, verdicts, cuts
         )
-        chains = self._chains(holders, links, above)
+        longest = 64 if level < 3 else len(self.facts)
+        chains = self._chains(holders, links, above, longest)
         allowed: dict[bytes, set[bytes]] = dict(above.allowed)
         judged, ended = set(above.judged), set(above.ended)
+        lines = dict(above.lines)
         for chain in set(chains.values()):
-            against = [f for f in verdicts if self._target(f) in chain]
+            higher = [k for k in links if k in above.ranks and links[k] == chain[0]]
+            line = tuple(key for k in higher for key in above.lines[k]) + chain
+            lines |= dict.fromkeys(chain, line)
+            against = [f for f in verdicts if self._target(f) in line]
             judged |= set(chain) if against else set()
             for key in reversed(chain):
                 later = chain[chain.index(key) + 1 :]
@@ -193,6 +199,7 @@ class Court:
             above.ranks | dict.fromkeys(chains, level),
             allowed,
             above.chains | chains,
+            lines,
             above.namings | namings,
             above.cuts | {k: n for k, n in cuts.items() if k in chains},
             frozenset(judged),
@@ -326,7 +333,11 @@ class Court:
         return at == key
 
     def _chains(
-        self, holders: set[bytes], links: dict[bytes, bytes], above: Rung
+        self,
+        holders: set[bytes],
+        links: dict[bytes, bytes],
+        above: Rung,
+        longest: int,
     ) -> dict[bytes, tuple[bytes, ...]]:
         """Return by each key of this rank the keys of its identity."""
         inner = {a: b for a, b in links.items() if a not in above.ranks}
@@ -336,7 +347,9 @@ class Court:
             chain = [first]
             while chain[-1] in inner:
                 chain.append(inner[chain[-1]])
-            chains |= dict.fromkeys(chain, tuple(chain))
+            for at in range(0, len(chain), longest):
+                part = tuple(chain[at : at + longest])
+                chains |= dict.fromkeys(part, part)
         return chains
 
     # --- effect ------------------------------------------------------------------------
@@ -412,15 +425,24 @@ class Court:
             target = self._target(fact) or b""
             own = top.chains.get(fact.author) == top.chains.get(target)
             return 0 if own and fact.kind == "revoke" else ranks.get(target, 0) + 1
-        if fact.kind == "lift" and fact.body[0] in effective:
-            act = effective[fact.body[0]]
-            judges = act.kind in {"ban", "revoke"}
-            return self.acted(act, self.bottom) if judges else 0
+        if fact.kind == "lift":
+            return self._lift_needs(fact.body[0], effective)
         if fact.kind == "remove":
             adds = [effective[i] for i in fact.body[0] if i in effective]
             held = {ranks[add.author] for add in adds if add.kind == "add"}
             return 3 if 2 in held else 0
         return 0
+
+    def _lift_needs(self, target: bytes, effective: dict[bytes, Fact]) -> int:
+        """Return with which rank a lift must be acted: as its target, or above a forker."""
+        act = self.facts.get(target)
+        if act is not None and act.kind == "fork":
+            author = act.body[0]
+            return self.bottom.ranks[author] + 1 if author in self.bottom.cuts else 0
+        judges = act is not None and act.kind in {"ban", "revoke"}
+        if act is None or not judges or target in self.bottom.ended:
+            return 0
+        return self.acted(act, self.bottom) if target in effective else 0
 
     def _cuts(self, lifts: list[Fact]) -> dict[bytes, int]:
         """Return the lowest number that each author used twice and nobody above lifted."""

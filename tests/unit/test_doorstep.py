@@ -5,9 +5,7 @@ import asyncio
 import pytest
 
 from crdtmerge.errors import OverloadedError
-from nodes import doorstep as module
 from nodes.doorstep import (
-    HOSTS_MAX,
     JOIN_BURST_S,
     JOIN_RATE,
     JOINS_MAX,
@@ -16,6 +14,7 @@ from nodes.doorstep import (
     Doorstep,
     host_of,
 )
+from nodes.quotas import CALLERS_MAX
 
 HERE, THERE = b"ipv4:192.0.2.1", b"ipv4:192.0.2.2"
 BURST = int(JOIN_RATE * JOIN_BURST_S)
@@ -52,14 +51,12 @@ def test_a_neighbour_of_who_knocks_is_not_kept_out_for_ever() -> None:
     assert door.knock(HERE, 1.0) <= PATIENCE_S + 1
 
 
-def test_hosts_are_remembered_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hosts_are_remembered_up_to_a_bound() -> None:
     """Addresses cost nothing: who did not knock for longest is forgotten."""
-    monkeypatch.setattr(module, "HOSTS_MAX", 8)
     door = Doorstep()
-    for number in range(100):
+    for number in range(CALLERS_MAX + 100):
         door.knock(str(number).encode(), 0.0)
-    assert len(door._hosts) == 8
-    assert HOSTS_MAX > 8
+    assert len(door._hosts) == CALLERS_MAX
 
 
 def test_one_host_leaves_places_for_others() -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from crdtmerge.bodies import BODIES, Ban, Body, Grant, Lift, RecordId, Revoke
 from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.errors import BadSignatureError
+from crdtmerge.faults import Fault
 from crdtmerge.identity import AuthorId, SigningKey
 from crdtmerge.record import SignedRecord, make_record, sign_record
 from crdtmerge.sync.session import DOUBTS_MAX, FEED_WITHOUT_CURSOR_MAX, Session
@@ -192,6 +193,18 @@ def test_what_may_wait_is_what_any_member_may_say() -> None:
     }
     assert waits == {"add", "remove", "node", "fault", "fork"}
     assert may_wait(member(0).record)  # of a kind that this version does not know
+
+
+def test_proofs_count_for_what_it_takes_to_check_them() -> None:
+    """A fault is as dear as eighty signatures: for its author, and for who sends it."""
+    node = side(quotas=Quotas(author_rate=1, burst_s=100))
+    fault: Body = object.__new__(Fault)
+    many = [
+        replace(member(n).record, body=fault, id=RecordId(n.to_bytes(32, "big")))
+        for n in range(5)
+    ]
+    assert len(node.holding.leave(many, None)) == 3
+    assert node.holding.spent > 160
 
 
 def test_a_large_space_of_a_few_authors_comes_at_once() -> None:

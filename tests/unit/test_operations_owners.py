@@ -5,12 +5,16 @@ from typing import Any
 
 import pytest
 
+from crdtmerge.bodies import give_consent
 from crdtmerge.errors import BadInputError, NotAllowedError, NotFoundError
+from crdtmerge.replica import Replica
 from nodes.cli import render, render_members, render_records
 from nodes.operations.contents import bringing_in, read_base
 from tests.homes import Fleet, snapshot, write_model
+from tests.properties.cast import key
 
 STRANGER = "ab" * 32
+NEXT = key("next")
 
 
 class Board:
@@ -124,6 +128,9 @@ def test_a_grant_of_a_maintainer_waits_and_is_approved(board: Board) -> None:
     made = board.call(board.anna, "space_grant", author=STRANGER, rank="maintainer")
     assert made["pending"]
     assert any("1 of 2 owners signed it" in note for note in made["notes"])
+    assert render_members.granted(made)[0].startswith("proposed: ")
+    (status,) = board.call(board.anna, "status")["spaces"]
+    assert status["pending"] == 1
     board.share()
     (waits,) = board.pending(board.bert)
     assert (waits["record"], waits["kind"]) == (made["record"], "grant")
@@ -173,6 +180,8 @@ def test_a_ban_of_a_maintainer_waits(board: Board) -> None:
     revoke = board.call(board.anna, "space_revoke", author=STRANGER)
     assert ban["pending"]
     assert revoke["pending"]
+    assert render.banned(ban)[0].startswith("proposed to ban")
+    assert render_members.revoked(revoke)[0].startswith("proposed to revoke")
     states = {
         r["record"]: r["state"]
         for r in board.call(board.anna, "log", limit=100)["records"]
@@ -209,6 +218,31 @@ def test_a_maintainer_approves_nothing(board: Board) -> None:
     with pytest.raises(NotAllowedError, match="rank of owner"):
         board.call(home, "space_approve", id=made["record"])
     assert snapshot(home) == before
+
+
+def test_a_revocation_names_the_heads_of_all_keys(board: Board) -> None:
+    """An author that rotated loses its rights, and keeps what it added by each key."""
+    home, old = board.member("contributor")
+    with board.fleet.open(home) as (opened, spaces, _):
+        (space,) = spaces.all()
+        consent = give_consent(NEXT, space, opened.author.public)
+        named = Replica(spaces.opset(space), opened.author).name_successor(
+            NEXT.public, consent
+        )
+        spaces.commit(space, [named])
+        add = Replica(spaces.opset(space), NEXT).announce(b"\x07" * 32, ())
+        spaces.commit(space, [add])
+    board.share()
+    made = board.call(board.anna, "space_revoke", author=old)
+    assert set(made["accepted"]) == {named.record.id.hex(), add.record.id.hex()}
+    assert made["kept"] == 3  # its node, the naming, and what the next key said
+    members = board.call(board.anna, "space_members")["members"]
+    both = [m for m in members if m["author"] in {old, NEXT.public.hex()}]
+    assert [m["state"] for m in both] == ["revoked", "revoked"]
+    assert {tuple(m["keys"]) for m in both} == {(old, NEXT.public.hex())}
+    log = board.call(board.anna, "log", limit=100)
+    (line,) = [x for x in render_records.log(log) if " successor " in x]
+    assert f"{NEXT.public.hex()[:12]} follows {old[:12]}" in line
 
 
 def test_the_log_tells_of_approvals_and_successions(board: Board) -> None:

@@ -1,5 +1,6 @@
 """Quotas are kept in the home, shown, and told wherever something waits for one."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,12 @@ from crdtmerge.errors import (
     MachineError,
     NotConvergedError,
 )
+from crdtmerge.identity import AuthorId
+from crdtmerge.sync.messages import Heartbeat
 from nodes.cli.quotas import _lines, pairs
 from nodes.cli.render import status
 from nodes.holding import Held
+from nodes.operations.bringing import WAITING
 from nodes.operations.limiting import MEANING, read, with_settings
 from nodes.quotas import BURST_S, NAMES, Quotas
 from tests.unit.test_operations import Setting
@@ -180,6 +184,27 @@ def test_fetch_leaves_out_what_is_beyond_unless_it_is_named(
             verbs.call("fetch", asked, lambda _: None)
         with pytest.raises(NotConvergedError, match="2 contributions are beyond"):
             verbs.call("wait", {"timeout": 1}, lambda _: None)
+
+
+def test_fetch_does_not_wait_for_what_waits(setting: Setting, member: Path) -> None:
+    """A peer that has more, and of whom records wait, is compared with: that is told."""
+    peer = bytes(32)
+    mine = Heartbeat(bytes(32), bytes(32), 9, bytes(16), 9)
+
+    class Waiting(Scripted):
+        def waiting(self, _space: object) -> list[Held]:
+            return [Held(AuthorId(peer), 7, full=False)]
+
+    def beat(live: Scripted) -> None:
+        live.heard[peer] = replace(mine)
+
+    live = Waiting(scenes=[beat], heard={peer: mine})
+    with setting.fleet.open(member, live=live) as (_, spaces, verbs):
+        spaces.author_bytes = 1
+        answer: Any = verbs.call("fetch", {"patience": 30}, lambda _: None)
+    assert answer["compared"]
+    assert live.time < 30
+    assert answer["notes"][-1] == f"7 {WAITING}"
 
 
 def test_what_is_pinned_is_not_beyond(setting: Setting, member: Path) -> None:

@@ -191,6 +191,16 @@ def test_a_council_lifts_the_fork_of_an_owner() -> None:
     assert opset.view.pending == ()
 
 
+def test_of_two_owners_nobody_lifts_the_fork_of_one() -> None:
+    """A council is two, and the one that forked has no vote left."""
+    pen = Pen.start(quarantine=True)
+    number = pen.write(OWNERS[1], unknown()).record.author_seq
+    shown = twice(pen, OWNERS[1], number)
+    lift = pen.write(OWNERS[0], Lift(shown.id)).record.id
+    pen.write(OWNERS[1], Approve(lift))
+    assert pen.opset().view.quarantined == {OWNERS[1].public: number}
+
+
 def test_a_key_named_before_the_fork_keeps_its_rights(pen: Pen) -> None:
     """Who follows was said in the one word of the author; a stolen old key ends nothing."""
     heir = HEIRS[0]

@@ -94,7 +94,7 @@ def test_each_rank_has_its_kinds(
         grant_of(STRANGER, Rank.READER),
         Ban("content", X),
         Lift(pen.genesis.record.id),
-        Revoke(CLEO.public, ()),
+        Revoke(CARL.public, ()),
         unknown("unknown"),
     )
     opset, taken = pen.opset(), set()

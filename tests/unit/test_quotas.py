@@ -32,7 +32,16 @@ from nodes.effects import (
     Ticked,
 )
 from nodes.node import Node
-from nodes.quotas import LEAST, NAMES, Accounts, Bucket, Price, Quotas, price_of
+from nodes.quotas import (
+    LEAST,
+    NAMES,
+    PROOF_UNITS,
+    Accounts,
+    Bucket,
+    Price,
+    Quotas,
+    price_of,
+)
 from tests.unit.peers import raw
 from tests.unit.test_node import Home, only, transport
 
@@ -40,7 +49,7 @@ RECEIVED_S = 0.2e-3
 """What a record takes of a core to verify and keep, at best; its signature is 0.14 ms."""
 FLOODER, OTHER = transport(1), transport(2)
 TIGHT = Quotas(
-    peer_cost=256,
+    peer_cost=512,
     peer_records=160,
     peer_bytes=32 << 10,
     peer_questions=1,
@@ -100,7 +109,7 @@ def test_a_rate_of_zero_is_without_limit() -> None:
 
 
 def test_each_record_costs_a_signature_and_what_is_hashed() -> None:
-    """A unit a record, and one more for each 512 bytes: faults are the dearest."""
+    """A unit a record, and one more for each 512 bytes, as long as no more is known."""
     small, large = (
         SignedBytes(bytes(256), bytes(64)),
         SignedBytes(bytes(64 << 10), bytes(64)),
@@ -149,6 +158,11 @@ def test_the_largest_messages_are_paid_for_in_half_a_minute_by_the_smallest_limi
         accounts = Accounts(TIGHT)
         accounts.pay(FLOODER, price_of(message), 0)
         assert accounts.pause(FLOODER, 0) <= 33
+    faults = MESSAGE_BYTES_MAX // 4600  # of which most have that many bytes
+    accounts = Accounts(TIGHT)
+    accounts.pay(FLOODER, Price(0, 0, faults), 0)
+    accounts.settle(FLOODER, 0, faults * PROOF_UNITS, 0)
+    assert accounts.pause(FLOODER, 0) <= 36
 
 
 def test_a_million_records_pass_as_fast_as_they_can_be_verified() -> None:
@@ -237,7 +251,7 @@ def test_debts_are_forgotten_once_they_are_paid() -> None:
 
 def test_a_forger_pays_for_what_it_made_us_verify() -> None:
     """It is parted with, and what that cost stands against it when it comes back."""
-    home = _home(replace(TIGHT, peer_cost=256, burst_s=0.01))
+    home = _home(replace(TIGHT, peer_cost=512, burst_s=0.01))
     said = raw(home.replica(2).announce(transport(2), ("peer2:2",)))
     bad = replace(said, signature=bytes(64))
     effects = home.do(MessageReceived(FLOODER, Rumour(home.space, (bad,) * 9)))

@@ -9,12 +9,14 @@ import pytest
 
 from crdtmerge.bodies import SpaceId
 from crdtmerge.digest import CHUNK_BYTES, blob_id_of, chunk_digests
+from crdtmerge.errors import NotFoundError
 from crdtmerge.sync.pace import Pace
 from crdtmerge.sync.transfer import Wanted
-from nodes.serving import OpenBlob, Serving
+from nodes.serving import ASKED_A_SECOND, OpenBlob, Serving
 from nodes.traffic import Traffic
 
 DATA = bytes(CHUNK_BYTES) + b"end"
+SPACE = SpaceId(b"s" * 32)
 
 
 class Blob:
@@ -60,3 +62,29 @@ def test_who_goes_away_while_a_blob_is_opened_leaves_none_open() -> None:
         serving.close()
 
     asyncio.run(leave())
+
+
+def test_who_asks_without_end_is_looked_at_at_a_rate() -> None:
+    """For what we do not have too; another peer is served at once."""
+
+    def nothing(*_: object) -> OpenBlob:
+        raise NotFoundError("no such blob")
+
+    async def ask(serving: Serving, peer: bytes, times: int) -> float:
+        began = time.monotonic()
+        for _ in range(times):
+            wanted = Wanted(True, ())
+            with pytest.raises(NotFoundError):
+                await anext(serving.serve(peer, SPACE, blob_id_of(DATA), wanted))
+        return time.monotonic() - began
+
+    async def test() -> None:
+        serving = Serving(nothing, Traffic(), Pace(), time.monotonic)
+        serving._asked.burst_s = 0.1
+        flood = asyncio.ensure_future(ask(serving, b"flooder", 128))
+        await asyncio.sleep(0.1)
+        assert await ask(serving, b"peer", 3) < 0.2
+        assert await flood > 0.9 * (128 - 0.1 * ASKED_A_SECOND) / ASKED_A_SECOND
+        serving.close()
+
+    asyncio.run(test())

@@ -13,6 +13,7 @@ import numpy as np
 
 from crdtmerge.bodies import (
     Add,
+    Approve,
     Ban,
     Body,
     Genesis,
@@ -23,7 +24,9 @@ from crdtmerge.bodies import (
     Remove,
     Revoke,
     SpaceId,
+    Successor,
     Unknown,
+    give_consent,
 )
 from crdtmerge.codec import Value, encode
 from crdtmerge.digest import (
@@ -58,6 +61,7 @@ VALUES: dict[str, Value] = {
 }
 OWNER = SigningKey(bytes(range(32)))
 MEMBER = SigningKey(bytes(range(1, 33)))
+HEIR = SigningKey(bytes(range(3, 35)))
 BASE = ContentId(digest(Domain.CONTENT, b"base"))
 RECIPE = Recipe(
     "ties/1",
@@ -144,6 +148,35 @@ def fault(space: bytes) -> SignedRecord:
     return sign_record(record, OWNER)
 
 
+def shared() -> dict[str, SignedRecord]:
+    """Return a space of two owners, an approval, and a key that follows another."""
+    owners = tuple(sorted((OWNER.public, MEMBER.public)))
+    body = Genesis("shared", "members", BASE, owners, bytes(16), 2, quarantine=True)
+    made: dict[str, SignedRecord] = {}
+
+    def say(name: str, key: SigningKey, seq: int, body: Body) -> SignedRecord:
+        space = made["shared genesis"].record.id if made else b""
+        before = [s for s in made.values() if s.record.author == key.public]
+        record = make_record(
+            space=space,
+            author=key.public,
+            author_seq=seq,
+            prev=before[-1].record.id if before else b"",
+            auth=space,
+            body=body,
+        )
+        made[name] = sign_record(record, key)
+        return made[name]
+
+    root = say("shared genesis", OWNER, 0, body).record.id
+    given = Grant(HEIR.public, 2, 10**9, 1000, 1 << 30)
+    grant = say("shared grant", OWNER, 1, given).record.id
+    say("approve", MEMBER, 0, Approve(grant))
+    consent = give_consent(HEIR, SpaceId(root), OWNER.public)
+    say("successor", OWNER, 2, Successor(OWNER.public, HEIR.public, consent))
+    return made
+
+
 def vectors() -> Iterator[tuple[str, str]]:
     """Yield (name, hex or text) of every vector."""
     for name, value in VALUES.items():
@@ -171,6 +204,10 @@ def vectors() -> Iterator[tuple[str, str]]:
     shown = fault(space)
     yield "record fault", shown.record.data.hex()
     yield "record fault id", shown.record.id.hex()
+    for name, signed in shared().items():
+        yield f"record {name}", signed.record.data.hex()
+        yield f"record {name} id", signed.record.id.hex()
+        yield f"record {name} signature", signed.signature.hex()
     whole = OpSet(space).insert(made.values())
     early = OpSet(space).insert(list(made.values())[:7])
     for name, opset in (("early", early), ("whole", whole)):

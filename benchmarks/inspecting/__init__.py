@@ -1,0 +1,1 @@
+"""How often `inspect` finds what was done to a fine-tune, and cries over nothing."""
