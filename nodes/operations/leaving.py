@@ -12,7 +12,7 @@ from .publishing import publish
 from .selection import choose_space
 
 LOCAL: Final = "records and blobs of the space stay in this home"
-KEPT: Final = "what you contributed stays in the merge: `crdtmerge remove` it before"
+KEPT: Final = "what you contributed stays in the merge; ask a maintainer to remove it"
 
 
 def space_leave(context: Context, asked: Arguments, _tell: Tell) -> Answer:
