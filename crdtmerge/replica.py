@@ -43,7 +43,7 @@ from crdtmerge.policy import (
     handed_on,
 )
 from crdtmerge.recipe import Recipe
-from crdtmerge.record import SignedRecord, make_record, sign_record
+from crdtmerge.record import Record, SignedRecord, make_record, sign_record
 
 
 def found_space(
@@ -175,14 +175,15 @@ class Replica:
     def revoke(self, author: AuthorId, accepted: Iterable[RecordId]) -> SignedRecord:
         """Return a revocation: of `author` only `accepted`, and what precedes, counts.
 
-        It falls on all keys of the author, so `accepted` names records of each. Who
-        follows a key may always end it, and what it accepts is of that key.
+        It falls on all keys of the author, and on whom it named at a lower rank, so
+        `accepted` names records of each. Who follows a key may always end it, and what it
+        accepts is of that key.
 
         Raises:
             NotFoundError: one of `accepted` is no record of the author.
             NotAllowedError: the author is not of lower rank, nor a key before one's own.
         """
-        keys = self.opset.view.identity(author)
+        keys = self.opset.view.judged_with(author)
         retires = self.opset.view.follows(self.key.public, author)
         if retires:
             keys = (author,)
@@ -220,9 +221,10 @@ class Replica:
     def last_records(self, author: AuthorId) -> tuple[RecordId, ...]:
         """Return the records of `author` that none of its own follows, sorted.
 
-        One of each of its keys, unless it forked: all that is here of it precedes these.
+        One of each key that a judgement of it falls on, unless it forked: all that is here
+        of it precedes these.
         """
-        keys = self.opset.view.identity(author)
+        keys = self.opset.view.judged_with(author)
         own = [r for r in self.opset.records.values() if r.author in keys]
         return tuple(sorted({r.id for r in own} - {r.prev for r in own}))
 
@@ -266,24 +268,43 @@ class Replica:
         body = Successor(me if of is None else of, key, consent)
         check_consent(self.opset.space, body)
         self._require_fresh(body)
-        _, authority = self.authority(Rank.READER if body.of == me else Rank.OWNER)
-        signed = self._sign(body, at_least=authority.rank)
-        if not handed_on(signed.record, authority).records_max:
+        if body.of != me:
+            return self._sign(body, at_least=Rank.OWNER)
+        authority = self.require_successor(key)
+        return self._sign(body, at_least=authority.rank)
+
+    def require_successor(self, key: AuthorId | None = None) -> Authority:
+        """Check that a key can follow this author's; return the authority that it takes on.
+
+        `key` is None if it is not made yet.
+
+        Raises:
+            NotAllowedError: `key` has a part in the space already, or this author has no
+                rights, or no records left for another key.
+        """
+        if key is not None:
+            self._require_no_part(key)
+        _, authority = self.authority(Rank.READER)
+        last = self._last()
+        number = last.author_seq + 1 if last else 0
+        if not handed_on(number, authority).records_max:
             raise NotAllowedError(
                 f"your grant allows {authority.records_max} records: too few are left"
                 " for another key"
             )
-        return signed
+        return authority
+
+    def _require_no_part(self, key: AuthorId) -> None:
+        if key in self.opset.view.ranks:
+            raise NotAllowedError(
+                f"the key {key.hex()[:12]} has a part in this space already",
+                hint="make a new key",
+            )
 
     def _require_fresh(self, body: Successor) -> None:
         """Refuse to name a key that has a part already, or a second one."""
         view, me = self.opset.view, self.key.public
-        if body.key in view.ranks:
-            short = body.key.hex()[:12]
-            raise NotAllowedError(
-                f"the key {short} has a part in this space already",
-                hint="make a new key",
-            )
+        self._require_no_part(body.key)
         if body.of == me and any(
             isinstance(r.body, Successor) and r.author == me == r.body.of
             for r in self.opset.records.values()
@@ -354,9 +375,15 @@ class Replica:
         if not others or council_of_owners(rules) > len(rules.owners):
             raise NotAllowedError(f"{what} only on a lower rank")
 
-    def announce(self, node: bytes, addresses: Iterable[str]) -> SignedRecord:
-        """Return a node record that names a transport key and its addresses."""
-        return self._sign(NodeAddress(node, tuple(addresses)))
+    def announce(
+        self, node: bytes, addresses: Iterable[str], grant: RecordId | None = None
+    ) -> SignedRecord:
+        """Return a node record that names a transport key and its addresses.
+
+        Under `grant`, which the caller knows to give enough; else under the best one.
+        """
+        body = NodeAddress(node, tuple(addresses))
+        return self._sign(body) if grant is None else self._make(grant, body)
 
     def report(self, shown: Fault | Fork) -> SignedRecord:
         """Return a record of a fault, which takes its content out for good, or of a fork.
@@ -432,10 +459,14 @@ class Replica:
                 )
         return signed
 
+    def _last(self) -> Record | None:
+        """Return this author's last record."""
+        mine = [r for r in self.opset.records.values() if r.author == self.key.public]
+        return max(mine, key=lambda r: (r.author_seq, r.id), default=None)
+
     def _make(self, grant: RecordId, body: Body) -> SignedRecord:
         """Sign the next record of this author: one above its last, naming it."""
-        mine = [r for r in self.opset.records.values() if r.author == self.key.public]
-        last = max(mine, key=lambda r: (r.author_seq, r.id), default=None)
+        last = self._last()
         record = make_record(
             space=self.opset.space,
             author=self.key.public,

@@ -40,6 +40,7 @@ from crdtmerge.replica import Replica
 from crdtmerge.sync.messages import SignedBytes
 
 from .client import open_join
+from .half_joined import forget, remember, signed_in_vain
 from .home import Home
 from .join_messages import (
     NONCE_BYTES,
@@ -237,27 +238,31 @@ class _Joiner:
         await send(self._answer(challenge.nonce))
         welcome = await _next(incoming, Welcome)
         received = [well_formed(r.data, r.signature) for r in welcome.records]
-        ours = self._announcement(self._present().insert(received))
+        # SUBTLE: remembered before it is sent. A host may take it, hang up, and show it
+        # beside what we sign for the next host.
+        ours = await asyncio.to_thread(self._announcement, received)
         await send(Announce((SignedBytes(ours.record.data, ours.signature),)))
         await _next(incoming, Done)
         # Only now: a join that failed half way leaves no half of a space behind.
         await asyncio.to_thread(self._enter, [*received, ours])
 
     def _present(self) -> OpSet:
-        """Return what is here of the space already: it may have been imported.
+        """Return what is here of the space already: imported, or of joins that failed.
 
         SUBTLE: our own last record may be among that, and the host may not know it.
         """
         space = self.ticket.space
         here = space in self.spaces.all()
-        return self.spaces.opset(space) if here else OpSet(space)
+        opset = self.spaces.opset(space) if here else OpSet(space)
+        return opset.insert(signed_in_vain(self.home.local, space))
 
     def _enter(self, records: list[SignedRecord]) -> None:
         """Keep the host's address, then the space: a crash in between loses neither."""
         space, host = self.ticket.space, self.ticket.node
         opset = self._present().insert(records)
         self.home.local.add_peer(space, host, opset.view.nodes.get(host, ()))
-        self.spaces.publish(space, records)
+        self.spaces.publish(space, list(opset.signed.values()))
+        forget(self.home.local, space)
 
     def _answer(self, nonce: bytes) -> Answer:
         author, node = self.home.author, self.home.node
@@ -272,18 +277,32 @@ class _Joiner:
             mac=_code(self.ticket.secret, transcript),
         )
 
-    def _announcement(self, opset: OpSet) -> SignedRecord:
-        """Check that the host sent the ticket's space, and name our node in it."""
-        genesis = opset.get(RecordId(self.ticket.space))
+    def _announcement(self, received: list[SignedRecord]) -> SignedRecord:
+        """Check that the host sent the ticket's space, and name our node in it.
+
+        The grant that is named is among what the host sent, for it may know no other.
+        """
+        space, node = self.ticket.space, self.home.node.public
+        sent = OpSet(space).insert(received)
+        genesis = sent.get(RecordId(space))
         if genesis is None or not isinstance(genesis.body, Genesis):
             raise WrongSpaceError("the host did not send the genesis of the space")
         if genesis.body.base != self.ticket.base:
             raise WrongSpaceError("the space has another base than the ticket says")
+        signer = self.home.signer(space)
         try:
-            signer = self.home.signer(self.ticket.space)
-            return Replica(opset, signer).announce(self.home.node.public, ())
+            grant, _ = Replica(sent, signer).authority(Rank.READER)
         except NotAllowedError as e:
             raise RemoteError("the host let us in, but sent no grant for us") from e
+        body, said = NodeAddress(node, ()), signed_in_vain(self.home.local, space)
+        again = [s for s in said if (s.record.auth, s.record.body) == (grant, body)]
+        if again:
+            return again[-1]
+        present = self._present().insert(received)
+        ours = Replica(present, signer).announce(node, (), grant)
+        chain = present.insert([ours]).chain(ours.record)
+        remember(self.home.local, space, [*chain, ours])
+        return ours
 
 
 async def _next(incoming: AsyncIterator[JoinMessage], expected: type[F]) -> F:

@@ -14,7 +14,7 @@ from crdtmerge.digest import ContentId
 from crdtmerge.manifest import Manifest, TensorEntry
 from crdtmerge.resolve.memo import Memo
 from crdtmerge.scrutiny.findings import Report
-from crdtmerge.scrutiny.judging import report_of
+from crdtmerge.scrutiny.judging import reports_of
 from crdtmerge.scrutiny.measuring import Bounds, Measured, measure
 from crdtmerge.scrutiny.subjects import company_of, subject_of
 from tests.models import Blobs
@@ -71,7 +71,7 @@ class Group:
         """Return the reports, in the order in which the fine-tunes were given."""
         found = measured or self.measure()
         places = [found.company.place(tune.content_id) for tune in self.tunes]
-        return [report_of(found, place) for place in places]
+        return reports_of(found, places)
 
 
 def names(report: Report) -> list[str]:

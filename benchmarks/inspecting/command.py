@@ -23,7 +23,7 @@ from crdtmerge.digest import BlobId, blob_id_of
 from crdtmerge.manifest import Manifest, TensorEntry
 from crdtmerge.resolve.memo import Known, Measures
 from crdtmerge.scrutiny.findings import Report
-from crdtmerge.scrutiny.judging import report_of
+from crdtmerge.scrutiny.judging import reports_of
 from crdtmerge.scrutiny.measuring import Bounds, measure
 from crdtmerge.scrutiny.subjects import company_of, subject_of
 from nodes.demo.training import Weights
@@ -132,7 +132,7 @@ def _reports(base: Weights, tunes: Sequence[Weights], memo: _Kept) -> list[Repor
     company = company_of(ground, [subject_of(manifest, ground) for manifest in made])
     asked = range(len(company.subjects))
     measured = measure(company, asked, blobs, memo, Bounds())
-    return [report_of(measured, company.place(m.content_id)) for m in made]
+    return reports_of(measured, [company.place(m.content_id) for m in made])
 
 
 def _names(report: Report) -> list[str]:

@@ -38,18 +38,20 @@ def given_by(
             rank = Rank(body.rank)
             return Authority(rank, body.weight_cap, body.records_max, body.bytes_max)
         case Successor() as body if body.key == author:
-            return handed_on(grant, authority_of(grant, lookup, links - 1))
+            return handed_on(grant.author_seq, authority_of(grant, lookup, links - 1))
         case _:
             return None
 
 
-def handed_on(successor: Record, authority: Authority) -> Authority:
-    """Return what its author's `authority` becomes in the hands of who follows.
+def handed_on(author_seq: int, authority: Authority) -> Authority:
+    """Return what an author's `authority` becomes in the hands of who follows it.
+
+    `author_seq` is the number of the record that names who does.
 
     Half of the records that are left: a key that names another in turn cannot shed the
     limit, and no chain is longer than `SUCCESSORS_MAX`.
     """
-    left = max(0, authority.records_max - successor.author_seq)
+    left = max(0, authority.records_max - author_seq)
     return replace(authority, records_max=left // 2)
 
 
@@ -143,7 +145,7 @@ def _check_successor(record: Record, body: Successor, authority: Authority) -> N
         raise NotAdmissibleError(
             record.id, "only an owner names who follows another's key"
         )
-    if not handed_on(record, authority).records_max:
+    if not handed_on(record.author_seq, authority).records_max:
         raise NotAdmissibleError(
             record.id, "its author has too few records left for a successor"
         )

@@ -48,14 +48,16 @@ class Given:
     """What is known before a placing: all of it comes from higher ranks.
 
     `judged` stands against keys, from `numbers` on a key's records are cut off for a fork;
-    `effective` takes effect, `taken` has a rank already, with what is `kept` of it;
-    `council` says who follows the keys of owners.
+    `effective` takes effect, `taken` has a rank already, with what is `kept` of it, and in
+    `lines` the keys before it and of its identity; `council` says who follows the keys of
+    owners.
     """
 
     judged: Mapping[AuthorId, Sequence[Judgement]] = field(default_factory=dict)
     numbers: Mapping[AuthorId, int] = field(default_factory=dict)
     effective: Container[RecordId] = frozenset()
     taken: Mapping[AuthorId, Kept] = field(default_factory=dict)
+    lines: Mapping[AuthorId, tuple[AuthorId, ...]] = field(default_factory=dict)
     council: Mapping[AuthorId, Record] = field(default_factory=dict)
 
 
@@ -64,6 +66,8 @@ class Placing:
     """The identities of one rank: chains of keys, and what is kept of each key."""
 
     chains: tuple[tuple[AuthorId, ...], ...]
+    lines: Mapping[AuthorId, tuple[AuthorId, ...]]
+    """By each key its chain, after the keys of a higher rank that this one comes from."""
     kept: Mapping[AuthorId, Kept]
     namings: frozenset[RecordId]
     """The successor records that count."""
@@ -84,10 +88,14 @@ def place(book: Book, rank: Rank, holders: Iterable[AuthorId], given: Given) -> 
     growth = _Growth(book, rank, frozenset(holders), given)
     chains = growth.chains()
     placing = _Acceptance(book, given, frozenset(growth.valid), {}, set(), set())
+    lines: dict[AuthorId, tuple[AuthorId, ...]] = {}
     for chain in chains:
-        placing.accept(chain)
+        line = (*given.lines.get(growth.starts.get(chain[0], chain[0]), ()), *chain)
+        lines |= dict.fromkeys(chain, line)
+        placing.accept(chain, line)
     return Placing(
         chains=chains,
+        lines=lines,
         kept=placing.kept,
         namings=frozenset(growth.valid),
         contested={k: v for k, v in growth.contested.items() if k in placing.kept},
@@ -105,7 +113,8 @@ class _Growth:
     holders: frozenset[AuthorId]
     given: Given
     nexts: dict[AuthorId, AuthorId] = field(default_factory=dict)
-    starts: set[AuthorId] = field(default_factory=set)
+    starts: dict[AuthorId, AuthorId] = field(default_factory=dict)
+    """Keys that a key of higher rank named, which hands on what it had before; by whom."""
     valid: set[RecordId] = field(default_factory=set)
     named: dict[AuthorId, set[AuthorId]] = field(default_factory=dict)
     first: dict[AuthorId, Naming | None] = field(default_factory=dict)
@@ -122,18 +131,21 @@ class _Growth:
                 break
             barred |= bad  # it only grows: what is barred is not followed again
         followers = set(self.nexts.values())
-        firsts = sorted((self.holders | self.starts) - followers)
+        firsts = sorted((self.holders | self.starts.keys()) - followers)
         return tuple(chain for first in firsts for chain in self._from(first))
 
     def _from(self, key: AuthorId) -> Iterable[tuple[AuthorId, ...]]:
         """Yield the chain from `key` on, in parts if it is too long for one identity.
 
         In an open space each key may name the genesis, so records do not bound chains.
+
+        SUBTLE: a chain of owners is never parted, or its owner would vote twice. Only what
+        councils say of lost keys makes it longer.
         """
         chain = [key]
         while key in self.nexts:
             key = self.nexts[key]
-            if len(chain) > SUCCESSORS_MAX:
+            if len(chain) > SUCCESSORS_MAX and self.rank is not Rank.OWNER:
                 yield tuple(chain)
                 chain = []
             chain.append(key)
@@ -146,7 +158,7 @@ class _Growth:
         naming of it that this one has as its grant turns out to count; so the order of the
         queue is in nothing, and no record is looked at again for another's sake.
         """
-        self.nexts, self.starts, self.valid, self.named = {}, set(), set(), {}
+        self.nexts, self.starts, self.valid, self.named = {}, {}, set(), {}
         taken, reached = self.given.taken, set[AuthorId]()
         who_named = self.book.namings.keys() | self.given.council.keys()
         queue: list[tuple[AuthorId, Record]] = []
@@ -167,7 +179,7 @@ class _Growth:
             if following not in taken:
                 self.named.setdefault(following, set()).add(key)
                 if key in taken:
-                    self.starts.add(following)
+                    self.starts[following] = key
                 else:
                     self.nexts[key] = following
             queue += self._look(following, record, reached)
@@ -260,9 +272,13 @@ class _Acceptance:
     judged: set[AuthorId]
     endings: set[RecordId]
 
-    def accept(self, chain: Sequence[AuthorId]) -> None:
-        """Find what is kept of each key of `chain`, the last one first."""
-        judged = [j for key in chain for j in self.given.judged.get(key, ())]
+    def accept(self, chain: Sequence[AuthorId], line: Iterable[AuthorId]) -> None:
+        """Find what is kept of each key of `chain`, the last one first.
+
+        SUBTLE: what is judged of any key of its `line` falls on it. Who named a spare key
+        and was given a higher rank later would else be revoked, and be back with the spare.
+        """
+        judged = [j for key in line for j in self.given.judged.get(key, ())]
         if judged:
             self.judged.update(chain)
         followers: set[AuthorId] = set()

@@ -73,6 +73,7 @@ def view_of(standing: Standing) -> View:
         quarantined=standing.quarantined,
         unknown_critical=tuple(sorted(unknown)),
         chains=standing.chains,
+        lines=standing.lines,
         contested=standing.contested,
         endings={
             key: r.body

@@ -51,6 +51,8 @@ class Standing:
     ranks: Mapping[AuthorId, Rank]
     chains: Mapping[AuthorId, tuple[AuthorId, ...]]
     """By each key the keys of its identity, the first one first."""
+    lines: Mapping[AuthorId, tuple[AuthorId, ...]]
+    """The same, after the keys of a higher rank that the first one comes from."""
     judged: frozenset[AuthorId]
     contested: Mapping[AuthorId, tuple[RecordId, ...]]
     effective: Mapping[RecordId, Record]
@@ -99,6 +101,7 @@ class _Evaluation:
     ranks: dict[AuthorId, Rank] = field(default_factory=dict)
     chains: dict[AuthorId, tuple[AuthorId, ...]] = field(default_factory=dict)
     kept: dict[AuthorId, Kept] = field(default_factory=dict)
+    lines: dict[AuthorId, tuple[AuthorId, ...]] = field(default_factory=dict)
     judged: set[AuthorId] = field(default_factory=set)
     contested: dict[AuthorId, tuple[RecordId, ...]] = field(default_factory=dict)
     namings: set[RecordId] = field(default_factory=set)
@@ -120,6 +123,7 @@ class _Evaluation:
             book=self.book,
             ranks=self.ranks,
             chains=self.chains,
+            lines=self.lines,
             judged=frozenset(self.judged),
             contested=self.contested,
             effective=self.effective,
@@ -151,10 +155,12 @@ class _Evaluation:
             numbers=numbers,
             effective=self.effective.keys(),
             taken=self.kept,
+            lines=self.lines,
             council=self.council.successions,
         )
         placing = place(self.book, rank, self._holders(rank), given)
         self.kept = {**self.kept, **placing.kept}
+        self.lines = {**self.lines, **placing.lines}
         for chain in placing.chains:
             self.ranks.update(dict.fromkeys(chain, rank))
             self.chains.update(dict.fromkeys(chain, chain))

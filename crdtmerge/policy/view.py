@@ -101,6 +101,7 @@ class View:
     quarantined: Mapping[AuthorId, int]  # from which number on nothing of it counts
     unknown_critical: tuple[str, ...]
     chains: Mapping[AuthorId, tuple[AuthorId, ...]]  # by each key those of its identity
+    lines: Mapping[AuthorId, tuple[AuthorId, ...]]  # also before, at a higher rank
     contested: Mapping[AuthorId, tuple[RecordId, ...]]  # who follows? these disagree
     endings: Mapping[RecordId, Revoke]  # of keys, by those that follow them
     pending: tuple[Pending, ...]
@@ -122,6 +123,15 @@ class View:
     def identity(self, author: AuthorId) -> tuple[AuthorId, ...]:
         """Return the keys of who `author` is, one after another; it alone if unknown."""
         return self.chains.get(author, (author,))
+
+    def judged_with(self, author: AuthorId) -> tuple[AuthorId, ...]:
+        """Return the keys that a judgement of `author` falls on, sorted.
+
+        Its identity; and whom that named before it was given a higher rank.
+        """
+        own = set(self.identity(author))
+        heirs = {key for key, line in self.lines.items() if not own.isdisjoint(line)}
+        return tuple(sorted(own | heirs))
 
     @property
     def base(self) -> ContentId:

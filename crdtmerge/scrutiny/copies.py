@@ -8,7 +8,8 @@ others.
 from collections.abc import Iterator
 from typing import Final
 
-from crdtmerge.changes import key_of
+from crdtmerge.changes import Change, Whole, key_of
+from crdtmerge.manifest import TensorEntry
 from crdtmerge.scrutiny.findings import WHERE_MAX, Finding, Nearest, Severity
 from crdtmerge.scrutiny.measuring import Measured
 from crdtmerge.scrutiny.standing import Among, middle
@@ -19,6 +20,9 @@ SAME: Final = 1e-4
 NEAR: Final = 0.1
 NEAR_SHARE: Final = 0.2
 """With three and more: up to the first, and this share of the median of all pairs."""
+
+ROUNDED: Final = 0.05
+"""Distance from the base, over its length, that rounding to another dtype may make."""
 
 SHARED_ITEMS: Final = 64
 """Items of a tensor from which equal bytes are no accident."""
@@ -59,11 +63,27 @@ def _limit(whole: Among, place: int) -> float:
     return max(SAME, min(NEAR, NEAR_SHARE * middle(pairs)))
 
 
+def _is_own(change: Change | None, entry: TensorEntry, distance: float) -> bool:
+    """Tell whether a change is more than the base in another dtype, rounded.
+
+    Who leaves a tensor alone and saves it in another dtype has the bytes of all who do.
+    """
+    if not isinstance(change, Whole) or change.entry.dtype == entry.dtype:
+        return change is not None
+    return bool(distance > ROUNDED)
+
+
 def shared(measured: Measured, place: int) -> Iterator[Finding]:
     """Yield whose tensors a contribution has, byte for byte, in place of the base's."""
     company = measured.company
     mine = company.subjects[place]
-    changed = [e for e in company.tensors if e.items >= SHARED_ITEMS and mine.change(e)]
+    changed = [
+        entry
+        for entry, distance in zip(
+            company.tensors, measured.distances(place), strict=True
+        )
+        if entry.items >= SHARED_ITEMS and _is_own(mine.change(entry), entry, distance)
+    ]
     total = sum(entry.items for entry in changed)
     for other in company.subjects:
         if other is mine:

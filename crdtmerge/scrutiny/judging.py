@@ -6,6 +6,8 @@ bad will, and none is no proof of good.
 """
 
 import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from crdtmerge.rules import split_layer
@@ -15,30 +17,52 @@ from crdtmerge.scrutiny.disguises import disguises
 from crdtmerge.scrutiny.findings import Finding, Report
 from crdtmerge.scrutiny.measuring import Measured
 from crdtmerge.scrutiny.outlying import direction, distance
-from crdtmerge.scrutiny.standing import Standing, among
+from crdtmerge.scrutiny.standing import Among, Standing, among
 
 LAYER_ITEMS: Final = 1024
 """Values of a layer below which it is too small to stand out by itself."""
 
 
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """A company summed up once: over the model, and over each layer."""
+
+    whole: Among
+    layers: Mapping[str, Among]
+    large: frozenset[str]
+
+
+def reports_of(measured: Measured, places: Iterable[int]) -> list[Report]:
+    """Return what is to be said of some contributions."""
+    layers = layers_of(measured)
+    tensors = measured.company.tensors
+    large = {
+        name
+        for name, members in layers.items()
+        if sum(tensors[t].items for t in members) >= LAYER_ITEMS
+    }
+    overview = Overview(
+        among(measured, measured.looked_at),
+        {name: among(measured, members) for name, members in layers.items()},
+        frozenset(large),
+    )
+    return [_report(measured, overview, place) for place in places]
+
+
 def report_of(measured: Measured, place: int) -> Report:
     """Return what is to be said of one contribution."""
-    company = measured.company
-    content = company.subjects[place].content
+    (found,) = reports_of(measured, [place])
+    return found
+
+
+def _report(measured: Measured, overview: Overview, place: int) -> Report:
+    content = measured.company.subjects[place].content
     if content in measured.faulty:
         nothing = Standing(math.nan, None, None, None, None)
         return Report(content, nothing, findings=(Finding("faulty", "warning", {}),))
-    whole = among(measured, measured.looked_at)
-    layers = layers_of(measured)
-    standings = {
-        name: among(measured, tensors).standing(place)
-        for name, tensors in layers.items()
-    }
-    large = {
-        name: standings[name]
-        for name, tensors in layers.items()
-        if sum(company.tensors[t].items for t in tensors) >= LAYER_ITEMS
-    }
+    whole = overview.whole
+    layers = {name: found.standing(place) for name, found in overview.layers.items()}
+    large = {name: layers[name] for name in layers if name in overview.large}
     standing = whole.standing(place)
     found = [
         *distance(standing, large),
@@ -51,7 +75,7 @@ def report_of(measured: Measured, place: int) -> Report:
     return Report(
         content,
         standing,
-        standings,
+        layers,
         nearest(measured, whole, place),
         concentration(measured, place),
         tuple(found),

@@ -23,10 +23,18 @@ from crdtmerge.resolve.memory import MEMORY_DEFAULT
 from crdtmerge.resolve.pool import Pool
 from crdtmerge.resolve.reading import TensorSource
 from crdtmerge.scrutiny.keeping import Kept
+from crdtmerge.scrutiny.lines import VALUES_MAX
 from crdtmerge.scrutiny.partners import Pair, Side, base_side, change_of, pairs_of
 from crdtmerge.scrutiny.products import GROUP_MAX, products_of
 from crdtmerge.scrutiny.spectra import first_energy, has_spectrum
-from crdtmerge.scrutiny.subjects import Company, Reader, Subject, Weights, weights_of
+from crdtmerge.scrutiny.subjects import (
+    Company,
+    Reader,
+    Subject,
+    Weights,
+    check_base,
+    weights_of,
+)
 from crdtmerge.scrutiny.symmetries import FIGURES, Symmetry, symmetry_of
 
 WORK: Final = "inspecting"
@@ -38,6 +46,9 @@ FAR: Final = 0.15
 """Distance from the base, over the base's length, from which transforms are looked for.
 """
 
+PAIRS_SHARE: Final = 4
+"""Of a bound on bytes read, the part that pairs may read beside it is one in so many."""
+
 _FIXED: Final = 4 << 20
 _PART: Final = 1 << 20
 _SPECTRUM_BYTES: Final = 80
@@ -46,7 +57,10 @@ _LINES_BYTES: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What the work may take: bytes to read (None is all), memory, threads, who hears."""
+    """What the work may take: bytes to read (None is all), memory, threads, who hears.
+
+    Of bytes: so many of tensors, and a share of that for pairs.
+    """
 
     read: int | None = None
     memory: int = MEMORY_DEFAULT
@@ -79,7 +93,7 @@ class Measured:
         subjects = enumerate(self.company.subjects, start=1)
         counted = [p for p, s in subjects if s.content not in self.faulty]
         table = self.products[:, [0, *counted]][:, :, [0, *counted]]
-        unknown = np.isnan(table).reshape(len(table), -1).any(axis=1)
+        unknown = np.isnan(table).any(axis=(1, 2))
         return [int(place) for place in np.flatnonzero(~unknown)]
 
     def distances(self, place: int) -> Floats:
@@ -163,18 +177,25 @@ class _Work:
         """Measure the pairs of which both tensors lie far from the base's."""
         pairs = self.found.pairs
         names = {entry.name: place for place, entry in enumerate(self._entries)}
-        todo = [
-            (subject, number)
-            for subject in self._asked
-            if self._company.subjects[subject].content not in self.found.faulty
-            for number, pair in enumerate(pairs)
-            if np.isnan(self.found.partners[subject, number])
-            and self._is_far(subject, names[pair.first.name])
-            and self._is_far(subject, names[pair.second.name])
-        ]
-        pool: Pool[tuple[int, int]] = Pool(self._bounds.executor, self._bounds.threads)
-        self._total = self._done = 0
-        done = pool.run(self._pair, todo, lambda _: None)
+        todo = self._pairs_within(
+            [
+                (subject, number)
+                for subject in self._asked
+                if self._company.subjects[subject].content not in self.found.faulty
+                for number, pair in enumerate(pairs)
+                if np.isnan(self.found.partners[subject, number])
+                and self._is_far(subject, names[pair.first.name])
+                and self._is_far(subject, names[pair.second.name])
+            ]
+        )
+        self._total, self._done = sum(map(self._pair_bytes, todo)), 0
+        pool: Pool[tuple[int, int]] = Pool(
+            self._bounds.executor,
+            self._bounds.threads,
+            self._bounds.memory,
+            self._pair_memory,
+        )
+        done = pool.run(self._pair, todo, self._count_pair)
         for (subject, number), change in zip(todo, done, strict=True):
             self.found.partners[subject, number] = change
 
@@ -248,7 +269,7 @@ class _Work:
         ]
         known = self.found.products[place]
         found.products = (
-            products_of(entry, base, taus) if np.isnan(known).any() else known
+            self._products(entry, base, taus, found) if np.isnan(known).any() else known
         )
         for subject, tau in enumerate(taus):
             lacks = np.isnan(self.found.energies[subject, place])
@@ -268,6 +289,25 @@ class _Work:
                 weights = weights_of(tau, entry, base)
                 found.symmetries[subject] = symmetry_of(weights, entry, base)
         return found
+
+    def _products(
+        self, entry: TensorEntry, base: Data, taus: list[Tau | None], found: "_Tensor"
+    ) -> Floats:
+        """Return the products; whose task vector is beyond float32 becomes faulty.
+
+        That shows only where differences are made: of one the others are measured still.
+        """
+        try:
+            return products_of(entry, base, taus)
+        except ContractError:
+            check_base(entry, base)
+        for place, tau in enumerate(taus):
+            try:
+                products_of(entry, base, [tau])
+            except ContractError as e:
+                found.faulty[self._company.subjects[place].content] = str(e)
+                taus[place] = None
+        return products_of(entry, base, taus)
 
     def _tau(
         self, subject: Subject, entry: TensorEntry, base: Data, found: "_Tensor"
@@ -296,12 +336,51 @@ class _Work:
             self.found.faulty.setdefault(content, reason)
 
     def _count(self, place: int) -> None:
-        self._done += self._bytes(place)
-        self.found.read += self._bytes(place)
+        self._add(self._bytes(place))
+
+    def _add(self, size: int) -> None:
+        self._done += size
+        self.found.read += size
         if self._bounds.report:
             self._bounds.report(Progress(WORK, self._done, self._total))
 
     # --- one pair ---------------------------------------------------------------------
+
+    def _pairs_within(self, todo: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Return the pairs that the bound on bytes admits, spread over the model.
+
+        SUBTLE: a tensor is in many pairs, so that pairs of a small model read many times
+        its size: beside the bound on tensors they have a share of it for themselves.
+        """
+        if self._bounds.read is None:
+            return todo
+        left, chosen = self._bounds.read // PAIRS_SHARE, []
+        for place in _spread(range(len(todo))):
+            size = self._pair_bytes(todo[place])
+            if size <= left:
+                left -= size
+                chosen.append(place)
+        return [todo[place] for place in sorted(chosen)]
+
+    def _pair_bytes(self, task: tuple[int, int]) -> int:
+        subject, pair = self._company.subjects[task[0]], self.found.pairs[task[1]]
+        both = pair.first, pair.second
+        changes = (subject.change(entry) for entry in both)
+        theirs = sum(change.size for change in changes if change)
+        return theirs + sum(entry.size for entry in both)
+
+    def _pair_memory(self, task: tuple[int, int]) -> int:
+        """Return a bound on what a pair takes: lines of both models, some twice."""
+        subject, pair = self._company.subjects[task[0]], self.found.pairs[task[1]]
+        both = pair.first, pair.second
+        held = sum(min(entry.items, VALUES_MAX) * 8 * 2 for entry in both)
+        held += max(min(entry.items, VALUES_MAX) for entry in both) * 8 * 2
+        if subject.kind != "full":
+            held += sum(4 * entry.items for entry in both)
+        return _FIXED + held
+
+    def _count_pair(self, task: tuple[int, int]) -> None:
+        self._add(self._pair_bytes(task))
 
     def _pair(self, task: tuple[int, int]) -> float:
         subject, pair = self._company.subjects[task[0]], self.found.pairs[task[1]]

@@ -42,23 +42,20 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Among:
-    """Products summed over some tensors, (n + 1, n + 1), and who counts."""
+    """Products summed over some tensors, (n + 1, n + 1), and who counts.
+
+    `lengths` (n) and `cosines` (n, n) of the task vectors follow from them; the cosine with
+    one of zeros is zero.
+    """
 
     products: Floats
     counted: tuple[int, ...]
-
-    @property
-    def lengths(self) -> Floats:
-        """The lengths of the task vectors."""
-        found: Floats = np.sqrt(np.diagonal(self.products)[1:])
-        return found
+    lengths: Floats
+    cosines: Floats
 
     def cosine(self, one: int, other: int) -> float:
         """Return the cosine of two task vectors; zero where one is zero."""
-        lengths = self.lengths
-        scale = float(lengths[one]) * float(lengths[other])
-        along = float(self.products[one + 1, other + 1])
-        return along / scale if scale > 0.0 else 0.0
+        return float(self.cosines[one, other])
 
     def factor(self, one: int, other: int) -> float:
         """Return c of the multiple c * `other` that is nearest to `one`."""
@@ -67,25 +64,25 @@ class Among:
 
     def others(self, place: int) -> list[int]:
         """Return who else moved anything here."""
-        lengths = self.lengths
-        return [other for other in self.counted if other != place and lengths[other]]
+        counted = self.counted
+        return [other for other in counted if other != place and self.lengths[other]]
 
     def standing(self, place: int) -> Standing:
         """Return where a contribution stands."""
-        base, lengths = math.sqrt(float(self.products[0, 0])), self.lengths
-        own, others = float(lengths[place]), self.others(place)
+        base = math.sqrt(float(self.products[0, 0]))
+        own, others = float(self.lengths[place]), self.others(place)
         relative = own / base if base > 0.0 else (math.inf if own else 0.0)
         if len(others) < OTHERS_MIN:
             return Standing(relative, None, None, None, None)
-        theirs = [float(lengths[other]) for other in others]
-        cosines = [self.cosine(place, other) for other in others]
-        pairs = [self.cosine(a, b) for a in others for b in others if a < b]
+        theirs = self.lengths[others].tolist()
+        table = self.cosines[np.ix_(others, others)]
+        pairs = table[np.triu_indices(len(others), 1)]
         return Standing(
             relative,
             own / middle(theirs),
             score(own, theirs),
-            middle(cosines) if own else None,
-            middle(pairs),
+            middle(self.cosines[place, others].tolist()) if own else None,
+            middle(pairs.tolist()),
         )
 
 
@@ -96,10 +93,15 @@ def among(measured: Measured, tensors: Sequence[int]) -> Among:
     table = np.zeros((size + 1, size + 1))
     counted = counted_of(measured)
     rows = [0, *(place + 1 for place in counted)]
+    columns = measured.products[known].reshape(len(known), -1).T.tolist()
     for i in rows:
         for j in rows:
-            table[i, j] = math.fsum(measured.products[known, i, j].tolist())
-    return Among(table, counted)
+            table[i, j] = math.fsum(columns[i * (size + 1) + j])
+    lengths = np.sqrt(np.diagonal(table)[1:])
+    scale = lengths[:, np.newaxis] * lengths
+    there = scale > 0.0
+    cosines = np.where(there, table[1:, 1:] / np.where(there, scale, 1.0), 0.0)
+    return Among(table, counted, lengths, cosines)
 
 
 def counted_of(measured: Measured) -> tuple[int, ...]:

@@ -103,6 +103,18 @@ class Reader:
         return Difference(data, base, dtype, label, entry.dtype)
 
 
+def check_base(entry: TensorEntry, base: Data) -> None:
+    """Check that a tensor of the base is a number everywhere.
+
+    Raises:
+        ContractError: it holds NaN or infinity; no contribution is to blame.
+    """
+    facts = inspect(base, entry.dtype)
+    if not facts.finite:
+        message = f"the base's tensor {entry.name!r} holds NaN or infinity"
+        raise ContractError(f"{message}: {facts.fault}")
+
+
 def weights_of(tau: Tau, entry: TensorEntry, base: Data) -> Weights:
     """Return the whole tensor of which `tau` is the task vector."""
     if isinstance(tau, Difference):

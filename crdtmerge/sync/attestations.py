@@ -111,6 +111,14 @@ class Heard:
 
     attestation: Attestation
     signed: SignedBytes
+    held: Held = field(init=False, compare=False)
+    """What tells a peer that this one is here; made once, for beats are many."""
+
+    def __post_init__(self) -> None:
+        """Make what peers are told."""
+        mark = digest(Domain.ATTESTED, self.signed.data)[:MARK_BYTES]
+        held = Held(self.attestation.node, self.attestation.counter, mark)
+        object.__setattr__(self, "held", held)
 
     @property
     def place(self) -> tuple[int, bytes]:
@@ -120,12 +128,6 @@ class Heard:
         tables end up alike.
         """
         return self.attestation.counter, self.signed.data
-
-    @property
-    def held(self) -> Held:
-        """What tells a peer that this one is here."""
-        mark = digest(Domain.ATTESTED, self.signed.data)[:MARK_BYTES]
-        return Held(self.attestation.node, self.attestation.counter, mark)
 
 
 def check(signed: SignedBytes) -> Heard:
@@ -149,6 +151,8 @@ class Table:
 
     space: SpaceId
     latest: Mapping[bytes, Heard] = field(default_factory=dict)
+    _marked: tuple[Mapping[bytes, Heard], bytes] | None = None
+    """The last mark, and what it is of."""
 
     def news(
         self, signed: SignedBytes, members: Collection[bytes]
@@ -188,11 +192,19 @@ class Table:
 
     @property
     def mark(self) -> bytes:
-        """What names the whole table, in a few bytes; empty for an empty one."""
+        """What names the whole table, in a few bytes; empty for an empty one.
+
+        Made once for each state of the table: a beat, said or heard, costs its sender next
+        to nothing, and must not cost us a table of a thousand nodes.
+        """
+        if self._marked is None or self._marked[0] is not self.latest:
+            self._marked = self.latest, self._mark()
+        return self._marked[1]
+
+    def _mark(self) -> bytes:
         if not self.latest:
             return b""
-        held = [self.latest[node].held for node in sorted(self.latest)]
-        value: list[Value] = [[item.node, item.counter, item.mark] for item in held]
+        value: list[Value] = [[h.node, h.counter, h.mark] for h in self.held()]
         return digest_value(Domain.ATTESTED, value)[:MARK_BYTES]
 
     def held(self) -> tuple[Held, ...]:

@@ -23,7 +23,7 @@ from crdtmerge.errors import (
 from crdtmerge.manifest import Manifest
 from crdtmerge.policy import Visible
 from crdtmerge.scrutiny.findings import Finding, Report
-from crdtmerge.scrutiny.judging import report_of
+from crdtmerge.scrutiny.judging import reports_of
 from crdtmerge.scrutiny.measuring import OTHERS_MIN, Bounds, Measured, measure
 from crdtmerge.scrutiny.spectra import has_spectrum
 from crdtmerge.scrutiny.standing import Standing, counted_of
@@ -136,7 +136,7 @@ def _inspected(
         chosen = places if one is None else [company.place(one)]
         memo = HomeMemo(context.home.path)
         measured = measure(company, chosen, context.home.blobs, memo, bounds)
-    reports = [report_of(measured, place) for place in chosen]
+    reports = reports_of(measured, chosen)
     return {
         "space": space.hex(),
         "base": looked.base.content_id.hex(),

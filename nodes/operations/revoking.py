@@ -41,7 +41,7 @@ def space_revoke(context: Context, asked: Arguments, _tell: Tell) -> Answer:
         raise NotAllowedError("you cannot revoke your own rights")
     with context.spaces.lock:
         current = replica(context, space)
-        keys = current.opset.view.identity(author)
+        keys = current.opset.view.judged_with(author)
         if author not in current.opset.view.ranks:
             message = f"author {author.hex()[:SHORT]} has no rights in this space"
             raise NotFoundError(message, hint="`crdtmerge ban` keeps it out for good")
@@ -112,7 +112,9 @@ def space_revoke_lift(context: Context, asked: Arguments, _tell: Tell) -> Answer
     with context.spaces.lock:
         view = context.spaces.view(space)
         standing = sorted(
-            k for k, b in view.revocations.items() if b.author in view.identity(author)
+            k
+            for k, b in view.revocations.items()
+            if author in view.judged_with(b.author)
         )
         if not standing:
             message = f"the rights of author {author.hex()[:SHORT]} are not revoked"

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Final
 
 from crdtmerge.bodies import RecordId, SpaceId, Successor, give_consent
-from crdtmerge.errors import ConflictError, NotFoundError
+from crdtmerge.errors import ConflictError, NotAllowedError, NotFoundError
 from crdtmerge.identity import AuthorId, Signer
 from crdtmerge.orset import OpSet
 from crdtmerge.record import SignedRecord
@@ -24,6 +24,7 @@ from .publishing import publish, publish_all, replica
 from .selection import SHORT, find_record_of
 
 NOWHERE: Final = "this author has rights in no space here: nothing had to be said"
+NAMED_ALREADY: Final = "every space here names this key already: nothing had to be said"
 FIRST_COUNTS: Final = (
     "the first successor that a key names counts: change to that one with `crdtmerge key"
     " recover FILE`, or let somebody of higher rank grant a new key what you had"
@@ -38,6 +39,8 @@ def require_nameable(context: Context, key: AuthorId | None) -> None:
     Raises:
         RestoredError: this author may not sign in one for now.
         ConflictError: another key was named in one already.
+        NotAllowedError: in one the key has a part of its own, or this author's rights do
+            not reach so far.
     """
     for space in _places(context):
         context.home.anchor.require_sure(space)
@@ -48,6 +51,17 @@ def require_nameable(context: Context, key: AuthorId | None) -> None:
                 f" {named.hex()[:SHORT]} was named to follow yours",
                 hint=FIRST_COUNTS,
             )
+        if named is None:
+            _require_successor(context, space, key)
+
+
+def _require_successor(context: Context, space: SpaceId, key: AuthorId | None) -> None:
+    """Check that `key` could be named in `space`, and say in which one it cannot."""
+    try:
+        replica(context, space).require_successor(key)
+    except NotAllowedError as e:
+        name = context.spaces.name(space)
+        raise NotAllowedError(f"in space {name!r}: {e}", hint=e.hint) from e
 
 
 def name_everywhere(context: Context, key: Signer) -> list[Answer]:
@@ -127,6 +141,11 @@ def named_successor(opset: OpSet, author: AuthorId) -> AuthorId | None:
         and record.author == author == record.body.of
     )
     return namings[0][2] if namings else None
+
+
+def has_rights(context: Context) -> bool:
+    """Tell whether this home's author has rights in any space here."""
+    return bool(_places(context))
 
 
 def _places(context: Context) -> list[SpaceId]:

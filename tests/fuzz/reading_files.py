@@ -125,14 +125,22 @@ def check_plain(value: Plain) -> None:
         value.encode()
 
 
+def file_text(data: bytes) -> str:
+    """Return the text of a file, of which only UTF-8 is read."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError as e:
+        raise BadInputError("not UTF-8") from e
+
+
 def read_yaml(data: bytes) -> None:
     """Read YAML: what comes out can be written down as UTF-8."""
-    check_plain(parse_yaml(text_of(data)))
+    check_plain(parse_yaml(file_text(data)))
 
 
 def read_toml(data: bytes) -> None:
     """Read TOML."""
-    check_plain(parse_toml(text_of(data)))
+    check_plain(parse_toml(file_text(data)))
 
 
 def read_recipe_yaml(data: bytes) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from crdtmerge.bodies import RecordId, SpaceId
-from crdtmerge.errors import ConflictError, RestoredError
+from crdtmerge.errors import ConflictError, NotAllowedError, RestoredError
 from crdtmerge.identity import AuthorId, SigningKey
 from crdtmerge.orset import OpSet
 from crdtmerge.policy import Rank, View
@@ -21,6 +21,7 @@ from nodes.cli import key as key_commands
 from nodes.home import open_home
 from nodes.keys import read_key
 from nodes.next_key import NEXT_KEY_FILE
+from nodes.operations.succeeding import NAMED_ALREADY
 from nodes.passphrase import no_passphrase
 from tests.homes import write_model
 
@@ -235,6 +236,9 @@ def test_a_spare_is_named_in_spaces_that_came_since(desk: Desk) -> None:
     assert again["key"] == first["key"]
     assert [space["name"] for space in again["named"]] == ["later"]
     assert not again["made"]
+    nothing = desk.done("key", "spare", spare)
+    assert nothing["named"] == []
+    assert nothing["notes"][0] == NAMED_ALREADY
 
 
 def test_a_copied_home_does_not_rotate(desk: Desk) -> None:
@@ -262,3 +266,48 @@ def test_sealed_keys_stay_sealed(desk: Desk, monkeypatch: pytest.MonkeyPatch) ->
         .startswith(b"crdtmerge key 1")
     )
     desk.done("remove", desk.view().visible[0].content.hex())
+
+
+def test_nothing_is_named_where_a_key_cannot_be_named_everywhere(desk: Desk) -> None:
+    """A grant of one record is too small for two keys: the other space is not touched."""
+    desk.done("init", "--no-passphrase", home="boss")
+    words: tuple[object, ...] = ("space", "create", "tight", "--base")
+    desk.done(*words, desk.folder / "base", "--strategy", "linear", home="boss")
+    me = desk.author().hex()
+    words = ("space", "grant", me, "--rank", "contributor", "--records", "1")
+    desk.done(*words, home="boss")
+    archive, before = desk.folder / "tight.crdtmerge", desk.records()
+    desk.done("space", "export", "tight", archive, home="boss")
+    desk.done("space", "import", archive, "--base", desk.folder / "base")
+    spare = desk.folder / "spare.key"
+    for words in (("key", "rotate"), ("key", "spare", spare, "--no-passphrase")):
+        code, answer = desk.run(*words)
+        assert code == NotAllowedError.exit_code
+        assert "'tight'" in answer["error"]["message"]
+        assert "too few are left" in answer["error"]["message"]
+    assert not spare.exists()
+    assert not (desk.folder / "home" / NEXT_KEY_FILE).exists()
+    assert desk.author().hex() == me
+    with open_home(desk.folder / "home", write=False) as opened:
+        kept = opened.records.load(before[0].record.space_id)
+        assert {r.record.id for r in kept} == {r.record.id for r in before}
+
+
+def test_who_leaves_hears_of_the_spare_that_stays(desk: Desk) -> None:
+    """A key that was named keeps its rights; and the one that left is granted no more."""
+    spare, archive = desk.folder / "spare.key", desk.folder / "s.crdtmerge"
+    base = ("--base", desk.folder / "base")
+    desk.done("init", "--no-passphrase", home="guest")
+    guest = desk.author("guest").hex()
+    desk.done("space", "grant", guest, "--rank", "contributor")
+    desk.done("space", "export", "s", archive)
+    desk.done("space", "import", archive, *base, home="guest")
+    named = desk.done("key", "spare", spare, "--no-passphrase", home="guest")["key"]
+    notes = desk.done("space", "leave", home="guest")["notes"]
+    assert any(named[:12] in note for note in notes)
+    archive.unlink()
+    desk.done("space", "export", "s", archive, home="guest")
+    desk.done("space", "import", archive, *base)
+    code, answer = desk.run("space", "grant", guest, "--rank", "contributor")
+    assert code == NotAllowedError.exit_code
+    assert named in answer["error"]["hint"]

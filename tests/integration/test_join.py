@@ -13,6 +13,7 @@ from crdtmerge.bodies import Add, SpaceId, give_consent
 from crdtmerge.errors import RefusedError, UnreachableError, WrongSpaceError
 from crdtmerge.identity import AuthorId, verify
 from crdtmerge.policy import Rank
+from crdtmerge.record import SignedRecord, well_formed
 from crdtmerge.replica import Replica
 from crdtmerge.sync.messages import SignedBytes
 from nodes import join as module
@@ -449,3 +450,52 @@ def _talk(
         await anext(incoming)
 
     return talk
+
+
+def test_a_host_that_hangs_up_makes_no_fork_of_who_joins(tmp_path: Path) -> None:
+    """What it was told is not said again under the same number to the next host."""
+    told: list[SignedRecord] = []
+    with homes(tmp_path, "host", "mallet", "joiner") as (host, mallet, joiner):
+        space = found(host)
+        granted = replica(host, space).grant(mallet.author.public, Rank.MAINTAINER)
+        mallet.records.append(space, [*host.records.load(space), granted])
+
+        async def lured(ticket: Ticket) -> None:
+            talk = _Joiner(ticket, joiner, Spaces(joiner.records, joiner.blobs)).talk
+
+            async def until_told(
+                incoming: AsyncIterator[JoinMessage], say: Say
+            ) -> None:
+                async def tell(message: JoinMessage) -> None:
+                    if isinstance(message, Announce):
+                        told.extend(
+                            well_formed(r.data, r.signature) for r in message.records
+                        )
+                        raise UnreachableError("hung up")
+                    await say(message)
+
+                await talk(incoming, tell)
+
+            with pytest.raises(UnreachableError):
+                await open_join(ticket.addresses[0], ticket.node, until_told)
+
+        async def joins() -> None:
+            async with living(mallet) as node:
+                for _ in range(2):
+                    await lured(ticket_of(node, space))
+            assert joiner.records.spaces() == []
+            async with living(host) as node:
+                opset = (await enter(ticket_of(node, space), joiner)).opset(space)
+                await enter(ticket_of(node, space), joiner)
+                ours = [*told, *opset.signed.values(), *host.records.load(space)]
+                numbers = Counter(
+                    r.author_seq
+                    for r in {s.record.id: s.record for s in ours}.values()
+                    if r.author == joiner.author.public
+                )
+                assert max(numbers.values()) == 1, numbers
+                assert len(numbers) > 1
+                assert told[0] == told[1]
+                assert told[0].record.id in opset
+
+        run(joins())

@@ -32,6 +32,7 @@ class Rung:
     ranks: dict[bytes, int]
     allowed: dict[bytes, set[bytes]]
     chains: dict[bytes, tuple[bytes, ...]]
+    lines: dict[bytes, tuple[bytes, ...]]
     namings: frozenset[bytes]
     cuts: dict[bytes, int]
     judged: frozenset[bytes]
@@ -39,7 +40,7 @@ class Rung:
     contested: frozenset[bytes]
 
 
-BOTTOM = Rung({}, {}, {}, frozenset(), {}, frozenset(), frozenset(), frozenset())
+BOTTOM = Rung({}, {}, {}, {}, frozenset(), {}, frozenset(), frozenset(), frozenset())
 
 
 class Court:
@@ -162,11 +163,16 @@ class Court:
         links, namings, contested = self._links(
             level, above, holders, known, verdicts, cuts
         )
-        chains = self._chains(holders, links, above)
+        longest = 64 if level < 3 else len(self.facts)
+        chains = self._chains(holders, links, above, longest)
         allowed: dict[bytes, set[bytes]] = dict(above.allowed)
         judged, ended = set(above.judged), set(above.ended)
+        lines = dict(above.lines)
         for chain in set(chains.values()):
-            against = [f for f in verdicts if self._target(f) in chain]
+            higher = [k for k in links if k in above.ranks and links[k] == chain[0]]
+            line = tuple(key for k in higher for key in above.lines[k]) + chain
+            lines |= dict.fromkeys(chain, line)
+            against = [f for f in verdicts if self._target(f) in line]
             judged |= set(chain) if against else set()
             for key in reversed(chain):
                 later = chain[chain.index(key) + 1 :]
@@ -193,6 +199,7 @@ class Court:
             above.ranks | dict.fromkeys(chains, level),
             allowed,
             above.chains | chains,
+            lines,
             above.namings | namings,
             above.cuts | {k: n for k, n in cuts.items() if k in chains},
             frozenset(judged),
@@ -326,7 +333,11 @@ class Court:
         return at == key
 
     def _chains(
-        self, holders: set[bytes], links: dict[bytes, bytes], above: Rung
+        self,
+        holders: set[bytes],
+        links: dict[bytes, bytes],
+        above: Rung,
+        longest: int,
     ) -> dict[bytes, tuple[bytes, ...]]:
         """Return by each key of this rank the keys of its identity."""
         inner = {a: b for a, b in links.items() if a not in above.ranks}
@@ -336,8 +347,8 @@ class Court:
             chain = [first]
             while chain[-1] in inner:
                 chain.append(inner[chain[-1]])
-            for at in range(0, len(chain), 64):
-                part = tuple(chain[at : at + 64])
+            for at in range(0, len(chain), longest):
+                part = tuple(chain[at : at + longest])
                 chains |= dict.fromkeys(part, part)
         return chains
 

@@ -17,6 +17,7 @@ from crdtmerge.errors import (
 from crdtmerge.identity import Purpose, SigningKey
 from crdtmerge.manifest import TensorEntry
 from crdtmerge.resolve.resolution import model_digest
+from crdtmerge.sync import attestations as module
 from crdtmerge.sync.attestations import (
     ATTESTATION_BYTES_MAX,
     PLATFORM_CHARACTERS_MAX,
@@ -240,3 +241,26 @@ def test_tensors_that_differ_are_named() -> None:
     del theirs[4]
     assert differing(ours, theirs) == ("t000001", "t000003", "t000004")
     assert differing(ours, ours) == ()
+
+
+def test_the_mark_of_a_table_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each beat, said or heard, looks at it: a flood of beats must find it ready."""
+    table = Table(SPACE)
+    table.take(signed(0), MEMBERS)
+    first = table.mark
+    made: list[bytes] = []
+
+    def counted(domain: Domain, data: bytes) -> bytes:
+        made.append(data)
+        return digest(domain, data)
+
+    monkeypatch.setattr(module, "digest", counted)
+    monkeypatch.setattr(module, "digest_value", lambda _d, _v: pytest.fail("again"))
+    assert [table.mark for _ in range(3)] == [first] * 3
+    assert table.unknown_to(table.held()) == ()
+    assert made == []
+    monkeypatch.undo()
+    table.take(signed(1), MEMBERS)
+    assert table.mark != first
+    table.keep_only([KEYS[0].public])
+    assert table.mark == first

@@ -1,5 +1,7 @@
 """Keys that follow keys, each rule in its smallest case: rotation, theft, loss."""
 
+from itertools import pairwise
+
 import pytest
 
 from crdtmerge.bodies import (
@@ -18,6 +20,7 @@ from crdtmerge.errors import NotAdmissibleError
 from crdtmerge.identity import AuthorId, SigningKey
 from crdtmerge.policy import NODES_PER_AUTHOR_MAX, SUCCESSORS_MAX, Rank, authority_of
 from crdtmerge.record import Record, SignedRecord
+from crdtmerge.replica import Replica
 from tests.properties.cast import (
     CARL,
     CLEO,
@@ -130,6 +133,22 @@ def test_an_owner_has_63_successors_at_most(pen: Pen) -> None:
     signed = write(by, pen.grants[by.public], naming(pen, by, LAST))
     with pytest.raises(NotAdmissibleError):
         pen.opset().insert([signed])
+
+
+def test_an_owner_of_many_keys_votes_once() -> None:
+    """A council may say who follows the last of 64 keys: that is no second owner."""
+    pen = Pen.start(owners=THREE)
+    keys = [OTTO, *(key(f"heir {number}") for number in range(SUCCESSORS_MAX))]
+    for one, other in pairwise(keys):
+        pen.name(one, other)
+    claim = pen.claim(OLGA, keys[-1].public, LAST)
+    pen.approve(claim.id, OMAR)
+    assert pen.opset().view.identity(LAST.public)[0] == OTTO.public
+    ban = pen.write(LAST, Ban("author", OLGA.public))
+    pen.approve(ban.record.id, OTTO)
+    assert OLGA.public not in pen.opset().view.rightless
+    pen.approve(ban.record.id, OMAR)
+    assert OLGA.public in pen.opset().view.rightless
 
 
 def test_no_identity_has_more_keys_than_an_owner_may_have() -> None:
@@ -579,3 +598,44 @@ def first_of(pen: Pen, author: AuthorId) -> RecordId:
         for i, s in pen.known.items()
         if s.record.author == author and s.record.author_seq == 0
     )
+
+
+# --- keys that were named before a promotion ---------------------------------------------
+
+
+@pytest.mark.parametrize("rank", [None, Rank.MAINTAINER])
+def test_a_spare_is_revoked_with_its_author(pen: Pen, rank: Rank | None) -> None:
+    """Whatever the author has become since it named the spare: nobody is back with it."""
+    pen.name(CLEO, NEXT)
+    if rank is not None:
+        pen.admit(OLGA, CLEO, rank)
+    pen.add(NEXT, X)
+    pen.write(NEXT, NodeAddress(b"\x05" * 32, ()))
+    kept = Replica(pen.opset(), OLGA).last_records(CLEO.public)
+    pen.write(OLGA, Revoke(CLEO.public, kept))
+    pen.add(NEXT, Y)
+    view = pen.opset().view
+    assert {CLEO.public, NEXT.public} <= view.rightless
+    assert view.nodes == {}
+    assert pen.shown() == {X}  # which was here, and accepted
+
+
+def test_a_spare_of_a_promoted_author_is_banned_with_it(pen: Pen) -> None:
+    """A ban leaves nothing of it either."""
+    pen.name(CLEO, NEXT)
+    pen.admit(OLGA, CLEO, Rank.MAINTAINER)
+    pen.add(NEXT, X)
+    pen.write(OLGA, Ban("author", CLEO.public))
+    assert pen.shown() == set()
+
+
+def test_a_ban_of_a_spare_spares_who_was_promoted(pen: Pen) -> None:
+    """It is of lower rank, and a maintainer may not be judged by another one so."""
+    pen.name(CLEO, NEXT)
+    pen.admit(OLGA, CLEO, Rank.MAINTAINER)
+    pen.add(CLEO, X)
+    pen.write(MIA, Ban("author", NEXT.public))
+    view = pen.opset().view
+    assert pen.shown() == {X}
+    assert CLEO.public not in view.rightless
+    assert NEXT.public in view.rightless

@@ -9,6 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from crdtmerge import numerics, scrutiny
+from crdtmerge.errors import ContractError
+from crdtmerge.formats.progress import Progress
 from crdtmerge.resolve.memo import Known, Measures
 from crdtmerge.scrutiny import lines
 from crdtmerge.scrutiny.measuring import Bounds
@@ -235,6 +237,17 @@ def test_grouped_queries_are_seen_through() -> None:
     assert [f.where for f in locked] == [(f"{key} and {query}",)]
 
 
+def test_the_base_in_another_dtype_is_nobodys_work() -> None:
+    """Two leave a layer alone and save it as float16: equal bytes, and no copy."""
+    kept = "layers.0.weight"
+    halves = [
+        {n: v.astype(np.float16) for n, v in {**tune, kept: BASE[kept]}.items()}
+        for tune in TUNES[:2]
+    ]
+    for report in Group.of(BASE, [*halves, *TUNES[2:]]).reports():
+        assert "shares" not in names(report)
+
+
 SOURCES = sorted(Path(scrutiny.__file__).parent.glob("*.py"))
 
 
@@ -242,3 +255,58 @@ SOURCES = sorted(Path(scrutiny.__file__).parent.glob("*.py"))
 def test_scrutiny_does_single_operations_only(source: Path) -> None:
     """As strategies: sums and products are those of numerics."""
     assert violations(source.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [{"ids": np.arange(5)}, {"none": np.zeros((0, 5), np.float32)}],
+    ids=["whole numbers", "empty"],
+)
+def test_a_model_without_a_value_to_compare_has_nothing_found(
+    tensors: dict[str, NDArray[Any]],
+) -> None:
+    """No tensor is looked at, and nothing breaks for it."""
+    group = Group.of(tensors, [{name: v.copy() for name, v in tensors.items()}])
+    measured = group.measure()
+    assert measured.looked_at == []
+    assert [names(report) for report in group.reports(measured)] == [[]]
+
+
+def test_what_lies_beyond_float32_is_one_contribution_s_fault() -> None:
+    """Finite, but its task vector is not: it is faulty, and the others are judged."""
+    wide = TUNES[0] | {"head": np.full(SHAPES["head"], 1e300)}
+    group = Group.of(BASE, [wide, *TUNES[1:]])
+    measured = group.measure()
+    assert list(measured.faulty) == [group.content(0)]
+    assert "beyond float32" in measured.faulty[group.content(0)]
+    without = Group.of(BASE, TUNES[1:]).reports()
+    assert group.reports(measured)[1:] == without
+
+
+def test_of_a_base_that_is_no_number_no_contribution_is_blamed() -> None:
+    """Nothing can be measured beside it, and the message names the base."""
+    base = BASE | {"head": np.full(SHAPES["head"], np.nan, np.float32)}
+    with pytest.raises(ContractError, match="the base's tensor 'head'"):
+        Group.of(base, TUNES).measure()
+
+
+def test_pairs_too_are_bounded_in_bytes_and_tell_how_far_they_are() -> None:
+    """Each tensor is in many pairs: of a far model they read many times its size."""
+    rng = np.random.default_rng(9)
+    shapes = {f"layers.{n}.{name}": (24, 24) for n in range(3) for name in "kqvo"}
+    base, far = (
+        {name: rng.standard_normal(shape).astype(np.float32) for name, shape in each}
+        for each in (shapes.items(), shapes.items())
+    )
+    group = Group.of(base, [far])
+    told: list[Progress] = []
+    free = group.measure(bounds=Bounds(report=told.append))
+    size = sum(value.nbytes for value in base.values())
+    assert free.read > 10 * size
+    assert told[-1].done == told[-1].total > 10 * size
+    bound = group.measure(bounds=Bounds(read=2 * size))
+    assert bound.looked_at == free.looked_at
+    assert 2 * size < bound.read <= 2 * size + size // 2
+    seen = ~np.isnan(bound.partners)
+    assert 0 < seen.sum() < seen.size
+    assert np.array_equal(bound.partners[seen], free.partners[seen])
