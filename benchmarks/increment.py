@@ -65,9 +65,9 @@ def _measure(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
         for n in range(1, asked.contributions + 2)
     ]
     for tune in tunes[:-1]:
-        _command(home, "contribute", str(tune), "--reference")
+        _command(home, "contribute", str(tune), "--reference", "--no-inspect")
     found: dict[str, Any] = {"first": _resolve(home, folder / "first")}
-    _command(home, "contribute", str(tunes[-1]), "--reference")
+    _command(home, "contribute", str(tunes[-1]), "--reference", "--no-inspect")
     found["one more"] = _resolve(home, folder / "more")
     (home / "memo.sqlite").unlink()
     found["fresh"] = _resolve(home, folder / "fresh", "--sums", "never")

@@ -106,7 +106,12 @@ def spare(
     again with the same FILE, the key is named in the spaces that came since.
     """
     from ..keys import read_key
-    from ..operations.succeeding import name_everywhere, require_nameable
+    from ..operations.succeeding import (
+        NAMED_ALREADY,
+        has_rights,
+        name_everywhere,
+        require_nameable,
+    )
 
     chosen = settings(context, home, as_json=as_json, passphrase_file=passphrase_file)
     ask = _asking_once(chosen.passphrase_file)
@@ -129,7 +134,8 @@ def spare(
             "encrypted": not key.in_the_clear,
             "named": named,
             "notes": [
-                *_nowhere(named, {}),
+                *([NAMED_ALREADY] if has_rights(here) and not named else []),
+                *(_nowhere(named, {}) if not has_rights(here) else []),
                 *([SPARE_IN_THE_CLEAR] if key.in_the_clear else []),
             ],
         }

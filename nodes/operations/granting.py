@@ -186,6 +186,11 @@ def _held(current: Replica, wanted: _Asked) -> tuple[RecordId, Authority] | None
     if bans_of(current.opset, wanted.author):
         hint = f"`crdtmerge ban --lift {short}` first"
         raise NotAllowedError(f"author {short} is banned", hint=hint)
+    if any(end.author == wanted.author for end in view.endings.values()):
+        last = view.identity(wanted.author)[-1]
+        follows = last not in view.rightless
+        hint = f"grant it to {last.hex()}" if follows else "ask for another key of it"
+        raise NotAllowedError(f"its author ended the key {short} for good", hint=hint)
     if wanted.author in view.rightless:
         hint = f"`crdtmerge space revoke --lift {short}` first"
         raise NotAllowedError(f"the rights of author {short} were revoked", hint=hint)

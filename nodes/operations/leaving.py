@@ -9,10 +9,14 @@ from typing import Final
 from . import arguments as given
 from .live import Answer, Arguments, Context, Tell
 from .publishing import publish
-from .selection import choose_space
+from .selection import SHORT, choose_space
 
 LOCAL: Final = "records and blobs of the space stay in this home"
-KEPT: Final = "what you contributed stays in the merge: `crdtmerge remove` it before"
+STILL_IN: Final = (
+    "your key {key} still has rights there: leave with it too, or let somebody of higher"
+    " rank revoke it"
+)
+KEPT: Final = "what you contributed stays in the merge; ask a maintainer to remove it"
 
 
 def space_leave(context: Context, asked: Arguments, _tell: Tell) -> Answer:
@@ -25,12 +29,22 @@ def space_leave(context: Context, asked: Arguments, _tell: Tell) -> Answer:
     with context.spaces.lock:
         record = publish(context, space, lambda r: r.leave())
         view = context.spaces.view(space)
-    mine = [v for v in view.visible if context.key.public in v.authors]
+    me = context.key.public
+    others = [
+        key
+        for key in view.judged_with(me)
+        if key != me and key in view.ranks and key not in view.rightless
+    ]
+    mine = [v for v in view.visible if me in v.authors]
     return {
         "space": space.hex(),
         "name": context.spaces.name(space),
-        "author": context.key.public.hex(),
+        "author": me.hex(),
         "record": record.hex(),
         "contributions": [v.content.hex() for v in mine],
-        "notes": [*([KEPT] if mine else []), LOCAL],
+        "notes": [
+            *([KEPT] if mine else []),
+            *(STILL_IN.format(key=key.hex()[:SHORT]) for key in others),
+            LOCAL,
+        ],
     }

@@ -24,6 +24,7 @@ from .publishing import publish, publish_all, replica
 from .selection import SHORT, find_record_of
 
 NOWHERE: Final = "this author has rights in no space here: nothing had to be said"
+NAMED_ALREADY: Final = "every space here names this key already: nothing had to be said"
 FIRST_COUNTS: Final = (
     "the first successor that a key names counts: change to that one with `crdtmerge key"
     " recover FILE`, or let somebody of higher rank grant a new key what you had"
@@ -140,6 +141,11 @@ def named_successor(opset: OpSet, author: AuthorId) -> AuthorId | None:
         and record.author == author == record.body.of
     )
     return namings[0][2] if namings else None
+
+
+def has_rights(context: Context) -> bool:
+    """Tell whether this home's author has rights in any space here."""
+    return bool(_places(context))
 
 
 def _places(context: Context) -> list[SpaceId]:

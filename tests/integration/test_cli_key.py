@@ -21,6 +21,7 @@ from nodes.cli import key as key_commands
 from nodes.home import open_home
 from nodes.keys import read_key
 from nodes.next_key import NEXT_KEY_FILE
+from nodes.operations.succeeding import NAMED_ALREADY
 from nodes.passphrase import no_passphrase
 from tests.homes import write_model
 
@@ -235,6 +236,9 @@ def test_a_spare_is_named_in_spaces_that_came_since(desk: Desk) -> None:
     assert again["key"] == first["key"]
     assert [space["name"] for space in again["named"]] == ["later"]
     assert not again["made"]
+    nothing = desk.done("key", "spare", spare)
+    assert nothing["named"] == []
+    assert nothing["notes"][0] == NAMED_ALREADY
 
 
 def test_a_copied_home_does_not_rotate(desk: Desk) -> None:
@@ -287,3 +291,23 @@ def test_nothing_is_named_where_a_key_cannot_be_named_everywhere(desk: Desk) -> 
     with open_home(desk.folder / "home", write=False) as opened:
         kept = opened.records.load(before[0].record.space_id)
         assert {r.record.id for r in kept} == {r.record.id for r in before}
+
+
+def test_who_leaves_hears_of_the_spare_that_stays(desk: Desk) -> None:
+    """A key that was named keeps its rights; and the one that left is granted no more."""
+    spare, archive = desk.folder / "spare.key", desk.folder / "s.crdtmerge"
+    base = ("--base", desk.folder / "base")
+    desk.done("init", "--no-passphrase", home="guest")
+    guest = desk.author("guest").hex()
+    desk.done("space", "grant", guest, "--rank", "contributor")
+    desk.done("space", "export", "s", archive)
+    desk.done("space", "import", archive, *base, home="guest")
+    named = desk.done("key", "spare", spare, "--no-passphrase", home="guest")["key"]
+    notes = desk.done("space", "leave", home="guest")["notes"]
+    assert any(named[:12] in note for note in notes)
+    archive.unlink()
+    desk.done("space", "export", "s", archive, home="guest")
+    desk.done("space", "import", archive, *base)
+    code, answer = desk.run("space", "grant", guest, "--rank", "contributor")
+    assert code == NotAllowedError.exit_code
+    assert named in answer["error"]["hint"]
