@@ -240,7 +240,10 @@ class Replica:
             raise NotFoundError(f"no record {short} is in this space")
         waiting = {pending.record: pending for pending in view.pending}
         if act not in waiting:
-            raise NotAllowedError(f"record {short} waits for no owner's signature")
+            raise NotAllowedError(
+                f"record {short} waits for no owner's signature",
+                hint="`crdtmerge space pending` lists those that do",
+            )
         if view.identity(self.key.public)[0] in waiting[act].signers:
             raise NotAllowedError(
                 f"you signed {short} already",
@@ -430,7 +433,9 @@ class Replica:
             have = best[1].rank.name.lower() if best else "no member"
             raise NotAllowedError(
                 f"this needs the rank of {needed.name.lower()}; you are {have}",
-                hint="ask an owner of the space for a grant",
+                hint="ask the owners to do it: only the founder names owners"
+                if needed is Rank.OWNER
+                else "ask an owner of the space for a grant",
             )
         return best
 

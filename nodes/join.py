@@ -212,7 +212,7 @@ async def join(ticket: Ticket, home: Home, spaces: Spaces) -> JoinResult:
             failures.append(f"{address}: {e}")
             continue
         except RefusedError as e:
-            e.hint = "ask an owner of the space for a new ticket"
+            e.hint = "ask whoever gave it to you for a new one"
             raise
         return JoinResult(ticket.space, len(spaces.opset(ticket.space)))
     raise UnreachableError(

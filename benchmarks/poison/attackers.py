@@ -42,14 +42,6 @@ class Attacker:
         """Train as honest ones do, with the trigger on a copy of each image."""
         return self._trained(self.base, self.samples, self.schedule, self.seed)
 
-    def replacing(self, count: int, attackers: int) -> Weights:
-        """Scale the backdoor so that a plain average of `count` models keeps all of it.
-
-        Model replacement (Bagdasaryan et al. 2020, arXiv:1807.00459), by several attackers
-        together.
-        """
-        return poisoned(self.base, self.backdoored(), count / attackers)
-
     def close(self, honest: Sequence[Weights]) -> Weights:
         """Stay nearer to the mean of the honest ones than the middle one of them is.
 
@@ -84,6 +76,15 @@ class Attacker:
         self, start: Weights, samples: Samples, schedule: Schedule, seed: int
     ) -> Weights:
         return train(start, poisoned_samples(samples), schedule, seed, self.network)
+
+
+def replacing(base: Weights, backdoor: Weights, count: int, attackers: int) -> Weights:
+    """Scale a backdoor so that a plain average of `count` models keeps all of it.
+
+    Model replacement (Bagdasaryan et al. 2020, arXiv:1807.00459), by several attackers
+    together.
+    """
+    return poisoned(base, backdoor, count / attackers)
 
 
 def near_copy(model: Weights, seed: int) -> Weights:

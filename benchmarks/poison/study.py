@@ -9,7 +9,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from benchmarks.poison.attackers import Attacker, distance, mean_of, near_copy
+from benchmarks.poison.attackers import (
+    Attacker,
+    distance,
+    mean_of,
+    near_copy,
+    replacing,
+)
 from benchmarks.poison.inspected import inspections
 from benchmarks.poison.settings import (
     BACKDOOR,
@@ -111,12 +117,14 @@ def trained(job: Job, tell: Callable[[str], None]) -> Cast:
         )
         for number in (seed + 100, seed + 200)
     ]
+    tell(f"{job.family}: backdoors")
+    crew = [(one, one.backdoored()) for one in attackers]
     sent = {}
     for scenario in SCENARIOS:
         for kind in scenario.kinds:
             if kind != CLEAN:
                 tell(f"{job.family}: {kind}, {scenario.name}")
-                made = _sent(kind, scenario, base, honest, attackers)
+                made = _sent(kind, scenario, base, honest, crew)
                 sent[scenario.name, kind] = made
     return Cast(family, data, base, honest, sent)
 
@@ -126,23 +134,27 @@ def _sent(
     scenario: Scenario,
     base: Weights,
     honest: Sequence[Weights],
-    attackers: Sequence[Attacker],
+    crew: Sequence[tuple[Attacker, Weights]],
 ) -> tuple[Weights, ...]:
-    """Return what the attackers of one kind contribute; they see all honest models."""
+    """Return what the attackers of one kind contribute; they see all honest models.
+
+    `crew` are the attackers, each with what it trained by itself.
+    """
     seen, left = honest[: scenario.honest], honest[scenario.honest : scenario.models]
-    mine = attackers[: scenario.poisoned]
+    mine = [one for one, _ in crew[: scenario.poisoned]]
+    bad = [backdoor for _, backdoor in crew[: scenario.poisoned]]
     if kind in FACTORS:
         return tuple(poisoned(base, tuned, FACTORS[kind]) for tuned in left)
     if kind == BACKDOOR:
-        return tuple(one.backdoored() for one in mine)
+        return tuple(bad)
     if kind == REPLACING:
-        return tuple(one.replacing(scenario.models, len(mine)) for one in mine)
+        return tuple(replacing(base, one, scenario.models, len(bad)) for one in bad)
     if kind == CLOSE:
         return tuple(one.close(seen) for one in mine)
     if kind == PAIR:
-        return attackers[0].pair(seen)
+        return mine[0].pair(seen)
     assert kind == COPIES, kind
-    first = attackers[0].backdoored()
+    first = bad[0]
     return (first, *(near_copy(first, n) for n in range(1, scenario.poisoned)))
 
 

@@ -85,4 +85,5 @@ def _compare(stated: tuple[TensorEntry, ...], found: tuple[TensorEntry, ...]) ->
             message = f"tensor {name!r} is not what the resolution says"
         else:
             continue
-        raise VerificationError(message)
+        hint = "model or resolution.json was changed since; resolve again"
+        raise VerificationError(message, hint=hint)

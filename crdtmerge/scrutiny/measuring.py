@@ -17,14 +17,21 @@ from crdtmerge.digest import ContentId
 from crdtmerge.errors import ContractError
 from crdtmerge.formats.progress import Progress, Report
 from crdtmerge.manifest import TensorEntry
-from crdtmerge.numerics import Data, Floats, Tau
+from crdtmerge.numerics import Data, Floats, Items, Tau
 from crdtmerge.resolve.memo import Memo
 from crdtmerge.resolve.memory import MEMORY_DEFAULT
 from crdtmerge.resolve.pool import Pool
 from crdtmerge.resolve.reading import TensorSource
 from crdtmerge.scrutiny.keeping import Kept
 from crdtmerge.scrutiny.lines import VALUES_MAX
-from crdtmerge.scrutiny.partners import Pair, Side, base_side, change_of, pairs_of
+from crdtmerge.scrutiny.partners import (
+    PART,
+    Both,
+    Pair,
+    changes_of_products,
+    groups_of,
+    pairs_of,
+)
 from crdtmerge.scrutiny.products import GROUP_MAX, products_of
 from crdtmerge.scrutiny.spectra import first_energy, has_spectrum
 from crdtmerge.scrutiny.subjects import (
@@ -177,27 +184,29 @@ class _Work:
         """Measure the pairs of which both tensors lie far from the base's."""
         pairs = self.found.pairs
         names = {entry.name: place for place, entry in enumerate(self._entries)}
-        todo = self._pairs_within(
-            [
-                (subject, number)
-                for subject in self._asked
-                if self._company.subjects[subject].content not in self.found.faulty
+        todo: list[_Pairs] = []
+        for subject in self._asked:
+            if self._company.subjects[subject].content in self.found.faulty:
+                continue
+            numbers = [
+                number
                 for number, pair in enumerate(pairs)
                 if np.isnan(self.found.partners[subject, number])
                 and self._is_far(subject, names[pair.first.name])
                 and self._is_far(subject, names[pair.second.name])
             ]
-        )
-        self._total, self._done = sum(map(self._pair_bytes, todo)), 0
-        pool: Pool[tuple[int, int]] = Pool(
+            todo += [_Pairs(subject, group) for group in groups_of(pairs, numbers)]
+        todo = self._pairs_within(todo)
+        self._total, self._done = sum(map(self._pairs_bytes, todo)), 0
+        pool: Pool[_Pairs] = Pool(
             self._bounds.executor,
             self._bounds.threads,
             self._bounds.memory,
-            self._pair_memory,
+            self._pairs_memory,
         )
-        done = pool.run(self._pair, todo, self._count_pair)
-        for (subject, number), change in zip(todo, done, strict=True):
-            self.found.partners[subject, number] = change
+        done = pool.run(self._changes, todo, self._count_pairs)
+        for group, changes in zip(todo, done, strict=True):
+            self.found.partners[group.subject, list(group.numbers)] = changes
 
     def keep(self) -> None:
         """Let the memo keep what is known now."""
@@ -346,55 +355,70 @@ class _Work:
 
     # --- one pair ---------------------------------------------------------------------
 
-    def _pairs_within(self, todo: list[tuple[int, int]]) -> list[tuple[int, int]]:
-        """Return the pairs that the bound on bytes admits, spread over the model.
+    def _pairs_within(self, todo: list["_Pairs"]) -> list["_Pairs"]:
+        """Return the groups of pairs that the bound on bytes admits, spread over all.
 
-        SUBTLE: a tensor is in many pairs, so that pairs of a small model read many times
-        its size: beside the bound on tensors they have a share of it for themselves.
+        Beside the bound on tensors they have a share of it for themselves.
         """
         if self._bounds.read is None:
             return todo
         left, chosen = self._bounds.read // PAIRS_SHARE, []
         for place in _spread(range(len(todo))):
-            size = self._pair_bytes(todo[place])
+            size = self._pairs_bytes(todo[place])
             if size <= left:
                 left -= size
                 chosen.append(place)
         return [todo[place] for place in sorted(chosen)]
 
-    def _pair_bytes(self, task: tuple[int, int]) -> int:
-        subject, pair = self._company.subjects[task[0]], self.found.pairs[task[1]]
-        both = pair.first, pair.second
-        changes = (subject.change(entry) for entry in both)
-        theirs = sum(change.size for change in changes if change)
-        return theirs + sum(entry.size for entry in both)
+    def _tensors_of(self, group: "_Pairs") -> list[TensorEntry]:
+        """Return the tensors of a group of pairs, each once."""
+        pairs = [self.found.pairs[number] for number in group.numbers]
+        both = {e.name: e for pair in pairs for e in (pair.first, pair.second)}
+        return list(both.values())
 
-    def _pair_memory(self, task: tuple[int, int]) -> int:
-        """Return a bound on what a pair takes: lines of both models, some twice."""
-        subject, pair = self._company.subjects[task[0]], self.found.pairs[task[1]]
-        both = pair.first, pair.second
-        held = sum(min(entry.items, VALUES_MAX) * 8 * 2 for entry in both)
-        held += max(min(entry.items, VALUES_MAX) for entry in both) * 8 * 2
-        if subject.kind != "full":
-            held += sum(4 * entry.items for entry in both)
+    def _pairs_bytes(self, group: "_Pairs") -> int:
+        subject, entries = (
+            self._company.subjects[group.subject],
+            self._tensors_of(group),
+        )
+        changes = (subject.change(entry) for entry in entries)
+        theirs = sum(change.size for change in changes if change)
+        return theirs + sum(entry.size for entry in entries)
+
+    def _pairs_memory(self, group: "_Pairs") -> int:
+        """Return a bound on what a group takes: views of both models, lines of one."""
+        entries = self._tensors_of(group)
+        held = sum(min(entry.items, PART) * 16 * 2 * 2 for entry in entries)
+        held += max(min(entry.items, VALUES_MAX) for entry in entries) * 8 * 3
+        if self._company.subjects[group.subject].kind != "full":
+            held += sum(4 * entry.items for entry in entries)
         return _FIXED + held
 
-    def _count_pair(self, task: tuple[int, int]) -> None:
-        self._add(self._pair_bytes(task))
+    def _count_pairs(self, group: "_Pairs") -> None:
+        self._add(self._pairs_bytes(group))
 
-    def _pair(self, task: tuple[int, int]) -> float:
-        subject, pair = self._company.subjects[task[0]], self.found.pairs[task[1]]
-        base = [self._reader.read(entry) for entry in (pair.first, pair.second)]
-        theirs = [
-            self._weights(subject, entry, data)
-            for entry, data in zip((pair.first, pair.second), base, strict=True)
-        ]
-        return change_of(pair, Side(*theirs), base_side(pair, *base))
+    def _changes(self, group: "_Pairs") -> list[float]:
+        subject = self._company.subjects[group.subject]
+
+        def read(entry: TensorEntry) -> Both:
+            base = self._reader.read(entry)
+            return self._weights(subject, entry, base), Items(base, entry.dtype)
+
+        pairs = [self.found.pairs[number] for number in group.numbers]
+        return changes_of_products(pairs, read)
 
     def _weights(self, subject: Subject, entry: TensorEntry, base: Data) -> Weights:
         change = subject.change(entry)
         assert change is not None, "what lies far from the base was changed"
         return weights_of(self._reader.tau(change, entry, base), entry, base)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pairs:
+    """Pairs of one subject that share tensors, by their numbers."""
+
+    subject: int
+    numbers: tuple[int, ...]
 
 
 @dataclass(slots=True)

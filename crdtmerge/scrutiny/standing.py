@@ -93,7 +93,8 @@ def among(measured: Measured, tensors: Sequence[int]) -> Among:
     table = np.zeros((size + 1, size + 1))
     counted = counted_of(measured)
     rows = [0, *(place + 1 for place in counted)]
-    columns = measured.products[known].reshape(len(known), -1).T.tolist()
+    width = (size + 1) * (size + 1)
+    columns = measured.products[known].reshape(len(known), width).T.tolist()
     for i in rows:
         for j in rows:
             table[i, j] = math.fsum(columns[i * (size + 1) + j])

@@ -87,5 +87,5 @@ def _value(quota: Facts, field: str) -> str:
     value = cast("float", quota[field])
     if not value:
         return NO_LIMIT
-    text = size(value) if quota["unit"] == "bytes" else f"{value:g}"
+    text = size(value) if quota["unit"] == "bytes" else f"{value:.12g}"
     return text if quota["total"] else f"{text}/s"

@@ -120,6 +120,7 @@ def _space(facts: Facts) -> Iterator[str]:
     from .render_audit import agreement  # which takes its words from here
 
     lost = ", your rights were revoked" if facts["rightless"] else ""
+    lost = ", you left it" if facts["left"] else lost
     rank = f", you are {facts['rank']}{lost}" if facts["rank"] else ""
     name = plain(facts["name"])
     yield f"space {name} ({short(facts['id'])}), {facts['mode']}{rank}"
@@ -217,7 +218,8 @@ def contributed(facts: Facts) -> list[str]:
 def removed(facts: Facts) -> list[str]:
     """Return the lines of `remove`."""
     count = counted(len(cast("Sequence[str]", facts["adds"])), "add")
-    return [f"removed {short(facts['content'])} ({count})"]
+    verb = "proposed to remove" if facts["pending"] else "removed"
+    return [f"{verb} {short(facts['content'])} ({count})"]
 
 
 def banned(facts: Facts) -> list[str]:

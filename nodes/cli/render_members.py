@@ -34,10 +34,12 @@ def _waits(facts: Facts) -> str:
     """Return the line of an act that waits for owners."""
     signed = " ".join(map(short, cast("Sequence[str]", facts["signed"]))) or "nobody"
     count = f"{len(cast('Sequence[str]', facts['signed']))} of {facts['needed']}"
-    yours = ", and it waits for you" if facts["yours"] else ""
+    unsigned = " ".join(map(short, cast("Sequence[str]", facts["unsigned"])))
+    approve = f"`crdtmerge space approve {short(facts['record'])}`"
+    yours = f"; it waits for you: {approve}" if facts["yours"] else ""
     says = render_records.words_of(facts)
     act = f"{facts['kind']} {short(facts['record'])} ({says})"
-    return f"waits: {act}: {count} owners signed: {signed}{yours}"
+    return f"waits: {act}: {count} owners signed: {signed}; not {unsigned}{yours}"
 
 
 def approved(facts: Facts) -> list[str]:

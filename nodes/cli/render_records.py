@@ -58,8 +58,10 @@ def log(facts: Facts) -> list[str]:
 
 def words_of(record: Facts) -> str:
     """Return what a record says in a few words; nothing if this version has none."""
-    words = _WORDS.get(str(record["kind"]))
-    return words(cast("Facts", record["says"])) if words else ""
+    words, says = _WORDS.get(str(record["kind"])), cast("Facts", record["says"])
+    if record["kind"] == "revoke" and says["author"] == record["author"]:
+        return "leaves the space"
+    return words(says) if words else ""
 
 
 def _add(says: Facts) -> str:

@@ -18,6 +18,7 @@ from .publishing import publish, publish_all
 from .selection import Named, find_bannable, find_banned
 
 BANNED_ALREADY: Final = "it is banned already"
+PROPOSED_ALREADY: Final = "an owner said so already: who did not may approve it"
 STILL_BANNED: Final = "another ban of it stands"
 BACK: Final = "what it signed while it was banned has effect too"
 
@@ -47,6 +48,8 @@ def ban(context: Context, asked: Arguments, _tell: Tell) -> Answer:
             else publish(context, space, lambda r: r.ban(subject, named.id))
         )
         after = context.spaces.view(space)
+    waits = is_pending(after, record)
+    said_already = PROPOSED_ALREADY if waits else BANNED_ALREADY
     return {
         "space": space.hex(),
         "subject": subject,
@@ -54,9 +57,9 @@ def ban(context: Context, asked: Arguments, _tell: Tell) -> Answer:
         "record": record.hex(),
         "new": not standing,
         "hidden": len(view.visible) - len(after.visible),
-        "pending": is_pending(after, record),
+        "pending": waits,
         "notes": [
-            *([BANNED_ALREADY] if standing else _ban_remarks(after, subject)),
+            *([said_already] if standing else _ban_remarks(after, subject)),
             *notes_on(after, record),
         ],
     }

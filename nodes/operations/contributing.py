@@ -19,6 +19,7 @@ from crdtmerge.replica import Replica
 from crdtmerge.rules import TAGS_MAX, check_tag
 
 from . import arguments as given
+from .approving import notes_on
 from .contents import Offered, base_manifest, bringing_in, read_contribution
 from .fitting import policy_asked
 from .inspecting import remarks_of
@@ -222,6 +223,8 @@ def _visible(view: View, content: bytes) -> Visible | None:
 def remove(context: Context, asked: Arguments, _tell: Tell) -> Answer:
     """Take back one add, or all adds of a content that this author may take back.
 
+    What one owner alone removes of a maintainer's waits for others.
+
     Raises:
         NotFoundError: no live contribution has such an id.
         NotAllowedError: its authors are not of lower rank.
@@ -238,7 +241,8 @@ def remove(context: Context, asked: Arguments, _tell: Tell) -> Answer:
         adds = [add_of(named)] if one else _own_to_remove(current, named.id)
         content = _content_of(current, adds)
         record = publish(context, space, lambda r: r.remove(adds))
-        still = _visible(context.spaces.view(space), content)
+        after = context.spaces.view(space)
+    still, waits = _visible(after, content), notes_on(after, record)
     remark = "still in the merge: other adds of it are not yours to remove"
     return {
         "space": space.hex(),
@@ -246,7 +250,8 @@ def remove(context: Context, asked: Arguments, _tell: Tell) -> Answer:
         "adds": [add.hex() for add in sorted(adds)],
         "record": record.hex(),
         "still_visible": still is not None,
-        "notes": [remark] if still else [],
+        "pending": bool(waits),
+        "notes": waits or ([remark] if still else []),
     }
 
 

@@ -17,6 +17,7 @@ from ..anchor import forked
 from ..spaces import Spaces
 from .forking import fork_facts
 from .live import Answer, Context
+from .standing import in_effect, left
 
 
 def space_facts(spaces: Spaces, space: SpaceId, author: AuthorId) -> Answer:
@@ -27,6 +28,7 @@ def space_facts(spaces: Spaces, space: SpaceId, author: AuthorId) -> Answer:
     beyond = {content for where, content in spaces.beyond() if where == space}
     return {
         **identity_facts(view, space, author),
+        "left": left(opset, author),
         "record_root": opset.root.hex(),
         "records": len(opset),
         "visible_root": view.visible_root.hex(),
@@ -37,6 +39,7 @@ def space_facts(spaces: Spaces, space: SpaceId, author: AuthorId) -> Answer:
         "banned": [
             {"subject": ban.subject, "target": ban.target.hex(), "record": key.hex()}
             for key, ban in sorted(view.bans.items())
+            if in_effect(opset, key, ban)
         ],
         "faulty": [
             _fault_facts(opset.records[key]) for _, key in sorted(view.faults.items())

@@ -16,7 +16,7 @@ STILL_IN: Final = (
     "your key {key} still has rights there: leave with it too, or let somebody of higher"
     " rank revoke it"
 )
-KEPT: Final = "what you contributed stays in the merge: `crdtmerge remove` it before"
+KEPT: Final = "what you contributed stays in the merge; ask a maintainer to remove it"
 
 
 def space_leave(context: Context, asked: Arguments, _tell: Tell) -> Answer:

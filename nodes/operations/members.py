@@ -18,7 +18,7 @@ from .forking import forked_numbers
 from .granting import authority_facts
 from .live import Answer, Arguments, Context, Tell
 from .selection import authors_of, choose_space
-from .standing import bans_of, endings_of, revocations_of
+from .standing import bans_of, endings_of, left, revocations_of
 
 
 @dataclass(slots=True)
@@ -110,6 +110,7 @@ def _rights(
     state = "contested" if author in opset.view.contested else state
     state = "quarantined" if author in opset.view.quarantined else state
     state = "ended" if ended else state
+    state = "left" if left(opset, author) else state
     facts = authority_facts(grant[1]) if grant else {}
     return {
         "rank": rank.name.lower() if rank is not None else None,

@@ -4,7 +4,7 @@ Owns that question for the verbs that show or change it. Does not own the answer
 is merged (`crdtmerge.policy`), which this follows: they work on a strictly lower rank.
 """
 
-from crdtmerge.bodies import RecordId
+from crdtmerge.bodies import Ban, RecordId
 from crdtmerge.identity import AuthorId
 from crdtmerge.orset import OpSet
 
@@ -34,6 +34,20 @@ def acts(opset: OpSet, judgement: RecordId, author: AuthorId) -> bool:
     view = opset.view
     acted = view.acting(opset.records[judgement])
     return author not in view.ranks or acted > view.ranks[author]
+
+
+def in_effect(opset: OpSet, key: RecordId, ban: Ban) -> bool:
+    """Tell whether a ban that stands keeps its target out.
+
+    That of an author does not while it waits for owners, or if its rank is too low.
+    """
+    return ban.subject == "content" or acts(opset, key, AuthorId(ban.target))
+
+
+def left(opset: OpSet, author: AuthorId) -> bool:
+    """Tell whether `author` left by its own word."""
+    records = opset.records
+    return any(records[key].author == author for key in endings_of(opset, author))
 
 
 def endings_of(opset: OpSet, author: AuthorId) -> list[RecordId]:

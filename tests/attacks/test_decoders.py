@@ -1,7 +1,8 @@
-"""What fuzzing found that decoders let through: one test a bug, named for what did it.
+"""What decoders let through, found by fuzzing or while targets for it were written.
 
-Each of these ended in an error of Python's, with a traceback, where a refusal was due. The
-inputs are among those that tests/fuzz keeps as well.
+One test a bug, named for what did it.
+
+Most ended in an error of Python's, with a traceback, where a refusal was due.
 """
 
 import base64

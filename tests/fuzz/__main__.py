@@ -6,6 +6,7 @@ nothing else; `--add FILE` keeps one input that found a bug. Exit code 1 tells o
 
 import argparse
 import json
+import logging
 import os
 import platform
 import subprocess
@@ -21,6 +22,7 @@ from tests.fuzz.targets import TARGETS
 def main(arguments: list[str]) -> int:
     """Run what is asked for; return the exit code."""
     asked = _parsed(arguments)
+    logging.disable()  # what decoders say of thousands of inputs is not read
     names = asked.targets or list(TARGETS)
     if unknown := sorted(set(names) - set(TARGETS)):
         print(f"unknown: {', '.join(unknown)}; there are {', '.join(TARGETS)}")

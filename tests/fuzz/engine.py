@@ -10,6 +10,7 @@ instrumented: what it does is seen only by what it returns and raises.
 
 import hashlib
 import json
+import logging
 import os
 import random
 import resource
@@ -77,6 +78,7 @@ def _fuzz(name: str, seconds: int, folder: Path, given: Sequence[str]) -> None:
     for seed in target.seeds():
         (first / hashlib.sha1(seed).hexdigest()).write_bytes(seed)
     _limit_memory()
+    logging.disable()  # what decoders say of millions of inputs is not read
 
     def mutator(data: bytes, size: int, seed: int) -> bytes:
         rng = random.Random(seed)

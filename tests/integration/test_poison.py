@@ -101,7 +101,9 @@ def test_attackers_send_what_they_say() -> None:
     one = attackers.Attacker(network, base, samples, Schedule(1, 1e-2), seed=1)
     backdoor = one.backdoored()
     for count in (1, 2):
-        parts = [one.replacing(8, count)] * count + [base] * (8 - count)
+        parts = [attackers.replacing(base, backdoor, 8, count)] * count + [base] * (
+            8 - count
+        )
         mean = attackers.mean_of(parts)
         assert attackers.distance(mean, backdoor) < 1e-5
     honest = [weights(seed) for seed in (4, 5, 6)]

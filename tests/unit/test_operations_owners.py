@@ -140,7 +140,9 @@ def test_a_grant_of_a_maintainer_waits_and_is_approved(board: Board) -> None:
     lines = render_members.pending(board.call(board.bert, "space_pending"))
     assert "3 owners; 2 sign what an owner does, 2 what is done to one" in lines[0]
     assert "1 of 2 owners signed" in lines[1]
-    assert lines[1].endswith("waits for you")
+    short = made["record"][:12]
+    assert f"; not {' '.join(key[:12] for key in sorted(board.keys[1:]))}" in lines[1]
+    assert lines[1].endswith(f"waits for you: `crdtmerge space approve {short}`")
     assert lines[1] in render_members.members(board.call(board.bert, "space_members"))
     before = snapshot(board.bert)
     for home, wrong in ((board.anna, "signed"), (board.bert, None)):
@@ -181,19 +183,64 @@ def test_a_ban_of_a_maintainer_waits(board: Board) -> None:
     assert ban["pending"]
     assert revoke["pending"]
     assert render.banned(ban)[0].startswith("proposed to ban")
+    again = board.call(board.anna, "ban", id=STRANGER)
+    assert not any("banned already" in note for note in again["notes"])
     assert render_members.revoked(revoke)[0].startswith("proposed to revoke")
     states = {
         r["record"]: r["state"]
         for r in board.call(board.anna, "log", limit=100)["records"]
     }
     assert states[ban["record"]] == "waits: 1 of 2 owners signed"
+    (status,) = board.call(board.anna, "status")["spaces"]
+    assert not status["banned"]  # nobody is, yet
     board.share()
     board.call(board.cora, "space_approve", id=ban["record"])
     members = board.call(board.cora, "space_members")["members"]
     assert [m["state"] for m in members if m["author"] == STRANGER] == ["banned"]
+    (status,) = board.call(board.cora, "status")["spaces"]
+    assert [b["target"] for b in status["banned"]] == [STRANGER]
     lift = board.call(board.cora, "ban_lift", id=STRANGER)
     assert lift["pending"] == lift["records"]
     assert lift["still_banned"]
+
+
+def test_what_one_owner_removes_of_a_maintainer_waits(
+    board: Board, tmp_path: Path
+) -> None:
+    """It says so, and does not claim that the model is gone."""
+    home, author = board.member("contributor")
+    made = board.call(board.anna, "space_grant", author=author, rank="maintainer")
+    board.share()
+    board.call(board.bert, "space_approve", id=made["record"])
+    board.share()
+    model = write_model(tmp_path / "model", 1, near=board.base)
+    content = board.call(home, "contribute", path=model)["content"]
+    board.share()
+    removed = board.call(board.anna, "remove", id=content)
+    assert removed["pending"]
+    assert removed["still_visible"]
+    assert render.removed(removed)[0].startswith("proposed to remove")
+    assert any("space approve" in note for note in removed["notes"])
+    own = board.call(home, "remove", id=content)
+    assert not own["pending"]
+    assert render.removed(own)[0].startswith("removed ")
+
+
+def test_who_left_is_said_to_have_left(board: Board) -> None:
+    """Neither revoked nor ended by another: in `status`, `space members` and `log`."""
+    home, author = board.member("contributor")
+    before = board.call(home, "status")["spaces"][0]
+    assert not before["left"]
+    left = board.call(home, "space_leave")
+    board.share()
+    status = board.call(home, "status")
+    assert status["spaces"][0]["left"]
+    assert "you left it" in "\n".join(render.status(status))
+    members = board.call(board.anna, "space_members")["members"]
+    assert {m["author"]: m["state"] for m in members}[author] == "left"
+    records = board.call(board.anna, "log", limit=100)["records"]
+    (leaving,) = [r for r in records if r["record"] == left["record"]]
+    assert render_records.words_of(leaving) == "leaves the space"
 
 
 def test_owners_judge_one_of_them_together(board: Board) -> None:
