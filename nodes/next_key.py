@@ -44,6 +44,21 @@ def read_next(home: Path, ask: AskPassphrase) -> HomeKey | None:
         return None
 
 
+def require_no_next(home: Path, disk: Disk = SYSTEM_DISK) -> None:
+    """Refuse to change the form of a home's keys while another one waits beside them.
+
+    It would keep its form, in the clear or under the passphrase before, and take over.
+
+    Raises:
+        ConflictError: a rotation was broken off.
+    """
+    if disk.exists(home / NEXT_KEY_FILE):
+        message = "a rotation of this home's key was broken off"
+        raise ConflictError(
+            message, hint="`crdtmerge key rotate` goes on with it first"
+        )
+
+
 def keep_next(
     home: Path, key: bytes | AgentKey, form: KeyForm, disk: Disk = SYSTEM_DISK
 ) -> None:

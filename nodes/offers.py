@@ -23,13 +23,13 @@ SIZES_MAX: Final = 1 << 16
 class Offer:
     """One visible contribution, as its bytes count: all of them, whoever shares some.
 
-    `here` if they are here, or somebody wants them here.
+    `sizes` are how large it is by each of its authors' word. `here` if the bytes are here,
+    or somebody wants them here.
     """
 
     space: SpaceId
     content: ContentId
-    authors: tuple[AuthorId, ...]
-    size: int
+    sizes: Mapping[AuthorId, int]
     here: bool
 
     @property
@@ -49,21 +49,26 @@ class Sizes:
         visible: Visible,
         records: Mapping[RecordId, Record],
         read: Callable[[Visible], int | None],
-    ) -> int:
-        """Return the size as signed, or as the manifest says, which `read` reads, if more.
+    ) -> Mapping[AuthorId, int]:
+        """Return the size as each author signed it, or as the manifest says if more.
 
-        A manifest is as long as its author likes: its size is added up once.
+        A manifest, which `read` reads, is as long as its author likes: its size is added
+        up once.
+        SUBTLE: of each author for itself. Anybody may add what another offers, and call it
+        larger than all bytes that one author may have.
         """
         size = self._known.get(visible)
         if size is None and (size := read(visible)) is not None:
             if len(self._known) >= SIZES_MAX:
                 self._known.clear()
             self._known[visible] = size
-        bodies = [records[add].body for add in visible.adds]
-        signed = [
-            b.content_bytes + b.manifest_bytes for b in bodies if isinstance(b, Add)
-        ]
-        return max([size or 0, *signed])
+        sizes = dict.fromkeys(visible.authors, size or 0)
+        for add in visible.adds:
+            author, body = records[add].author, records[add].body
+            if isinstance(body, Add):
+                signed = body.content_bytes + body.manifest_bytes
+                sizes[author] = max(sizes.get(author, 0), signed)
+        return sizes
 
 
 def beyond(
@@ -72,16 +77,16 @@ def beyond(
     """Return the contributions that are beyond the bytes of all their authors.
 
     What is here counts first, then the others by their ids, as long as they fit. Each
-    counts for the author of it who has the most left; of `own` all fit.
+    counts for the author of it who has the most left with it; of `own` all fit.
     """
     used: Counter[AuthorId] = Counter()
     left: set[tuple[SpaceId, ContentId]] = set()
     for offer in sorted(offers, key=lambda o: (not o.here, o.place)):
-        if own in offer.authors:
+        if own in offer.sizes:
             continue
-        author = min(offer.authors, key=lambda a: (used[a], a))
-        if offer.here or not limit or used[author] + offer.size <= limit:
-            used[author] += offer.size
+        total, author = min((used[a] + size, a) for a, size in offer.sizes.items())
+        if offer.here or not limit or total <= limit:
+            used[author] = total
         else:
             left.add(offer.place)
     return frozenset(left)

@@ -426,8 +426,8 @@ class Spaces:
             for visible in self.view(space).visible:
                 place = space, visible.content
                 here = visible in whole or place in pinned
-                size = self._sizes.declared(visible, records, self._size)
-                offers.append(Offer(*place, visible.authors, size, here))
+                sizes = self._sizes.declared(visible, records, self._size)
+                offers.append(Offer(*place, sizes, here))
         return beyond(offers, self.author_bytes, self.author)
 
     def _size(self, visible: Visible) -> int | None:

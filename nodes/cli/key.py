@@ -72,6 +72,8 @@ def rotate(
     with alone(chosen.home, ask) as here:
         was = here.key.public
         key = read_next(chosen.home, ask)
+        if key is not None and _never_named(here, key):
+            key = None  # whether its agent is still there, nobody knows
         if key is not None:
             notes.append(GOING_ON)
         elif _unfinished(here):
@@ -209,6 +211,15 @@ def _unfinished(here: "Context") -> bool:
     from ..operations.succeeding import earlier_keys
 
     return any(earlier_keys(here, space) for space in here.spaces.all())
+
+
+def _never_named(here: "Context", key: "HomeKey") -> bool:
+    """Tell whether a next key of an agent may be forgotten: no space hangs on it."""
+    from ..operations.succeeding import named_successor
+
+    me, spaces = here.key.public, here.spaces
+    named = {named_successor(spaces.opset(space), me) for space in spaces.all()}
+    return key.in_agent and key.public not in named
 
 
 def _fresh(

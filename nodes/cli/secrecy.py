@@ -128,6 +128,7 @@ def passphrase(
     """
     from ..home import open_home
     from ..keys import change_keys
+    from ..next_key import require_no_next
     from .passphrases import present
 
     chosen = settings(context, home, as_json=as_json, passphrase_file=passphrase_file)
@@ -137,6 +138,7 @@ def passphrase(
         )
     ask = present(chosen.passphrase_file)
     with open_home(chosen.home, write=True, ask=ask) as opened:
+        require_no_next(opened.path)
         keys = (opened.author, opened.node)
         for key in keys:
             key.ready()

@@ -17,6 +17,7 @@ from crdtmerge.policy import Rank, View
 from crdtmerge.record import SignedRecord
 from crdtmerge.replica import Replica
 from nodes import cli
+from nodes.agent import AgentKey
 from nodes.cli import key as key_commands
 from nodes.home import open_home
 from nodes.keys import read_key
@@ -311,3 +312,44 @@ def test_who_leaves_hears_of_the_spare_that_stays(desk: Desk) -> None:
     code, answer = desk.run("space", "grant", guest, "--rank", "contributor")
     assert code == NotAllowedError.exit_code
     assert named in answer["error"]["hint"]
+
+
+def cut_short(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Break a rotation off before anything names the next key; return that key's file."""
+
+    def cut(*_: object) -> None:
+        raise CutError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(key_commands, "_change_to", cut)
+        assert desk.run("key", "rotate")[0] == 1
+    return desk.folder / "home" / NEXT_KEY_FILE
+
+
+def test_no_passphrase_is_set_beside_a_key_that_waits(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would lie in the clear, and take the place of a sealed one."""
+    waiting = cut_short(desk, monkeypatch)
+    secret = desk.folder / "secret"
+    secret.write_text("correct horse")
+    secret.chmod(0o600)
+    code, answer = desk.run("passphrase", "--new-passphrase-file", secret)
+    assert code == ConflictError.exit_code
+    assert "key rotate" in answer["error"]["hint"]
+    desk.done("key", "rotate")
+    assert not waiting.exists()
+    desk.done("passphrase", "--new-passphrase-file", secret)
+
+
+def test_a_key_of_an_agent_that_is_gone_is_not_waited_for(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No space names it: another key takes its place."""
+    waiting = cut_short(desk, monkeypatch)
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    gone = AgentKey(SigningKey(b"g" * 32).public)
+    waiting.write_bytes(gone.form())
+    desk.done("key", "rotate")
+    assert not waiting.exists()
+    assert desk.author() != gone.public

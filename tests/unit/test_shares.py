@@ -131,7 +131,7 @@ def test_the_same_generator_gives_the_same_choices() -> None:
 
 
 def offer(who: AuthorId, number: int, size: int, *, here: bool = False) -> Offer:
-    return Offer(SPACE, ContentId(bytes([number]) * 32), (who,), size, here)
+    return Offer(SPACE, ContentId(bytes([number]) * 32), {who: size}, here)
 
 
 def numbers(found: frozenset[tuple[SpaceId, ContentId]]) -> list[int]:
@@ -160,7 +160,7 @@ def test_a_small_one_comes_past_a_large_one() -> None:
 
 def test_what_another_author_offers_too_counts_for_it() -> None:
     """An honest add of the same content brings it."""
-    both = Offer(SPACE, ContentId(b"\x09" * 32), (FLOODER, OTHER), 50, here=False)
+    both = Offer(SPACE, ContentId(b"\x09" * 32), {FLOODER: 50, OTHER: 50}, here=False)
     offers = [offer(FLOODER, 1, 90), both]
     assert numbers(beyond(offers, 100, None)) == []
     assert numbers(beyond([*offers, offer(OTHER, 2, 60)], 100, None)) == [9]
@@ -245,3 +245,17 @@ def test_an_add_that_lies_about_its_size_counts_by_its_manifest() -> None:
     home.say(home.replica(1)._sign(replace(body, content_bytes=1)))
     home.spaces.author_bytes = 2000
     assert len(home.spaces.beyond()) == 1
+
+
+def test_a_lie_about_the_size_of_anothers_contribution_holds_nothing_up() -> None:
+    """Whoever adds what another offers, as larger than all bytes, says it for itself."""
+    home = Home(members=2)
+    honest = home.offer(1, b"b" * 100)
+    home.say(honest)
+    assert isinstance(honest.record.body, Add)
+    body = replace(honest.record.body, content_bytes=5000)
+    home.say(home.replica(2)._sign(body))
+    (visible,) = home.spaces.view(home.space).visible
+    assert len(visible.authors) == 2
+    home.spaces.author_bytes = 2000
+    assert home.spaces.beyond() == frozenset()
