@@ -12,8 +12,8 @@ import pytest
 from crdtmerge.bodies import RecordId, SpaceId
 from crdtmerge.errors import (
     ConflictError,
-    NotFoundError,
     NotAllowedError,
+    NotFoundError,
     RestoredError,
 )
 from crdtmerge.identity import AuthorId, SigningKey
