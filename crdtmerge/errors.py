@@ -199,8 +199,8 @@ class ContentMissingError(LocalError):
 
     exit_code = 4
     hint = (
-        "`crdtmerge fetch` brings them, and so does a running node by itself;"
-        " `crdtmerge status` tells how much is missing"
+        "`crdtmerge fetch` brings them, and so does a running node by itself, but for what"
+        " a quota keeps away; `crdtmerge status` tells how much is missing, and why"
     )
 
 

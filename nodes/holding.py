@@ -27,6 +27,10 @@ HELD_MAX: Final = 1 << 16
 are forgotten, the oldest: a later repair finds them anew, at the price of their way."""
 RELEASE_S: Final = 1.0
 """Shortest time between two releases of records of one author."""
+FRUITLESS_S: Final = 10.0
+"""Longest time between two: what was released and is not here by then was nobody's."""
+FRUITLESS_MAX: Final = 16
+"""Releases in a row of which nothing came, each of which doubles the next."""
 SHARE: Final = 1 / 8
 """Of the burst of an author, how much must have come together before its records are asked
 for: asking for a few at a time costs more than they are worth."""
@@ -110,6 +114,8 @@ class Holding:
     """How often a record was left for later, by the quota that it met."""
     _buckets: dict[AuthorId, Bucket] = field(default_factory=dict)
     _released: dict[AuthorId, float] = field(default_factory=dict)
+    _fruitless: Counter[AuthorId] = field(default_factory=Counter)
+    """Releases in a row of which no record came."""
     _spaces: dict[SpaceId, _Waiting] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
     """Commands look at what waits while the node works."""
@@ -151,6 +157,7 @@ class Holding:
             waiting = self._spaces.setdefault(space, _Waiting())
             for record in records:
                 self._bucket(record.author).take(weight_of(record), self.now)
+                self._fruitless.pop(record.author, None)
                 waiting.drop(record.id)
             for record in left:
                 self.held[quotas[record.id]] += waiting.add(record.id, record.author)
@@ -171,16 +178,26 @@ class Holding:
     # --- time -----------------------------------------------------------------------------
 
     def tick(self) -> None:
-        """Let records be asked for whose authors may say something again."""
-        for author, count in sorted(self.waiting().items()):
+        """Let records be asked for whose authors may say something again.
+
+        SUBTLE: what waits was not verified, so that anybody may have named its author. Ids
+        that nobody can serve stand before true ones, and must not take their time.
+        """
+        waiting = self.waiting()
+        for author in self._fruitless.keys() - waiting.keys():
+            del self._fruitless[author]
+        for author, count in sorted(waiting.items()):
             rate, total = self._room(author)
             if self.now < self._released.get(author, self.now) or total < 1:
                 continue
             if rate >= min(count, self._bucket(author).most * SHARE):
                 # The next once as much could be said again: these are on their way.
                 earned = min(rate, total, count) / (self.quotas.author_rate or HELD_MAX)
-                self._released[author] = self.now + max(RELEASE_S, earned)
-                self._release(author, max(1, min(rate, total)))
+                next_s = max(RELEASE_S, min(earned, FRUITLESS_S))
+                self._released[author] = self.now + next_s
+                times = min(self._fruitless[author], FRUITLESS_MAX)
+                self._fruitless[author] += 1
+                self._release(author, max(1, min(rate, total)) << times)
         self._released = {a: t for a, t in self._released.items() if t > self.now}
         full = [a for a, b in self._buckets.items() if b.full(self.now)]
         for author in full:
@@ -199,6 +216,7 @@ class Holding:
         self.quotas = quotas
         self._buckets.clear()
         self._released.clear()
+        self._fruitless.clear()
 
     # --- what people are told -------------------------------------------------------------
 

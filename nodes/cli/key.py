@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from crdtmerge.errors import ConflictError
+from crdtmerge.errors import ConflictError, NotFoundError
 
 from . import render_keys
 from .executor import alone
@@ -39,6 +39,7 @@ SPARE_IN_THE_CLEAR: Final = (
 NOTHING_TO_END: Final = (
     "this key follows no other in a space here: nothing had to be said"
 )
+TOLD_LATER: Final = "others hear of it while `crdtmerge node run` runs on this home"
 
 NewPassphraseFileOption = Annotated[
     Path | None,
@@ -85,6 +86,8 @@ def rotate(
             take_over(chosen.home)
     with alone(chosen.home, ask) as here:
         facts = _retired(here, was, ())
+    if facts["retired"]:
+        notes.append(TOLD_LATER)
     facts |= {"named": named, "notes": [*_nowhere(named, facts), *notes]}
     show(facts, render_keys.changed, as_json=chosen.as_json)
 
@@ -188,7 +191,7 @@ def recover(
     with alone(chosen.home, ask) as here:
         facts = _retired(here, was, keep or ())
     ended = facts["retired"]
-    facts |= {"named": [], "notes": [] if ended else [NOTHING_TO_END]}
+    facts |= {"named": [], "notes": [TOLD_LATER if ended else NOTHING_TO_END]}
     show(facts, render_keys.changed, as_json=chosen.as_json)
 
 
@@ -267,7 +270,11 @@ def _take_up(here: "Context", file: Path, ask: "AskPassphrase") -> None:
     from ..operations.succeeding import require_follower
 
     home = here.home.path
-    key = read_key(file.expanduser().absolute(), ask)
+    path = file.expanduser().absolute()
+    if not path.exists():
+        hint = "give the file that `crdtmerge key spare` wrote"
+        raise NotFoundError(f"no spare key is at {path}", hint=hint)
+    key = read_key(path, ask)
     if key.public == here.key.public:
         return
     following = read_next(home, ask)

@@ -90,7 +90,7 @@ _LOOK: Final = (
     " for all"
 )
 _ROBUST: Final = (
-    "; a recipe with a robust strategy (median, trimmed_mean, krum) bears some"
+    "; a recipe with a robust strategy (median, trimmed_mean, multi_krum) bears some"
 )
 _ADVICE: Final[Mapping[Name, str]] = {
     "faulty": "`check ID` tells why, and publishes it if its bytes prove it",

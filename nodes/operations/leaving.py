@@ -6,6 +6,9 @@ cut off who left (`nodes.node`).
 
 from typing import Final
 
+from crdtmerge.bodies import Genesis
+from crdtmerge.policy import Rank, View
+
 from . import arguments as given
 from .live import Answer, Arguments, Context, Tell
 from .publishing import publish
@@ -17,6 +20,10 @@ STILL_IN: Final = (
     " rank revoke it"
 )
 KEPT: Final = "what you contributed stays in the merge; ask a maintainer to remove it"
+TOO_FEW: Final = (
+    "owners that stay: {count}, and {needed} must sign: nobody can do any more what needs"
+    " an owner"
+)
 
 
 def space_leave(context: Context, asked: Arguments, _tell: Tell) -> Answer:
@@ -45,6 +52,21 @@ def space_leave(context: Context, asked: Arguments, _tell: Tell) -> Answer:
         "notes": [
             *([KEPT] if mine else []),
             *(STILL_IN.format(key=key.hex()[:SHORT]) for key in others),
+            *_too_few(view),
             LOCAL,
         ],
     }
+
+
+def _too_few(view: View) -> list[str]:
+    """Return what to say if the owners that stay cannot act as one any more."""
+    rules = view.genesis.body
+    assert isinstance(rules, Genesis)
+    owners = {
+        view.identity(key)[0]
+        for key, rank in view.ranks.items()
+        if rank is Rank.OWNER and key not in view.rightless
+    }
+    if len(owners) >= rules.threshold:
+        return []
+    return [TOO_FEW.format(count=len(owners), needed=rules.threshold)]

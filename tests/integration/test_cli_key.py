@@ -10,7 +10,12 @@ from typing import Any
 import pytest
 
 from crdtmerge.bodies import RecordId, SpaceId
-from crdtmerge.errors import ConflictError, NotAllowedError, RestoredError
+from crdtmerge.errors import (
+    ConflictError,
+    NotAllowedError,
+    NotFoundError,
+    RestoredError,
+)
 from crdtmerge.identity import AuthorId, SigningKey
 from crdtmerge.orset import OpSet
 from crdtmerge.policy import Rank, View
@@ -181,6 +186,7 @@ def test_a_spare_takes_the_place_of_a_stolen_key(desk: Desk) -> None:
     assert desk.view().visible == ()
     answer = desk.done("key", "recover", spare, "--keep", named["record"])
     assert answer["author"] == made["key"]
+    assert answer["notes"] == [key_commands.TOLD_LATER]
     view = desk.view()
     assert len(view.visible) == 1
     assert RecordId(removal.record.id) not in view.effective
@@ -214,6 +220,14 @@ def test_a_key_that_named_a_spare_rotates_to_nothing_else(desk: Desk) -> None:
     assert "key recover FILE" in answer["error"]["hint"]
     assert not (desk.folder / "home" / NEXT_KEY_FILE).exists()
     assert (desk.author(), desk.records()) == (author, records)
+
+
+def test_a_spare_that_is_not_there_is_asked_for(desk: Desk) -> None:
+    """It is not the home's own key that is missing."""
+    code, answer = desk.run("key", "recover", desk.folder / "none")
+    assert code == NotFoundError.exit_code
+    assert "no spare key" in answer["error"]["message"]
+    assert "key spare" in answer["error"]["hint"]
 
 
 def test_a_key_that_follows_nothing_is_not_taken_up(desk: Desk) -> None:

@@ -225,6 +225,21 @@ def test_records_of_this_home_never_wait() -> None:
     assert len(node.take(*flood(50))) == 50
 
 
+def test_forgers_do_not_hold_up_what_waits_of_whom_they_name() -> None:
+    """Ids that nobody can serve came first; the true ones wait little longer for them."""
+    node = side(name="node", quotas=Quotas(author_rate=1, burst_s=100))
+    peer = spaces_with("peer", [GRANT, *flood(100)])
+    wire = connect(node, peer)
+    wire.run()
+    forged = [replace(raw(member(1000 + n)), signature=bytes(64)) for n in range(2000)]
+    assert node.spaces.receive(SPACE, forged) == ()
+    peer.commit(SPACE, flood(20, start=100))
+    beats(wire, 1)
+    assert node.left == {MEMBER.public: 2020}
+    _until_equal(wire, (node,), 150)
+    assert node.left == {}
+
+
 def test_a_full_author_waits_for_the_user() -> None:
     """Time alone does not let more in than may lie here in all; a larger quota does."""
     quotas = Quotas(author_rate=0, author_records=25)

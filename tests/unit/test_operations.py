@@ -759,6 +759,7 @@ def test_the_table_of_verbs_is_complete() -> None:
         "space_forks",
         "space_forks_publish",
         "space_forks_lift",
+        "space_leave",
         "inspect",
         "space_export",
         "space_import",

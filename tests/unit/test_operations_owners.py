@@ -243,6 +243,15 @@ def test_who_left_is_said_to_have_left(board: Board) -> None:
     assert render_records.words_of(leaving) == "leaves the space"
 
 
+def test_owners_that_leave_too_few_are_told(board: Board) -> None:
+    """With two of three left, two can sign; with one left nobody can."""
+    first = board.call(board.anna, "space_leave")
+    assert not any("must sign" in note for note in first["notes"])
+    board.share()
+    second = board.call(board.bert, "space_leave")
+    assert any("owners that stay: 1, and 2 must sign" in n for n in second["notes"])
+
+
 def test_owners_judge_one_of_them_together(board: Board) -> None:
     """A ban of an owner needs most of them; then its acts are gone."""
     ban = board.call(board.anna, "ban", id=board.keys[2])
