@@ -24,6 +24,9 @@ from crdtmerge.record import Record
 COUNCIL: Final = Rank.OWNER + 1
 """What a council acts as, beside the ranks."""
 COUNCIL_LEAST: Final = 2
+ROUNDS_MAX: Final = 64
+"""Rounds of successions: each looks at all records. As many keys may follow each other
+that were lost one after another; further successions of a council have no effect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +79,13 @@ def votes_of(book: Book, placing: Placing) -> Votes:
 def council_of(book: Book, numbers: Mapping[AuthorId, int]) -> Council:
     """Return what the councils of a space decided; forks cut off from `numbers` on."""
     successions: dict[AuthorId, Record] = {}
-    while True:
-        given = Given(
-            numbers=numbers,
-            effective=frozenset({book.genesis.id}),
-            council=successions,
-        )
-        votes = votes_of(book, place(book, Rank.OWNER, book.rules.owners, given))
+    votes = _votes_after(book, numbers, successions)
+    for _ in range(ROUNDS_MAX):
         fresh = _successions(book, votes, successions)
         if not fresh:
             break
-        successions = {**successions, **fresh}  # each round settles a key or more
+        successions = {**successions, **fresh}
+        votes = _votes_after(book, numbers, successions)
     acts = tuple(
         act
         for key in sorted(votes.identities)
@@ -94,6 +93,20 @@ def council_of(book: Book, numbers: Mapping[AuthorId, int]) -> Council:
         if _is_council_act(votes, act, key) and not _lifted(votes, act)
     )
     return Council(votes, successions, acts)
+
+
+def _votes_after(
+    book: Book,
+    numbers: Mapping[AuthorId, int],
+    successions: Mapping[AuthorId, Record],
+) -> Votes:
+    """Return who signed what, once these successions are decided."""
+    given = Given(
+        numbers=numbers,
+        effective=frozenset({book.genesis.id}),
+        council=successions,
+    )
+    return votes_of(book, place(book, Rank.OWNER, book.rules.owners, given))
 
 
 def target_of(judgement: Judgement) -> AuthorId:

@@ -10,18 +10,29 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from crdtmerge.bodies import Body, RecordId, Revoke, Successor
+from crdtmerge.bodies import Approve, Body, RecordId, Revoke, Successor
 from crdtmerge.digest import Domain, digest
-from crdtmerge.identity import AuthorId
+from crdtmerge.identity import AuthorId, SigningKey
 from crdtmerge.policy import Rank, evaluate
 from crdtmerge.record import Record, make_record
-from tests.properties.cast import CLEO, CONTENTS, MAINTAINERS, Pen, add_of, key
+from tests.properties.cast import (
+    CLEO,
+    CONTENTS,
+    MAINTAINERS,
+    OTTO,
+    OWNERS,
+    THREE,
+    Pen,
+    add_of,
+    key,
+)
 
 FEW, TIMES = 200, 5
 GROWTH_MAX = 1.25
 """What a record may cost of so many times more, against what it costs of a few."""
 
 MIA, _ = MAINTAINERS
+OLGA, OMAR = OWNERS
 NEXT = key("next")
 
 
@@ -52,9 +63,11 @@ class Scribe:
     records: Records = field(default_factory=dict)
 
     @classmethod
-    def start(cls, mode: str = "members") -> "Scribe":
+    def start(
+        cls, mode: str = "members", owners: tuple[SigningKey, ...] = OWNERS
+    ) -> "Scribe":
         """Begin with a new space."""
-        pen = Pen.start(mode)
+        pen = Pen.start(mode, owners=owners)
         found = {key: signed.record for key, signed in pen.known.items()}
         return cls(pen, found)
 
@@ -149,6 +162,19 @@ def named_by_everybody(count: int) -> Records:
     return scribe.records
 
 
+def council_again_and_again(count: int) -> Records:
+    """Two owners that say of each key which one follows it, one after another."""
+    scribe = Scribe.start("open", owners=THREE)
+    root, last = scribe.pen.genesis.record, scribe.pen.last
+    of, said = OTTO.public, last[OLGA.public]
+    approved = last.get(OMAR.public)
+    for number in range(count // 2):
+        said = scribe.write(OLGA.public, name(of, stranger(number)), root, said)
+        approved = scribe.write(OMAR.public, Approve(said.id), root, approved)
+        of = stranger(number)
+    return scribe.records
+
+
 @pytest.mark.parametrize(
     "made",
     [
@@ -156,6 +182,7 @@ def named_by_everybody(count: int) -> Records:
         revoked_again_and_again,
         ended_again_and_again,
         named_by_everybody,
+        council_again_and_again,
     ],
 )
 def test_evaluation_of_costly_sets(made: Callable[[int], Records]) -> None:

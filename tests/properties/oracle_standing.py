@@ -69,8 +69,8 @@ class Court:
 
     def _meet(self) -> Rung:
         """Return the owners once all is said about who follows whose lost key."""
-        while True:
-            rung = self._place(3, BOTTOM, set(self.owners))
+        rung = self._place(3, BOTTOM, set(self.owners))
+        for _ in range(64):
             votes: dict[bytes, dict[bytes, list[Fact]]] = {}
             for fact in sorted(self._of("successor"), key=lambda f: f.id):
                 of, key, _ = fact.body
@@ -91,8 +91,10 @@ class Court:
                 if len({f.body[1] for f in best}) == 1:
                     news[of] = min(best, key=lambda f: f.id)
             if not news:
-                return rung
+                break
             self.claims |= news
+            rung = self._place(3, BOTTOM, set(self.owners))
+        return rung
 
     def _decide(self) -> Iterator[bytes]:
         """Yield the judgements of owners by councils that stand, and councils' lifts."""
