@@ -148,11 +148,11 @@ def forks_among(signed: Iterable[SignedRecord]) -> Forked:
         if first.record.id != one.record.id:
             found = forked.setdefault(place, {first.record.id: first})
             found[one.record.id] = one
-    pairs: dict[AuthorId, tuple[Pair, ...]] = {}
+    pairs: dict[AuthorId, list[Pair]] = {}
     for (author, _), found in sorted(forked.items()):
         low, high, *_rest = sorted(found)
-        pairs[author] = (*pairs.get(author, ()), (found[low], found[high]))
-    return pairs
+        pairs.setdefault(author, []).append((found[low], found[high]))
+    return {author: tuple(found) for author, found in pairs.items()}
 
 
 def forks_beside(opset: OpSet, batch: Iterable[SignedRecord]) -> Forked:

@@ -112,6 +112,9 @@ def peer_error(code: grpc.StatusCode, details: str | None, who: str) -> CrdtMerg
         if details is not None and _TOO_LARGE in details:
             return MalformedMessageError(f"{who} sent more than a message may have")
         return OverloadedError(f"{who} has no room for that now: {reason}")
+    if code is grpc.StatusCode.INTERNAL:
+        hint = "what its `crdtmerge node run` prints says more"
+        return RefusedError(f"{who} failed: {reason}", hint=hint)
     return RefusedError(f"{who} refused: {reason}")
 
 
