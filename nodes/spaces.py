@@ -420,18 +420,29 @@ class Spaces:
         """Return the same by what is known to be whole."""
         if not self.author_bytes:
             return frozenset()
+        offered = [
+            (space, visible, self._sizes.declared(visible, records, self._size))
+            for space in self.all()
+            for records in [self.opset(space).records]
+            for visible in self.view(space).visible
+        ]
+        total = sum(max(sizes.values(), default=0) for _, _, sizes in offered)
+        if total <= self.author_bytes:
+            return frozenset()  # the usual case, and this is asked at each look
         pinned, offers = self.pinned(), list[Offer]()
-        for space in self.all():
-            records, whole = self.opset(space).records, self._complete.get(space, set())
-            for visible in self.view(space).visible:
-                place = space, visible.content
-                here = visible in whole or place in pinned
-                sizes = self._sizes.declared(visible, records, self._size)
-                offers.append(Offer(*place, sizes, here))
+        for space, visible, sizes in offered:
+            whole = visible in self._complete.get(space, set())
+            here = whole or (space, visible.content) in pinned
+            offers.append(Offer(space, visible.content, sizes, here))
         return beyond(offers, self.author_bytes, self.author)
 
     def _size(self, visible: Visible) -> int | None:
-        """Return how large a contribution is by its manifest, if that is here."""
+        """Return how large a contribution is by its manifest, if that is here.
+
+        Asked of all at each look: of a thousand that have yet to come, none is raised for.
+        """
+        if not any(self.blobs.has(blob) for blob, _ in visible.manifests):
+            return None
         try:
             return sum(self._known(visible).blobs.values())
         except (ContentMissingError, FaultyContributionError):

@@ -82,7 +82,7 @@ class Measured:
 
     `products` is (tensors, n + 1, n + 1) with the base first, `energies` (n, tensors),
     `symmetries` (n, tensors, FIGURES), `partners` (n, pairs). `faulty` says of whom no
-    figure can be had, and why. `read` counts bytes.
+    figure can be had, and why. `read` counts bytes, `unpaired` pairs that a bound left out.
     """
 
     company: Company
@@ -93,6 +93,7 @@ class Measured:
     partners: Floats
     faulty: dict[ContentId, str] = field(default_factory=dict)
     read: int = 0
+    unpaired: int = 0
 
     @property
     def looked_at(self) -> list[int]:
@@ -368,6 +369,7 @@ class _Work:
             if size <= left:
                 left -= size
                 chosen.append(place)
+        self.found.unpaired = len(todo) - len(chosen)
         return [todo[place] for place in sorted(chosen)]
 
     def _tensors_of(self, group: "_Pairs") -> list[TensorEntry]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from crdtmerge.errors import ConflictError, NotFoundError
+from crdtmerge.errors import BadInputError, ConflictError, NotFoundError
 
 from . import render_keys
 from .executor import alone
@@ -121,6 +121,9 @@ def spare(
     chosen = settings(context, home, as_json=as_json, passphrase_file=passphrase_file)
     ask = _asking_once(chosen.passphrase_file)
     place = file.expanduser().absolute()
+    if place.is_dir():
+        message = f"{place} is a folder: name the file that the spare key is to be"
+        raise BadInputError(message)
     with alone(chosen.home, ask) as here:
         made = not place.exists()
         if made:

@@ -52,6 +52,7 @@ FEW: Final = (
     " judged from three on"
 )
 _ORDER: Final = ("clear", "notice", "warning")
+UNPAIRED: Final = "not all pairs of matrices were inspected for what hides between them"
 ALONE: Final = "`crdtmerge inspect` looks at everything, and again as others come"
 
 
@@ -118,6 +119,8 @@ def remarks_of(
     if tensors["looked_at"] < tensors["all"]:
         part = f"{tensors['looked_at']} of {tensors['all']} tensors were inspected"
         found.append(f"{part}; {ALONE}")
+    elif UNPAIRED in answer["notes"]:
+        found.append(f"{UNPAIRED}; {ALONE}")
     elif found:
         found.append(f"`crdtmerge inspect {content.hex()[:SHORT]}` says more")
     return found
@@ -263,6 +266,8 @@ def _notes(company: Company, measured: Measured, chosen: Iterable[int]) -> list[
     notes = []
     if len(counted_of(measured)) <= OTHERS_MIN:
         notes.append(FEW)
+    if measured.unpaired:
+        notes.append(UNPAIRED)
     if any(company.subjects[place].kind == "lora" for place in chosen):
         notes.append(NOT_ONE_DIRECTION)
     return [*notes, CLEAN]

@@ -20,6 +20,7 @@ from crdtmerge.errors import (
     BaseMismatchError,
     ConflictError,
     MalformedRecordError,
+    NotAllowedError,
     NotFoundError,
 )
 from crdtmerge.formats.ingest import Model
@@ -39,6 +40,7 @@ from .facts import identity_facts
 from .live import Answer, Arguments, Context, Tell
 from .publishing import announce_node, replica
 from .selection import SHORT, choose_space, whole_key
+from .standing import left
 
 MODES: Final = ("members", "open")
 JOIN_ADDRESSES: Final = "join_addresses"
@@ -131,6 +133,8 @@ def _rules(context: Context, asked: Arguments) -> _Rules:
         BadInputError: an owner is no key, or the threshold cannot be reached.
     """
     others = [whole_key(text) for text in given.texts(asked, "owners")]
+    if len(set(others)) < len(others):
+        raise BadInputError("an owner is named twice: each counts once")
     owners = tuple(sorted({context.key.public, *others}))
     threshold = given.count(asked, "threshold", 1)
     if len(owners) > OWNERS_MAX:
@@ -179,12 +183,16 @@ def space_join(context: Context, asked: Arguments, tell: Tell) -> Answer:
     In a space that this author takes part in already, only the place of the base is new.
 
     Raises:
+        NotAllowedError: this author left the space.
         MalformedTicketError: the ticket was cut or mistyped.
         BaseMismatchError: the folder is not the base of the ticket's space.
         RemoteError: the inviting node did not answer, or refused.
     """
     ticket = decode_ticket(given.text(asked, "ticket"))
     member = _takes_part(context, ticket.space)
+    if member and left(context.spaces.opset(ticket.space), context.key.public):
+        hint = "another key may come in: `crdtmerge init` in another home makes one"
+        raise NotAllowedError("this author left the space, for good", hint=hint)
     if not member:
         context.key.ready()
         context.home.node.ready()

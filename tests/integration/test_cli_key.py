@@ -11,6 +11,7 @@ import pytest
 
 from crdtmerge.bodies import RecordId, SpaceId
 from crdtmerge.errors import (
+    BadInputError,
     ConflictError,
     NotAllowedError,
     NotFoundError,
@@ -254,6 +255,22 @@ def test_a_spare_is_named_in_spaces_that_came_since(desk: Desk) -> None:
     nothing = desk.done("key", "spare", spare)
     assert nothing["named"] == []
     assert nothing["notes"][0] == NAMED_ALREADY
+
+
+def test_a_folder_is_no_spare_key(desk: Desk) -> None:
+    """Said before anything is made or asked."""
+    code, answer = desk.run("key", "spare", desk.folder)
+    assert code == BadInputError.exit_code
+    assert "is a folder" in answer["error"]["message"]
+
+
+def test_an_owner_is_named_once(desk: Desk) -> None:
+    """Twice would look like two votes."""
+    key = "ab" * 32
+    words = ("space", "create", "two", "--base", desk.folder / "base")
+    code, answer = desk.run(*words, "--owner", key, "--owner", key)
+    assert code == BadInputError.exit_code
+    assert "named twice" in answer["error"]["message"]
 
 
 def test_a_copied_home_does_not_rotate(desk: Desk) -> None:

@@ -134,6 +134,18 @@ def test_contribute_reads_a_bounded_part(
     assert whole["tensors"]["looked_at"] == 6
 
 
+def test_contribute_says_that_it_left_out_pairs(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All tensors of a far model are looked at, and few of its many pairs."""
+    far = setting.bad(40.0)
+    size = 2 * sum(value.nbytes for value in far.values())
+    monkeypatch.setattr(inspecting, "INGEST_BYTES", size)
+    notes = setting.contribute("bad", far)["notes"]
+    assert any(note.startswith(inspecting.UNPAIRED) for note in notes)
+    assert inspecting.UNPAIRED not in setting.call("inspect")["notes"]
+
+
 def test_contribute_does_not_fail_with_its_inspection(
     setting: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
