@@ -329,11 +329,15 @@ class World:
         blob: BlobId,
         wanted: Wanted,
     ) -> Reply:
-        """Return what a peer would send now, as `nodes.serving` does over a channel."""
+        """Return what a peer would send now, as `nodes.serving` does over a channel.
+
+        A stream ends with the process that serves it: one that came up again knows of none.
+        """
+        life = peer.life
 
         def reached() -> bool:
             reaches = self.network.reaches(machine.transport, peer.transport)
-            return peer.node is not None and reaches
+            return peer.node is not None and peer.life == life and reaches
 
         def has() -> bool:
             shared = space in peer.spaces.shared_with(machine.transport)

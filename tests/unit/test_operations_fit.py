@@ -103,7 +103,8 @@ def test_a_fine_tune_in_float32_merges_into_a_base_in_float16(setting: Setting) 
     assert any("3 of its tensors are F32" in note for note in notes)
     assert any("308 bytes where the base's take 154" in note for note in notes)
     setting.call("contribute", path=three)
-    assert setting.call("contribute", path=half)["notes"] == []
+    notes = setting.call("contribute", path=half)["notes"]
+    assert all("inspect" in note for note in notes)
     loaded = [load_file(m / "model.safetensors") for m in (one, three, half)]
     for name, found in setting.resolved("out").items():
         mean = np.mean([m[name].astype(np.float64) for m in loaded], axis=0)
