@@ -5,7 +5,8 @@ BIN := .venv/bin
 SEED ?= 0
 FUZZ_SECONDS ?= 600
 FUZZ_JOBS ?= 1
-JOBS ?= 2
+# One more than two cores: tests of nodes mostly wait, for peers, disks and each other.
+JOBS ?= 3
 
 .PHONY: venv check test test-all fuzz mutants demo sim proto docs bench portability quality vectors clean
 
@@ -26,8 +27,9 @@ check: venv
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Files of tests run side by side, each file's tests one after the other.
-PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+# Files of tests run side by side, each file's tests one after the other; in the order of
+# their names, for the files with the fewest tests take the longest.
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 test: export HYPOTHESIS_PROFILE := $(or $(HYPOTHESIS_PROFILE),dev)
 test: check
