@@ -138,7 +138,7 @@ def _peak_of_tasks(strategy: Strategy, inputs: Inputs) -> int:
     return max(of_map, _peak(lambda: whole_of(strategy.emit(ready))))
 
 
-@pytest.mark.parametrize("dtype", ["BF16", "F64"])
+@pytest.mark.parametrize("dtype", ["BF16", pytest.param("F64", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_no_task_takes_more_memory_than_declared(name: str, dtype: str) -> None:
     """On the readable reference, map and emit, beside what is given and returned.
