@@ -462,7 +462,7 @@ def test_in_a_crowd_those_of_higher_rank_are_heard(
     home = Attester(3)
     everybody = home.spaces.attesters(home.space)
     assert {KEYS[n].public for n in range(4)} <= everybody
-    monkeypatch.setattr("nodes.spaces.ATTESTERS_MAX", 2)
+    monkeypatch.setattr("nodes.sets.ATTESTERS_MAX", 2)
     chosen = home.spaces.attesters(home.space)
     assert len(chosen) == 2
     owners = {n for n in chosen if n in {ME, KEYS[0].public}}

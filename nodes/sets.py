@@ -1,0 +1,250 @@
+"""The sets of the spaces that a node hosts: in memory, and as records on disk.
+
+Owns the order check -> persist -> join, and the answers that sessions need. Does not own
+the rules (`crdtmerge.policy`), the protocol (`crdtmerge.sync`) nor the disk (`store`), and
+knows no contents: those are `spaces`. Calls may come from several threads; each is atomic.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from threading import RLock
+from typing import Final
+
+from crdtmerge.bodies import Genesis, RecordId, SpaceId
+from crdtmerge.digest import DIGEST_BYTES, Domain, digest
+from crdtmerge.errors import NotAdmissibleError, NotFoundError
+from crdtmerge.identity import AuthorId
+from crdtmerge.orset import Forked, OpSet, forks_beside
+from crdtmerge.policy import View
+from crdtmerge.record import SignedRecord, verified
+from crdtmerge.sync.messages import (
+    ATTESTERS_MAX,
+    MESSAGE_BYTES_MAX,
+    FeedReply,
+    Heartbeat,
+    RecordsReply,
+    SignedBytes,
+)
+from crdtmerge.trie import Trie
+
+from .batches import bytes_in_message, chains_first, check_chains_come, returned
+from .holding import Holding
+from .store.base import RecordStore
+
+RECORDS_PER_MESSAGE_BYTES: Final = MESSAGE_BYTES_MAX - (64 << 10)
+
+
+@dataclass(slots=True)
+class Sets:
+    """Every set of one home."""
+
+    records: RecordStore
+    _: KW_ONLY
+    lock: RLock = field(default_factory=RLock)
+    on_publish: Callable[[SpaceId, tuple[RecordId, ...]], None] | None = None
+    author: AuthorId | None = None
+    """Who signs here; for `on_returned`, which hears of its records from elsewhere."""
+    on_returned: Callable[[SpaceId, RecordId], object] | None = None
+    on_refused: Callable[[SpaceId, Forked], object] | None = None
+    """Hears of forks of which a record was refused: no set will hold both."""
+    added: Mapping[bytes, tuple[str, ...]] = field(default_factory=dict)
+    """Where the user says that nodes listen; replaced as a whole."""
+    admission: Holding | None = None
+    """Decides which records of others wait; without it none does."""
+    _opsets: dict[SpaceId, OpSet] = field(default_factory=dict)
+    _said: Counter[AuthorId] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        """Read the sets; their records were checked before they were stored."""
+        for space in self.records.spaces():
+            loaded = self.records.load(space)
+            self._opsets[space] = OpSet(space).insert(loaded)
+            self._said.update(signed.record.author for signed in loaded)
+
+    # --- the sets -----------------------------------------------------------------------
+
+    def all(self) -> list[SpaceId]:
+        """Return the ids of the spaces, sorted."""
+        with self.lock:
+            return sorted(self._opsets)
+
+    def opset(self, space: SpaceId) -> OpSet:
+        """Return the set of `space`.
+
+        Raises:
+            NotFoundError: this home does not take part in it.
+        """
+        with self.lock:
+            if space not in self._opsets:
+                raise NotFoundError(f"no space {space.hex()[:12]} in this home")
+            return self._opsets[space]
+
+    def view(self, space: SpaceId) -> View:
+        """Return what the set of `space` means now."""
+        return self.opset(space).view
+
+    def name(self, space: SpaceId) -> str:
+        """Return the name that the genesis of `space` gives."""
+        body = self.view(space).genesis.body
+        assert isinstance(body, Genesis)
+        return body.name
+
+    def commit(
+        self, space: SpaceId, batch: Sequence[SignedRecord]
+    ) -> tuple[RecordId, ...]:
+        """Check, persist, then join `batch`; return the ids that were new.
+
+        Raises:
+            RemoteError: a record breaks a rule; nothing was stored.
+            MachineError: the store failed; nothing was joined.
+        """
+        with self.lock:
+            before = self._opsets.get(space, OpSet(space))
+            after = before.insert(batch)
+            fresh = {s.record.id: s for s in batch if s.record.id not in before}
+            if fresh:
+                self.records.append(space, chains_first(fresh))
+                self._opsets[space] = after
+                self._said.update(s.record.author for s in fresh.values())
+            return tuple(fresh)
+
+    def publish(self, space: SpaceId, batch: Sequence[SignedRecord]) -> None:
+        """Commit records that were made here, and tell the running node, if one runs."""
+        self._tell(space, self.commit(space, batch))
+
+    def take(
+        self, space: SpaceId, batch: Sequence[SignedRecord]
+    ) -> tuple[RecordId, ...]:
+        """Commit records that came from elsewhere; notice those that we should know.
+
+        A record of this home's author above its last number, or one that has the number
+        of another, was signed by a state of this home that is lost here, or by a copy.
+        """
+        with self.lock:
+            before = self._opsets.get(space, OpSet(space))
+            try:
+                fresh = self.commit(space, batch)
+            except NotAdmissibleError:
+                forks = forks_beside(before, batch) if space in self._opsets else {}
+                if forks and self.on_refused is not None:
+                    self.on_refused(space, forks)
+                raise
+            if self.on_returned is not None:
+                for record in returned(before, self._opsets, fresh, self.author):
+                    self.on_returned(space, record)
+            return fresh
+
+    def bring(self, space: SpaceId, batch: Sequence[SignedRecord]) -> None:
+        """Take records that a command brought, and tell the running node, if one runs."""
+        self._tell(space, self.take(space, batch))
+
+    def _tell(self, space: SpaceId, fresh: tuple[RecordId, ...]) -> None:
+        if self.on_publish is not None:
+            self.on_publish(space, fresh)
+
+    # --- what sessions ask (the port `crdtmerge.sync.session.Spaces`) ---------------------
+
+    def heartbeat(self, space: SpaceId) -> Heartbeat:
+        """Return where `space` stands here."""
+        with self.lock:
+            opset = self.opset(space)
+            last = self.records.last(space)
+            generation = self.records.generation
+            return Heartbeat(space, opset.root, len(opset), generation, last)
+
+    def trie(self, space: SpaceId) -> Trie:
+        """Return the trie over the record ids of `space`."""
+        return self.opset(space).trie
+
+    def feed(self, space: SpaceId, after: int) -> FeedReply:
+        """Return the records stored after sequence `after`, up to one message."""
+        found, through, more = self.records.after(
+            space, after, RECORDS_PER_MESSAGE_BYTES
+        )
+        generation = self.records.generation
+        return FeedReply(space, generation, through, more, tuple(found))
+
+    def fetch(self, space: SpaceId, ids: Sequence[bytes]) -> RecordsReply:
+        """Return the records with these ids, each after the chain it hangs on."""
+        opset = self.opset(space)
+        chosen: dict[RecordId, SignedRecord] = {}
+        unsent: list[bytes] = []
+        # All ids may come back as unsent: there must be room for them.
+        room = RECORDS_PER_MESSAGE_BYTES - DIGEST_BYTES * len(ids)
+        for key in ids:
+            signed = opset.signed.get(RecordId(key))
+            links = (*opset.chain(signed.record), signed) if signed else ()
+            added = [link for link in links if link.record.id not in chosen]
+            size = sum(bytes_in_message(link) for link in added)
+            if signed is None or (chosen and size > room):
+                unsent.append(key)
+                continue
+            room -= size
+            chosen |= {link.record.id: link for link in added}
+        records = tuple(
+            SignedBytes(s.record.data, s.signature) for s in chosen.values()
+        )
+        return RecordsReply(space, records, tuple(unsent))
+
+    def receive(
+        self, space: SpaceId, records: Sequence[SignedBytes]
+    ) -> tuple[RecordId, ...]:
+        """Check, persist and join what a peer sent; return the ids that were new.
+
+        What its author's quota holds back is left for later, before it is verified.
+        """
+        opset = self.opset(space)
+        # SUBTLE: each once, or who sends one a thousand times uses up its author's quota.
+        came = {RecordId(digest(Domain.RECORD, raw.data)): raw for raw in records}
+        unknown = [raw for key, raw in came.items() if key not in opset]
+        read = check_chains_come(opset, unknown)
+        if self.admission is None:
+            return self.take(space, [verified(*pair) for pair in read])
+        left = self.admission.leave([record for record, _ in read], self.author)
+        batch = [verified(r, signature) for r, signature in read if r.id not in left]
+        fresh = self.take(space, batch)
+        waiting = [record for record, _ in read if record.id in left]
+        self.admission.taken(space, [s.record for s in batch], waiting, left)
+        return fresh
+
+    def said(self, author: AuthorId) -> int:
+        """Return how many records of `author` are here, in all spaces."""
+        with self.lock:
+            return self._said[author]
+
+    # --- who ----------------------------------------------------------------------------
+
+    def members(self) -> frozenset[bytes]:
+        """Return the transport keys of all members of all spaces."""
+        return frozenset(
+            node for space in self.all() for node in self.view(space).nodes
+        )
+
+    def shared_with(self, node: bytes) -> frozenset[SpaceId]:
+        """Return the spaces in which `node` belongs to an author with rights."""
+        return frozenset(s for s in self.all() if node in self.view(s).nodes)
+
+    def attesters(self, space: SpaceId) -> frozenset[bytes]:
+        """Return the nodes whose attestations count: all, or those of the highest ranks.
+
+        Keys cost nothing in an open space: however many a newcomer makes, they never
+        push out who has a higher rank.
+        """
+        view = self.view(space)
+
+        def low(node: bytes) -> int:
+            authors = view.node_authors.get(node, ())
+            return -max((view.ranks.get(a, 0) for a in authors), default=0)
+
+        ordered = sorted(view.nodes, key=lambda node: (low(node), node))
+        return frozenset(ordered[:ATTESTERS_MAX])
+
+    def addresses(self) -> dict[bytes, tuple[str, ...]]:
+        """Return the addresses of every member node: what the user added, then its own."""
+        known: dict[bytes, tuple[str, ...]] = {}
+        for space in self.all():
+            for node, addresses in self.view(space).nodes.items():
+                before = known.get(node) or self.added.get(node, ())
+                known[node] = tuple(dict.fromkeys((*before, *addresses)))
+        return known
