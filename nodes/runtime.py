@@ -2,13 +2,13 @@
 
 Owns the event loop, the order in which inputs reach the node, the tick, start and stop.
 Does not own any decision: those are `Node`'s; nor streams (`links`), blobs (`fetching`),
-or what the command line asks for (`commands`, `operations`).
+what the command line asks for (`commands`, `operations`), or how long a node runs
+(`service`, `errand`).
 """
 
 import asyncio
 import os
 import random
-import signal
 import time
 from collections.abc import (
     AsyncIterator,
@@ -23,13 +23,11 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from crdtmerge import __version__
 from crdtmerge.bodies import RecordId, SpaceId
 from crdtmerge.digest import BlobId
-from crdtmerge.errors import BusyError
 from crdtmerge.faults import Fault
 from crdtmerge.sync.messages import Heartbeat, Message
 from crdtmerge.sync.transfer import Wanted
@@ -57,18 +55,16 @@ from .effects import (
 from .fetching import Fetching
 from .forks import Forks
 from .holding import Held
-from .home import Home, open_home
+from .home import Home
 from .inspection import Inspection
 from .join import Doorkeeper
 from .links import Link, Links, SendMessage, Turn
-from .memory import keep_freed
 from .metrics import Sources, exposition
 from .needs import Needs
 from .node import Node
 from .operations.limiting import quotas_of
 from .operations.membership import JOIN_ADDRESSES
 from .operations.verbs import Answer, Operations
-from .passphrase import AskPassphrase, no_passphrase
 from .quotas import Quotas
 from .server import ControlServer, JoinServer, ReplicaServer
 from .spaces import Spaces
@@ -83,8 +79,6 @@ from .witness import Witness
 T = TypeVar("T")
 
 TICK_S: Final = 1.0
-COMMAND_PATIENCE_S: Final = 10.0
-"""How long a starting node waits for a command that holds its home."""
 GRACE_S: Final = 1.0
 LEAF_DAYS: Final = 3650
 
@@ -120,11 +114,7 @@ class Runtime:
         home.blobs.forget_lost()
         self.spaces = Spaces(home.records, home.blobs)
         check_references(home, self.spaces)
-        bootstrap = {
-            facts.node: facts.addresses
-            for space in self.spaces.all()
-            for facts in home.local.peers(space)
-        }
+        bootstrap = _bootstrap(home, self.spaces)
         self.spaces.added = _added(home)
         rng = random.Random(entropy(32))  # noqa: S311  choices of peers are no secrets
         agent = f"crdtmerge/{__version__}"
@@ -445,6 +435,11 @@ class Runtime:
         self.commands.pause(seconds)
 
 
+def _bootstrap(home: Home, spaces: Spaces) -> dict[bytes, tuple[str, ...]]:
+    peers = (facts for space in spaces.all() for facts in home.local.peers(space))
+    return {facts.node: facts.addresses for facts in peers}
+
+
 def _added(home: Home) -> dict[bytes, tuple[str, ...]]:
     return {facts.node: facts.addresses for facts in home.local.addresses()}
 
@@ -466,73 +461,3 @@ def runtime_on(
         home.node.unlock(), now - timedelta(days=1), now + timedelta(days=LEAF_DAYS)
     )
     return Runtime(home, leaf, upkeep, limits, own_quotas)
-
-
-def run_node(
-    path: Path,
-    *,
-    listen: str,
-    join_listen: str,
-    advertise: str,
-    ready: Callable[[Mapping[str, object]], None],
-    ask: AskPassphrase = no_passphrase,
-    upkeep: Upkeep | None = None,
-    limits: Limits | None = None,
-    own_quotas: Mapping[str, float] | None = None,
-) -> None:
-    """Run a node on the home at `path` until SIGINT or SIGTERM.
-
-    `ask` finds the passphrase, at the start: a node must sign whenever peers want it to.
-    `ready` is told where the node listens, once it does. `upkeep` says what it does for
-    its store by itself, `limits` how fast blobs may come and go; `own_quotas` are quotas
-    that hold for this run in place of those of the home.
-
-    Raises:
-        ConflictError: another node runs on this home, or a port is in use.
-        BadInputError: the passphrase is wrong, or there is none.
-        MachineError: the store failed.
-    """
-    with _patiently_open(path, ask) as home:
-        for key in (home.author, home.node):
-            key.ready()
-        keep_freed()
-        where = listen, join_listen, advertise
-        run = _run(home, where, ready, (upkeep, limits, own_quotas))
-        asyncio.run(run)
-
-
-def _patiently_open(path: Path, ask: AskPassphrase) -> Home:
-    """Open the home once a command that holds it is done; one takes seconds at most."""
-    end = time.monotonic() + COMMAND_PATIENCE_S
-    while True:
-        try:
-            return open_home(path, write=True, purpose="node", ask=ask)
-        except BusyError:
-            if time.monotonic() >= end:
-                raise
-            time.sleep(0.1)
-
-
-async def _run(
-    home: Home,
-    where: tuple[str, str, str],
-    ready: Callable[[Mapping[str, object]], None],
-    wishes: tuple[Upkeep | None, Limits | None, Mapping[str, float] | None],
-) -> None:
-    runtime = runtime_on(home, *wishes)
-    for name in (signal.SIGINT, signal.SIGTERM):
-        runtime.loop.add_signal_handler(name, runtime.stopping.set)
-    try:
-        await runtime.start(*where)
-        ready(
-            {
-                "node": runtime.me.hex(),
-                "addresses": list(runtime.addresses),
-                "join_addresses": list(runtime.join_addresses),
-            }
-        )
-        await runtime.stopping.wait()
-    finally:
-        await runtime.stop()
-    if runtime.failure is not None:
-        raise runtime.failure

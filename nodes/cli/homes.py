@@ -1,6 +1,6 @@
 """The command `whoami`, and those that run a node or the demo.
 
-Owns their options. Does not own `init` (`secrecy`), the node (`runtime`) or the demo.
+Owns their options. Does not own `init` (`secrecy`), the node (`service`) or the demo.
 """
 
 import json
@@ -95,7 +95,7 @@ def node_run(
     """
     from ..operations.limiting import read as read_quotas
     from ..operations.limiting import with_settings
-    from ..runtime import run_node
+    from ..service import run_node
     from ..traffic import Limits, rate_of
     from ..upkeep.keeping import Upkeep
     from .passphrases import present

@@ -1,0 +1,94 @@
+"""A node that runs until it is told to stop: what `crdtmerge node run` is.
+
+Owns how it comes to its home, and when it ends. Does not own the node (`runtime`), nor one
+that runs for a single command (`errand`).
+"""
+
+import asyncio
+import signal
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from crdtmerge.errors import BusyError
+
+from .home import Home, open_home
+from .memory import keep_freed
+from .passphrase import AskPassphrase, no_passphrase
+from .runtime import Runtime, runtime_on
+from .traffic import Limits
+from .upkeep.keeping import Upkeep
+
+WAITS_MAX: Final = 100
+"""How often a starting node waits for a command that holds its home: ten seconds."""
+WAIT_S: Final = 0.1
+
+
+def run_node(
+    path: Path,
+    *,
+    listen: str,
+    join_listen: str,
+    advertise: str,
+    ready: Callable[[Mapping[str, object]], None],
+    ask: AskPassphrase = no_passphrase,
+    upkeep: Upkeep | None = None,
+    limits: Limits | None = None,
+    own_quotas: Mapping[str, float] | None = None,
+) -> None:
+    """Run a node on the home at `path` until SIGINT or SIGTERM.
+
+    `ask` finds the passphrase, at the start: a node must sign whenever peers want it to.
+    `ready` is told where the node listens, once it does. `upkeep` says what it does for
+    its store by itself, `limits` how fast blobs may come and go; `own_quotas` are quotas
+    that hold for this run in place of those of the home.
+
+    Raises:
+        ConflictError: another node runs on this home, or a port is in use.
+        BadInputError: the passphrase is wrong, or there is none.
+        MachineError: the store failed.
+    """
+    with _patiently_open(path, ask) as home:
+        for key in (home.author, home.node):
+            key.ready()
+        keep_freed()
+        make = partial(runtime_on, home, upkeep, limits, own_quotas)
+        asyncio.run(_run(make, (listen, join_listen, advertise), ready))
+
+
+def _patiently_open(path: Path, ask: AskPassphrase) -> Home:
+    """Open the home once a command that holds it is done; one takes seconds at most."""
+    opened = partial(open_home, path, write=True, purpose="node", ask=ask)
+    for _ in range(WAITS_MAX):
+        try:
+            return opened()
+        except BusyError:
+            time.sleep(WAIT_S)
+    return opened()
+
+
+async def _run(
+    make: Callable[[], Runtime],
+    where: tuple[str, str, str],
+    ready: Callable[[Mapping[str, object]], None],
+) -> None:
+    """Run what `make` returns, which needs a running loop, until a signal."""
+    runtime = make()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        runtime.loop.add_signal_handler(name, runtime.stopping.set)
+    try:
+        await runtime.start(*where)
+        ready(
+            {
+                "node": runtime.me.hex(),
+                "addresses": list(runtime.addresses),
+                "join_addresses": list(runtime.join_addresses),
+            }
+        )
+        await runtime.stopping.wait()
+    finally:
+        await runtime.stop()
+    if runtime.failure is not None:
+        raise runtime.failure
