@@ -5,8 +5,9 @@ Owns their options. Does not own `init` (`secrecy`), the node (`service`) or the
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeAlias
 
 import typer
 
@@ -31,55 +32,60 @@ def whoami(
     show(facts, render.home, as_json=chosen.as_json)
 
 
-RateOption = Annotated[str, typer.Option(metavar="RATE")]
+ListenOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT",
+        help=f"Where peers reach this node; first {LOOPBACK}, then as last time.",
+        show_default=False,
+    ),
+]
+JoinListenOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT",
+        help="Where those with a ticket reach it; the default is as for --listen.",
+        show_default=False,
+    ),
+]
+AdvertiseOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST",
+        help="The host that peers are told, without a port; needed behind 0.0.0.0."
+        " First the one it listens on, then as last time; '' forgets it.",
+        show_default=False,
+    ),
+]
+ScrubRateOption: TypeAlias = Annotated[
+    float,
+    typer.Option(
+        metavar="MB/S",
+        min=0,
+        max=100_000,
+        help="How fast all blobs are read again in the background, to find damage and"
+        " repair it; 0 turns it off.",
+    ),
+]
+CollectOption: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--collect/--no-collect",
+        help="Remove what nothing has needed for 7 days, as `store gc` does.",
+    ),
+]
+RateOption: TypeAlias = Annotated[str, typer.Option(metavar="RATE")]
 
 
 def node_run(
     context: typer.Context,
-    listen: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HOST:PORT",
-            help=f"Where peers reach this node; first {LOOPBACK}, then as last time.",
-            show_default=False,
-        ),
-    ] = None,
-    join_listen: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HOST:PORT",
-            help="Where those with a ticket reach it; the default is as for --listen.",
-            show_default=False,
-        ),
-    ] = None,
-    advertise: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HOST",
-            help="The host that peers are told, without a port; needed behind 0.0.0.0."
-            " First the one it listens on, then as last time; '' forgets it.",
-            show_default=False,
-        ),
-    ] = None,
+    listen: ListenOption = None,
+    join_listen: JoinListenOption = None,
+    advertise: AdvertiseOption = None,
     home: HomeOption = None,
     *,
-    scrub_rate: Annotated[
-        float,
-        typer.Option(
-            metavar="MB/S",
-            min=0,
-            max=100_000,
-            help="How fast all blobs are read again in the background, to find damage and"
-            " repair it; 0 turns it off.",
-        ),
-    ] = 8.0,
-    collect: Annotated[
-        bool,
-        typer.Option(
-            "--collect/--no-collect",
-            help="Remove what nothing has needed for 7 days, as `store gc` does.",
-        ),
-    ] = True,
+    scrub_rate: ScrubRateOption = 8.0,
+    collect: CollectOption = True,
     download_limit: RateOption = "0",
     upload_limit: RateOption = "0",
     peer_download_limit: RateOption = "0",
@@ -101,25 +107,7 @@ def node_run(
     from .passphrases import present
 
     chosen = settings(context, home, as_json=as_json, passphrase_file=passphrase_file)
-
-    def ready(facts: Mapping[str, object]) -> None:
-        if chosen.as_json:
-            print(json.dumps(facts), flush=True)  # noqa: T201  one line: it is awaited
-        else:
-            where = " ".join(str(a) for a in _several(facts["addresses"]))
-            say(f"node {short(facts['node'])} listens on {where}; Ctrl-C stops it")
-
-    asked = {
-        "listen": _address(listen, "--listen"),
-        "join_listen": _address(join_listen, "--join-listen"),
-        "advertise": _host(advertise),
-    }
-    where = {
-        **_remembered(chosen.home),
-        **{k: v for k, v in asked.items() if v is not None},
-    }
-    _require_host(where)
-    upkeep = Upkeep(scrub_rate * MB, collects=collect)
+    where = _where(chosen.home, listen, join_listen, advertise)
     ask_for = present(chosen.passphrase_file)
     limits = Limits(
         rate_of(download_limit),
@@ -134,12 +122,36 @@ def node_run(
         listen=where["listen"],
         join_listen=where["join_listen"],
         advertise=where["advertise"],
-        ready=ready,
+        ready=partial(_say_ready, as_json=chosen.as_json),
         ask=ask_for,
-        upkeep=upkeep,
+        upkeep=Upkeep(scrub_rate * MB, collects=collect),
         limits=limits,
         own_quotas=own_quotas,
     )
+
+
+def _where(
+    home: Path, listen: str | None, join_listen: str | None, advertise: str | None
+) -> dict[str, str]:
+    """Return where a node is to listen and what to advertise: as asked, else as before."""
+    asked = {
+        "listen": _address(listen, "--listen"),
+        "join_listen": _address(join_listen, "--join-listen"),
+        "advertise": _host(advertise),
+    }
+    given = {key: value for key, value in asked.items() if value is not None}
+    where = _remembered(home) | given
+    _require_host(where)
+    return where
+
+
+def _say_ready(facts: Mapping[str, object], *, as_json: bool) -> None:
+    """Say where the node listens, once it does."""
+    if as_json:
+        print(json.dumps(facts), flush=True)  # noqa: T201  one line: it is awaited
+    else:
+        where = " ".join(str(a) for a in _several(facts["addresses"]))
+        say(f"node {short(facts['node'])} listens on {where}; Ctrl-C stops it")
 
 
 def node_metrics(
