@@ -28,65 +28,73 @@ AnywhereOption: TypeAlias = Annotated[
         autocompletion=completion.spaces,
     ),
 ]
+ModelArgument: TypeAlias = Annotated[
+    Path,
+    typer.Argument(
+        help="A folder of safetensors or PyTorch files, one such file, or an adapter."
+    ),
+]
+WeightOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(metavar="W", help="A decimal from 0 to 1000; 1 if left out."),
+]
+NoteOption: TypeAlias = Annotated[
+    str | None, typer.Option(metavar="TEXT", help="What others should know of it.")
+]
+TagOption: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="TAG",
+        help="A word that recipes may select it by; repeat for more.",
+        show_default=False,
+        autocompletion=completion.tags,
+    ),
+]
+KindOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KIND",
+        help="full, delta (differences to the base) or lora; an adapter is known by"
+        " its config, all else is full.",
+        show_default=False,
+    ),
+]
+VocabularyOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="POLICY",
+        help="Where the tokenizer is not the base's: refuse (default), or align its"
+        " rows to the base's, by token.",
+        show_default=False,
+    ),
+]
+ReferenceOption: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--reference",
+        help="Do not copy: use the files where they lie, verified on use.",
+    ),
+]
+NoInspectOption: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--no-inspect", help="Do not say what stands out of it beside the others."
+    ),
+]
 
 
 def contribute(
     context: typer.Context,
-    path: Annotated[
-        Path,
-        typer.Argument(
-            help="A folder of safetensors or PyTorch files, one such file, or an adapter."
-        ),
-    ],
+    path: ModelArgument,
     space: SpaceOption = None,
-    weight: Annotated[
-        str | None,
-        typer.Option(metavar="W", help="A decimal from 0 to 1000; 1 if left out."),
-    ] = None,
-    note: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="What others should know of it.")
-    ] = None,
+    weight: WeightOption = None,
+    note: NoteOption = None,
     *,
-    tag: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="TAG",
-            help="A word that recipes may select it by; repeat for more.",
-            show_default=False,
-            autocompletion=completion.tags,
-        ),
-    ] = None,
-    kind: Annotated[
-        str | None,
-        typer.Option(
-            metavar="KIND",
-            help="full, delta (differences to the base) or lora; an adapter is known by"
-            " its config, all else is full.",
-            show_default=False,
-        ),
-    ] = None,
-    vocabulary: Annotated[
-        str | None,
-        typer.Option(
-            metavar="POLICY",
-            help="Where the tokenizer is not the base's: refuse (default), or align its"
-            " rows to the base's, by token.",
-            show_default=False,
-        ),
-    ] = None,
-    reference: Annotated[
-        bool,
-        typer.Option(
-            "--reference",
-            help="Do not copy: use the files where they lie, verified on use.",
-        ),
-    ] = False,
-    no_inspect: Annotated[
-        bool,
-        typer.Option(
-            "--no-inspect", help="Do not say what stands out of it beside the others."
-        ),
-    ] = False,
+    tag: TagOption = None,
+    kind: KindOption = None,
+    vocabulary: VocabularyOption = None,
+    reference: ReferenceOption = False,
+    no_inspect: NoInspectOption = False,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
