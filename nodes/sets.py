@@ -11,7 +11,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from threading import RLock
 from typing import Final
 
-from crdtmerge.bodies import Genesis, RecordId, SpaceId
+from crdtmerge.bodies import RecordId, SpaceId
 from crdtmerge.digest import DIGEST_BYTES, Domain, digest
 from crdtmerge.errors import NotAdmissibleError, NotFoundError
 from crdtmerge.identity import AuthorId
@@ -86,9 +86,7 @@ class Sets:
 
     def name(self, space: SpaceId) -> str:
         """Return the name that the genesis of `space` gives."""
-        body = self.view(space).genesis.body
-        assert isinstance(body, Genesis)
-        return body.name
+        return self.view(space).rules.name
 
     def commit(
         self, space: SpaceId, batch: Sequence[SignedRecord]

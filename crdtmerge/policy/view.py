@@ -134,10 +134,19 @@ class View:
         return tuple(sorted(own | heirs))
 
     @property
+    def rules(self) -> Genesis:
+        """What the genesis says."""
+        assert isinstance(self.genesis.body, Genesis)
+        return self.genesis.body
+
+    @property
     def base(self) -> ContentId:
         """The content id of the base."""
-        assert isinstance(self.genesis.body, Genesis)
-        return self.genesis.body.base
+        return self.rules.base
+
+    def has_rights(self, author: AuthorId) -> bool:
+        """Tell whether `author` has a rank, and nobody ended its rights."""
+        return author in self.ranks and author not in self.rightless
 
     def merge_id(self, recipe: Recipe) -> bytes:
         """Return what names the model that `recipe` makes of the visible set."""

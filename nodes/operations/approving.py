@@ -4,7 +4,7 @@ Owns what is told of acts that wait, also by the verbs that make them. Does not 
 many owners it takes (`policy.council`).
 """
 
-from crdtmerge.bodies import Genesis, RecordId
+from crdtmerge.bodies import RecordId
 from crdtmerge.identity import AuthorId
 from crdtmerge.orset import OpSet
 from crdtmerge.policy import Pending, Rank, View, council_of_owners
@@ -50,8 +50,7 @@ def space_pending(context: Context, asked: Arguments, _tell: Tell) -> Answer:
     """Return the acts of a space that wait for owners, and how many owners it takes."""
     space = choose_space(context.spaces, given.optional_text(asked, "space"))
     opset = context.spaces.opset(space)
-    rules = opset.view.genesis.body
-    assert isinstance(rules, Genesis)
+    rules = opset.view.rules
     return {
         "space": space.hex(),
         "name": context.spaces.name(space),
@@ -65,8 +64,6 @@ def space_pending(context: Context, asked: Arguments, _tell: Tell) -> Answer:
 def pending_facts(opset: OpSet, me: AuthorId) -> list[Answer]:
     """Return the acts that wait for owners, as JSON: who signed, who has not yet."""
     view = opset.view
-    rules = view.genesis.body
-    assert isinstance(rules, Genesis)
     mine = view.identity(me)[0]
     owner = view.ranks.get(me) is Rank.OWNER
     return [
@@ -78,7 +75,7 @@ def pending_facts(opset: OpSet, me: AuthorId) -> list[Answer]:
             "signed": [view.identity(key)[-1].hex() for key in act.signers],
             "unsigned": [
                 view.identity(key)[-1].hex()
-                for key in rules.owners
+                for key in view.rules.owners
                 if key not in act.signers
             ],
             "needed": act.needed,

@@ -66,8 +66,8 @@ def ban(context: Context, asked: Arguments, _tell: Tell) -> Answer:
 
 
 def _ban_remarks(view: View, subject: str) -> list[str]:
-    mode = getattr(view.genesis.body, "mode", "members")
-    return [OPEN_SPACE] if subject == "author" and mode == "open" else []
+    open_ = view.rules.mode == "open"
+    return [OPEN_SPACE] if subject == "author" and open_ else []
 
 
 def ban_lift(context: Context, asked: Arguments, _tell: Tell) -> Answer:

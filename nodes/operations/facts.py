@@ -5,7 +5,7 @@ Owns the names of the fields. Does not own how people are shown them (`cli.rende
 
 from collections.abc import Container
 
-from crdtmerge.bodies import Genesis, SpaceId
+from crdtmerge.bodies import SpaceId
 from crdtmerge.codec import format_decimal
 from crdtmerge.digest import ContentId
 from crdtmerge.faults import Fault, find
@@ -55,12 +55,11 @@ def space_facts(spaces: Spaces, space: SpaceId, author: AuthorId) -> Answer:
 
 def identity_facts(view: View, space: SpaceId, author: AuthorId) -> Answer:
     """Return what a space is, and what this author is in it."""
-    assert isinstance(view.genesis.body, Genesis)
     rank = view.ranks.get(author)
     return {
         "id": space.hex(),
-        "name": view.genesis.body.name,
-        "mode": view.genesis.body.mode,
+        "name": view.rules.name,
+        "mode": view.rules.mode,
         "base": view.base.hex(),
         "rank": rank.name.lower() if rank is not None else None,
         "rightless": author in view.rightless,

@@ -105,8 +105,8 @@ def _listing(context: Context, opset: OpSet, published: int = 0) -> Answer:
     states = {fork["state"] for fork in forks}
     return {
         "space": opset.space.hex(),
-        "name": getattr(opset.view.genesis.body, "name", ""),
-        "quarantine": getattr(opset.view.genesis.body, "quarantine", False),
+        "name": opset.view.rules.name,
+        "quarantine": opset.view.rules.quarantine,
         "forks": forks,
         "published": published,
         "notes": [

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from crdtmerge.bodies import Genesis
 from crdtmerge.digest import BlobId, chunk_digest
 from crdtmerge.formats.ingest import Model
 from crdtmerge.formats.progress import Progress
@@ -52,7 +51,7 @@ class _Base:
     def read(self, view: View) -> None:
         """Read the model that is in the folder now, which must be the base."""
         found = read_base(self.folder, self.bringing)
-        self.model, self.facts = of_space(*found, view.base, _name(view))
+        self.model, self.facts = of_space(*found, view.base, view.rules.name)
 
 
 @dataclass(slots=True)
@@ -231,8 +230,3 @@ def _remarks(context: Context, checked: CheckedArchive, *, unpacked: bool) -> li
     if unpacked and checked.base_files:
         remarks.append(ON_TRUST)
     return remarks
-
-
-def _name(view: View) -> str:
-    assert isinstance(view.genesis.body, Genesis)
-    return view.genesis.body.name

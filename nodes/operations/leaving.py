@@ -6,7 +6,6 @@ cut off who left (`nodes.node`).
 
 from typing import Final
 
-from crdtmerge.bodies import Genesis
 from crdtmerge.policy import Rank, View
 
 from . import arguments as given
@@ -37,11 +36,7 @@ def space_leave(context: Context, asked: Arguments, _tell: Tell) -> Answer:
         record = publish(context, space, lambda r: r.leave())
         view = context.spaces.view(space)
     me = context.key.public
-    others = [
-        key
-        for key in view.judged_with(me)
-        if key != me and key in view.ranks and key not in view.rightless
-    ]
+    others = [k for k in view.judged_with(me) if k != me and view.has_rights(k)]
     mine = [v for v in view.visible if me in v.authors]
     return {
         "space": space.hex(),
@@ -60,13 +55,12 @@ def space_leave(context: Context, asked: Arguments, _tell: Tell) -> Answer:
 
 def _too_few(view: View) -> list[str]:
     """Return what to say if the owners that stay cannot act as one any more."""
-    rules = view.genesis.body
-    assert isinstance(rules, Genesis)
     owners = {
         view.identity(key)[0]
         for key, rank in view.ranks.items()
-        if rank is Rank.OWNER and key not in view.rightless
+        if rank is Rank.OWNER and view.has_rights(key)
     }
-    if len(owners) >= rules.threshold:
+    needed = view.rules.threshold
+    if len(owners) >= needed:
         return []
-    return [TOO_FEW.format(count=len(owners), needed=rules.threshold)]
+    return [TOO_FEW.format(count=len(owners), needed=needed)]

@@ -108,5 +108,4 @@ def _may_say(context: Context, space: SpaceId, view: View) -> bool:
     """Tell whether this author has rights there, and is known to know its own records."""
     me = context.key.public
     sure = context.home.anchor.doubt(space) is None
-    rights = me in view.ranks and me not in view.rightless
-    return sure and rights and me not in view.quarantined
+    return sure and view.has_rights(me) and me not in view.quarantined

@@ -96,8 +96,7 @@ def _accepted(current: Replica, author: AuthorId, asked: Arguments) -> list[Reco
 def _revoke_remarks(view: View, *, new: bool) -> list[str]:
     if not new:
         return [REVOKED_ALREADY]
-    mode = getattr(view.genesis.body, "mode", "members")
-    return [OPEN_SPACE] if mode == "open" else []
+    return [OPEN_SPACE] if view.rules.mode == "open" else []
 
 
 def space_revoke_lift(context: Context, asked: Arguments, _tell: Tell) -> Answer:

@@ -151,8 +151,8 @@ def has_rights(context: Context) -> bool:
 def _places(context: Context) -> list[SpaceId]:
     """Return the spaces in which this home's author has rights."""
     me = context.key.public
-    views = [(space, context.spaces.view(space)) for space in context.spaces.all()]
-    return [s for s, view in views if me in view.ranks and me not in view.rightless]
+    spaces = context.spaces
+    return [space for space in spaces.all() if spaces.view(space).has_rights(me)]
 
 
 def _kept(
