@@ -87,6 +87,17 @@ def best_grant(opset: OpSet, author: AuthorId) -> tuple[RecordId, Authority] | N
     return max(given, key=lambda pair: (pair[1].measure, pair[0]), default=None)
 
 
+def named_successor(opset: OpSet, author: AuthorId) -> AuthorId | None:
+    """Return the key that `author` named to follow its own, if it did."""
+    namings = sorted(
+        (record.author_seq, record.id, record.body.key)
+        for record in opset.records.values()
+        if isinstance(record.body, Successor)
+        and record.author == author == record.body.of
+    )
+    return namings[0][2] if namings else None
+
+
 @dataclass(frozen=True)
 class Replica:
     """A set of records, and the key that speaks for its author."""
@@ -305,10 +316,7 @@ class Replica:
         """Refuse to name a key that has a part already, or a second one."""
         view, me = self.opset.view, self.key.public
         self._require_no_part(body.key)
-        if body.of == me and any(
-            isinstance(r.body, Successor) and r.author == me == r.body.of
-            for r in self.opset.records.values()
-        ):
+        if body.of == me and named_successor(self.opset, me) is not None:
             raise NotAllowedError(
                 "you named a successor already, and the first one counts",
                 hint="ask somebody of higher rank to grant the new key what you had",

@@ -221,7 +221,7 @@ def _unfinished(here: "Context") -> bool:
 
 def _never_named(here: "Context", key: "HomeKey") -> bool:
     """Tell whether a next key of an agent may be forgotten: no space hangs on it."""
-    from ..operations.succeeding import named_successor
+    from crdtmerge.replica import named_successor
 
     me, spaces = here.key.public, here.spaces
     named = {named_successor(spaces.opset(space), me) for space in spaces.all()}

@@ -12,12 +12,11 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final
 
-from crdtmerge.bodies import RecordId, SpaceId, Successor, give_consent
+from crdtmerge.bodies import RecordId, SpaceId, give_consent
 from crdtmerge.errors import ConflictError, NotAllowedError, NotFoundError
 from crdtmerge.identity import AuthorId, Signer
-from crdtmerge.orset import OpSet
 from crdtmerge.record import SignedRecord
-from crdtmerge.replica import Replica
+from crdtmerge.replica import Replica, named_successor
 
 from .live import Answer, Context
 from .publishing import publish, publish_all, replica
@@ -130,17 +129,6 @@ def earlier_keys(context: Context, space: SpaceId) -> tuple[AuthorId, ...]:
     ended = {body.author for body in view.endings.values()}
     before = chain[: chain.index(me)] if me in chain else ()
     return tuple(key for key in before if key not in ended)
-
-
-def named_successor(opset: OpSet, author: AuthorId) -> AuthorId | None:
-    """Return the key that `author` named to follow its own, if it did."""
-    namings = sorted(
-        (record.author_seq, record.id, record.body.key)
-        for record in opset.records.values()
-        if isinstance(record.body, Successor)
-        and record.author == author == record.body.of
-    )
-    return namings[0][2] if namings else None
 
 
 def has_rights(context: Context) -> bool:
