@@ -283,17 +283,20 @@ def _forms(claim: Claim, plan: Plan) -> dict[str, Answer]:
     """Return what all of the claim tells otherwise than the plan, bytes aside."""
     stated = {entry.name: (entry.dtype, entry.shape) for entry in claim.tensors}
     planned = {name: (dtype, shape) for name, dtype, shape in plan.outputs}
-    names = stated.keys() | planned.keys()
-    differ = (name for name in sorted(names) if stated.get(name) != planned.get(name))
-    return {name: {"fault": UNPLANNED} for name in differ}
+    return {name: {"fault": UNPLANNED} for name in _unlike(stated, planned)}
 
 
 def _reshaped(claim: Claim, stored: Mapping[str, StoredTensor]) -> list[str]:
     """Return the tensors that are otherwise in the files' headers than is stated."""
     stated = {entry.name: (entry.dtype, entry.shape) for entry in claim.tensors}
     found = {name: (tensor.dtype, tensor.shape) for name, tensor in stored.items()}
-    names = stated.keys() | found.keys()
-    return [name for name in sorted(names) if stated.get(name) != found.get(name)]
+    return _unlike(stated, found)
+
+
+def _unlike(one: Mapping[str, object], other: Mapping[str, object]) -> list[str]:
+    """Return the names under which not both have the same, sorted."""
+    names = one.keys() | other.keys()
+    return [name for name in sorted(names) if one.get(name) != other.get(name)]
 
 
 def _fault(claim: Claim, stated: TensorEntry, recomputed: BlobId) -> str | None:
