@@ -1,6 +1,6 @@
 """Records in batches: what is looked at before they count, and their order in the store.
 
-Owns plain functions over batches. Does not own the sets (`spaces`), nor the rules for one
+Owns plain functions over batches. Does not own the sets (`sets`), nor the rules for one
 record (`crdtmerge.record`, `crdtmerge.policy`).
 """
 

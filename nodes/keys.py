@@ -101,7 +101,7 @@ class HomeKey:
             held.probe()
 
     def unlock(self) -> SigningKey:
-        """Return the key itself, unlocking it if it is not; raises as `unlock`.
+        """Return the key itself, unlocking it if it is not; raises as `ready`, too.
 
         Raises:
             BadInputError: it is an agent's, and so not to be had.
@@ -112,7 +112,7 @@ class HomeKey:
         return held
 
     def passphrase(self) -> Passphrase:
-        """Return what opens it; raises as `unlock` where nobody knows."""
+        """Return what opens it; raises as `ready` where nobody knows."""
         return self._ask()
 
     def _opened_or_named(self) -> SigningKey | AgentKey:
@@ -131,7 +131,7 @@ class HomeKey:
             raise _in_file(self.path, e) from None
 
     def sign(self, purpose: Purpose, message: bytes) -> bytes:
-        """Return the signature, unlocking the key if it is not; raises as `unlock`."""
+        """Return the signature, unlocking the key if it is not; raises as `ready`."""
         signer: Signer = self._opened_or_named()
         return signer.sign(purpose, message)
 

@@ -2,7 +2,7 @@
 
 Owns the numbers, the buckets of time, and what a message costs. Does not own the waiting
 (`links`, or the simulator), which records of an author wait (`holding`), nor how many bytes
-of contents may come (`choices`). Time is given: nothing here reads a clock.
+of contents may come (`offers`). Time is given: nothing here reads a clock.
 
 What a peer sends is paid for before it is handled. Who owes is not read from until the debt
 is paid: its messages wait in its own buffers, nothing is lost, and nobody else waits.
