@@ -44,6 +44,19 @@ class TensorSource(Protocol):
         """
 
 
+def read_tensor(source: TensorSource, entry: TensorEntry) -> Data:
+    """Return a stored tensor.
+
+    Raises:
+        CorruptBlobError: it is not of its size; or as `source` raises.
+    """
+    data = source.read(entry.blob, entry.size)
+    if len(data) != entry.size:
+        message = f"tensor {entry.name!r} has {len(data)} bytes, not {entry.size}"
+        raise CorruptBlobError(message)
+    return data
+
+
 Reads = tuple[tuple[BlobId, int], ...]
 """Blobs that are read, with their sizes; one that is read twice is there twice."""
 
@@ -156,16 +169,8 @@ class TensorReader:
         return facts
 
     def read(self, entry: TensorEntry) -> Data:
-        """Return a stored tensor.
-
-        Raises:
-            CorruptBlobError: it is not of its size.
-        """
-        data = self._source.read(entry.blob, entry.size)
-        if len(data) != entry.size:
-            message = f"tensor {entry.name!r} has {len(data)} bytes, not {entry.size}"
-            raise CorruptBlobError(message)
-        return data
+        """Return a stored tensor; raises as `read_tensor` does."""
+        return read_tensor(self._source, entry)
 
     def given(
         self,

@@ -11,10 +11,10 @@ from typing import TypeAlias
 
 from crdtmerge.changes import Change, Whole, changes_of, task_vector_of
 from crdtmerge.digest import ContentId
-from crdtmerge.errors import ContractError, CorruptBlobError
+from crdtmerge.errors import ContractError
 from crdtmerge.manifest import FLOAT_DTYPES, Manifest, TensorEntry
 from crdtmerge.numerics import Data, Difference, Items, Shifted, Tau, inspect
-from crdtmerge.resolve.reading import TensorSource
+from crdtmerge.resolve.reading import TensorSource, read_tensor
 
 Weights: TypeAlias = Items | Shifted
 """A whole tensor: stored as it is, or the base plus a task vector."""
@@ -76,16 +76,8 @@ class Reader:
         self._source = source
 
     def read(self, entry: TensorEntry) -> Data:
-        """Return a stored tensor.
-
-        Raises:
-            CorruptBlobError: it is not of its size.
-        """
-        data = self._source.read(entry.blob, entry.size)
-        if len(data) != entry.size:
-            message = f"tensor {entry.name!r} has {len(data)} bytes, not {entry.size}"
-            raise CorruptBlobError(message)
-        return data
+        """Return a stored tensor; raises as `read_tensor` does."""
+        return read_tensor(self._source, entry)
 
     def tau(self, change: Change, entry: TensorEntry, base: Data) -> Tau:
         """Return the task vector that a change gives to the tensor `entry` of the base.
