@@ -97,7 +97,7 @@ class Spaces(Sets):
     def look_again(self) -> None:
         """Take nothing for granted of what is here: blobs were lost, or forgotten.
 
-        SUBTLE: another thread may be in the middle of `wanted`, and have seen them.
+        SUBTLE: another thread may be in the middle of `parts`, and have seen them.
         """
         with self._looking:
             self._looks += 1
@@ -138,14 +138,6 @@ class Spaces(Sets):
     def size(self, visible: Visible) -> int:
         """Return how many bytes one contribution has, as far as that is known here."""
         return sum(self._needed(visible).values())
-
-    def wanted(self, space: SpaceId) -> dict[BlobId, int]:
-        """Return what to fetch next, of all contributions that are not beyond a quota."""
-        wanted: dict[BlobId, int] = {}
-        for part in self.parts(space):
-            if not part.beyond:
-                join_sizes(wanted, part.blobs)
-        return wanted
 
     def parts(self, space: SpaceId) -> list[Part]:
         """Return what to fetch next: of each visible contribution, a bounded part."""

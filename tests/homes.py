@@ -15,6 +15,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from crdtmerge.bodies import SpaceId
+from crdtmerge.digest import BlobId
 from nodes.home import Home, create_home, open_home
 from nodes.operations.contents import bringing_in, read_base
 from nodes.operations.live import Live
@@ -153,6 +154,12 @@ class Fleet:
         with self.open(target) as (_, spaces, _):
             for space, records in found.items():
                 spaces.commit(space, records)
+
+
+def wanted(spaces: Spaces, space: SpaceId) -> dict[BlobId, int]:
+    """Return what to fetch next, of all contributions that are not beyond a quota."""
+    parts = [part.blobs for part in spaces.parts(space) if not part.beyond]
+    return {blob: size for blobs in parts for blob, size in blobs.items()}
 
 
 def records_of(path: Path) -> dict[str, tuple[int, str]]:

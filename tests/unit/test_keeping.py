@@ -17,6 +17,7 @@ from nodes.upkeep import keeping, scrubbing
 from nodes.upkeep.collecting import GRACE_S
 from nodes.upkeep.keeping import EVERY_S, FIRST_S, Keeper, Upkeep
 from nodes.upkeep.scrubbing import COST_MIN, PASS_S, Scrubber
+from tests.homes import wanted
 from tests.unit import test_examining
 from tests.unit.test_collecting import Setting
 from tests.unit.test_examining import BIG, flip, path_of
@@ -131,13 +132,13 @@ def test_damage_is_set_aside_said_and_counted(
     flip(path, CHUNK_BYTES + 3)
     with opened(setting) as (home, spaces):
         [space] = spaces.all()
-        assert spaces.wanted(space) == {}
+        assert wanted(spaces, space) == {}
         scrubber = Scrubber(home, spaces, RATE)
         with caplog.at_level(logging.WARNING):
             scrub(scrubber, 60)
         assert scrubber.damaged == {"wanted": 1}
         assert blob.hex() in caplog.text
-        assert spaces.wanted(space) == {blob: BIG}
+        assert wanted(spaces, space) == {blob: BIG}
         assert scrubber.passes == 1
         begun = home.blobs.resumable(blob)
         assert begun is not None
@@ -164,9 +165,9 @@ def test_what_is_set_aside_while_the_node_looks_is_wanted(
 
         with monkeypatch.context() as patch:
             patch.setattr(home.blobs, "has", vanish)
-            spaces.wanted(space)
+            wanted(spaces, space)
         assert seen == [blob]
-        assert spaces.wanted(space) == {blob: BIG}
+        assert wanted(spaces, space) == {blob: BIG}
 
 
 def test_damage_to_an_edited_base_stops_nothing(setting: Setting) -> None:

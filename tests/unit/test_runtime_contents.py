@@ -23,6 +23,7 @@ from nodes.gossip import DIAL_ADDRESSES_MAX
 from nodes.manifests import Manifests
 from nodes.spaces import WANTED_MAX
 from nodes.store.memory import MemoryBlobs
+from tests.homes import wanted
 from tests.unit.peers import BASE, SPACE, grant, note, raw, spaces_with
 from tests.unit.test_node import Home, author, only, transport
 
@@ -96,10 +97,10 @@ def test_a_manifest_is_gone_through_part_by_part() -> None:
     home = Home(members=1)
     manifest = claims(home, WANTED_MAX + 5)
     seen: set[BlobId] = set()
-    while wanted := home.spaces.wanted(home.space):
-        assert len(wanted) <= WANTED_MAX
-        seen |= wanted.keys()
-        for blob in wanted:
+    while part := wanted(home.spaces, home.space):
+        assert len(part) <= WANTED_MAX
+        seen |= part.keys()
+        for blob in part:
             home.blobs._blobs[blob] = b"x"
     assert seen == {entry.blob for entry in manifest.tensors}
     assert len(home.spaces.missing(home.space)) == 0
@@ -109,9 +110,9 @@ def test_what_left_the_set_is_forgotten() -> None:
     """Neither what is complete nor what is lacking outlives its contribution."""
     home = Home(members=1)
     manifest = claims(home, 2)
-    assert home.spaces.wanted(home.space)
+    assert wanted(home.spaces, home.space)
     home.say(home.replica(0).ban("content", manifest.content_id))
-    assert home.spaces.wanted(home.space) == {}
+    assert wanted(home.spaces, home.space) == {}
     assert home.spaces._lacking[home.space] == {}
     assert home.spaces._complete[home.space] == set()
 
@@ -125,7 +126,7 @@ def test_of_two_sizes_the_larger_bounds_a_fetch() -> None:
     )
     home.blobs.add(false.encode())
     home.say(home.replica(2).contribute(false, weight=1, note=""))
-    assert list(home.spaces.wanted(home.space).values()) == [4]
+    assert list(wanted(home.spaces, home.space).values()) == [4]
     assert list(home.spaces.missing(home.space).values()) == [4]
 
 

@@ -17,6 +17,7 @@ from nodes.effects import (
 from nodes.node import Node
 from nodes.offers import Offer, beyond
 from nodes.quotas import Quotas
+from tests.homes import wanted
 from tests.unit.test_node import Home, only
 
 SPACE = SpaceId(b"s" * 32)
@@ -207,7 +208,7 @@ def test_contents_beyond_the_bytes_of_an_author_stay_away() -> None:
     assert fetched(home) == 0
     assert len(home.spaces.beyond()) == 8 - came
     assert len(home.spaces.missing(home.space)) == 8 - came
-    assert home.spaces.wanted(home.space) == {}
+    assert wanted(home.spaces, home.space) == {}
 
 
 def test_a_larger_quota_brings_them() -> None:

@@ -7,6 +7,7 @@ import pytest
 from crdtmerge.errors import CorruptBlobError
 from nodes.store.disk import SystemFile
 from nodes.upkeep.needs import find_needs
+from tests.homes import wanted
 from tests.unit.test_collecting import Setting, setting
 
 __all__ = ["setting"]
@@ -32,5 +33,5 @@ def test_a_manifest_that_cannot_be_read_is_damaged(
         with pytest.raises(CorruptBlobError, match="cannot be read"):
             home.blobs.read(manifest, size)
         assert not home.blobs.has(manifest)
-        assert spaces.wanted(space) == {manifest: size}
+        assert wanted(spaces, space) == {manifest: size}
         assert manifest in find_needs(home, spaces).unknown
