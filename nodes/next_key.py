@@ -53,10 +53,13 @@ def require_no_next(home: Path, disk: Disk = SYSTEM_DISK) -> None:
         ConflictError: a rotation was broken off.
     """
     if disk.exists(home / NEXT_KEY_FILE):
-        message = "a rotation of this home's key was broken off"
-        raise ConflictError(
-            message, hint="`crdtmerge key rotate` goes on with it first"
-        )
+        raise broken_off()
+
+
+def broken_off() -> ConflictError:
+    """Return the refusal of a home where another key waits to be the author's."""
+    message = "a rotation of this home's key was broken off"
+    return ConflictError(message, hint="`crdtmerge key rotate` goes on with it first")
 
 
 def keep_next(

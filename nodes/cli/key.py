@@ -269,7 +269,7 @@ def _write_spare(
 def _take_up(here: "Context", file: Path, ask: "AskPassphrase") -> None:
     """Let the key in `file` take the place of this home's author key."""
     from ..keys import read_key
-    from ..next_key import form_like, keep_next, read_next, take_over
+    from ..next_key import broken_off, form_like, keep_next, read_next, take_over
     from ..operations.succeeding import require_follower
 
     home = here.home.path
@@ -282,10 +282,7 @@ def _take_up(here: "Context", file: Path, ask: "AskPassphrase") -> None:
         return
     following = read_next(home, ask)
     if following is not None and following.public != key.public:
-        message = "a rotation of this home's key was broken off"
-        raise ConflictError(
-            message, hint="`crdtmerge key rotate` goes on with it first"
-        )
+        raise broken_off()
     require_follower(here, key.public)
     form = form_like(here.home.node, here.entropy)
     keep_next(home, key.unlock().seed, form)
