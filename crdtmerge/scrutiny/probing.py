@@ -20,10 +20,15 @@ KEY: Final = b"partners"
 
 
 def columns(count: int) -> Floats:
-    """Return random columns of `count` items, odd multiples of 2**-32 in (-1, 1)."""
-    words = random_words(KEY, count * PROBES).astype(np.float64)
+    """Return random columns of `count` items, the same for all tensors."""
+    return draw(KEY, count * PROBES).reshape(count, PROBES)
+
+
+def draw(key: bytes, count: int) -> Floats:
+    """Return random numbers that follow from `key`: odd multiples of 2**-32 in (-1, 1)."""
+    words = random_words(key, count).astype(np.float64)
     drawn: Floats = (2.0 * words - (2.0**32 - 1)) * 2.0**-32
-    return drawn.reshape(count, PROBES)
+    return drawn
 
 
 def relative(theirs: Floats, base: Floats) -> float:

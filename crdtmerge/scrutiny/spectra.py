@@ -16,11 +16,11 @@ from crdtmerge.numerics import (
     Floats,
     Tau,
     matmul,
-    random_words,
     singles_of,
     sliced,
     sum_of_squares,
 )
+from crdtmerge.scrutiny.probing import draw
 from crdtmerge.scrutiny.symmetries import shape_of
 
 SPECTRUM_MAX: Final = 1 << 24
@@ -60,8 +60,7 @@ def first_energy(tau: Tau, entry: TensorEntry, change: Change) -> float:
         return 0.0
     forth, back = sliced(matrix), sliced(np.ascontiguousarray(matrix.T))
     key = digest_value(Domain.SCRUTINY, ["start", key_of(change, entry)])
-    words = random_words(key[:8], matrix.shape[1]).astype(np.float64)
-    across = (2.0 * words - (2.0**32 - 1)) * 2.0**-32
+    across = draw(key[:8], matrix.shape[1])
     energy = 0.0
     for _ in range(STEPS):
         along = matmul(forth, _unit(across)[:, np.newaxis], 1)
