@@ -83,6 +83,8 @@ TOGETHER: Final = (
     *("end", "end", "end", "leave"),
 )
 """The actions in spaces of several owners, whose members rotate their keys."""
+OF_OWNERS: Final = frozenset({"approve", "claim", "judge owner"})
+"""Actions that only owners may do, or that mean nothing by others."""
 PLAYERS: Final = (*AUTHORS, OTTO, *HEIRS)
 CALM: Final = tuple(a for a in ACTIONS if a not in {"revoke", "ban author"})
 """The actions that take no author's rights away."""
@@ -206,7 +208,7 @@ def play(
         if step.action == "sync":
             known |= replicas[(step.replica + 1 + step.other) % REPLICAS]
             continue
-        author = _ender(known, step) or players[step.author]
+        author = _chosen(known, step) or players[step.author]
         body = _body(known, author, step, players)
         if body is not None:
             critical = step.action == "critical"
@@ -283,8 +285,14 @@ def _successor(known: Known, of: AuthorId, heir: SigningKey) -> Successor | None
     return Successor(of, heir.public, give_consent(heir, space, of))
 
 
-def _ender(known: Known, step: Step) -> SigningKey | None:
-    """Return a key that follows another, to end that: few would by chance."""
+def _chosen(known: Known, step: Step) -> SigningKey | None:
+    """Return who is to act where few would by chance, or None.
+
+    An owner for what takes several (else no council ever meets), or a key that follows
+    another, to end that.
+    """
+    if step.action in OF_OWNERS and step.author % 4:
+        return THREE[step.author % len(THREE)]
     if step.action != "end":
         return None
     bodies = (known[i].record.body for i in _ids(known, Successor))
@@ -343,11 +351,7 @@ def _body(  # noqa: C901  one case an action
             bans = _ids(known, Ban) + _ids(known, Revoke) + _ids(known, Fork)
             return Lift(bans[step.pick % len(bans)]) if bans else None
         case "approve":
-            kinds = Ban | Revoke | Grant | Lift | Successor | Remove
-            if step.other % 2:
-                acts = [i for i in _ids(known, kinds) if _is_council_act(known, i)]
-            else:
-                acts = _ids(known, kinds)
+            acts = _approvable(known, author, step)
             # Few of them, so that several owners meet on one.
             return Approve(acts[:5][step.pick % len(acts[:5])]) if acts else None
         case "successor":
@@ -376,6 +380,26 @@ def _body(  # noqa: C901  one case an action
             return NodeAddress(node, (f"host{step.pick}:{1 + step.other}",))
         case _:
             return unknown(f"kind{step.pick % 2}")
+
+
+def _approvable(known: Known, author: SigningKey, step: Step) -> list[RecordId]:
+    """Return the acts among which a step approves: often those that wait for `author`."""
+    acts = _ids(known, Ban | Revoke | Grant | Lift | Successor | Remove)
+    if not step.other % 4:
+        return acts
+    said = {
+        signed.record.body.target
+        for signed in known.values()
+        if signed.record.author == author.public
+        and isinstance(signed.record.body, Approve)
+    }
+    return [
+        act
+        for act in acts
+        if known[act].record.author != author.public
+        and act not in said
+        and _is_council_act(known, act)
+    ]
 
 
 def _is_council_act(known: Known, act: RecordId) -> bool:

@@ -1,16 +1,18 @@
 """Owners together, keys that follow keys: against the naive evaluator, and its laws."""
 
+from collections.abc import Callable
 from random import Random
+from typing import Final
 
 import pytest
-from hypothesis import given
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from crdtmerge.bodies import Ban, Body, Revoke, Successor
 from crdtmerge.errors import CrdtMergeError, MissingAuthorityError
-from crdtmerge.identity import SigningKey
+from crdtmerge.identity import AuthorId, SigningKey
 from crdtmerge.orset import OpSet
-from crdtmerge.policy import COUNCIL, Rank
+from crdtmerge.policy import COUNCIL, Rank, View
 from crdtmerge.record import SignedRecord
 from tests.properties.cast import (
     AUTHORS,
@@ -29,6 +31,52 @@ from tests.properties.test_visible import agree, last_of, meaning
 
 together = histories_together()
 KEYS = {player.public: player for player in PLAYERS}
+
+
+def judged_owners(view: View) -> list[AuthorId]:
+    """Return the keys of owners without rights that no key of their own ended."""
+    ended = {body.author for body in view.endings.values()}
+    return [
+        key
+        for key in sorted(view.rightless)
+        if view.ranks[key] is Rank.OWNER and key not in ended
+    ]
+
+
+def succeeded(opset: OpSet) -> list[AuthorId]:
+    """Return the keys that a council named, and that follow an owner's."""
+    records = [opset.records[key] for key in sorted(opset.view.effective)]
+    return [
+        r.body.key
+        for r in records
+        if isinstance(r.body, Successor)
+        and r.body.of != r.author
+        and r.body.key in opset.view.identity(r.body.of)
+    ]
+
+
+HOLDS: Final[dict[str, Callable[[OpSet], object]]] = {
+    "an act that waits": lambda opset: opset.view.pending,
+    "a succession that is contested": lambda opset: opset.view.contested,
+    "a key that a later one ended": lambda opset: opset.view.endings,
+    "an author that is quarantined": lambda opset: opset.view.quarantined,
+    "an owner whom a council judged": lambda opset: judged_owners(opset.view),
+    "a key that a council named": succeeded,
+}
+
+
+def test_histories_hold_what_the_laws_are_about() -> None:
+    """Laws over histories in which no council ever meets would say nothing of councils."""
+    found: set[str] = set()
+
+    @settings(max_examples=200, derandomize=True, phases=[Phase.generate])
+    @given(together)
+    def look(history: History) -> None:
+        opset = history.union()
+        found.update(what for what, holds in HOLDS.items() if holds(opset))
+
+    look()
+    assert found == HOLDS.keys()
 
 
 @given(together)
@@ -124,11 +172,8 @@ def test_owners_are_judged_by_councils_alone(history: History) -> None:
     """An owner without rights: a council judged it, or a later key of its own did."""
     opset = history.union()
     view = opset.view
-    ended = {body.author for body in view.endings.values()}
     decided = {key for key, acted in view.acts.items() if acted == COUNCIL}
-    for key in view.rightless:
-        if view.ranks[key] is not Rank.OWNER or key in ended:
-            continue
+    for key in judged_owners(view):
         judges = {i for i, b in view.bans.items() if b.target in view.identity(key)}
         judges |= {
             i for i, r in view.revocations.items() if r.author in view.identity(key)
