@@ -9,6 +9,7 @@ from crdtmerge.errors import MalformedMessageError, MessageTooLargeError
 from crdtmerge.manifest import TensorEntry
 from crdtmerge.record import RECORD_BYTES_MAX
 from crdtmerge.sync.attestations import ATTESTATION_BYTES_MAX
+from crdtmerge.sync.listings import TENSORS_MAX
 from crdtmerge.sync.messages import (
     ATTESTERS_MAX,
     IDS_MAX,
@@ -116,7 +117,9 @@ messages: st.SearchStrategy[Message] = st.one_of(
     st.builds(Rumour, digests, records),
     st.builds(AttestationsRequest, digests, st.lists(held, max_size=4).map(tuple)),
     st.builds(Attestations, digests, records),
-    st.builds(TensorsRequest, digests, digests, st.integers(0, 1 << 17), asked_numbers),
+    st.builds(
+        TensorsRequest, digests, digests, st.integers(0, TENSORS_MAX), asked_numbers
+    ),
     st.builds(
         TensorsReply,
         digests,
