@@ -8,7 +8,7 @@ A handler is cancelled when its caller goes away, is removed, or the server stop
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol
 
 import grpc
 
@@ -17,7 +17,7 @@ from crdtmerge.sync.messages import Message
 from crdtmerge.sync.transfer import Wanted
 
 from .calls import Calls, Context, refuse
-from .channel import WRITE_PROGRESS_S, Options, Stream, as_end, channel_options, within
+from .channel import WRITE_PROGRESS_S, Stream, as_end, within
 from .convert import (
     from_fetch_request,
     from_frame,
@@ -28,16 +28,14 @@ from .convert import (
 from .doorstep import Doorstep, host_of
 from .join_messages import JoinMessage
 from .limits import CONTROL_BYTES_MAX, JOINER_FRAME_BYTES_MAX
+from .listening import JOIN_CONNECTIONS_MAX, Roots, Welcoming, server_options, started
 from .ports import claim_port, claim_socket, remove_socket
-from .tls import Leaf, peer_of, root_for
+from .tls import Leaf, peer_of
 from .wire import replica_pb2 as wire
 from .wire import replica_pb2_grpc as services
 
-T = TypeVar("T")
-
 CALLS_MAX: Final = 1024
 """Calls of all members at once."""
-STREAMS_PER_CONNECTION_MAX: Final = 64
 JOIN_CALLS_MAX: Final = 128
 """Calls of joiners at once: those that go on, and those that wait at the door."""
 JOIN_PROGRESS_S: Final = 30.0
@@ -90,50 +88,13 @@ class ControlHandler(Protocol):
         ...
 
 
-class _Roots:
-    """The members whose leaves a handshake accepts; gRPC asks at each handshake."""
-
-    def __init__(self, leaf: Leaf) -> None:
-        self._leaf = leaf
-        self._served: frozenset[bytes] | None = None
-        self.members: frozenset[bytes] = frozenset()
-
-    def credentials(self) -> grpc.ServerCredentials:
-        self._served = self.members
-        return grpc.dynamic_ssl_server_credentials(
-            _configuration(self._leaf, self._served),
-            self._changed,  # type: ignore[arg-type]  # None means no change
-            require_client_authentication=True,
-        )
-
-    def _changed(self) -> grpc.ServerCertificateConfiguration | None:
-        # SUBTLE: runs in threads of gRPC's, but one at a time: it holds a lock of the port.
-        members = self.members
-        if members == self._served:
-            return None
-        configuration = _configuration(self._leaf, members)
-        self._served = members
-        return configuration
-
-
-def _configuration(
-    leaf: Leaf, members: frozenset[bytes]
-) -> grpc.ServerCertificateConfiguration:
-    # SUBTLE: gRPC does not say what an empty list of roots means, so it never gets one. Our
-    # own root lets nobody in: each call is checked against membership too.
-    roots = b"".join(root_for(node) for node in sorted(members or {leaf.node}))
-    return grpc.ssl_server_certificate_configuration(
-        [(leaf.key_pem, leaf.chain_pem)], root_certificates=roots
-    )
-
-
 class ReplicaServer:
     """Serves members over mutual TLS; each call is checked against `members()`."""
 
     def __init__(self, handler: SyncHandler, leaf: Leaf) -> None:
         """Make a server that does not listen yet and trusts nobody."""
         self._handler = handler
-        self._roots = _Roots(leaf)
+        self.handshaking = Roots(leaf)
         self._calls = Calls()
         self._server: grpc.aio.Server | None = None
 
@@ -145,8 +106,8 @@ class ReplicaServer:
             BadInputError: `host` is no address of this machine.
         """
         server = self.built()
-        credentials = self._roots.credentials()
-        bound = await _started(
+        credentials = self.handshaking.credentials()
+        bound = await started(
             server, lambda: claim_port(server, host, port, credentials)
         )
         self._server = server
@@ -155,7 +116,7 @@ class ReplicaServer:
     def built(self) -> grpc.aio.Server:
         """Return a server of all that members may call, on no port yet."""
         server = grpc.aio.server(
-            options=_server_options(), maximum_concurrent_rpcs=CALLS_MAX
+            options=server_options(), maximum_concurrent_rpcs=CALLS_MAX
         )
         services.add_ReplicaServicer_to_server(self, server)  # type: ignore[no-untyped-call]
         # Fetch is not in the generated code: its replies are raw bytes, sent as they are.
@@ -172,8 +133,8 @@ class ReplicaServer:
 
     def set_members(self, members: frozenset[bytes]) -> None:
         """Accept new connections from `members` alone, and cut off everybody else."""
-        if members != self._roots.members:
-            self._roots.members = members
+        if members != self.handshaking.members:
+            self.handshaking.members = members
             self._calls.cut(lambda peer: peer in members)
 
     async def stop(self, grace: float) -> None:
@@ -216,7 +177,7 @@ class JoinServer:
     def __init__(self, handler: JoinHandler, leaf: Leaf) -> None:
         """Make a server that does not listen yet."""
         self._handler = handler
-        self._leaf = leaf
+        self.handshaking = Welcoming(leaf)
         self._calls = Calls()
         self._doorstep = Doorstep()
         self._server: grpc.aio.Server | None = None
@@ -224,13 +185,12 @@ class JoinServer:
     async def start(self, host: str, port: int) -> int:
         """Listen, and return the port; raises as `ReplicaServer.start` does."""
         server = grpc.aio.server(
-            options=_server_options(JOINER_FRAME_BYTES_MAX),
+            options=server_options(JOINER_FRAME_BYTES_MAX, JOIN_CONNECTIONS_MAX),
             maximum_concurrent_rpcs=JOIN_CALLS_MAX,
         )
         services.add_JoinServicer_to_server(self, server)  # type: ignore[no-untyped-call]
-        pair = (self._leaf.key_pem, self._leaf.chain_pem)
-        credentials = grpc.ssl_server_credentials([pair])
-        bound = await _started(
+        credentials = self.handshaking.credentials()
+        bound = await started(
             server, lambda: claim_port(server, host, port, credentials)
         )
         self._server = server
@@ -275,11 +235,11 @@ class ControlServer:
             ConflictError: something that is no socket lies there.
         """
         server = grpc.aio.server(
-            options=_server_options(CONTROL_BYTES_MAX),
+            options=server_options(CONTROL_BYTES_MAX),
             maximum_concurrent_rpcs=COMMANDS_MAX,
         )
         services.add_ControlServicer_to_server(self, server)  # type: ignore[no-untyped-call]
-        await _started(server, lambda: claim_socket(server, path))
+        await started(server, lambda: claim_socket(server, path))
         self._server, self._path = server, path
 
     async def stop(self, grace: float) -> None:
@@ -297,35 +257,12 @@ class ControlServer:
         await self._calls.run(context, b"", work)
 
 
-def _server_options(receive_bytes_max: int | None = None) -> Options:
-    common = (
-        channel_options(receive_bytes_max) if receive_bytes_max else channel_options()
-    )
-    return [
-        *common,
-        # gRPC shares ports by default: a second node would take half of our calls.
-        ("grpc.so_reuseport", 0),
-        ("grpc.max_concurrent_streams", STREAMS_PER_CONNECTION_MAX),
-    ]
-
-
 def _named(peer: bytes) -> str:
     return f"peer {peer.hex()[:12]}"
 
 
 def _control_reply(reply: bytes) -> wire.ControlReply:
     return wire.ControlReply(reply_json=reply)
-
-
-async def _started(server: grpc.aio.Server, claim: Callable[[], T]) -> T:
-    """Start `server` on what `claim` binds and returns; a failure leaves nothing open."""
-    try:
-        bound = claim()
-        await server.start()
-    except BaseException:
-        await server.stop(None)
-        raise
-    return bound
 
 
 async def _send_all(
