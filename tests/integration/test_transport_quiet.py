@@ -11,6 +11,7 @@ from crdtmerge.errors import UnreachableError
 from crdtmerge.sync.messages import Hello, Message
 from nodes import channel, listening
 from nodes.client import ReplicaClient
+from nodes.limits import FRAME_BYTES_MAX
 from tests.integration.peers import (
     ALICE,
     HOST,
@@ -118,7 +119,7 @@ def test_who_never_shakes_hands_holds_a_place_for_a_while_only(
     async def scenario() -> None:
         handler = Echo(members(ALICE))
         monkeypatch.setattr(
-            listening.server_options, "__defaults__", (listening.FRAME_BYTES_MAX, limit)
+            listening.server_options, "__defaults__", (FRAME_BYTES_MAX, limit)
         )
         async with serving(handler) as served:
             port = int(served.address.rpartition(":")[2])
