@@ -6,6 +6,7 @@ handlers; nor certificates (`tls`), nor addresses (`ports`).
 A handler is cancelled when its caller goes away, is removed, or the server stops.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Final, Protocol
@@ -41,6 +42,9 @@ JOIN_CALLS_MAX: Final = 128
 JOIN_PROGRESS_S: Final = 30.0
 """How long a joiner may be silent: nobody has vouched for it yet."""
 COMMANDS_MAX: Final = 16
+STREAMS_END_S: Final = 10.0
+"""How long streams may stay open once a server that drains takes no more calls: they are
+ended long before, in order."""
 
 _LEAF_PROPERTY: Final = "x509_pem_cert"
 
@@ -97,6 +101,7 @@ class ReplicaServer:
         self.handshaking = Roots(leaf)
         self._calls = Calls()
         self._server: grpc.aio.Server | None = None
+        self._stopping: asyncio.Future[None] | None = None
 
     async def start(self, host: str, port: int) -> int:
         """Listen, and return the port; 0 lets the system choose.
@@ -137,18 +142,30 @@ class ReplicaServer:
             self.handshaking.members = members
             self._calls.cut(lambda peer: peer in members)
 
+    async def drain(self, seconds: float) -> None:
+        """Take no more connections and calls, and let fetches end within `seconds`.
+
+        Open streams stay: who serves them ends them.
+        """
+        if self._server is not None:
+            stopping = self._server.stop(seconds + STREAMS_END_S)
+            self._stopping = asyncio.ensure_future(stopping)
+            await self._calls.drain(seconds)
+
     async def stop(self, grace: float) -> None:
         """Cut off every call, give them `grace` seconds to end, and stop listening."""
         self._calls.close()
         if self._server is not None:
             await self._server.stop(grace)
+        if self._stopping is not None:
+            await self._stopping
 
     async def Sync(self, _: object, context: Context) -> None:  # noqa: N802  the proto's name
         """Serve one sync stream."""
         peer = await self._admit(context)
         stream = Stream(as_end(context), _named(peer), from_frame, to_frame)
         work = self._handler.stream(peer, stream, stream.send)
-        await self._calls.run(context, peer, work)
+        await self._calls.run(context, peer, work, lasting=True)
 
     async def _fetch(self, request: wire.FetchRequest, context: Context) -> None:
         peer = await self._admit(context)

@@ -29,7 +29,8 @@ ATTESTERS_MAX: Final = 1024
 """Nodes of a space whose attestations are kept, and so the most in one message."""
 
 SPEAKS_ATTESTATIONS: Final = 1
-FEATURES: Final = SPEAKS_ATTESTATIONS
+SPEAKS_GOODBYE: Final = 32
+FEATURES: Final = SPEAKS_ATTESTATIONS | SPEAKS_GOODBYE
 """What we speak beside the protocol's first messages, one bit each."""
 
 
@@ -220,6 +221,14 @@ class TensorsReply:
     number: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Goodbye:
+    """The last message of a side that stops in order: it will be back, or not.
+
+    Who hears it does not dial for a while, and counts no failure.
+    """
+
+
 SetMessage = (
     Hello
     | Heartbeat
@@ -234,4 +243,4 @@ SetMessage = (
 """What sessions say to bring sets together."""
 Beside = AttestationsRequest | Attestations | TensorsRequest | TensorsReply
 """What stands beside the set: only for who speaks it."""
-Message = SetMessage | Beside
+Message = SetMessage | Beside | Goodbye

@@ -7,7 +7,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Frame(_message.Message):
-    __slots__ = ("hello", "heartbeat", "feed_request", "feed_reply", "trie_request", "trie_reply", "records_request", "records_reply", "rumour", "attestations_request", "attestations", "tensors_request", "tensors_reply")
+    __slots__ = ("hello", "heartbeat", "feed_request", "feed_reply", "trie_request", "trie_reply", "records_request", "records_reply", "rumour", "attestations_request", "attestations", "tensors_request", "tensors_reply", "goodbye")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
     FEED_REQUEST_FIELD_NUMBER: _ClassVar[int]
@@ -21,6 +21,7 @@ class Frame(_message.Message):
     ATTESTATIONS_FIELD_NUMBER: _ClassVar[int]
     TENSORS_REQUEST_FIELD_NUMBER: _ClassVar[int]
     TENSORS_REPLY_FIELD_NUMBER: _ClassVar[int]
+    GOODBYE_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     heartbeat: Heartbeat
     feed_request: FeedRequest
@@ -34,7 +35,8 @@ class Frame(_message.Message):
     attestations: Attestations
     tensors_request: TensorsRequest
     tensors_reply: TensorsReply
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., feed_request: _Optional[_Union[FeedRequest, _Mapping]] = ..., feed_reply: _Optional[_Union[FeedReply, _Mapping]] = ..., trie_request: _Optional[_Union[TrieRequest, _Mapping]] = ..., trie_reply: _Optional[_Union[TrieReply, _Mapping]] = ..., records_request: _Optional[_Union[RecordsRequest, _Mapping]] = ..., records_reply: _Optional[_Union[RecordsReply, _Mapping]] = ..., rumour: _Optional[_Union[Rumour, _Mapping]] = ..., attestations_request: _Optional[_Union[AttestationsRequest, _Mapping]] = ..., attestations: _Optional[_Union[Attestations, _Mapping]] = ..., tensors_request: _Optional[_Union[TensorsRequest, _Mapping]] = ..., tensors_reply: _Optional[_Union[TensorsReply, _Mapping]] = ...) -> None: ...
+    goodbye: Goodbye
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., feed_request: _Optional[_Union[FeedRequest, _Mapping]] = ..., feed_reply: _Optional[_Union[FeedReply, _Mapping]] = ..., trie_request: _Optional[_Union[TrieRequest, _Mapping]] = ..., trie_reply: _Optional[_Union[TrieReply, _Mapping]] = ..., records_request: _Optional[_Union[RecordsRequest, _Mapping]] = ..., records_reply: _Optional[_Union[RecordsReply, _Mapping]] = ..., rumour: _Optional[_Union[Rumour, _Mapping]] = ..., attestations_request: _Optional[_Union[AttestationsRequest, _Mapping]] = ..., attestations: _Optional[_Union[Attestations, _Mapping]] = ..., tensors_request: _Optional[_Union[TensorsRequest, _Mapping]] = ..., tensors_reply: _Optional[_Union[TensorsReply, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ...) -> None: ...
 
 class SignedRecord(_message.Message):
     __slots__ = ("data", "signature")
@@ -55,6 +57,10 @@ class Hello(_message.Message):
     heard: bool
     features: int
     def __init__(self, version: _Optional[int] = ..., agent: _Optional[str] = ..., heard: _Optional[bool] = ..., features: _Optional[int] = ...) -> None: ...
+
+class Goodbye(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class Heartbeat(_message.Message):
     __slots__ = ("space", "root", "count", "generation", "sequence", "answered", "echo", "attested")

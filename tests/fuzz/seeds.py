@@ -43,6 +43,7 @@ from crdtmerge.sync.messages import (
     AttestationsRequest,
     FeedReply,
     FeedRequest,
+    Goodbye,
     Heartbeat,
     Held,
     Hello,
@@ -213,6 +214,7 @@ def messages() -> Iterator[Message]:
     yield RecordsRequest(SPACE, (root, SPACE), 1)
     yield RecordsReply(SPACE, tuple(some), (root,), 1)
     yield Rumour(SPACE, (raw(grant(4)),))
+    yield Goodbye()
     yield from beside()
 
 

@@ -18,6 +18,7 @@ from crdtmerge.sync.messages import (
     AttestationsRequest,
     FeedReply,
     FeedRequest,
+    Goodbye,
     Heartbeat,
     Held,
     Hello,
@@ -86,6 +87,7 @@ tensors = st.builds(
 )
 agents = st.text(st.characters(categories=["L", "N", "P", "S"]), max_size=128)
 messages: st.SearchStrategy[Message] = st.one_of(
+    st.just(Goodbye()),
     st.builds(
         Hello,
         st.integers(1, 2**32 - 1),
