@@ -193,6 +193,7 @@ class Links:
             link.closed.set()
             return
         link.outgoing.put(Goodbye())  # it is about no space, and so passes the rest
+        self.ended["said goodbye"] += 1
         await link.closed.wait()
 
     def close_all(self) -> None:
@@ -305,7 +306,8 @@ class Links:
         if self._open.get(link.peer) is not link:
             return []
         del self._open[link.peer]
-        self.ended[_how_it_ended(link)] += 1
+        if not link.parting:
+            self.ended[_how_it_ended(link)] += 1
         return [PeerClosed(link.peer, link.broken, link.left)]
 
     async def _read(self, link: Link, incoming: AsyncIterator[Message]) -> None:

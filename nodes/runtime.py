@@ -54,6 +54,7 @@ from .effects import (
 )
 from .fetching import Fetching
 from .forks import Forks
+from .health import Health
 from .holding import Held
 from .home import Home
 from .inspection import Inspection
@@ -153,10 +154,11 @@ class Runtime:
         self.fetching.use_twins(Twins(self.spaces, base, home.blobs.has))
         self.needs = Needs(self._needed)
         self.commands = Commands()
-        self.sync_server = ReplicaServer(self, leaf)
+        self.health = Health()
+        self.sync_server = ReplicaServer(self, leaf, self.health)
         self.doorkeeper = Doorkeeper(home, self.spaces, entropy)
         self.join_server = JoinServer(self.doorkeeper, leaf)
-        self.control_server = ControlServer(self)
+        self.control_server = ControlServer(self, self.health)
         self.addresses: tuple[str, ...] = ()
         self.join_addresses: tuple[str, ...] = ()
         self.spaces.on_publish = self._published
@@ -187,6 +189,7 @@ class Runtime:
         Raises:
             ConflictError: a port is in use.
         """
+        await self.health.start()
         self.sync_server.set_members(self.trusted | {self.me})
         host, port = _split(listen)
         bound = await self.sync_server.start(host, port)
@@ -205,6 +208,8 @@ class Runtime:
         self._announce()
         self.spawn(self.turns.run())
         self.spawn(self._tick())
+        await self._tell_health()
+        self.spawn(self._watch_health())
 
     def _announce(self) -> None:
         """Say where we are, or at least who, in spaces where that is not known."""
@@ -223,6 +228,7 @@ class Runtime:
         """
         self.draining.set()
         self.links.stopping = True
+        await self._tell_health()
         await self.sync_server.drain(DRAIN_S)
         await self.links.part(PART_S)
 
@@ -256,6 +262,15 @@ class Runtime:
                 await asyncio.to_thread(self._announce)
             await asyncio.to_thread(self.forks.turn)
             await asyncio.sleep(TICK_S)
+
+    async def _watch_health(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            await self._tell_health()
+
+    async def _tell_health(self) -> None:
+        serves = not (self.draining.is_set() or self.stopping.is_set())
+        await self.health.tell(serves=serves, busy_s=self.turns.busy())
 
     async def _keep(self) -> None:
         """Let the keeper do a little now and then, in a thread of its own."""

@@ -17,7 +17,7 @@ from crdtmerge.errors import NotMemberError
 from crdtmerge.sync.messages import Message
 from crdtmerge.sync.transfer import Wanted
 
-from .calls import Calls, Context, refuse
+from .calls import PEER_CALLS_MAX, Calls, Context, refuse
 from .channel import WRITE_PROGRESS_S, Stream, as_end, within
 from .convert import (
     from_fetch_request,
@@ -27,6 +27,7 @@ from .convert import (
     to_join_frame,
 )
 from .doorstep import Doorstep, host_of
+from .health import Health
 from .join_messages import JoinMessage
 from .limits import CONTROL_BYTES_MAX, JOINER_FRAME_BYTES_MAX
 from .listening import JOIN_CONNECTIONS_MAX, Roots, Welcoming, server_options, started
@@ -41,7 +42,10 @@ JOIN_CALLS_MAX: Final = 128
 """Calls of joiners at once: those that go on, and those that wait at the door."""
 JOIN_PROGRESS_S: Final = 30.0
 """How long a joiner may be silent: nobody has vouched for it yet."""
-COMMANDS_MAX: Final = 16
+COMMANDS_MAX: Final = PEER_CALLS_MAX
+"""Calls of the command line at once."""
+PROBES_MAX: Final = 16
+"""Questions about the health of the node beside them."""
 STREAMS_END_S: Final = 10.0
 """How long streams may stay open once a server that drains takes no more calls: they are
 ended long before, in order."""
@@ -95,9 +99,15 @@ class ControlHandler(Protocol):
 class ReplicaServer:
     """Serves members over mutual TLS; each call is checked against `members()`."""
 
-    def __init__(self, handler: SyncHandler, leaf: Leaf) -> None:
-        """Make a server that does not listen yet and trusts nobody."""
+    def __init__(
+        self, handler: SyncHandler, leaf: Leaf, health: Health | None = None
+    ) -> None:
+        """Make a server that does not listen yet and trusts nobody.
+
+        Members may ask how the node is, if there is a `health`.
+        """
         self._handler = handler
+        self._health = health
         self.handshaking = Roots(leaf)
         self._calls = Calls()
         self._server: grpc.aio.Server | None = None
@@ -134,6 +144,8 @@ class ReplicaServer:
         name = wire.DESCRIPTOR.services_by_name["Replica"].full_name
         generic = grpc.method_handlers_generic_handler(name, {"Fetch": fetch})
         server.add_generic_rpc_handlers((generic,))
+        if self._health is not None:
+            self._health.serve_on(server, self._admit)
         return server
 
     def set_members(self, members: frozenset[bytes]) -> None:
@@ -237,9 +249,10 @@ class JoinServer:
 class ControlServer:
     """Serves the command line on the same machine; the socket's mode is the guard."""
 
-    def __init__(self, handler: ControlHandler) -> None:
+    def __init__(self, handler: ControlHandler, health: Health | None = None) -> None:
         """Make a server that does not listen yet."""
         self._handler = handler
+        self._health = health
         self._calls = Calls()
         self._server: grpc.aio.Server | None = None
         self._path: Path | None = None
@@ -253,8 +266,10 @@ class ControlServer:
         """
         server = grpc.aio.server(
             options=server_options(CONTROL_BYTES_MAX),
-            maximum_concurrent_rpcs=COMMANDS_MAX,
+            maximum_concurrent_rpcs=COMMANDS_MAX + PROBES_MAX,
         )
+        if self._health is not None:
+            self._health.serve_on(server, _anybody)
         services.add_ControlServicer_to_server(self, server)  # type: ignore[no-untyped-call]
         await started(server, lambda: claim_socket(server, path))
         self._server, self._path = server, path
@@ -272,6 +287,10 @@ class ControlServer:
         replies = self._handler.call(request.request_json)
         work = _send_all(replies, context, "the command line", _control_reply)
         await self._calls.run(context, b"", work)
+
+
+async def _anybody(_: Context) -> None:
+    """Admit who could open the socket: the user who owns the home."""
 
 
 def _named(peer: bytes) -> str:
