@@ -14,6 +14,7 @@ from typing import Final
 
 from crdtmerge.errors import BusyError
 
+from .descriptors import raise_limit
 from .home import Home, open_home
 from .memory import keep_freed
 from .passphrase import AskPassphrase, no_passphrase
@@ -54,6 +55,7 @@ def run_node(
         for key in (home.author, home.node):
             key.ready()
         keep_freed()
+        raise_limit()
         make = partial(runtime_on, home, upkeep, limits, own_quotas)
         asyncio.run(_run(make, (listen, join_listen, advertise), ready))
 
