@@ -7,7 +7,14 @@ import pytest
 
 resource = pytest.importorskip("resource")
 
-ASK = "from nodes.descriptors import raise_limit; print(raise_limit())"
+
+def raised(soft: int, hard: int) -> int:
+    """Return what a process with these limits has once it asked for more."""
+    limit = f"import resource as r; r.setrlimit(r.RLIMIT_NOFILE, ({soft}, {hard}))"
+    ask = "from nodes.descriptors import raise_limit; print(raise_limit())"
+    argv = [sys.executable, "-c", f"{limit}; {ask}"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    return int(done.stdout)
 
 
 @pytest.mark.parametrize(
@@ -19,19 +26,11 @@ def test_the_limit_is_raised_as_far_as_the_system_lets_us(
     """In a process of its own: a hard limit cannot be raised again."""
     if resource.getrlimit(resource.RLIMIT_NOFILE)[1] < hard:
         pytest.skip("this system allows fewer")
-    limit = f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}));"
-    done = subprocess.run(
-        [sys.executable, "-c", limit + ASK], capture_output=True, text=True, check=True
-    )
-    assert int(done.stdout) == then
+    assert raised(soft, hard) == then
 
 
 def test_a_higher_limit_stays() -> None:
     """Who was given more keeps it."""
     if resource.getrlimit(resource.RLIMIT_NOFILE)[1] < 9000:
         pytest.skip("this system allows fewer")
-    limit = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (9000, 9000));"
-    done = subprocess.run(
-        [sys.executable, "-c", limit + ASK], capture_output=True, text=True, check=True
-    )
-    assert int(done.stdout) == 9000
+    assert raised(9000, 9000) == 9000
