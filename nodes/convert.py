@@ -27,6 +27,7 @@ from crdtmerge.sync.messages import (
     Comparing,
     FeedReply,
     FeedRequest,
+    Goodbye,
     Heartbeat,
     Held,
     Hello,
@@ -107,7 +108,9 @@ def to_frame(message: Message) -> wire.Frame:
     """
     check_message(message)
     frame = wire.Frame()
-    if isinstance(message, Beside):
+    if isinstance(message, Goodbye):
+        frame.goodbye.SetInParent()
+    elif isinstance(message, Beside):
         _write_beside(message, frame)
     else:
         _write(message, frame)
@@ -341,6 +344,7 @@ _READERS: Final[dict[str, Callable[[_Body], Message]]] = {
     "tensors_reply": lambda b: TensorsReply(
         b.space, b.model, b.total, tuple(map(_entry, b.tensors)), b.number
     ),
+    "goodbye": lambda _: Goodbye(),
 }
 
 

@@ -38,6 +38,7 @@ from crdtmerge.sync.messages import (
     Comparing,
     FeedReply,
     FeedRequest,
+    Goodbye,
     Heartbeat,
     Held,
     Hello,
@@ -93,6 +94,8 @@ def check_message(message: Message) -> None:
     """
     if isinstance(message, Hello):
         _check_hello(message)
+        return
+    if isinstance(message, Goodbye):
         return
     _check_length("space", message.space, DIGEST_BYTES)
     if isinstance(message, Beside):

@@ -136,8 +136,8 @@ class Node:
                 self._tick(now)
             case PeerOpened(peer):
                 self._open(peer, now)
-            case PeerClosed(peer, broken):
-                self._closed(peer, broken, now)
+            case PeerClosed(peer, broken, left):
+                self._closed(peer, broken, now, left=left)
             case PeerMoved(peer):
                 self._backoff.succeeded(peer)
                 self._dial(now)
@@ -241,7 +241,6 @@ class Node:
         if not shared or self._backoff.banished(peer, now):
             self._effects.append(Close(peer, "no space in common"))
             return
-        self._backoff.succeeded(peer)
         cursors = self._cursors.setdefault(peer, {})
         secret = self.rng.randbytes(SECRET_BYTES)
         session = Session(
@@ -251,14 +250,17 @@ class Node:
         self._say(peer, session.open())
         self._pause(peer, now)
 
-    def _closed(self, peer: bytes, broken: str, now: float) -> None:
+    def _closed(self, peer: bytes, broken: str, now: float, *, left: bool) -> None:
         self.dialling.discard(peer)
         self.sessions.pop(peer, None)
         self.attesting.closed(peer)
         if broken:
             self.dropped[broken] += 1
             self._backoff.banish(peer, now)
-        self._backoff.failed(peer, now, self.rng)
+        if left:
+            self._backoff.left(peer, now, self.rng)
+        else:
+            self._backoff.failed(peer, now, self.rng)
 
     def _dial_ended(self, peer: bytes, now: float) -> None:
         if peer in self.dialling:
@@ -270,6 +272,8 @@ class Node:
         session = self.sessions.get(peer)
         if session is None:
             return  # closed while the message was under way
+        if not session.greeted:
+            self._backoff.succeeded(peer)  # who only let us in may refuse us yet
         # Paid for before it is handled, also by who is parted with for it.
         price, spent = price_of(message), self.holding.spent
         self.accounts.pay(peer, price, now)

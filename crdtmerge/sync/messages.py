@@ -39,7 +39,8 @@ LISTED_MAX: Final = 64
 
 SPEAKS_ATTESTATIONS: Final = 1
 SPEAKS_COMPARE: Final = 2
-FEATURES: Final = SPEAKS_ATTESTATIONS | SPEAKS_COMPARE
+SPEAKS_GOODBYE: Final = 32
+FEATURES: Final = SPEAKS_ATTESTATIONS | SPEAKS_COMPARE | SPEAKS_GOODBYE
 """What we speak beside the protocol's first messages, one bit each."""
 
 
@@ -277,6 +278,14 @@ class TensorsReply:
     number: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Goodbye:
+    """The last message of a side that stops in order: it will be back, or not.
+
+    Who hears it does not dial for a while, and counts no failure.
+    """
+
+
 SetMessage = (
     Hello
     | Heartbeat
@@ -295,4 +304,4 @@ Comparing = TrieRequest | TrieReply | CompareRequest | CompareReply
 """What a repair says of tries, with whole hashes or with hints."""
 Beside = AttestationsRequest | Attestations | TensorsRequest | TensorsReply
 """What stands beside the set: only for who speaks it."""
-Message = SetMessage | Beside
+Message = SetMessage | Beside | Goodbye

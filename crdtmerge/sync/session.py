@@ -35,6 +35,7 @@ from crdtmerge.sync.messages import (
     CompareRequest,
     FeedReply,
     FeedRequest,
+    Goodbye,
     Heartbeat,
     Hello,
     Message,
@@ -121,7 +122,7 @@ class Session:
 
         Messages about a space that we do not share are ignored: membership may have
         changed while they were under way. So are answers to no waiting question, and
-        what stands beside the set: that is for others to hear.
+        what stands beside the set, and a goodbye: they are for others to hear.
 
         Raises:
             RemoteError: the peer broke the protocol, or sent what breaks a rule.
@@ -130,6 +131,8 @@ class Session:
         """
         if isinstance(message, Hello):
             self._greet(message)
+        elif isinstance(message, Goodbye):
+            return []
         elif not self.greeted:
             self._ask_for_hello(message)
         elif message.space in self.shared and not isinstance(message, Beside):

@@ -46,6 +46,7 @@ from crdtmerge.sync.messages import (
     CompareReply,
     FeedReply,
     FeedRequest,
+    Goodbye,
     Heartbeat,
     Held,
     Hello,
@@ -221,6 +222,7 @@ def messages() -> Iterator[Message]:
     yield RecordsRequest(SPACE, (root, SPACE), 1)
     yield RecordsReply(SPACE, tuple(some), (root,), 1)
     yield Rumour(SPACE, (raw(grant(4)),))
+    yield Goodbye()
     yield from beside()
 
 

@@ -25,6 +25,7 @@ from crdtmerge.sync.messages import (
     CompareRequest,
     FeedReply,
     FeedRequest,
+    Goodbye,
     Heartbeat,
     Held,
     Hello,
@@ -107,6 +108,7 @@ tensors = st.builds(
 )
 agents = st.text(st.characters(categories=["L", "N", "P", "S"]), max_size=128)
 messages: st.SearchStrategy[Message] = st.one_of(
+    st.just(Goodbye()),
     st.builds(
         Hello,
         st.integers(1, 2**32 - 1),
