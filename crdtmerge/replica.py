@@ -16,6 +16,7 @@ from crdtmerge.bodies import (
     Genesis,
     Grant,
     Lift,
+    Link,
     NodeAddress,
     RecipeChange,
     RecordId,
@@ -43,7 +44,7 @@ from crdtmerge.policy import (
     handed_on,
 )
 from crdtmerge.recipe import Recipe
-from crdtmerge.record import Record, SignedRecord, make_record, sign_record
+from crdtmerge.record import SignedRecord, make_record, sign_record
 
 
 def found_space(
@@ -237,7 +238,10 @@ class Replica:
         """
         keys = self.opset.view.judged_with(author)
         own = [r for r in self.opset.records.values() if r.author in keys]
-        return tuple(sorted({r.id for r in own} - {r.prev for r in own}))
+        followed = {r.prev for r in own}
+        for key in keys:
+            followed |= {link.prev for _, link in self._listed(key)}
+        return tuple(sorted({r.id for r in own} - followed))
 
     def approve(self, act: RecordId) -> SignedRecord:
         """Return an approval of what another owner did.
@@ -297,7 +301,7 @@ class Replica:
             self._require_no_part(key)
         _, authority = self.authority(Rank.READER)
         last = self._last()
-        number = last.author_seq + 1 if last else 0
+        number = last[0] + 1 if last else 0
         if not handed_on(number, authority).records_max:
             raise NotAllowedError(
                 f"your grant allows {authority.records_max} records: too few are left"
@@ -465,10 +469,25 @@ class Replica:
                 )
         return signed
 
-    def _last(self) -> Record | None:
-        """Return this author's last record."""
-        mine = [r for r in self.opset.records.values() if r.author == self.key.public]
-        return max(mine, key=lambda r: (r.author_seq, r.id), default=None)
+    def _last(self) -> tuple[int, RecordId] | None:
+        """Return number and id of this author's last record.
+
+        Also of one that is dead and is nowhere any more: its number was used. What is
+        listed counts where it follows what is known: nobody can say that numbers are used
+        up by listing one high number.
+        """
+        me = self.key.public
+        mine = {
+            r.id: r.author_seq for r in self.opset.records.values() if r.author == me
+        }
+        listed = ((link.number, key, link) for key, link in self._listed(me))
+        for number, record, link in sorted(listed):
+            if not number or mine.get(RecordId(link.prev)) == number - 1:
+                mine.setdefault(record, number)
+        return max(((number, key) for key, number in mine.items()), default=None)
+
+    def _listed(self, author: AuthorId) -> Iterable[tuple[RecordId, Link]]:
+        return self.opset.listing.of_author(author)
 
     def _make(self, grant: RecordId, body: Body) -> SignedRecord:
         """Sign the next record of this author: one above its last, naming it."""
@@ -476,8 +495,8 @@ class Replica:
         record = make_record(
             space=self.opset.space,
             author=self.key.public,
-            author_seq=last.author_seq + 1 if last else 0,
-            prev=last.id if last else b"",
+            author_seq=last[0] + 1 if last else 0,
+            prev=last[1] if last else b"",
             auth=grant,
             body=body,
         )
