@@ -12,13 +12,14 @@ that heard the same are equal, whatever each dropped, and when.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import islice
 from typing import TypeAlias
 
-from crdtmerge.bodies import Approve, Epoch, Genesis, RecordId, SpaceId
+from crdtmerge.bodies import Epoch, Genesis, RecordId, SpaceId
 from crdtmerge.errors import MissingAuthorityError, WrongSpaceError
 from crdtmerge.identity import AuthorId
+from crdtmerge.log import Log, MemoryLog, Records
 from crdtmerge.policy import (
+    DECIDING,
     NOTHING_LISTED,
     Listing,
     Lookup,
@@ -45,7 +46,7 @@ class OpSet:
     """
 
     space: SpaceId
-    signed: Mapping[RecordId, SignedRecord] = field(default_factory=dict)
+    signed: Log = field(default_factory=MemoryLog)
     listing: Listing = field(default=NOTHING_LISTED, compare=False, repr=False)
     """What the epochs among `signed` list."""
     _known: Trie = field(default_factory=Trie, compare=False, repr=False)
@@ -54,8 +55,8 @@ class OpSet:
     @cached_property
     def trie(self) -> Trie:
         """The trie over all record ids."""
-        # SUBTLE: a dict keeps the order of insertion, and `_with` adds at its end.
-        return self._known.insert(islice(self.signed, len(self._known), None))
+        known = self._known
+        return known.insert(s.record.id for s in self.signed.since(len(known)))
 
     @property
     def root(self) -> bytes:
@@ -78,7 +79,7 @@ class OpSet:
     @cached_property
     def records(self) -> Mapping[RecordId, Record]:
         """The records by id."""
-        return {key: signed.record for key, signed in self.signed.items()}
+        return Records(self.signed)
 
     @cached_property
     def view(self) -> View:
@@ -88,7 +89,7 @@ class OpSet:
     @cached_property
     def forked(self) -> Forked:
         """Who used numbers twice in this set."""
-        return forks_among(self.signed.values())
+        return forks_among(self.signed.since(0))
 
     def insert(self, batch: Iterable[SignedRecord]) -> "OpSet":
         """Return the set with `batch` joined in; all of it is checked before any counts.
@@ -144,8 +145,8 @@ class OpSet:
         kept = self.signed
         if gone := self._dying(listing):
             known = known.delete(key for key in gone if key in known)
-            kept = {key: s for key, s in kept.items() if key not in gone}
-        return OpSet(self.space, {**kept, **fresh}, listing, known)
+            kept = kept.without(gone)
+        return OpSet(self.space, kept.extended(fresh), listing, known)
 
     def _lookup_beside(self, fresh: Mapping[RecordId, SignedRecord]) -> Lookup:
         """Return how to find a record of the set, or one that may join it."""
@@ -160,15 +161,15 @@ class OpSet:
         self, fresh: Mapping[RecordId, SignedRecord], lookup: Lookup
     ) -> Listing:
         """Return what is listed once `fresh` has joined."""
-        if not any(isinstance(s.record.body, Epoch | Approve) for s in fresh.values()):
+        deciding = [s.record for s in fresh.values() if s.record.kind in DECIDING]
+        if not deciding:
             return self.listing
-        deciding = [
-            signed.record
-            for signed in (*self.signed.values(), *fresh.values())
-            if isinstance(signed.record.body, Epoch | Approve)
-            and signed.record.id not in self.listing.epochs
+        deciding += [signed.record for signed in self.signed.of_kinds(DECIDING)]
+        epochs = [
+            record
+            for record in deciding
+            if isinstance(record.body, Epoch) and record.id not in self.listing.epochs
         ]
-        epochs = [record for record in deciding if isinstance(record.body, Epoch)]
         return self.listing.with_epochs(counting(epochs, deciding, lookup))
 
     def _dying(self, listing: Listing) -> frozenset[RecordId]:
@@ -238,8 +239,9 @@ def forks_beside(opset: OpSet, batch: Iterable[SignedRecord]) -> Forked:
     used = {(s.record.author, s.record.author_seq) for s in fresh}
     known = (
         s
-        for s in opset.signed.values()
-        if (s.record.author, s.record.author_seq) in used
+        for author in sorted({author for author, _ in used})
+        for s in opset.signed.of_author(author)
+        if (author, s.record.author_seq) in used
     )
     return forks_among((*known, *fresh))
 

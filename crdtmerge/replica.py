@@ -477,9 +477,8 @@ class Replica:
         up by listing one high number.
         """
         me = self.key.public
-        mine = {
-            r.id: r.author_seq for r in self.opset.records.values() if r.author == me
-        }
+        signed = self.opset.signed.of_author(me)
+        mine = {one.record.id: one.record.author_seq for one in signed}
         listed = ((link.number, key, link) for key, link in self._listed(me))
         for number, record, link in sorted(listed):
             if not number or mine.get(RecordId(link.prev)) == number - 1:

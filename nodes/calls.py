@@ -30,27 +30,47 @@ class Calls:
     def __init__(self) -> None:
         """Start with none."""
         self._peers: dict[asyncio.Task[None], bytes] = {}
+        self._lasting: set[asyncio.Task[None]] = set()
         self._closing = False
+        self.refused = 0
+        """Calls that were one too many of their peer, since the start."""
 
     async def run(
-        self, context: Context, peer: bytes, work: Coroutine[Any, Any, None]
+        self,
+        context: Context,
+        peer: bytes,
+        work: Coroutine[Any, Any, None],
+        *,
+        lasting: bool = False,
     ) -> None:
-        """Run `work` as the call of `peer`, and end the call as the work ended."""
+        """Run `work` as the call of `peer`, and end the call as the work ended.
+
+        What is `lasting` ends when somebody says so, and a drain does not wait for it.
+        """
         if Counter(self._peers.values())[peer] >= PEER_CALLS_MAX:
             work.close()
+            self.refused += 1
             text = f"more than {PEER_CALLS_MAX} calls of one peer at once"
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
         task = asyncio.ensure_future(work)
         self._peers[task] = peer
+        if lasting:
+            self._lasting.add(task)
         try:
             await asyncio.wait({task})
         finally:
             del self._peers[task]
+            self._lasting.discard(task)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
         if task.cancelled():
             await context.abort(*self._why_cut())
         await _conclude(context, task.exception())
+
+    async def drain(self, seconds: float) -> None:
+        """Wait up to `seconds` for the calls that end by themselves."""
+        if passing := self._peers.keys() - self._lasting:
+            await asyncio.wait(passing, timeout=seconds)
 
     def cut(self, allowed: Callable[[bytes], bool]) -> None:
         """Cut off the calls of peers that are not `allowed` any more."""

@@ -34,6 +34,7 @@ from .convert import (
     to_frame,
     to_join_frame,
 )
+from .health import check
 from .join_messages import JoinMessage
 from .limits import CONTROL_BYTES_MAX
 from .ports import socket_target
@@ -168,6 +169,14 @@ class ControlClient:
         async with contextlib.aclosing(_replies(call, "the running node")) as replies:
             async for reply in replies:
                 yield reply.reply_json
+
+    async def health(self, seconds: float) -> dict[str, bool]:
+        """Return how each part of the node is, as `health` names them.
+
+        Raises:
+            UnreachableError: no node listens there, or it did not answer within `seconds`.
+        """
+        return await answered(check(self._channel, seconds), "the running node")
 
     async def close(self) -> None:
         """Close the channel."""

@@ -32,11 +32,13 @@ class PeerOpened:
 class PeerClosed:
     """The sync stream with a peer ended, or could not be opened.
 
-    `broken` names the error if it ended because the peer sent what is no message.
+    `broken` names the error if it ended because the peer sent what is no message; `left`
+    says that the peer said goodbye, since its node stops.
     """
 
     peer: bytes
     broken: str = ""
+    left: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from crdtmerge.sync.sources import Fate
 from crdtmerge.sync.swarm import Failed
 from crdtmerge.sync.transfer import Wanted
 
+from .channels import Channels
 from .coding import Encoder
 from .effects import (
     BlobFailed,
@@ -36,7 +37,7 @@ from .effects import (
     MoreSources,
     SourceFailed,
 )
-from .links import Channels, Submit
+from .links import Submit
 from .receiving import Inspection, Receiving, Works
 from .serving import OpenBlob, Serving
 from .spaces import Spaces

@@ -18,6 +18,9 @@ DIAL_ADDRESSES_MAX: Final = 8
 """Addresses of one peer that one dial tries, drawn anew each time."""
 BACKOFF_FIRST_S: Final = 0.5
 BACKOFF_LAST_S: Final = 30.0
+LEFT_S: Final = 20.0
+"""How long a peer that said goodbye is not dialled, at most and with jitter: a restart
+takes seconds, and all that it talked to would dial it at once."""
 BANISHED_S: Final = 60.0
 """How long a peer that broke the protocol is neither dialled nor listened to."""
 
@@ -51,6 +54,10 @@ class Backoff:
         self._failures[peer] = failures + 1
         delay = min(BACKOFF_LAST_S, BACKOFF_FIRST_S * 2 ** min(failures, 16))
         self._not_before[peer] = now + delay * rng.uniform(0.5, 1.0)
+
+    def left(self, peer: bytes, now: float, rng: random.Random) -> None:
+        """Note that a peer said goodbye: no failure, but it is not there for a while."""
+        self._not_before[peer] = now + LEFT_S * rng.uniform(0.25, 1.0)
 
     def banish(self, peer: bytes, now: float) -> None:
         """Note a peer that broke the rules."""

@@ -1,41 +1,64 @@
-"""The open streams and channels of a running node, at most one stream a peer.
+"""The open streams of a running node, at most one stream a peer.
 
-Owns dialling, which of two streams with one peer stays, what waits to be sent, and the
-channels that fetches share with streams. Does not own what is said: that is `Node`'s.
+Owns dialling, which of two streams with one peer stays, how many there may be, what is read
+of them when, and how they end in order. Does not own what is said: that is `Node`'s; nor
+what waits to be sent (`outgoing`), nor channels (`channels`).
+
+A question is answered once there is room for its answer (`AHEAD_BYTES`): until then it
+waits, and all else is read. So a peer may ask about many spaces at once, and what waits for
+it stays small; and two peers that ask each other never both wait for the other to read.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 
 from crdtmerge.errors import (
     CrdtMergeError,
+    OverloadedError,
     RefusedError,
     RemoteError,
     UnreachableError,
 )
-from crdtmerge.sync.messages import Message
+from crdtmerge.sync.messages import SPEAKS_GOODBYE, Goodbye, Hello, Message
 
+from .channels import Channels
 from .client import ReplicaClient
 from .effects import Dial, DialEnded, Input, MessageReceived, PeerClosed, PeerOpened
-from .quotas import weight
+from .fairness import FairQueue
+from .outgoing import Outgoing, flow_of
+from .quotas import price_of, weight
 from .tls import Leaf
+from .turns import OWN, Turn
 
 SendMessage = Callable[[Message], Awaitable[None]]
-Turn = Callable[[], Sequence[Input]]
-"""Says, once its turn has come, what to hand to the node."""
-Submit = Callable[[Turn], Awaitable[None]]
-"""Takes a turn; done once its inputs are handled and their effects performed."""
 
-OUTGOING_MAX: Final = 1024
+STREAMS_MAX: Final = 400
+"""Streams at once, those that peers opened among them; one more is refused."""
+AHEAD_BYTES: Final = 2 << 20
+"""While more than this waits for a peer, its next questions wait too."""
+QUESTIONS_BYTES_MAX: Final = 16 << 20
+"""Questions of one peer that may wait: one of the largest for each of 60 spaces."""
+OUTGOING_MAX: Final = 8192
 OUTGOING_BYTES_MAX: Final = 32 << 20
-"""What may wait for one peer; one that asks faster than it reads is cut off."""
+"""What may wait for one peer; one that does not read what is said to it is cut off."""
+WAITING_BYTES_MAX: Final = 256 << 20
+"""What may wait for, and of, all peers; above, the one with the most is cut off."""
 
 _log: Final = logging.getLogger(__name__)
+
+
+class Submit(Protocol):
+    """Takes a turn of a flow; done once its inputs are handled and effects performed."""
+
+    def __call__(self, turn: Turn, flow: bytes = OWN) -> Awaitable[None]:
+        """Take the turn."""
+        ...
 
 
 @dataclass(slots=True, eq=False)
@@ -44,67 +67,27 @@ class Link:
 
     peer: bytes
     dialler: bytes
-    outgoing: asyncio.Queue[Message] = field(default_factory=asyncio.Queue)
-    waiting_bytes: int = 0
+    outgoing: Outgoing = field(default_factory=Outgoing)
+    questions: FairQueue[Message] = field(default_factory=FairQueue)
+    questions_bytes: int = 0
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set while questions wait."""
+    features: int = 0
+    """What the peer named in its hello."""
+    parting: bool = False
+    """Whether we said goodbye: nothing goes out behind it."""
+    left: bool = False
+    """Whether the peer said goodbye."""
     closed: asyncio.Event = field(default_factory=asyncio.Event)
     broken: str = ""
     """The name of the error by which the peer broke a rule, if it did."""
-    pause: float = 0.0
-    """How many seconds pass before its next message is read."""
+    resumes: float = 0.0
+    """When its next message may be read, in seconds of the loop's clock."""
 
-
-class Channels:
-    """One channel to each peer that we dialled or fetch from."""
-
-    def __init__(self, leaf: Leaf) -> None:
-        """Start with none; `leaf` is what we show."""
-        self._leaf = leaf
-        self._clients: dict[bytes, ReplicaClient] = {}
-        self._streaming: dict[bytes, ReplicaClient] = {}
-        self._failures: Counter[bytes] = Counter()
-
-    def to(self, peer: bytes, addresses: Sequence[str]) -> ReplicaClient:
-        """Return the channel to `peer`: what is there, or one to an address of these.
-
-        Raises:
-            UnreachableError: there is no address.
-        """
-        if peer not in self._clients:
-            if not addresses:
-                raise UnreachableError(f"no address of peer {peer.hex()[:12]}")
-            address = addresses[self._failures[peer] % len(addresses)]
-            self._clients[peer] = ReplicaClient(address, peer, self._leaf)
-        return self._clients[peer]
-
-    async def dialled(self, peer: bytes, client: ReplicaClient) -> None:
-        """Use the channel that a stream is open on for all that goes to `peer`."""
-        old = self._clients.get(peer)
-        self._clients[peer] = self._streaming[peer] = client
-        if old is not None and old is not client:
-            await old.close()
-
-    def stream_ended(self, peer: bytes, client: ReplicaClient) -> None:
-        """Note that no stream is open on this channel any more."""
-        if self._streaming.get(peer) is client:
-            del self._streaming[peer]
-
-    async def failed(self, peer: bytes, client: ReplicaClient) -> None:
-        """Drop a channel that brought no answer: the peer may have moved."""
-        if self._clients.get(peer) is client is not self._streaming.get(peer):
-            del self._clients[peer]
-            self._failures[peer] += 1
-            await client.close()
-
-    async def keep_only(self, members: Collection[bytes]) -> None:
-        """Close the channels to who is no member any more."""
-        for peer in self._clients.keys() - set(members):
-            self._streaming.pop(peer, None)
-            self._failures.pop(peer, None)
-            await self._clients.pop(peer).close()
-
-    async def close(self) -> None:
-        """Close all of them."""
-        await self.keep_only(())
+    @property
+    def waiting_bytes(self) -> int:
+        """About how many bytes wait here, of either side."""
+        return self.outgoing.size + self.questions_bytes
 
 
 class Links:
@@ -116,25 +99,56 @@ class Links:
         self._leaf = leaf
         self._submit = submit
         self._open: dict[bytes, Link] = {}
+        self.stopping = False
+        """Whether nobody is dialled any more, and no stream taken up."""
         self.channels = Channels(leaf)
+        self.opened: Counter[str] = Counter()
+        """Streams since the start, by who dialled."""
+        self.ended: Counter[str] = Counter()
+        """How streams ended since the start."""
+        self.dials: Counter[str] = Counter()
+        """Dials of single addresses since the start, by what came of them."""
 
     def peers(self) -> list[bytes]:
         """Return the peers with an open stream; any thread may ask."""
         return sorted(self._open)
 
+    def by_dialler(self) -> Counter[str]:
+        """Return how many streams are open now, by who dialled; any thread may ask."""
+        links = list(self._open.values())
+        return Counter("us" if link.dialler == self._me else "peer" for link in links)
+
+    def waiting(self) -> tuple[int, int, int]:
+        """Return what waits for all peers: messages, bytes, and most bytes of one."""
+        links = list(self._open.values())
+        sizes = [link.waiting_bytes for link in links]
+        count = sum(len(link.outgoing) + len(link.questions) for link in links)
+        return count, sum(sizes), max(sizes, default=0)
+
     # --- what the node decides ----------------------------------------------------------
 
     def send(self, peer: bytes, message: Message) -> None:
-        """Put a message on its way; who does not take what it asked for is cut off."""
+        """Put a message on its way; who does not take what it is sent is cut off."""
         link = self._open.get(peer)
-        if link is None:
+        if link is None or link.parting:
             return
-        link.waiting_bytes += weight(message)
-        full = link.outgoing.qsize() >= OUTGOING_MAX
-        if full or link.waiting_bytes > OUTGOING_BYTES_MAX:
-            link.closed.set()
+        full = len(link.outgoing) >= OUTGOING_MAX
+        if full or link.outgoing.size + weight(message) > OUTGOING_BYTES_MAX:
+            self._cut(link)
         else:
-            link.outgoing.put_nowait(message)
+            link.outgoing.put(message)
+            self._keep_bounded()
+
+    def _keep_bounded(self) -> None:
+        """Cut off who keeps most waiting, if all peers together keep too much."""
+        open_ = [link for link in self._open.values() if not link.closed.is_set()]
+        if sum(link.waiting_bytes for link in open_) > WAITING_BYTES_MAX:
+            self._cut(max(open_, key=lambda link: link.waiting_bytes))
+
+    def _cut(self, link: Link) -> None:
+        if not link.closed.is_set():
+            self.ended["too much waits"] += 1
+            link.closed.set()
 
     def pause(self, peer: bytes, seconds: float) -> None:
         """Let `seconds` pass before the next message of `peer` is read.
@@ -142,7 +156,7 @@ class Links:
         What it sends meanwhile waits with it: the buffers between us are bounded.
         """
         if peer in self._open:
-            self._open[peer].pause = seconds
+            self._open[peer].resumes = asyncio.get_running_loop().time() + seconds
             _log.debug("peer %s owes %.1f s: not read from", peer.hex()[:12], seconds)
 
     def close(self, peer: bytes) -> None:
@@ -150,14 +164,51 @@ class Links:
         if peer in self._open:
             self._open[peer].closed.set()
 
+    # --- the end ------------------------------------------------------------------------
+
+    async def part(self, seconds: float) -> None:
+        """End every stream in order: what waits goes out, and a goodbye behind it.
+
+        Who does not read that within `seconds` is hung up on. From now on nobody is dialled
+        and no stream is taken up.
+        """
+        self.stopping = True
+        links = list(self._open.values())
+        if links:
+            partings = [
+                asyncio.ensure_future(self._part(link, seconds / 2)) for link in links
+            ]
+            _, late = await asyncio.wait(partings, timeout=seconds)
+            for parting in late:
+                parting.cancel()
+        self.close_all()
+
+    async def _part(self, link: Link, patience: float) -> None:
+        """Send what waits, and after `patience` only the goodbye."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                await link.outgoing.below(1)
+        link.parting = True
+        if not link.features & SPEAKS_GOODBYE:
+            link.closed.set()
+            return
+        link.outgoing.put(Goodbye())  # it is about no space, and so passes the rest
+        self.ended["said goodbye"] += 1
+        await link.closed.wait()
+
     def close_all(self) -> None:
         """End every stream."""
+        self.stopping = True
         for link in self._open.values():
             link.closed.set()
+
+    # --- dialling -----------------------------------------------------------------------
 
     async def dial(self, dial: Dial) -> None:
         """Open a stream at the first address that answers, and serve it to its end."""
         for address in dial.addresses:
+            if self.stopping:
+                break
             client = ReplicaClient(address, dial.peer, self._leaf)
             let_in = False
             try:
@@ -167,7 +218,7 @@ class Links:
                     await client.close()
             if let_in:
                 break
-        self._submit(lambda: [DialEnded(dial.peer)])
+        self._submit(lambda: [DialEnded(dial.peer)], dial.peer)
 
     async def _talk(self, client: ReplicaClient, peer: bytes) -> bool:
         """Serve a stream that we open; tell whether the peer let us in."""
@@ -179,11 +230,14 @@ class Links:
             await self.channels.dialled(peer, client)
             await self.serve(Link(peer, dialler=self._me), incoming, send)
 
+        outcome = "let in"
         try:
             await client.open_stream(handler)
         except CrdtMergeError as e:
+            outcome = type(e).__name__
             _log.debug("the stream with %s: %s", peer.hex()[:12], e)
         finally:
+            self.dials["let in" if let_in else outcome] += 1
             self.channels.stream_ended(peer, client)
         return let_in
 
@@ -192,13 +246,20 @@ class Links:
     async def serve(
         self, link: Link, incoming: AsyncIterator[Message], send: SendMessage
     ) -> None:
-        """Run one stream until either side ends it."""
+        """Run one stream until either side ends it.
+
+        Raises:
+            OverloadedError: there are as many streams as there may be.
+            UnreachableError: the node stops.
+        """
+        self._admit(link)
         tasks: set[asyncio.Task[None]] = set()
         try:
-            await self._submit(lambda: self._opened(link))
+            await self._submit(lambda: self._opened(link), link.peer)
             if self._open.get(link.peer) is link:
                 works = (
                     self._read(link, incoming),
+                    self._answer(link),
                     self._write(link, send),
                     _until(link.closed),
                 )
@@ -209,10 +270,17 @@ class Links:
                 task.cancel()
             ends = await asyncio.gather(*tasks, return_exceptions=True)
             # Not awaited: the node may have stopped listening.
-            self._submit(lambda: self._ended(link))
+            self._submit(lambda: self._ended(link), link.peer)
         for end in ends:
             if isinstance(end, Exception) and not isinstance(end, CrdtMergeError):
                 raise end  # a bug of ours
+
+    def _admit(self, link: Link) -> None:
+        if self.stopping:
+            raise UnreachableError("the node stops")
+        if len(self._open) >= STREAMS_MAX and link.peer not in self._open:
+            self.ended["no room"] += 1
+            raise OverloadedError("no room for one more peer; try others, or later")
 
     def _opened(self, link: Link) -> list[Input]:
         """Take up a stream, unless another with this peer stays.
@@ -231,46 +299,93 @@ class Links:
             old.closed.set()
             inputs.append(PeerClosed(peer, old.broken))
         self._open[peer] = link
+        self.opened["us" if link.dialler == self._me else "peer"] += 1
         return [*inputs, PeerOpened(peer)]
 
     def _ended(self, link: Link) -> list[Input]:
         if self._open.get(link.peer) is not link:
             return []
         del self._open[link.peer]
-        return [PeerClosed(link.peer, link.broken)]
+        if not link.parting:
+            self.ended[_how_it_ended(link)] += 1
+        return [PeerClosed(link.peer, link.broken, link.left)]
 
     async def _read(self, link: Link, incoming: AsyncIterator[Message]) -> None:
         """Hand over messages one by one: none is read before the last was handled.
 
-        Nor before it is paid for: the node says when a peer is to be left alone.
+        Nor before it is paid for: the node says when a peer is to be left alone. A question
+        for whose answer there is no room waits, and what follows it is read.
         """
         try:
             await _over(link)
             async for message in incoming:
-                received = MessageReceived(link.peer, message)
-                await self._submit(partial(self._said, link, received))
-                await _over(link)
+                if isinstance(message, Goodbye):
+                    link.left = True
+                    return
+                if isinstance(message, Hello):
+                    link.features = message.features
+                if self._waits(link, message):
+                    self._hold(link, message)
+                else:
+                    await self._hear(link, message)
         except (UnreachableError, RefusedError):
             raise  # it is gone, or wants us no more: both may change
         except RemoteError as e:
             link.broken = type(e).__name__
             raise
 
-    def _said(self, link: Link, received: MessageReceived) -> list[Input]:
+    def _waits(self, link: Link, message: Message) -> bool:
+        busy = link.outgoing.size >= AHEAD_BYTES or len(link.questions) > 0
+        return busy and price_of(message).questions > 0
+
+    def _hold(self, link: Link, question: Message) -> None:
+        link.questions.put(flow_of(question), question)
+        link.questions_bytes += weight(question)
+        link.asked.set()
+        if link.questions_bytes > QUESTIONS_BYTES_MAX:
+            self._cut(link)
+        self._keep_bounded()
+
+    async def _answer(self, link: Link) -> None:
+        """Hand over the questions that wait, a space in turn, as room comes."""
+        while True:
+            await link.asked.wait()
+            await link.outgoing.below(AHEAD_BYTES)
+            flow, question = link.questions.take()
+            link.questions_bytes -= weight(question)
+            if not link.questions:
+                link.asked.clear()
+            await self._hear(link, question)
+            link.questions.charge(flow, 1)
+
+    async def _hear(self, link: Link, message: Message) -> None:
+        received = MessageReceived(link.peer, message)
+        await self._submit(partial(self._said, link, received), link.peer)
+        await _over(link)
+
+    def _said(self, link: Link, received: MessageReceived) -> Sequence[Input]:
         return [received] if self._open.get(link.peer) is link else []
 
     async def _write(self, link: Link, send: SendMessage) -> None:
-        while True:
-            message = await link.outgoing.get()
-            link.waiting_bytes -= weight(message)
+        while not isinstance(message := await link.outgoing.take(), Goodbye):
             await send(message)
+        await send(message)
+        link.closed.set()
+
+
+def _how_it_ended(link: Link) -> str:
+    if link.left:
+        return "heard goodbye"
+    if link.broken:
+        return "broke a rule"
+    return "closed here" if link.closed.is_set() else "lost"
 
 
 async def _over(link: Link) -> None:
     """Wait until the pause of a stream is over; the loop's other work goes on."""
-    seconds, link.pause = link.pause, 0.0
-    if seconds > 0:
-        await asyncio.sleep(seconds)
+    wait = link.resumes - asyncio.get_running_loop().time()
+    if wait > 0:
+        await asyncio.sleep(wait)
 
 
 async def _until(event: asyncio.Event) -> None:

@@ -23,8 +23,9 @@ from crdtmerge.sync.messages import (
     Message,
     Rumour,
 )
-from crdtmerge.sync.session import Cursor, Learned, Session
-from crdtmerge.sync.session import Spaces as SyncSpaces
+from crdtmerge.sync.pulls import Cursor, Learned
+from crdtmerge.sync.pulls import Spaces as SyncSpaces
+from crdtmerge.sync.session import SECRET_BYTES, Session
 
 from .attesting import Attesters, Attesting, Say
 from .choices import Choices, Contents
@@ -135,8 +136,8 @@ class Node:
                 self._tick(now)
             case PeerOpened(peer):
                 self._open(peer, now)
-            case PeerClosed(peer, broken):
-                self._closed(peer, broken, now)
+            case PeerClosed(peer, broken, left):
+                self._closed(peer, broken, now, left=left)
             case PeerMoved(peer):
                 self._backoff.succeeded(peer)
                 self._dial(now)
@@ -240,21 +241,26 @@ class Node:
         if not shared or self._backoff.banished(peer, now):
             self._effects.append(Close(peer, "no space in common"))
             return
-        self._backoff.succeeded(peer)
         cursors = self._cursors.setdefault(peer, {})
-        session = Session(self.spaces, shared, cursors, self.agent, self.holding)
+        secret = self.rng.randbytes(SECRET_BYTES)
+        session = Session(
+            self.spaces, shared, cursors, self.agent, secret, self.holding
+        )
         self.sessions[peer] = session
         self._say(peer, session.open())
         self._pause(peer, now)
 
-    def _closed(self, peer: bytes, broken: str, now: float) -> None:
+    def _closed(self, peer: bytes, broken: str, now: float, *, left: bool) -> None:
         self.dialling.discard(peer)
         self.sessions.pop(peer, None)
         self.attesting.closed(peer)
         if broken:
             self.dropped[broken] += 1
             self._backoff.banish(peer, now)
-        self._backoff.failed(peer, now, self.rng)
+        if left:
+            self._backoff.left(peer, now, self.rng)
+        else:
+            self._backoff.failed(peer, now, self.rng)
 
     def _dial_ended(self, peer: bytes, now: float) -> None:
         if peer in self.dialling:
@@ -266,6 +272,8 @@ class Node:
         session = self.sessions.get(peer)
         if session is None:
             return  # closed while the message was under way
+        if not session.greeted:
+            self._backoff.succeeded(peer)  # who only let us in may refuse us yet
         # Paid for before it is handled, also by who is parted with for it.
         price, spent = price_of(message), self.holding.spent
         self.accounts.pay(peer, price, now)

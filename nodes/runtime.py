@@ -54,11 +54,12 @@ from .effects import (
 )
 from .fetching import Fetching
 from .forks import Forks
+from .health import Health
 from .holding import Held
 from .home import Home
 from .inspection import Inspection
 from .join import Doorkeeper
-from .links import Link, Links, SendMessage, Turn
+from .links import Link, Links, SendMessage
 from .metrics import Sources, exposition
 from .needs import Needs
 from .node import Node
@@ -70,6 +71,7 @@ from .server import ControlServer, JoinServer, ReplicaServer
 from .spaces import Spaces
 from .tls import Leaf, make_leaf
 from .traffic import Limits
+from .turns import OWN, Turn, Turns
 from .twins import Twins
 from .upkeep.keeping import Keeper, Upkeep
 from .upkeep.packing import base_manifest
@@ -80,6 +82,10 @@ T = TypeVar("T")
 
 TICK_S: Final = 1.0
 GRACE_S: Final = 1.0
+DRAIN_S: Final = 5.0
+"""How long peers may go on with what they fetch from here once the node is to stop."""
+PART_S: Final = 1.0
+"""How long a peer may take to read what waits for it, and that we leave."""
 LEAF_DAYS: Final = 3650
 
 
@@ -126,10 +132,10 @@ class Runtime:
         self.trusted = self.spaces.members()
         self.tasks: set[asyncio.Task[None]] = set()
         self.stopping = asyncio.Event()
+        self.draining = asyncio.Event()
         self.failure: BaseException | None = None
         self.loop = asyncio.get_running_loop()
-        self.turns: asyncio.Queue[tuple[Turn, asyncio.Future[None]]] = asyncio.Queue()
-        self.core = ThreadPoolExecutor(1, "core")
+        self.turns = Turns(self._handle, self._perform, time.monotonic)
         self.keeper = Keeper(home, self.spaces, upkeep or Upkeep())
         self.keeping = ThreadPoolExecutor(1, "upkeep")
         self.links = Links(self.me, leaf, self.submit)
@@ -148,10 +154,11 @@ class Runtime:
         self.fetching.use_twins(Twins(self.spaces, base, home.blobs.has))
         self.needs = Needs(self._needed)
         self.commands = Commands()
-        self.sync_server = ReplicaServer(self, leaf)
+        self.health = Health()
+        self.sync_server = ReplicaServer(self, leaf, self.health)
         self.doorkeeper = Doorkeeper(home, self.spaces, entropy)
         self.join_server = JoinServer(self.doorkeeper, leaf)
-        self.control_server = ControlServer(self)
+        self.control_server = ControlServer(self, self.health)
         self.addresses: tuple[str, ...] = ()
         self.join_addresses: tuple[str, ...] = ()
         self.spaces.on_publish = self._published
@@ -182,6 +189,7 @@ class Runtime:
         Raises:
             ConflictError: a port is in use.
         """
+        await self.health.start()
         self.sync_server.set_members(self.trusted | {self.me})
         host, port = _split(listen)
         bound = await self.sync_server.start(host, port)
@@ -198,8 +206,10 @@ class Runtime:
             keep(JOIN_ADDRESSES, " ".join(self.join_addresses).encode())
             self.spawn(self._keep())
         self._announce()
-        self.spawn(self._take_turns())
+        self.spawn(self.turns.run())
         self.spawn(self._tick())
+        await self._tell_health()
+        self.spawn(self._watch_health())
 
     def _announce(self) -> None:
         """Say where we are, or at least who, in spaces where that is not known."""
@@ -209,6 +219,19 @@ class Runtime:
         else:
             self.operations.name_node(self.me)
 
+    async def drain(self) -> None:
+        """Take nothing new, let what is under way end within a bound, and say goodbye.
+
+        Peers end what they fetch from here, if it takes no longer than `DRAIN_S`; what this
+        node fetches is left, and found again at the next start. Peers that were told do not
+        take the end for a failure, nor dial us at once.
+        """
+        self.draining.set()
+        self.links.stopping = True
+        await self._tell_health()
+        await self.sync_server.drain(DRAIN_S)
+        await self.links.part(PART_S)
+
     async def stop(self) -> None:
         """Close the ports and wait for what is under way to end: nothing may outlive us.
 
@@ -216,7 +239,7 @@ class Runtime:
         """
         self.stopping.set()
         self.keeper.stop()
-        self.links.close_all()
+        await self.links.part(PART_S)
         await self.control_server.stop(GRACE_S)
         await self.commands.stop()
         await self.join_server.stop(GRACE_S)
@@ -224,8 +247,8 @@ class Runtime:
         for task in list(self.tasks):
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
-        for threads in (self.core, self.keeping):
-            await asyncio.to_thread(threads.shutdown, wait=True)
+        await self.turns.close()
+        await asyncio.to_thread(self.keeping.shutdown, wait=True)
         await asyncio.to_thread(self.fetching.close)
         await self.links.channels.close()
 
@@ -239,6 +262,15 @@ class Runtime:
                 await asyncio.to_thread(self._announce)
             await asyncio.to_thread(self.forks.turn)
             await asyncio.sleep(TICK_S)
+
+    async def _watch_health(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            await self._tell_health()
+
+    async def _tell_health(self) -> None:
+        serves = not (self.draining.is_set() or self.stopping.is_set())
+        await self.health.tell(serves=serves, busy_s=self.turns.busy())
 
     async def _keep(self) -> None:
         """Let the keeper do a little now and then, in a thread of its own."""
@@ -266,28 +298,12 @@ class Runtime:
 
     # --- inputs and effects -------------------------------------------------------------
 
-    def submit(self, turn: Turn) -> asyncio.Future[None]:
+    def submit(self, turn: Turn, flow: bytes = OWN) -> asyncio.Future[None]:
         """Hand inputs to the node when it is their turn; done once all is performed."""
-        done = self.loop.create_future()
-        self.turns.put_nowait((turn, done))
-        return done
+        return self.turns.submit(turn, flow)
 
-    async def _take_turns(self) -> None:
-        """Give the node its inputs one by one, and perform what follows, in order.
-
-        The node works in a thread of its own: it checks signatures and waits for the disk,
-        and peers are served meanwhile. Nobody else touches it.
-        """
-        while True:
-            turn, done = await self.turns.get()
-            for item in turn():
-                effects = await self.loop.run_in_executor(
-                    self.core, self.node.handle, item, time.monotonic()
-                )
-                for effect in effects:
-                    self._perform(effect)
-            if not done.done():
-                done.set_result(None)
+    def _handle(self, item: Input, now: float) -> Sequence[Effect]:
+        return self.node.handle(item, now)
 
     def _perform(self, effect: Effect) -> None:
         match effect:

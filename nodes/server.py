@@ -6,9 +6,10 @@ handlers; nor certificates (`tls`), nor addresses (`ports`).
 A handler is cancelled when its caller goes away, is removed, or the server stops.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol
 
 import grpc
 
@@ -16,8 +17,8 @@ from crdtmerge.errors import NotMemberError
 from crdtmerge.sync.messages import Message
 from crdtmerge.sync.transfer import Wanted
 
-from .calls import Calls, Context, refuse
-from .channel import WRITE_PROGRESS_S, Options, Stream, as_end, channel_options, within
+from .calls import PEER_CALLS_MAX, Calls, Context, refuse
+from .channel import WRITE_PROGRESS_S, Stream, as_end, within
 from .convert import (
     from_fetch_request,
     from_frame,
@@ -26,23 +27,28 @@ from .convert import (
     to_join_frame,
 )
 from .doorstep import Doorstep, host_of
+from .health import Health
 from .join_messages import JoinMessage
 from .limits import CONTROL_BYTES_MAX, JOINER_FRAME_BYTES_MAX
+from .listening import JOIN_CONNECTIONS_MAX, Roots, Welcoming, server_options, started
 from .ports import claim_port, claim_socket, remove_socket
-from .tls import Leaf, peer_of, root_for
+from .tls import Leaf, peer_of
 from .wire import replica_pb2 as wire
 from .wire import replica_pb2_grpc as services
 
-T = TypeVar("T")
-
 CALLS_MAX: Final = 1024
 """Calls of all members at once."""
-STREAMS_PER_CONNECTION_MAX: Final = 64
 JOIN_CALLS_MAX: Final = 128
 """Calls of joiners at once: those that go on, and those that wait at the door."""
 JOIN_PROGRESS_S: Final = 30.0
 """How long a joiner may be silent: nobody has vouched for it yet."""
-COMMANDS_MAX: Final = 16
+COMMANDS_MAX: Final = PEER_CALLS_MAX
+"""Calls of the command line at once."""
+PROBES_MAX: Final = 16
+"""Questions about the health of the node beside them."""
+STREAMS_END_S: Final = 10.0
+"""How long streams may stay open once a server that drains takes no more calls: they are
+ended long before, in order."""
 
 _LEAF_PROPERTY: Final = "x509_pem_cert"
 
@@ -90,52 +96,22 @@ class ControlHandler(Protocol):
         ...
 
 
-class _Roots:
-    """The members whose leaves a handshake accepts; gRPC asks at each handshake."""
-
-    def __init__(self, leaf: Leaf) -> None:
-        self._leaf = leaf
-        self._served: frozenset[bytes] | None = None
-        self.members: frozenset[bytes] = frozenset()
-
-    def credentials(self) -> grpc.ServerCredentials:
-        self._served = self.members
-        return grpc.dynamic_ssl_server_credentials(
-            _configuration(self._leaf, self._served),
-            self._changed,  # type: ignore[arg-type]  # None means no change
-            require_client_authentication=True,
-        )
-
-    def _changed(self) -> grpc.ServerCertificateConfiguration | None:
-        # SUBTLE: runs in threads of gRPC's, but one at a time: it holds a lock of the port.
-        members = self.members
-        if members == self._served:
-            return None
-        configuration = _configuration(self._leaf, members)
-        self._served = members
-        return configuration
-
-
-def _configuration(
-    leaf: Leaf, members: frozenset[bytes]
-) -> grpc.ServerCertificateConfiguration:
-    # SUBTLE: gRPC does not say what an empty list of roots means, so it never gets one. Our
-    # own root lets nobody in: each call is checked against membership too.
-    roots = b"".join(root_for(node) for node in sorted(members or {leaf.node}))
-    return grpc.ssl_server_certificate_configuration(
-        [(leaf.key_pem, leaf.chain_pem)], root_certificates=roots
-    )
-
-
 class ReplicaServer:
     """Serves members over mutual TLS; each call is checked against `members()`."""
 
-    def __init__(self, handler: SyncHandler, leaf: Leaf) -> None:
-        """Make a server that does not listen yet and trusts nobody."""
+    def __init__(
+        self, handler: SyncHandler, leaf: Leaf, health: Health | None = None
+    ) -> None:
+        """Make a server that does not listen yet and trusts nobody.
+
+        Members may ask how the node is, if there is a `health`.
+        """
         self._handler = handler
-        self._roots = _Roots(leaf)
+        self._health = health
+        self.handshaking = Roots(leaf)
         self._calls = Calls()
         self._server: grpc.aio.Server | None = None
+        self._stopping: asyncio.Future[None] | None = None
 
     async def start(self, host: str, port: int) -> int:
         """Listen, and return the port; 0 lets the system choose.
@@ -145,8 +121,8 @@ class ReplicaServer:
             BadInputError: `host` is no address of this machine.
         """
         server = self.built()
-        credentials = self._roots.credentials()
-        bound = await _started(
+        credentials = self.handshaking.credentials()
+        bound = await started(
             server, lambda: claim_port(server, host, port, credentials)
         )
         self._server = server
@@ -155,7 +131,7 @@ class ReplicaServer:
     def built(self) -> grpc.aio.Server:
         """Return a server of all that members may call, on no port yet."""
         server = grpc.aio.server(
-            options=_server_options(), maximum_concurrent_rpcs=CALLS_MAX
+            options=server_options(), maximum_concurrent_rpcs=CALLS_MAX
         )
         services.add_ReplicaServicer_to_server(self, server)  # type: ignore[no-untyped-call]
         # Fetch is not in the generated code: its replies are raw bytes, sent as they are.
@@ -168,26 +144,40 @@ class ReplicaServer:
         name = wire.DESCRIPTOR.services_by_name["Replica"].full_name
         generic = grpc.method_handlers_generic_handler(name, {"Fetch": fetch})
         server.add_generic_rpc_handlers((generic,))
+        if self._health is not None:
+            self._health.serve_on(server, self._admit)
         return server
 
     def set_members(self, members: frozenset[bytes]) -> None:
         """Accept new connections from `members` alone, and cut off everybody else."""
-        if members != self._roots.members:
-            self._roots.members = members
+        if members != self.handshaking.members:
+            self.handshaking.members = members
             self._calls.cut(lambda peer: peer in members)
+
+    async def drain(self, seconds: float) -> None:
+        """Take no more connections and calls, and let fetches end within `seconds`.
+
+        Open streams stay: who serves them ends them.
+        """
+        if self._server is not None:
+            stopping = self._server.stop(seconds + STREAMS_END_S)
+            self._stopping = asyncio.ensure_future(stopping)
+            await self._calls.drain(seconds)
 
     async def stop(self, grace: float) -> None:
         """Cut off every call, give them `grace` seconds to end, and stop listening."""
         self._calls.close()
         if self._server is not None:
             await self._server.stop(grace)
+        if self._stopping is not None:
+            await self._stopping
 
     async def Sync(self, _: object, context: Context) -> None:  # noqa: N802  the proto's name
         """Serve one sync stream."""
         peer = await self._admit(context)
         stream = Stream(as_end(context), _named(peer), from_frame, to_frame)
         work = self._handler.stream(peer, stream, stream.send)
-        await self._calls.run(context, peer, work)
+        await self._calls.run(context, peer, work, lasting=True)
 
     async def _fetch(self, request: wire.FetchRequest, context: Context) -> None:
         peer = await self._admit(context)
@@ -216,7 +206,7 @@ class JoinServer:
     def __init__(self, handler: JoinHandler, leaf: Leaf) -> None:
         """Make a server that does not listen yet."""
         self._handler = handler
-        self._leaf = leaf
+        self.handshaking = Welcoming(leaf)
         self._calls = Calls()
         self._doorstep = Doorstep()
         self._server: grpc.aio.Server | None = None
@@ -224,13 +214,12 @@ class JoinServer:
     async def start(self, host: str, port: int) -> int:
         """Listen, and return the port; raises as `ReplicaServer.start` does."""
         server = grpc.aio.server(
-            options=_server_options(JOINER_FRAME_BYTES_MAX),
+            options=server_options(JOINER_FRAME_BYTES_MAX, JOIN_CONNECTIONS_MAX),
             maximum_concurrent_rpcs=JOIN_CALLS_MAX,
         )
         services.add_JoinServicer_to_server(self, server)  # type: ignore[no-untyped-call]
-        pair = (self._leaf.key_pem, self._leaf.chain_pem)
-        credentials = grpc.ssl_server_credentials([pair])
-        bound = await _started(
+        credentials = self.handshaking.credentials()
+        bound = await started(
             server, lambda: claim_port(server, host, port, credentials)
         )
         self._server = server
@@ -260,9 +249,10 @@ class JoinServer:
 class ControlServer:
     """Serves the command line on the same machine; the socket's mode is the guard."""
 
-    def __init__(self, handler: ControlHandler) -> None:
+    def __init__(self, handler: ControlHandler, health: Health | None = None) -> None:
         """Make a server that does not listen yet."""
         self._handler = handler
+        self._health = health
         self._calls = Calls()
         self._server: grpc.aio.Server | None = None
         self._path: Path | None = None
@@ -275,11 +265,13 @@ class ControlServer:
             ConflictError: something that is no socket lies there.
         """
         server = grpc.aio.server(
-            options=_server_options(CONTROL_BYTES_MAX),
-            maximum_concurrent_rpcs=COMMANDS_MAX,
+            options=server_options(CONTROL_BYTES_MAX),
+            maximum_concurrent_rpcs=COMMANDS_MAX + PROBES_MAX,
         )
+        if self._health is not None:
+            self._health.serve_on(server, _anybody)
         services.add_ControlServicer_to_server(self, server)  # type: ignore[no-untyped-call]
-        await _started(server, lambda: claim_socket(server, path))
+        await started(server, lambda: claim_socket(server, path))
         self._server, self._path = server, path
 
     async def stop(self, grace: float) -> None:
@@ -297,16 +289,8 @@ class ControlServer:
         await self._calls.run(context, b"", work)
 
 
-def _server_options(receive_bytes_max: int | None = None) -> Options:
-    common = (
-        channel_options(receive_bytes_max) if receive_bytes_max else channel_options()
-    )
-    return [
-        *common,
-        # gRPC shares ports by default: a second node would take half of our calls.
-        ("grpc.so_reuseport", 0),
-        ("grpc.max_concurrent_streams", STREAMS_PER_CONNECTION_MAX),
-    ]
+async def _anybody(_: Context) -> None:
+    """Admit who could open the socket: the user who owns the home."""
 
 
 def _named(peer: bytes) -> str:
@@ -315,17 +299,6 @@ def _named(peer: bytes) -> str:
 
 def _control_reply(reply: bytes) -> wire.ControlReply:
     return wire.ControlReply(reply_json=reply)
-
-
-async def _started(server: grpc.aio.Server, claim: Callable[[], T]) -> T:
-    """Start `server` on what `claim` binds and returns; a failure leaves nothing open."""
-    try:
-        bound = claim()
-        await server.start()
-    except BaseException:
-        await server.stop(None)
-        raise
-    return bound
 
 
 async def _send_all(

@@ -14,6 +14,7 @@ from typing import Final
 
 from crdtmerge.errors import BusyError
 
+from .descriptors import raise_limit
 from .home import Home, open_home
 from .memory import keep_freed
 from .passphrase import AskPassphrase, no_passphrase
@@ -38,7 +39,7 @@ def run_node(
     limits: Limits | None = None,
     own_quotas: Mapping[str, float] | None = None,
 ) -> None:
-    """Run a node on the home at `path` until SIGINT or SIGTERM.
+    """Run a node on the home at `path` until SIGINT or SIGTERM; a second one hurries it.
 
     `ask` finds the passphrase, at the start: a node must sign whenever peers want it to.
     `ready` is told where the node listens, once it does. `upkeep` says what it does for
@@ -54,6 +55,7 @@ def run_node(
         for key in (home.author, home.node):
             key.ready()
         keep_freed()
+        raise_limit()
         make = partial(runtime_on, home, upkeep, limits, own_quotas)
         asyncio.run(_run(make, (listen, join_listen, advertise), ready))
 
@@ -76,8 +78,9 @@ async def _run(
 ) -> None:
     """Run what `make` returns, which needs a running loop, until a signal."""
     runtime = make()
+    hurry = asyncio.Event()
     for name in (signal.SIGINT, signal.SIGTERM):
-        runtime.loop.add_signal_handler(name, runtime.stopping.set)
+        runtime.loop.add_signal_handler(name, _told_to_stop, runtime.stopping, hurry)
     try:
         await runtime.start(*where)
         ready(
@@ -88,7 +91,23 @@ async def _run(
             }
         )
         await runtime.stopping.wait()
+        if runtime.failure is None:
+            await _drained(runtime, hurry)
     finally:
         await runtime.stop()
     if runtime.failure is not None:
         raise runtime.failure
+
+
+def _told_to_stop(stopping: asyncio.Event, hurry: asyncio.Event) -> None:
+    """Stop in order; who is told twice stops at once."""
+    (hurry if stopping.is_set() else stopping).set()
+
+
+async def _drained(runtime: Runtime, hurry: asyncio.Event) -> None:
+    """Let what is under way end, within the bounds of `Runtime.drain`, or of patience."""
+    works = [asyncio.ensure_future(work) for work in (runtime.drain(), hurry.wait())]
+    await asyncio.wait(works, return_when=asyncio.FIRST_COMPLETED)
+    for work in works:
+        work.cancel()
+    await asyncio.gather(*works, return_exceptions=True)

@@ -16,6 +16,7 @@ from crdtmerge.policy.admissible import (
 )
 from crdtmerge.policy.council import COUNCIL, COUNCIL_LEAST, council_of_owners
 from crdtmerge.policy.dead import (
+    DECIDING,
     NOTHING_LISTED,
     Listing,
     counting,
@@ -41,6 +42,7 @@ __all__ = [
     "BYTES_MAX_DEFAULT",
     "COUNCIL",
     "COUNCIL_LEAST",
+    "DECIDING",
     "NEEDED",
     "NODES_PER_AUTHOR_MAX",
     "NOTHING_LISTED",

@@ -197,6 +197,7 @@ def _node_group() -> typer.Typer:
     group.callback()(_node)
     group.command("run")(homes.node_run)
     group.command("metrics")(homes.node_metrics)
+    group.command("health")(homes.node_health)
     group.command("quotas")(quotas.node_quotas)
     return group
 

@@ -12,7 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from crdtmerge import errors
-from crdtmerge.errors import ConflictError, CrdtMergeError, UnreachableError
+from crdtmerge.errors import (
+    ConflictError,
+    CrdtMergeError,
+    NodeNeededError,
+    UnreachableError,
+)
 
 from .output import warn
 from .progress import Tell
@@ -21,6 +26,7 @@ if TYPE_CHECKING:
     from ..client import ControlClient
 
 _GONE: Final = "the running node stopped before it answered"
+_UNWELL: Final = "it may be starting or stopping; what `node run` prints says more"
 _RETRY: Final = "see `crdtmerge status` for what was done, then try again"
 
 
@@ -65,6 +71,41 @@ def _listens(path: Path) -> bool:
     except OSError:
         return False
     return True
+
+
+def node_health(home: Path, seconds: float) -> dict[str, bool]:
+    """Return how the node that runs on `home` is, part by part.
+
+    Raises:
+        NodeNeededError: none does.
+        ConflictError: it did not answer within `seconds`, or a part is not well.
+    """
+    from ..home import CONTROL_SOCKET
+
+    path = home / CONTROL_SOCKET
+    if not _listens(path):
+        raise NodeNeededError(
+            "no node runs here", hint="start one: `crdtmerge node run`"
+        )
+    import asyncio
+
+    try:
+        parts = asyncio.run(_health(path, seconds))
+    except UnreachableError as e:
+        raise ConflictError(
+            f"the node did not say how it is within {seconds:g} s", hint=_UNWELL
+        ) from e
+    if ill := [part for part, well in parts.items() if part and not well]:
+        named = " and ".join(ill)
+        raise ConflictError(f"the node runs, but not well: {named}", hint=_UNWELL)
+    return parts
+
+
+async def _health(path: Path, seconds: float) -> dict[str, bool]:
+    from ..client import ControlClient
+
+    async with ControlClient(path) as client:
+        return await client.health(seconds)
 
 
 async def _converse(path: Path, request: bytes, tell: Tell) -> object:

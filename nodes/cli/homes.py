@@ -12,6 +12,7 @@ from typing import Annotated, Final, TypeAlias
 import typer
 
 from . import render
+from .control import node_health as ask_health
 from .executor import ask, read
 from .options import HomeOption, JsonOption, PassphraseFileOption
 from .output import say, say_json, short, show
@@ -167,6 +168,29 @@ def node_metrics(
         say_json({"metrics": facts["metrics"]})
     else:
         say(str(facts["text"]).rstrip("\n"))
+
+
+def node_health(
+    context: typer.Context,
+    home: HomeOption = None,
+    *,
+    timeout: Annotated[
+        float,
+        typer.Option(metavar="SECONDS", min=0.1, help="How long the node may take."),
+    ] = 5.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Tell whether the running node does its work: exit code 0, else 5.
+
+    For scripts and the probes of containers; those that speak grpc.health.v1 can ask at
+    the control socket themselves.
+    """
+    chosen = settings(context, home, as_json=as_json)
+    parts = ask_health(chosen.home, timeout)
+    if chosen.as_json:
+        say_json({"serving": True, "parts": [part for part in parts if part]})
+    else:
+        say("the node does its work")
 
 
 def _several(value: object) -> list[object]:

@@ -26,6 +26,7 @@ from crdtmerge.sync.messages import (
     Beside,
     FeedReply,
     FeedRequest,
+    Goodbye,
     Heartbeat,
     Hello,
     Message,
@@ -61,7 +62,9 @@ def sent(*records: SignedRecord | SignedBytes) -> tuple[SignedBytes, ...]:
 def framed(message: Message) -> bytes:
     """Return a message as it travels, whatever it holds."""
     frame = wire.Frame()
-    if isinstance(message, Beside):
+    if isinstance(message, Goodbye):
+        frame.goodbye.SetInParent()
+    elif isinstance(message, Beside):
         convert._write_beside(message, frame)
     else:
         convert._write(message, frame)

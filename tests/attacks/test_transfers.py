@@ -196,7 +196,7 @@ def _without_limits() -> list[tuple[str, int]]:
 @pytest.fixture(name="lying")
 def fixture_lying(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Sender]:
     """Make senders that say what they like."""
-    monkeypatch.setattr(server, "_server_options", _without_limits)
+    monkeypatch.setattr(server, "server_options", _without_limits)
     return lambda name: Sender(lie=LIES[name][0])
 
 

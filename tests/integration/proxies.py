@@ -1,11 +1,12 @@
-"""A connection that gets thin: real TCP between two ends that know nothing of it.
+"""Connections that get thin, or silent: real TCP between two ends that know nothing of it.
 
 Owns the bytes between two sockets. Does not own what they say.
 """
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 
 PIECE = 1 << 16
 
@@ -18,7 +19,6 @@ async def trickling(address: str, *, after: int) -> AsyncIterator[str]:
     """
     host, _, port = address.rpartition(":")
     passed = 0
-    tasks: set[asyncio.Task[None]] = set()
 
     async def pump(
         reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, thin: bool
@@ -33,14 +33,78 @@ async def trickling(address: str, *, after: int) -> AsyncIterator[str]:
                 writer.write(data)
                 await writer.drain()
 
-    async def connected(
-        reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        there, back = await asyncio.open_connection(host, int(port))
-        for work in (
-            pump(reader, back, thin=False),
-            pump(there, writer, thin=True),
-        ):
+    def works(
+        near: asyncio.StreamReader,
+        back: asyncio.StreamWriter,
+        far: asyncio.StreamReader,
+        there: asyncio.StreamWriter,
+    ) -> tuple[Awaitable[None], Awaitable[None]]:
+        return pump(near, there, thin=False), pump(far, back, thin=True)
+
+    async with _between(host, int(port), works) as place:
+        yield place
+
+
+@dataclass
+class Middle:
+    """What lies between two ends, such as a router."""
+
+    address: str = ""
+    silent: bool = False
+    """Whether it swallows what comes: nobody is told that a connection is gone."""
+    connections: int = 0
+    passed: int = 0
+    """Bytes that went on, both ways."""
+
+
+@contextlib.asynccontextmanager
+async def between(address: str) -> AsyncIterator[Middle]:
+    """Pass on what `address` and its callers say, until it falls silent."""
+    middle = Middle()
+    host, _, port = address.rpartition(":")
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.closing(writer), contextlib.suppress(ConnectionError):
+            while data := await reader.read(PIECE):
+                if not middle.silent:
+                    middle.passed += len(data)
+                    writer.write(data)
+                    await writer.drain()
+            if middle.silent:
+                await asyncio.Event().wait()
+
+    def works(
+        near: asyncio.StreamReader,
+        back: asyncio.StreamWriter,
+        far: asyncio.StreamReader,
+        there: asyncio.StreamWriter,
+    ) -> tuple[Awaitable[None], Awaitable[None]]:
+        middle.connections += 1
+        return pump(near, there), pump(far, back)
+
+    async with _between(host, int(port), works) as middle.address:
+        yield middle
+
+
+Works = Callable[
+    [
+        asyncio.StreamReader,
+        asyncio.StreamWriter,
+        asyncio.StreamReader,
+        asyncio.StreamWriter,
+    ],
+    tuple[Awaitable[None], Awaitable[None]],
+]
+"""Both directions of one connection: near and back, far and there."""
+
+
+@contextlib.asynccontextmanager
+async def _between(host: str, port: int, works: Works) -> AsyncIterator[str]:
+    tasks: set[asyncio.Future[None]] = set()
+
+    async def connected(near: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
+        far, there = await asyncio.open_connection(host, port)
+        for work in works(near, back, far, there):
             task = asyncio.ensure_future(work)
             tasks.add(task)
             task.add_done_callback(tasks.discard)

@@ -13,13 +13,14 @@ from crdtmerge.digest import CHUNK_BYTES, blob_id_of, chunk_digests
 from crdtmerge.sync.runs import clipped
 from crdtmerge.sync.transfer import Wanted, announce
 from nodes import fetching
+from nodes.channels import Channels
 from nodes.client import ReplicaClient
 from nodes.effects import BlobFailed, BlobStored, Fetch, Input, SourceFailed
 from nodes.effects import Source as Origin
 from nodes.fetching import Fetching
 from nodes.home import Home
-from nodes.links import Channels, Turn
 from nodes.spaces import Spaces
+from nodes.turns import OWN, Turn
 from tests.integration.living import homes
 
 PEER, SPACE = b"p" * 32, SpaceId(b"s" * 32)
@@ -66,7 +67,7 @@ def bring(home: Home, source: Source, turns: int) -> tuple[Fetching, list[Input]
     ended: list[Input] = []
 
     async def work() -> Fetching:
-        def submit(turn: Turn) -> asyncio.Future[None]:
+        def submit(turn: Turn, flow: bytes = OWN) -> asyncio.Future[None]:
             ended.extend(turn())
             return asyncio.get_running_loop().create_future()
 

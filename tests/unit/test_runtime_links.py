@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -9,23 +10,44 @@ import pytest
 
 from crdtmerge.errors import (
     MalformedMessageError,
+    OverloadedError,
     RefusedError,
     UnreachableError,
 )
 from crdtmerge.identity import SigningKey
-from crdtmerge.sync.messages import FeedReply, Heartbeat, Hello, Message, SignedBytes
+from crdtmerge.sync.messages import (
+    SPEAKS_GOODBYE,
+    FeedReply,
+    FeedRequest,
+    Goodbye,
+    Heartbeat,
+    Hello,
+    Message,
+    RecordsRequest,
+    SignedBytes,
+)
+from nodes import links
+from nodes.channels import Channels
 from nodes.client import ReplicaClient, _target
-from nodes.effects import Dial, Input, MessageReceived, PeerClosed, PeerOpened
+from nodes.effects import (
+    Dial,
+    DialEnded,
+    Input,
+    MessageReceived,
+    PeerClosed,
+    PeerOpened,
+)
 from nodes.links import (
+    AHEAD_BYTES,
     OUTGOING_BYTES_MAX,
     OUTGOING_MAX,
-    Channels,
+    QUESTIONS_BYTES_MAX,
     Link,
     Links,
-    Turn,
 )
 from nodes.quotas import weight
 from nodes.tls import Leaf, make_leaf
+from nodes.turns import OWN, Turn
 
 LOW, ME, HIGH = b"a" * 32, b"b" * 32, b"c" * 32
 HELLO = Hello(1, "t")
@@ -46,7 +68,11 @@ class Loop:
         self.sent: list[Message] = []
         self.running: list[asyncio.Task[None]] = []
 
-    def submit(self, turn: Turn) -> asyncio.Future[None]:
+    def submit(
+        self,
+        turn: Turn,
+        flow: bytes = OWN,  # noqa: ARG002  as the port has it
+    ) -> asyncio.Future[None]:
         """Write down what the node would hear."""
         self.inputs.extend(turn())
         done = asyncio.get_running_loop().create_future()
@@ -186,7 +212,7 @@ def test_who_asks_faster_than_it_reads_is_cut_off() -> None:
         for _ in range(OUTGOING_BYTES_MAX // weight(big) + 1):
             loop.links.send(LOW, big)
         assert link.closed.is_set()
-        assert link.outgoing.qsize() * weight(big) <= OUTGOING_BYTES_MAX
+        assert link.outgoing.size <= OUTGOING_BYTES_MAX
         small = await loop.open(HIGH, HIGH)
         for _ in range(OUTGOING_MAX + 1):
             loop.links.send(HIGH, BEAT)
@@ -204,7 +230,7 @@ def test_what_was_sent_waits_no_more() -> None:
             loop.links.send(LOW, BEAT)
             await asyncio.sleep(0)
         await settle()
-        assert link.waiting_bytes == 0
+        assert link.outgoing.size == 0
         assert not link.closed.is_set()
 
     run(test)
@@ -299,7 +325,7 @@ def test_a_peer_that_owes_is_not_read_from_and_others_are() -> None:
     async def test(loop: Loop) -> None:
         plain = loop.submit
 
-        def submit(turn: Turn) -> asyncio.Future[None]:
+        def submit(turn: Turn, flow: bytes = OWN) -> asyncio.Future[None]:
             """Pause who has sent a message, as the node does before the turn is over."""
             before = len(loop.inputs)
             done = plain(turn)
@@ -323,7 +349,8 @@ def test_a_stream_that_ends_while_it_pauses_ends_at_once() -> None:
     """Nobody waits for the debts of who is gone, or when the node stops."""
 
     async def test(loop: Loop) -> None:
-        link = Link(LOW, LOW, pause=60)
+        later = asyncio.get_running_loop().time() + 60
+        link = Link(LOW, LOW, resumes=later)
         loop.running.append(
             asyncio.ensure_future(loop.links.serve(link, coming([HELLO]), loop.send))
         )
@@ -331,5 +358,209 @@ def test_a_stream_that_ends_while_it_pauses_ends_at_once() -> None:
         assert loop.inputs == [PeerOpened(LOW)]
         link.closed.set()
         await asyncio.wait_for(loop.running[0], 1)
+
+    run(test)
+
+
+# --- many spaces on one stream ----------------------------------------------------------
+
+LARGE, SMALL = b"L" * 32, b"S" * 32
+
+
+def reply(space: bytes, size: int) -> FeedReply:
+    """Return a message of about so many bytes."""
+    return FeedReply(space, bytes(16), 1, True, (SignedBytes(bytes(size), b""),))
+
+
+def ask(space: bytes) -> FeedRequest:
+    """Return a question about a space."""
+    return FeedRequest(space, bytes(16), 0, 1)
+
+
+def test_news_of_a_small_space_passes_the_repair_of_a_large_one() -> None:
+    """It waits for one message, of those that wait for the same peer."""
+
+    async def test(loop: Loop) -> None:
+        await loop.open(LOW, LOW)
+        for _ in range(20):
+            loop.links.send(LOW, reply(LARGE, 1 << 20))
+        loop.links.send(LOW, Heartbeat(SMALL, bytes(32), 0, bytes(16), 0))
+        await settle()
+        spaces = [getattr(message, "space", b"") for message in loop.sent]
+        assert spaces.index(SMALL) <= 1
+
+    run(test)
+
+
+class Answering(Loop):
+    """Links of a node that answers each question with a large message."""
+
+    def submit(self, turn: Turn, flow: bytes = OWN) -> asyncio.Future[None]:
+        """Answer, as the node does before the turn is over."""
+        before = len(self.inputs)
+        done = super().submit(turn, flow)
+        for item in self.inputs[before:]:
+            if isinstance(item, MessageReceived) and isinstance(
+                item.message, FeedRequest
+            ):
+                self.links.send(item.peer, reply(item.message.space, 1 << 20))
+        return done
+
+
+def test_who_asks_about_many_spaces_at_once_is_answered_about_all() -> None:
+    """Questions wait for room, so that answers never fill the memory; the rest is read."""
+    spaces = [bytes([n]) * 32 for n in range(100)]
+
+    async def test() -> None:
+        loop = Answering()
+        reads, most = asyncio.Event(), 0
+
+        async def send(message: Message) -> None:
+            await reads.wait()
+            loop.sent.append(message)
+
+        loop.send = send  # type: ignore[method-assign]
+        link = await loop.open(LOW, LOW, HELLO, *map(ask, spaces), BEAT)
+        await settle()
+        assert MessageReceived(LOW, BEAT) in loop.inputs, "it was not read"
+        most = link.outgoing.size
+        reads.set()
+        for _ in range(100):
+            await settle()
+            most = max(most, link.outgoing.size)
+        assert not link.closed.is_set()
+        assert [getattr(m, "space", b"") for m in loop.sent] == spaces
+        assert most <= AHEAD_BYTES + (2 << 20)
+        await loop.end()
+
+    asyncio.run(asyncio.wait_for(test(), 10))
+
+
+def test_who_asks_without_end_and_reads_nothing_is_cut_off() -> None:
+    """What waits of one peer is bounded too."""
+    question = RecordsRequest(LARGE, (bytes(32),) * 8192, 1)
+
+    async def test(loop: Loop) -> None:
+        never = asyncio.Event()
+
+        async def send(message: Message) -> None:
+            await never.wait()
+            loop.sent.append(message)
+
+        loop.send = send  # type: ignore[method-assign]
+        link = await loop.open(LOW, LOW)
+        for _ in range(4):
+            loop.links.send(LOW, reply(LARGE, 1 << 20))
+        for _ in range(QUESTIONS_BYTES_MAX // weight(question) + 1):
+            assert not link.closed.is_set()
+            assert loop.links._waits(link, question)
+            loop.links._hold(link, question)
+        assert link.closed.is_set()
+
+    run(test)
+
+
+def test_what_waits_for_all_peers_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one for whom most waits is cut off; the others are not."""
+    monkeypatch.setattr(links, "WAITING_BYTES_MAX", 8 << 20)
+
+    async def test(loop: Loop) -> None:
+        opened = [await loop.open(bytes([n]) * 32, bytes([n]) * 32) for n in range(8)]
+        for _ in range(2):
+            loop.links.send(opened[3].peer, reply(LARGE, 1 << 20))
+        for link in opened:
+            loop.links.send(link.peer, reply(LARGE, 900_000))
+        assert [n for n, link in enumerate(opened) if link.closed.is_set()] == [3]
+
+    run(test)
+
+
+def test_one_stream_too_many_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has a stream keeps it, and may open another in its place."""
+    monkeypatch.setattr(links, "STREAMS_MAX", 1)
+
+    async def test(loop: Loop) -> None:
+        await loop.open(LOW, LOW)
+        await loop.open(HIGH, HIGH)
+        with pytest.raises(OverloadedError):
+            await loop.running.pop()
+        await loop.open(LOW, LOW)
+        assert loop.links.peers() == [LOW]
+
+    run(test)
+
+
+# --- leaving ----------------------------------------------------------------------------
+
+
+def test_a_goodbye_goes_behind_what_waits_and_ends_the_stream() -> None:
+    """Who speaks it hears it, last; who does not is only hung up on."""
+
+    async def test(loop: Loop) -> None:
+        await loop.open(LOW, LOW, replace(HELLO, features=SPEAKS_GOODBYE))
+        for _ in range(3):
+            loop.links.send(LOW, reply(LARGE, 1 << 20))
+        await loop.links.part(5)
+        assert [type(message) for message in loop.sent] == [*[FeedReply] * 3, Goodbye]
+        await asyncio.wait_for(loop.running[0], 1)
+
+    run(test)
+
+    async def older(loop: Loop) -> None:
+        await loop.open(LOW, LOW, HELLO)
+        loop.links.send(LOW, BEAT)
+        await loop.links.part(5)
+        assert loop.sent == [BEAT]
+        await asyncio.wait_for(loop.running[0], 1)
+
+    run(older)
+
+
+def test_a_goodbye_passes_what_nobody_reads() -> None:
+    """A peer that takes nothing more keeps nobody from leaving."""
+
+    async def test(loop: Loop) -> None:
+        slow = asyncio.Semaphore(1)
+
+        async def send(message: Message) -> None:
+            await slow.acquire()
+            loop.sent.append(message)
+
+        loop.send = send  # type: ignore[method-assign]
+        await loop.open(LOW, LOW, replace(HELLO, features=SPEAKS_GOODBYE))
+        for _ in range(3):
+            loop.links.send(LOW, reply(LARGE, 1 << 20))
+        parting = asyncio.ensure_future(loop.links.part(0.4))
+        await asyncio.sleep(0.3)
+        slow.release()
+        slow.release()
+        await parting
+        assert Goodbye() in loop.sent
+
+    run(test)
+
+
+def test_what_follows_a_goodbye_is_not_heard() -> None:
+    """The node hears that the peer left, and that it broke nothing."""
+
+    async def test(loop: Loop) -> None:
+        await loop.open(LOW, LOW, HELLO, Goodbye(), BEAT)
+        await asyncio.wait_for(loop.running[0], 1)
+        assert loop.inputs[-1] == PeerClosed(LOW, left=True)
+        assert MessageReceived(LOW, BEAT) not in loop.inputs
+
+    run(test)
+
+
+def test_who_leaves_takes_up_no_stream() -> None:
+    """A dial under way, or a peer's, ends as it would once the port is closed."""
+
+    async def test(loop: Loop) -> None:
+        await loop.links.part(1)
+        await loop.open(LOW, LOW, HELLO)
+        with pytest.raises(UnreachableError):
+            await loop.running.pop()
+        await loop.links.dial(Dial(LOW, ("127.0.0.1:1",)))
+        assert loop.inputs == [DialEnded(LOW)]
 
     run(test)
