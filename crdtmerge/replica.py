@@ -44,7 +44,7 @@ from crdtmerge.policy import (
     handed_on,
 )
 from crdtmerge.recipe import Recipe
-from crdtmerge.record import SignedRecord, make_record, sign_record
+from crdtmerge.record import Record, SignedRecord, make_record, sign_record
 
 
 def found_space(
@@ -237,11 +237,18 @@ class Replica:
         of it precedes these.
         """
         keys = self.opset.view.judged_with(author)
-        own = [r for r in self.opset.records.values() if r.author in keys]
-        followed = {r.prev for r in own}
-        for key in keys:
-            followed |= {link.prev for _, link in self._listed(key)}
-        return tuple(sorted({r.id for r in own} - followed))
+        own = [one.record for key in keys for one in self.opset.signed.of_author(key)]
+        followed = {self._here_before(record) for record in own}
+        return tuple(sorted({record.id for record in own} - followed))
+
+    def _here_before(self, record: Record) -> RecordId:
+        """Return the nearest record before this one that is not dead, if any is here."""
+        before, passed = RecordId(record.prev), set[RecordId]()
+        while before not in self.opset and before not in passed:
+            passed.add(before)
+            link = self.opset.listing.link(before)
+            before = RecordId(link.prev) if link else before
+        return before
 
     def approve(self, act: RecordId) -> SignedRecord:
         """Return an approval of what another owner did.
