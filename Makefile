@@ -71,7 +71,7 @@ docs: venv
 bench: venv
 	$(BIN)/python benchmarks/throughput.py
 	$(BIN)/python -m benchmarks resolve --rounds 1
-	$(BIN)/python benchmarks/repair.py
+	$(BIN)/python -m benchmarks reconcile --count 100000
 	$(BIN)/python benchmarks/set.py
 	$(BIN)/python -m benchmarks numerics
 

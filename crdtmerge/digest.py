@@ -61,11 +61,18 @@ class Domain(StrEnum):
     ATTESTED = "crdtmerge v1 attestations held"
     AUDIT = "crdtmerge v1 tensor of an audit"
     TRIALS = "crdtmerge v1 what a strategy makes of the trials"
+    HINTS = "crdtmerge v1 hints of a comparison"
+    SALT = "crdtmerge v1 salt of a comparison"
 
 
 def digest(domain: Domain, data: bytes | memoryview) -> bytes:
     """Return the 32-byte digest of `data` under `domain`."""
     return blake3(data, derive_key_context=domain).digest()
+
+
+def keyed_digest(key: bytes, data: bytes, length: int) -> bytes:
+    """Return the first `length` bytes of the digest of `data` under a key of 32 bytes."""
+    return blake3(data, key=key).digest(length)
 
 
 def digest_value(domain: Domain, value: Value) -> bytes:

@@ -9,12 +9,12 @@ computed when they are asked for.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import islice
 from typing import TypeAlias
 
 from crdtmerge.bodies import Genesis, RecordId, SpaceId
 from crdtmerge.errors import MissingAuthorityError, WrongSpaceError
 from crdtmerge.identity import AuthorId
+from crdtmerge.log import Log, MemoryLog, Records
 from crdtmerge.policy import View, check_admissible, evaluate
 from crdtmerge.record import Record, SignedRecord
 from crdtmerge.trie import Trie
@@ -30,15 +30,15 @@ class OpSet:
     """The admissible records of one space; only `insert` and `join` make one with any."""
 
     space: SpaceId
-    signed: Mapping[RecordId, SignedRecord] = field(default_factory=dict)
+    signed: Log = field(default_factory=MemoryLog)
     _known: Trie = field(default_factory=Trie, compare=False, repr=False)
     """The trie of the first so many of `signed`, from when it was last asked for."""
 
     @cached_property
     def trie(self) -> Trie:
         """The trie over all record ids."""
-        # SUBTLE: a dict keeps the order of insertion, and `_with` adds at its end.
-        return self._known.insert(islice(self.signed, len(self._known), None))
+        known = self._known
+        return known.insert(s.record.id for s in self.signed.since(len(known)))
 
     @property
     def root(self) -> bytes:
@@ -61,7 +61,7 @@ class OpSet:
     @cached_property
     def records(self) -> Mapping[RecordId, Record]:
         """The records by id."""
-        return {key: signed.record for key, signed in self.signed.items()}
+        return Records(self.signed)
 
     @cached_property
     def view(self) -> View:
@@ -71,7 +71,7 @@ class OpSet:
     @cached_property
     def forked(self) -> Forked:
         """Who used numbers twice in this set."""
-        return forks_among(self.signed.values())
+        return forks_among(self.signed.since(0))
 
     def insert(self, batch: Iterable[SignedRecord]) -> "OpSet":
         """Return the set with `batch` joined in; all of it is checked before any counts.
@@ -117,7 +117,7 @@ class OpSet:
     def _with(self, fresh: Mapping[RecordId, SignedRecord]) -> "OpSet":
         """Return the set with admitted records that it does not hold yet."""
         known = self.trie if "trie" in vars(self) else self._known
-        return OpSet(self.space, {**self.signed, **fresh}, known)
+        return OpSet(self.space, self.signed.extended(fresh), known)
 
     def chain(self, record: Record) -> list[SignedRecord]:
         """Return the grants that `record` hangs on, genesis first, without itself.
@@ -168,8 +168,9 @@ def forks_beside(opset: OpSet, batch: Iterable[SignedRecord]) -> Forked:
     used = {(s.record.author, s.record.author_seq) for s in fresh}
     known = (
         s
-        for s in opset.signed.values()
-        if (s.record.author, s.record.author_seq) in used
+        for author in sorted({author for author, _ in used})
+        for s in opset.signed.of_author(author)
+        if (author, s.record.author_seq) in used
     )
     return forks_among((*known, *fresh))
 

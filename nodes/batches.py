@@ -32,9 +32,9 @@ def returned(
         return []
     records = [opsets[before.space].records[key] for key in fresh]
     own = [record for record in records if record.author == author]
-    if not own:
+    if author is None or not own:
         return []
-    used = {r.author_seq for r in before.records.values() if r.author == author}
+    used = {s.record.author_seq for s in before.signed.of_author(author)}
     last = max(used, default=-1)
     return sorted(r.id for r in own if r.author_seq > last or r.author_seq in used)
 

@@ -17,15 +17,22 @@ from crdtmerge.digest import DIGEST_BYTES, BlobId
 from crdtmerge.errors import MalformedMessageError
 from crdtmerge.manifest import TensorEntry
 from crdtmerge.sync.messages import (
+    HINT_BYTES,
     Attestations,
     AttestationsRequest,
     Beside,
+    Branch,
+    CompareReply,
+    CompareRequest,
+    Comparing,
     FeedReply,
     FeedRequest,
     Goodbye,
     Heartbeat,
     Held,
     Hello,
+    Hints,
+    Ids,
     Message,
     RecordsReply,
     RecordsRequest,
@@ -171,12 +178,8 @@ def _write(message: SetMessage, frame: wire.Frame) -> None:
             reply.space, reply.generation = space, generation
             reply.through, reply.more, reply.number = through, more, number
             reply.records.extend(_wire_records(records))
-        case TrieRequest(space, prefixes, number):
-            frame.trie_request.space, frame.trie_request.number = space, number
-            frame.trie_request.prefixes.extend(bytes(p) for p in prefixes)
-        case TrieReply(space, nodes, number):
-            frame.trie_reply.space, frame.trie_reply.number = space, number
-            frame.trie_reply.nodes.extend(_wire_node(node) for node in nodes)
+        case TrieRequest() | TrieReply() | CompareRequest() | CompareReply():
+            _write_comparing(message, frame)
         case RecordsRequest(space, ids, number):
             frame.records_request.space, frame.records_request.number = space, number
             frame.records_request.ids = b"".join(ids)
@@ -187,6 +190,26 @@ def _write(message: SetMessage, frame: wire.Frame) -> None:
         case Rumour(space, records):
             frame.rumour.space = space
             frame.rumour.records.extend(_wire_records(records))
+        case _:
+            assert_never(message)
+
+
+def _write_comparing(message: Comparing, frame: wire.Frame) -> None:
+    match message:
+        case TrieRequest(space, prefixes, number):
+            frame.trie_request.space, frame.trie_request.number = space, number
+            frame.trie_request.prefixes.extend(bytes(p) for p in prefixes)
+        case TrieReply(space, nodes, number):
+            frame.trie_reply.space, frame.trie_reply.number = space, number
+            frame.trie_reply.nodes.extend(_wire_node(node) for node in nodes)
+        case CompareRequest(space, salt, branches, number):
+            shown = frame.compare_request
+            shown.space, shown.salt, shown.number = space, salt, number
+            shown.branches.extend(map(_wire_branch, branches))
+        case CompareReply(space, branches, covered, number):
+            found = frame.compare_reply
+            found.space, found.covered, found.number = space, covered, number
+            found.branches.extend(map(_wire_branch, branches))
         case _:
             assert_never(message)
 
@@ -237,11 +260,28 @@ def _records(records: Iterable[wire.SignedRecord]) -> tuple[SignedBytes, ...]:
     return tuple(SignedBytes(r.data, r.signature) for r in records)
 
 
-def _digests(joined: bytes) -> tuple[bytes, ...]:
-    if len(joined) % DIGEST_BYTES:
-        raise MalformedMessageError(f"{len(joined)} bytes are no list of digests")
-    starts = range(0, len(joined), DIGEST_BYTES)
-    return tuple(joined[start : start + DIGEST_BYTES] for start in starts)
+def _wire_branch(branch: Branch) -> wire.Branch:
+    if isinstance(branch, Ids):
+        return wire.Branch(prefix=bytes(branch.prefix), ids=b"".join(branch.ids))
+    return wire.Branch(prefix=bytes(branch.prefix), hints=b"".join(branch.hints))
+
+
+def _digests(joined: bytes, size: int = DIGEST_BYTES) -> tuple[bytes, ...]:
+    if len(joined) % size:
+        raise MalformedMessageError(f"{len(joined)} bytes are no list of {size} each")
+    starts = range(0, len(joined), size)
+    return tuple(joined[start : start + size] for start in starts)
+
+
+def _branch(branch: wire.Branch, id_bytes: int) -> Branch:
+    prefix = tuple(branch.prefix)
+    match branch.WhichOneof("body"):
+        case "ids":
+            return Ids(prefix, _digests(branch.ids, id_bytes))
+        case "hints":
+            return Hints(prefix, _digests(branch.hints, HINT_BYTES))
+        case _:
+            raise MalformedMessageError("a branch with neither ids nor hints")
 
 
 def _node(node: wire.TrieNode) -> TrieLeaf | TrieInner:
@@ -281,6 +321,15 @@ _READERS: Final[dict[str, Callable[[_Body], Message]]] = {
     ),
     "trie_reply": lambda b: TrieReply(
         b.space, tuple(_node(n) for n in b.nodes), b.number
+    ),
+    "compare_request": lambda b: CompareRequest(
+        b.space, b.salt, tuple(_branch(n, HINT_BYTES) for n in b.branches), b.number
+    ),
+    "compare_reply": lambda b: CompareReply(
+        b.space,
+        tuple(_branch(n, DIGEST_BYTES) for n in b.branches),
+        b.covered,
+        b.number,
     ),
     "records_request": lambda b: RecordsRequest(b.space, _digests(b.ids), b.number),
     "records_reply": lambda b: RecordsReply(

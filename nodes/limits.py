@@ -20,20 +20,29 @@ from crdtmerge.sync.attestations import ATTESTATION_BYTES_MAX, COUNTER_MAX
 from crdtmerge.sync.listings import TENSORS_MAX
 from crdtmerge.sync.messages import (
     ATTESTERS_MAX,
+    BRANCHES_MAX,
     GENERATION_BYTES,
+    HINT_BYTES,
     IDS_MAX,
+    LISTED_MAX,
     MARK_BYTES,
     MESSAGE_BYTES_MAX,
     PREFIXES_MAX,
+    SALT_BYTES,
     Attestations,
     AttestationsRequest,
     Beside,
+    Branch,
+    CompareReply,
+    CompareRequest,
+    Comparing,
     FeedReply,
     FeedRequest,
     Goodbye,
     Heartbeat,
     Held,
     Hello,
+    Ids,
     Message,
     RecordsReply,
     RecordsRequest,
@@ -95,7 +104,7 @@ def check_message(message: Message) -> None:
         _check_set_message(message)
 
 
-def _check_set_message(message: SetMessage) -> None:  # noqa: C901  one case a type
+def _check_set_message(message: SetMessage) -> None:
     _check_number(message)
     match message:
         case Hello():
@@ -107,6 +116,21 @@ def _check_set_message(message: SetMessage) -> None:  # noqa: C901  one case a t
         case FeedReply():
             _check_position(message.generation, message.through)
             _check_records(message.records)
+        case TrieRequest() | TrieReply() | CompareRequest() | CompareReply():
+            _check_comparing(message)
+        case RecordsRequest(ids=ids):
+            _check_ids(ids)
+        case RecordsReply(records=records, unsent=unsent):
+            _check_records(records)
+            _check_ids(unsent)
+        case Rumour(records=records):
+            _check_records(records)
+        case _:
+            assert_never(message)
+
+
+def _check_comparing(message: Comparing) -> None:
+    match message:
         case TrieRequest(prefixes=prefixes):
             _check_amount("trie nodes asked for", len(prefixes), PREFIXES_MAX)
             for prefix in prefixes:
@@ -115,13 +139,12 @@ def _check_set_message(message: SetMessage) -> None:  # noqa: C901  one case a t
             _check_amount("trie nodes", len(nodes), PREFIXES_MAX)
             for node in nodes:
                 _check_node(node)
-        case RecordsRequest(ids=ids):
-            _check_ids(ids)
-        case RecordsReply(records=records, unsent=unsent):
-            _check_records(records)
-            _check_ids(unsent)
-        case Rumour(records=records):
-            _check_records(records)
+        case CompareRequest(salt=salt, branches=branches):
+            _check_length("salt", salt, SALT_BYTES)
+            _check_branches(branches, HINT_BYTES)
+        case CompareReply(branches=branches, covered=covered):
+            _check_range("branches answered", covered, 1, BRANCHES_MAX)
+            _check_branches(branches, DIGEST_BYTES)
         case _:
             assert_never(message)
 
@@ -268,6 +291,20 @@ def _check_node(node: TrieLeaf | TrieInner) -> None:
         _check_range("hashes of a node", len(digests), RADIX, RADIX)
     for digest in digests:
         _check_length("digest", digest, DIGEST_BYTES)
+
+
+def _check_branches(branches: tuple[Branch, ...], id_bytes: int) -> None:
+    _check_amount("branches", len(branches), BRANCHES_MAX)
+    for branch in branches:
+        _check_prefix(branch.prefix)
+        if isinstance(branch, Ids):
+            _check_amount("ids of a branch", len(branch.ids), LISTED_MAX)
+            for item in branch.ids:
+                _check_length("listed id", item, id_bytes)
+        else:
+            _check_range("hints of a branch", len(branch.hints), RADIX, RADIX)
+            for hint in branch.hints:
+                _check_length("hint", hint, HINT_BYTES)
 
 
 def _check_prefix(prefix: Prefix) -> None:

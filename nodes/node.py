@@ -23,8 +23,9 @@ from crdtmerge.sync.messages import (
     Message,
     Rumour,
 )
-from crdtmerge.sync.session import Cursor, Learned, Session
-from crdtmerge.sync.session import Spaces as SyncSpaces
+from crdtmerge.sync.pulls import Cursor, Learned
+from crdtmerge.sync.pulls import Spaces as SyncSpaces
+from crdtmerge.sync.session import SECRET_BYTES, Session
 
 from .attesting import Attesters, Attesting, Say
 from .choices import Choices, Contents
@@ -241,7 +242,10 @@ class Node:
             self._effects.append(Close(peer, "no space in common"))
             return
         cursors = self._cursors.setdefault(peer, {})
-        session = Session(self.spaces, shared, cursors, self.agent, self.holding)
+        secret = self.rng.randbytes(SECRET_BYTES)
+        session = Session(
+            self.spaces, shared, cursors, self.agent, secret, self.holding
+        )
         self.sessions[peer] = session
         self._say(peer, session.open())
         self._pause(peer, now)

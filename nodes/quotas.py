@@ -16,10 +16,15 @@ from typing import Final
 from crdtmerge.digest import DIGEST_BYTES
 from crdtmerge.errors import BadInputError
 from crdtmerge.sync.messages import (
+    HINT_BYTES,
     Attestations,
     AttestationsRequest,
+    Branch,
+    CompareReply,
+    CompareRequest,
     FeedReply,
     FeedRequest,
+    Hints,
     Message,
     RecordsReply,
     RecordsRequest,
@@ -74,6 +79,8 @@ READ_UNITS: Final = 0.3
 FEED_UNITS: Final = 20.0
 ASKED_UNITS: Final = 5.0
 PREFIXES_A_UNIT: Final = 10
+BRANCHES_A_UNIT: Final = 5
+"""Branches of a comparison: sixteen hints are made for each, and as many compared."""
 IDS_A_UNIT: Final = 50
 CALLERS_MAX: Final = 4096
 MESSAGE_COST_BYTES: Final = 256
@@ -216,8 +223,12 @@ def price_of(message: Message) -> Price:  # noqa: PLR0911  one case a message ty
             return Price(1 + len(prefixes) / PREFIXES_A_UNIT, size, questions=1)
         case RecordsRequest(ids=ids):
             return Price(1 + len(ids) / IDS_A_UNIT, size, questions=1)
+        case CompareRequest(branches=branches):
+            return Price(1 + len(branches) / BRANCHES_A_UNIT, size, questions=1)
         case TrieReply(nodes=nodes):
             return Price(1 + len(nodes) / PREFIXES_A_UNIT, size)
+        case CompareReply(branches=branches):
+            return Price(1 + len(branches) / BRANCHES_A_UNIT, size)
         case _:
             return Price(1, size)
 
@@ -244,9 +255,19 @@ def weight(message: Message) -> int:
         case TrieReply(nodes=nodes):
             digests = (n.hashes if isinstance(n, TrieInner) else n.items for n in nodes)
             size = DIGEST_BYTES * sum(map(len, digests))
+        case CompareRequest(branches=branches):
+            size = sum(_weight_of(branch, HINT_BYTES) for branch in branches)
+        case CompareReply(branches=branches):
+            size = sum(_weight_of(branch, DIGEST_BYTES) for branch in branches)
         case _:
             size = 0
     return MESSAGE_COST_BYTES + size
+
+
+def _weight_of(branch: Branch, id_bytes: int) -> int:
+    if isinstance(branch, Hints):
+        return HINT_BYTES * len(branch.hints)
+    return id_bytes * len(branch.ids)
 
 
 class Account:

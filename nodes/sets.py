@@ -141,7 +141,7 @@ class Sets:
         if self.on_publish is not None:
             self.on_publish(space, fresh)
 
-    # --- what sessions ask (the port `crdtmerge.sync.session.Spaces`) ---------------------
+    # --- what sessions ask (the port `crdtmerge.sync.pulls.Spaces`) ---------------------
 
     def heartbeat(self, space: SpaceId) -> Heartbeat:
         """Return where `space` stands here."""

@@ -101,6 +101,7 @@ class Flooder:
         assert node is not None
         for peer, session in sorted(node.sessions.items()):
             for _ in range(QUESTIONS_A_ROUND):
-                session._questions += 1  # noqa: SLF001  its own session, ill used
-                asked = TrieRequest(self.cluster.space, ((),), session._questions)  # noqa: SLF001
+                session.pulls.questions += 1  # its own session, ill used
+                number = session.pulls.questions
+                asked = TrieRequest(self.cluster.space, ((),), number)
                 self.cluster.network.send(self.machine.transport, peer, asked)

@@ -28,9 +28,19 @@ MARK_BYTES: Final = 16
 ATTESTERS_MAX: Final = 1024
 """Nodes of a space whose attestations are kept, and so the most in one message."""
 
+SALT_BYTES: Final = 8
+HINT_BYTES: Final = 4
+"""What stands for a hash or an id in a comparison: two that differ have equal hints once
+in 2^32, under a salt that nobody knew before. A root then still tells of the difference."""
+BRANCHES_MAX: Final = 8192
+"""Most branches in one message of a comparison."""
+LISTED_MAX: Final = 64
+"""Most ids of one branch: so few below a prefix are listed, more are gone into."""
+
 SPEAKS_ATTESTATIONS: Final = 1
+SPEAKS_COMPARE: Final = 2
 SPEAKS_GOODBYE: Final = 32
-FEATURES: Final = SPEAKS_ATTESTATIONS | SPEAKS_GOODBYE
+FEATURES: Final = SPEAKS_ATTESTATIONS | SPEAKS_COMPARE | SPEAKS_GOODBYE
 """What we speak beside the protocol's first messages, one bit each."""
 
 
@@ -139,6 +149,53 @@ class TrieReply:
 
 
 @dataclass(frozen=True, slots=True)
+class Ids:
+    """Ids below `prefix`: hints of all in a question, the missing ones in an answer."""
+
+    prefix: Prefix
+    ids: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Hints:
+    """Hints of the hashes of the sixteen children at `prefix`; zeros where none is."""
+
+    prefix: Prefix
+    hints: tuple[bytes, ...]
+
+
+Branch = Ids | Hints
+
+
+@dataclass(frozen=True, slots=True)
+class CompareRequest:
+    """Shows what the sender has below some prefixes, and asks for what it lacks there.
+
+    Hints are taken under `salt`, which the sender drew for this comparison.
+    """
+
+    space: bytes
+    salt: bytes
+    branches: tuple[Branch, ...]
+    number: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CompareReply:
+    """What the sender has and the asker does not, one level below what was shown.
+
+    Of the branches asked, the first `covered` are answered: a child that differs by its
+    own sixteen or, where its ids are few, by those; a list by the ids that it lacks, or by
+    the sixteen children where they are many. The asker asks again for the rest.
+    """
+
+    space: bytes
+    branches: tuple[Branch, ...]
+    covered: int
+    number: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class RecordsRequest:
     """Asks for the records with these ids, and for the chains that they hang on."""
 
@@ -236,11 +293,15 @@ SetMessage = (
     | FeedReply
     | TrieRequest
     | TrieReply
+    | CompareRequest
+    | CompareReply
     | RecordsRequest
     | RecordsReply
     | Rumour
 )
 """What sessions say to bring sets together."""
+Comparing = TrieRequest | TrieReply | CompareRequest | CompareReply
+"""What a repair says of tries, with whole hashes or with hints."""
 Beside = AttestationsRequest | Attestations | TensorsRequest | TensorsReply
 """What stands beside the set: only for who speaks it."""
 Message = SetMessage | Beside | Goodbye

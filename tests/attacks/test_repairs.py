@@ -5,14 +5,25 @@ shows there is believed about nothing but what to ask for next.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from typing import Any, Final
 
 import pytest
 
 from crdtmerge.digest import Domain, digest
 from crdtmerge.errors import CrdtMergeError, MalformedMessageError, MalformedRecordError
+from crdtmerge.sync.compare import EMPTY
 from crdtmerge.sync.messages import (
+    BRANCHES_MAX,
+    HINT_BYTES,
+    SALT_BYTES,
+    SPEAKS_COMPARE,
+    Branch,
+    CompareReply,
+    CompareRequest,
     Heartbeat,
+    Hints,
+    Ids,
     Message,
     RecordsReply,
     RecordsRequest,
@@ -24,7 +35,7 @@ from crdtmerge.sync.messages import (
     TrieRequest,
 )
 from crdtmerge.sync.session import FEED_WITHOUT_CURSOR_MAX
-from crdtmerge.trie import Leaf, Prefix
+from crdtmerge.trie import DEPTH_MAX, Leaf, Prefix
 from tests.attacks.fortress import Fortress
 from tests.attacks.siege import HELLO, Say, Siege, sent
 from tests.properties.cast import CARL, CLEO, CONTENTS, add_of, unknown
@@ -77,6 +88,24 @@ def strewn(prefix: Prefix) -> TrieLeaf:
     return TrieLeaf(prefix, tuple(sorted(MADE_UP))) if prefix else leaf(prefix)
 
 
+def branch_of(node: TrieInner | TrieLeaf) -> Branch:
+    """Return what a comparison shows of such a node."""
+    if isinstance(node, TrieLeaf):
+        return Ids(node.prefix, node.items)
+    empty = Leaf(len(node.prefix) + 1, ()).hash
+    hints = (EMPTY if h == empty else h[:HINT_BYTES] for h in node.hashes)
+    return Hints(node.prefix, tuple(hints))
+
+
+def places(branches: tuple[Branch, ...]) -> Iterator[Prefix]:
+    """Yield where the answer to a comparison may be."""
+    for branch in branches:
+        if isinstance(branch, Ids):
+            yield branch.prefix
+        else:
+            yield from ((*branch.prefix, step) for step in range(16))
+
+
 def showing(
     space: bytes, node_of: NodeOf, records: tuple[SignedBytes, ...] = ()
 ) -> Callable[[SetMessage], SetMessage | None]:
@@ -87,6 +116,10 @@ def showing(
             case TrieRequest(prefixes=prefixes, number=number):
                 nodes = tuple(node_of(prefix) for prefix in prefixes[:256])
                 return TrieReply(space, nodes, number)
+            case CompareRequest(branches=branches, number=number):
+                shown = branches[:16]
+                found = tuple(branch_of(node_of(p)) for p in places(shown))
+                return CompareReply(space, found, len(shown), number)
             case RecordsRequest(ids=ids, number=number):
                 return RecordsReply(space, records, () if records else ids, number)
             case _:
@@ -95,14 +128,19 @@ def showing(
     return answer
 
 
-def repaired(answer: Callable[[Any], Message | None]) -> Callable[[Siege], Any]:
-    """Return the attack of a peer that lets itself be repaired from."""
+def repaired(
+    answer: Callable[[Any], Message | None], features: int
+) -> Callable[[Siege], Any]:
+    """Return the attack of a peer that lets itself be repaired from.
+
+    It tells where it stands once more when it was asked for records.
+    """
 
     async def attack(siege: Siege) -> None:
         asked: list[str] = []
 
         async def talk(incoming: AsyncIterator[Message], say: Say) -> None:
-            await say(HELLO)
+            await say(replace(HELLO, features=features))
             beat = Heartbeat(siege.space, MADE_UP[1], 10**6, b"repaired from me", 10**6)
             await say(beat)
             async for message in incoming:
@@ -110,9 +148,12 @@ def repaired(answer: Callable[[Any], Message | None]) -> Callable[[Siege], Any]:
                 reply = answer(message)
                 if reply is not None:
                     await say(reply)
+                if isinstance(message, RecordsRequest):
+                    await say(replace(beat, answered=message.number))
 
         await siege.talks(CARL, talk)
-        assert "TrieRequest" in asked
+        way = "CompareRequest" if features & SPEAKS_COMPARE else "TrieRequest"
+        assert way in asked
 
     return attack
 
@@ -124,11 +165,55 @@ def trees() -> Iterator[tuple[str, NodeOf]]:
     yield "without end", one_path
 
 
+@pytest.mark.parametrize("features", [0, SPEAKS_COMPARE])
 @pytest.mark.parametrize("name", [name for name, _ in trees()])
-def test_made_up_trie(large: Fortress, name: str) -> None:
+def test_made_up_trie(large: Fortress, name: str, features: int) -> None:
     """A path of it ends where ids cannot share more, and an id at what it names."""
     answer = showing(large.space, dict(trees())[name])
-    large.withstands(MalformedMessageError, repaired(answer))
+    large.withstands(MalformedMessageError, repaired(answer, features))
+
+
+def test_covers_nothing_of_a_comparison(large: Fortress) -> None:
+    """An answer that answers nothing would be asked for again without end."""
+
+    def answer(message: SetMessage) -> SetMessage | None:
+        if isinstance(message, CompareRequest):
+            return CompareReply(large.space, (), BRANCHES_MAX, message.number)
+        return None
+
+    large.withstands(MalformedMessageError, repaired(answer, SPEAKS_COMPARE))
+
+
+def asks_for(*branches: Branch) -> Callable[[Siege], Any]:
+    """Return the attack of a peer that shows what is no trie, and waits for an answer."""
+
+    async def attack(siege: Siege) -> None:
+        covered: list[int] = []
+
+        async def talk(incoming: AsyncIterator[Message], say: Say) -> None:
+            await say(HELLO)
+            await say(CompareRequest(siege.space, bytes(SALT_BYTES), branches, 1))
+            async for message in incoming:
+                if isinstance(message, CompareReply):
+                    covered.append(message.covered)
+                    return
+
+        await siege.talks(CARL, talk)
+        assert covered[0] > 0
+
+    return attack
+
+
+def test_large_comparisons(large: Fortress) -> None:
+    """However much is shown, also the same again, an answer is one message's fill."""
+    below = [Hints((n % 16,), (b"none",) * 16) for n in range(BRANCHES_MAX)]
+    large.withstands(None, asks_for(*below))
+
+
+def test_deepest_comparisons(large: Fortress) -> None:
+    """A prefix may be as long as a digest, and is answered like any other."""
+    deep = (0,) * DEPTH_MAX
+    large.withstands(None, asks_for(Hints(deep, (EMPTY,) * 16), Ids(deep, ())))
 
 
 def lies(fortress: Fortress) -> dict[str, tuple[SignedBytes, type[CrdtMergeError]]]:
@@ -146,11 +231,12 @@ def lies(fortress: Fortress) -> dict[str, tuple[SignedBytes, type[CrdtMergeError
 def test_answer_of_a_repair_that_is_none(large: Fortress, name: str) -> None:
     """What comes for an id is checked as what comes by any other way."""
     lie, error = lies(large)[name]
-    large.withstands(error, repaired(showing(large.space, leaf, (lie,))))
+    answer = showing(large.space, leaf, (lie,))
+    large.withstands(error, repaired(answer, SPEAKS_COMPARE))
 
 
 def test_repair_with_other_records(large: Fortress) -> None:
     """Known records in place of those that were asked for are no answer."""
     known = sent(*list(large.pen.known.values())[:3])
     answer = showing(large.space, leaf, known)
-    large.withstands(MalformedMessageError, repaired(answer))
+    large.withstands(MalformedMessageError, repaired(answer, SPEAKS_COMPARE))

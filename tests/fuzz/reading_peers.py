@@ -26,18 +26,27 @@ from crdtmerge.resolve.resolution import model_digest
 from crdtmerge.rules import Place, Who
 from crdtmerge.strategies import check_recipe
 from crdtmerge.sync.attestations import decode_attestation
+from crdtmerge.sync.compare import HintedDescent, compare
 from crdtmerge.sync.listings import Listing
-from crdtmerge.sync.messages import TensorsReply
+from crdtmerge.sync.messages import (
+    MESSAGE_BYTES_MAX,
+    CompareReply,
+    CompareRequest,
+    Ids,
+    TensorsReply,
+)
 from crdtmerge.sync.runs import Run
 from crdtmerge.sync.transfer import Incoming, Wanted
+from crdtmerge.trie import Prefix, Trie
 from nodes import coding, convert
 from nodes.tls import peer_of
 from nodes.wire import replica_pb2 as wire
 from tests.fuzz.reading_sets import frames
-from tests.fuzz.seeds import AUTHORS, BIG, LEAVES, SMALL
+from tests.fuzz.seeds import AUTHORS, BIG, COMPARED, LEAVES, SALT, SMALL
 from tests.unit.peers import SPACE
 
 PLACES = (Place("model.layers.3.bias", (3, 8)), Place("head.weight"), Place("", (0, 1)))
+OURS, THEIRS = Trie.build(COMPARED[:90]), Trie.build(COMPARED)
 VISIBLE = (Who(bytes(32), (bytes(32),), ("math",)), Who(b"c" * 32))
 
 
@@ -164,6 +173,26 @@ def read_frame(data: bytes) -> None:
     """Decode a frame of the sync stream: what comes out travels unchanged."""
     message = convert.decode(data)
     assert convert.decode(convert.encode(message)) == message
+
+
+def read_comparison(data: bytes) -> None:
+    """Take a frame of a comparison: answer a question, or take it for an answer."""
+    message = convert.decode(data)
+    if isinstance(message, CompareRequest):
+        covered, found = compare(THEIRS, message.salt, message.branches)
+        assert 0 < covered <= len(message.branches)
+        reply = CompareReply(SPACE, tuple(found), covered)
+        assert len(convert.encode(reply)) <= MESSAGE_BYTES_MAX
+        named = [key for b in found if isinstance(b, Ids) for key in b.ids]
+        assert all(key in THEIRS for key in named)
+    elif isinstance(message, CompareReply):
+        for frontier in ([()], [(3,), (4, 5), ()]):
+            descent = HintedDescent(salt=SALT, frontier=list[Prefix](frontier))
+            assert descent.question(SPACE, OURS) is not None
+            descent.take(OURS, message)
+            assert not any(key in OURS for key in descent.lacking)
+    else:
+        raise EncodingError("another message")
 
 
 def read_join_frame(data: bytes) -> None:

@@ -36,11 +36,14 @@ from crdtmerge.record import SignedRecord, make_record, sign_record
 from crdtmerge.resolve.resolution import model_digest
 from crdtmerge.strategies import STRATEGIES, make_recipe
 from crdtmerge.sync.attestations import Attestation
+from crdtmerge.sync.compare import HintedDescent, compare
 from crdtmerge.sync.messages import (
     FEATURES,
     PROTOCOL_VERSION,
+    SALT_BYTES,
     Attestations,
     AttestationsRequest,
+    CompareReply,
     FeedReply,
     FeedRequest,
     Goodbye,
@@ -61,6 +64,7 @@ from crdtmerge.sync.messages import (
 )
 from crdtmerge.sync.runs import Run
 from crdtmerge.sync.transfer import Wanted, announce
+from crdtmerge.trie import Trie
 from nodes import convert
 from nodes.join_messages import (
     Announce,
@@ -98,6 +102,9 @@ LEAVES: Final = (bytes(NODE.public),)
 BIG: Final = bytes(range(256)) * (CHUNK_BYTES // 128) + b"tail!"
 """A blob of three chunks, the last of which is short."""
 SMALL: Final = b"a small blob"
+SALT: Final = bytes(SALT_BYTES)
+COMPARED: Final = [digest(Domain.RECORD, bytes([n])) for n in range(180)]
+"""Ids of two tries that are compared: the first half is in both."""
 
 
 def _address() -> SignedRecord:
@@ -211,11 +218,29 @@ def messages() -> Iterator[Message]:
     yield TrieRequest(SPACE, ((), (1, 2)), 1)
     yield TrieReply(SPACE, (TrieLeaf((), (root,)),), 1)
     yield TrieReply(SPACE, (TrieInner((), (root,) * 16), TrieLeaf((3,), ())), 1)
+    yield from comparing()
     yield RecordsRequest(SPACE, (root, SPACE), 1)
     yield RecordsReply(SPACE, tuple(some), (root,), 1)
     yield Rumour(SPACE, (raw(grant(4)),))
     yield Goodbye()
     yield from beside()
+
+
+def comparing() -> Iterator[Message]:
+    """Yield what two tries say of each other, level by level."""
+    ours, theirs = Trie.build(COMPARED[:90]), Trie.build(COMPARED)
+    descent = HintedDescent(salt=SALT)
+    while question := descent.question(SPACE, ours):
+        covered, found = compare(theirs, question.salt, question.branches)
+        reply = CompareReply(SPACE, tuple(found), covered, 1)
+        descent.take(ours, reply)
+        yield replace(question, number=1)
+        yield reply
+
+
+def comparisons() -> Iterator[bytes]:
+    """Yield the frames of a comparison."""
+    yield from map(convert.encode, comparing())
 
 
 def beside() -> Iterator[Message]:

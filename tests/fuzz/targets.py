@@ -29,6 +29,7 @@ _ALL: Final = (
     Target("manifest", "a manifest", peers.read_manifest, PEER, seeds.manifests, "value"),
     Target("recipe", "the recipe of a record, and what it means for tensors", peers.read_recipe, PEER, seeds.recipes, "value"),
     Target("frame", "a frame of the sync stream", peers.read_frame, PEER, seeds.frames),
+    Target("comparison", "a question or an answer of a comparison, beside real tries", peers.read_comparison, PEER, seeds.comparisons),
     Target("session", "several frames, as one session with a peer", sets.read_session, PEER, seeds.sessions, length=8192),
     Target("node", "several frames of a member, as a node takes them", sets.read_node, NEVER, seeds.sessions, length=8192),
     Target("history", "many records in one set, by numbers for keys and ids", sets.read_history, PEER, seeds.histories, "value"),

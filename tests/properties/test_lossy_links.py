@@ -5,21 +5,16 @@ order of events may make an honest side refuse the other, take a record that nob
 or stay without what the other has once messages arrive again.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from crdtmerge.bodies import SpaceId
 from crdtmerge.errors import UnansweredError
-from crdtmerge.sync.messages import Message
-from crdtmerge.sync.session import (
-    FEED_WITHOUT_CURSOR_MAX,
-    UNANSWERED_MAX,
-    Cursor,
-    Learned,
-    Session,
-)
+from crdtmerge.sync.messages import FEATURES, SPEAKS_ATTESTATIONS, Hello, Message
+from crdtmerge.sync.pulls import UNANSWERED_MAX, Cursor, Learned
+from crdtmerge.sync.session import FEED_WITHOUT_CURSOR_MAX, Session
 from nodes.convert import decode, encode
 from nodes.spaces import Spaces
 from tests.unit.peers import SPACE, note, notes, session, spaces_with
@@ -44,6 +39,7 @@ class Link:
     """Two sides, and the frames under way, which arrive in any order or never."""
 
     spaces: tuple[Spaces, Spaces]
+    features: int = FEATURES
     cursors: tuple[dict[SpaceId, Cursor], ...] = field(default_factory=lambda: ({}, {}))
     sides: list[Session] = field(default_factory=list)
     under_way: list[tuple[int, bytes]] = field(default_factory=list)
@@ -89,7 +85,10 @@ class Link:
 
     def _send(self, sender: int, items: list[Message | Learned]) -> None:
         for item in items:
-            if not isinstance(item, Learned):
+            if isinstance(item, Hello):
+                hello = replace(item, features=self.features)
+                self.under_way.append((1 - sender, encode(hello)))
+            elif not isinstance(item, Learned):
                 self.under_way.append((1 - sender, encode(item)))
 
     @property
@@ -102,16 +101,17 @@ class Link:
 @given(
     st.sampled_from([(5, 5), (0, 9), (MANY, MANY + 3), (MANY, 2)]),
     st.integers(0, 8),
+    st.sampled_from([FEATURES, SPEAKS_ATTESTATIONS]),
     actions,
 )
 def test_no_link_makes_an_honest_peer_a_liar(
-    sizes: tuple[int, int], shift: int, happened: list[Action]
+    sizes: tuple[int, int], shift: int, features: int, happened: list[Action]
 ) -> None:
     """Whatever a link does, both sides stay safe, and agree once it lets them."""
     left = spaces_with("a", notes(range(1, 1 + sizes[0])))
     right = spaces_with("b", notes(range(1 + shift, 1 + shift + sizes[1])))
     union = set(left.trie(SPACE)) | set(right.trie(SPACE))
-    link = Link((left, right))
+    link = Link((left, right), features)
     link.open()
     for action, number in happened:
         link.act(action, number)

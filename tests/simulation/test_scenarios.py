@@ -38,7 +38,7 @@ def test_every_scenario_settles(name: str, seed: int) -> None:
 def test_scenarios_use_all_three_ways_to_sync() -> None:
     """Rumours, feeds and trie repairs all carry records in what is run here."""
     kinds = run_scenario("late-joiner", 2, 6).kinds
-    assert {"Rumour", "FeedReply", "TrieReply", "RecordsReply"} <= kinds.keys()
+    assert {"Rumour", "FeedReply", "CompareReply", "RecordsReply"} <= kinds.keys()
 
 
 def test_32_nodes_agree_within_a_few_rounds() -> None:

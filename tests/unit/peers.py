@@ -15,15 +15,19 @@ from crdtmerge.digest import ContentId, Domain, digest
 from crdtmerge.identity import SigningKey
 from crdtmerge.record import Record, SignedRecord, make_record, sign_record
 from crdtmerge.sync.messages import (
+    FEATURES,
     GENERATION_BYTES,
+    CompareReply,
     FeedReply,
+    Hello,
     Message,
     RecordsReply,
     SignedBytes,
     TrieReply,
 )
-from crdtmerge.sync.session import Cursor, Learned, Session
-from crdtmerge.sync.session import Spaces as SyncSpaces
+from crdtmerge.sync.pulls import Cursor, Learned
+from crdtmerge.sync.pulls import Spaces as SyncSpaces
+from crdtmerge.sync.session import SECRET_BYTES, Session
 from nodes.convert import decode, encode
 from nodes.spaces import Spaces
 from nodes.store.memory import MemoryBlobs, MemoryRecords
@@ -31,7 +35,7 @@ from nodes.store.memory import MemoryBlobs, MemoryRecords
 OWNER: Final = SigningKey(digest(Domain.SEED, b"owner"))
 MEMBER: Final = SigningKey(digest(Domain.SEED, b"member"))
 BASE: Final = ContentId(bytes([0xBA]) * 32)
-Reply = FeedReply | TrieReply | RecordsReply
+Reply = FeedReply | TrieReply | CompareReply | RecordsReply
 
 
 def _genesis() -> SignedRecord:
@@ -102,10 +106,14 @@ def spaces_with(name: str, records: Iterable[SignedRecord]) -> Spaces:
 
 @dataclass
 class Wire:
-    """Two sessions and what is under way between them."""
+    """Two sessions and what is under way between them.
+
+    Both say that they speak `features`, whatever they can: so did the version before.
+    """
 
     left: Session
     right: Session
+    features: int = FEATURES
     kinds: Counter[str] = field(default_factory=Counter)
     sizes: list[int] = field(default_factory=list)
     learned: list[Learned] = field(default_factory=list)
@@ -133,8 +141,11 @@ class Wire:
             if isinstance(item, Learned):
                 self.learned.append(item)
             else:
+                said_item: Message = item
+                if isinstance(item, Hello):
+                    said_item = replace(item, features=self.features)
                 self.kinds[type(item).__name__] += 1
-                queue.append((to, encode(item)))
+                queue.append((to, encode(said_item)))
 
     @property
     def equal(self) -> bool:
@@ -146,17 +157,17 @@ class Wire:
 def session(spaces: Spaces, cursors: dict[SpaceId, Cursor] | None = None) -> Session:
     """Return a session over `spaces`."""
     kept = {} if cursors is None else cursors
-    return Session(spaces, frozenset([SPACE]), kept, "tests/1")
+    return Session(spaces, frozenset([SPACE]), kept, "tests/1", bytes(SECRET_BYTES))
 
 
 def answer(to: Session, reply: Reply) -> list[Message | Learned]:
     """Hand `reply` to a session as the answer to what it asked last."""
-    return to.handle(replace(reply, number=to._questions))
+    return to.handle(replace(reply, number=to.pulls.questions))
 
 
-def connect(left: Spaces, right: Spaces) -> Wire:
+def connect(left: Spaces, right: Spaces, *, features: int = FEATURES) -> Wire:
     """Return the wire between two peers that have never met."""
-    return Wire(session(left), session(right))
+    return Wire(session(left), session(right), features)
 
 
 def ids(spaces: SyncSpaces) -> set[bytes]:

@@ -12,16 +12,25 @@ from crdtmerge.sync.attestations import ATTESTATION_BYTES_MAX
 from crdtmerge.sync.listings import TENSORS_MAX
 from crdtmerge.sync.messages import (
     ATTESTERS_MAX,
+    BRANCHES_MAX,
+    HINT_BYTES,
     IDS_MAX,
+    LISTED_MAX,
     PREFIXES_MAX,
+    SALT_BYTES,
     Attestations,
     AttestationsRequest,
+    Branch,
+    CompareReply,
+    CompareRequest,
     FeedReply,
     FeedRequest,
     Goodbye,
     Heartbeat,
     Held,
     Hello,
+    Hints,
+    Ids,
     Message,
     RecordsReply,
     RecordsRequest,
@@ -60,6 +69,7 @@ from nodes.wire import replica_pb2 as wire
 
 SPACE = b"s" * 32
 GENERATION = b"g" * 16
+SALT = b"s" * SALT_BYTES
 RECORD = SignedBytes(b"data", b"x" * 64)
 TENSOR = TensorEntry("t", "F32", (2,), BlobId(SPACE))
 
@@ -76,6 +86,17 @@ leaves = st.builds(TrieLeaf, prefixes, st.lists(digests, max_size=16).map(tuple)
 inners = st.builds(
     TrieInner, prefixes, st.lists(digests, min_size=16, max_size=16).map(tuple)
 )
+salts = st.binary(min_size=SALT_BYTES, max_size=SALT_BYTES)
+hints = st.binary(min_size=HINT_BYTES, max_size=HINT_BYTES)
+
+
+def branches(items: st.SearchStrategy[bytes]) -> st.SearchStrategy[tuple[Branch, ...]]:
+    """Draw branches whose ids are shown as `items`."""
+    listed = st.builds(Ids, prefixes, st.lists(items, max_size=8).map(tuple))
+    sixteen = st.lists(hints, min_size=16, max_size=16).map(tuple)
+    return st.lists(listed | st.builds(Hints, prefixes, sixteen), max_size=3).map(tuple)
+
+
 asked_numbers = st.integers(1, NUMBER_MAX)
 held = st.builds(Held, digests, asked_numbers, generations)
 tensors = st.builds(
@@ -113,6 +134,10 @@ messages: st.SearchStrategy[Message] = st.one_of(
     st.builds(TrieRequest, digests, st.lists(prefixes, max_size=5).map(tuple), numbers),
     st.builds(
         TrieReply, digests, st.lists(leaves | inners, max_size=3).map(tuple), numbers
+    ),
+    st.builds(CompareRequest, digests, salts, branches(hints), numbers),
+    st.builds(
+        CompareReply, digests, branches(digests), st.integers(1, BRANCHES_MAX), numbers
     ),
     st.builds(RecordsRequest, digests, ids, numbers),
     st.builds(RecordsReply, digests, records, ids, numbers),
@@ -184,6 +209,20 @@ WRONG: dict[str, Message] = {
     "too many nodes": TrieReply(SPACE, (TrieLeaf((), ()),) * (PREFIXES_MAX + 1)),
     "leaf of 17": TrieReply(SPACE, (TrieLeaf((), (SPACE,) * 17),)),
     "15 children": TrieReply(SPACE, (TrieInner((), (SPACE,) * 15),)),
+    "short salt": CompareRequest(SPACE, SALT[1:], ()),
+    "too many branches": CompareRequest(
+        SPACE, SALT, (Ids((), ()),) * (BRANCHES_MAX + 1)
+    ),
+    "branch too deep": CompareRequest(SPACE, SALT, (Ids((0,) * 65, ()),)),
+    "list of 65": CompareRequest(
+        SPACE, SALT, (Ids((), (bytes(HINT_BYTES),) * (LISTED_MAX + 1)),)
+    ),
+    "whole id in a question": CompareRequest(SPACE, SALT, (Ids((), (SPACE,)),)),
+    "hint of an id in an answer": CompareReply(SPACE, (Ids((), (b"hint",)),), 1),
+    "15 hints": CompareReply(SPACE, (Hints((), (b"hint",) * 15),), 1),
+    "hint of 3 bytes": CompareReply(SPACE, (Hints((), (b"hin",) * 16),), 1),
+    "nothing covered": CompareReply(SPACE, (), 0),
+    "too much covered": CompareReply(SPACE, (), BRANCHES_MAX + 1),
     "too many ids": RecordsRequest(SPACE, (SPACE,) * (IDS_MAX + 1)),
     "too many unsent": RecordsReply(SPACE, (), (SPACE,) * (IDS_MAX + 1)),
     "short signature": Rumour(SPACE, (SignedBytes(b"d", b"x" * 63),)),
@@ -245,6 +284,16 @@ WRONG_FRAMES: dict[str, wire.Frame] = {
     ),
     "node without body": _frame(
         trie_reply=wire.TrieReply(space=SPACE, nodes=[wire.TrieNode(prefix=b"")])
+    ),
+    "branch without body": _frame(
+        compare_request=wire.CompareRequest(
+            space=SPACE, salt=SALT, branches=[wire.Branch(prefix=b"")]
+        )
+    ),
+    "ids of a branch cut in the middle": _frame(
+        compare_reply=wire.CompareReply(
+            space=SPACE, covered=1, branches=[wire.Branch(ids=SPACE + b"x")]
+        )
     ),
     "hashes of 15 children": _frame(
         trie_reply=wire.TrieReply(space=SPACE, nodes=[wire.TrieNode(hashes=SPACE * 15)])

@@ -20,7 +20,7 @@ from crdtmerge.sync.messages import (
     Rumour,
     SignedBytes,
 )
-from crdtmerge.sync.session import UNANSWERED_MAX
+from crdtmerge.sync.pulls import UNANSWERED_MAX
 from nodes.choices import (
     FETCH_RETRY_S,
     FETCHES_BYTES,

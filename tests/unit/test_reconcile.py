@@ -1,115 +1,204 @@
 """Trie repair finds what a peer holds and we lack, cheaply, and believes nothing odd."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import pytest
 
 from crdtmerge.bodies import SpaceId
 from crdtmerge.digest import Domain, digest
 from crdtmerge.errors import MalformedMessageError
+from crdtmerge.sync.compare import EMPTY, HintedDescent, compare
 from crdtmerge.sync.messages import (
+    BRANCHES_MAX,
+    HINT_BYTES,
+    LISTED_MAX,
     PREFIXES_MAX,
+    SALT_BYTES,
+    Branch,
+    CompareReply,
+    CompareRequest,
+    Hints,
+    Ids,
     TrieInner,
     TrieLeaf,
     TrieReply,
     TrieRequest,
 )
+from crdtmerge.sync.pulls import AnyDescent
 from crdtmerge.sync.reconcile import (
+    FRONTIER_MAX,
     REPAIR_DEPTH_MAX,
     REPAIR_NODES_SPARE,
-    Descent,
+    WholeDescent,
     answer,
 )
 from crdtmerge.trie import RADIX, Leaf, Prefix, Trie
-from nodes.convert import encode
+from nodes.convert import decode, encode
 
 SPACE = SpaceId(bytes(32))
+SALT = bytes(range(SALT_BYTES))
 IDS = [digest(Domain.RECORD, number.to_bytes(4, "big")) for number in range(10_000)]
+WAYS = ["whole", "hinted"]
 
 
 @dataclass
 class Cost:
     """What one descent sent in both directions."""
 
-    rounds: int = 0
-    asked_bytes: int = 0
-    answered_bytes: int = 0
+    messages: int = 0
+    sizes: list[int] = field(default_factory=list)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all messages."""
+        return sum(self.sizes)
 
 
-def repair(ours: Trie, theirs: Trie) -> tuple[set[bytes], Cost]:
+def descent_of(way: str) -> AnyDescent:
+    """Return a descent that speaks one encoding or the other."""
+    return WholeDescent() if way == "whole" else HintedDescent(salt=SALT)
+
+
+def answered(
+    trie: Trie, question: TrieRequest | CompareRequest
+) -> TrieReply | CompareReply:
+    """Return the answer from `trie`."""
+    if isinstance(question, TrieRequest):
+        return TrieReply(SPACE, tuple(answer(trie, question.prefixes)))
+    covered, found = compare(trie, question.salt, question.branches)
+    return CompareReply(SPACE, tuple(found), covered)
+
+
+def take(descent: AnyDescent, trie: Trie, reply: object) -> None:
+    """Hand a reply to the descent that is of its kind."""
+    if isinstance(descent, HintedDescent):
+        assert isinstance(reply, CompareReply)
+        descent.take(trie, reply)
+    else:
+        assert isinstance(reply, TrieReply)
+        descent.take(trie, reply)
+
+
+def repair(ours: Trie, theirs: Trie, way: str) -> tuple[set[bytes], Cost]:
     """Run one descent to its end; return what we lack and what finding it cost."""
-    descent, cost = Descent(ours), Cost()
-    while prefixes := descent.ask():
-        nodes = tuple(answer(theirs, prefixes))
-        descent.take(nodes)
-        cost.rounds += 1
-        cost.asked_bytes += len(encode(TrieRequest(SPACE, prefixes)))
-        cost.answered_bytes += len(encode(TrieReply(SPACE, nodes)))
+    descent, cost = descent_of(way), Cost()
+    while question := descent.question(SPACE, ours):
+        asked = encode(question)
+        received = decode(asked)
+        assert isinstance(received, TrieRequest | CompareRequest)
+        reply = encode(answered(theirs, received))
+        take(descent, ours, decode(reply))
+        cost.sizes += [len(asked), len(reply)]
     return set(descent.lacking), cost
 
 
 @pytest.mark.parametrize(
-    ("differences", "rounds_max", "bytes_max"),
-    [(0, 1, 800), (1, 4, 2_500), (100, 4, 80_000), (1_000, 5, 300_000)],
+    ("way", "differences", "messages_max", "bytes_max"),
+    [
+        ("whole", 0, 2, 800),
+        ("whole", 1, 8, 2_500),
+        ("whole", 100, 8, 80_000),
+        ("whole", 1_000, 10, 300_000),
+        ("hinted", 0, 2, 200),
+        ("hinted", 1, 6, 600),
+        ("hinted", 100, 6, 25_000),
+        ("hinted", 1_000, 6, 90_000),
+    ],
 )
 def test_cost_follows_the_difference_not_the_set(
-    differences: int, rounds_max: int, bytes_max: int
+    way: str, differences: int, messages_max: int, bytes_max: int
 ) -> None:
     """Of 10,000 ids, exactly those that we lack are found, for a bounded price."""
     theirs = Trie.build(IDS)
     ours = Trie.build(IDS[differences:])
 
-    lacking, cost = repair(ours, theirs)
+    lacking, cost = repair(ours, theirs, way)
 
     assert lacking == set(IDS[:differences])
-    assert cost.rounds <= rounds_max
-    assert cost.asked_bytes + cost.answered_bytes <= bytes_max
+    assert len(cost.sizes) <= messages_max
+    assert cost.size <= bytes_max
 
 
-@pytest.mark.parametrize("ours_count", [0, 1, 16, 17, 300])
-@pytest.mark.parametrize("theirs_count", [0, 1, 16, 17, 300])
-def test_any_two_sizes_line_up(ours_count: int, theirs_count: int) -> None:
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("ours_count", [0, 1, 16, 17, 64, 65, 300])
+@pytest.mark.parametrize("theirs_count", [0, 1, 16, 17, 64, 65, 300])
+def test_any_two_sizes_line_up(ours_count: int, theirs_count: int, way: str) -> None:
     """Whatever the shapes of both tries, what we lack is what is found."""
     ours = set(IDS[200 : 200 + ours_count])
     theirs = set(IDS[: theirs_count // 2] + IDS[300 : 300 + theirs_count])
 
-    lacking, _ = repair(Trie.build(ours), Trie.build(theirs))
+    lacking, _ = repair(Trie.build(ours), Trie.build(theirs), way)
 
     assert lacking == theirs - ours
 
 
-def test_a_superset_finds_nothing() -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_a_superset_finds_nothing(way: str) -> None:
     """Who has all that the peer has lacks nothing, though the roots differ."""
-    lacking, _ = repair(Trie.build(IDS), Trie.build(IDS[::2]))
+    lacking, _ = repair(Trie.build(IDS), Trie.build(IDS[::2]), way)
     assert lacking == set()
 
 
-def test_a_peer_that_grows_meanwhile_is_no_liar() -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_tries_that_grow_meanwhile_lie_to_nobody(way: str) -> None:
     """Nodes may turn from leaves to inner ones under the descent; no id is missed."""
-    theirs = Trie.build(IDS[:3_000])
-    descent = Descent(Trie.build(IDS[:100]))
+    theirs, ours = Trie.build(IDS[:3_000]), Trie.build(IDS[:100])
+    descent = descent_of(way)
     grown = 3_000
-    while prefixes := descent.ask():
-        descent.take(tuple(answer(theirs, prefixes)))
+    while question := descent.question(SPACE, ours):
+        take(descent, ours, answered(theirs, question))
         grown = min(grown + 1_000, len(IDS))
         theirs = theirs.insert(IDS[grown - 1_000 : grown])
+        ours = ours.insert(IDS[grown - 950 : grown - 900])
     assert set(IDS[100:3_000]) <= set(descent.lacking)
 
 
 def test_a_cut_reply_is_asked_for_again() -> None:
     """A reply may hold the first nodes only; the rest is asked for in the next round."""
     theirs = Trie.build(IDS[:500])
-    descent = Descent(Trie())
-    while prefixes := descent.ask():
-        descent.take(tuple(answer(theirs, prefixes))[:3])
+    descent = WholeDescent()
+    while question := descent.question(SPACE, Trie()):
+        nodes = tuple(answer(theirs, question.prefixes))[:3]
+        descent.take(Trie(), TrieReply(SPACE, nodes))
     assert set(descent.lacking) == set(IDS[:500])
 
 
-def test_an_answer_fits_one_message() -> None:
-    """However many nodes are asked for, and even the same one again and again."""
-    prefixes = tuple((a, b) for a in range(16) for b in range(16)) * 4
-    nodes = tuple(answer(Trie.build(IDS), prefixes))
+def test_a_cut_comparison_goes_on_and_repeats_little() -> None:
+    """What an answer did not cover is shown again, and not much more than it can take."""
+    theirs, ours = Trie.build(IDS), Trie.build(IDS[:2_000])
+    descent, shown, covered = HintedDescent(salt=SALT), 0, 0
+    while question := descent.question(SPACE, ours):
+        part = question.branches[:5]
+        done, found = compare(theirs, SALT, part)
+        descent.take(ours, CompareReply(SPACE, tuple(found), done))
+        shown, covered = shown + len(question.branches), covered + done
+    assert set(descent.lacking) == set(IDS[2_000:])
+    assert shown <= 2 * covered + BRANCHES_MAX
+
+
+def test_no_answer_is_above_a_message() -> None:
+    """However much is asked for, and even the same again and again."""
+    trie = Trie.build(IDS)
+    pairs = [(a, b) for a in range(16) for b in range(16)]
+    nodes = tuple(answer(trie, tuple(pairs) * 4))
     assert len(encode(TrieReply(SPACE, nodes))) <= 1 << 20
+
+    shown = [Hints((a,), (b"none",) * RADIX) for a in range(16)] * 512
+    covered, found = compare(trie, SALT, shown)
+    assert 0 < covered < len(shown)
+    assert len(encode(CompareReply(SPACE, tuple(found), covered))) <= 1 << 20
+
+
+def test_a_question_is_never_above_a_message() -> None:
+    """A frontier of thousands of prefixes is asked for in several messages."""
+    trie = Trie.build(IDS)
+    descent = HintedDescent(
+        salt=SALT,
+        frontier=[(n // 256 % 16, n // 16 % 16) for n in range(4 * BRANCHES_MAX)],
+    )
+    while question := descent.question(SPACE, trie):
+        assert len(encode(question)) <= 1 << 20
 
 
 @pytest.mark.parametrize(
@@ -122,9 +211,82 @@ def test_no_odd_question_is_answered(prefixes: tuple[Prefix, ...]) -> None:
         tuple(answer(Trie.build(IDS), prefixes))
 
 
+NONE = (EMPTY,) * RADIX
+
+
+@pytest.mark.parametrize(
+    "branches",
+    [
+        (),
+        (Hints((16,), NONE),),
+        (Ids((0,) * 65, ()),),
+        (Hints((), NONE[:15]),),
+        (Ids((), ()),) * (BRANCHES_MAX + 1),
+    ],
+    ids=["none", "no-nibble", "too-deep", "15", "too-many"],
+)
+def test_no_odd_comparison_is_answered(branches: tuple[Branch, ...]) -> None:
+    """Nor one that shows what is no branch."""
+    with pytest.raises(MalformedMessageError):
+        compare(Trie.build(IDS), SALT, branches)
+
+
+@pytest.mark.parametrize("depth", [62, 63, 64])
+def test_the_deepest_prefixes_have_answers(depth: int) -> None:
+    """A peer may ask at any depth that a digest has, though no trie of ids gets there."""
+    trie = Trie.build(IDS)
+    path = tuple(n for byte in IDS[0] for n in (byte >> 4, byte & 15))[:depth]
+    covered, found = compare(trie, SALT, [Hints(path, NONE), Ids(path, ())])
+    assert covered == 2
+    assert found[-1] == Ids(path, (IDS[0],))
+
+
+def test_hints_are_of_one_salt() -> None:
+    """Under another salt all hints are others, so that no collision lasts."""
+    first, other = (
+        HintedDescent(salt=salt).question(SPACE, Trie.build(IDS))
+        for salt in (SALT, SALT[::-1])
+    )
+    assert first is not None
+    assert other is not None
+    (one,), (two,) = first.branches, other.branches
+    assert isinstance(one, Hints)
+    assert isinstance(two, Hints)
+    assert not set(one.hints) & set(two.hints)
+    assert {len(hint) for hint in one.hints} == {HINT_BYTES}
+
+
+def test_a_collision_of_hints_hides_an_id_from_one_comparison_alone() -> None:
+    """Ids whose hints collide under one salt are told apart under the next."""
+    salts = [bytes([n]) * SALT_BYTES for n in range(2)]
+    ours = Trie.build(IDS[:1])
+    theirs = Trie.build(IDS[:2])
+    (shown,) = _question(HintedDescent(salt=salts[0]), ours).branches
+    (hidden,) = _question(HintedDescent(salt=salts[0]), Trie.build(IDS[1:2])).branches
+    assert isinstance(shown, Ids)
+    assert isinstance(hidden, Ids)
+    collided = Ids((), (*shown.ids, *hidden.ids))  # as if ours had the hint of theirs
+    assert compare(theirs, salts[0], [collided]) == (1, [])
+    assert compare(theirs, salts[1], [collided])[1] == [Ids((), tuple(sorted(IDS[:2])))]
+
+
+def _question(descent: HintedDescent, trie: Trie) -> CompareRequest:
+    question = descent.question(SPACE, trie)
+    assert question is not None
+    return question
+
+
+# --- lies ------------------------------------------------------------------------------
+
+
 def hashes(count: int = RADIX) -> tuple[bytes, ...]:
     """Return made-up hashes of children."""
     return tuple(digest(Domain.SEED, bytes([n])) for n in range(count))
+
+
+def hints(count: int = RADIX) -> tuple[bytes, ...]:
+    """Return made-up hints of children."""
+    return tuple(known[:HINT_BYTES] for known in hashes(count))
 
 
 @pytest.mark.parametrize(
@@ -142,64 +304,167 @@ def hashes(count: int = RADIX) -> tuple[bytes, ...]:
 )
 def test_malformed_nodes_are_refused(nodes: tuple[TrieLeaf | TrieInner, ...]) -> None:
     """What is not a node of a trie at the prefix asked for ends the session."""
-    descent = Descent(Trie.build(IDS))
-    descent.ask()
+    descent, trie = WholeDescent(), Trie.build(IDS)
+    descent.question(SPACE, trie)
     with pytest.raises(MalformedMessageError):
-        descent.take(nodes)
+        descent.take(trie, TrieReply(SPACE, nodes))
 
 
-def test_nodes_after_the_last_question_are_refused() -> None:
+def in_one(step: int) -> tuple[bytes, ...]:
+    """Return ids of which all start with one nibble."""
+    return tuple(i for i in IDS if i[0] >> 4 == step)
+
+
+@pytest.mark.parametrize(
+    ("branches", "covered"),
+    [
+        ((), 0),
+        ((), 2),
+        ((Hints((), hints()),), 1),
+        ((Hints((1, 2), hints()),), 1),
+        ((Hints((1,), hints()), Hints((1,), hints())), 1),
+        ((Hints((2,), hints()), Hints((1,), hints())), 1),
+        ((Hints((1,), hints(15)),), 1),
+        ((Ids((1,), in_one(1)[: LISTED_MAX + 1]),), 1),
+        ((Ids((1,), in_one(2)[:1]),), 1),
+        ((Ids((1,), (b"\x10",)),), 1),
+    ],
+    ids=[
+        "nothing-covered", "too-much-covered", "not-below", "too-deep", "twice",
+        "backwards", "15", "fat", "elsewhere", "short-id",
+    ],
+)  # fmt: skip
+def test_malformed_branches_are_refused(
+    branches: tuple[Branch, ...], covered: int
+) -> None:
+    """Only children of what we showed may come, each once and in order."""
+    descent, trie = HintedDescent(salt=SALT), Trie.build(IDS)
+    descent.question(SPACE, trie)
+    with pytest.raises(MalformedMessageError):
+        descent.take(trie, CompareReply(SPACE, branches, covered))
+
+
+@pytest.mark.parametrize("branch", [Ids((0,), ()), Hints((0,), NONE)])
+def test_a_list_is_answered_at_its_place(branch: Branch) -> None:
+    """Where we listed what we have, nothing below is an answer."""
+    descent = HintedDescent(salt=SALT)
+    assert isinstance(_question(descent, Trie()).branches[0], Ids)
+    with pytest.raises(MalformedMessageError):
+        descent.take(Trie(), CompareReply(SPACE, (branch,), 1))
+
+
+def test_what_lies_beyond_the_covered_is_refused() -> None:
+    """A reply may not answer a branch that it does not cover, and have it asked again."""
+    trie = Trie.build(IDS)
+    descent = HintedDescent(salt=SALT, frontier=[(1,), (2,)])
+    descent.question(SPACE, trie)
+    with pytest.raises(MalformedMessageError):
+        descent.take(trie, CompareReply(SPACE, (Hints((2, 0), hints()),), 1))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_nodes_after_the_last_question_are_refused(way: str) -> None:
     """Nothing asked for means that nothing may come."""
-    descent = Descent(Trie())
+    reply = (
+        TrieReply(SPACE, (TrieLeaf((), ()),))
+        if way == "whole"
+        else CompareReply(SPACE, (), 1)
+    )
     with pytest.raises(MalformedMessageError):
-        descent.take((TrieLeaf((), ()),))
+        take(descent_of(way), Trie(), reply)
 
 
 def test_ids_must_lie_below_their_leaf() -> None:
     """A leaf may not name ids of elsewhere: they would be asked for twice."""
     theirs = Trie.build(IDS)
-    descent = Descent(Trie())
-    descent.ask()
-    descent.take(tuple(answer(theirs, ((),))))
-    prefixes = descent.ask()
-    foreign = next(i for i in IDS if i[0] >> 4 != prefixes[0][0])
+    descent = WholeDescent()
+    descent.question(SPACE, Trie())
+    descent.take(Trie(), TrieReply(SPACE, tuple(answer(theirs, ((),)))))
+    question = descent.question(SPACE, Trie())
+    assert question is not None
+    foreign = next(i for i in IDS if i[0] >> 4 != question.prefixes[0][0])
+    leaf = TrieLeaf(question.prefixes[0], (foreign,))
     with pytest.raises(MalformedMessageError):
-        descent.take((TrieLeaf(prefixes[0], (foreign,)),))
+        descent.take(Trie(), TrieReply(SPACE, (leaf,)))
 
 
-def test_made_up_nodes_end_and_stay_small() -> None:
+def made_up(question: TrieRequest | CompareRequest) -> TrieReply | CompareReply:
+    """Return nodes that differ everywhere, and end without an id."""
+    if isinstance(question, TrieRequest):
+        return TrieReply(
+            SPACE,
+            tuple(
+                TrieLeaf(p, ()) if len(p) >= 8 else TrieInner(p, hashes())
+                for p in question.prefixes
+            ),
+        )
+    places = list(_places(question.branches))[:BRANCHES_MAX]
+    shown = tuple(Hints(p, hints()) for p in places if len(p) < 12)
+    return CompareReply(SPACE, shown, len(question.branches))
+
+
+def _places(branches: tuple[Branch, ...]) -> Iterator[Prefix]:
+    for branch in branches:
+        if isinstance(branch, Ids):
+            yield branch.prefix
+        else:
+            yield from ((*branch.prefix, step) for step in range(RADIX))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_made_up_nodes_end_and_stay_small(way: str) -> None:
     """A peer that makes up differing nodes for ever is cut off; the frontier is bounded."""
-    descent = Descent(Trie.build(IDS[:100]))
+    trie = Trie.build(IDS[:100])
+    descent = descent_of(way)
     limit = REPAIR_NODES_SPARE + 200
     sizes: list[int] = []
 
-    def made_up(prefix: Prefix) -> TrieLeaf | TrieInner:
-        deep = len(prefix) >= 8
-        return TrieLeaf(prefix, ()) if deep else TrieInner(prefix, hashes())
-
     def make_up() -> None:
-        while prefixes := descent.ask():
-            descent.take(tuple(made_up(prefix) for prefix in prefixes))
+        while question := descent.question(SPACE, trie):
+            take(descent, trie, made_up(question))
             sizes.append(len(descent.frontier))
 
     with pytest.raises(MalformedMessageError):
         make_up()
-    assert limit < descent.taken <= limit + PREFIXES_MAX
-    assert max(sizes) <= PREFIXES_MAX * RADIX * REPAIR_DEPTH_MAX
+    assert limit < descent.taken <= limit + BRANCHES_MAX
+    assert max(sizes) <= FRONTIER_MAX
 
 
-def test_a_bottomless_branch_is_cut_off() -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_a_bottomless_branch_is_cut_off(way: str) -> None:
     """One branch that goes deeper than ids can make it is refused at a stated depth."""
-    descent = Descent(Trie())
+    descent = descent_of(way)
     depths: list[int] = []
 
     def go_down() -> None:
-        while prefixes := descent.ask():
-            depths.append(len(prefixes[0]))
-            empty = Leaf(depths[-1] + 1, ()).hash
-            children = (hashes()[0], *(empty,) * (RADIX - 1))
-            descent.take((TrieInner(prefixes[0], children),))
+        while question := descent.question(SPACE, Trie()):
+            if isinstance(question, TrieRequest):
+                (prefix,) = question.prefixes
+                empty = Leaf(len(prefix) + 1, ()).hash
+                inner = TrieInner(prefix, (hashes()[0], *(empty,) * (RADIX - 1)))
+                reply: TrieReply | CompareReply = TrieReply(SPACE, (inner,))
+            else:
+                prefix = question.branches[0].prefix
+                one = (hints()[0], *(EMPTY,) * (RADIX - 1))
+                reply = CompareReply(SPACE, (Hints(prefix, one),), 1)
+            depths.append(len(prefix))
+            take(descent, Trie(), reply)
 
     with pytest.raises(MalformedMessageError):
         go_down()
     assert depths[-1] == REPAIR_DEPTH_MAX
+
+
+def test_the_rest_of_an_endless_frontier_is_left_to_the_next_repair() -> None:
+    """However much differs, only so many prefixes wait; the root tells of the rest."""
+    waiting: list[Prefix] = [
+        (n >> 12 & 15, n >> 8 & 15, n >> 4 & 15, n & 15) for n in range(1 << 16)
+    ]
+    descent = HintedDescent(salt=SALT, frontier=waiting * 4)
+    trie = Trie.build(IDS)
+    question = _question(descent, trie)
+    covered, found = compare(trie, SALT, question.branches)
+    shown = tuple(Hints(b.prefix, hints()) for b in question.branches)
+    descent.take(trie, CompareReply(SPACE, shown, len(question.branches)))
+    assert len(descent.frontier) == FRONTIER_MAX
+    assert (covered, found) == (len(question.branches), [])

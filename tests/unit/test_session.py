@@ -1,27 +1,37 @@
 """Two sessions end with the same records, whatever each had; a liar gets nowhere."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
-from crdtmerge.bodies import SpaceId
+from crdtmerge.bodies import RecordId, SpaceId
 from crdtmerge.digest import Domain, digest
 from crdtmerge.errors import (
     BadSignatureError,
     MalformedMessageError,
     MissingAuthorityError,
     RemoteError,
+    UnansweredError,
     WrongSpaceError,
 )
 from crdtmerge.replica import found_space
 from crdtmerge.sync.messages import (
+    BRANCHES_MAX,
+    FEATURES,
     IDS_MAX,
     MESSAGE_BYTES_MAX,
     PROTOCOL_VERSION,
+    SALT_BYTES,
+    SPEAKS_ATTESTATIONS,
+    SPEAKS_COMPARE,
+    CompareReply,
+    CompareRequest,
     FeedReply,
     FeedRequest,
     Heartbeat,
     Hello,
+    Ids,
     Message,
     RecordsReply,
     RecordsRequest,
@@ -32,14 +42,10 @@ from crdtmerge.sync.messages import (
     TrieReply,
     TrieRequest,
 )
-from crdtmerge.sync.session import (
-    DOUBTS_MAX,
-    FEED_WITHOUT_CURSOR_MAX,
-    Cursor,
-    Learned,
-    Session,
-)
-from crdtmerge.trie import Prefix
+from crdtmerge.sync.pulls import IN_VAIN_SPARE, Cursor, Learned
+from crdtmerge.sync.repairing import REPAIR_BEATS_MAX, UNDELIVERED_MAX
+from crdtmerge.sync.session import DOUBTS_MAX, FEED_WITHOUT_CURSOR_MAX, Session
+from crdtmerge.trie import Leaf, Prefix
 from nodes.spaces import Spaces
 from tests.unit.peers import (
     BASE,
@@ -150,17 +156,29 @@ def test_a_generation_that_ends_under_the_question_is_no_lie() -> None:
     assert SPACE not in ours.cursors
 
 
+@pytest.mark.parametrize("features", [FEATURES, SPEAKS_ATTESTATIONS])
 @pytest.mark.parametrize("differences", [1, 30, MANY])
-def test_two_large_sets_repair(differences: int) -> None:
+def test_two_large_sets_repair(differences: int, features: int) -> None:
     """Without a cursor, large sets are compared by trie; both sides end equal."""
     left = spaces_with("a", notes(range(1, 400)))
     right = spaces_with("b", notes(range(1 + differences, 400 + differences)))
-    wire = connect(left, right)
+    wire = connect(left, right, features=features)
     wire.run()
     assert wire.equal
     assert wire.kinds["FeedRequest"] == 0
-    assert wire.kinds["TrieRequest"] > 0
+    hinted = bool(features & SPEAKS_COMPARE)
+    assert bool(wire.kinds["CompareRequest"]) == hinted
+    assert bool(wire.kinds["TrieRequest"]) == (not hinted)
     assert len(ids(left)) == 400 + differences
+
+
+def test_who_does_not_speak_comparisons_is_asked_for_none() -> None:
+    """A peer of the version before refuses frames that it does not know."""
+    ours = session(spaces_with("a", notes(range(1, MANY))))
+    ours.open()
+    ours.handle(Hello(PROTOCOL_VERSION, "before", features=SPEAKS_ATTESTATIONS))
+    (asked,) = ours.handle(_claims())
+    assert isinstance(asked, TrieRequest)
 
 
 def test_a_feed_that_does_not_explain_the_difference_is_repaired() -> None:
@@ -380,21 +398,141 @@ def test_one_bad_record_spoils_a_rumour(name: str) -> None:
     assert len(_stored(ours)) == 1
 
 
-def test_made_up_ids_are_refused_once_nothing_comes_of_them() -> None:
-    """A peer shows ids that nothing has: it is asked once, and cut off."""
-    ours = _repairing()
+def _shown_in_vain(
+    ours: Session, root: bytes, records: tuple[SignedBytes, ...] = ()
+) -> None:
+    """Let a repair begin, show ids that nothing has, and send something else."""
+    claim = replace(_claims(), root=root)
+    said = ours.handle(claim)
+    while not any(isinstance(item, TrieRequest) for item in said):
+        said = ours.handle(claim)
     (asked,) = answer(ours, TrieReply(SPACE, (TrieLeaf((), HASHES[:4]),)))
-    assert asked == RecordsRequest(SPACE, HASHES[:4], number=2)
+    assert isinstance(asked, RecordsRequest)
+    assert asked.ids == HASHES[:4]
+    assert answer(ours, RecordsReply(SPACE, records, () if records else asked.ids)) == (
+        [Learned(SPACE, tuple(_id_of(r) for r in records))] if records else []
+    )
+
+
+def _id_of(record: SignedBytes) -> RecordId:
+    return RecordId(digest(Domain.RECORD, record.data))
+
+
+def _answering(ours: Session, root: bytes) -> Heartbeat:
+    """Return a heartbeat that was sent after all that we asked had been answered."""
+    return replace(_claims(), root=root, answered=ours.pulls.questions)
+
+
+ROOTS = [bytes([n]) * 32 for n in range(UNDELIVERED_MAX + 1)]
+
+
+@pytest.mark.parametrize("records", [(), (raw(note(MANY + 1)),)])
+def test_ids_of_no_record_are_a_lie_of_who_still_has_the_same(
+    records: tuple[SignedBytes, ...],
+) -> None:
+    """It showed ids, sent other records or none, and its root is still the one it told."""
+    ours = _greeted(spaces_with("a", notes(range(1, MANY))))
+    _shown_in_vain(ours, ROOTS[0], records)
     with pytest.raises(MalformedMessageError):
-        answer(ours, RecordsReply(SPACE, (), HASHES[:4]))
+        ours.handle(_answering(ours, ROOTS[0]))
 
 
-def test_other_records_than_those_asked_for_are_no_answer() -> None:
-    """Valid records do not buy a liar another round."""
+def test_a_beat_from_before_the_answer_proves_nothing() -> None:
+    """It tells of the root that the peer had then, and of no lie."""
+    ours = _greeted(spaces_with("a", notes(range(1, MANY))))
+    _shown_in_vain(ours, ROOTS[0])
+    early = replace(_answering(ours, ROOTS[0]), answered=ours.pulls.questions - 1)
+    assert ours.handle(early) == []
+
+
+def test_who_compacted_meanwhile_is_forgiven_but_not_for_ever() -> None:
+    """A root that moved explains ids without a record, a few times in a row."""
+    ours = _greeted(spaces_with("a", notes(range(1, MANY))))
+    for before, after in pairwise(ROOTS):
+        _shown_in_vain(ours, before)
+        ours.handle(_answering(ours, after))
+    with pytest.raises(MalformedMessageError):
+        _shown_in_vain(ours, ROOTS[-1])
+
+
+def test_a_record_that_comes_ends_the_count_of_those_that_did_not() -> None:
+    """Who delivers between two compactions is forgiven as often as it compacts."""
+    ours = _greeted(spaces_with("a", notes(range(1, MANY))))
+    for number in range(2 * UNDELIVERED_MAX):
+        _shown_in_vain(ours, ROOTS[0])
+        claim = _answering(ours, ROOTS[1])
+        said = ours.handle(claim)
+        while not any(isinstance(item, TrieRequest) for item in said):
+            said = ours.handle(claim)
+        real = note(MANY + number)
+        answer(ours, TrieReply(SPACE, (TrieLeaf((), (real.record.id,)),)))
+        answer(ours, _records(raw(real)))
+        assert real.record.id in _stored(ours)
+
+
+def test_a_repair_that_brings_nothing_for_long_is_given_up() -> None:
+    """A peer that answers one node now and then, and never with an id, is no help."""
     ours = _repairing()
-    answer(ours, TrieReply(SPACE, (TrieLeaf((), HASHES[:4]),)))
-    with pytest.raises(MalformedMessageError):
-        answer(ours, _records(raw(note(MANY + 1))))
+
+    def dawdle() -> None:
+        prefix: Prefix = ()
+        for _ in range(REPAIR_BEATS_MAX + 1):
+            ours.handle(_claims())
+            empty = (Leaf(len(prefix) + 1, ()).hash,) * 16
+            node = TrieInner(prefix, HASHES if len(prefix) < 4 else empty)
+            (asked,) = answer(ours, TrieReply(SPACE, (node,)))
+            assert isinstance(asked, TrieRequest)
+            prefix = asked.prefixes[0]
+
+    with pytest.raises(UnansweredError):
+        dawdle()
+
+
+def test_a_peer_that_feeds_the_same_again_and_again_is_given_up() -> None:
+    """Each part moves on and brings what we have: a feed of honest records ends before."""
+    ours = _feeding()
+    part = tuple(raw(note(n)) for n in range(1, 4)) * 1_000
+
+    def feed() -> None:
+        through = 0
+        while through < 2 * IN_VAIN_SPARE:
+            through += len(part)
+            answer(ours, FeedReply(SPACE, b"g" * 16, through, more=True, records=part))
+
+    before = _stored(ours)
+    with pytest.raises(UnansweredError):
+        feed()
+    assert _stored(ours) == before
+
+
+def test_a_new_life_with_each_beat_is_not_repaired_each_time() -> None:
+    """A peer that tells of another generation again and again is doubted as any other."""
+    ours = _greeted(spaces_with("a", notes(range(1, MANY))))
+    began = 0
+    for number in range(100):
+        claim = replace(_claims(), generation=bytes([number]) * 16)
+        for item in ours.handle(claim):
+            if isinstance(item, TrieRequest):
+                began += 1
+                answer(ours, TrieReply(SPACE, (TrieLeaf((), ()),)))
+    assert 1 < began <= 6
+
+
+def test_a_comparison_is_salted_anew() -> None:
+    """Each repair draws a salt that hangs on what we alone know."""
+    salts: list[bytes] = []
+    for secret in (bytes(16), b"x" * 16):
+        ours = _greeted(spaces_with("a", notes(range(1, MANY))))
+        ours = replace(ours, secret=secret)
+        ours.handle(Hello(PROTOCOL_VERSION, "t", features=FEATURES))
+        said = ours.handle(_claims())
+        for _ in range(2):
+            while not (asked := [i for i in said if isinstance(i, CompareRequest)]):
+                said = ours.handle(_claims())
+            salts.append(asked[0].salt)
+            said = answer(ours, CompareReply(SPACE, (), 1))
+    assert len(set(salts)) == 4
+    assert {len(salt) for salt in salts} == {SALT_BYTES}
 
 
 def test_endless_differences_end() -> None:
@@ -450,6 +588,11 @@ def test_a_lying_heartbeat_costs_one_question() -> None:
         RecordsRequest(SPACE, (), 1),
         RecordsRequest(SPACE, HASHES * 513, 1),
         RecordsRequest(SPACE, HASHES, 0),
+        CompareRequest(SPACE, bytes(SALT_BYTES), (), 1),
+        CompareRequest(
+            SPACE, bytes(SALT_BYTES), (Ids((), ()),) * (BRANCHES_MAX + 1), 1
+        ),
+        CompareRequest(SPACE, bytes(SALT_BYTES), (Ids((), ()),), 0),
     ],
 )
 def test_a_question_out_of_bounds_is_refused(message: Message) -> None:

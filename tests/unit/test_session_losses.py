@@ -8,10 +8,15 @@ from crdtmerge.errors import MalformedMessageError, UnansweredError
 from crdtmerge.sync.messages import (
     FEATURES,
     PROTOCOL_VERSION,
+    SALT_BYTES,
+    SPEAKS_ATTESTATIONS,
+    CompareReply,
+    CompareRequest,
     FeedReply,
     FeedRequest,
     Heartbeat,
     Hello,
+    Ids,
     Message,
     RecordsReply,
     RecordsRequest,
@@ -19,43 +24,47 @@ from crdtmerge.sync.messages import (
     TrieReply,
     TrieRequest,
 )
-from crdtmerge.sync.session import (
+from crdtmerge.sync.pulls import (
     ASK_AGAIN_BEATS,
-    FEED_WITHOUT_CURSOR_MAX,
     UNANSWERED_MAX,
-    UNGREETED_MAX,
+    Answer,
     Learned,
-    Session,
+    Question,
 )
+from crdtmerge.sync.session import FEED_WITHOUT_CURSOR_MAX, UNGREETED_MAX, Session
 from tests.unit.peers import SPACE, Reply, ids, note, notes, raw, session, spaces_with
 
 HELLO = Hello(PROTOCOL_VERSION, "tests/1", features=FEATURES)
+BEFORE = replace(HELLO, features=SPEAKS_ATTESTATIONS)
+"""What the version before says, which knows of no comparisons."""
 GENERATION = b"g" * 16
 CLAIM = Heartbeat(SPACE, b"r" * 32, 1_000, GENERATION, 1_000, echo=True)
 """Where a peer claims to stand that has a great deal."""
 MANY = FEED_WITHOUT_CURSOR_MAX + 40
 
 
-def _greeted(count: int) -> Session:
+def _greeted(count: int, hello: Hello = HELLO) -> Session:
     ours = session(spaces_with("a", notes(range(1, count))))
     ours.open()
-    ours.handle(HELLO)
+    ours.handle(hello)
     return ours
 
 
 def _asking(kind: type) -> tuple[Session, Message]:
     """Return a session that waits for the answer to a question of this kind."""
-    ours = _greeted(4 if kind is FeedRequest else MANY)
+    hello = BEFORE if kind is TrieRequest else HELLO
+    ours = _greeted(4 if kind is FeedRequest else MANY, hello)
     said = ours.handle(CLAIM)
     if kind is RecordsRequest:
-        said = ours.handle(TrieReply(SPACE, (TrieLeaf((), (bytes(32),)),), 1))
+        found = Ids((0,), (bytes(32),))
+        said = ours.handle(CompareReply(SPACE, (found,), 1, number=1))
     (asked,) = said
     assert isinstance(asked, kind)
     assert not isinstance(asked, Learned)
     return ours, asked
 
 
-QUESTIONS = [FeedRequest, TrieRequest, RecordsRequest]
+QUESTIONS = [FeedRequest, TrieRequest, CompareRequest, RecordsRequest]
 
 
 @pytest.mark.parametrize("kind", QUESTIONS)
@@ -70,7 +79,7 @@ def test_a_lost_question_is_asked_again_as_it_was(kind: type) -> None:
 def test_a_lost_answer_is_asked_for_under_a_new_number(kind: type) -> None:
     """A heartbeat that tells of an answer which did not come: that one is lost."""
     ours, asked = _asking(kind)
-    assert isinstance(asked, FeedRequest | TrieRequest | RecordsRequest)
+    assert isinstance(asked, Question)
     (again,) = ours.handle(replace(CLAIM, answered=asked.number))
     assert again == replace(asked, number=asked.number + 1)
     assert ours.handle(replace(CLAIM, answered=asked.number)) == [again]
@@ -165,11 +174,12 @@ def test_an_answer_of_another_kind_is_a_lie(kind: type) -> None:
     """No link turns the answer to one question into one of another kind."""
     answers: dict[type, Reply] = {
         FeedRequest: RecordsReply(SPACE, (), ()),
-        TrieRequest: FeedReply(SPACE, GENERATION, 1, False, ()),
+        TrieRequest: CompareReply(SPACE, (), 1),
+        CompareRequest: TrieReply(SPACE, (TrieLeaf((), ()),)),
         RecordsRequest: TrieReply(SPACE, ()),
     }
     ours, asked = _asking(kind)
-    assert isinstance(asked, FeedRequest | TrieRequest | RecordsRequest)
+    assert isinstance(asked, Question)
     with pytest.raises(MalformedMessageError):
         ours.handle(replace(answers[kind], number=asked.number))
 
@@ -189,13 +199,14 @@ def test_a_question_is_answered_once_under_one_number() -> None:
     questions: tuple[Message, ...] = (
         FeedRequest(SPACE, generation, 3),
         TrieRequest(SPACE, ((),)),
+        CompareRequest(SPACE, bytes(SALT_BYTES), (Ids((), ()),)),
         RecordsRequest(SPACE, (note(1).record.id,)),
     )
     for number, question in enumerate((*questions, *questions), 1):
-        assert isinstance(question, FeedRequest | TrieRequest | RecordsRequest)
+        assert isinstance(question, Question)
         numbered = replace(question, number=number)
         (reply,) = ours.handle(numbered)
-        assert isinstance(reply, FeedReply | TrieReply | RecordsReply)
+        assert isinstance(reply, Answer)
         assert reply.number == number
         assert ours.handle(numbered) == []
         (beat,) = ours.heartbeats()

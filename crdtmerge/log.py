@@ -1,0 +1,156 @@
+"""The records of one space in the order of their arrival, seen up to some length.
+
+Owns what every log promises, and the form that lies in memory. Does not own which records
+may come in, nor their join (`orset`), nor the form on a disk (`nodes.store`).
+
+A log only grows, and its values share what they hold: a longer one costs what was added,
+and a shorter one still shows what it showed.
+"""
+
+from abc import abstractmethod
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping
+from threading import Lock
+from typing import final
+
+from crdtmerge.bodies import RecordId
+from crdtmerge.identity import AuthorId
+from crdtmerge.record import Record, SignedRecord
+
+
+class Log(Mapping[RecordId, SignedRecord]):
+    """Signed records by id, in the order of their arrival; equal if they hold the same."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def since(self, count: int) -> Iterator[SignedRecord]:
+        """Yield the records after the first `count`, in the order of their arrival."""
+
+    @abstractmethod
+    def of_author(self, author: AuthorId) -> list[SignedRecord]:
+        """Return the records of `author`, in the order of their arrival."""
+
+    @abstractmethod
+    def of_kinds(self, kinds: frozenset[str]) -> list[SignedRecord]:
+        """Return the records of these kinds, in the order of their arrival."""
+
+    @abstractmethod
+    def extended(self, fresh: Mapping[RecordId, SignedRecord]) -> "Log":
+        """Return the log with records added at its end that it does not hold yet."""
+
+
+class _Shared:
+    """What the values of one growing log hold together; places count from 0."""
+
+    __slots__ = ("authors", "kinds", "lock", "order", "places")
+
+    def __init__(self, signed: Iterable[SignedRecord]) -> None:
+        self.order: list[SignedRecord] = []
+        self.places: dict[RecordId, int] = {}
+        self.authors: dict[AuthorId, list[int]] = {}
+        self.kinds: dict[str, list[int]] = {}
+        self.lock = Lock()
+        self.add(signed)
+
+    def add(self, signed: Iterable[SignedRecord]) -> None:
+        """Add records at the end."""
+        for one in signed:
+            record, place = one.record, len(self.order)
+            self.order.append(one)
+            self.places[record.id] = place
+            self.authors.setdefault(record.author, []).append(place)
+            self.kinds.setdefault(record.kind, []).append(place)
+
+
+@final
+class MemoryLog(Log):
+    """A log in memory; several threads may read and extend its values."""
+
+    __slots__ = ("_length", "_shared")
+
+    def __init__(
+        self, signed: Iterable[SignedRecord] = (), shared: _Shared | None = None
+    ) -> None:
+        """Hold `signed`, each once, in this order; or all of `shared`."""
+        if shared is None:
+            shared = _Shared({one.record.id: one for one in signed}.values())
+        self._shared = shared
+        self._length = len(shared.order)
+
+    def __len__(self) -> int:
+        """Return the number of records."""
+        return self._length
+
+    def __getitem__(self, key: RecordId) -> SignedRecord:
+        """Return the record with this id."""
+        place = self._shared.places[key]
+        if place >= self._length:
+            raise KeyError(key)
+        return self._shared.order[place]
+
+    def __contains__(self, key: object) -> bool:
+        """Tell whether the log holds the record with this id."""
+        place = self._shared.places.get(key)  # type: ignore[call-overload]
+        return place is not None and place < self._length
+
+    def __iter__(self) -> Iterator[RecordId]:
+        """Yield the ids in the order of arrival."""
+        return (one.record.id for one in self.since(0))
+
+    def since(self, count: int) -> Iterator[SignedRecord]:
+        """Yield the records after the first `count`, in the order of their arrival."""
+        order = self._shared.order
+        return (order[place] for place in range(count, self._length))
+
+    def of_author(self, author: AuthorId) -> list[SignedRecord]:
+        """Return the records of `author`, in the order of their arrival."""
+        return self._at(self._shared.authors.get(author, []))
+
+    def of_kinds(self, kinds: frozenset[str]) -> list[SignedRecord]:
+        """Return the records of these kinds, in the order of their arrival."""
+        found = (self._shared.kinds.get(kind, []) for kind in sorted(kinds))
+        return self._at(sorted(place for places in found for place in places))
+
+    def _at(self, places: list[int]) -> list[SignedRecord]:
+        """Return what lies at these ascending places, as far as this value sees."""
+        seen = bisect_left(places, self._length)
+        return [self._shared.order[place] for place in places[:seen]]
+
+    def extended(self, fresh: Mapping[RecordId, SignedRecord]) -> "MemoryLog":
+        """Return the log with records added at its end that it does not hold yet.
+
+        SUBTLE: the first value made from this one shares what it holds; one made later
+        goes another way, and takes a copy.
+        """
+        shared = self._shared
+        with shared.lock:
+            if len(shared.order) == self._length:
+                shared.add(fresh.values())
+                return MemoryLog(shared=shared)
+        return MemoryLog((*self.since(0), *fresh.values()))
+
+
+class Records(Mapping[RecordId, Record]):
+    """The records of a log, without their signatures."""
+
+    __slots__ = ("log",)
+
+    def __init__(self, log: Log) -> None:
+        self.log = log
+
+    def __len__(self) -> int:
+        """Return the number of records."""
+        return len(self.log)
+
+    def __getitem__(self, key: RecordId) -> Record:
+        """Return the record with this id."""
+        return self.log[key].record
+
+    def __contains__(self, key: object) -> bool:
+        """Tell whether the log holds the record with this id."""
+        return key in self.log
+
+    def __iter__(self) -> Iterator[RecordId]:
+        """Yield the ids in the order of arrival."""
+        return iter(self.log)
