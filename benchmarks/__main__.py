@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from benchmarks import increment, ingest, numerics
+from benchmarks.cluster import connections, processes
 from benchmarks.portability import command as portability
 from benchmarks.resolve import command as resolve
 from benchmarks.transfer import command as transfer
@@ -47,6 +48,7 @@ def _inspect(argv: Sequence[str]) -> int:
 
 COMMANDS: Final[dict[str, Callable[[Sequence[str]], int | None]]] = {
     "budget": _budget,
+    "connections": connections.main,
     "encodings": _encodings,
     "increment": increment.main,
     "ingest": ingest.main,
@@ -54,6 +56,7 @@ COMMANDS: Final[dict[str, Callable[[Sequence[str]], int | None]]] = {
     "numerics": numerics.main,
     "poison": _poison,
     "portability": portability.main,
+    "processes": processes.main,
     "quality": _quality,
     "resolve": resolve.main,
     "transfer": transfer.main,

@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, Protocol
@@ -27,6 +27,7 @@ from crdtmerge.errors import (
 )
 from crdtmerge.sync.messages import SPEAKS_GOODBYE, Goodbye, Hello, Message
 
+from .asking import Asking, answers, asks
 from .channels import Channels
 from .client import ReplicaClient
 from .effects import Dial, DialEnded, Input, MessageReceived, PeerClosed, PeerOpened
@@ -68,6 +69,7 @@ class Link:
     peer: bytes
     dialler: bytes
     outgoing: Outgoing = field(default_factory=Outgoing)
+    asking: Asking = field(default_factory=Asking)
     questions: FairQueue[Message] = field(default_factory=FairQueue)
     questions_bytes: int = 0
     asked: asyncio.Event = field(default_factory=asyncio.Event)
@@ -136,8 +138,15 @@ class Links:
         if full or link.outgoing.size + weight(message) > OUTGOING_BYTES_MAX:
             self._cut(link)
         else:
+            going = [message]
+            if asks(message):
+                going = link.asking.ask(message, asyncio.get_running_loop().time())
+            self._put(link, going)
+
+    def _put(self, link: Link, messages: Iterable[Message]) -> None:
+        for message in messages:
             link.outgoing.put(message)
-            self._keep_bounded()
+        self._keep_bounded()
 
     def _keep_bounded(self) -> None:
         """Cut off who keeps most waiting, if all peers together keep too much."""
@@ -324,6 +333,9 @@ class Links:
                     return
                 if isinstance(message, Hello):
                     link.features = message.features
+                if answers(message):
+                    now = asyncio.get_running_loop().time()
+                    self._put(link, link.asking.answered(message, now))
                 if self._waits(link, message):
                     self._hold(link, message)
                 else:
