@@ -6,6 +6,7 @@ from typing import Final
 
 from benchmarks import increment, ingest, numerics
 from benchmarks.portability import command as portability
+from benchmarks.reconcile import command as reconcile
 from benchmarks.resolve import command as resolve
 from benchmarks.transfer import command as transfer
 
@@ -55,6 +56,7 @@ COMMANDS: Final[dict[str, Callable[[Sequence[str]], int | None]]] = {
     "poison": _poison,
     "portability": portability.main,
     "quality": _quality,
+    "reconcile": reconcile.main,
     "resolve": resolve.main,
     "transfer": transfer.main,
 }
