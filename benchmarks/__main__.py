@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from benchmarks import increment, ingest, numerics
-from benchmarks.cluster import connections, processes
+from benchmarks.cluster import connections, fairness, processes
 from benchmarks.portability import command as portability
 from benchmarks.resolve import command as resolve
 from benchmarks.transfer import command as transfer
@@ -50,6 +50,7 @@ COMMANDS: Final[dict[str, Callable[[Sequence[str]], int | None]]] = {
     "budget": _budget,
     "connections": connections.main,
     "encodings": _encodings,
+    "fairness": fairness.main,
     "increment": increment.main,
     "ingest": ingest.main,
     "inspect": _inspect,
