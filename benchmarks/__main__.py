@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from benchmarks import increment, ingest, numerics
+from benchmarks.cluster import connections, fairness, processes
 from benchmarks.portability import command as portability
 from benchmarks.reconcile import command as reconcile
 from benchmarks.resolve import command as resolve
@@ -48,13 +49,16 @@ def _inspect(argv: Sequence[str]) -> int:
 
 COMMANDS: Final[dict[str, Callable[[Sequence[str]], int | None]]] = {
     "budget": _budget,
+    "connections": connections.main,
     "encodings": _encodings,
+    "fairness": fairness.main,
     "increment": increment.main,
     "ingest": ingest.main,
     "inspect": _inspect,
     "numerics": numerics.main,
     "poison": _poison,
     "portability": portability.main,
+    "processes": processes.main,
     "quality": _quality,
     "reconcile": reconcile.main,
     "resolve": resolve.main,

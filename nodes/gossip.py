@@ -18,7 +18,7 @@ DIAL_ADDRESSES_MAX: Final = 8
 """Addresses of one peer that one dial tries, drawn anew each time."""
 BACKOFF_FIRST_S: Final = 0.5
 BACKOFF_LAST_S: Final = 30.0
-LEFT_S: Final = 20.0
+LEFT_S: Final = 10.0
 """How long a peer that said goodbye is not dialled, at most and with jitter: a restart
 takes seconds, and all that it talked to would dial it at once."""
 BANISHED_S: Final = 60.0

@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, Protocol
@@ -27,6 +27,7 @@ from crdtmerge.errors import (
 )
 from crdtmerge.sync.messages import SPEAKS_GOODBYE, Goodbye, Hello, Message
 
+from .asking import Asking, answers, asks
 from .channels import Channels
 from .client import ReplicaClient
 from .effects import Dial, DialEnded, Input, MessageReceived, PeerClosed, PeerOpened
@@ -50,6 +51,9 @@ OUTGOING_BYTES_MAX: Final = 32 << 20
 WAITING_BYTES_MAX: Final = 256 << 20
 """What may wait for, and of, all peers; above, the one with the most is cut off."""
 
+PING_TIMEOUT: Final = "ping timeout"
+"""What gRPC says of a stream that it gave up because nobody answered."""
+
 _log: Final = logging.getLogger(__name__)
 
 
@@ -68,6 +72,7 @@ class Link:
     peer: bytes
     dialler: bytes
     outgoing: Outgoing = field(default_factory=Outgoing)
+    asking: Asking = field(default_factory=Asking)
     questions: FairQueue[Message] = field(default_factory=FairQueue)
     questions_bytes: int = 0
     asked: asyncio.Event = field(default_factory=asyncio.Event)
@@ -125,6 +130,10 @@ class Links:
         count = sum(len(link.outgoing) + len(link.questions) for link in links)
         return count, sum(sizes), max(sizes, default=0)
 
+    def unasked(self) -> int:
+        """Return how many questions wait until others are answered; any thread may ask."""
+        return sum(len(link.asking) for link in list(self._open.values()))
+
     # --- what the node decides ----------------------------------------------------------
 
     def send(self, peer: bytes, message: Message) -> None:
@@ -136,8 +145,15 @@ class Links:
         if full or link.outgoing.size + weight(message) > OUTGOING_BYTES_MAX:
             self._cut(link)
         else:
+            going = [message]
+            if asks(message):
+                going = link.asking.ask(message, asyncio.get_running_loop().time())
+            self._put(link, going)
+
+    def _put(self, link: Link, messages: Iterable[Message]) -> None:
+        for message in messages:
             link.outgoing.put(message)
-            self._keep_bounded()
+        self._keep_bounded()
 
     def _keep_bounded(self) -> None:
         """Cut off who keeps most waiting, if all peers together keep too much."""
@@ -235,6 +251,8 @@ class Links:
             await client.open_stream(handler)
         except CrdtMergeError as e:
             outcome = type(e).__name__
+            if let_in and PING_TIMEOUT in str(e):
+                self.ended["pings timed out"] += 1
             _log.debug("the stream with %s: %s", peer.hex()[:12], e)
         finally:
             self.dials["let in" if let_in else outcome] += 1
@@ -324,6 +342,9 @@ class Links:
                     return
                 if isinstance(message, Hello):
                     link.features = message.features
+                if answers(message):
+                    now = asyncio.get_running_loop().time()
+                    self._put(link, link.asking.answered(message, now))
                 if self._waits(link, message):
                     self._hold(link, message)
                 else:

@@ -101,6 +101,8 @@ class Pull:
     latest: Heartbeat | None = None
     asked: Question | None = None
     beats: int = 0
+    heard: int = 0
+    """How many answers of the peer there were at the last of these heartbeats."""
     descent: AnyDescent | None = None
     repair_beats: int = 0
     """Heartbeats since a repair began, or last brought a record."""
@@ -135,6 +137,8 @@ class Pulls:
     waiting: Waiting
     outbox: list[Message | Learned] = field(default_factory=list)
     questions: int = 0
+    answers: int = 0
+    """Answers to questions that waited, of all spaces."""
     _of: dict[SpaceId, Pull] = field(default_factory=dict)
 
     def of(self, space: SpaceId) -> Pull:
@@ -172,6 +176,8 @@ class Pulls:
     def wait(self, pull: Pull, asked: Question, theirs: Heartbeat) -> None:
         """Ask again if the peer has beaten a few times; in the end, hang up.
 
+        Not while it answers other questions of ours: they take turns on one stream.
+
         SUBTLE: a stream in order brings the answer before the heartbeat that tells of it.
         So if that comes first the answer is lost, and it takes a new number to get another;
         until it comes, the number stays, and a slow stream fills with no second answers.
@@ -179,6 +185,8 @@ class Pulls:
         Raises:
             UnansweredError: it does not answer.
         """
+        if pull.heard != self.answers:
+            pull.heard, pull.beats = self.answers, 0
         pull.beats += 1
         if pull.beats > UNANSWERED_MAX:
             raise UnansweredError("the peer does not answer a question")
@@ -207,6 +215,7 @@ class Pulls:
         if not isinstance(asked, kind):
             raise MalformedMessageError("an answer of another kind than was asked for")
         pull.asked = None
+        self.answers += 1
         return pull, asked
 
     def learn(self, space: SpaceId, records: tuple[SignedBytes, ...]) -> bool:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from crdtmerge.bodies import SpaceId
 from crdtmerge.errors import MalformedMessageError, UnansweredError
 from crdtmerge.sync.messages import (
     FEATURES,
@@ -29,9 +30,11 @@ from crdtmerge.sync.pulls import (
     UNANSWERED_MAX,
     Answer,
     Learned,
+    Pulls,
     Question,
 )
 from crdtmerge.sync.session import FEED_WITHOUT_CURSOR_MAX, UNGREETED_MAX, Session
+from crdtmerge.sync.waiting import NothingWaits
 from tests.unit.peers import SPACE, Reply, ids, note, notes, raw, session, spaces_with
 
 HELLO = Hello(PROTOCOL_VERSION, "tests/1", features=FEATURES)
@@ -253,3 +256,21 @@ def test_a_peer_that_never_says_hello_is_given_up() -> None:
         assert ours.handle(question) == []
     with pytest.raises(UnansweredError):
         ours.handle(question)
+
+
+def test_a_question_that_waits_for_its_turn_is_not_taken_for_unanswered() -> None:
+    """A peer that answers about other spaces meanwhile is there, and will answer."""
+    pulls = Pulls(spaces_with("a", notes(range(1, 3))), {}, NothingWaits())
+    slow, busy = SpaceId(b"s" * 32), SpaceId(b"b" * 32)
+    pulls.ask(pulls.of(slow), FeedRequest(slow, bytes(16), 0))
+    asked = pulls.of(slow).asked
+    beat = Heartbeat(slow, bytes(32), 1, bytes(16), 1)
+    assert asked is not None
+    for _ in range(3 * UNANSWERED_MAX):
+        pulls.ask(pulls.of(busy), FeedRequest(busy, bytes(16), 0))
+        assert pulls.answered(busy, pulls.questions, FeedRequest) is not None
+        pulls.wait(pulls.of(slow), asked, beat)
+    for _ in range(UNANSWERED_MAX - 1):
+        pulls.wait(pulls.of(slow), asked, beat)
+    with pytest.raises(UnansweredError):
+        pulls.wait(pulls.of(slow), asked, beat)

@@ -1,0 +1,1 @@
+"""Many real nodes on this machine: homes, processes, mutual TLS on loopback."""
