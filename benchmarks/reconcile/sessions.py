@@ -94,7 +94,7 @@ class Wire:
 
     sides: tuple[Session, Session]
     kinds: Counter[str] = field(default_factory=Counter)
-    bytes: int = 0
+    size: int = 0
     """Beside heartbeats and records."""
     heartbeat_bytes: int = 0
     round_trips: float = 0.0
@@ -122,9 +122,9 @@ class Wire:
         if isinstance(item, Heartbeat):
             self.heartbeat_bytes += len(frame)
         elif isinstance(item, FeedReply | RecordsReply):
-            self.bytes += len(encode(replace(item, records=())))
+            self.size += len(encode(replace(item, records=())))
         else:
-            self.bytes += len(frame)
+            self.size += len(frame)
 
 
 def mechanisms(count: int) -> list[dict[str, Any]]:
@@ -161,7 +161,7 @@ def _row(
         "mechanism": name,
         "n": len(numbers),
         "d": lacking,
-        "bytes": wire.bytes,
+        "bytes": wire.size,
         "heartbeat_bytes": wire.heartbeat_bytes,
         "messages": sum(wire.kinds.values()),
         "kinds": dict(sorted(wire.kinds.items())),
