@@ -65,7 +65,10 @@ class Spaces(Protocol):
     def receive(
         self, space: SpaceId, records: Sequence[SignedBytes]
     ) -> tuple[RecordId, ...]:
-        """Check, persist and join `records`; return the ids that were new."""
+        """Check, persist and join `records`; return the ids that were new.
+
+        What the set lists as dead is checked, and not kept.
+        """
         ...
 
 
@@ -113,6 +116,8 @@ class Pull:
     undelivered: int = 0
     """Repairs in a row that ended with ids of which no record came."""
     owed: Owed | None = None
+    not_kept: set[bytes] = field(default_factory=set)
+    """Ids of records that came and were not kept: they are dead here, and stay so."""
     in_vain: int = 0
     """Nodes and records that the peer has shown since something of it was new."""
     waits: int = -1
