@@ -206,6 +206,10 @@ class Sets:
         self.admission.taken(space, [s.record for s in batch], waiting, left)
         return fresh
 
+    def listed(self, space: SpaceId, record: bytes) -> bool:
+        """Tell whether the set lists an id as dead, be it truly or not."""
+        return RecordId(record) in self.opset(space).listing
+
     def said(self, author: AuthorId) -> int:
         """Return how many records of `author` are here, in all spaces."""
         with self.lock:

@@ -67,8 +67,12 @@ class Spaces(Protocol):
     ) -> tuple[RecordId, ...]:
         """Check, persist and join `records`; return the ids that were new.
 
-        What the set lists as dead is checked, and not kept.
+        What is dead is checked, and not kept.
         """
+        ...
+
+    def listed(self, space: SpaceId, record: bytes) -> bool:
+        """Tell whether the set lists an id as dead, be it truly or not."""
         ...
 
 

@@ -18,7 +18,7 @@ from typing import Final
 from crdtmerge.bodies import SpaceId
 from crdtmerge.digest import Domain, digest
 from crdtmerge.errors import MalformedMessageError, UnansweredError
-from crdtmerge.sync.compare import HintedDescent
+from crdtmerge.sync.compare import HintedDescent, first_prefixes
 from crdtmerge.sync.messages import (
     IDS_MAX,
     SALT_BYTES,
@@ -59,8 +59,13 @@ class Repairing:
         pull.doubts, pull.waits, pull.repair_beats = 0, -1, 0
         pull.fruitless = min(pull.fruitless + 1, FRUITLESS_MAX)
         pull.target = pull.latest
-        pull.descent = HintedDescent(salt=self._salt()) if hinted else WholeDescent()
+        pull.descent = self._comparison(space, pull) if hinted else WholeDescent()
         return self._advance(space, pull, pull.descent)
+
+    def _comparison(self, space: SpaceId, pull: Pull) -> HintedDescent:
+        count = len(self.pulls.spaces.trie(space))
+        gap = abs(pull.latest.count - count) if pull.latest else 0
+        return HintedDescent(first_prefixes(count, gap), salt=self._salt())
 
     def _salt(self) -> bytes:
         """Return a salt that no peer could know before."""
@@ -120,7 +125,7 @@ class Repairing:
         trie, waiting = self.pulls.spaces.trie(space), self.pulls.waiting
         rest = [i for i in asked.ids if i not in trie]
         came = {digest(Domain.RECORD, record.data) for record in reply.records}
-        dead = [i for i in rest if i in came and not waiting.left(space, i)]
+        dead = [i for i in rest if i in came and self.pulls.spaces.listed(space, i)]
         if len(rest) < len(asked.ids):
             pull.settled()
         elif not dead and not any(waiting.left(space, i) for i in rest):
