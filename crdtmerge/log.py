@@ -4,12 +4,12 @@ Owns what every log promises, and the form that lies in memory. Does not own whi
 may come in, nor their join (`orset`), nor the form on a disk (`nodes.store`).
 
 A log only grows, and its values share what they hold: a longer one costs what was added,
-and a shorter one still shows what it showed.
+and a shorter one still shows what it showed. What is dead is left out by another log.
 """
 
 from abc import abstractmethod
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from threading import Lock
 from typing import final
 
@@ -38,6 +38,10 @@ class Log(Mapping[RecordId, SignedRecord]):
     @abstractmethod
     def extended(self, fresh: Mapping[RecordId, SignedRecord]) -> "Log":
         """Return the log with records added at its end that it does not hold yet."""
+
+    def without(self, gone: Container[RecordId]) -> "Log":
+        """Return a log that lacks the records `gone`: another one, that shares nothing."""
+        return MemoryLog(one for one in self.since(0) if one.record.id not in gone)
 
 
 class _Shared:

@@ -1,9 +1,12 @@
-"""The op-set: a grow-only set of signed records, whose join is set union.
+"""The op-set: signed records, whose join is their union without what that lists as dead.
 
-Owns join, the record root, the cached view, and who used a number twice in it. Does not own
-who may say what (`policy`), nor where records are kept (`nodes.store`). Immutable: every
-change gives a new value, so a refused batch leaves nothing behind. Trie and view are
-computed when they are asked for.
+Owns join, the record root, the cached view, and who used a number twice in it. Does not
+own who may say what, nor what is dead (`policy`), nor where records are kept
+(`nodes.store`). Immutable: every change gives a new value, so a refused batch leaves
+nothing behind. Trie and view are computed when they are asked for.
+
+What is dead only grows, so a dead record that comes again is as if it had not come: sets
+that heard the same are equal, whatever each dropped, and when.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,11 +14,21 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeAlias
 
-from crdtmerge.bodies import Genesis, RecordId, SpaceId
+from crdtmerge.bodies import Epoch, Genesis, RecordId, SpaceId
 from crdtmerge.errors import MissingAuthorityError, WrongSpaceError
 from crdtmerge.identity import AuthorId
 from crdtmerge.log import Log, MemoryLog, Records
-from crdtmerge.policy import View, check_admissible, evaluate
+from crdtmerge.policy import (
+    DECIDING,
+    NOTHING_LISTED,
+    Listing,
+    Lookup,
+    View,
+    check_admissible,
+    counting,
+    evaluate,
+    is_dead,
+)
 from crdtmerge.record import Record, SignedRecord
 from crdtmerge.trie import Trie
 
@@ -27,10 +40,15 @@ Forked: TypeAlias = Mapping[AuthorId, tuple[Pair, ...]]
 
 @dataclass(frozen=True)
 class OpSet:
-    """The admissible records of one space; only `insert` and `join` make one with any."""
+    """The admissible records of one space that are not dead.
+
+    Only `insert` and `join` make one with any.
+    """
 
     space: SpaceId
     signed: Log = field(default_factory=MemoryLog)
+    listing: Listing = field(default=NOTHING_LISTED, compare=False, repr=False)
+    """What the epochs among `signed` list."""
     _known: Trie = field(default_factory=Trie, compare=False, repr=False)
     """The trie of the first so many of `signed`, from when it was last asked for."""
 
@@ -76,8 +94,8 @@ class OpSet:
     def insert(self, batch: Iterable[SignedRecord]) -> "OpSet":
         """Return the set with `batch` joined in; all of it is checked before any counts.
 
-        The batch may come in any order and hold records that are already there. Its
-        members are well-formed (`record.well_formed` made them).
+        The batch may come in any order and hold records that are already there, or dead.
+        Its members are well-formed (`record.well_formed` made them).
 
         Raises:
             WrongSpaceError: a record belongs to another space.
@@ -88,10 +106,7 @@ class OpSet:
         if not fresh:
             return self
 
-        def lookup(key: RecordId) -> Record | None:
-            found = fresh.get(key) or self.signed.get(key)
-            return found.record if found else None
-
+        lookup = self._lookup_beside(fresh)
         foreign = {s.record.space_id for s in fresh.values()} - {self.space}
         if foreign:
             raise _foreign(min(foreign))
@@ -116,8 +131,64 @@ class OpSet:
 
     def _with(self, fresh: Mapping[RecordId, SignedRecord]) -> "OpSet":
         """Return the set with admitted records that it does not hold yet."""
+        lookup = self._lookup_beside(fresh)
+        listing = self._listing_with(fresh, lookup)
+        if len(self.listing) or listing is not self.listing:
+            fresh = {
+                key: signed
+                for key, signed in fresh.items()
+                if not is_dead(signed.record, listing, lookup)
+            }
+            if not fresh and listing is self.listing:
+                return self
         known = self.trie if "trie" in vars(self) else self._known
-        return OpSet(self.space, self.signed.extended(fresh), known)
+        kept = self.signed
+        if gone := self._dying(listing):
+            known = known.delete(key for key in gone if key in known)
+            kept = kept.without(gone)
+        return OpSet(self.space, kept.extended(fresh), listing, known)
+
+    def _lookup_beside(self, fresh: Mapping[RecordId, SignedRecord]) -> Lookup:
+        """Return how to find a record of the set, or one that may join it."""
+
+        def lookup(key: RecordId) -> Record | None:
+            found = fresh.get(key) or self.signed.get(key)
+            return found.record if found else None
+
+        return lookup
+
+    def _listing_with(
+        self, fresh: Mapping[RecordId, SignedRecord], lookup: Lookup
+    ) -> Listing:
+        """Return what is listed once `fresh` has joined."""
+        deciding = [s.record for s in fresh.values() if s.record.kind in DECIDING]
+        if not deciding:
+            return self.listing
+        deciding += [signed.record for signed in self.signed.of_kinds(DECIDING)]
+        epochs = [
+            record
+            for record in deciding
+            if isinstance(record.body, Epoch) and record.id not in self.listing.epochs
+        ]
+        return self.listing.with_epochs(counting(epochs, deciding, lookup))
+
+    def _dying(self, listing: Listing) -> frozenset[RecordId]:
+        """Return the records of this set that are dead once `listing` counts."""
+        return frozenset(
+            record
+            for record in listing.added_to(self.listing)
+            if record in self.signed
+            and is_dead(self.signed[record].record, listing, self.get)
+        )
+
+    def is_dead(self, record: Record) -> bool:
+        """Tell whether a record is dead; one that is not in the set may be.
+
+        Raises:
+            MissingAuthorityError: what it hangs on is not in the set.
+            NotAdmissibleError: its author had no right to make it.
+        """
+        return is_dead(record, self.listing, self.get)
 
     def chain(self, record: Record) -> list[SignedRecord]:
         """Return the grants that `record` hangs on, genesis first, without itself.

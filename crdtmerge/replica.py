@@ -16,6 +16,7 @@ from crdtmerge.bodies import (
     Genesis,
     Grant,
     Lift,
+    Link,
     NodeAddress,
     RecipeChange,
     RecordId,
@@ -236,8 +237,18 @@ class Replica:
         of it precedes these.
         """
         keys = self.opset.view.judged_with(author)
-        own = [r for r in self.opset.records.values() if r.author in keys]
-        return tuple(sorted({r.id for r in own} - {r.prev for r in own}))
+        own = [one.record for key in keys for one in self.opset.signed.of_author(key)]
+        followed = {self._here_before(record) for record in own}
+        return tuple(sorted({record.id for record in own} - followed))
+
+    def _here_before(self, record: Record) -> RecordId:
+        """Return the nearest record before this one that is not dead, if any is here."""
+        before, passed = RecordId(record.prev), set[RecordId]()
+        while before not in self.opset and before not in passed:
+            passed.add(before)
+            link = self.opset.listing.link(before)
+            before = RecordId(link.prev) if link else before
+        return before
 
     def approve(self, act: RecordId) -> SignedRecord:
         """Return an approval of what another owner did.
@@ -297,7 +308,7 @@ class Replica:
             self._require_no_part(key)
         _, authority = self.authority(Rank.READER)
         last = self._last()
-        number = last.author_seq + 1 if last else 0
+        number = last[0] + 1 if last else 0
         if not handed_on(number, authority).records_max:
             raise NotAllowedError(
                 f"your grant allows {authority.records_max} records: too few are left"
@@ -465,10 +476,24 @@ class Replica:
                 )
         return signed
 
-    def _last(self) -> Record | None:
-        """Return this author's last record."""
-        mine = [r for r in self.opset.records.values() if r.author == self.key.public]
-        return max(mine, key=lambda r: (r.author_seq, r.id), default=None)
+    def _last(self) -> tuple[int, RecordId] | None:
+        """Return number and id of this author's last record.
+
+        Also of one that is dead and is nowhere any more: its number was used. What is
+        listed counts where it follows what is known: nobody can say that numbers are used
+        up by listing one high number.
+        """
+        me = self.key.public
+        signed = self.opset.signed.of_author(me)
+        mine = {one.record.id: one.record.author_seq for one in signed}
+        listed = ((link.number, key, link) for key, link in self._listed(me))
+        for number, record, link in sorted(listed):
+            if not number or mine.get(RecordId(link.prev)) == number - 1:
+                mine.setdefault(record, number)
+        return max(((number, key) for key, number in mine.items()), default=None)
+
+    def _listed(self, author: AuthorId) -> Iterable[tuple[RecordId, Link]]:
+        return self.opset.listing.of_author(author)
 
     def _make(self, grant: RecordId, body: Body) -> SignedRecord:
         """Sign the next record of this author: one above its last, naming it."""
@@ -476,8 +501,8 @@ class Replica:
         record = make_record(
             space=self.opset.space,
             author=self.key.public,
-            author_seq=last.author_seq + 1 if last else 0,
-            prev=last.id if last else b"",
+            author_seq=last[0] + 1 if last else 0,
+            prev=last[1] if last else b"",
             auth=grant,
             body=body,
         )

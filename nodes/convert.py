@@ -289,8 +289,9 @@ def _wire_branch(branch: Branch) -> wire.Branch:
 def _digests(joined: bytes, size: int = DIGEST_BYTES) -> tuple[bytes, ...]:
     if len(joined) % size:
         raise MalformedMessageError(f"{len(joined)} bytes are no list of {size} each")
-    starts = range(0, len(joined), size)
-    return tuple(joined[start : start + size] for start in starts)
+    return tuple(
+        [joined[start : start + size] for start in range(0, len(joined), size)]
+    )
 
 
 def _branch(branch: wire.Branch, id_bytes: int) -> Branch:

@@ -318,23 +318,26 @@ def _check_branches(branches: tuple[Branch, ...], id_bytes: int) -> None:
         _check_prefix(branch.prefix)
         if isinstance(branch, Ids):
             _check_amount("ids of a branch", len(branch.ids), LISTED_MAX)
-            for item in branch.ids:
-                _check_length("listed id", item, id_bytes)
+            _check_lengths("listed id", branch.ids, id_bytes)
         else:
             _check_range("hints of a branch", len(branch.hints), RADIX, RADIX)
-            for hint in branch.hints:
-                _check_length("hint", hint, HINT_BYTES)
+            _check_lengths("hint", branch.hints, HINT_BYTES)
 
 
 def _check_prefix(prefix: Prefix) -> None:
     _check_amount("nibbles of a prefix", len(prefix), DEPTH_MAX)
-    if not all(0 <= step < RADIX for step in prefix):
+    if prefix and not 0 <= min(prefix) <= max(prefix) < RADIX:
         raise MalformedMessageError(f"a prefix with a step outside 0 to {RADIX - 1}")
 
 
 def _check_length(what: str, value: bytes, length: int) -> None:
     if len(value) != length:
         raise MalformedMessageError(f"a {what} of {len(value)} bytes, not {length}")
+
+
+def _check_lengths(what: str, values: tuple[bytes, ...], length: int) -> None:
+    for size in set(map(len, values)) - {length}:
+        raise MalformedMessageError(f"a {what} of {size} bytes, not {length}")
 
 
 def _check_amount(what: str, amount: int, most: int) -> None:

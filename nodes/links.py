@@ -51,6 +51,9 @@ OUTGOING_BYTES_MAX: Final = 32 << 20
 WAITING_BYTES_MAX: Final = 256 << 20
 """What may wait for, and of, all peers; above, the one with the most is cut off."""
 
+PING_TIMEOUT: Final = "ping timeout"
+"""What gRPC says of a stream that it gave up because nobody answered."""
+
 _log: Final = logging.getLogger(__name__)
 
 
@@ -128,6 +131,10 @@ class Links:
         sizes = [link.waiting_bytes for link in links]
         count = sum(len(link.outgoing) + len(link.questions) for link in links)
         return count, sum(sizes), max(sizes, default=0)
+
+    def unasked(self) -> int:
+        """Return how many questions wait until others are answered; any thread may ask."""
+        return sum(len(link.asking) for link in list(self._open.values()))
 
     # --- what the node decides ----------------------------------------------------------
 
@@ -248,6 +255,8 @@ class Links:
             await client.open_stream(handler)
         except CrdtMergeError as e:
             outcome = type(e).__name__
+            if let_in and PING_TIMEOUT in str(e):
+                self.ended["pings timed out"] += 1
             _log.debug("the stream with %s: %s", peer.hex()[:12], e)
         finally:
             self.dials["let in" if let_in else outcome] += 1

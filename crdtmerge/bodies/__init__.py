@@ -12,6 +12,7 @@ from crdtmerge.bodies.contents import (
     RecipeChange,
     Remove,
 )
+from crdtmerge.bodies.epochs import Epoch, Link, Run, runs_of
 from crdtmerge.bodies.forms import (
     IDS_MAX,
     NAME_CHARACTERS_MAX,
@@ -59,16 +60,19 @@ __all__ = [
     "Approve",
     "Ban",
     "Body",
+    "Epoch",
     "Fault",
     "Fork",
     "Genesis",
     "Grant",
     "Lift",
+    "Link",
     "NodeAddress",
     "RecipeChange",
     "RecordId",
     "Remove",
     "Revoke",
+    "Run",
     "SpaceId",
     "Successor",
     "Unknown",
@@ -77,6 +81,7 @@ __all__ = [
     "is_address",
     "not_a",
     "require",
+    "runs_of",
 ]
 
 Body = (
@@ -93,6 +98,7 @@ Body = (
     | NodeAddress
     | Fault
     | Fork
+    | Epoch
     | Unknown
 )
 
@@ -112,8 +118,11 @@ BODIES: Final = {
         NodeAddress,
         Fault,
         Fork,
+        Epoch,
     )
 }
-CRITICAL: Final = frozenset({Fault.KIND, Fork.KIND, Approve.KIND, Successor.KIND})
+CRITICAL: Final = frozenset(
+    {Fault.KIND, Fork.KIND, Approve.KIND, Successor.KIND, Epoch.KIND}
+)
 """Kinds whose critical flag is set, and of no other known one: a version that does not know
 them must not merge on without their effect."""

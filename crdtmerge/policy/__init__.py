@@ -1,9 +1,9 @@
 """Who may do what: the second and third of the three steps.
 
-`ranks` owns what a rank allows, `admissible` who had the right to make a record, `standing`
-whose records take effect, `forked` who used a number twice, `elements` what the effective
-records show, `view` the words that it is told in. Does not own the set itself (`orset`),
-nor the bytes of contributions.
+`ranks` owns what a rank allows, `admissible` who had the right to make a record, `dead`
+which records are as if they were not there, `standing` whose records take effect, `forked`
+who used a number twice, `elements` what the effective records show, `view` the words that
+it is told in. Does not own the set itself (`orset`), nor the bytes of contributions.
 """
 
 from crdtmerge.policy.admissible import (
@@ -15,6 +15,16 @@ from crdtmerge.policy.admissible import (
     handed_on,
 )
 from crdtmerge.policy.council import COUNCIL, COUNCIL_LEAST, council_of_owners
+from crdtmerge.policy.dead import (
+    DECIDING,
+    NOTHING_LISTED,
+    Listing,
+    counting,
+    is_dead,
+    listing_of,
+    living,
+    signers_of,
+)
 from crdtmerge.policy.elements import NODES_PER_AUTHOR_MAX, evaluate
 from crdtmerge.policy.ranks import (
     BYTES_MAX_DEFAULT,
@@ -32,14 +42,17 @@ __all__ = [
     "BYTES_MAX_DEFAULT",
     "COUNCIL",
     "COUNCIL_LEAST",
+    "DECIDING",
     "NEEDED",
     "NODES_PER_AUTHOR_MAX",
+    "NOTHING_LISTED",
     "OPEN",
     "OWNER",
     "RECORDS_MAX_DEFAULT",
     "SUCCESSORS_MAX",
     "WEIGHT_CAP_DEFAULT",
     "Authority",
+    "Listing",
     "Lookup",
     "Pending",
     "Rank",
@@ -49,7 +62,12 @@ __all__ = [
     "authority_of",
     "check_admissible",
     "council_of_owners",
+    "counting",
     "evaluate",
     "given_by",
     "handed_on",
+    "is_dead",
+    "listing_of",
+    "living",
+    "signers_of",
 ]

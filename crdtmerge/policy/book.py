@@ -7,15 +7,25 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from crdtmerge.bodies import Approve, Ban, Genesis, Lift, RecordId, Revoke, Successor
+from crdtmerge.bodies import (
+    Approve,
+    Ban,
+    Genesis,
+    Lift,
+    Link,
+    RecordId,
+    Revoke,
+    Successor,
+)
 from crdtmerge.errors import WrongSpaceError
 from crdtmerge.identity import AuthorId
+from crdtmerge.policy.dead import NOTHING_LISTED, Listing, link_of, living
 from crdtmerge.record import Record
 
 
 @dataclass(frozen=True, slots=True)
 class Book:
-    """Admissible records of one space, each list by id."""
+    """Admissible records of one space that are not dead, each list by id."""
 
     records: Mapping[RecordId, Record]
     genesis: Record
@@ -29,6 +39,8 @@ class Book:
     judgements: Mapping[AuthorId, list[Record]] = field(default_factory=dict)
     """Bans and revocations by the author whom they are of."""
     lifts: Mapping[RecordId, list[Record]] = field(default_factory=dict)
+    listing: Listing = NOTHING_LISTED
+    """Where dead records stood: what precedes what goes through them."""
 
     @property
     def rules(self) -> Genesis:
@@ -49,26 +61,41 @@ class Book:
         it, as one set; where branches meet, the smaller is put into the larger.
         """
         by_head, hung = self._accepting(author, lists)
-        own = self.by_author.get(author, [])
-        after = Counter(record.prev for record in own)
-        queue = [record for record in own if not after[record.id]]
+        own = self._own(author)
+        after = Counter(own.values())
+        queue = [record for record in own if not after[record]]
         found: set[RecordId] = set()
         while queue:
             record = queue.pop()
-            accepting = by_head.pop(record.id, set())
-            more = sum(number not in accepting for number in hung.get(record.id, ()))
+            accepting = by_head.pop(record, set())
+            more = sum(number not in accepting for number in hung.get(record, ()))
             if len(accepting) + more == len(lists):
-                found.add(record.id)
-            before = self.records.get(RecordId(record.prev))
-            if before is None or before.author != author:
+                found.add(record)
+            before = RecordId(own[record])
+            if before not in own:
                 continue
-            small, large = sorted((accepting, by_head.get(before.id, set())), key=len)
+            small, large = sorted((accepting, by_head.get(before, set())), key=len)
             large |= small
-            by_head[before.id] = large
-            after[before.id] -= 1
-            if not after[before.id]:
+            by_head[before] = large
+            after[before] -= 1
+            if not after[before]:
                 queue.append(before)
         return found
+
+    def _own(self, author: AuthorId) -> dict[RecordId, bytes]:
+        """Return by each record of `author`, dead or not, the one that it follows."""
+        own = {
+            record: link.prev
+            for record, link in self.listing.of_author(author)
+            if record not in self.records
+        }
+        own |= {record.id: record.prev for record in self.by_author.get(author, ())}
+        return own
+
+    def link(self, record: RecordId) -> Link | None:
+        """Return where a record stands or stood, if it is here or listed."""
+        found = self.records.get(record)
+        return link_of(found) if found else self.listing.link(record)
 
     def _accepting(
         self, author: AuthorId, lists: Sequence[Collection[RecordId]]
@@ -88,21 +115,23 @@ class Book:
         """Return the namings of successors that `heads` name as their grants, in turn."""
         found: set[RecordId] = set()
         for head in heads:
-            at = self.records.get(head)
-            while at is not None:
-                at = self.records.get(RecordId(at.auth))
-                if at is None or not isinstance(at.body, Successor) or at.id in found:
+            link = self.link(head)
+            at = self.records.get(RecordId(link.auth)) if link else None
+            while at is not None and isinstance(at.body, Successor):
+                if at.id in found:
                     break
                 found.add(at.id)
+                at = self.records.get(RecordId(at.auth))
         return found
 
 
 def book_of(records: Mapping[RecordId, Record]) -> Book:
-    """Return `records` as a book.
+    """Return those of `records` that are not dead as a book.
 
     Raises:
         WrongSpaceError: there is not exactly one genesis.
     """
+    records, listing = living(records)
     found = [r for r in records.values() if isinstance(r.body, Genesis)]
     if len(found) != 1:
         raise WrongSpaceError(f"a space has one genesis, not {len(found)}")
@@ -141,4 +170,5 @@ def book_of(records: Mapping[RecordId, Record]) -> Book:
         approvals=approvals,
         judgements=judgements,
         lifts=lifts,
+        listing=listing,
     )

@@ -353,16 +353,17 @@ def _follows(
 ) -> bool:
     """Tell whether a naming precedes `record`; each record is walked over once."""
     walked: list[RecordId] = []
-    at = book.records.get(RecordId(record.prev))
+    at = RecordId(record.prev)
     found = False
-    while at is not None and at.author == record.author:
-        if at.id in namings or after.get(at.id):
+    while (link := book.link(at)) and link.author == record.author:
+        if at in namings or after.get(at):
             found = True
             break
-        if at.id in after:
+        if at in after:
             break
-        walked.append(at.id)
-        at = book.records.get(RecordId(at.prev))
+        walked.append(at)
+        after[at] = False  # a list may be false, and go round in a circle
+        at = RecordId(link.prev)
     after.update(dict.fromkeys(walked, found))
     return found
 

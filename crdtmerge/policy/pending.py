@@ -6,7 +6,17 @@ Owns what people are told of that. Does not own what the acts bring about (`stan
 
 from collections.abc import Iterable
 
-from crdtmerge.bodies import Add, Ban, Grant, Lift, RecordId, Remove, Revoke, Successor
+from crdtmerge.bodies import (
+    Add,
+    Ban,
+    Epoch,
+    Grant,
+    Lift,
+    RecordId,
+    Remove,
+    Revoke,
+    Successor,
+)
 from crdtmerge.forks import Fork
 from crdtmerge.identity import AuthorId
 from crdtmerge.policy.council import (
@@ -17,12 +27,13 @@ from crdtmerge.policy.council import (
     is_retirement,
     target_of,
 )
+from crdtmerge.policy.dead import signers_of
 from crdtmerge.policy.ranks import Rank
 from crdtmerge.policy.standing import Standing
 from crdtmerge.policy.view import Pending
 from crdtmerge.record import Record
 
-_KINDS = (Grant, Ban, Revoke, Lift, Remove, Successor)
+_KINDS = (Grant, Ban, Revoke, Lift, Remove, Successor, Epoch)
 
 
 def pending_of(standing: Standing) -> tuple[Pending, ...]:
@@ -30,6 +41,9 @@ def pending_of(standing: Standing) -> tuple[Pending, ...]:
     together, alone = standing.council.votes, standing.votes
     found: list[Pending] = []
     for record in _acts(standing):
+        if isinstance(record.body, Epoch):
+            found += _epoch(standing, record)
+            continue
         needed = _needed(standing, record)
         if needed == COUNCIL and not by_council(together, record):
             size = council_size(standing.book)
@@ -53,6 +67,15 @@ def _acts(standing: Standing) -> Iterable[Record]:
 
 def _pending(votes: Votes, record: Record, needed: int) -> Pending:
     return Pending(record.id, tuple(sorted(votes.signers(record))), needed)
+
+
+def _epoch(standing: Standing, record: Record) -> Iterable[Pending]:
+    """Yield an epoch that waits: its signers are counted by admission alone."""
+    book = standing.book
+    if record.id not in book.listing.epochs:
+        signed = (record, *book.approvals.get(record.id, ()))
+        owners = signers_of(signed, book.records.get)
+        yield Pending(record.id, tuple(sorted(owners)), book.rules.threshold)
 
 
 def _needed(standing: Standing, record: Record) -> int | None:

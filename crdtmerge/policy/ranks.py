@@ -14,6 +14,7 @@ from crdtmerge.bodies import (
     Add,
     Approve,
     Ban,
+    Epoch,
     Grant,
     Lift,
     NodeAddress,
@@ -87,6 +88,7 @@ NEEDED: Final[Mapping[type, Rank]] = {
     Successor: Rank.READER,
     Fault: Rank.READER,
     Fork: Rank.READER,
+    Epoch: Rank.OWNER,
     Unknown: Rank.READER,
 }
 """The rank that each kind needs; what it may act on is decided in `standing`."""

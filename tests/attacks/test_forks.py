@@ -57,7 +57,7 @@ def said(
     author: SigningKey = CLEO, seq: int = 7, size: int = 20, mark: int = 0
 ) -> SignedRecord:
     """Return a record of the author with this number, of about so many bytes."""
-    body = Unknown("epoch", bytes([mark]) * size)
+    body = Unknown("census", bytes([mark]) * size)
     after = PEN.genesis.record if seq else None
     return write(author, PEN.grants[author.public], body, after=after, seq=seq)
 
@@ -89,7 +89,7 @@ def in_space(space: bytes) -> SignedRecord:
         author_seq=7,
         prev=bytes(32),
         auth=space,
-        body=Unknown("epoch", b"here"),
+        body=Unknown("census", b"here"),
     )
     return sign_record(record, CLEO)
 
@@ -97,7 +97,7 @@ def in_space(space: bytes) -> SignedRecord:
 def holding(inner: bytes) -> SignedRecord:
     """Return a record in whose body, at the start of a leaf, stand these bytes."""
     for pad in range(LEAF_BYTES):
-        body = Unknown("epoch", [bytes(1000 + pad), inner])
+        body = Unknown("census", [bytes(1000 + pad), inner])
         signed = write(
             CLEO, PEN.grants[CLEO.public], body, after=PEN.genesis.record, seq=8
         )

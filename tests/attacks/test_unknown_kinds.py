@@ -64,7 +64,7 @@ def test_unknown_critical_kind_is_kept_and_passed_on(fortress: Fortress) -> None
 
     fortress.takes([strange], attack)
     view = fortress.spaces().view(fortress.space)
-    assert view.unknown_critical == ("epoch",)
+    assert view.unknown_critical == ("census",)
     assert (view.visible, view.ranks) == (shown.visible, shown.ranks)
 
 
@@ -74,7 +74,7 @@ def test_unknown_critical_kind_stops_resolve(tmp_path: Path) -> None:
     spoken(shared.ann, critical=False)
     shared.resolved(shared.ann)
     spoken(shared.ann, critical=True)
-    with guarded(tmp_path, UpgradeNeededError, "epoch"):
+    with guarded(tmp_path, UpgradeNeededError, "census"):
         shared.fleet.call(shared.ann, "resolve", out=tmp_path / "other")
 
 

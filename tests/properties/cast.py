@@ -256,7 +256,7 @@ class Pen:
         return {v.content for v in self.opset(without).view.visible}
 
 
-def unknown(kind: str = "epoch") -> Unknown:
+def unknown(kind: str = "census") -> Unknown:
     """Return a body of a kind that this version does not know."""
     return Unknown(kind, [1, b"two", "three", [4]])
 

@@ -16,8 +16,10 @@ from crdtmerge.bodies import (
     Approve,
     Ban,
     Body,
+    Epoch,
     Grant,
     Lift,
+    Link,
     NodeAddress,
     RecipeChange,
     RecordId,
@@ -26,12 +28,14 @@ from crdtmerge.bodies import (
     SpaceId,
     Successor,
     give_consent,
+    runs_of,
 )
 from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.forks import Fork
 from crdtmerge.identity import AuthorId, SigningKey
 from crdtmerge.orset import OpSet, forks_among
 from crdtmerge.policy import NEEDED, Authority, Lookup, Rank, given_by
+from crdtmerge.policy.dead import link_of
 from crdtmerge.recipe import Recipe
 from crdtmerge.record import Record, SignedRecord
 from tests.properties.cast import (
@@ -83,7 +87,9 @@ TOGETHER: Final = (
     *("end", "end", "end", "leave"),
 )
 """The actions in spaces of several owners, whose members rotate their keys."""
-OF_OWNERS: Final = frozenset({"approve", "claim", "judge owner"})
+COMPACTED: Final = (*TOGETHER, *("epoch",) * 8)
+"""The actions in spaces that are compacted, by owners who list whatever they like."""
+OF_OWNERS: Final = frozenset({"approve", "claim", "judge owner", "epoch"})
 """Actions that only owners may do, or that mean nothing by others."""
 PLAYERS: Final = (*AUTHORS, OTTO, *HEIRS)
 CALM: Final = tuple(a for a in ACTIONS if a not in {"revoke", "ban author"})
@@ -368,6 +374,8 @@ def _body(  # noqa: C901  one case an action
             return _ending(known, author, step)
         case "fault":
             return FAULTS[step.pick % len(FAULTS)]
+        case "epoch":
+            return _epoch(known, step)
         case "fork":
             pairs = [p for ps in forks_among(known.values()).values() for p in ps]
             return fork_of(*pairs[step.pick % len(pairs)]) if pairs else None
@@ -382,9 +390,30 @@ def _body(  # noqa: C901  one case an action
             return unknown(f"kind{step.pick % 2}")
 
 
+def _epoch(known: Known, step: Step) -> Epoch | None:
+    """Return a list of some records of any kind, of which some may be listed falsely."""
+    listable = [key for key in sorted(known) if known[key].record.auth]
+    ids = listable[step.pick :: 1 + step.other % 3]
+    links = {key: link_of(known[key].record) for key in ids}
+    for key in ids[:: 2 + step.other] if step.other % 2 else ():
+        links[key] = _false(links[key], known, step)
+    return Epoch(runs_of(links.items())) if links else None
+
+
+def _false(link: Link, known: Known, step: Step) -> Link:
+    """Return where a record did not stand: elsewhere in a chain, or in another's."""
+    records = [known[k].record for k in sorted(known) if known[k].record.auth]
+    other = records[(7 * step.pick + step.other) % len(records)]
+    if step.pick % 3 == 0:
+        return link_of(other)
+    if step.pick % 3 == 1 and link.number:
+        return link._replace(prev=other.id)
+    return link._replace(author=other.author)
+
+
 def _approvable(known: Known, author: SigningKey, step: Step) -> list[RecordId]:
     """Return the acts among which a step approves: often those that wait for `author`."""
-    acts = _ids(known, Ban | Revoke | Grant | Lift | Successor | Remove)
+    acts = _ids(known, Ban | Revoke | Grant | Lift | Successor | Remove | Epoch)
     if not step.other % 4:
         return acts
     said = {
@@ -398,7 +427,7 @@ def _approvable(known: Known, author: SigningKey, step: Step) -> list[RecordId]:
         for act in acts
         if known[act].record.author != author.public
         and act not in said
-        and _is_council_act(known, act)
+        and (_is_council_act(known, act) or isinstance(known[act].record.body, Epoch))
     ]
 
 

@@ -8,6 +8,7 @@ they keep state. Slow on purpose.
 import msgpack
 from blake3 import blake3
 
+from tests.properties.oracle_epochs import waiting_epochs, without_dead
 from tests.properties.oracle_standing import Court, Fact
 
 
@@ -38,8 +39,8 @@ class Oracle:
 
     def __init__(self, facts: dict[bytes, Fact]) -> None:
         """Take the facts, and find who stands how."""
-        self.facts = facts
-        self.court = Court(facts)
+        self.facts, shadows = without_dead(facts)
+        self.court = Court(self.facts, shadows)
         self.genesis = self.court.genesis
         self.ranks = self.court.bottom.ranks
         self.effective = self.court.effective
@@ -70,6 +71,15 @@ class Oracle:
     def faulty(self) -> set[bytes]:
         """Return the contents that any fact, by whomever, shows to be faulty."""
         return {f.body[0] for f in self.facts.values() if f.kind == "fault"}
+
+    def pending(self) -> dict[bytes, tuple[set[bytes], int]]:
+        """Return what waits for owners: who signed, and how many must."""
+        acts = self.court.pending()
+        top = self.court.rung(3)
+        for epoch, signed in waiting_epochs(self.facts).items():
+            if self.court.as_owner(self.facts[epoch], top):
+                acts[epoch] = signed, self.court.threshold
+        return acts
 
     def judgements(self) -> list[Fact]:
         """Return the bans and revocations that stand."""

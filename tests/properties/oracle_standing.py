@@ -46,9 +46,12 @@ BOTTOM = Rung({}, {}, {}, {}, frozenset(), {}, frozenset(), frozenset(), frozens
 class Court:
     """Who stands how by a set of facts."""
 
-    def __init__(self, facts: dict[bytes, Fact]) -> None:
-        """Take the facts, and let the owners meet."""
+    def __init__(
+        self, facts: dict[bytes, Fact], shadows: dict[bytes, Fact] | None = None
+    ) -> None:
+        """Take the facts, and what dead ones were like; let the owners meet."""
         self.facts = facts
+        self.shadows = shadows or {}
         self.by_kind: dict[str, list[Fact]] = {}
         self.by_author: dict[bytes, list[Fact]] = {}
         for fact in facts.values():
@@ -111,7 +114,7 @@ class Court:
                 yield fact.id
 
     def _together(self, fact: Fact, rung: Rung) -> bool:
-        return self._as_owner(fact, rung) and self._count(fact, rung) >= self.size
+        return self.as_owner(fact, rung) and self._count(fact, rung) >= self.size
 
     def _count(self, fact: Fact, rung: Rung) -> int:
         return len(self.signers(fact, rung))
@@ -119,10 +122,11 @@ class Court:
     def signers(self, fact: Fact, rung: Rung) -> set[bytes]:
         """Return the first keys of the owners that made or approved `fact`."""
         approvals = [f for f in self._of("approve") if f.body == [fact.id]]
-        signed = [f for f in [fact, *approvals] if self._as_owner(f, rung)]
+        signed = [f for f in [fact, *approvals] if self.as_owner(f, rung)]
         return {rung.chains[f.author][0] for f in signed}
 
-    def _as_owner(self, fact: Fact, rung: Rung) -> bool:
+    def as_owner(self, fact: Fact, rung: Rung) -> bool:
+        """Tell whether an owner may say `fact`, and says it as one."""
         allowed = rung.ranks.get(fact.author) == 3
         allowed = allowed and fact.id in rung.allowed[fact.author]
         return allowed and (fact.auth == self.genesis.id or fact.auth in rung.namings)
@@ -231,11 +235,8 @@ class Court:
         """Return what precedes `heads` of `key`, and the namings that they hang on."""
         past: set[bytes] = set()
         for head in heads:
-            at = self.facts.get(head)
-            while at is not None and at.author == key:
-                past.add(at.id)
-                at = self.facts.get(at.prev)
-            at = self.facts.get(head)
+            past |= self._back(head, key)
+            at = self._known(head)
             while at is not None and (at := self.facts.get(at.auth)) is not None:
                 if at.kind != "successor":
                     break
@@ -305,12 +306,19 @@ class Court:
 
     def _line(self, fact: Fact) -> set[bytes]:
         """Return a fact and all of its author that it follows."""
-        line: set[bytes] = set()
-        at: Fact | None = fact
-        while at is not None and at.author == fact.author:
-            line.add(at.id)
-            at = self.facts.get(at.prev)
-        return line
+        return {fact.id} | self._back(fact.prev, fact.author)
+
+    def _back(self, name: bytes, author: bytes) -> set[bytes]:
+        """Return the ids from `name` back, as long as they are of `author`."""
+        found: set[bytes] = set()
+        at = self._known(name)
+        while at is not None and at.author == author and at.id not in found:
+            found.add(at.id)
+            at = self._known(at.prev)
+        return found
+
+    def _known(self, name: bytes) -> Fact | None:
+        return self.facts.get(name) or self.shadows.get(name)
 
     def _hands_on(self, fact: Fact, level: int, known: set[bytes]) -> bool:
         if fact in self.claims.values():
@@ -405,7 +413,7 @@ class Court:
         top = self.rung(3)
         found: dict[bytes, tuple[set[bytes], int]] = {}
         for fact in self.facts.values():
-            if not self._as_owner(fact, top):
+            if not self.as_owner(fact, top):
                 continue
             needed = self._needs(fact, top)
             if needed == COUNCIL and not self._together(fact, self.meeting):

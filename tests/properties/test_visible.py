@@ -51,7 +51,7 @@ def agree(opset: OpSet) -> None:
     assert set(view.endings) == stand.ended
     assert {ban.id for ban in naive.judgements()} == {*view.bans, *view.revocations}
     assert {act.record: (set(act.signers), act.needed) for act in view.pending} == (
-        naive.court.pending()
+        naive.pending()
     )
     assert opset.root == trie_root(list(opset.signed))
 
@@ -192,7 +192,7 @@ def test_what_is_unknown_has_no_effect(history: History) -> None:
         after = opset.insert([wire(signed)])
         assert after.root != opset.root
         assert meaning(after.view) == meaning(opset.view)
-        kinds = {*opset.view.unknown_critical, "epoch"} if critical else set()
+        kinds = {*opset.view.unknown_critical, "census"} if critical else set()
         assert kinds <= set(after.view.unknown_critical)
 
 

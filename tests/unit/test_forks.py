@@ -46,11 +46,11 @@ def record_of(size: int, mark: int, seq: int = 5) -> SignedRecord:
     def signed(body: Body) -> SignedRecord:
         return write(CLEO, GRANT, body, after=FIRST.record, seq=seq)
 
-    taken = len(signed(Unknown("epoch", bytes(300))).record.data) - 300
+    taken = len(signed(Unknown("census", bytes(300))).record.data) - 300
     room = size - taken
     # The header of a byte string has another length below 256 bytes.
     filled = bytes([mark]) * (room if room > 255 else room + 1)
-    made = signed(Unknown("epoch", filled))
+    made = signed(Unknown("census", filled))
     assert len(made.record.data) == size
     return made
 
@@ -159,7 +159,7 @@ def signed_records(draw: st.DrawFn) -> SignedRecord:
         author_seq=number,
         prev=bytes(32) if number else b"",
         auth=home.id,
-        body=Unknown("epoch", bytes([draw(st.integers(0, 1))]) * size),
+        body=Unknown("census", bytes([draw(st.integers(0, 1))]) * size),
     )
     return sign_record(record, author)
 

@@ -9,9 +9,11 @@ from crdtmerge.bodies import (
     Approve,
     Ban,
     Body,
+    Epoch,
     Genesis,
     Grant,
     Lift,
+    Link,
     NodeAddress,
     RecipeChange,
     RecordId,
@@ -23,6 +25,7 @@ from crdtmerge.bodies import (
     check_consent,
     give_consent,
     is_address,
+    runs_of,
 )
 from crdtmerge.codec import DECIMAL_UNIT, Value, decode, encode
 from crdtmerge.digest import BlobId, ContentId, Domain, digest
@@ -76,6 +79,9 @@ SAMPLES: list[Body] = [
     NodeAddress(ID, ()),
     Approve(IDS[0]),
     Successor(AUTHOR, CLEO.public, give_consent(CLEO, SpaceId(ID), AUTHOR)),
+    Epoch(
+        runs_of([(IDS[0], Link(AUTHOR, 3, ID, ID)), (IDS[1], Link(AUTHOR, 0, b"", ID))])
+    ),
     *FAULTS,
     prove_fork(ID, CLEO.public, 0, BRANCHES),
     Unknown("shiny_2", [1, [b"x", "y"]]),
