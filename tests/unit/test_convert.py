@@ -114,7 +114,9 @@ agents = st.text(st.characters(categories=["L", "N", "P", "S"]), max_size=128)
 said = st.builds(
     PeerSaid,
     digests,
-    st.lists(st.integers(1, 65535).map("host.example:{}".format), max_size=4).map(tuple),
+    st.lists(st.integers(1, 65535).map("host.example:{}".format), max_size=4).map(
+        tuple
+    ),
     st.integers(0, AGE_MAX_S),
 )
 messages: st.SearchStrategy[Message] = st.one_of(
