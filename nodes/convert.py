@@ -34,6 +34,10 @@ from crdtmerge.sync.messages import (
     Hints,
     Ids,
     Message,
+    Peers,
+    PeerSaid,
+    PeersReply,
+    PeersRequest,
     RecordsReply,
     RecordsRequest,
     Rumour,
@@ -110,6 +114,8 @@ def to_frame(message: Message) -> wire.Frame:
     frame = wire.Frame()
     if isinstance(message, Goodbye):
         frame.goodbye.SetInParent()
+    elif isinstance(message, PeersRequest | PeersReply):
+        _write_peers(message, frame)
     elif isinstance(message, Beside):
         _write_beside(message, frame)
     else:
@@ -210,6 +216,20 @@ def _write_comparing(message: Comparing, frame: wire.Frame) -> None:
             found = frame.compare_reply
             found.space, found.covered, found.number = space, covered, number
             found.branches.extend(map(_wire_branch, branches))
+        case _:
+            assert_never(message)
+
+
+def _write_peers(message: Peers, frame: wire.Frame) -> None:
+    match message:
+        case PeersRequest():
+            frame.peers_request.SetInParent()
+        case PeersReply(peers):
+            frame.peers_reply.SetInParent()
+            frame.peers_reply.peers.extend(
+                wire.PeerSaid(node=p.node, addresses=p.addresses, age_s=p.age_s)
+                for p in peers
+            )
         case _:
             assert_never(message)
 
@@ -344,6 +364,10 @@ _READERS: Final[dict[str, Callable[[_Body], Message]]] = {
     "tensors_request": lambda b: TensorsRequest(b.space, b.model, b.first, b.number),
     "tensors_reply": lambda b: TensorsReply(
         b.space, b.model, b.total, tuple(map(_entry, b.tensors)), b.number
+    ),
+    "peers_request": lambda _: PeersRequest(),
+    "peers_reply": lambda b: PeersReply(
+        tuple(PeerSaid(p.node, tuple(p.addresses), p.age_s) for p in b.peers)
     ),
     "goodbye": lambda _: Goodbye(),
 }
