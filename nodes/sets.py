@@ -33,6 +33,34 @@ from .store.base import RecordStore
 
 RECORDS_PER_MESSAGE_BYTES: Final = MESSAGE_BYTES_MAX - (64 << 10)
 
+Nodes = Mapping[bytes, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Who:
+    """The member nodes of all spaces and where they listen, and what that came from."""
+
+    nodes: Sequence[Nodes]
+    added: Nodes
+    members: frozenset[bytes]
+    addresses: Nodes
+
+
+def who(spaces: Sequence[Nodes], added: Nodes) -> Who:
+    """Return who takes part in spaces with these nodes, with what the user added first."""
+    known: dict[bytes, tuple[str, ...]] = {}
+    for nodes in spaces:
+        for node, addresses in nodes.items():
+            before = known.get(node) or added.get(node, ())
+            known[node] = tuple(dict.fromkeys((*before, *addresses)))
+    return Who(spaces, added, frozenset(known), known)
+
+
+def _same(before: Sequence[Nodes], after: Sequence[Nodes]) -> bool:
+    """Tell whether the very same values are meant: views are never changed."""
+    same = all(a is b for a, b in zip(before, after, strict=False))
+    return same and len(before) == len(after)
+
 
 @dataclass(slots=True)
 class Sets:
@@ -54,6 +82,7 @@ class Sets:
     _opsets: dict[SpaceId, OpSet] = field(default_factory=dict)
     _dead: dict[SpaceId, frozenset[RecordId]] = field(default_factory=dict)
     """Dead records that the store still keeps: an older version knew no epochs."""
+    _last_who: "Who | None" = None
 
     def __post_init__(self) -> None:
         """Open the sets; their records were checked before they were stored."""
@@ -217,6 +246,10 @@ class Sets:
         self.admission.taken(space, [s.record for s in batch], waiting, left)
         return fresh
 
+    def listed(self, space: SpaceId, record: bytes) -> bool:
+        """Tell whether the set lists an id as dead, be it truly or not."""
+        return RecordId(record) in self.opset(space).listing
+
     def said(self, author: AuthorId) -> int:
         """Return how many records of `author` are here, in all spaces."""
         with self.lock:
@@ -226,9 +259,7 @@ class Sets:
 
     def members(self) -> frozenset[bytes]:
         """Return the transport keys of all members of all spaces."""
-        return frozenset(
-            node for space in self.all() for node in self.view(space).nodes
-        )
+        return self._who().members
 
     def shared_with(self, node: bytes) -> frozenset[SpaceId]:
         """Return the spaces in which `node` belongs to an author with rights."""
@@ -249,11 +280,19 @@ class Sets:
         ordered = sorted(view.nodes, key=lambda node: (low(node), node))
         return frozenset(ordered[:ATTESTERS_MAX])
 
-    def addresses(self) -> dict[bytes, tuple[str, ...]]:
+    def addresses(self) -> Mapping[bytes, tuple[str, ...]]:
         """Return the addresses of every member node: what the user added, then its own."""
-        known: dict[bytes, tuple[str, ...]] = {}
-        for space in self.all():
-            for node, addresses in self.view(space).nodes.items():
-                before = known.get(node) or self.added.get(node, ())
-                known[node] = tuple(dict.fromkeys((*before, *addresses)))
-        return known
+        return self._who().addresses
+
+    def _who(self) -> "Who":
+        """Return who takes part: asked every second, so made anew only after a change."""
+        added = self.added
+        nodes = [self.view(space).nodes for space in self.all()]
+        last = self._last_who
+        if last is None or last.added is not added or not _same(last.nodes, nodes):
+            last = self._last_who = who(nodes, added)
+        return last
+
+    def node_authors(self, space: SpaceId) -> Mapping[bytes, tuple[AuthorId, ...]]:
+        """Return the member nodes of a space, and the authors that claim each."""
+        return self.view(space).node_authors

@@ -8,7 +8,8 @@ import pytest
 from crdtmerge.bodies import SpaceId
 from crdtmerge.digest import Domain, digest
 from crdtmerge.errors import MalformedMessageError
-from crdtmerge.sync.compare import EMPTY, HintedDescent, compare
+from crdtmerge.sync import reconcile
+from crdtmerge.sync.compare import EMPTY, HintedDescent, compare, first_prefixes
 from crdtmerge.sync.messages import (
     BRANCHES_MAX,
     HINT_BYTES,
@@ -120,6 +121,42 @@ def test_cost_follows_the_difference_not_the_set(
     assert cost.size <= bytes_max
 
 
+@pytest.mark.parametrize(
+    ("count", "gap", "depth"),
+    [
+        (0, 0, 0),
+        (0, 2**63 - 1, 0),
+        (500, 0, 1),
+        (500, 2**63 - 1, 1),
+        (10_000, 511, 0),
+        (10_000, 512, 2),
+        (100_000, 8_191, 1),
+        (100_000, 8_192, 3),
+        (10**6, 511, 0),
+        (10**6, 512, 2),
+        (10**9, 2**63 - 1, 3),
+    ],
+)
+def test_where_a_comparison_begins(count: int, gap: int, depth: int) -> None:
+    """An even number of levels above the lists, deeper if most differs; never far down."""
+    prefixes = first_prefixes(count, gap)
+    assert len(set(prefixes)) == len(prefixes) == RADIX**depth
+    assert {len(prefix) for prefix in prefixes} == {depth}
+
+
+@pytest.mark.parametrize("count", [300, 3_000, 10_000])
+def test_lists_are_come_to_without_a_level_too_many(count: int) -> None:
+    """Who begins at the right depth asks for no level that the lists would have spared."""
+    theirs, ours = Trie.build(IDS[:count]), Trie.build(IDS[1:count])
+    descent = HintedDescent(first_prefixes(len(ours), 1), salt=SALT)
+    messages = 0
+    while question := descent.question(SPACE, ours):
+        take(descent, ours, answered(theirs, question))
+        messages += 2
+    assert set(descent.lacking) == {IDS[0]}
+    assert messages == (2 if count < 1_000 else 4)
+
+
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("ours_count", [0, 1, 16, 17, 64, 65, 300])
 @pytest.mark.parametrize("theirs_count", [0, 1, 16, 17, 64, 65, 300])
@@ -193,12 +230,13 @@ def test_no_answer_is_above_a_message() -> None:
 def test_a_question_is_never_above_a_message() -> None:
     """A frontier of thousands of prefixes is asked for in several messages."""
     trie = Trie.build(IDS)
-    descent = HintedDescent(
-        salt=SALT,
-        frontier=[(n // 256 % 16, n // 16 % 16) for n in range(4 * BRANCHES_MAX)],
-    )
+    pairs: list[Prefix] = [(n >> 4, n & 15) for n in range(256)]
+    descent = HintedDescent(salt=SALT, frontier=pairs * (BRANCHES_MAX // 200))
+    sizes = []
     while question := descent.question(SPACE, trie):
-        assert len(encode(question)) <= 1 << 20
+        sizes.append(len(encode(question)))
+    assert len(sizes) == 2
+    assert max(sizes) <= 1 << 20
 
 
 @pytest.mark.parametrize(
@@ -412,11 +450,15 @@ def _places(branches: tuple[Branch, ...]) -> Iterator[Prefix]:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_made_up_nodes_end_and_stay_small(way: str) -> None:
+def test_made_up_nodes_end_and_stay_small(
+    way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A peer that makes up differing nodes for ever is cut off; the frontier is bounded."""
     trie = Trie.build(IDS[:100])
     descent = descent_of(way)
-    limit = REPAIR_NODES_SPARE + 200
+    spare = REPAIR_NODES_SPARE >> 3  # as many take seconds
+    monkeypatch.setattr(reconcile, "REPAIR_NODES_SPARE", spare)
+    limit = spare + 200
     sizes: list[int] = []
 
     def make_up() -> None:
