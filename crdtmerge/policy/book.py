@@ -24,6 +24,15 @@ from crdtmerge.record import Record
 
 
 @dataclass(frozen=True, slots=True)
+class Rest:
+    """What is to be known of the records of a space that a book is not made of."""
+
+    listing: Listing
+    direct: frozenset[AuthorId]
+    """Who hangs a record on the genesis, be it in the book or not."""
+
+
+@dataclass(frozen=True, slots=True)
 class Book:
     """Admissible records of one space that are not dead, each list by id."""
 
@@ -41,6 +50,8 @@ class Book:
     lifts: Mapping[RecordId, list[Record]] = field(default_factory=dict)
     listing: Listing = NOTHING_LISTED
     """Where dead records stood: what precedes what goes through them."""
+    direct: frozenset[AuthorId] = frozenset()
+    """Who hangs a record on the genesis."""
 
     @property
     def rules(self) -> Genesis:
@@ -125,13 +136,18 @@ class Book:
         return found
 
 
-def book_of(records: Mapping[RecordId, Record]) -> Book:
+def book_of(records: Mapping[RecordId, Record], rest: Rest | None = None) -> Book:
     """Return those of `records` that are not dead as a book.
+
+    With the `rest` of the space, none of them is dead, and they are not all there are.
 
     Raises:
         WrongSpaceError: there is not exactly one genesis.
     """
-    records, listing = living(records)
+    if rest is None:
+        records, listing = living(records)
+    else:
+        listing = rest.listing
     found = [r for r in records.values() if isinstance(r.body, Genesis)]
     if len(found) != 1:
         raise WrongSpaceError(f"a space has one genesis, not {len(found)}")
@@ -160,6 +176,7 @@ def book_of(records: Mapping[RecordId, Record]) -> Book:
                 lifts.setdefault(target, []).append(record)
             case _:
                 pass
+    on_genesis = by_auth.get(found[0].id, ())
     return Book(
         records=records,
         genesis=found[0],
@@ -171,4 +188,5 @@ def book_of(records: Mapping[RecordId, Record]) -> Book:
         judgements=judgements,
         lifts=lifts,
         listing=listing,
+        direct=rest.direct if rest else frozenset(r.author for r in on_genesis),
     )

@@ -23,7 +23,7 @@ from crdtmerge.bodies import (
     Successor,
 )
 from crdtmerge.identity import AuthorId
-from crdtmerge.policy.book import Book, book_of
+from crdtmerge.policy.book import Book, Rest, book_of
 from crdtmerge.policy.chains import Given, Judgement, Kept, Placing, place
 from crdtmerge.policy.council import (
     COUNCIL,
@@ -53,6 +53,8 @@ class Standing:
     """By each key the keys of its identity, the first one first."""
     lines: Mapping[AuthorId, tuple[AuthorId, ...]]
     """The same, after the keys of a higher rank that the first one comes from."""
+    kept: Mapping[AuthorId, Kept]
+    """Which records of who has a rank may take effect."""
     judged: frozenset[AuthorId]
     contested: Mapping[AuthorId, tuple[RecordId, ...]]
     effective: Mapping[RecordId, Record]
@@ -77,14 +79,27 @@ class Standing:
         chain = self.chains[later]
         return earlier in chain and chain.index(earlier) < chain.index(later)
 
+    def lets(self, record: Record) -> bool:
+        """Tell whether a record that gives and takes no rights takes effect.
 
-def stand(records: Mapping[RecordId, Record]) -> Standing:
+        It need not be among those by which it was found who stands how.
+        """
+        if record.author not in self.ranks:
+            return False
+        kept = self.kept[record.author]
+        held = kept is None or record.id in kept
+        return held and RecordId(record.auth) in self.effective
+
+
+def stand(records: Mapping[RecordId, Record], rest: Rest | None = None) -> Standing:
     """Return who stands how by the admissible `records` of one space.
+
+    With the `rest` of the space, `records` are those that decide it (`rights`).
 
     Raises:
         WrongSpaceError: there is not exactly one genesis.
     """
-    book = book_of(records)
+    book = book_of(records, rest)
     forks = forks_of(records)
     quarantine = book.rules.quarantine
     council = council_of(book, numbers_of(forks, {}, COUNCIL) if quarantine else {})
@@ -124,6 +139,7 @@ class _Evaluation:
             ranks=self.ranks,
             chains=self.chains,
             lines=self.lines,
+            kept=self.kept,
             judged=frozenset(self.judged),
             contested=self.contested,
             effective=self.effective,
@@ -228,8 +244,7 @@ class _Evaluation:
             if isinstance(r.body, Grant) and r.body.rank == rank
         }
         if rank is OPEN.rank and rules.mode == "open":
-            direct = self.book.by_auth.get(self.book.genesis.id, ())
-            holders |= {record.author for record in direct}
+            holders |= self.book.direct
         return holders - self.ranks.keys()
 
     def _judgements(self, rank: Rank) -> Mapping[AuthorId, Sequence[Judgement]]:
