@@ -36,6 +36,7 @@ from nodes.effects import (
     BlobStored,
     Close,
     Dial,
+    DialEnded,
     Effect,
     Fetch,
     Input,
