@@ -7,6 +7,7 @@ from typing import Final
 from benchmarks import increment, ingest, numerics
 from benchmarks.cluster import connections, fairness, processes
 from benchmarks.portability import command as portability
+from benchmarks.reconcile import command as reconcile
 from benchmarks.resolve import command as resolve
 from benchmarks.transfer import command as transfer
 
@@ -59,6 +60,7 @@ COMMANDS: Final[dict[str, Callable[[Sequence[str]], int | None]]] = {
     "portability": portability.main,
     "processes": processes.main,
     "quality": _quality,
+    "reconcile": reconcile.main,
     "resolve": resolve.main,
     "transfer": transfer.main,
 }

@@ -76,9 +76,9 @@ def digest(domain: Domain, data: bytes | memoryview) -> bytes:
     return hasher.digest()
 
 
-def keyed_digest(key: bytes, data: bytes, length: int) -> bytes:
-    """Return the first `length` bytes of the digest of `data` under a key of 32 bytes."""
-    return blake3(data, key=key).digest(length)
+def keyed_digests(key: bytes, items: Iterable[bytes], length: int) -> list[bytes]:
+    """Return the first `length` bytes of the digest of each item, by a key of 32 bytes."""
+    return [blake3(item, key=key).digest(length) for item in items]
 
 
 def digest_value(domain: Domain, value: Value) -> bytes:

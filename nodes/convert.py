@@ -34,6 +34,10 @@ from crdtmerge.sync.messages import (
     Hints,
     Ids,
     Message,
+    Peers,
+    PeerSaid,
+    PeersReply,
+    PeersRequest,
     RecordsReply,
     RecordsRequest,
     Rumour,
@@ -110,6 +114,8 @@ def to_frame(message: Message) -> wire.Frame:
     frame = wire.Frame()
     if isinstance(message, Goodbye):
         frame.goodbye.SetInParent()
+    elif isinstance(message, PeersRequest | PeersReply):
+        _write_peers(message, frame)
     elif isinstance(message, Beside):
         _write_beside(message, frame)
     else:
@@ -214,6 +220,20 @@ def _write_comparing(message: Comparing, frame: wire.Frame) -> None:
             assert_never(message)
 
 
+def _write_peers(message: Peers, frame: wire.Frame) -> None:
+    match message:
+        case PeersRequest():
+            frame.peers_request.SetInParent()
+        case PeersReply(peers):
+            frame.peers_reply.SetInParent()
+            frame.peers_reply.peers.extend(
+                wire.PeerSaid(node=p.node, addresses=p.addresses, age_s=p.age_s)
+                for p in peers
+            )
+        case _:
+            assert_never(message)
+
+
 def _write_beside(message: Beside, frame: wire.Frame) -> None:
     match message:
         case AttestationsRequest(space, held):
@@ -269,8 +289,9 @@ def _wire_branch(branch: Branch) -> wire.Branch:
 def _digests(joined: bytes, size: int = DIGEST_BYTES) -> tuple[bytes, ...]:
     if len(joined) % size:
         raise MalformedMessageError(f"{len(joined)} bytes are no list of {size} each")
-    starts = range(0, len(joined), size)
-    return tuple(joined[start : start + size] for start in starts)
+    return tuple(
+        [joined[start : start + size] for start in range(0, len(joined), size)]
+    )
 
 
 def _branch(branch: wire.Branch, id_bytes: int) -> Branch:
@@ -343,6 +364,10 @@ _READERS: Final[dict[str, Callable[[_Body], Message]]] = {
     "tensors_request": lambda b: TensorsRequest(b.space, b.model, b.first, b.number),
     "tensors_reply": lambda b: TensorsReply(
         b.space, b.model, b.total, tuple(map(_entry, b.tensors)), b.number
+    ),
+    "peers_request": lambda _: PeersRequest(),
+    "peers_reply": lambda b: PeersReply(
+        tuple(PeerSaid(p.node, tuple(p.addresses), p.age_s) for p in b.peers)
     ),
     "goodbye": lambda _: Goodbye(),
 }

@@ -15,6 +15,7 @@ from typing import Final
 
 from crdtmerge.digest import DIGEST_BYTES
 from crdtmerge.errors import BadInputError
+from crdtmerge.identity import KEY_BYTES
 from crdtmerge.sync.messages import (
     HINT_BYTES,
     Attestations,
@@ -26,6 +27,8 @@ from crdtmerge.sync.messages import (
     FeedRequest,
     Hints,
     Message,
+    PeersReply,
+    PeersRequest,
     RecordsReply,
     RecordsRequest,
     Rumour,
@@ -217,7 +220,7 @@ def price_of(message: Message) -> Price:  # noqa: PLR0911  one case a message ty
             return Price(units_of(items), size)
         case FeedRequest():
             return Price(FEED_UNITS, size, questions=1)
-        case AttestationsRequest() | TensorsRequest():
+        case AttestationsRequest() | TensorsRequest() | PeersRequest():
             return Price(ASKED_UNITS, size, questions=1)
         case TrieRequest(prefixes=prefixes):
             return Price(1 + len(prefixes) / PREFIXES_A_UNIT, size, questions=1)
@@ -252,6 +255,8 @@ def weight(message: Message) -> int:
             size += DIGEST_BYTES * len(unsent)
         case RecordsRequest(ids=ids):
             size = DIGEST_BYTES * len(ids)
+        case PeersReply(peers=peers):
+            size = sum(KEY_BYTES + sum(map(len, p.addresses)) for p in peers)
         case TrieReply(nodes=nodes):
             digests = (n.hashes if isinstance(n, TrieInner) else n.items for n in nodes)
             size = DIGEST_BYTES * sum(map(len, digests))

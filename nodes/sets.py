@@ -34,6 +34,34 @@ from .store.base import RecordStore
 
 RECORDS_PER_MESSAGE_BYTES: Final = MESSAGE_BYTES_MAX - (64 << 10)
 
+Nodes = Mapping[bytes, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Who:
+    """The member nodes of all spaces and where they listen, and what that came from."""
+
+    nodes: Sequence[Nodes]
+    added: Nodes
+    members: frozenset[bytes]
+    addresses: Nodes
+
+
+def who(spaces: Sequence[Nodes], added: Nodes) -> Who:
+    """Return who takes part in spaces with these nodes, with what the user added first."""
+    known: dict[bytes, tuple[str, ...]] = {}
+    for nodes in spaces:
+        for node, addresses in nodes.items():
+            before = known.get(node) or added.get(node, ())
+            known[node] = tuple(dict.fromkeys((*before, *addresses)))
+    return Who(spaces, added, frozenset(known), known)
+
+
+def _same(before: Sequence[Nodes], after: Sequence[Nodes]) -> bool:
+    """Tell whether the very same values are meant: views are never changed."""
+    same = all(a is b for a, b in zip(before, after, strict=False))
+    return same and len(before) == len(after)
+
 
 @dataclass(slots=True)
 class Sets:
@@ -54,6 +82,7 @@ class Sets:
     """Decides which records of others wait; without it none does."""
     _opsets: dict[SpaceId, OpSet] = field(default_factory=dict)
     _said: Counter[AuthorId] = field(default_factory=Counter)
+    _last_who: "Who | None" = None
 
     def __post_init__(self) -> None:
         """Read the sets; their records were checked before they were stored."""
@@ -215,9 +244,7 @@ class Sets:
 
     def members(self) -> frozenset[bytes]:
         """Return the transport keys of all members of all spaces."""
-        return frozenset(
-            node for space in self.all() for node in self.view(space).nodes
-        )
+        return self._who().members
 
     def shared_with(self, node: bytes) -> frozenset[SpaceId]:
         """Return the spaces in which `node` belongs to an author with rights."""
@@ -238,11 +265,19 @@ class Sets:
         ordered = sorted(view.nodes, key=lambda node: (low(node), node))
         return frozenset(ordered[:ATTESTERS_MAX])
 
-    def addresses(self) -> dict[bytes, tuple[str, ...]]:
+    def addresses(self) -> Mapping[bytes, tuple[str, ...]]:
         """Return the addresses of every member node: what the user added, then its own."""
-        known: dict[bytes, tuple[str, ...]] = {}
-        for space in self.all():
-            for node, addresses in self.view(space).nodes.items():
-                before = known.get(node) or self.added.get(node, ())
-                known[node] = tuple(dict.fromkeys((*before, *addresses)))
-        return known
+        return self._who().addresses
+
+    def _who(self) -> "Who":
+        """Return who takes part: asked every second, so made anew only after a change."""
+        added = self.added
+        nodes = [self.view(space).nodes for space in self.all()]
+        last = self._last_who
+        if last is None or last.added is not added or not _same(last.nodes, nodes):
+            last = self._last_who = who(nodes, added)
+        return last
+
+    def node_authors(self, space: SpaceId) -> Mapping[bytes, tuple[AuthorId, ...]]:
+        """Return the member nodes of a space, and the authors that claim each."""
+        return self.view(space).node_authors

@@ -10,11 +10,11 @@ collide, for the key is drawn for each comparison; should two do so by chance, t
 still differ, and the next comparison has another key.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from crdtmerge.digest import DIGEST_BYTES, Domain, digest, keyed_digest
+from crdtmerge.digest import DIGEST_BYTES, Domain, digest, keyed_digests
 from crdtmerge.errors import MalformedMessageError
 from crdtmerge.sync.messages import (
     BRANCHES_MAX,
@@ -31,9 +31,11 @@ from crdtmerge.sync.reconcile import (
     Descent,
     Shown,
     check_path,
-    children,
+    hashes_under,
+    node_at,
+    under,
 )
-from crdtmerge.trie import RADIX, Prefix, Trie
+from crdtmerge.trie import RADIX, Leaf, Node, Prefix, Trie
 
 SHOWN_MAX: Final = 4
 """Ids of a child that are shown whole at once: 128 bytes, against 64 of its hints and then
@@ -53,13 +55,18 @@ class Hinting:
         """Take the salt of the comparison."""
         self._key = digest(Domain.HINTS, salt)
 
-    def of(self, item: bytes) -> bytes:
-        """Return the hint of a hash or an id."""
-        return keyed_digest(self._key, item, HINT_BYTES)
+    def of(self, items: Iterable[bytes]) -> tuple[bytes, ...]:
+        """Return the hints of hashes or ids, in their order."""
+        return tuple(keyed_digests(self._key, items, HINT_BYTES))
 
-    def of_children(self, hashes: Iterable[bytes | None]) -> list[bytes]:
-        """Return the hints of children, `EMPTY` for those without ids."""
-        return [EMPTY if known is None else self.of(known) for known in hashes]
+    def under(self, node: Node) -> tuple[bytes, ...]:
+        """Return the hints of the children of a node, `EMPTY` for those without ids."""
+        return self.of_children(hashes_under(node))
+
+    def of_children(self, hashes: Sequence[bytes | None]) -> tuple[bytes, ...]:
+        """Return the hints of the children with these hashes."""
+        hints = iter(self.of([known for known in hashes if known is not None]))
+        return tuple([EMPTY if known is None else next(hints) for known in hashes])
 
 
 @dataclass(slots=True)
@@ -123,7 +130,7 @@ class HintedDescent(Descent[CompareRequest, CompareReply]):
         return [(*prefix, step) for step in range(RADIX)]
 
     def _marks(self, hashes: Sequence[bytes | None], _depth: int) -> list[bytes]:
-        return Hinting(self.salt).of_children(hashes)
+        return list(Hinting(self.salt).of_children(hashes))
 
     def _empty(self, _depth: int) -> bytes:
         return EMPTY
@@ -161,41 +168,38 @@ def _check(branch: Branch) -> None:
 
 def _ours(trie: Trie, hinting: Hinting, prefix: Prefix) -> Branch:
     """Return what we show of `prefix`: our ids if they are few, or our children."""
-    ids = few_below(trie, prefix, LISTED_MAX)
-    if ids is None:
-        return Hints(prefix, tuple(hinting.of_children(children(trie, prefix))))
-    return Ids(prefix, tuple(map(hinting.of, ids)))
+    node = node_at(trie, prefix)
+    if node.count > LISTED_MAX:
+        return Hints(prefix, hinting.under(node))
+    return Ids(prefix, hinting.of(Trie(node)))
 
 
-def _beside(trie: Trie, hinting: Hinting, branch: Branch) -> Iterable[Branch]:
+def _beside(trie: Trie, hinting: Hinting, branch: Branch) -> Iterator[Branch]:
     """Yield what we have at a branch of the asker and it does not."""
     prefix = branch.prefix
-    if isinstance(branch, Ids):
-        ids, known = few_below(trie, prefix, LISTED_MAX), set(branch.ids)
-        if ids is None:
-            yield Hints(prefix, tuple(hinting.of_children(children(trie, prefix))))
-        elif missing := tuple(i for i in ids if hinting.of(i) not in known):
+    node = node_at(trie, prefix)
+    if isinstance(branch, Hints):
+        yield from _differing(node, hinting, branch)
+    elif node.count > LISTED_MAX:
+        yield Hints(prefix, hinting.under(node))
+    else:
+        ids, known = list(Trie(node)), set(branch.ids)
+        pairs = zip(ids, hinting.of(ids), strict=True)
+        missing = tuple([key for key, hint in pairs if hint not in known])
+        if missing:
             yield Ids(prefix, missing)
-        return
-    ours = hinting.of_children(children(trie, prefix))
-    for step, (hint, theirs) in enumerate(zip(ours, branch.hints, strict=True)):
+
+
+def _differing(node: Node, hinting: Hinting, shown: Hints) -> Iterator[Branch]:
+    """Yield those of our children that are not as the asker's."""
+    ours = zip(under(node), hinting.under(node), shown.hints, strict=True)
+    for step, (child, hint, theirs) in enumerate(ours):
         if hint not in {EMPTY, theirs}:
-            below = (*prefix, step)
-            ids = few_below(trie, below, SHOWN_MAX)
-            if ids is None:
-                deeper = hinting.of_children(children(trie, below))
-                yield Hints(below, tuple(deeper))
+            below = (*shown.prefix, step)
+            if isinstance(child, Leaf) and child.count <= SHOWN_MAX:
+                yield Ids(below, child.items)
             else:
-                yield Ids(below, tuple(ids))
-
-
-def few_below(trie: Trie, prefix: Prefix, most: int) -> list[bytes] | None:
-    """Return the ids below `prefix`, or None if they are more than `most`."""
-    node = trie.at(prefix)
-    if node is not None and node.count > most:
-        return None
-    ids = trie.below(prefix)
-    return ids if len(ids) <= most else None
+                yield Hints(below, hinting.under(child))
 
 
 def _size(branch: Branch, id_bytes: int) -> int:

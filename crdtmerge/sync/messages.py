@@ -37,10 +37,17 @@ BRANCHES_MAX: Final = 8192
 LISTED_MAX: Final = 64
 """Most ids of one branch: so few below a prefix are listed, more are gone into."""
 
+PEERS_MAX: Final = 16
+"""Nodes of which one message tells where they are."""
+PEER_ADDRESSES_MAX: Final = 4
+"""Addresses of one of them."""
+AGE_MAX_S: Final = 2**31 - 1
+
 SPEAKS_ATTESTATIONS: Final = 1
 SPEAKS_COMPARE: Final = 2
+SPEAKS_PEERS: Final = 4
 SPEAKS_GOODBYE: Final = 32
-FEATURES: Final = SPEAKS_ATTESTATIONS | SPEAKS_COMPARE | SPEAKS_GOODBYE
+FEATURES: Final = SPEAKS_ATTESTATIONS | SPEAKS_COMPARE | SPEAKS_PEERS | SPEAKS_GOODBYE
 """What we speak beside the protocol's first messages, one bit each."""
 
 
@@ -279,6 +286,33 @@ class TensorsReply:
 
 
 @dataclass(frozen=True, slots=True)
+class PeerSaid:
+    """Where a node was found: its key, addresses, and how many seconds ago it was there.
+
+    Without an address it is there, but the sender did not find it at one: it dialled.
+    """
+
+    node: bytes
+    addresses: tuple[str, ...]
+    age_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class PeersRequest:
+    """Asks where other members of spaces in common were found; it may go unanswered."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeersReply:
+    """A few nodes that the sender reached lately, of spaces in common.
+
+    It carries addresses and signs of life and no membership: that is what the sets say.
+    """
+
+    peers: tuple[PeerSaid, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Goodbye:
     """The last message of a side that stops in order: it will be back, or not.
 
@@ -304,4 +338,6 @@ Comparing = TrieRequest | TrieReply | CompareRequest | CompareReply
 """What a repair says of tries, with whole hashes or with hints."""
 Beside = AttestationsRequest | Attestations | TensorsRequest | TensorsReply
 """What stands beside the set: only for who speaks it."""
-Message = SetMessage | Beside | Goodbye
+Peers = PeersRequest | PeersReply
+"""What is said of other nodes: about no space, and only for who speaks it."""
+Message = SetMessage | Beside | Peers | Goodbye

@@ -51,6 +51,9 @@ from crdtmerge.sync.messages import (
     Held,
     Hello,
     Message,
+    PeerSaid,
+    PeersReply,
+    PeersRequest,
     RecordsReply,
     RecordsRequest,
     Rumour,
@@ -223,6 +226,10 @@ def messages() -> Iterator[Message]:
     yield RecordsReply(SPACE, tuple(some), (root,), 1)
     yield Rumour(SPACE, (raw(grant(4)),))
     yield Goodbye()
+    yield PeersRequest()
+    yield PeersReply(
+        (PeerSaid(bytes(NODE.public), ("10.0.0.7:7420", "[2001:db8::1]:1"), 61),)
+    )
     yield from beside()
 
 

@@ -11,6 +11,7 @@ from crdtmerge.record import RECORD_BYTES_MAX
 from crdtmerge.sync.attestations import ATTESTATION_BYTES_MAX
 from crdtmerge.sync.listings import TENSORS_MAX
 from crdtmerge.sync.messages import (
+    AGE_MAX_S,
     ATTESTERS_MAX,
     BRANCHES_MAX,
     HINT_BYTES,
@@ -32,6 +33,9 @@ from crdtmerge.sync.messages import (
     Hints,
     Ids,
     Message,
+    PeerSaid,
+    PeersReply,
+    PeersRequest,
     RecordsReply,
     RecordsRequest,
     Rumour,
@@ -107,8 +111,18 @@ tensors = st.builds(
     digests.map(BlobId),
 )
 agents = st.text(st.characters(categories=["L", "N", "P", "S"]), max_size=128)
+said = st.builds(
+    PeerSaid,
+    digests,
+    st.lists(st.integers(1, 65535).map("host.example:{}".format), max_size=4).map(
+        tuple
+    ),
+    st.integers(0, AGE_MAX_S),
+)
 messages: st.SearchStrategy[Message] = st.one_of(
     st.just(Goodbye()),
+    st.just(PeersRequest()),
+    st.builds(PeersReply, st.lists(said, max_size=16).map(tuple)),
     st.builds(
         Hello,
         st.integers(1, 2**32 - 1),

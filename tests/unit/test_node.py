@@ -4,6 +4,8 @@ import random
 from dataclasses import replace
 from typing import TypeVar
 
+import pytest
+
 from crdtmerge.bodies import Add, RecordId, SpaceId
 from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.digest import BlobId, Domain, digest
@@ -52,13 +54,8 @@ from nodes.effects import (
     Ticked,
     Trust,
 )
-from nodes.gossip import (
-    BANISHED_S,
-    CONNECTIONS_MAX,
-    DIALS_PER_TICK,
-    LEFT_S,
-    RUMOUR_FANOUT,
-)
+from nodes.gossip import BANISHED_S, DIALS_PER_TICK, LEFT_S, RUMOUR_FANOUT
+from nodes.neighbours import CHOSEN, MESH_MAX
 from nodes.node import Node
 from nodes.spaces import Spaces
 from nodes.store.memory import MemoryBlobs, MemoryRecords
@@ -160,15 +157,16 @@ def test_the_first_tick_trusts_the_members_and_dials_them() -> None:
     assert only(home.do(Ticked()), Dial) == []  # both are under way
 
 
-def test_dials_are_few_at_a_time_and_bounded_in_all() -> None:
-    """A large space is dialled step by step, up to a stated number of streams."""
-    home = Home(members=CONNECTIONS_MAX + 10)
+@pytest.mark.parametrize(("members", "most"), [(MESH_MAX, MESH_MAX), (80, CHOSEN)])
+def test_dials_are_few_at_a_time_and_bounded_in_all(members: int, most: int) -> None:
+    """All of up to 64 others are dialled, step by step; of more than that a few."""
+    home = Home(members=members)
     dialled: set[bytes] = set()
     for _ in range(20):
         dials = only(home.do(Ticked()), Dial)
         assert len(dials) <= DIALS_PER_TICK
         dialled |= {dial.peer for dial in dials}
-    assert len(dialled) == CONNECTIONS_MAX
+    assert len(dialled) == most
 
 
 def test_who_does_not_answer_is_dialled_later() -> None:

@@ -8,6 +8,7 @@ import pytest
 from crdtmerge.bodies import SpaceId
 from crdtmerge.digest import Domain, digest
 from crdtmerge.errors import MalformedMessageError
+from crdtmerge.sync import reconcile
 from crdtmerge.sync.compare import EMPTY, HintedDescent, compare
 from crdtmerge.sync.messages import (
     BRANCHES_MAX,
@@ -193,12 +194,13 @@ def test_no_answer_is_above_a_message() -> None:
 def test_a_question_is_never_above_a_message() -> None:
     """A frontier of thousands of prefixes is asked for in several messages."""
     trie = Trie.build(IDS)
-    descent = HintedDescent(
-        salt=SALT,
-        frontier=[(n // 256 % 16, n // 16 % 16) for n in range(4 * BRANCHES_MAX)],
-    )
+    pairs: list[Prefix] = [(n >> 4, n & 15) for n in range(256)]
+    descent = HintedDescent(salt=SALT, frontier=pairs * (BRANCHES_MAX // 200))
+    sizes = []
     while question := descent.question(SPACE, trie):
-        assert len(encode(question)) <= 1 << 20
+        sizes.append(len(encode(question)))
+    assert len(sizes) == 2
+    assert max(sizes) <= 1 << 20
 
 
 @pytest.mark.parametrize(
@@ -412,11 +414,15 @@ def _places(branches: tuple[Branch, ...]) -> Iterator[Prefix]:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_made_up_nodes_end_and_stay_small(way: str) -> None:
+def test_made_up_nodes_end_and_stay_small(
+    way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A peer that makes up differing nodes for ever is cut off; the frontier is bounded."""
     trie = Trie.build(IDS[:100])
     descent = descent_of(way)
-    limit = REPAIR_NODES_SPARE + 200
+    spare = REPAIR_NODES_SPARE >> 3  # as many take seconds
+    monkeypatch.setattr(reconcile, "REPAIR_NODES_SPARE", spare)
+    limit = spare + 200
     sizes: list[int] = []
 
     def make_up() -> None:
