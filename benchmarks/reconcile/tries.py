@@ -7,7 +7,7 @@ a node keeps them up to date record by record.
 from collections.abc import Callable
 from typing import Final
 
-from crdtmerge.sync.compare import HintedDescent, compare
+from crdtmerge.sync.compare import HintedDescent, compare, first_prefixes
 from crdtmerge.sync.messages import (
     SALT_BYTES,
     CompareReply,
@@ -49,7 +49,8 @@ def _each(pair: Pair, way: Way) -> Cost:
 
 
 def _hinted(ours: Trie, theirs: Trie) -> tuple[Cost, set[bytes]]:
-    descent, cost, number = HintedDescent(salt=bytes(SALT_BYTES)), Cost(), 0
+    first = first_prefixes(len(ours), abs(len(theirs) - len(ours)))
+    descent, cost, number = HintedDescent(first, salt=bytes(SALT_BYTES)), Cost(), 0
     while True:
         with cost.working():
             question = descent.question(SPACE, ours)

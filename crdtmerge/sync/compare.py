@@ -12,6 +12,7 @@ still differ, and the next comparison has another key.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Final
 
 from crdtmerge.digest import DIGEST_BYTES, Domain, digest, keyed_digests
@@ -40,6 +41,10 @@ from crdtmerge.trie import RADIX, Leaf, Node, Prefix, Trie
 SHOWN_MAX: Final = 4
 """Ids of a child that are shown whole at once: 128 bytes, against 64 of its hints and then
 a question more."""
+LIST_MEAN: Final = 40
+"""Ids below a prefix, on average, at the depth where an asker lists: hardly any prefix then
+has more than `LISTED_MAX`."""
+FIRST_DEPTH_MAX: Final = 3
 EMPTY: Final = bytes(HINT_BYTES)
 """What stands for a child without ids."""
 _BRANCH_BYTES: Final = 8
@@ -67,6 +72,24 @@ class Hinting:
         """Return the hints of the children with these hashes."""
         hints = iter(self.of([known for known in hashes if known is not None]))
         return tuple([EMPTY if known is None else next(hints) for known in hashes])
+
+
+def first_prefixes(count: int, gap: int) -> list[Prefix]:
+    """Return where to begin, with `count` ids here and `gap` more or fewer at the peer.
+
+    The asker shows every second level. It begins at a depth from which it comes to where it
+    can list, so that no answer is needed to go down one level more; and two levels deeper
+    for each time that the gap alone makes most branches there differ.
+    """
+    listing = 0
+    while count > LIST_MEAN * RADIX**listing:
+        listing += 1
+    depth = listing % 2
+    while depth + 2 <= min(listing, FIRST_DEPTH_MAX) and gap >= 2 * RADIX ** (
+        depth + 2
+    ):
+        depth += 2
+    return list(product(range(RADIX), repeat=depth))
 
 
 @dataclass(slots=True)

@@ -206,7 +206,7 @@ def asks_for(*branches: Branch) -> Callable[[Siege], Any]:
 
 def test_large_comparisons(large: Fortress) -> None:
     """However much is shown, also the same again, an answer is one message's fill."""
-    below = [Hints((n % 16,), (b"none",) * 16) for n in range(BRANCHES_MAX)]
+    below = [Hints((n % 16,), (b"none",) * 16) for n in range(1_000)]
     large.withstands(None, asks_for(*below))
 
 

@@ -9,7 +9,7 @@ from crdtmerge.bodies import SpaceId
 from crdtmerge.digest import Domain, digest
 from crdtmerge.errors import MalformedMessageError
 from crdtmerge.sync import reconcile
-from crdtmerge.sync.compare import EMPTY, HintedDescent, compare
+from crdtmerge.sync.compare import EMPTY, HintedDescent, compare, first_prefixes
 from crdtmerge.sync.messages import (
     BRANCHES_MAX,
     HINT_BYTES,
@@ -119,6 +119,42 @@ def test_cost_follows_the_difference_not_the_set(
     assert lacking == set(IDS[:differences])
     assert len(cost.sizes) <= messages_max
     assert cost.size <= bytes_max
+
+
+@pytest.mark.parametrize(
+    ("count", "gap", "depth"),
+    [
+        (0, 0, 0),
+        (0, 2**63 - 1, 0),
+        (500, 0, 1),
+        (500, 2**63 - 1, 1),
+        (10_000, 511, 0),
+        (10_000, 512, 2),
+        (100_000, 8_191, 1),
+        (100_000, 8_192, 3),
+        (10**6, 511, 0),
+        (10**6, 512, 2),
+        (10**9, 2**63 - 1, 3),
+    ],
+)
+def test_where_a_comparison_begins(count: int, gap: int, depth: int) -> None:
+    """An even number of levels above the lists, deeper if most differs; never far down."""
+    prefixes = first_prefixes(count, gap)
+    assert len(set(prefixes)) == len(prefixes) == RADIX**depth
+    assert {len(prefix) for prefix in prefixes} == {depth}
+
+
+@pytest.mark.parametrize("count", [300, 3_000, 10_000])
+def test_lists_are_come_to_without_a_level_too_many(count: int) -> None:
+    """Who begins at the right depth asks for no level that the lists would have spared."""
+    theirs, ours = Trie.build(IDS[:count]), Trie.build(IDS[1:count])
+    descent = HintedDescent(first_prefixes(len(ours), 1), salt=SALT)
+    messages = 0
+    while question := descent.question(SPACE, ours):
+        take(descent, ours, answered(theirs, question))
+        messages += 2
+    assert set(descent.lacking) == {IDS[0]}
+    assert messages == (2 if count < 1_000 else 4)
 
 
 @pytest.mark.parametrize("way", WAYS)
