@@ -7,15 +7,20 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from crdtmerge.bodies import Epoch, RecordId
-from crdtmerge.errors import MissingAuthorityError
+from crdtmerge.epochs import changed, choose, epochs_of
+from crdtmerge.errors import MissingAuthorityError, NotAllowedError
+from crdtmerge.identity import SigningKey
 from crdtmerge.orset import OpSet
 from crdtmerge.policy import evaluate, living
 from crdtmerge.record import SignedRecord
-from tests.properties.cast import outcome, wire
+from crdtmerge.replica import Replica
+from tests.properties.cast import OWNERS, THREE, outcome, wire
 from tests.properties.histories import (
+    CALM,
     COMPACTED,
     REPLICAS,
     History,
+    histories,
     histories_together,
 )
 from tests.properties.oracle import Oracle, facts_of, trie_root
@@ -122,6 +127,57 @@ def test_the_dead_stay_dead(history: History, rng: random.Random) -> None:
         dead |= held - set(small.signed)
         held |= set(small.signed)
         assert not dead & set(small.signed)
+
+
+QUIET: Final = tuple(action for action in CALM if action != "grant")
+"""The actions that change nobody's rights, so that what was removed stays so."""
+
+
+def compacted_by(owner: SigningKey, opset: OpSet) -> list[SignedRecord]:
+    """Return the lists that an owner makes of what it knows; it forks if it knows less."""
+    return Replica(opset, owner).compact(epochs_of(opset, choose(opset).records))
+
+
+@given(histories(QUIET, most=60), st.sampled_from(OWNERS))
+def test_compaction_changes_nothing_anywhere_ever(
+    history: History, owner: SigningKey
+) -> None:
+    """An owner lists by what it knows; with what others knew it is as without the list.
+
+    Nothing that it had not heard of is lost, nothing that was removed is back.
+    """
+    known, everything = history.opset(0), history.union()
+    lists = compacted_by(owner, known)
+    after = everything.insert(map(wire, lists))
+    assert changed(everything.view, after.view) == []
+    assert after.view.effective >= {signed.record.id for signed in lists}
+    gone = set(everything.signed) - set(after.signed)
+    assert gone == choose(known).records
+    assert gone <= set(known.signed)
+
+
+@given(compacted, st.sampled_from(THREE))
+def test_what_is_chosen_never_changes_the_set_that_it_is_chosen_from(
+    history: History, owner: SigningKey
+) -> None:
+    """Whatever was judged, forked, handed on or listed before."""
+    opset = history.union()
+    try:
+        lists = compacted_by(owner, opset)
+    except NotAllowedError:
+        return
+    without = opset.as_if(signed.record for signed in lists)
+    assert changed(opset.view, without.view) == []
+    assert set(opset.signed) - set(without.signed) == choose(opset).records
+
+
+@given(histories(QUIET, most=60), st.sampled_from(OWNERS))
+def test_a_second_look_finds_nothing_more(history: History, owner: SigningKey) -> None:
+    """All that may be listed is listed at once, but what the lists themselves free."""
+    opset = history.union()
+    again = opset.insert(map(wire, compacted_by(owner, opset)))
+    assert not choose(again).removed
+    assert not choose(again).renamed
 
 
 def _shuffled(history: History, rng: random.Random) -> list[SignedRecord]:
