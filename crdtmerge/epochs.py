@@ -59,7 +59,7 @@ class Choice:
         return self.removed | self.removes | self.replaced | self.renamed
 
 
-LAST: Final = "the last record of its author"
+LAST: Final = "the last that its author said, or the last under genesis"
 OWNERS: Final = "of an owner"
 AWAITED: Final = "it names a record that is not here or stays"
 
@@ -200,7 +200,7 @@ def _node_of(record: Record) -> tuple[AuthorId, bytes]:
 
 
 def _last_records(opset: OpSet, authors: Iterable[AuthorId]) -> set[RecordId]:
-    """Return the records that none of the same author follows."""
+    """Return the records that none of the same author follows, and what rights come of."""
     last: set[RecordId] = set()
     for author in authors:
         own = [signed.record for signed in opset.signed.of_author(author)]
@@ -208,9 +208,16 @@ def _last_records(opset: OpSet, authors: Iterable[AuthorId]) -> set[RecordId]:
         followed |= {link.prev for _, link in opset.listing.of_author(author)}
         tips = {record.id for record in own} - followed
         # Of one of which all that follows is dead, this one still says how far it went.
-        newest = max(own, key=lambda record: (record.author_seq, record.id))
+        newest = max(own, key=_number)
         last |= tips | {newest.id}
+        # In an open space the right to contribute comes of having used it.
+        direct = [record for record in own if record.auth == opset.space]
+        last |= {max(direct, key=_number).id} if direct else set()
     return last
+
+
+def _number(record: Record) -> tuple[int, RecordId]:
+    return record.author_seq, record.id
 
 
 def epochs_of(opset: OpSet, records: AbstractSet[RecordId]) -> list[Epoch]:

@@ -16,17 +16,18 @@ from crdtmerge.record import SignedRecord
 from crdtmerge.replica import Replica
 from tests.properties.cast import OWNERS, THREE, outcome, wire
 from tests.properties.histories import (
-    CALM,
-    COMPACTED,
+    QUIET,
     REPLICAS,
     History,
-    histories,
-    histories_together,
+    histories_compacted,
 )
 from tests.properties.oracle import Oracle, facts_of, trie_root
 from tests.properties.test_visible import agree
 
-compacted = histories_together(COMPACTED)
+compacted = histories_compacted()
+quiet = histories_compacted(QUIET, thresholds=(1,))
+few: Final = settings(max_examples=settings().max_examples // 3)
+"""These histories are long; the more of them say the same."""
 Drawn: Final = st.builds(random.Random, st.integers(0, 2**32))
 
 
@@ -36,11 +37,11 @@ def oracle_of(history: History) -> Oracle:
 
 
 def test_histories_hold_what_the_laws_are_about() -> None:
-    """Records die, and of those that were listed some live on; epochs wait, too."""
+    """Records die, truly listed; those listed falsely live on; epochs wait, too."""
     found: set[str] = set()
 
-    @settings(max_examples=100, derandomize=True, phases=[Phase.generate])
-    @given(compacted)
+    @settings(max_examples=25, derandomize=True, phases=[Phase.generate])
+@given(compacted)
     def look(history: History) -> None:
         opset = history.union()
         listed = set(opset.listing.added_to(type(opset.listing)()))
@@ -56,6 +57,7 @@ def test_histories_hold_what_the_laws_are_about() -> None:
     assert found == {"dead", "listed and alive", "waits"}
 
 
+@few
 @given(compacted)
 def test_what_is_dead_is_what_the_naive_evaluator_says(history: History) -> None:
     """Which records live, and all that they mean with what is known of the dead."""
@@ -69,6 +71,7 @@ def test_what_is_dead_is_what_the_naive_evaluator_says(history: History) -> None
     assert opset.view.effective == {fact.id for fact in naive.effective}
 
 
+@few
 @given(compacted)
 def test_a_view_of_dead_records_is_that_of_a_node_without_them(
     history: History,
@@ -79,6 +82,7 @@ def test_a_view_of_dead_records_is_that_of_a_node_without_them(
     assert evaluate(everything) == evaluate(left) == history.union().view
 
 
+@few
 @given(compacted, Drawn)
 def test_arrival_and_dropping_in_any_order_change_nothing(
     history: History, rng: random.Random
@@ -99,6 +103,7 @@ def test_arrival_and_dropping_in_any_order_change_nothing(
     assert outcome(opset) == outcome(history.union())
 
 
+@few
 @given(compacted, Drawn)
 def test_join_obeys_its_laws_where_records_die(
     history: History, rng: random.Random
@@ -113,6 +118,7 @@ def test_join_obeys_its_laws_where_records_die(
     assert outcome(left.join(one)) == outcome(left)
 
 
+@few
 @given(compacted, Drawn)
 def test_the_dead_stay_dead(history: History, rng: random.Random) -> None:
     """What is dead in a set is in no larger one, whatever comes."""
@@ -129,16 +135,13 @@ def test_the_dead_stay_dead(history: History, rng: random.Random) -> None:
         assert not dead & set(small.signed)
 
 
-QUIET: Final = tuple(action for action in CALM if action != "grant")
-"""The actions that change nobody's rights, so that what was removed stays so."""
-
-
 def compacted_by(owner: SigningKey, opset: OpSet) -> list[SignedRecord]:
     """Return the lists that an owner makes of what it knows; it forks if it knows less."""
     return Replica(opset, owner).compact(epochs_of(opset, choose(opset).records))
 
 
-@given(histories(QUIET, most=60), st.sampled_from(OWNERS))
+@few
+@given(quiet, st.sampled_from(OWNERS))
 def test_compaction_changes_nothing_anywhere_ever(
     history: History, owner: SigningKey
 ) -> None:
@@ -150,12 +153,12 @@ def test_compaction_changes_nothing_anywhere_ever(
     lists = compacted_by(owner, known)
     after = everything.insert(map(wire, lists))
     assert changed(everything.view, after.view) == []
-    assert after.view.effective >= {signed.record.id for signed in lists}
     gone = set(everything.signed) - set(after.signed)
     assert gone == choose(known).records
     assert gone <= set(known.signed)
 
 
+@few
 @given(compacted, st.sampled_from(THREE))
 def test_what_is_chosen_never_changes_the_set_that_it_is_chosen_from(
     history: History, owner: SigningKey
@@ -171,7 +174,8 @@ def test_what_is_chosen_never_changes_the_set_that_it_is_chosen_from(
     assert set(opset.signed) - set(without.signed) == choose(opset).records
 
 
-@given(histories(QUIET, most=60), st.sampled_from(OWNERS))
+@few
+@given(quiet, st.sampled_from(OWNERS))
 def test_a_second_look_finds_nothing_more(history: History, owner: SigningKey) -> None:
     """All that may be listed is listed at once, but what the lists themselves free."""
     opset = history.union()
