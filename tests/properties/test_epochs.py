@@ -41,7 +41,7 @@ def test_histories_hold_what_the_laws_are_about() -> None:
     found: set[str] = set()
 
     @settings(max_examples=25, derandomize=True, phases=[Phase.generate])
-@given(compacted)
+    @given(compacted)
     def look(history: History) -> None:
         opset = history.union()
         listed = set(opset.listing.added_to(type(opset.listing)()))
