@@ -5,8 +5,9 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from benchmarks import increment, ingest, numerics
-from benchmarks.cluster import connections, processes
+from benchmarks.cluster import connections, fairness, processes
 from benchmarks.portability import command as portability
+from benchmarks.reconcile import command as reconcile
 from benchmarks.resolve import command as resolve
 from benchmarks.transfer import command as transfer
 
@@ -50,6 +51,7 @@ COMMANDS: Final[dict[str, Callable[[Sequence[str]], int | None]]] = {
     "budget": _budget,
     "connections": connections.main,
     "encodings": _encodings,
+    "fairness": fairness.main,
     "increment": increment.main,
     "ingest": ingest.main,
     "inspect": _inspect,
@@ -58,6 +60,7 @@ COMMANDS: Final[dict[str, Callable[[Sequence[str]], int | None]]] = {
     "portability": portability.main,
     "processes": processes.main,
     "quality": _quality,
+    "reconcile": reconcile.main,
     "resolve": resolve.main,
     "transfer": transfer.main,
 }

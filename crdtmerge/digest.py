@@ -61,18 +61,24 @@ class Domain(StrEnum):
     ATTESTED = "crdtmerge v1 attestations held"
     AUDIT = "crdtmerge v1 tensor of an audit"
     TRIALS = "crdtmerge v1 what a strategy makes of the trials"
-    HINTS = "crdtmerge v1 hints of a comparison"
+    CLUES = "crdtmerge v1 clues of a comparison"
     SALT = "crdtmerge v1 salt of a comparison"
+
+
+_BEGUN: Final = {domain: blake3(derive_key_context=domain) for domain in Domain}
+"""Hashers that took their domain in: deriving its key costs as much as a short text."""
 
 
 def digest(domain: Domain, data: bytes | memoryview) -> bytes:
     """Return the 32-byte digest of `data` under `domain`."""
-    return blake3(data, derive_key_context=domain).digest()
+    hasher = _BEGUN[domain].copy()
+    hasher.update(data)
+    return hasher.digest()
 
 
-def keyed_digest(key: bytes, data: bytes, length: int) -> bytes:
-    """Return the first `length` bytes of the digest of `data` under a key of 32 bytes."""
-    return blake3(data, key=key).digest(length)
+def keyed_digests(key: bytes, items: Iterable[bytes], length: int) -> list[bytes]:
+    """Return the first `length` bytes of the digest of each item, by a key of 32 bytes."""
+    return [blake3(item, key=key).digest(length) for item in items]
 
 
 def digest_value(domain: Domain, value: Value) -> bytes:

@@ -51,6 +51,9 @@ OUTGOING_BYTES_MAX: Final = 32 << 20
 WAITING_BYTES_MAX: Final = 256 << 20
 """What may wait for, and of, all peers; above, the one with the most is cut off."""
 
+PING_TIMEOUT: Final = "ping timeout"
+"""What gRPC says of a stream that it gave up because nobody answered."""
+
 _log: Final = logging.getLogger(__name__)
 
 
@@ -68,6 +71,8 @@ class Link:
 
     peer: bytes
     dialler: bytes
+    address: str = ""
+    """Where we found the peer, if we dialled."""
     outgoing: Outgoing = field(default_factory=Outgoing)
     asking: Asking = field(default_factory=Asking)
     questions: FairQueue[Message] = field(default_factory=FairQueue)
@@ -126,6 +131,10 @@ class Links:
         sizes = [link.waiting_bytes for link in links]
         count = sum(len(link.outgoing) + len(link.questions) for link in links)
         return count, sum(sizes), max(sizes, default=0)
+
+    def unasked(self) -> int:
+        """Return how many questions wait until others are answered; any thread may ask."""
+        return sum(len(link.asking) for link in list(self._open.values()))
 
     # --- what the node decides ----------------------------------------------------------
 
@@ -215,21 +224,23 @@ class Links:
 
     async def dial(self, dial: Dial) -> None:
         """Open a stream at the first address that answers, and serve it to its end."""
+        failed: list[str] = []
         for address in dial.addresses:
             if self.stopping:
                 break
             client = ReplicaClient(address, dial.peer, self._leaf)
             let_in = False
             try:
-                let_in = await self._talk(client, dial.peer)
+                let_in = await self._talk(client, dial.peer, address)
             finally:
                 if not let_in:
                     await client.close()
             if let_in:
                 break
-        self._submit(lambda: [DialEnded(dial.peer)], dial.peer)
+            failed.append(address)
+        self._submit(lambda: [DialEnded(dial.peer, tuple(failed))], dial.peer)
 
-    async def _talk(self, client: ReplicaClient, peer: bytes) -> bool:
+    async def _talk(self, client: ReplicaClient, peer: bytes, address: str) -> bool:
         """Serve a stream that we open; tell whether the peer let us in."""
         let_in = False
 
@@ -237,13 +248,15 @@ class Links:
             nonlocal let_in
             let_in = True
             await self.channels.dialled(peer, client)
-            await self.serve(Link(peer, dialler=self._me), incoming, send)
+            await self.serve(Link(peer, self._me, address), incoming, send)
 
         outcome = "let in"
         try:
             await client.open_stream(handler)
         except CrdtMergeError as e:
             outcome = type(e).__name__
+            if let_in and PING_TIMEOUT in str(e):
+                self.ended["pings timed out"] += 1
             _log.debug("the stream with %s: %s", peer.hex()[:12], e)
         finally:
             self.dials["let in" if let_in else outcome] += 1
@@ -309,7 +322,7 @@ class Links:
             inputs.append(PeerClosed(peer, old.broken))
         self._open[peer] = link
         self.opened["us" if link.dialler == self._me else "peer"] += 1
-        return [*inputs, PeerOpened(peer)]
+        return [*inputs, PeerOpened(peer, link.address)]
 
     def _ended(self, link: Link) -> list[Input]:
         if self._open.get(link.peer) is not link:

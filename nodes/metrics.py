@@ -9,83 +9,21 @@ the start of the node. Labels take few values: spaces, kinds of errors, kinds of
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Final
 
 from crdtmerge import __version__
 from crdtmerge.bodies import SpaceId
 from crdtmerge.policy import Visible
 
 from .anchor import Doubt
-from .commands import Commands
-from .fetching import Fetching
-from .forks import Forks
-from .home import Home
-from .links import Links
-from .node import Node
-from .spaces import Spaces
+from .connection_metrics import CONNECTIONS
+from .counting import Metric, Samples, Sources, by_count, each_space, one
 from .store.disk import SystemDisk
 from .store.totals import totals
-from .upkeep.keeping import Keeper
 
 if TYPE_CHECKING:
     from prometheus_client import Metric as Family
-
-PREFIX: Final = "crdtmerge_"
-
-Value = int | float
-Samples = Mapping[tuple[str, ...], Value]
-"""The values of a metric, by the values of its labels."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sources:
-    """The running objects whose counters are read."""
-
-    home: Home
-    spaces: Spaces
-    node: Node
-    links: Links
-    fetching: Fetching
-    commands: Commands
-    keeper: Keeper
-    forks: Forks
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """One metric: what it is called, what it means, and where its value comes from."""
-
-    kind: Literal["counter", "gauge"]
-    name: str
-    help: str
-    read: Callable[[Sources], Samples]
-    labels: tuple[str, ...] = ()
-
-    @property
-    def full_name(self) -> str:
-        """The name as monitoring systems see it."""
-        return f"{PREFIX}{self.name}{'_total' if self.kind == 'counter' else ''}"
-
-
-def _one(read: Callable[[Sources], Value]) -> Callable[[Sources], Samples]:
-    """Return the reader of a metric without labels."""
-    return lambda sources: {(): read(sources)}
-
-
-def _each_space(
-    read: Callable[[Sources, SpaceId], Value],
-) -> Callable[[Sources], Samples]:
-    """Return the reader of a metric that each space has."""
-    return lambda s: {(key.hex(),): read(s, key) for key in s.spaces.all()}
-
-
-def _by_count(
-    read: Callable[[Sources], Counter[str]],
-) -> Callable[[Sources], Samples]:
-    """Return the reader of a counter by kind: of errors by the name of their class."""
-    return lambda s: {(kind,): n for kind, n in sorted(read(s).copy().items())}
 
 
 def _of_blobs(field: str) -> Callable[[Sources], Samples]:
@@ -166,7 +104,7 @@ _TRAFFIC: Final = (
 
 
 def _traffic(field: str) -> Callable[[Sources], Samples]:
-    return _one(lambda s: getattr(s.fetching.traffic, field))
+    return one(lambda s: getattr(s.fetching.traffic, field))
 
 
 METRICS: Final = (
@@ -181,61 +119,61 @@ METRICS: Final = (
         "gauge",
         "spaces",
         "Spaces that this home takes part in.",
-        _one(lambda s: len(s.spaces.all())),
+        one(lambda s: len(s.spaces.all())),
     ),
     Metric(
         "gauge",
         "records",
         "Records of a space that are here.",
-        _each_space(lambda s, key: len(s.spaces.opset(key))),
+        each_space(lambda s, key: len(s.spaces.opset(key))),
         ("space",),
     ),
     Metric(
         "gauge",
         "contributions",
         "Contributions that are visible in a space.",
-        _each_space(lambda s, key: len(s.spaces.view(key).visible)),
+        each_space(lambda s, key: len(s.spaces.view(key).visible)),
         ("space",),
     ),
     Metric(
         "gauge",
         "faulty_contributions",
         "Contributions of a space that a fault shows to be unusable.",
-        _each_space(lambda s, key: len(s.spaces.view(key).faults)),
+        each_space(lambda s, key: len(s.spaces.view(key).faults)),
         ("space",),
     ),
     Metric(
         "gauge",
         "shown_forks",
         "Forks that records of a space show: an author used a number twice.",
-        _each_space(lambda s, key: len(s.spaces.view(key).forks)),
+        each_space(lambda s, key: len(s.spaces.view(key).forks)),
         ("space",),
     ),
     Metric(
         "counter",
         "noticed_forks",
         "Forks that this node has met before a record showed them.",
-        _one(lambda s: s.forks.noticed),
+        one(lambda s: s.forks.noticed),
     ),
     Metric(
         "gauge",
         "missing_bytes",
         "Bytes that visible contributions of a space need and that are not here.",
-        _each_space(lambda s, key: sum(s.spaces.missing(key).values())),
+        each_space(lambda s, key: sum(s.spaces.missing(key).values())),
         ("space",),
     ),
     Metric(
         "gauge",
         "beyond_quota_contributions",
         "Contributions of a space that are not fetched: beyond their author's bytes.",
-        _each_space(lambda s, key: len(_beyond(s, key))),
+        each_space(lambda s, key: len(_beyond(s, key))),
         ("space",),
     ),
     Metric(
         "gauge",
         "beyond_quota_bytes",
         "Bytes that these lack, as far as their manifests are here.",
-        _each_space(
+        each_space(
             lambda s, key: sum(
                 sum(s.spaces.lacking(key, v).values()) for v in _beyond(s, key)
             )
@@ -267,69 +205,69 @@ METRICS: Final = (
         "gauge",
         "disk_free_bytes",
         "Bytes that are free on the disk of the home.",
-        _one(lambda s: s.home.blobs.free()),
+        one(lambda s: s.home.blobs.free()),
     ),
     Metric(
         "gauge",
         "pinned_contributions",
         "Contributions that collection leaves alone because the user pinned them.",
-        _one(lambda s: len(s.home.marks.pins())),
+        one(lambda s: len(s.home.marks.pins())),
     ),
     Metric(
         "gauge",
         "unneeded_blobs",
         "Blobs that nothing needs and whose grace period runs.",
-        _one(lambda s: len(s.home.marks.unneeded())),
+        one(lambda s: len(s.home.marks.unneeded())),
     ),
     Metric(
         "counter",
         "bad_blobs",
         "Readings of a blob that was `damaged` or `gone`, or a reference `edited`.",
-        _by_count(lambda s: s.home.blobs.access.bad),
+        by_count(lambda s: s.home.blobs.access.bad),
         ("state",),
     ),
     Metric(
         "counter",
         "scrubbed_bytes",
         "Bytes of the store that the slow check has read again.",
-        _one(lambda s: s.keeper.scrubber.bytes),
+        one(lambda s: s.keeper.scrubber.bytes),
     ),
     Metric(
         "counter",
         "scrubbed_blobs",
         "Blobs that the slow check has read to their end.",
-        _one(lambda s: s.keeper.scrubber.blobs),
+        one(lambda s: s.keeper.scrubber.blobs),
     ),
     Metric(
         "counter",
         "scrub_passes",
         "Times that the slow check has come through the whole store.",
-        _one(lambda s: s.keeper.scrubber.passes),
+        one(lambda s: s.keeper.scrubber.passes),
     ),
     Metric(
         "counter",
         "scrub_damage",
         "Damaged blobs that the slow check has met, by what became of them.",
-        _by_count(lambda s: s.keeper.scrubber.damaged),
+        by_count(lambda s: s.keeper.scrubber.damaged),
         ("outcome",),
     ),
     Metric(
         "counter",
         "collected_blobs",
         "Blobs that collection has removed: nothing needed them for long.",
-        _one(lambda s: s.keeper.collected_blobs),
+        one(lambda s: s.keeper.collected_blobs),
     ),
     Metric(
         "counter",
         "collected_bytes",
         "Bytes of the disk that collection has given back.",
-        _one(lambda s: s.keeper.collected_bytes),
+        one(lambda s: s.keeper.collected_bytes),
     ),
     Metric(
         "counter",
         "failed_syncs",
         "Times that the disk refused to keep what was written; never tried again.",
-        _one(lambda _: SystemDisk.failed_syncs),
+        one(lambda _: SystemDisk.failed_syncs),
     ),
     Metric(
         "gauge",
@@ -342,57 +280,57 @@ METRICS: Final = (
         "gauge",
         "peers_known",
         "Nodes of other members, in all spaces.",
-        _one(lambda s: len(s.spaces.members() - {s.node.me})),
+        one(lambda s: len(s.spaces.members() - {s.node.me})),
     ),
     Metric(
         "gauge",
         "peers_connected",
         "Peers with an open stream.",
-        _one(lambda s: len(s.links.peers())),
+        one(lambda s: len(s.links.peers())),
     ),
     Metric(
         "gauge",
         "fetches",
         "Blobs that are on their way from a peer now.",
-        _one(lambda s: len(s.node.choices.flying)),
+        one(lambda s: len(s.node.choices.flying)),
     ),
     Metric(
         "gauge",
         "attestations",
         "Attestations of nodes that are held, of all spaces together.",
-        _one(lambda s: s.node.attesting.held),
+        one(lambda s: s.node.attesting.held),
     ),
     Metric(
         "counter",
         "heard_attestations",
         "Attestations that came: `taken`, `too soon`, or `no news` (or of no member).",
-        _by_count(lambda s: s.node.attesting.counts),
+        by_count(lambda s: s.node.attesting.counts),
         ("outcome",),
     ),
     Metric(
         "counter",
         "dropped_peers",
         "Times that a peer was cut off and banned for a while, by what it did.",
-        _by_count(lambda s: s.node.dropped),
+        by_count(lambda s: s.node.dropped),
         ("error",),
     ),
     Metric(
         "counter",
         "pauses",
         "Times that a peer was not read from for a while: it owed for what it sent.",
-        _one(lambda s: s.node.accounts.pauses),
+        one(lambda s: s.node.accounts.pauses),
     ),
     Metric(
         "counter",
         "paused_seconds",
         "Seconds of these pauses, of all peers together.",
-        _one(lambda s: s.node.accounts.paused_seconds),
+        one(lambda s: s.node.accounts.paused_seconds),
     ),
     Metric(
         "counter",
         "peer_cost_units",
         "Work that peers caused; one unit is one check of a signature.",
-        _one(lambda s: s.node.accounts.units),
+        one(lambda s: s.node.accounts.units),
     ),
     Metric(
         "gauge",
@@ -405,29 +343,30 @@ METRICS: Final = (
         "gauge",
         "waiting_authors",
         "Authors of whom records wait.",
-        _one(lambda s: len(s.node.holding.waiting())),
+        one(lambda s: len(s.node.holding.waiting())),
     ),
     Metric(
         "counter",
         "left_records",
         "Times that a record was left for later, by the quota that its author met.",
-        _by_count(lambda s: s.node.holding.held),
+        by_count(lambda s: s.node.holding.held),
         ("quota",),
     ),
     Metric(
         "counter",
         "failed_fetches",
         "Fetches that brought no blob, by why: a peer's fault, or this machine's.",
-        _by_count(lambda s: s.fetching.failed),
+        by_count(lambda s: s.fetching.failed),
         ("error",),
     ),
     Metric(
         "counter",
         "failed_commands",
         "Commands over the control socket that ended with an error, by its kind.",
-        _by_count(lambda s: s.commands.failed),
+        by_count(lambda s: s.commands.failed),
         ("error",),
     ),
+    *CONNECTIONS,
     *(Metric("counter", name, text, _traffic(field)) for name, field, text in _TRAFFIC),
 )
 

@@ -34,6 +34,7 @@ from crdtmerge.sync.transfer import Wanted
 
 from .attesting import Attested
 from .commands import Commands
+from .counting import Sources
 from .doubts import Doubts
 from .effects import (
     BlobsNeeded,
@@ -60,7 +61,7 @@ from .home import Home
 from .inspection import Inspection
 from .join import Doorkeeper
 from .links import Link, Links, SendMessage
-from .metrics import Sources, exposition
+from .metrics import exposition
 from .needs import Needs
 from .node import Node
 from .operations.limiting import quotas_of
@@ -421,6 +422,9 @@ class Runtime:
                 self.commands,
                 self.keeper,
                 self.forks,
+                self.turns,
+                self.sync_server,
+                self.join_server,
             )
         )
 

@@ -154,6 +154,11 @@ class ReplicaServer:
             self.handshaking.members = members
             self._calls.cut(lambda peer: peer in members)
 
+    @property
+    def refused_calls(self) -> int:
+        """How many calls were one too many of their peer, since the start."""
+        return self._calls.refused
+
     async def drain(self, seconds: float) -> None:
         """Take no more connections and calls, and let fetches end within `seconds`.
 

@@ -3,7 +3,7 @@
 Owns the descent of one side, whichever encoding a level has, and that of whole hashes,
 which every peer speaks; `compare` owns the shorter one. Does not own messages' bytes, nor
 when to repair (`repairing`). Two tries of one shape rule line up, so equal hashes end a
-branch, and a difference costs one path.
+path, and a difference costs one path.
 
 A descent keeps no trie: ours is handed in at each step, for it grows meanwhile.
 """
@@ -31,6 +31,7 @@ from crdtmerge.trie import (
     RADIX,
     Inner,
     Leaf,
+    Node,
     Prefix,
     Trie,
     nibble,
@@ -126,7 +127,10 @@ class Descent(ABC, Generic[_Asking, _Reply]):
         if len(theirs) != RADIX:
             raise MalformedMessageError(f"a trie node of {len(theirs)} children")
         depth = len(prefix) + 1
-        ours, empty = self._marks(children(trie, prefix), depth), self._empty(depth)
+        ours, empty = (
+            self._marks(hashes_under(node_at(trie, prefix)), depth),
+            self._empty(depth),
+        )
         return [
             (*prefix, step)
             for step, mark in enumerate(theirs)
@@ -198,24 +202,33 @@ def check_path(prefix: Prefix) -> None:
     Raises:
         MalformedMessageError: it is too long, or has a step that is no nibble.
     """
-    if len(prefix) > DEPTH_MAX or not all(0 <= step < RADIX for step in prefix):
+    fits = len(prefix) <= DEPTH_MAX
+    if not fits or (prefix and not 0 <= min(prefix) <= max(prefix) < RADIX):
         raise MalformedMessageError("a prefix that is no path of a trie")
 
 
-def children(trie: Trie, prefix: Prefix) -> list[bytes | None]:
-    """Return the hashes of the sixteen children at `prefix`, None where one is empty.
+def node_at(trie: Trie, prefix: Prefix) -> Node:
+    """Return the node at `prefix`; a leaf of what lies there where ours lies above."""
+    return trie.at(prefix) or Leaf(len(prefix), tuple(trie.below(prefix)))
 
-    Where our trie has a leaf there or above, they are what the children would be if the
-    ids below `prefix` were apart: those of a peer that has more ids, but the same there.
+
+def under(node: Node) -> Sequence[Node]:
+    """Return the sixteen children of a node.
+
+    Those of a leaf are what they would be if its ids were apart: those of a peer that has
+    more ids there, but the same below a child.
     """
-    ours = trie.at(prefix)
-    if isinstance(ours, Inner):
-        return [child.hash if child.count else None for child in ours.children]
-    depth = len(prefix)
+    if isinstance(node, Inner):
+        return node.children
     below: list[list[bytes]] = [[] for _ in range(RADIX)]
-    for item in trie.below(prefix) if depth < DEPTH_MAX else ():
-        below[nibble(item, depth)].append(item)
-    return [Leaf(depth + 1, tuple(part)).hash if part else None for part in below]
+    for item in node.items if node.depth < DEPTH_MAX else ():
+        below[nibble(item, node.depth)].append(item)
+    return [Leaf(node.depth + 1, tuple(part)) for part in below]
+
+
+def hashes_under(node: Node) -> list[bytes | None]:
+    """Return the hashes of the sixteen children of a node, None where one is empty."""
+    return [child.hash if child.count else None for child in under(node)]
 
 
 def _lies_below(item: bytes, prefix: Prefix) -> bool:

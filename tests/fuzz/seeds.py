@@ -36,7 +36,7 @@ from crdtmerge.record import SignedRecord, make_record, sign_record
 from crdtmerge.resolve.resolution import model_digest
 from crdtmerge.strategies import STRATEGIES, make_recipe
 from crdtmerge.sync.attestations import Attestation
-from crdtmerge.sync.compare import HintedDescent, compare
+from crdtmerge.sync.compare import ClueDescent, compare
 from crdtmerge.sync.messages import (
     FEATURES,
     PROTOCOL_VERSION,
@@ -51,6 +51,9 @@ from crdtmerge.sync.messages import (
     Held,
     Hello,
     Message,
+    PeerSaid,
+    PeersReply,
+    PeersRequest,
     RecordsReply,
     RecordsRequest,
     Rumour,
@@ -223,15 +226,19 @@ def messages() -> Iterator[Message]:
     yield RecordsReply(SPACE, tuple(some), (root,), 1)
     yield Rumour(SPACE, (raw(grant(4)),))
     yield Goodbye()
+    yield PeersRequest()
+    yield PeersReply(
+        (PeerSaid(bytes(NODE.public), ("10.0.0.7:7420", "[2001:db8::1]:1"), 61),)
+    )
     yield from beside()
 
 
 def comparing() -> Iterator[Message]:
     """Yield what two tries say of each other, level by level."""
     ours, theirs = Trie.build(COMPARED[:90]), Trie.build(COMPARED)
-    descent = HintedDescent(salt=SALT)
+    descent = ClueDescent(salt=SALT)
     while question := descent.question(SPACE, ours):
-        covered, found = compare(theirs, question.salt, question.branches)
+        covered, found = compare(theirs, question.salt, question.sections)
         reply = CompareReply(SPACE, tuple(found), covered, 1)
         descent.take(ours, reply)
         yield replace(question, number=1)

@@ -212,3 +212,31 @@ def test_what_the_disk_did_is_counted(
 
 def refuses(_: int) -> None:
     raise OSError(errno.EIO, "the disk is on fire")
+
+
+def test_connections_are_counted_by_who_made_them(tmp_path: Path) -> None:
+    """At both ends, and how they ended: a goodbye of one is heard by the other."""
+    with homes(tmp_path, "owner", "guest") as (owner, guest):
+        space = found(owner)
+        admit(owner, space, guest)
+
+        async def meet() -> None:
+            async with living(owner) as host:
+                async with living(guest, host) as joiner:
+                    await until(lambda: joiner.connected() == [host.me], "a stream")
+                    await until(lambda: bool(host.connected()), "a stream")
+                    ours = parsed((await metrics(host))["text"])
+                    theirs = parsed((await metrics(joiner))["text"])
+                    for read, dialler in ((ours, "peer"), (theirs, "us")):
+                        assert read["crdtmerge_streams", (dialler,)] == 1
+                        assert read["crdtmerge_opened_streams_total", (dialler,)] == 1
+                        assert read["crdtmerge_waiting_messages", ()] == 0
+                    assert ours["crdtmerge_handshakes_total", ("sync",)] == 1
+                    assert theirs["crdtmerge_handshakes_total", ("sync",)] == 0
+                    await until(lambda: not host.turns, "the end of all turns")
+                await until(lambda: not host.connected(), "the end of the stream")
+                read = parsed((await metrics(host))["text"])
+                assert read["crdtmerge_ended_streams_total", ("heard goodbye",)] == 1
+                assert not [key for key in read if key[0] == "crdtmerge_streams"]
+
+        run(meet())
