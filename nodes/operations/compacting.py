@@ -54,14 +54,14 @@ def space_compact(context: Context, asked: Arguments, tell: Tell) -> Answer:
     tell({"work": "looking for records without effect", "done": 1, "total": 3})
     check_unchanged(opset, lists)
     tell({"work": "looking for records without effect", "done": 2, "total": 3})
+    before = {"records_before": len(opset), **_facts(opset, choice, lists)}
     made = [] if dry_run else _sign(context, space, opset, lists)
     tell({"work": "looking for records without effect", "done": 3, "total": 3})
     return {
         "space": space.hex(),
         "name": context.spaces.name(space),
         "dry_run": dry_run,
-        "records_before": len(opset),
-        **_facts(opset, choice, lists),
+        **before,
         "lists": [signed.record.id.hex() for signed in made],
         "pending": any(_waits(context, space, s.record.id) for s in made),
         "notes": _notes(context, space, choice, made),
