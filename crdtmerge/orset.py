@@ -10,7 +10,7 @@ that heard the same are equal, whatever each dropped, and when.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TypeAlias
 
@@ -52,6 +52,24 @@ class OpSet:
     _known: Trie = field(default_factory=Trie, compare=False, repr=False)
     """The trie of the first so many of `signed`, from when it was last asked for."""
 
+    @classmethod
+    def stored(cls, space: SpaceId, signed: Log, trie: Trie) -> "OpSet":
+        """Return the set whose records a store keeps: each was admitted before it was kept.
+
+        `trie` is over all of them. The dead, which a store may still keep, are left out.
+        """
+        found = cls(space, signed, _known=trie)
+        return found._with({})
+
+    def stored_as(self, signed: Log, trie: Trie) -> "OpSet":
+        """Return this set as a store keeps it now; `signed` and `trie` are of the same."""
+        return replace(self, signed=signed, _known=trie)
+
+    def gone_since(self, before: "OpSet") -> frozenset[RecordId]:
+        """Return the records of an earlier set that this one holds no more."""
+        listed = self.listing.added_to(before.listing)
+        return frozenset(r for r in listed if r in before and r not in self)
+
     @cached_property
     def trie(self) -> Trie:
         """The trie over all record ids."""
@@ -84,7 +102,7 @@ class OpSet:
     @cached_property
     def view(self) -> View:
         """What the set means; computed once a value."""
-        return evaluate(self.records)
+        return evaluate(self.records, self.listing)
 
     @cached_property
     def forked(self) -> Forked:
@@ -148,6 +166,12 @@ class OpSet:
             kept = kept.without(gone)
         return OpSet(self.space, kept.extended(fresh), listing, known)
 
+    def as_if(self, epochs: Iterable[Record]) -> "OpSet":
+        """Return what the set is without what `epochs` list, be they signed or not."""
+        listing = self.listing.with_epochs(epochs)
+        kept = self.signed.without(self._dying(listing))
+        return OpSet(self.space, kept, listing)
+
     def _lookup_beside(self, fresh: Mapping[RecordId, SignedRecord]) -> Lookup:
         """Return how to find a record of the set, or one that may join it."""
 
@@ -162,7 +186,7 @@ class OpSet:
     ) -> Listing:
         """Return what is listed once `fresh` has joined."""
         deciding = [s.record for s in fresh.values() if s.record.kind in DECIDING]
-        if not deciding:
+        if fresh and not deciding:
             return self.listing
         deciding += [signed.record for signed in self.signed.of_kinds(DECIDING)]
         epochs = [

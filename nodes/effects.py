@@ -23,9 +23,13 @@ class Ticked:
 
 @dataclass(frozen=True, slots=True)
 class PeerOpened:
-    """A sync stream with an authenticated peer is open, whoever dialled."""
+    """A sync stream with an authenticated peer is open, whoever dialled.
+
+    `address` is where we found the peer; empty if it dialled us.
+    """
 
     peer: bytes
+    address: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +54,13 @@ class PeerMoved:
 
 @dataclass(frozen=True, slots=True)
 class DialEnded:
-    """A dial is over, with or without a stream; one the peer opened may stand."""
+    """A dial is over, with or without a stream; one the peer opened may stand.
+
+    `failed` are the addresses where it was not found, or not let in.
+    """
 
     peer: bytes
+    failed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ the frames (`convert`), nor what a message means.
 from collections.abc import Iterable
 from typing import Final, assert_never
 
+from crdtmerge.bodies import is_address
 from crdtmerge.digest import BLOB_BYTES_MAX, DIGEST_BYTES, chunk_count
 from crdtmerge.errors import (
     MalformedManifestError,
@@ -19,20 +20,22 @@ from crdtmerge.record import RECORD_BYTES_MAX
 from crdtmerge.sync.attestations import ATTESTATION_BYTES_MAX, COUNTER_MAX
 from crdtmerge.sync.listings import TENSORS_MAX
 from crdtmerge.sync.messages import (
+    AGE_MAX_S,
     ATTESTERS_MAX,
-    BRANCHES_MAX,
+    CLUE_BYTES,
     GENERATION_BYTES,
-    HINT_BYTES,
     IDS_MAX,
     LISTED_MAX,
     MARK_BYTES,
     MESSAGE_BYTES_MAX,
+    PEER_ADDRESSES_MAX,
+    PEERS_MAX,
     PREFIXES_MAX,
     SALT_BYTES,
+    SECTIONS_MAX,
     Attestations,
     AttestationsRequest,
     Beside,
-    Branch,
     CompareReply,
     CompareRequest,
     Comparing,
@@ -44,9 +47,12 @@ from crdtmerge.sync.messages import (
     Hello,
     Ids,
     Message,
+    PeersReply,
+    PeersRequest,
     RecordsReply,
     RecordsRequest,
     Rumour,
+    Section,
     SetMessage,
     SignedBytes,
     TensorsReply,
@@ -95,7 +101,10 @@ def check_message(message: Message) -> None:
     if isinstance(message, Hello):
         _check_hello(message)
         return
-    if isinstance(message, Goodbye):
+    if isinstance(message, Goodbye | PeersRequest):
+        return
+    if isinstance(message, PeersReply):
+        _check_peers(message)
         return
     _check_length("space", message.space, DIGEST_BYTES)
     if isinstance(message, Beside):
@@ -139,12 +148,12 @@ def _check_comparing(message: Comparing) -> None:
             _check_amount("trie nodes", len(nodes), PREFIXES_MAX)
             for node in nodes:
                 _check_node(node)
-        case CompareRequest(salt=salt, branches=branches):
+        case CompareRequest(salt=salt, sections=sections):
             _check_length("salt", salt, SALT_BYTES)
-            _check_branches(branches, HINT_BYTES)
-        case CompareReply(branches=branches, covered=covered):
-            _check_range("branches answered", covered, 1, BRANCHES_MAX)
-            _check_branches(branches, DIGEST_BYTES)
+            _check_sections(sections, CLUE_BYTES)
+        case CompareReply(sections=sections, covered=covered):
+            _check_range("sections answered", covered, 1, SECTIONS_MAX)
+            _check_sections(sections, DIGEST_BYTES)
         case _:
             assert_never(message)
 
@@ -183,6 +192,16 @@ def _check_beside(message: Beside) -> None:
                 _check_entry(entry)
         case _:
             assert_never(message)
+
+
+def _check_peers(reply: PeersReply) -> None:
+    _check_amount("nodes told of", len(reply.peers), PEERS_MAX)
+    for said in reply.peers:
+        _check_length("node key", said.node, KEY_BYTES)
+        _check_amount("addresses of a node", len(said.addresses), PEER_ADDRESSES_MAX)
+        _check_range("age", said.age_s, 0, AGE_MAX_S)
+        if not all(map(is_address, said.addresses)):
+            raise MalformedMessageError("an address is not host:port")
 
 
 def _check_held(item: Held) -> None:
@@ -293,16 +312,16 @@ def _check_node(node: TrieLeaf | TrieInner) -> None:
         _check_length("digest", digest, DIGEST_BYTES)
 
 
-def _check_branches(branches: tuple[Branch, ...], id_bytes: int) -> None:
-    _check_amount("branches", len(branches), BRANCHES_MAX)
-    for branch in branches:
-        _check_prefix(branch.prefix)
-        if isinstance(branch, Ids):
-            _check_amount("ids of a branch", len(branch.ids), LISTED_MAX)
-            _check_lengths("listed id", branch.ids, id_bytes)
+def _check_sections(sections: tuple[Section, ...], id_bytes: int) -> None:
+    _check_amount("sections", len(sections), SECTIONS_MAX)
+    for section in sections:
+        _check_prefix(section.prefix)
+        if isinstance(section, Ids):
+            _check_amount("ids of a section", len(section.ids), LISTED_MAX)
+            _check_lengths("listed id", section.ids, id_bytes)
         else:
-            _check_range("hints of a branch", len(branch.hints), RADIX, RADIX)
-            _check_lengths("hint", branch.hints, HINT_BYTES)
+            _check_range("clues of a section", len(section.clues), RADIX, RADIX)
+            _check_lengths("clue", section.clues, CLUE_BYTES)
 
 
 def _check_prefix(prefix: Prefix) -> None:

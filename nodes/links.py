@@ -71,6 +71,8 @@ class Link:
 
     peer: bytes
     dialler: bytes
+    address: str = ""
+    """Where we found the peer, if we dialled."""
     outgoing: Outgoing = field(default_factory=Outgoing)
     asking: Asking = field(default_factory=Asking)
     questions: FairQueue[Message] = field(default_factory=FairQueue)
@@ -222,21 +224,23 @@ class Links:
 
     async def dial(self, dial: Dial) -> None:
         """Open a stream at the first address that answers, and serve it to its end."""
+        failed: list[str] = []
         for address in dial.addresses:
             if self.stopping:
                 break
             client = ReplicaClient(address, dial.peer, self._leaf)
             let_in = False
             try:
-                let_in = await self._talk(client, dial.peer)
+                let_in = await self._talk(client, dial.peer, address)
             finally:
                 if not let_in:
                     await client.close()
             if let_in:
                 break
-        self._submit(lambda: [DialEnded(dial.peer)], dial.peer)
+            failed.append(address)
+        self._submit(lambda: [DialEnded(dial.peer, tuple(failed))], dial.peer)
 
-    async def _talk(self, client: ReplicaClient, peer: bytes) -> bool:
+    async def _talk(self, client: ReplicaClient, peer: bytes, address: str) -> bool:
         """Serve a stream that we open; tell whether the peer let us in."""
         let_in = False
 
@@ -244,7 +248,7 @@ class Links:
             nonlocal let_in
             let_in = True
             await self.channels.dialled(peer, client)
-            await self.serve(Link(peer, dialler=self._me), incoming, send)
+            await self.serve(Link(peer, self._me, address), incoming, send)
 
         outcome = "let in"
         try:
@@ -318,7 +322,7 @@ class Links:
             inputs.append(PeerClosed(peer, old.broken))
         self._open[peer] = link
         self.opened["us" if link.dialler == self._me else "peer"] += 1
-        return [*inputs, PeerOpened(peer)]
+        return [*inputs, PeerOpened(peer, link.address)]
 
     def _ended(self, link: Link) -> list[Input]:
         if self._open.get(link.peer) is not link:

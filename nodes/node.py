@@ -21,6 +21,8 @@ from crdtmerge.sync.messages import (
     Beside,
     Heartbeat,
     Message,
+    PeersReply,
+    PeersRequest,
     Rumour,
 )
 from crdtmerge.sync.pulls import Cursor, Learned
@@ -52,19 +54,15 @@ from .effects import (
     Ticked,
     Trust,
 )
-from .gossip import (
-    CONNECTIONS_MAX,
-    DIAL_ADDRESSES_MAX,
-    DIALS_PER_TICK,
-    RUMOUR_FANOUT,
-    Backoff,
-    pick,
-)
+from .exchange import Exchange
+from .gossip import RUMOUR_FANOUT, Backoff
 from .holding import Holding
+from .neighbours import Neighbours
+from .neighbours import Spaces as Known
 from .quotas import DEFAULT, Accounts, Quotas, price_of
 
 
-class Spaces(SyncSpaces, Contents, Attesters, Protocol):
+class Spaces(SyncSpaces, Contents, Attesters, Known, Protocol):
     """What the node asks of the spaces that it hosts."""
 
     admission: Holding | None
@@ -76,20 +74,12 @@ class Spaces(SyncSpaces, Contents, Attesters, Protocol):
         """Return how many records of `author` are here, in all spaces."""
         ...
 
-    def all(self) -> list[SpaceId]:
-        """Return the ids of the spaces."""
-        ...
-
     def members(self) -> frozenset[bytes]:
         """Return the transport keys of all members."""
         ...
 
     def shared_with(self, node: bytes) -> frozenset[SpaceId]:
         """Return the spaces that `node` takes part in."""
-        ...
-
-    def addresses(self) -> dict[bytes, tuple[str, ...]]:
-        """Return the announced addresses of every member node."""
         ...
 
 
@@ -106,21 +96,27 @@ class Node:
     agent: str
     bootstrap: dict[bytes, tuple[str, ...]] = field(default_factory=dict)
     quotas: InitVar[Quotas] = DEFAULT
+    rumours: int = RUMOUR_FANOUT
+    """Peers that a new record is pushed to; with none, news waits for an exchange."""
     sessions: dict[bytes, Session] = field(default_factory=dict)
-    dialling: set[bytes] = field(default_factory=set)
+    neighbours: Neighbours = field(init=False)
+    exchange: Exchange = field(init=False)
     choices: Choices = field(init=False)
     accounts: Accounts = field(init=False)
     holding: Holding = field(init=False)
     attesting: Attesting = field(init=False)
     dropped: Counter[str] = field(default_factory=Counter)
     """How often a peer was dropped, by the rule that it broke, since the start."""
-    _backoff: Backoff = field(default_factory=Backoff)
+    _backoff: Backoff = field(init=False)
     _cursors: dict[bytes, dict[SpaceId, Cursor]] = field(default_factory=dict)
     _trusted: frozenset[bytes] | None = None
     _effects: list[Effect] = field(default_factory=list)
 
     def __post_init__(self, quotas: Quotas) -> None:
         """Start with nothing in flight, and nothing owed."""
+        self.neighbours = Neighbours(self.me, self.spaces, self.rng, self.bootstrap)
+        self._backoff = self.neighbours.backoff
+        self.exchange = Exchange(self.me, self.spaces, self.rng, self.neighbours)
         self.choices = Choices(self.spaces, self.rng)
         self.accounts = Accounts(quotas)
         self.holding = Holding(quotas, self.spaces.said)
@@ -134,15 +130,17 @@ class Node:
         match item:
             case Ticked():
                 self._tick(now)
-            case PeerOpened(peer):
+            case PeerOpened(peer, address):
+                self.neighbours.opened(peer, address, now)
                 self._open(peer, now)
             case PeerClosed(peer, broken, left):
                 self._closed(peer, broken, now, left=left)
             case PeerMoved(peer):
                 self._backoff.succeeded(peer)
-                self._dial(now)
-            case DialEnded(peer):
-                self._dial_ended(peer, now)
+                self._dial(now, first=peer)
+            case DialEnded(peer, failed):
+                connected = peer in self.sessions
+                self.neighbours.dial_ended(peer, failed, now, connected=connected)
             case MessageReceived(peer, message):
                 self._receive(peer, message, now)
             case RecordsCommitted(space, records):
@@ -190,40 +188,34 @@ class Node:
         self._members_may_have_changed(now)
         self.choices.look()
         self._dial(now)
-        for peer in pick(self.sessions, 1, self.rng):
+        self._part_with_surplus()
+        for peer in self.neighbours.partner(self.sessions):
             self._say(peer, self.sessions[peer].heartbeats())
         self._tell(self.attesting.tick(self.sessions))
+        asked = self.exchange.ask(self.sessions, now)
+        self._effects += [Send(peer, PeersRequest()) for peer in asked]
+        self.neighbours.decay(self._trusted or frozenset(), now)
         self.choices.forget(self._trusted or frozenset(), now)
         self._effects += self.choices.more(self._sharing, now)
 
-    def _dial(self, now: float) -> None:
-        announced = self.spaces.addresses()
-        busy = self.sessions.keys() | self.dialling | {self.me}
-        idle = [
-            peer
-            for peer in (announced.keys() | self.bootstrap.keys()) - busy
-            if self._backoff.ready(peer, now)
-            and (announced.get(peer) or self.bootstrap.get(peer))
-        ]
-        room = CONNECTIONS_MAX - len(self.sessions) - len(self.dialling)
-        for peer in pick(idle, max(0, min(DIALS_PER_TICK, room)), self.rng):
-            self.dialling.add(peer)
-            known = (*announced.get(peer, ()), *self.bootstrap.get(peer, ()))
-            addresses = self._some(list(dict.fromkeys(known)))
+    def _dial(self, now: float, first: bytes = b"") -> None:
+        for peer, addresses in self.neighbours.dial(self._sharing, now, first):
             self._effects.append(Dial(peer, addresses))
 
-    def _some(self, addresses: list[str]) -> tuple[str, ...]:
-        """Return as many as one dial tries: a claim may name many that lead nowhere."""
-        if len(addresses) > DIAL_ADDRESSES_MAX:
-            addresses = self.rng.sample(addresses, DIAL_ADDRESSES_MAX)
-        return tuple(addresses)
+    def _part_with_surplus(self) -> None:
+        """Hang up on one neighbour whose place others have taken, at most one a tick."""
+        peer = self.neighbours.surplus(self._sharing)
+        if peer is not None:
+            self.sessions.pop(peer)
+            self.neighbours.closed(peer)
+            self._effects.append(Close(peer, "others have taken its place"))
 
     def _spread(
         self, space: SpaceId, records: Sequence[RecordId], to: Iterable[bytes]
     ) -> None:
         """Push new records to a few peers of the space."""
         listeners = [p for p in to if space in self.sessions[p].shared]
-        chosen = pick(listeners, RUMOUR_FANOUT, self.rng)
+        chosen = self.neighbours.listeners(listeners, self.rumours)
         if not chosen or not records:
             return
         reply = self.spaces.fetch(space, records)
@@ -236,7 +228,6 @@ class Node:
     # --- sessions -----------------------------------------------------------------------
 
     def _open(self, peer: bytes, now: float) -> None:
-        self.dialling.discard(peer)
         shared = self.spaces.shared_with(peer)
         if not shared or self._backoff.banished(peer, now):
             self._effects.append(Close(peer, "no space in common"))
@@ -251,9 +242,10 @@ class Node:
         self._pause(peer, now)
 
     def _closed(self, peer: bytes, broken: str, now: float, *, left: bool) -> None:
-        self.dialling.discard(peer)
+        self.neighbours.closed(peer)
         self.sessions.pop(peer, None)
         self.attesting.closed(peer)
+        self.exchange.closed(peer)
         if broken:
             self.dropped[broken] += 1
             self._backoff.banish(peer, now)
@@ -261,12 +253,6 @@ class Node:
             self._backoff.left(peer, now, self.rng)
         else:
             self._backoff.failed(peer, now, self.rng)
-
-    def _dial_ended(self, peer: bytes, now: float) -> None:
-        if peer in self.dialling:
-            self.dialling.discard(peer)
-            if peer not in self.sessions:
-                self._backoff.failed(peer, now, self.rng)
 
     def _receive(self, peer: bytes, message: Message, now: float) -> None:
         session = self.sessions.get(peer)
@@ -294,6 +280,10 @@ class Node:
     ) -> None:
         """Do what follows from a message that is paid for."""
         try:
+            if isinstance(message, PeersRequest | PeersReply):
+                told = self.exchange.handle(peer, session, message, self.sessions, now)
+                self._effects += [Send(peer, message) for message in told]
+                return
             if isinstance(message, Beside):
                 heard = self.attesting.handle(peer, session, message, self.sessions)
                 self._tell(heard)
@@ -353,6 +343,7 @@ class Node:
             self._effects.append(Trust(members))
             kept = members | self.sessions.keys()
             self._cursors = {p: c for p, c in self._cursors.items() if p in kept}
+            self.neighbours.keep_only(members)
         for peer, session in sorted(self.sessions.items()):
             shared = self.spaces.shared_with(peer)
             if not shared:

@@ -5,7 +5,6 @@ the rules (`crdtmerge.policy`), the protocol (`crdtmerge.sync`) nor the disk (`s
 knows no contents: those are `spaces`. Calls may come from several threads; each is atomic.
 """
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from threading import RLock
@@ -34,6 +33,34 @@ from .store.base import RecordStore
 
 RECORDS_PER_MESSAGE_BYTES: Final = MESSAGE_BYTES_MAX - (64 << 10)
 
+Nodes = Mapping[bytes, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Who:
+    """The member nodes of all spaces and where they listen, and what that came from."""
+
+    nodes: Sequence[Nodes]
+    added: Nodes
+    members: frozenset[bytes]
+    addresses: Nodes
+
+
+def who(spaces: Sequence[Nodes], added: Nodes) -> Who:
+    """Return who takes part in spaces with these nodes, with what the user added first."""
+    known: dict[bytes, tuple[str, ...]] = {}
+    for nodes in spaces:
+        for node, addresses in nodes.items():
+            before = known.get(node) or added.get(node, ())
+            known[node] = tuple(dict.fromkeys((*before, *addresses)))
+    return Who(spaces, added, frozenset(known), known)
+
+
+def _same(before: Sequence[Nodes], after: Sequence[Nodes]) -> bool:
+    """Tell whether the very same values are meant: views are never changed."""
+    same = all(a is b for a, b in zip(before, after, strict=False))
+    return same and len(before) == len(after)
+
 
 @dataclass(slots=True)
 class Sets:
@@ -53,14 +80,17 @@ class Sets:
     admission: Holding | None = None
     """Decides which records of others wait; without it none does."""
     _opsets: dict[SpaceId, OpSet] = field(default_factory=dict)
-    _said: Counter[AuthorId] = field(default_factory=Counter)
+    _dead: dict[SpaceId, frozenset[RecordId]] = field(default_factory=dict)
+    """Dead records that the store still keeps: an older version knew no epochs."""
+    _last_who: "Who | None" = None
 
     def __post_init__(self) -> None:
-        """Read the sets; their records were checked before they were stored."""
+        """Open the sets; their records were checked before they were stored."""
         for space in self.records.spaces():
-            loaded = self.records.load(space)
-            self._opsets[space] = OpSet(space).insert(loaded)
-            self._said.update(signed.record.author for signed in loaded)
+            log, trie = self.records.log(space), self.records.trie(space)
+            opset = self._opsets[space] = OpSet.stored(space, log, trie)
+            if dead := opset.gone_since(OpSet(space, log)):
+                self._dead[space] = dead
 
     # --- the sets -----------------------------------------------------------------------
 
@@ -78,7 +108,14 @@ class Sets:
         with self.lock:
             if space not in self._opsets:
                 raise NotFoundError(f"no space {space.hex()[:12]} in this home")
+            if not self.records.trie_fits(space):
+                self._refresh(space, self._opsets[space])
             return self._opsets[space]
+
+    def _refresh(self, space: SpaceId, opset: OpSet) -> None:
+        """Let `opset` be the set of `space`, over what the store keeps of it now."""
+        log, trie = self.records.log(space), self.records.trie(space)
+        self._opsets[space] = opset.stored_as(log, trie)
 
     def view(self, space: SpaceId) -> View:
         """Return what the set of `space` means now."""
@@ -99,13 +136,16 @@ class Sets:
         """
         with self.lock:
             before = self._opsets.get(space, OpSet(space))
-            after = before.insert(batch)
-            fresh = {s.record.id: s for s in batch if s.record.id not in before}
-            if fresh:
-                self.records.append(space, chains_first(fresh))
-                self._opsets[space] = after
-                self._said.update(s.record.author for s in fresh.values())
-            return tuple(fresh)
+            new = {s.record.id: s for s in batch if s.record.id not in before}
+            ordered = chains_first(new)
+            after = before.insert(ordered)
+            fresh = [signed for signed in ordered if signed.record.id in after]
+            gone = after.gone_since(before) | self._dead.get(space, frozenset())
+            if fresh or gone:
+                self.records.append(space, fresh, gone)
+                self._dead.pop(space, None)
+                self._refresh(space, after)
+            return tuple(key for key in new if key in after)
 
     def publish(self, space: SpaceId, batch: Sequence[SignedRecord]) -> None:
         """Commit records that were made here, and tell the running node, if one runs."""
@@ -206,18 +246,20 @@ class Sets:
         self.admission.taken(space, [s.record for s in batch], waiting, left)
         return fresh
 
+    def listed(self, space: SpaceId, record: bytes) -> bool:
+        """Tell whether the set lists an id as dead, be it truly or not."""
+        return RecordId(record) in self.opset(space).listing
+
     def said(self, author: AuthorId) -> int:
         """Return how many records of `author` are here, in all spaces."""
         with self.lock:
-            return self._said[author]
+            return self.records.said(author)
 
     # --- who ----------------------------------------------------------------------------
 
     def members(self) -> frozenset[bytes]:
         """Return the transport keys of all members of all spaces."""
-        return frozenset(
-            node for space in self.all() for node in self.view(space).nodes
-        )
+        return self._who().members
 
     def shared_with(self, node: bytes) -> frozenset[SpaceId]:
         """Return the spaces in which `node` belongs to an author with rights."""
@@ -238,11 +280,19 @@ class Sets:
         ordered = sorted(view.nodes, key=lambda node: (low(node), node))
         return frozenset(ordered[:ATTESTERS_MAX])
 
-    def addresses(self) -> dict[bytes, tuple[str, ...]]:
+    def addresses(self) -> Mapping[bytes, tuple[str, ...]]:
         """Return the addresses of every member node: what the user added, then its own."""
-        known: dict[bytes, tuple[str, ...]] = {}
-        for space in self.all():
-            for node, addresses in self.view(space).nodes.items():
-                before = known.get(node) or self.added.get(node, ())
-                known[node] = tuple(dict.fromkeys((*before, *addresses)))
-        return known
+        return self._who().addresses
+
+    def _who(self) -> "Who":
+        """Return who takes part: asked every second, so made anew only after a change."""
+        added = self.added
+        nodes = [self.view(space).nodes for space in self.all()]
+        last = self._last_who
+        if last is None or last.added is not added or not _same(last.nodes, nodes):
+            last = self._last_who = who(nodes, added)
+        return last
+
+    def node_authors(self, space: SpaceId) -> Mapping[bytes, tuple[AuthorId, ...]]:
+        """Return the member nodes of a space, and the authors that claim each."""
+        return self.view(space).node_authors

@@ -21,6 +21,7 @@ from nodes.effects import (
     BlobStored,
     Close,
     Dial,
+    DialEnded,
     Effect,
     Fetch,
     Input,
@@ -282,12 +283,12 @@ class World:
             if machine.life != life or self.network.linked(me, peer):
                 return  # it crashed, or the peer's own dial was quicker
             if not answers or not serves():
-                self.submit(machine, PeerClosed(peer))
+                self.submit(machine, DialEnded(peer, dial.addresses))
                 return
             assert callee.address in dial.addresses
             self.network.open(me, peer)
             if me in callee.members and peer in machine.members:
-                self.submit(machine, PeerOpened(peer))
+                self.submit(machine, PeerOpened(peer, callee.address))
                 self.submit(callee, PeerOpened(me))
             else:
                 self.network.cut(me, peer)

@@ -39,6 +39,8 @@ from crdtmerge.sync.messages import (
     Heartbeat,
     Hello,
     Message,
+    PeersReply,
+    PeersRequest,
     RecordsReply,
     RecordsRequest,
     Rumour,
@@ -122,7 +124,8 @@ class Session:
 
         Messages about a space that we do not share are ignored: membership may have
         changed while they were under way. So are answers to no waiting question, and
-        what stands beside the set, and a goodbye: they are for others to hear.
+        what stands beside the set, a goodbye, and what is said of other nodes: they are
+        for others to hear.
 
         Raises:
             RemoteError: the peer broke the protocol, or sent what breaks a rule.
@@ -131,7 +134,7 @@ class Session:
         """
         if isinstance(message, Hello):
             self._greet(message)
-        elif isinstance(message, Goodbye):
+        elif isinstance(message, Goodbye | PeersRequest | PeersReply):
             return []
         elif not self.greeted:
             self._ask_for_hello(message)
@@ -190,7 +193,7 @@ class Session:
             case TrieReply():
                 return self._repairing.take_nodes(space, reply)
             case CompareReply():
-                return self._repairing.take_branches(space, reply)
+                return self._repairing.take_sections(space, reply)
             case RecordsReply():
                 return self._repairing.take_records(space, reply)
             case _:
@@ -242,8 +245,8 @@ class Session:
         return pull.doubts >= DOUBTS_MAX << pull.fruitless
 
     def _repair(self, space: SpaceId, pull: Pull) -> None:
-        hinted = bool(self.features & SPEAKS_COMPARE)
-        if self._repairing.begin(space, pull, hinted=hinted):
+        by_clues = bool(self.features & SPEAKS_COMPARE)
+        if self._repairing.begin(space, pull, by_clues=by_clues):
             self._finish(space, pull)
 
     def _finish(self, space: SpaceId, pull: Pull) -> None:

@@ -63,7 +63,7 @@ def status(context: Context, asked: Arguments, _tell: Tell) -> Answer:
 
 def _peers(context: Context) -> list[Answer]:
     """Return the other nodes of our spaces, and which of them are connected."""
-    addresses = context.spaces.addresses()
+    addresses = dict(context.spaces.addresses())
     addresses.pop(context.home.node.public, None)
     connected = set(context.live.connected()) if context.live else set()
     return [

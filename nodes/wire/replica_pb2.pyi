@@ -7,7 +7,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Frame(_message.Message):
-    __slots__ = ("hello", "heartbeat", "feed_request", "feed_reply", "trie_request", "trie_reply", "records_request", "records_reply", "rumour", "attestations_request", "attestations", "tensors_request", "tensors_reply", "compare_request", "compare_reply", "goodbye")
+    __slots__ = ("hello", "heartbeat", "feed_request", "feed_reply", "trie_request", "trie_reply", "records_request", "records_reply", "rumour", "attestations_request", "attestations", "tensors_request", "tensors_reply", "compare_request", "compare_reply", "peers_request", "peers_reply", "goodbye")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
     FEED_REQUEST_FIELD_NUMBER: _ClassVar[int]
@@ -23,6 +23,8 @@ class Frame(_message.Message):
     TENSORS_REPLY_FIELD_NUMBER: _ClassVar[int]
     COMPARE_REQUEST_FIELD_NUMBER: _ClassVar[int]
     COMPARE_REPLY_FIELD_NUMBER: _ClassVar[int]
+    PEERS_REQUEST_FIELD_NUMBER: _ClassVar[int]
+    PEERS_REPLY_FIELD_NUMBER: _ClassVar[int]
     GOODBYE_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     heartbeat: Heartbeat
@@ -39,8 +41,10 @@ class Frame(_message.Message):
     tensors_reply: TensorsReply
     compare_request: CompareRequest
     compare_reply: CompareReply
+    peers_request: PeersRequest
+    peers_reply: PeersReply
     goodbye: Goodbye
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., feed_request: _Optional[_Union[FeedRequest, _Mapping]] = ..., feed_reply: _Optional[_Union[FeedReply, _Mapping]] = ..., trie_request: _Optional[_Union[TrieRequest, _Mapping]] = ..., trie_reply: _Optional[_Union[TrieReply, _Mapping]] = ..., records_request: _Optional[_Union[RecordsRequest, _Mapping]] = ..., records_reply: _Optional[_Union[RecordsReply, _Mapping]] = ..., rumour: _Optional[_Union[Rumour, _Mapping]] = ..., attestations_request: _Optional[_Union[AttestationsRequest, _Mapping]] = ..., attestations: _Optional[_Union[Attestations, _Mapping]] = ..., tensors_request: _Optional[_Union[TensorsRequest, _Mapping]] = ..., tensors_reply: _Optional[_Union[TensorsReply, _Mapping]] = ..., compare_request: _Optional[_Union[CompareRequest, _Mapping]] = ..., compare_reply: _Optional[_Union[CompareReply, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ...) -> None: ...
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., feed_request: _Optional[_Union[FeedRequest, _Mapping]] = ..., feed_reply: _Optional[_Union[FeedReply, _Mapping]] = ..., trie_request: _Optional[_Union[TrieRequest, _Mapping]] = ..., trie_reply: _Optional[_Union[TrieReply, _Mapping]] = ..., records_request: _Optional[_Union[RecordsRequest, _Mapping]] = ..., records_reply: _Optional[_Union[RecordsReply, _Mapping]] = ..., rumour: _Optional[_Union[Rumour, _Mapping]] = ..., attestations_request: _Optional[_Union[AttestationsRequest, _Mapping]] = ..., attestations: _Optional[_Union[Attestations, _Mapping]] = ..., tensors_request: _Optional[_Union[TensorsRequest, _Mapping]] = ..., tensors_reply: _Optional[_Union[TensorsReply, _Mapping]] = ..., compare_request: _Optional[_Union[CompareRequest, _Mapping]] = ..., compare_reply: _Optional[_Union[CompareReply, _Mapping]] = ..., peers_request: _Optional[_Union[PeersRequest, _Mapping]] = ..., peers_reply: _Optional[_Union[PeersReply, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ...) -> None: ...
 
 class SignedRecord(_message.Message):
     __slots__ = ("data", "signature")
@@ -61,6 +65,26 @@ class Hello(_message.Message):
     heard: bool
     features: int
     def __init__(self, version: _Optional[int] = ..., agent: _Optional[str] = ..., heard: _Optional[bool] = ..., features: _Optional[int] = ...) -> None: ...
+
+class PeersRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class PeersReply(_message.Message):
+    __slots__ = ("peers",)
+    PEERS_FIELD_NUMBER: _ClassVar[int]
+    peers: _containers.RepeatedCompositeFieldContainer[PeerSaid]
+    def __init__(self, peers: _Optional[_Iterable[_Union[PeerSaid, _Mapping]]] = ...) -> None: ...
+
+class PeerSaid(_message.Message):
+    __slots__ = ("node", "addresses", "age_s")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    ADDRESSES_FIELD_NUMBER: _ClassVar[int]
+    AGE_S_FIELD_NUMBER: _ClassVar[int]
+    node: bytes
+    addresses: _containers.RepeatedScalarFieldContainer[str]
+    age_s: int
+    def __init__(self, node: _Optional[bytes] = ..., addresses: _Optional[_Iterable[str]] = ..., age_s: _Optional[int] = ...) -> None: ...
 
 class Goodbye(_message.Message):
     __slots__ = ()
@@ -145,38 +169,38 @@ class TrieNode(_message.Message):
     def __init__(self, prefix: _Optional[bytes] = ..., items: _Optional[bytes] = ..., hashes: _Optional[bytes] = ...) -> None: ...
 
 class CompareRequest(_message.Message):
-    __slots__ = ("space", "salt", "branches", "number")
+    __slots__ = ("space", "salt", "sections", "number")
     SPACE_FIELD_NUMBER: _ClassVar[int]
     SALT_FIELD_NUMBER: _ClassVar[int]
-    BRANCHES_FIELD_NUMBER: _ClassVar[int]
+    SECTIONS_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     space: bytes
     salt: bytes
-    branches: _containers.RepeatedCompositeFieldContainer[Branch]
+    sections: _containers.RepeatedCompositeFieldContainer[Section]
     number: int
-    def __init__(self, space: _Optional[bytes] = ..., salt: _Optional[bytes] = ..., branches: _Optional[_Iterable[_Union[Branch, _Mapping]]] = ..., number: _Optional[int] = ...) -> None: ...
+    def __init__(self, space: _Optional[bytes] = ..., salt: _Optional[bytes] = ..., sections: _Optional[_Iterable[_Union[Section, _Mapping]]] = ..., number: _Optional[int] = ...) -> None: ...
 
 class CompareReply(_message.Message):
-    __slots__ = ("space", "branches", "covered", "number")
+    __slots__ = ("space", "sections", "covered", "number")
     SPACE_FIELD_NUMBER: _ClassVar[int]
-    BRANCHES_FIELD_NUMBER: _ClassVar[int]
+    SECTIONS_FIELD_NUMBER: _ClassVar[int]
     COVERED_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     space: bytes
-    branches: _containers.RepeatedCompositeFieldContainer[Branch]
+    sections: _containers.RepeatedCompositeFieldContainer[Section]
     covered: int
     number: int
-    def __init__(self, space: _Optional[bytes] = ..., branches: _Optional[_Iterable[_Union[Branch, _Mapping]]] = ..., covered: _Optional[int] = ..., number: _Optional[int] = ...) -> None: ...
+    def __init__(self, space: _Optional[bytes] = ..., sections: _Optional[_Iterable[_Union[Section, _Mapping]]] = ..., covered: _Optional[int] = ..., number: _Optional[int] = ...) -> None: ...
 
-class Branch(_message.Message):
-    __slots__ = ("prefix", "ids", "hints")
+class Section(_message.Message):
+    __slots__ = ("prefix", "ids", "clues")
     PREFIX_FIELD_NUMBER: _ClassVar[int]
     IDS_FIELD_NUMBER: _ClassVar[int]
-    HINTS_FIELD_NUMBER: _ClassVar[int]
+    CLUES_FIELD_NUMBER: _ClassVar[int]
     prefix: bytes
     ids: bytes
-    hints: bytes
-    def __init__(self, prefix: _Optional[bytes] = ..., ids: _Optional[bytes] = ..., hints: _Optional[bytes] = ...) -> None: ...
+    clues: bytes
+    def __init__(self, prefix: _Optional[bytes] = ..., ids: _Optional[bytes] = ..., clues: _Optional[bytes] = ...) -> None: ...
 
 class RecordsRequest(_message.Message):
     __slots__ = ("space", "ids", "number")

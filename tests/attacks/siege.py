@@ -30,6 +30,8 @@ from crdtmerge.sync.messages import (
     Heartbeat,
     Hello,
     Message,
+    PeersReply,
+    PeersRequest,
     Rumour,
     SignedBytes,
 )
@@ -64,6 +66,8 @@ def framed(message: Message) -> bytes:
     frame = wire.Frame()
     if isinstance(message, Goodbye):
         frame.goodbye.SetInParent()
+    elif isinstance(message, PeersRequest | PeersReply):
+        convert._write_peers(message, frame)
     elif isinstance(message, Beside):
         convert._write_beside(message, frame)
     else:

@@ -4,6 +4,8 @@ import random
 from dataclasses import replace
 from typing import TypeVar
 
+import pytest
+
 from crdtmerge.bodies import Add, RecordId, SpaceId
 from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.digest import BlobId, Domain, digest
@@ -36,6 +38,7 @@ from nodes.effects import (
     BlobStored,
     Close,
     Dial,
+    DialEnded,
     Effect,
     Fetch,
     Input,
@@ -51,7 +54,8 @@ from nodes.effects import (
     Ticked,
     Trust,
 )
-from nodes.gossip import BANISHED_S, CONNECTIONS_MAX, DIALS_PER_TICK, RUMOUR_FANOUT
+from nodes.gossip import BANISHED_S, DIALS_PER_TICK, LEFT_S, RUMOUR_FANOUT
+from nodes.neighbours import CHOSEN, MESH_MAX
 from nodes.node import Node
 from nodes.spaces import Spaces
 from nodes.store.memory import MemoryBlobs, MemoryRecords
@@ -153,15 +157,16 @@ def test_the_first_tick_trusts_the_members_and_dials_them() -> None:
     assert only(home.do(Ticked()), Dial) == []  # both are under way
 
 
-def test_dials_are_few_at_a_time_and_bounded_in_all() -> None:
-    """A large space is dialled step by step, up to a stated number of streams."""
-    home = Home(members=CONNECTIONS_MAX + 10)
+@pytest.mark.parametrize(("members", "most"), [(MESH_MAX, MESH_MAX), (80, CHOSEN)])
+def test_dials_are_few_at_a_time_and_bounded_in_all(members: int, most: int) -> None:
+    """All of up to 64 others are dialled, step by step; of more than that a few."""
+    home = Home(members=members)
     dialled: set[bytes] = set()
     for _ in range(20):
         dials = only(home.do(Ticked()), Dial)
         assert len(dials) <= DIALS_PER_TICK
         dialled |= {dial.peer for dial in dials}
-    assert len(dialled) == CONNECTIONS_MAX
+    assert len(dialled) == most
 
 
 def test_who_does_not_answer_is_dialled_later() -> None:
@@ -503,3 +508,40 @@ def _renamed(home: Home, honest: SignedRecord, nonce: int) -> SignedRecord:
     body = honest.record.body
     assert isinstance(body, Add)
     return home.replica(2)._sign(replace(body, manifest=junk, manifest_bytes=5))
+
+
+def _until_dialled(home: Home, peer: bytes) -> float:
+    """Return after how many seconds a peer is dialled."""
+    began = home.now
+    while not any(isinstance(e, Dial) and e.peer == peer for e in home.do(Ticked(), 1)):
+        assert home.now - began < 100
+    return home.now - began
+
+
+def test_who_lets_us_in_only_to_refuse_us_is_dialled_ever_more_seldom() -> None:
+    """A full node takes the call before it says that there is no room."""
+    home, peer, waits = Home(1), transport(1), []
+    for _ in range(8):
+        home.do(PeerOpened(peer))
+        home.do(PeerClosed(peer))
+        waits.append(_until_dialled(home, peer))
+    assert waits[-1] > 10 > waits[0]
+    home.open(1)
+    home.do(PeerClosed(peer))
+    assert _until_dialled(home, peer) <= 2
+
+
+def test_who_said_goodbye_is_left_alone_for_a_while() -> None:
+    """With jitter, and no failure is counted: it is dialled once, and then as ever."""
+    waits = []
+    for seed in range(8):
+        home = Home(1)
+        home.node.rng = random.Random(seed)
+        home.open(1)
+        home.do(PeerClosed(transport(1), left=True))
+        waits.append(_until_dialled(home, transport(1)))
+        home.do(DialEnded(transport(1)))
+        assert _until_dialled(home, transport(1)) <= 2
+    assert min(waits) > LEFT_S / 4
+    assert max(waits) <= LEFT_S + 1
+    assert len(set(waits)) > 3
