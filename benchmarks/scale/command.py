@@ -3,8 +3,8 @@
     python -m benchmarks scale [--json] [--count 1000000] [--home DIR]
 
 Real signed records in a real home, which is made anew, or kept at DIR for the next time:
-that takes minutes. Each start is a process of its own. Owns the goals. Beside seconds on the
-wall stand those of the processor: on a busy machine only these tell anything.
+that takes minutes. Each start is a process of its own. Owns the goals. Beside seconds on
+the wall stand those of the processor: on a busy machine only these tell anything.
 """
 
 import argparse
