@@ -1,6 +1,7 @@
 """The records of one space in the order of their arrival, seen up to some length.
 
-Owns what every log promises, and the form that lies in memory. Does not own which records
+Owns what every log promises, the form that lies in memory, and what a log is once
+changed. Does not own which records
 may come in, nor their join (`orset`), nor the form on a disk (`nodes.store`).
 
 A log only grows, and its values share what they hold: a longer one costs what was added,
@@ -9,7 +10,8 @@ and a shorter one still shows what it showed. What is dead is left out by anothe
 
 from abc import abstractmethod
 from bisect import bisect_left
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from threading import Lock
 from typing import final
 
@@ -39,9 +41,9 @@ class Log(Mapping[RecordId, SignedRecord]):
     def extended(self, fresh: Mapping[RecordId, SignedRecord]) -> "Log":
         """Return the log with records added at its end that it does not hold yet."""
 
-    def without(self, gone: Container[RecordId]) -> "Log":
-        """Return a log that lacks the records `gone`: another one, that shares nothing."""
-        return MemoryLog(one for one in self.since(0) if one.record.id not in gone)
+    @abstractmethod
+    def without(self, gone: frozenset[RecordId]) -> "Log":
+        """Return a log that lacks the records `gone`, in the same order."""
 
 
 class _Shared:
@@ -74,13 +76,16 @@ class MemoryLog(Log):
     __slots__ = ("_length", "_shared")
 
     def __init__(
-        self, signed: Iterable[SignedRecord] = (), shared: _Shared | None = None
+        self,
+        signed: Iterable[SignedRecord] = (),
+        shared: _Shared | None = None,
+        length: int | None = None,
     ) -> None:
-        """Hold `signed`, each once, in this order; or all of `shared`."""
+        """Hold `signed`, each once, in this order; or the first `length` of `shared`."""
         if shared is None:
             shared = _Shared({one.record.id: one for one in signed}.values())
         self._shared = shared
-        self._length = len(shared.order)
+        self._length = len(shared.order) if length is None else length
 
     def __len__(self) -> int:
         """Return the number of records."""
@@ -124,15 +129,92 @@ class MemoryLog(Log):
     def extended(self, fresh: Mapping[RecordId, SignedRecord]) -> "MemoryLog":
         """Return the log with records added at its end that it does not hold yet.
 
-        SUBTLE: the first value made from this one shares what it holds; one made later
-        goes another way, and takes a copy.
+        SUBTLE: the first value made from this one shares what it holds, and so does one
+        that goes the same way, as a store does after a set. Another way takes a copy.
         """
-        shared = self._shared
+        shared, end = self._shared, self._length + len(fresh)
         with shared.lock:
             if len(shared.order) == self._length:
                 shared.add(fresh.values())
-                return MemoryLog(shared=shared)
+            if shared.order[self._length : end] == list(fresh.values()):
+                return MemoryLog(shared=shared, length=end)
         return MemoryLog((*self.since(0), *fresh.values()))
+
+    def without(self, gone: frozenset[RecordId]) -> "MemoryLog":
+        """Return a log that lacks the records `gone`: another one, that shares nothing."""
+        return MemoryLog(one for one in self.since(0) if one.record.id not in gone)
+
+
+@final
+class ChangedLog(Log):
+    """Another log with records added at its end, and others left out.
+
+    For what a store keeps, until it keeps the change as well: it costs what was changed.
+    """
+
+    __slots__ = ("_base", "_gone", "_more")
+
+    def __init__(
+        self,
+        base: Log,
+        gone: frozenset[RecordId] = frozenset(),
+        more: MemoryLog | None = None,
+    ) -> None:
+        """Show `base` without `gone`, all of which it holds, and then `more`."""
+        self._base, self._gone = base, gone
+        self._more = MemoryLog() if more is None else more
+
+    def __len__(self) -> int:
+        """Return the number of records."""
+        return len(self._base) - len(self._gone) + len(self._more)
+
+    def __getitem__(self, key: RecordId) -> SignedRecord:
+        """Return the record with this id."""
+        if key in self._more:
+            return self._more[key]
+        if key in self._gone:
+            raise KeyError(key)
+        return self._base[key]
+
+    def __contains__(self, key: object) -> bool:
+        """Tell whether the log holds the record with this id."""
+        return key in self._more or (key not in self._gone and key in self._base)
+
+    def __iter__(self) -> Iterator[RecordId]:
+        """Yield the ids in the order of arrival."""
+        yield from (key for key in self._base if key not in self._gone)
+        yield from self._more
+
+    def since(self, count: int) -> Iterator[SignedRecord]:
+        """Yield the records after the first `count`, in the order of their arrival."""
+        before = len(self._base) - len(self._gone)
+        if count < before:
+            kept = self._left(self._base.since(0 if self._gone else count))
+            yield from islice(kept, count if self._gone else 0, None)
+        yield from self._more.since(max(0, count - before))
+
+    def of_author(self, author: AuthorId) -> list[SignedRecord]:
+        """Return the records of `author`, in the order of their arrival."""
+        kept = self._left(self._base.of_author(author))
+        return [*kept, *self._more.of_author(author)]
+
+    def of_kinds(self, kinds: frozenset[str]) -> list[SignedRecord]:
+        """Return the records of these kinds, in the order of their arrival."""
+        kept = self._left(self._base.of_kinds(kinds))
+        return [*kept, *self._more.of_kinds(kinds)]
+
+    def extended(self, fresh: Mapping[RecordId, SignedRecord]) -> "ChangedLog":
+        """Return the log with records added at its end that it does not hold yet."""
+        return ChangedLog(self._base, self._gone, self._more.extended(fresh))
+
+    def without(self, gone: frozenset[RecordId]) -> "ChangedLog":
+        """Return a log that lacks the records `gone`, in the same order."""
+        lost = (key for key in gone if key in self._base)
+        return ChangedLog(self._base, self._gone.union(lost), self._more.without(gone))
+
+    def _left(self, signed: Iterable[SignedRecord]) -> Iterator[SignedRecord]:
+        """Yield those that are not left out."""
+        return (one for one in signed if one.record.id not in self._gone)
 
 
 class Records(Mapping[RecordId, Record]):

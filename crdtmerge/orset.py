@@ -10,7 +10,7 @@ that heard the same are equal, whatever each dropped, and when.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TypeAlias
 
@@ -51,6 +51,24 @@ class OpSet:
     """What the epochs among `signed` list."""
     _known: Trie = field(default_factory=Trie, compare=False, repr=False)
     """The trie of the first so many of `signed`, from when it was last asked for."""
+
+    @classmethod
+    def stored(cls, space: SpaceId, signed: Log, trie: Trie) -> "OpSet":
+        """Return the set whose records a store keeps: each was admitted before it was kept.
+
+        `trie` is over all of them. The dead, which a store may still keep, are left out.
+        """
+        found = cls(space, signed, _known=trie)
+        return found._with({})
+
+    def stored_as(self, signed: Log, trie: Trie) -> "OpSet":
+        """Return this set as a store keeps it now; `signed` and `trie` are of the same."""
+        return replace(self, signed=signed, _known=trie)
+
+    def gone_since(self, before: "OpSet") -> frozenset[RecordId]:
+        """Return the records of an earlier set that this one holds no more."""
+        listed = self.listing.added_to(before.listing)
+        return frozenset(r for r in listed if r in before and r not in self)
 
     @cached_property
     def trie(self) -> Trie:
@@ -162,7 +180,7 @@ class OpSet:
     ) -> Listing:
         """Return what is listed once `fresh` has joined."""
         deciding = [s.record for s in fresh.values() if s.record.kind in DECIDING]
-        if not deciding:
+        if fresh and not deciding:
             return self.listing
         deciding += [signed.record for signed in self.signed.of_kinds(DECIDING)]
         epochs = [

@@ -12,7 +12,7 @@ as an inner node or at another depth. Nodes are immutable and shared between ver
 
 An inner node of at most `BUCKET_MAX` digests holds those alone: the nodes below it are made
 when somebody asks, or a million digests would cost half a million objects. A node of a
-source holds its count and hash, and reads the rest once: what is read has to fit that hash.
+source holds its count and hash, and reads the rest once; what is read is checked by them.
 """
 
 from abc import ABC, abstractmethod
@@ -24,7 +24,6 @@ from operator import is_, lt
 from typing import Final, Protocol, final
 
 from crdtmerge.digest import DIGEST_BYTES, Domain, digest
-from crdtmerge.errors import MachineError
 
 RADIX: Final = 16
 LEAF_MAX: Final = 16
@@ -39,12 +38,6 @@ Prefix = tuple[int, ...]
 """The nibbles from the root to a node."""
 
 
-class MisfitError(MachineError):
-    """What was kept of a trie does not fit its root: the disk changed it."""
-
-    hint = "the tries of this home are made anew when it is opened next"
-
-
 class Source(Protocol):
     """Keeps the nodes of a trie; what it gives is checked against what is known."""
 
@@ -53,6 +46,9 @@ class Source(Protocol):
 
     def items(self, prefix: Prefix) -> list[bytes]:
         """Return the digests below `prefix`, in the order in which they came."""
+
+    def misfit(self) -> None:
+        """Hear that what it gave is not what the hash above says: the disk changed it."""
 
 
 def nibble(item: bytes, depth: int) -> int:
@@ -110,11 +106,7 @@ class Leaf(_Node):
 
     @property
     def items(self) -> tuple[bytes, ...]:
-        """The digests.
-
-        Raises:
-            MisfitError: they had to be read, and are others.
-        """
+        """The digests; read now, if they were not yet."""
         known = self._items
         if known is None:
             known = self._items = tuple(_read_items(self))
@@ -149,11 +141,7 @@ class Inner(_Node):
 
     @property
     def children(self) -> tuple["Node", ...]:
-        """The nodes below, by the next nibble of their digests.
-
-        Raises:
-            MisfitError: they had to be read, and are others.
-        """
+        """The nodes below, by the next nibble; read now, if they were not yet."""
         known = self._children
         if known is not None:
             return known
@@ -327,6 +315,8 @@ def _hash_over(items: Sequence[bytes], depth: int) -> bytes:
 
 def _parts(items: Sequence[bytes], depth: int) -> list[Sequence[bytes]]:
     """Cut sorted digests that share their first `depth` nibbles into the sixteen."""
+    if not items:
+        return [items] * RADIX
     head, cuts = items[0][: depth // 2], [0]
     if depth % 2:
         shared = items[0][depth // 2] & 0xF0
@@ -396,24 +386,21 @@ def _read_children(node: Inner) -> tuple[Node, ...]:
             below = zip(counts, hashes, range(RADIX), strict=True)
             depth = node.depth + 1
             return tuple([kept(depth, c, h, source, (*prefix, s)) for c, h, s in below])
-    made = _made(_read_items(node), node.depth)
-    return made.children  # type: ignore[union-attr]
+    parts = _parts(_read_items(node), node.depth)
+    return tuple([_made(part, node.depth + 1) for part in parts])
 
 
 def _read_items(node: Node) -> list[bytes]:
     """Read the digests of a node that was not read yet, sorted.
+
+    Others than it says are given as well, and the source hears of it: the root is wrong
+    then, and only the source knows all that it should be over.
 
     SUBTLE: the source may have grown since, as it does under who reads beside a writer. The
     digests of then are the first so many, and have the hash of then.
     """
     source, prefix = node._origin  # type: ignore[misc]  # noqa: SLF001
     items = sorted(source.items(prefix)[: node.count])
-    if len(items) < node.count or _hash_over(items, node.depth) != node.hash:
-        raise MisfitError(
-            f"the trie at {_shown(prefix)} has other digests than it says"
-        )
+    if _hash_over(items, node.depth) != node.hash:
+        source.misfit()
     return items
-
-
-def _shown(prefix: Prefix) -> str:
-    return "".join(f"{step:x}" for step in prefix) or "its root"

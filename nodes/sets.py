@@ -5,7 +5,6 @@ the rules (`crdtmerge.policy`), the protocol (`crdtmerge.sync`) nor the disk (`s
 knows no contents: those are `spaces`. Calls may come from several threads; each is atomic.
 """
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from threading import RLock
@@ -81,15 +80,17 @@ class Sets:
     admission: Holding | None = None
     """Decides which records of others wait; without it none does."""
     _opsets: dict[SpaceId, OpSet] = field(default_factory=dict)
-    _said: Counter[AuthorId] = field(default_factory=Counter)
+    _dead: dict[SpaceId, frozenset[RecordId]] = field(default_factory=dict)
+    """Dead records that the store still keeps: an older version knew no epochs."""
     _last_who: "Who | None" = None
 
     def __post_init__(self) -> None:
-        """Read the sets; their records were checked before they were stored."""
+        """Open the sets; their records were checked before they were stored."""
         for space in self.records.spaces():
-            loaded = self.records.load(space)
-            self._opsets[space] = OpSet(space).insert(loaded)
-            self._said.update(signed.record.author for signed in loaded)
+            log, trie = self.records.log(space), self.records.trie(space)
+            opset = self._opsets[space] = OpSet.stored(space, log, trie)
+            if dead := opset.gone_since(OpSet(space, log)):
+                self._dead[space] = dead
 
     # --- the sets -----------------------------------------------------------------------
 
@@ -107,7 +108,14 @@ class Sets:
         with self.lock:
             if space not in self._opsets:
                 raise NotFoundError(f"no space {space.hex()[:12]} in this home")
+            if not self.records.trie_fits(space):
+                self._refresh(space, self._opsets[space])
             return self._opsets[space]
+
+    def _refresh(self, space: SpaceId, opset: OpSet) -> None:
+        """Let `opset` be the set of `space`, over what the store keeps of it now."""
+        log, trie = self.records.log(space), self.records.trie(space)
+        self._opsets[space] = opset.stored_as(log, trie)
 
     def view(self, space: SpaceId) -> View:
         """Return what the set of `space` means now."""
@@ -128,13 +136,16 @@ class Sets:
         """
         with self.lock:
             before = self._opsets.get(space, OpSet(space))
-            after = before.insert(batch)
-            fresh = {s.record.id: s for s in batch if s.record.id not in before}
-            if fresh:
-                self.records.append(space, chains_first(fresh))
-                self._opsets[space] = after
-                self._said.update(s.record.author for s in fresh.values())
-            return tuple(fresh)
+            new = {s.record.id: s for s in batch if s.record.id not in before}
+            ordered = chains_first(new)
+            after = before.insert(ordered)
+            fresh = [signed for signed in ordered if signed.record.id in after]
+            gone = after.gone_since(before) | self._dead.get(space, frozenset())
+            if fresh or gone:
+                self.records.append(space, fresh, gone)
+                self._dead.pop(space, None)
+                self._refresh(space, after)
+            return tuple(key for key in new if key in after)
 
     def publish(self, space: SpaceId, batch: Sequence[SignedRecord]) -> None:
         """Commit records that were made here, and tell the running node, if one runs."""
@@ -235,10 +246,14 @@ class Sets:
         self.admission.taken(space, [s.record for s in batch], waiting, left)
         return fresh
 
+    def listed(self, space: SpaceId, record: bytes) -> bool:
+        """Tell whether the set lists an id as dead, be it truly or not."""
+        return RecordId(record) in self.opset(space).listing
+
     def said(self, author: AuthorId) -> int:
         """Return how many records of `author` are here, in all spaces."""
         with self.lock:
-            return self._said[author]
+            return self.records.said(author)
 
     # --- who ----------------------------------------------------------------------------
 

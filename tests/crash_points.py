@@ -25,6 +25,7 @@ from nodes.store.packing import Order
 from nodes.store.sqlite import SqliteLocal, SqliteRecords
 from simulations.disk import SimulatedDisk
 from simulations.power_loss import Loss
+from tests.kept_records import check_tables
 from tests.tunes import base_weights, tuned_weights
 
 P = ParamSpec("P")
@@ -59,7 +60,7 @@ def history(length: int) -> list[SignedRecord]:
     return records
 
 
-HISTORY = history(40)
+HISTORY = history(80)
 SPACE = HISTORY[0].record.space_id
 SMALL = [content(size, size) for size in (1, 700, 5000, 0)]
 IMPORTED = content(9000, 77)
@@ -288,6 +289,8 @@ def read_all(store: Store) -> Kept:
         numbers = [number for (number,) in sql.execute(query).fetchall()]
     assert numbers == list(range(1, len(records) + 1)), "records are numbered with gaps"
     assert store.records.last(SPACE) == len(records)
+    if records:
+        check_tables(store.database, SPACE, records)
     values = {key: store.local.get_value(key) for key in KEYS}
     return Kept(blobs, [signed.record.data for signed in records], values)
 

@@ -21,7 +21,7 @@ COUNT: Final = 1_000_000
 COUNTS: Final = (1_000, 10_000, 100_000, COUNT)
 DIFFERENCES: Final = (0, 1, 10, 100, 1_000, 10_000, 100_000)
 WAYS: Final[dict[str, Callable[[Pair], Cost]]] = {
-    "hinted": tries.hinted,
+    "by_clues": tries.by_clues,
     "whole": tries.whole,
     "negentropy": negentropy.reconcile,
     "rateless": rateless.reconcile,

@@ -11,7 +11,7 @@ from typing import Final, Protocol, TypeVar
 
 from crdtmerge.bodies import RecordId, SpaceId
 from crdtmerge.errors import MalformedMessageError, UnansweredError
-from crdtmerge.sync.compare import HintedDescent
+from crdtmerge.sync.compare import ClueDescent
 from crdtmerge.sync.messages import (
     CompareReply,
     CompareRequest,
@@ -39,7 +39,7 @@ we hold: a feed shows each record once, and a repair at most two nodes a record.
 
 Question = FeedRequest | TrieRequest | CompareRequest | RecordsRequest
 Answer = FeedReply | TrieReply | CompareReply | RecordsReply
-AnyDescent = WholeDescent | HintedDescent
+AnyDescent = WholeDescent | ClueDescent
 _Q = TypeVar("_Q", FeedRequest, TrieRequest, CompareRequest, RecordsRequest)
 
 
@@ -65,7 +65,14 @@ class Spaces(Protocol):
     def receive(
         self, space: SpaceId, records: Sequence[SignedBytes]
     ) -> tuple[RecordId, ...]:
-        """Check, persist and join `records`; return the ids that were new."""
+        """Check, persist and join `records`; return the ids that were new.
+
+        What is dead is checked, and not kept.
+        """
+        ...
+
+    def listed(self, space: SpaceId, record: bytes) -> bool:
+        """Tell whether the set lists an id as dead, be it truly or not."""
         ...
 
 
@@ -113,6 +120,8 @@ class Pull:
     undelivered: int = 0
     """Repairs in a row that ended with ids of which no record came."""
     owed: Owed | None = None
+    not_kept: set[bytes] = field(default_factory=set)
+    """Ids of records that came and were not kept: they are dead here, and stay so."""
     in_vain: int = 0
     """Nodes and records that the peer has shown since something of it was new."""
     waits: int = -1

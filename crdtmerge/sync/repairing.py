@@ -3,6 +3,9 @@
 Owns the course of a repair and what ends it. Does not own how a level is compared
 (`reconcile`, `compare`), nor when a repair begins (`session`).
 
+A record that came and was not kept is dead here: a peer that has not heard so shows it in
+each repair, and it is asked for once.
+
 What bounds it: a descent bounds the nodes that a peer shows before a record comes of them;
 here are bounded the heartbeats until one does, and how often ids may be shown of which no
 record comes. Such an id is a lie if the peer's root is still the one that it told before; a
@@ -15,7 +18,7 @@ from typing import Final
 from crdtmerge.bodies import SpaceId
 from crdtmerge.digest import Domain, digest
 from crdtmerge.errors import MalformedMessageError, UnansweredError
-from crdtmerge.sync.compare import HintedDescent
+from crdtmerge.sync.compare import ClueDescent, first_prefixes
 from crdtmerge.sync.messages import (
     IDS_MAX,
     SALT_BYTES,
@@ -35,6 +38,8 @@ FRUITLESS_MAX: Final = 6
 a peer may leave what we have for later, and then we differ for as long."""
 UNDELIVERED_MAX: Final = 3
 """Repairs in a row that may end with ids of which no record came, though the root moved."""
+NOT_KEPT_MAX: Final = 1 << 16
+"""Ids of dead records that are remembered of one peer and space."""
 REPAIR_BEATS_MAX: Final = 4096
 """Heartbeats that may come in one repair before it brings a record."""
 
@@ -49,13 +54,18 @@ class Repairing:
     pulls: Pulls
     secret: bytes
 
-    def begin(self, space: SpaceId, pull: Pull, *, hinted: bool) -> bool:
+    def begin(self, space: SpaceId, pull: Pull, *, by_clues: bool) -> bool:
         """Begin a repair; tell whether it is over at once."""
         pull.doubts, pull.waits, pull.repair_beats = 0, -1, 0
         pull.fruitless = min(pull.fruitless + 1, FRUITLESS_MAX)
         pull.target = pull.latest
-        pull.descent = HintedDescent(salt=self._salt()) if hinted else WholeDescent()
+        pull.descent = self._comparison(space, pull) if by_clues else WholeDescent()
         return self._advance(space, pull, pull.descent)
+
+    def _comparison(self, space: SpaceId, pull: Pull) -> ClueDescent:
+        count = len(self.pulls.spaces.trie(space))
+        gap = abs(pull.latest.count - count) if pull.latest else 0
+        return ClueDescent(first_prefixes(count, gap), salt=self._salt())
 
     def _salt(self) -> bytes:
         """Return a salt that no peer could know before."""
@@ -93,14 +103,14 @@ class Repairing:
         pull.descent.take(self.pulls.spaces.trie(space), reply)
         return self._advance(space, pull, pull.descent)
 
-    def take_branches(self, space: SpaceId, reply: CompareReply) -> bool:
+    def take_sections(self, space: SpaceId, reply: CompareReply) -> bool:
         """Take an answer to a comparison; tell whether the repair is over."""
         answered = self.pulls.answered(space, reply.number, CompareRequest)
         if answered is None:
             return False
         pull = answered[0]
-        assert isinstance(pull.descent, HintedDescent)
-        self.pulls.showed(space, pull, len(reply.branches))
+        assert isinstance(pull.descent, ClueDescent)
+        self.pulls.showed(space, pull, len(reply.sections))
         pull.descent.take(self.pulls.spaces.trie(space), reply)
         return self._advance(space, pull, pull.descent)
 
@@ -112,11 +122,17 @@ class Repairing:
         pull, asked = answered
         assert pull.descent is not None
         self.pulls.learn(space, reply.records)
-        trie = self.pulls.spaces.trie(space)
-        if any(i in trie for i in asked.ids):
+        trie, waiting = self.pulls.spaces.trie(space), self.pulls.waiting
+        rest = [i for i in asked.ids if i not in trie]
+        came = {digest(Domain.RECORD, record.data) for record in reply.records}
+        dead = [i for i in rest if i in came and self.pulls.spaces.listed(space, i)]
+        if len(rest) < len(asked.ids):
             pull.settled()
-        elif not any(self.pulls.waiting.left(space, i) for i in asked.ids):
+        elif not dead and not any(waiting.left(space, i) for i in rest):
             return self._undelivered(pull, asked)
+        pull.not_kept.update(dead[: NOT_KEPT_MAX - len(pull.not_kept)])
+        for key in dead:
+            del pull.descent.lacking[key]
         pull.descent.progressed()
         pull.repair_beats = 0
         return self._advance(space, pull, pull.descent)
@@ -153,7 +169,9 @@ class Repairing:
     ) -> tuple[bytes, ...]:
         """Return what the descent found, but for what came meanwhile or is to wait."""
         trie, waiting = self.pulls.spaces.trie(space), self.pulls.waiting
-        unknown = [i for i in descent.lacking if i not in trie]
+        unknown = [
+            i for i in descent.lacking if i not in trie and i not in pull.not_kept
+        ]
         lacking = tuple(i for i in unknown if not waiting.left(space, i))
         if len(lacking) < len(unknown):
             pull.waits = waiting.releases(space)

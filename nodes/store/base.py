@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
-from crdtmerge.bodies import SpaceId
+from crdtmerge.bodies import RecordId, SpaceId
 from crdtmerge.digest import BlobId
+from crdtmerge.identity import AuthorId
+from crdtmerge.log import Log
 from crdtmerge.record import SignedRecord
 from crdtmerge.sync.messages import SignedBytes
+from crdtmerge.trie import Trie
 
 RECORD_OVERHEAD_BYTES: Final = 16
 """What a record costs in a message beside its data and signature, at most."""
@@ -44,16 +47,37 @@ class RecordStore(Protocol):
     def spaces(self) -> list[SpaceId]:
         """Return the spaces that have a record, sorted by id."""
 
-    def append(self, space: SpaceId, records: Sequence[SignedRecord]) -> None:
-        """Keep `records`, all or none; they are durable when this returns.
+    def append(
+        self,
+        space: SpaceId,
+        records: Sequence[SignedRecord],
+        gone: frozenset[RecordId] = frozenset(),
+    ) -> None:
+        """Keep `records`, and drop those that are `gone`, all or none, durably.
 
-        New ones are numbered from 1 without a gap, in the order given; those that are
-        there already keep their numbers. Their signatures were verified before.
+        New ones are numbered in the order given, from one above the last number that was
+        ever used; those that are there already keep their numbers. Numbers of dropped ones
+        are not used again. Signatures were verified before.
 
         Raises:
             WrongSpaceError: one of them belongs to another space.
             MachineError: the disk refused; nothing was kept.
         """
+
+    def log(self, space: SpaceId) -> Log:
+        """Return the records of `space` as they are now; those of later do not show."""
+
+    def trie(self, space: SpaceId) -> Trie:
+        """Return the trie over the ids of the records of `space` as they are now."""
+
+    def trie_fits(self, space: SpaceId) -> bool:
+        """Tell whether nothing was read yet that does not fit the trie given last.
+
+        If it does not, `trie` gives one that was built anew.
+        """
+
+    def said(self, author: AuthorId) -> int:
+        """Return how many records of `author` are here, in all spaces."""
 
     def load(self, space: SpaceId) -> list[SignedRecord]:
         """Return all records of `space` in the order of their numbers.
@@ -67,9 +91,9 @@ class RecordStore(Protocol):
     ) -> tuple[list[SignedBytes], int, bool]:
         """Return the records numbered above `sequence` that fit in `limit_bytes`.
 
-        At least one is returned if there is any. The second value is the number of the
-        last one returned; with none, `sequence` itself, but never above the last record.
-        The third tells whether there are more.
+        At least one is returned if there is any. The second value is the number up to
+        which there is none beside those: never above the last record's. The third tells
+        whether there are more.
         """
 
     def last(self, space: SpaceId) -> int:

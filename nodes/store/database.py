@@ -106,6 +106,8 @@ class Database:
         if not disk.exists(path):
             raise NotFoundError(f"there is no store at {path}")
         self.path = path
+        self.writes = write
+        """Whether this process may write."""
         self._schema = schema
         self._lock = threading.RLock()
         self._broken: LocalError | None = None

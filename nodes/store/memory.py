@@ -5,76 +5,118 @@ and keeps it has a node that crashed and kept its disk. Does not own files: thos
 `sqlite` and `blobs`.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from crdtmerge.bodies import RecordId, SpaceId
 from crdtmerge.digest import BlobId, blob_id_of
 from crdtmerge.errors import ContentMissingError, CorruptBlobError, WrongSpaceError
+from crdtmerge.identity import AuthorId
+from crdtmerge.log import MemoryLog
 from crdtmerge.record import SignedRecord
 from crdtmerge.sync.messages import SignedBytes
+from crdtmerge.trie import Trie
 
 from .base import RECORD_OVERHEAD_BYTES
 
 
 @dataclass(slots=True)
+class _Numbered:
+    """The records of one space: as a log, with their numbers, and their trie."""
+
+    log: MemoryLog = field(default_factory=MemoryLog)
+    numbers: list[int] = field(default_factory=list)
+    """Of each record of the log; they ascend, with gaps where records were dropped."""
+    last: int = 0
+    trie: Trie = field(default_factory=Trie)
+
+
+@dataclass(slots=True)
 class MemoryRecords:
-    """The `RecordStore` without a disk; number n is the item n - 1 of its space."""
+    """The `RecordStore` without a disk."""
 
     generation: bytes
-    _records: dict[SpaceId, dict[RecordId, SignedRecord]] = field(default_factory=dict)
-    _order: dict[SpaceId, list[SignedRecord]] = field(default_factory=dict)
+    _spaces: dict[SpaceId, _Numbered] = field(default_factory=dict)
 
     def spaces(self) -> list[SpaceId]:
         """Return the spaces that have a record, sorted by id."""
-        return sorted(self._order)
+        return sorted(self._spaces)
 
-    def append(self, space: SpaceId, records: Sequence[SignedRecord]) -> None:
-        """Keep `records`, all or none.
+    def append(
+        self,
+        space: SpaceId,
+        records: Sequence[SignedRecord],
+        gone: frozenset[RecordId] = frozenset(),
+    ) -> None:
+        """Keep `records`, and drop those that are `gone`, all or none.
 
         Raises:
             WrongSpaceError: one of them belongs to another space.
         """
         if any(signed.record.space_id != space for signed in records):
             raise WrongSpaceError(f"a record of another space than {space.hex()[:12]}")
-        if not records:
+        if not records and not gone:
             return
-        known = self._records.setdefault(space, {})
-        order = self._order.setdefault(space, [])
-        for signed in records:
-            if signed.record.id not in known:
-                known[signed.record.id] = signed
-                order.append(signed)
+        held = self._spaces.setdefault(space, _Numbered())
+        fresh = {s.record.id: s for s in records if s.record.id not in held.log}
+        held.log = held.log.extended(fresh)
+        held.numbers += range(held.last + 1, held.last + len(fresh) + 1)
+        held.last += len(fresh)
+        gone -= fresh.keys()
+        held.trie = held.trie.insert(fresh).delete(gone)
+        if gone:
+            kept = zip(held.log, held.numbers, strict=True)
+            held.numbers = [number for key, number in kept if key not in gone]
+            held.log = held.log.without(gone)
+
+    def log(self, space: SpaceId) -> MemoryLog:
+        """Return the records of `space` as they are now."""
+        return self._spaces.get(space, _Numbered()).log
+
+    def trie(self, space: SpaceId) -> Trie:
+        """Return the trie over the ids of the records of `space`."""
+        return self._spaces.get(space, _Numbered()).trie
+
+    def trie_fits(self, space: SpaceId) -> bool:  # noqa: ARG002
+        """Tell that it does: memory is not damaged."""
+        return True
+
+    def said(self, author: AuthorId) -> int:
+        """Return how many records of `author` are here, in all spaces."""
+        return sum(len(held.log.of_author(author)) for held in self._spaces.values())
 
     def load(self, space: SpaceId) -> list[SignedRecord]:
         """Return all records of `space` in the order of their numbers."""
-        return list(self._order.get(space, ()))
+        return list(self.log(space).since(0))
 
     def after(
         self, space: SpaceId, sequence: int, limit_bytes: int
     ) -> tuple[list[SignedBytes], int, bool]:
         """Return the records numbered above `sequence` that fit in `limit_bytes`.
 
-        At least one is returned if there is any; then the number of the last one, and
-        whether there are more.
+        At least one is returned if there is any; then the number up to which there is none
+        beside those, and whether there are more.
         """
-        order = self._order.get(space, [])
-        sequence = min(sequence, len(order))
+        held = self._spaces.get(space, _Numbered())
+        sequence = min(sequence, held.last)
         batch: list[SignedBytes] = []
         used = 0
-        while sequence < len(order):
-            signed = order[sequence]
+        begin = bisect_right(held.numbers, sequence)
+        for number, signed in zip(
+            held.numbers[begin:], held.log.since(begin), strict=True
+        ):
             used += len(signed.record.data) + len(signed.signature)
             used += RECORD_OVERHEAD_BYTES
             if batch and used > limit_bytes:
                 return batch, sequence, True
             batch.append(SignedBytes(signed.record.data, signed.signature))
-            sequence += 1
-        return batch, sequence, False
+            sequence = number
+        return batch, held.last, False
 
     def last(self, space: SpaceId) -> int:
         """Return the number of the last record of `space`; 0 when there is none."""
-        return len(self._order.get(space, ()))
+        return self._spaces.get(space, _Numbered()).last
 
 
 @dataclass(slots=True)

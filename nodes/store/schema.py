@@ -7,13 +7,18 @@ A new file and one that was brought up to date have the same tables: a new one i
 as the oldest version knew it, and takes every step since.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 import apsw
 
-SCHEMA_VERSION: Final = 2
+from crdtmerge.codec import decode
+from crdtmerge.errors import EncodingError
+
+T = TypeVar("T", bytes, str)
+
+SCHEMA_VERSION: Final = 3
 APPLICATION_ID: Final = 0x43524454  # "CRDT"
 
 _FIRST: Final = (
@@ -75,7 +80,35 @@ _SECOND: Final = (
     "CREATE TABLE unneeded (blob BLOB PRIMARY KEY, since INTEGER NOT NULL) STRICT",
 )
 
-STEPS: Final = (_FIRST, _SECOND)
+_THIRD: Final = (
+    # count is how many records there are; root is that of the trie, NULL if unknown
+    "ALTER TABLE spaces ADD COLUMN count INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE spaces ADD COLUMN root BLOB",
+    # the records of one author and kind, and how many there are
+    """CREATE TABLE parts (
+        part INTEGER PRIMARY KEY, space BLOB NOT NULL, author BLOB NOT NULL,
+        kind TEXT NOT NULL, count INTEGER NOT NULL, UNIQUE (space, author, kind)
+    ) STRICT""",
+    "CREATE INDEX parts_by_author ON parts (author)",
+    """CREATE TABLE placed (
+        part INTEGER NOT NULL, sequence INTEGER NOT NULL, PRIMARY KEY (part, sequence)
+    ) STRICT, WITHOUT ROWID""",
+    # prefix has a byte for each nibble; children is what `crdtmerge.trie_rows` says
+    """CREATE TABLE tries (
+        space BLOB NOT NULL, prefix BLOB NOT NULL, children BLOB NOT NULL,
+        PRIMARY KEY (space, prefix)
+    ) STRICT, WITHOUT ROWID""",
+    """INSERT INTO parts (space, author, kind, count)
+        SELECT space, author_of(data) AS author, kind_of(data) AS kind, count(*)
+        FROM records GROUP BY space, author, kind""",
+    """INSERT INTO placed SELECT part, sequence FROM records JOIN parts
+        ON parts.space = records.space AND author = author_of(data)
+        AND kind = kind_of(data)""",
+    """UPDATE spaces SET count =
+        (SELECT count(*) FROM records WHERE records.space = spaces.space)""",
+)
+
+STEPS: Final = (_FIRST, _SECOND, _THIRD)
 """What takes a file from one version to the next; the first starts from nothing."""
 
 
@@ -96,6 +129,34 @@ STORE: Final = Schema(APPLICATION_ID, STEPS)
 """The store of a home."""
 
 
+def _field(data: bytes, place: int, of: type[T], otherwise: T) -> T:
+    """Return a field of a record's bytes.
+
+    Of damaged ones it does not matter: they are found out when they are read.
+    """
+    try:
+        value = decode(data, len(data))
+    except EncodingError:
+        return otherwise
+    found = value[place] if isinstance(value, list) and len(value) > place else None
+    return found if isinstance(found, of) else otherwise
+
+
+def _author_of(data: bytes) -> bytes:
+    return _field(data, 2, bytes, b"")
+
+
+def _kind_of(data: bytes) -> str:
+    return _field(data, 6, str, "")
+
+
+_FUNCTIONS: Final[Mapping[str, Callable[..., bytes | str]]] = {
+    "author_of": _author_of,
+    "kind_of": _kind_of,
+}
+"""What the steps ask of a record's bytes."""
+
+
 def bring_up_to_date(
     sql: apsw.Connection,
     version: int,
@@ -106,6 +167,8 @@ def bring_up_to_date(
 
     A new file, of version 0, is whole, with its `settings`, or not there at all.
     """
+    for name, read in _FUNCTIONS.items():
+        sql.create_scalar_function(name, read, 1, deterministic=True)
     sql.execute("BEGIN IMMEDIATE")
     try:
         for statements in schema.steps[version:]:

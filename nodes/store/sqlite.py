@@ -11,17 +11,16 @@ from pathlib import Path
 from crdtmerge.bodies import RecordId, SpaceId
 from crdtmerge.codec import decode, encode
 from crdtmerge.digest import BlobId
-from crdtmerge.errors import (
-    EncodingError,
-    MachineError,
-    MalformedRecordError,
-    WrongSpaceError,
-)
+from crdtmerge.errors import EncodingError, WrongSpaceError
+from crdtmerge.identity import AuthorId
 from crdtmerge.record import SignedRecord, decode_record
 from crdtmerge.sync.messages import SignedBytes
+from crdtmerge.trie import Trie
 
 from .base import RECORD_OVERHEAD_BYTES, BaseFacts, PeerFacts
-from .database import Database
+from .database import Database, Sql
+from .kept_log import KeptLog, Shelf, damaged
+from .kept_trie import KeptTrie
 
 SEQUENCE_MAX = 2**63 - 1
 ADDRESSES_BYTES_MAX = 64 << 10
@@ -37,8 +36,10 @@ class SqliteRecords:
         self._database = database
         found = _value(database, "generation")
         if found is None:
-            raise _damaged(database, "the generation is missing")
+            raise damaged(database, "the generation is missing")
         self._generation = found
+        self._shelves: dict[SpaceId, Shelf] = {}
+        self._tries: dict[SpaceId, KeptTrie] = {}
 
     @property
     def generation(self) -> bytes:
@@ -63,8 +64,15 @@ class SqliteRecords:
             rows = sql.execute("SELECT space FROM spaces ORDER BY space").fetchall()
         return [SpaceId(space) for (space,) in rows]
 
-    def append(self, space: SpaceId, records: Sequence[SignedRecord]) -> None:
-        """Keep `records`, all or none; they are durable when this returns.
+    def append(
+        self,
+        space: SpaceId,
+        records: Sequence[SignedRecord],
+        gone: frozenset[RecordId] = frozenset(),
+    ) -> None:
+        """Keep `records`, and drop those that are `gone`, all or none, durably.
+
+        The rows of the trie are written with them, so they fit whatever happens.
 
         Raises:
             WrongSpaceError: one of them belongs to another space.
@@ -72,55 +80,119 @@ class SqliteRecords:
         """
         if any(signed.record.space_id != space for signed in records):
             raise WrongSpaceError(f"a record of another space than {space.hex()[:12]}")
-        if not records:
+        if not records and not gone:
             return
+        kept = self._trie_of(space)
+        before = kept.trie()
         with self._database.writing() as sql:
+            fresh = self._insert(sql, space, records)
+            dropped = [key for key in sorted(gone) if key not in fresh]
+            after = kept.write(sql, before, fresh, dropped)
+            self._drop(sql, space, dropped)
+        kept.kept_as(after)
+        self._shelf(space).forget(gone)
+
+    def _insert(
+        self, sql: Sql, space: SpaceId, records: Sequence[SignedRecord]
+    ) -> list[RecordId]:
+        """Write rows for those that have none, and return their ids."""
+        new = "INSERT INTO spaces (space, last) VALUES (?, 0) ON CONFLICT DO NOTHING"
+        sql.execute(new, [space])
+        query = "SELECT last FROM spaces WHERE space = ?"
+        last: int = sql.execute(query, [space]).fetchone()[0]
+        placed: dict[tuple[AuthorId, str], list[int]] = {}
+        fresh: list[RecordId] = []
+        for signed in records:
+            record = signed.record
+            row = (space, last + 1, record.id, record.data, signed.signature)
             sql.execute(
-                "INSERT INTO spaces VALUES (?, 0) ON CONFLICT DO NOTHING", [space]
+                "INSERT INTO records VALUES (?, ?, ?, ?, ?)"
+                " ON CONFLICT (space, record) DO NOTHING",
+                row,
             )
-            query = "SELECT last FROM spaces WHERE space = ?"
-            first: int = sql.execute(query, [space]).fetchone()[0]
-            last = first
-            for signed in records:
-                record = signed.record
-                row = (space, last + 1, record.id, record.data, signed.signature)
-                sql.execute(
-                    "INSERT INTO records VALUES (?, ?, ?, ?, ?)"
-                    " ON CONFLICT (space, record) DO NOTHING",
-                    row,
-                )
-                # nothing changes for one that is there already: numbers have no gap
-                last += sql.changes()
-            if last > first:
-                sql.execute("UPDATE spaces SET last = ? WHERE space = ?", (last, space))
+            # nothing changes for one that is there already: its number is used by the next
+            if sql.changes():
+                last += 1
+                fresh.append(record.id)
+                placed.setdefault((record.author, record.kind), []).append(last)
+        sql.execute("UPDATE spaces SET last = ? WHERE space = ?", (last, space))
+        for (author, kind), numbers in placed.items():
+            part = self._part(sql, (space, author, kind), len(numbers))
+            rows = [(part, number) for number in numbers]
+            sql.executemany("INSERT INTO placed VALUES (?, ?)", rows)
+        return fresh
+
+    def _drop(self, sql: Sql, space: SpaceId, gone: Sequence[RecordId]) -> None:
+        """Delete the rows of records; their numbers are not used again."""
+        where = "WHERE space = ? AND record = ?"
+        for key in gone:
+            query = f"SELECT sequence, data FROM records {where}"  # noqa: S608
+            found = sql.execute(query, (space, key)).fetchone()
+            if found is None:
+                continue
+            record = decode_record(found[1])
+            part = self._part(sql, (space, record.author, record.kind), -1)
+            query = "DELETE FROM placed WHERE part = ? AND sequence = ?"
+            sql.execute(query, (part, found[0]))
+            sql.execute(f"DELETE FROM records {where}", (space, key))  # noqa: S608
+
+    def _part(self, sql: Sql, named: tuple[bytes, bytes, str], more: int) -> int:
+        """Return the part of a space, author and kind, to which `more` records came."""
+        query = (
+            "INSERT INTO parts (space, author, kind, count) VALUES (?, ?, ?, ?)"
+            " ON CONFLICT (space, author, kind) DO UPDATE"
+            " SET count = count + excluded.count RETURNING part"
+        )
+        part: int = sql.execute(query, (*named, more)).fetchone()[0]
+        return part
+
+    def log(self, space: SpaceId) -> KeptLog:
+        """Return the records of `space` as they are now, read when they are asked for."""
+        query = "SELECT last, count FROM spaces WHERE space = ?"
+        with self._database.reading() as sql:
+            last, count = sql.execute(query, [space]).fetchone() or (0, 0)
+        return KeptLog(self._shelf(space), last, count)
+
+    def trie(self, space: SpaceId) -> Trie:
+        """Return the trie over the ids of the records of `space`."""
+        return self._trie_of(space).trie()
+
+    def trie_fits(self, space: SpaceId) -> bool:
+        """Tell whether nothing was read yet that does not fit the trie given last."""
+        return self._trie_of(space).fits
+
+    def said(self, author: AuthorId) -> int:
+        """Return how many records of `author` are here, in all spaces."""
+        query = "SELECT coalesce(sum(count), 0) FROM parts WHERE author = ?"
+        with self._database.reading() as sql:
+            found: int = sql.execute(query, [author]).fetchone()[0]
+        return found
+
+    def _shelf(self, space: SpaceId) -> Shelf:
+        return self._shelves.setdefault(space, Shelf(self._database, space))
+
+    def _trie_of(self, space: SpaceId) -> KeptTrie:
+        return self._tries.setdefault(space, KeptTrie(self._database, space))
 
     def load(self, space: SpaceId) -> list[SignedRecord]:
         """Return all records of `space` in the order of their numbers.
 
-        Signatures were verified before they were stored and are not verified again; ids
-        are digests of the bytes, so comparing them finds damage.
-
         Raises:
             MachineError: the disk refused, or what it holds is damaged.
         """
-        with self._database.reading() as sql:
-            rows = sql.execute(
-                "SELECT record, data, signature FROM records WHERE space = ?"
-                " ORDER BY sequence",
-                [space],
-            ).fetchall()
-        return [self._restored(*row) for row in rows]
+        return list(self.log(space).since(0))
 
     def after(
         self, space: SpaceId, sequence: int, limit_bytes: int
     ) -> tuple[list[SignedBytes], int, bool]:
         """Return the records numbered above `sequence` that fit in `limit_bytes`.
 
-        At least one is returned if there is any. The second value is the number of the
-        last one returned; with none, `sequence` itself, but never above the last record.
-        The third tells whether there are more.
+        At least one is returned if there is any. The second value is the number up to
+        which there is none beside those: never above the last record's. The third tells
+        whether there are more.
         """
-        sequence = min(sequence, self.last(space))  # a peer may ask beyond 64 bits
+        last = self.last(space)
+        sequence = min(sequence, last)  # a peer may ask beyond 64 bits
         batch: list[SignedBytes] = []
         used = 0
         with self._database.reading() as sql:
@@ -136,7 +208,8 @@ class SqliteRecords:
                     return batch, sequence, True
                 batch.append(SignedBytes(data, signature))
                 sequence = number
-        return batch, sequence, False
+        # the last records may have been dropped, and their numbers with them
+        return batch, max(sequence, last), False
 
     def last(self, space: SpaceId) -> int:
         """Return the number of the last record of `space`; 0 when there is none."""
@@ -144,17 +217,6 @@ class SqliteRecords:
             query = "SELECT last FROM spaces WHERE space = ?"
             row = sql.execute(query, [space]).fetchone()
         return row[0] if row else 0
-
-    def _restored(self, known: RecordId, data: bytes, signature: bytes) -> SignedRecord:
-        """Return the record of a row, unless the disk changed it."""
-        try:
-            record = decode_record(data)
-        except MalformedRecordError as e:
-            raise _damaged(self._database, f"record {known.hex()[:12]}: {e}") from e
-        if record.id != known:
-            reason = f"record {known.hex()[:12]} has other bytes"
-            raise _damaged(self._database, reason)
-        return SignedRecord(record, signature)
 
 
 class SqliteLocal:
@@ -243,10 +305,10 @@ class SqliteLocal:
         try:
             value = decode(data, ADDRESSES_BYTES_MAX)
         except EncodingError as e:
-            raise _damaged(self._database, f"the addresses of a peer: {e}") from e
+            raise damaged(self._database, f"the addresses of a peer: {e}") from e
         if isinstance(value, list) and all(isinstance(item, str) for item in value):
             return tuple(value)
-        raise _damaged(self._database, "the addresses of a peer are no texts")
+        raise damaged(self._database, "the addresses of a peer are no texts")
 
 
 def _own(key: str) -> str:
@@ -259,10 +321,3 @@ def _value(database: Database, key: str) -> bytes | None:
         query = "SELECT value FROM settings WHERE key = ?"
         row = sql.execute(query, [key]).fetchone()
     return row[0] if row else None
-
-
-def _damaged(database: Database, reason: str) -> MachineError:
-    return MachineError(
-        f"{database.path} is damaged: {reason}",
-        hint="check the disk, and restore the home from a backup",
-    )

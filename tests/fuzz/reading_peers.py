@@ -26,7 +26,7 @@ from crdtmerge.resolve.resolution import model_digest
 from crdtmerge.rules import Place, Who
 from crdtmerge.strategies import check_recipe
 from crdtmerge.sync.attestations import decode_attestation
-from crdtmerge.sync.compare import HintedDescent, compare
+from crdtmerge.sync.compare import ClueDescent, compare
 from crdtmerge.sync.listings import Listing
 from crdtmerge.sync.messages import (
     MESSAGE_BYTES_MAX,
@@ -179,15 +179,15 @@ def read_comparison(data: bytes) -> None:
     """Take a frame of a comparison: answer a question, or take it for an answer."""
     message = convert.decode(data)
     if isinstance(message, CompareRequest):
-        covered, found = compare(THEIRS, message.salt, message.branches)
-        assert 0 < covered <= len(message.branches)
+        covered, found = compare(THEIRS, message.salt, message.sections)
+        assert 0 < covered <= len(message.sections)
         reply = CompareReply(SPACE, tuple(found), covered)
         assert len(convert.encode(reply)) <= MESSAGE_BYTES_MAX
         named = [key for b in found if isinstance(b, Ids) for key in b.ids]
         assert all(key in THEIRS for key in named)
     elif isinstance(message, CompareReply):
         for frontier in ([()], [(3,), (4, 5), ()]):
-            descent = HintedDescent(salt=SALT, frontier=list[Prefix](frontier))
+            descent = ClueDescent(salt=SALT, frontier=list[Prefix](frontier))
             assert descent.question(SPACE, OURS) is not None
             descent.take(OURS, message)
             assert not any(key in OURS for key in descent.lacking)

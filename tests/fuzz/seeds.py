@@ -36,7 +36,7 @@ from crdtmerge.record import SignedRecord, make_record, sign_record
 from crdtmerge.resolve.resolution import model_digest
 from crdtmerge.strategies import STRATEGIES, make_recipe
 from crdtmerge.sync.attestations import Attestation
-from crdtmerge.sync.compare import HintedDescent, compare
+from crdtmerge.sync.compare import ClueDescent, compare
 from crdtmerge.sync.messages import (
     FEATURES,
     PROTOCOL_VERSION,
@@ -236,9 +236,9 @@ def messages() -> Iterator[Message]:
 def comparing() -> Iterator[Message]:
     """Yield what two tries say of each other, level by level."""
     ours, theirs = Trie.build(COMPARED[:90]), Trie.build(COMPARED)
-    descent = HintedDescent(salt=SALT)
+    descent = ClueDescent(salt=SALT)
     while question := descent.question(SPACE, ours):
-        covered, found = compare(theirs, question.salt, question.branches)
+        covered, found = compare(theirs, question.salt, question.sections)
         reply = CompareReply(SPACE, tuple(found), covered, 1)
         descent.take(ours, reply)
         yield replace(question, number=1)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crdtmerge.digest import DIGEST_BYTES, Domain, digest
-from crdtmerge.sync.compare import HintedDescent, compare
+from crdtmerge.sync.compare import ClueDescent, compare, first_prefixes
 from crdtmerge.sync.messages import (
     SALT_BYTES,
     CompareReply,
@@ -48,17 +48,20 @@ def pairs(draw: st.DrawFn) -> tuple[set[bytes], set[bytes]]:
     return ours, theirs
 
 
-@given(pairs(), st.binary(min_size=SALT_BYTES, max_size=SALT_BYTES))
+gaps = st.sampled_from([0, 40, 9_000, 2**63 - 1])
+
+
+@given(pairs(), gaps, st.binary(min_size=SALT_BYTES, max_size=SALT_BYTES))
 def test_a_comparison_finds_what_is_lacking(
-    sets: tuple[set[bytes], set[bytes]], salt: bytes
+    sets: tuple[set[bytes], set[bytes]], gap: int, salt: bytes
 ) -> None:
-    """By hints, with every message as it travels."""
+    """By clues, with every message as it travels, wherever a claim makes it begin."""
     ours, theirs = (Trie.build(ids) for ids in sets)
-    descent = HintedDescent(salt=salt)
+    descent = ClueDescent(first_prefixes(len(ours), gap), salt=salt)
     while question := descent.question(SPACE, ours):
         asked = decode(encode(question))
         assert isinstance(asked, CompareRequest)
-        covered, found = compare(theirs, asked.salt, asked.branches)
+        covered, found = compare(theirs, asked.salt, asked.sections)
         reply = decode(encode(CompareReply(SPACE, tuple(found), covered)))
         assert isinstance(reply, CompareReply)
         descent.take(ours, reply)

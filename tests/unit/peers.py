@@ -154,7 +154,9 @@ class Wire:
         return left.trie(SPACE).root == right.trie(SPACE).root
 
 
-def session(spaces: Spaces, cursors: dict[SpaceId, Cursor] | None = None) -> Session:
+def session(
+    spaces: SyncSpaces, cursors: dict[SpaceId, Cursor] | None = None
+) -> Session:
     """Return a session over `spaces`."""
     kept = {} if cursors is None else cursors
     return Session(spaces, frozenset([SPACE]), kept, "tests/1", bytes(SECRET_BYTES))

@@ -60,7 +60,10 @@ def _asking(kind: type) -> tuple[Session, Message]:
     said = ours.handle(CLAIM)
     if kind is RecordsRequest:
         found = Ids((0,), (bytes(32),))
-        said = ours.handle(CompareReply(SPACE, (found,), 1, number=1))
+        (shown,) = said
+        assert isinstance(shown, CompareRequest)
+        covered = len(shown.sections)
+        said = ours.handle(CompareReply(SPACE, (found,), covered, number=1))
     (asked,) = said
     assert isinstance(asked, kind)
     assert not isinstance(asked, Learned)

@@ -39,7 +39,7 @@ from tests.crash_points import (
     read_all,
 )
 from tests.crash_sweeps import FaultSweep, Sweep, tell
-from tests.unit.test_store_schema import COLUMNS_2, VERSION_1
+from tests.unit.test_store_schema import COLUMNS_3, VERSION_1
 
 FEW = [Loss("all"), Loss("none"), Loss("torn"), Loss("some", 0), Loss("some", 1)]
 MANY = [
@@ -84,12 +84,13 @@ def groups(store: Store) -> None:
 
 
 def records(store: Store) -> None:
-    """Records come in batches that overlap, and settings change."""
+    """Records come in batches that overlap, their trie gets rows, and settings change."""
     store.append(0, 1)
     store.set_value("a", b"1")
     store.append(1, 9)
     store.checkpoint()
-    store.append(4, 40)
+    store.append(4, 70)
+    store.append(68, 80)
     store.set_value("a", b"2")
     store.set_value("b", b"3")
 
@@ -285,7 +286,7 @@ def test_an_old_store_is_brought_up_to_date_or_as_it_was() -> None:
         with store.database.reading() as sql:
             query = "SELECT name FROM sqlite_schema WHERE type = 'table'"
             names = {name for (name,) in sql.execute(query).fetchall()}
-        assert set(COLUMNS_2) <= names
+        assert set(COLUMNS_3) <= names
         store.close()
 
 

@@ -235,7 +235,7 @@ def test_a_failed_transaction_leaves_nothing(
     database: Database, records: SqliteRecords
 ) -> None:
     """Whatever ends a transaction early undoes all of it, and the next one works."""
-    row = "INSERT INTO spaces VALUES (?, 9)"
+    row = "INSERT INTO spaces (space, last) VALUES (?, 9)"
     with pytest.raises(apsw.ConstraintError), database.writing() as sql:
         sql.executemany(row, [[bytes(32)], [bytes(32)]])
     assert records.spaces() == []
@@ -313,9 +313,9 @@ def test_a_newer_schema_asks_for_an_upgrade(path: Path, database: Database) -> N
     """A store of a later version is left alone."""
     database.close()
     sql = apsw.Connection(str(path))
-    sql.execute("PRAGMA user_version = 3")
+    sql.execute("PRAGMA user_version = 4")
     sql.close()
-    with pytest.raises(UpgradeNeededError, match="schema 3") as caught:
+    with pytest.raises(UpgradeNeededError, match="schema 4") as caught:
         Database(path, write=True)
     assert "upgrade" in caught.value.hint
 

@@ -50,18 +50,21 @@ PRAGMA user_version = 1;
 """
 """What version 0.5 of the program laid out, kept as it was."""
 
-COLUMNS_2 = {
+COLUMNS_3 = {
     "bases": "space folder manifest",
     "blobs": "blob size chunks path offset form against stored used",
     "downloads": "blob size chunks held",
     "files": "path size changed inode",
     "invites": "space secret",
     "peers": "space node addresses",
+    "parts": "part space author kind count",
     "pins": "space content note",
+    "placed": "part sequence",
     "records": "space sequence record data signature",
     "settings": "key value",
-    "spaces": "space last",
+    "spaces": "space last count root",
     "strays": "blob path offset",
+    "tries": "space prefix children",
     "unneeded": "blob since",
 }
 
@@ -86,7 +89,7 @@ def columns(path: Path) -> dict[str, str]:
     """Return the columns of each table in a file, as SQLite tells them."""
     sql = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
     tables = [name for (name,) in sql.execute("SELECT name FROM sqlite_schema")]
-    own = [name for name in tables if not str(name).startswith("sqlite_")]
+    own = [name for name in tables if not str(name).startswith(("sqlite_", "parts_"))]
     found = {
         str(name): " ".join(
             str(row[1]) for row in sql.execute(f"PRAGMA table_info({name})")
@@ -118,8 +121,8 @@ def test_a_new_store_has_the_tables_of_today(tmp_path: Path) -> None:
     """Every column that other parts count on."""
     path = tmp_path / "new.sqlite"
     Database.create(path, GENERATION).close()
-    assert columns(path) == COLUMNS_2
-    assert version(path) == 2
+    assert columns(path) == COLUMNS_3
+    assert version(path) == 3
 
 
 def test_an_old_store_is_brought_up_to_date_with_all_it_held(path: Path) -> None:
@@ -134,26 +137,27 @@ def test_an_old_store_is_brought_up_to_date_with_all_it_held(path: Path) -> None
         row = sql.execute("SELECT form, against, stored, used FROM blobs").fetchone()
         assert row == (0, None, None, 0)
     database.close()
-    assert columns(path) == COLUMNS_2
-    assert version(path) == 2
+    assert columns(path) == COLUMNS_3
+    assert version(path) == 3
     Database(path, write=True).close()
 
 
 def test_a_step_that_ends_early_leaves_the_old_version(
     path: Path,
 ) -> None:
-    """Cut after each statement: all of version 1, nothing of 2; then it goes through."""
+    """Cut after each statement: all of version 1, nothing of 3; then it goes through."""
     before = columns(path)
-    [_, second] = schema.STEPS
-    for count in range(len(second) + 1):
-        cut = (*second[:count], "SELECT no_such_function()")
-        steps = schema.Schema(schema.APPLICATION_ID, (schema.STEPS[0], cut))
+    [first, *later] = schema.STEPS
+    statements = [statement for step in later for statement in step]
+    for count in range(len(statements) + 1):
+        cut = (*statements[:count], "SELECT no_such_function()")
+        steps = schema.Schema(schema.APPLICATION_ID, (first, cut))
         with pytest.raises(Exception, match="no_such_function"):
             Database(path, write=True, schema=steps)
         assert columns(path) == before
         assert version(path) == 1
     Database(path, write=True).close()
-    assert columns(path) == COLUMNS_2
+    assert columns(path) == COLUMNS_3
 
 
 def test_a_reader_of_an_old_store_changes_nothing(path: Path) -> None:
@@ -180,4 +184,4 @@ def test_reading_an_old_home_brings_it_up_to_date_first(tmp_path: Path) -> None:
     lock.release()
     with open_home(home, write=False) as opened:
         assert opened.blobs.read(BLOB, len(DATA)) == DATA
-    assert version(home / "store.sqlite") == 2
+    assert version(home / "store.sqlite") == 3

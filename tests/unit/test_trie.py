@@ -24,6 +24,15 @@ def test_root_follows_the_shape_rule(count: int) -> None:
     assert Trie().insert(others).insert(members).delete(others).root == expected
 
 
+@pytest.mark.parametrize("count", [0, 3, 16, 17, 64, 65, 256])
+def test_what_is_left_of_many_has_its_own_root(count: int) -> None:
+    """Nodes that held more than a bucket collapse on the way down, at each size."""
+    members = ids(300)
+    left = Trie.build(members).delete(members[count:])
+    assert left.root == trie_root(members[:count])
+    assert left.node == Trie.build(members[:count]).node
+
+
 def test_seventeenth_digest_splits_and_its_delete_collapses() -> None:
     """Sixteen are a leaf, seventeen an inner node, sixteen again the same leaf."""
     members = ids(LEAF_MAX + 1)
