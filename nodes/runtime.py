@@ -33,6 +33,7 @@ from crdtmerge.sync.messages import Heartbeat, Message
 from crdtmerge.sync.transfer import Wanted
 
 from .attesting import Attested
+from .book import Place, Tried
 from .commands import Commands
 from .counting import Sources
 from .doubts import Doubts
@@ -54,7 +55,9 @@ from .effects import (
     Trust,
 )
 from .fetching import Fetching
+from .finding import Finding
 from .forks import Forks
+from .gossip import interval
 from .health import Health
 from .holding import Held
 from .home import Home
@@ -68,6 +71,7 @@ from .operations.limiting import quotas_of
 from .operations.membership import JOIN_ADDRESSES
 from .operations.verbs import Answer, Operations
 from .quotas import Quotas
+from .remembering import SAVE_S, Remembering
 from .server import ControlServer, JoinServer, ReplicaServer
 from .spaces import Spaces
 from .tls import Leaf, make_leaf
@@ -115,13 +119,16 @@ class Runtime:
         upkeep: Upkeep | None = None,
         limits: Limits | None = None,
         own_quotas: Mapping[str, float] | None = None,
+        *,
+        finding: Finding | None = None,
     ) -> None:
         self.home = home
+        self.finding = finding or Finding()
         self.me = home.node.public
         home.blobs.forget_lost()
         self.spaces = Spaces(home.records, home.blobs)
         check_references(home, self.spaces)
-        bootstrap = _bootstrap(home, self.spaces)
+        bootstrap = _bootstrap(home, self.spaces, self.finding.listed)
         self.spaces.added = _added(home)
         rng = random.Random(entropy(32))  # noqa: S311  choices of peers are no secrets
         agent = f"crdtmerge/{__version__}"
@@ -130,6 +137,9 @@ class Runtime:
         self.node = Node(
             self.me, self.spaces, rng, agent, bootstrap, quotas=self.quotas
         )
+        self.remembering = Remembering(home.local, time.monotonic, time.time)
+        self.remembering.load(self.node.neighbours.book)
+        self.rng = random.Random(entropy(32))  # noqa: S311  lengths of ticks
         self.trusted = self.spaces.members()
         self.tasks: set[asyncio.Task[None]] = set()
         self.stopping = asyncio.Event()
@@ -209,6 +219,7 @@ class Runtime:
         self._announce()
         self.spawn(self.turns.run())
         self.spawn(self._tick())
+        self.spawn(self._remember())
         await self._tell_health()
         self.spawn(self._watch_health())
 
@@ -249,6 +260,8 @@ class Runtime:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
         await self.turns.close()
+        book = self.node.neighbours.book  # nobody else touches it any more
+        await asyncio.to_thread(self.remembering.save, book.take_changes())
         await asyncio.to_thread(self.keeping.shutdown, wait=True)
         await asyncio.to_thread(self.fetching.close)
         await self.links.channels.close()
@@ -262,7 +275,23 @@ class Runtime:
             if await self.doubts.end():
                 await asyncio.to_thread(self._announce)
             await asyncio.to_thread(self.forks.turn)
-            await asyncio.sleep(TICK_S)
+            await asyncio.sleep(interval(TICK_S, self.rng))
+
+    async def _remember(self) -> None:
+        """Keep the address book on disk as it changes."""
+        while True:
+            await asyncio.sleep(SAVE_S)
+            await self._save_book()
+
+    async def _save_book(self) -> None:
+        changes: list[tuple[Place, Tried | None]] = []
+
+        def look() -> Sequence[Input]:
+            changes.extend(self.node.neighbours.book.take_changes())
+            return ()
+
+        await self.submit(look)
+        await asyncio.to_thread(self.remembering.save, changes)
 
     async def _watch_health(self) -> None:
         while True:
@@ -372,6 +401,10 @@ class Runtime:
         """Return the peers with an open stream."""
         return self.links.peers()
 
+    def listed(self) -> Mapping[bytes, tuple[str, ...]]:
+        """Return where the list of this run says that nodes listen."""
+        return self.finding.listed
+
     def moved(self, node: bytes) -> None:
         """Take up what the home knows of where nodes listen, and try `node` at once."""
         self.spaces.added = _added(self.home)
@@ -455,9 +488,17 @@ class Runtime:
         self.commands.pause(seconds)
 
 
-def _bootstrap(home: Home, spaces: Spaces) -> dict[bytes, tuple[str, ...]]:
-    peers = (facts for space in spaces.all() for facts in home.local.peers(space))
-    return {facts.node: facts.addresses for facts in peers}
+def _bootstrap(
+    home: Home, spaces: Spaces, listed: Mapping[bytes, tuple[str, ...]]
+) -> dict[bytes, tuple[str, ...]]:
+    """Return where tickets and the list of this run say that nodes listen."""
+    known = dict(listed)
+    for space in spaces.all():
+        for facts in home.local.peers(space):
+            before = known.get(facts.node, ())
+            known[facts.node] = tuple(dict.fromkeys((*before, *facts.addresses)))
+    known.pop(home.node.public, None)
+    return known
 
 
 def _added(home: Home) -> dict[bytes, tuple[str, ...]]:
@@ -474,10 +515,12 @@ def runtime_on(
     upkeep: Upkeep | None = None,
     limits: Limits | None = None,
     own_quotas: Mapping[str, float] | None = None,
+    *,
+    finding: Finding | None = None,
 ) -> Runtime:
     """Return a node on an open home that has not started, with a fresh TLS leaf."""
     now = datetime.now(UTC)
     leaf = make_leaf(
         home.node.unlock(), now - timedelta(days=1), now + timedelta(days=LEAF_DAYS)
     )
-    return Runtime(home, leaf, upkeep, limits, own_quotas)
+    return Runtime(home, leaf, upkeep, limits, own_quotas, finding=finding)

@@ -36,7 +36,7 @@ from nodes.effects import (
     Trust,
 )
 from nodes.forks import Forks
-from nodes.gossip import RUMOUR_FANOUT
+from nodes.gossip import RUMOUR_FANOUT, interval
 from nodes.node import Node
 from nodes.quotas import DEFAULT, Quotas
 from nodes.spaces import Spaces
@@ -169,7 +169,7 @@ class World:
             if machine.life == life:
                 self.submit(machine, Ticked())
                 self._look_for_forks(machine)
-                self.clock.after(TICK_S, tick)
+                self.clock.after(interval(TICK_S, rng), tick)
 
         self.clock.after(rng.uniform(0, TICK_S), tick)
 

@@ -95,7 +95,8 @@ def _share(spreads: Sequence[Any], what: str, idle: float, nodes: int) -> float:
     """Return what a record took of each node, beyond what idling takes meanwhile."""
     total: float = sum(getattr(spread, what) for spread in spreads) / nodes
     periods = sum(spread.periods for spread in spreads)
-    return round((total - idle * periods) / len(spreads), 2)
+    beyond: float = (total - idle * periods) / len(spreads)
+    return round(beyond, 2)
 
 
 def _print(rows: Sequence[dict[str, Any]]) -> None:
