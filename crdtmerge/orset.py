@@ -102,7 +102,7 @@ class OpSet:
     @cached_property
     def view(self) -> View:
         """What the set means; computed once a value."""
-        return evaluate(self.records)
+        return evaluate(self.records, self.listing)
 
     @cached_property
     def forked(self) -> Forked:
@@ -165,6 +165,12 @@ class OpSet:
             known = known.delete(key for key in gone if key in known)
             kept = kept.without(gone)
         return OpSet(self.space, kept.extended(fresh), listing, known)
+
+    def as_if(self, epochs: Iterable[Record]) -> "OpSet":
+        """Return what the set is without what `epochs` list, be they signed or not."""
+        listing = self.listing.with_epochs(epochs)
+        kept = self.signed.without(self._dying(listing))
+        return OpSet(self.space, kept, listing)
 
     def _lookup_beside(self, fresh: Mapping[RecordId, SignedRecord]) -> Lookup:
         """Return how to find a record of the set, or one that may join it."""

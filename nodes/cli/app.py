@@ -23,6 +23,7 @@ from . import (
     members,
     models,
     peers,
+    proving,
     quotas,
     recipes,
     restored,
@@ -138,6 +139,8 @@ def _space_group() -> typer.Typer:
     group.command("approve")(members.approve)
     group.command("pending")(members.pending)
     group.command("forks")(members.forks)
+    group.command("prove")(proving.prove)
+    group.command("check-proof")(proving.check_proof)
     return group
 
 

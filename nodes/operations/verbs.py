@@ -40,6 +40,7 @@ from .membership import space_create, space_join, space_ticket, space_ticket_rev
 from .metering import node_metrics
 from .packing import store_pack, store_unpack
 from .peers import peers_add, peers_list, peers_remove
+from .proving import space_prove
 from .publishing import announce_node, name_node, publish_fault, publish_fork
 from .reading import space_list, status, whoami
 from .recipes import recipe_set, recipe_show
@@ -78,6 +79,7 @@ VERBS: Final = {
     "space_leave": space_leave,
     "space_approve": space_approve,
     "space_pending": space_pending,
+    "space_prove": space_prove,
     "space_forks": space_forks,
     "space_forks_publish": space_forks_publish,
     "space_forks_lift": space_forks_lift,

@@ -8,9 +8,16 @@ from dataclasses import replace
 
 from google.protobuf.message import DecodeError
 
-from crdtmerge import codec, encodings
+from crdtmerge import codec, encodings, membership
 from crdtmerge.codec import decode, encode, format_decimal, parse_decimal
-from crdtmerge.digest import CHUNK_BYTES, BlobId, Domain, blob_id_of, chunk_digests
+from crdtmerge.digest import (
+    CHUNK_BYTES,
+    BlobId,
+    Domain,
+    blob_id_of,
+    chunk_digests,
+    digest,
+)
 from crdtmerge.errors import EncodingError, LocalError, NotFoundError
 from crdtmerge.faults import Fault, check_fault, find
 from crdtmerge.forks import Fork, check_fork
@@ -47,6 +54,8 @@ from tests.unit.peers import SPACE
 
 PLACES = (Place("model.layers.3.bias", (3, 8)), Place("head.weight"), Place("", (0, 1)))
 OURS, THEIRS = Trie.build(COMPARED[:90]), Trie.build(COMPARED)
+MEMBERS = {digest(Domain.RECORD, n.to_bytes(2, "little")) for n in range(500)}
+MEMBER_ROOT = Trie.build(MEMBERS).root
 VISIBLE = (Who(bytes(32), (bytes(32),), ("math",)), Who(b"c" * 32))
 
 
@@ -120,6 +129,16 @@ def read_listing(data: bytes) -> None:
     assert listing.take(message.total, message.tensors) == (
         message.total == len(message.tensors)
     )
+
+
+def read_membership(data: bytes) -> None:
+    """Check a proof of membership under a root that it leads to, if there is one."""
+    proof = membership.read_membership(data)
+    assert proof.to_bytes() == data
+    held = MEMBERS & {*proof.items}
+    item = min(held, default=bytes(32))
+    found = membership.check_membership(MEMBER_ROOT, item, proof)
+    assert found == (item in MEMBERS)
 
 
 def read_proof(data: bytes) -> None:

@@ -30,6 +30,7 @@ from crdtmerge.encodings.planes import Effort
 from crdtmerge.faults import Fault
 from crdtmerge.forks import prove_fork
 from crdtmerge.identity import SigningKey
+from crdtmerge.membership import prove_membership
 from crdtmerge.proofs import prove
 from crdtmerge.recipe import Rule
 from crdtmerge.record import SignedRecord, make_record, sign_record
@@ -169,6 +170,14 @@ def faults() -> Iterator[bytes]:
     shown = fault(bytes(32)).record.body
     assert isinstance(shown, Fault)
     yield from (encode(one.to_value()) for one in (shown, *FAULTS))
+
+
+def memberships() -> Iterator[bytes]:
+    """Yield proofs at several depths, of ids that are there and of one that is not."""
+    for count in (0, 5, 40, 500):
+        ids = [digest(Domain.RECORD, n.to_bytes(2, "little")) for n in range(count)]
+        for item in (*ids[:1], bytes(32)):
+            yield prove_membership(Trie.build(ids), item).to_bytes()
 
 
 def proofs() -> Iterator[bytes]:

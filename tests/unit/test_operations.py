@@ -760,6 +760,7 @@ def test_the_table_of_verbs_is_complete() -> None:
         "space_members",
         "space_approve",
         "space_pending",
+        "space_prove",
         "space_forks",
         "space_forks_publish",
         "space_forks_lift",
