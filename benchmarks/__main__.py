@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from benchmarks import increment, ingest, numerics
+from benchmarks import increment, ingest, meaning, numerics
 from benchmarks.cluster import connections, fairness, processes
 from benchmarks.gossip import command as gossip
 from benchmarks.portability import command as portability
@@ -57,6 +57,7 @@ COMMANDS: Final[dict[str, Callable[[Sequence[str]], int | None]]] = {
     "increment": increment.main,
     "ingest": ingest.main,
     "inspect": _inspect,
+    "meaning": meaning.main,
     "numerics": numerics.main,
     "poison": _poison,
     "portability": portability.main,
