@@ -292,7 +292,10 @@ class SqliteLocal:
         with self._database.reading() as sql:
             query = "SELECT * FROM tried ORDER BY node, address"
             rows = sql.execute(query).fetchall()
-        return [TriedFacts(*row[:6], bool(row[6])) for row in rows]
+        return [
+            TriedFacts(node, address, good, bad, worked, tried, bool(local))
+            for node, address, good, bad, worked, tried, local in rows
+        ]
 
     def keep_tried(
         self, kept: Sequence[TriedFacts], gone: Sequence[tuple[bytes, str]]
