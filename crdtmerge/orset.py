@@ -179,6 +179,13 @@ class OpSet:
     def _last_meaning(self) -> Meaning | None:
         return self.meaning if "meaning" in vars(self) else self._meant
 
+    def as_if(self, lists: Iterable[Epoch]) -> "OpSet":
+        """Return what the set is without what `lists` name, before anybody signed them."""
+        named = {RecordId(n.to_bytes(2, "big")): body for n, body in enumerate(lists)}
+        listing = self.listing.with_epochs(named)
+        kept = self.signed.without(self._dying(listing))
+        return OpSet(self.space, kept, listing)
+
     def _lookup_beside(self, fresh: Mapping[RecordId, SignedRecord]) -> Lookup:
         """Return how to find a record of the set, or one that may join it."""
 

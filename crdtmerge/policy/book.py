@@ -24,15 +24,6 @@ from crdtmerge.record import Record
 
 
 @dataclass(frozen=True, slots=True)
-class Rest:
-    """What is to be known of the records of a space that a book is not made of."""
-
-    listing: Listing
-    direct: frozenset[AuthorId]
-    """Who hangs a record on the genesis, be it in the book or not."""
-
-
-@dataclass(frozen=True, slots=True)
 class Book:
     """Admissible records of one space that are not dead, each list by id."""
 
@@ -136,18 +127,21 @@ class Book:
         return found
 
 
-def book_of(records: Mapping[RecordId, Record], rest: Rest | None = None) -> Book:
+def book_of(
+    records: Mapping[RecordId, Record],
+    listing: Listing | None = None,
+    direct: frozenset[AuthorId] | None = None,
+) -> Book:
     """Return those of `records` that are not dead as a book.
 
-    With the `rest` of the space, none of them is dead, and they are not all there are.
+    With a `listing` none of them is; without, what they list is found out. With `direct`
+    they are not all there are, and these hang a record on the genesis.
 
     Raises:
         WrongSpaceError: there is not exactly one genesis.
     """
-    if rest is None:
+    if listing is None:
         records, listing = living(records)
-    else:
-        listing = rest.listing
     found = [r for r in records.values() if isinstance(r.body, Genesis)]
     if len(found) != 1:
         raise WrongSpaceError(f"a space has one genesis, not {len(found)}")
@@ -188,5 +182,5 @@ def book_of(records: Mapping[RecordId, Record], rest: Rest | None = None) -> Boo
         judgements=judgements,
         lifts=lifts,
         listing=listing,
-        direct=rest.direct if rest else frozenset(r.author for r in on_genesis),
+        direct=frozenset(r.author for r in on_genesis) if direct is None else direct,
     )

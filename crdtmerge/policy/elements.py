@@ -24,6 +24,7 @@ from crdtmerge.digest import ContentId
 from crdtmerge.faults import Fault
 from crdtmerge.identity import AuthorId
 from crdtmerge.policy.admissible import authority_of
+from crdtmerge.policy.dead import Listing
 from crdtmerge.policy.pending import pending_of
 from crdtmerge.policy.standing import Standing, stand
 from crdtmerge.policy.view import Found, Shown, Source, View, Visible
@@ -34,12 +35,15 @@ NODES_PER_AUTHOR_MAX: Final = 16
 """Transport keys of one author that count: handshakes and dials cost something each."""
 
 
-def evaluate(records: Mapping[RecordId, Record]) -> View:
+def evaluate(
+    records: Mapping[RecordId, Record], listing: Listing | None = None
+) -> View:
     """Return what the admissible `records` of one space mean: the third step.
 
+    With a `listing` none of them is dead by it; without, what they list is found out.
     From nothing, by all of them: `meaning` finds the same by what changed.
     """
-    standing = stand(records)
+    standing = stand(records, listing)
     effective = standing.effective
     shown = _shown(standing)
     pending = pending_of(standing, effective.get)

@@ -42,7 +42,6 @@ from crdtmerge.faults import Fault
 from crdtmerge.forks import Fork
 from crdtmerge.identity import AuthorId
 from crdtmerge.log import Log
-from crdtmerge.policy.book import Rest
 from crdtmerge.policy.dead import Listing
 from crdtmerge.policy.standing import Standing, stand
 from crdtmerge.record import Record
@@ -77,8 +76,8 @@ class Rights:
         kinds = DECIDING_KINDS | ({Remove.KIND} if rules.threshold > 1 else set())
         asked = (signed.record for signed in log.of_kinds(kinds))
         deciding = {r.id: r for r in asked if not _is_plain(r, rules)}
-        direct = frozenset(_direct(log, deciding)) if rules.mode == "open" else None
-        return _stand(log, deciding, Rest(listing, direct or frozenset()))
+        direct = _direct(log, deciding) if rules.mode == "open" else ()
+        return _stand(log, listing, deciding, frozenset(direct))
 
     def advanced(self, log: Log, listing: Listing) -> "Rights":
         """Return who stands how in `log`, which holds the records of this value first."""
@@ -93,8 +92,8 @@ class Rights:
         book = self.standing.book
         if not deciding and direct <= book.direct:
             return replace(self, log=log, listing=listing)
-        rest = Rest(listing, book.direct | direct)
-        return _stand(log, {**book.records, **deciding}, rest, self.watched)
+        known = {**book.records, **deciding}
+        return _stand(log, listing, known, book.direct | direct, self.watched)
 
     def lets(self, record: Record) -> bool:
         """Tell whether a record of the log takes effect."""
@@ -124,8 +123,9 @@ def _rules(log: Log) -> Genesis:
 
 def _stand(
     log: Log,
+    listing: Listing,
     deciding: Mapping[RecordId, Record],
-    rest: Rest,
+    direct: frozenset[AuthorId],
     known: frozenset[AuthorId] = frozenset(),
 ) -> Rights:
     """Ask the `deciding` records, which hold all of the `known` watched authors."""
@@ -136,8 +136,8 @@ def _stand(
         for author in sorted(watched - known)
         for signed in log.of_author(author)
     }
-    standing = stand({**deciding, **theirs}, rest)
-    return Rights(log, rest.listing, standing, watched)
+    standing = stand({**deciding, **theirs}, listing, direct)
+    return Rights(log, listing, standing, watched)
 
 
 def _watched(deciding: Iterable[Record], *, quarantine: bool) -> frozenset[AuthorId]:

@@ -23,7 +23,7 @@ from crdtmerge.bodies import (
     Successor,
 )
 from crdtmerge.identity import AuthorId
-from crdtmerge.policy.book import Book, Rest, book_of
+from crdtmerge.policy.book import Book, book_of
 from crdtmerge.policy.chains import Given, Judgement, Kept, Placing, place
 from crdtmerge.policy.council import (
     COUNCIL,
@@ -34,6 +34,7 @@ from crdtmerge.policy.council import (
     target_of,
     votes_of,
 )
+from crdtmerge.policy.dead import Listing
 from crdtmerge.policy.forked import forks_of, lifts_of, numbers_of
 from crdtmerge.policy.ranks import OPEN, Rank
 from crdtmerge.policy.view import ShownFork
@@ -91,15 +92,20 @@ class Standing:
         return held and RecordId(record.auth) in self.effective
 
 
-def stand(records: Mapping[RecordId, Record], rest: Rest | None = None) -> Standing:
+def stand(
+    records: Mapping[RecordId, Record],
+    listing: Listing | None = None,
+    direct: frozenset[AuthorId] | None = None,
+) -> Standing:
     """Return who stands how by the admissible `records` of one space.
 
-    With the `rest` of the space, `records` are those that decide it (`rights`).
+    With a `listing` none of them is dead by it. With `direct` they are those that decide
+    it (`rights`), and these authors hang any record on the genesis.
 
     Raises:
         WrongSpaceError: there is not exactly one genesis.
     """
-    book = book_of(records, rest)
+    book = book_of(records, listing, direct)
     forks = forks_of(records)
     quarantine = book.rules.quarantine
     council = council_of(book, numbers_of(forks, {}, COUNCIL) if quarantine else {})

@@ -230,3 +230,57 @@ def test_one_peer_cannot_take_all_calls(monkeypatch: pytest.MonkeyPatch) -> None
             await alice.open_stream(talk)
 
     run(scenario())
+
+
+BIG = RecordsRequest(SPACE, (bytes(32),) * IDS_MAX, 1)
+"""A message of a quarter of a MiB."""
+TAKEN_MAX = 64
+"""As many of these lie between two ends at most: 16 MiB, in the buffers of both."""
+
+
+class Deaf(Echo):
+    """Takes a stream and reads nothing of it, or only writes to it."""
+
+    sent = 0
+    writes = False
+
+    async def stream(
+        self,
+        peer: bytes,  # noqa: ARG002  the handler's form
+        incoming: AsyncIterator[Message],  # noqa: ARG002
+        send: Send,
+    ) -> None:
+        """Read nothing until the caller goes."""
+        while self.writes:
+            await send(BIG)
+            self.sent += 1
+        await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("writes", [False, True])
+def test_what_a_peer_does_not_read_waits_with_its_sender(*, writes: bool) -> None:
+    """Either way the line takes so much and no more, and the writer stands still."""
+
+    async def scenario() -> None:
+        handler = Deaf(members(ALICE))
+        handler.writes = writes
+        async with serving(handler) as served, served.client(ALICE) as alice:
+            count = 0
+
+            async def talk(_: AsyncIterator[Message], send: Send) -> None:
+                nonlocal count
+                while not writes:
+                    await send(BIG)
+                    count += 1
+                await asyncio.Event().wait()
+
+            talking = asyncio.create_task(alice.open_stream(talk))
+            before = -1
+            while (now := count + handler.sent) != before or not now:
+                before = now
+                await asyncio.sleep(0.5)
+            assert 0 < now <= TAKEN_MAX
+            talking.cancel()
+            await asyncio.gather(talking, return_exceptions=True)
+
+    run(scenario())

@@ -38,6 +38,7 @@ from nodes.effects import (
     BlobStored,
     Close,
     Dial,
+    DialEnded,
     Effect,
     Fetch,
     Input,
@@ -53,7 +54,7 @@ from nodes.effects import (
     Ticked,
     Trust,
 )
-from nodes.gossip import BANISHED_S, DIALS_PER_TICK, RUMOUR_FANOUT
+from nodes.gossip import BANISHED_S, DIALS_PER_TICK, LEFT_S, RUMOUR_FANOUT
 from nodes.neighbours import CHOSEN, MESH_MAX
 from nodes.node import Node
 from nodes.spaces import Spaces
@@ -507,3 +508,40 @@ def _renamed(home: Home, honest: SignedRecord, nonce: int) -> SignedRecord:
     body = honest.record.body
     assert isinstance(body, Add)
     return home.replica(2)._sign(replace(body, manifest=junk, manifest_bytes=5))
+
+
+def _until_dialled(home: Home, peer: bytes) -> float:
+    """Return after how many seconds a peer is dialled."""
+    began = home.now
+    while not any(isinstance(e, Dial) and e.peer == peer for e in home.do(Ticked(), 1)):
+        assert home.now - began < 100
+    return home.now - began
+
+
+def test_who_lets_us_in_only_to_refuse_us_is_dialled_ever_more_seldom() -> None:
+    """A full node takes the call before it says that there is no room."""
+    home, peer, waits = Home(1), transport(1), []
+    for _ in range(8):
+        home.do(PeerOpened(peer))
+        home.do(PeerClosed(peer))
+        waits.append(_until_dialled(home, peer))
+    assert waits[-1] > 10 > waits[0]
+    home.open(1)
+    home.do(PeerClosed(peer))
+    assert _until_dialled(home, peer) <= 2
+
+
+def test_who_said_goodbye_is_left_alone_for_a_while() -> None:
+    """With jitter, and no failure is counted: it is dialled once, and then as ever."""
+    waits = []
+    for seed in range(8):
+        home = Home(1)
+        home.node.rng = random.Random(seed)
+        home.open(1)
+        home.do(PeerClosed(transport(1), left=True))
+        waits.append(_until_dialled(home, transport(1)))
+        home.do(DialEnded(transport(1)))
+        assert _until_dialled(home, transport(1)) <= 2
+    assert min(waits) > LEFT_S / 4
+    assert max(waits) <= LEFT_S + 1
+    assert len(set(waits)) > 3
