@@ -28,6 +28,7 @@ from typing import Any, Final, TypeVar
 from crdtmerge import __version__
 from crdtmerge.bodies import RecordId, SpaceId
 from crdtmerge.digest import BlobId
+from crdtmerge.errors import VersionsApartError
 from crdtmerge.faults import Fault
 from crdtmerge.sync.messages import Heartbeat, Message
 from crdtmerge.sync.transfer import Wanted
@@ -156,7 +157,9 @@ class Runtime:
         self.needs = Needs(self._needed)
         self.commands = Commands()
         self.health = Health()
-        self.sync_server = ReplicaServer(self, leaf, self.health)
+        loans = self.fetching.loans
+        self.sync_server = ReplicaServer(self, leaf, self.health, loans.serve)
+        self.links.lends = self.fetch
         self.doorkeeper = Doorkeeper(home, self.spaces, entropy)
         self.join_server = JoinServer(self.doorkeeper, leaf)
         self.control_server = ControlServer(self, self.health)
@@ -371,6 +374,10 @@ class Runtime:
     def connected(self) -> list[bytes]:
         """Return the peers with an open stream."""
         return self.links.peers()
+
+    def apart(self) -> Mapping[bytes, VersionsApartError]:
+        """Return the peers with which we share no version of the protocol, and why."""
+        return dict(self.node.apart)
 
     def moved(self, node: bytes) -> None:
         """Take up what the home knows of where nodes listen, and try `node` at once."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from crdtmerge.bodies import ADDRESSES_MAX, SpaceId, is_address
-from crdtmerge.errors import BadInputError, NotFoundError
+from crdtmerge.errors import BadInputError, NotFoundError, VersionsApartError
 
 from . import arguments as given
 from .live import Answer, Arguments, Context, Tell
@@ -109,6 +109,7 @@ def peers_list(context: Context, _asked: Arguments, _tell: Tell) -> Answer:
     """Return the other nodes of our spaces: whose, where, and whether connected."""
     known = _sources(context)
     connected = set(context.live.connected()) if context.live else set()
+    apart = context.live.apart() if context.live else {}
     nodes = (context.spaces.members() | known.keys()) - {context.home.node.public}
     return {
         "running": context.live is not None,
@@ -122,11 +123,16 @@ def peers_list(context: Context, _asked: Arguments, _tell: Tell) -> Answer:
                     for address, sources in known.get(node, {}).items()
                 ],
                 "connected": node in connected,
+                **_apart(apart.get(node)),
             }
             for node in sorted(nodes | connected)
         ],
         "notes": [],
     }
+
+
+def _apart(error: VersionsApartError | None) -> dict[str, str]:
+    return {} if error is None else {"problem": str(error), "hint": error.hint}
 
 
 def _sources(context: Context) -> dict[bytes, dict[str, list[str]]]:
