@@ -61,7 +61,7 @@ class Domain(StrEnum):
     ATTESTED = "crdtmerge v1 attestations held"
     AUDIT = "crdtmerge v1 tensor of an audit"
     TRIALS = "crdtmerge v1 what a strategy makes of the trials"
-    HINTS = "crdtmerge v1 hints of a comparison"
+    CLUES = "crdtmerge v1 clues of a comparison"
     SALT = "crdtmerge v1 salt of a comparison"
 
 

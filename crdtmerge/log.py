@@ -10,7 +10,7 @@ and a shorter one still shows what it showed. What is dead is left out by anothe
 
 from abc import abstractmethod
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import ItemsView, Iterable, Iterator, Mapping, ValuesView
 from itertools import islice
 from threading import Lock
 from typing import final
@@ -24,6 +24,14 @@ class Log(Mapping[RecordId, SignedRecord]):
     """Signed records by id, in the order of their arrival; equal if they hold the same."""
 
     __slots__ = ()
+
+    def values(self) -> ValuesView[SignedRecord]:
+        """Return the records, which are read one after the other, and not by name."""
+        return _Values(self)
+
+    def items(self) -> ItemsView[RecordId, SignedRecord]:
+        """Return the records by id, read one after the other."""
+        return _Items(self)
 
     @abstractmethod
     def since(self, count: int) -> Iterator[SignedRecord]:
@@ -44,6 +52,20 @@ class Log(Mapping[RecordId, SignedRecord]):
     @abstractmethod
     def without(self, gone: frozenset[RecordId]) -> "Log":
         """Return a log that lacks the records `gone`, in the same order."""
+
+
+class _Values(ValuesView[SignedRecord]):
+    _mapping: Log
+
+    def __iter__(self) -> Iterator[SignedRecord]:
+        return self._mapping.since(0)
+
+
+class _Items(ItemsView[RecordId, SignedRecord]):
+    _mapping: Log
+
+    def __iter__(self) -> Iterator[tuple[RecordId, SignedRecord]]:
+        return ((one.record.id, one) for one in self._mapping.since(0))
 
 
 class _Shared:
@@ -240,3 +262,25 @@ class Records(Mapping[RecordId, Record]):
     def __iter__(self) -> Iterator[RecordId]:
         """Yield the ids in the order of arrival."""
         return iter(self.log)
+
+    def values(self) -> ValuesView[Record]:
+        """Return the records, which are read one after the other, and not by name."""
+        return _OnlyValues(self)
+
+    def items(self) -> ItemsView[RecordId, Record]:
+        """Return the records by id, read one after the other."""
+        return _OnlyItems(self)
+
+
+class _OnlyValues(ValuesView[Record]):
+    _mapping: Records
+
+    def __iter__(self) -> Iterator[Record]:
+        return (one.record for one in self._mapping.log.since(0))
+
+
+class _OnlyItems(ItemsView[RecordId, Record]):
+    _mapping: Records
+
+    def __iter__(self) -> Iterator[tuple[RecordId, Record]]:
+        return ((one.record.id, one.record) for one in self._mapping.log.since(0))

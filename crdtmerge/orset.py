@@ -102,7 +102,7 @@ class OpSet:
     @cached_property
     def view(self) -> View:
         """What the set means; computed once a value."""
-        return evaluate(self.records)
+        return evaluate(self.records, self.listing)
 
     @cached_property
     def forked(self) -> Forked:
@@ -165,6 +165,13 @@ class OpSet:
             known = known.delete(key for key in gone if key in known)
             kept = kept.without(gone)
         return OpSet(self.space, kept.extended(fresh), listing, known)
+
+    def as_if(self, lists: Iterable[Epoch]) -> "OpSet":
+        """Return what the set is without what `lists` name, before anybody signed them."""
+        named = {RecordId(n.to_bytes(2, "big")): body for n, body in enumerate(lists)}
+        listing = self.listing.with_epochs(named)
+        kept = self.signed.without(self._dying(listing))
+        return OpSet(self.space, kept, listing)
 
     def _lookup_beside(self, fresh: Mapping[RecordId, SignedRecord]) -> Lookup:
         """Return how to find a record of the set, or one that may join it."""

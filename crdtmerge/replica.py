@@ -5,7 +5,7 @@ have no effect. Does not own storage: each verb returns a signed record, and the
 persists it before it joins it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from crdtmerge.bodies import (
@@ -13,6 +13,7 @@ from crdtmerge.bodies import (
     Approve,
     Ban,
     Body,
+    Epoch,
     Genesis,
     Grant,
     Lift,
@@ -402,6 +403,22 @@ class Replica:
         body = NodeAddress(node, tuple(addresses))
         return self._sign(body) if grant is None else self._make(grant, body)
 
+    def compact(self, lists: Sequence[Epoch]) -> list[SignedRecord]:
+        """Return records that let what `lists` name be dropped, one after another.
+
+        Whether nothing changes by that is for `epochs.check_unchanged`, which takes longer.
+
+        Raises:
+            NotAllowedError: this author is no owner.
+        """
+        grant, _ = self.authority(NEEDED[Epoch])
+        made: list[SignedRecord] = []
+        last = self._last()
+        for body in lists:
+            made.append(self._make(grant, body, after=last))
+            last = made[-1].record.author_seq, made[-1].record.id
+        return made
+
     def report(self, shown: Fault | Fork) -> SignedRecord:
         """Return a record of a fault, which takes its content out for good, or of a fork.
 
@@ -495,9 +512,14 @@ class Replica:
     def _listed(self, author: AuthorId) -> Iterable[tuple[RecordId, Link]]:
         return self.opset.listing.of_author(author)
 
-    def _make(self, grant: RecordId, body: Body) -> SignedRecord:
-        """Sign the next record of this author: one above its last, naming it."""
-        last = self._last()
+    def _make(
+        self, grant: RecordId, body: Body, after: tuple[int, RecordId] | None = None
+    ) -> SignedRecord:
+        """Sign the next record of this author: one above its last, naming it.
+
+        `after` is number and id of the last one, if it is not in the set.
+        """
+        last = after or self._last()
         record = make_record(
             space=self.opset.space,
             author=self.key.public,

@@ -17,11 +17,11 @@ from crdtmerge.digest import DIGEST_BYTES, BlobId
 from crdtmerge.errors import MalformedMessageError
 from crdtmerge.manifest import TensorEntry
 from crdtmerge.sync.messages import (
-    HINT_BYTES,
+    CLUE_BYTES,
     Attestations,
     AttestationsRequest,
     Beside,
-    Branch,
+    Clues,
     CompareReply,
     CompareRequest,
     Comparing,
@@ -31,7 +31,6 @@ from crdtmerge.sync.messages import (
     Heartbeat,
     Held,
     Hello,
-    Hints,
     Ids,
     Message,
     Peers,
@@ -45,6 +44,7 @@ from crdtmerge.sync.messages import (
     RecordsReply,
     RecordsRequest,
     Rumour,
+    Section,
     SetMessage,
     SignedBytes,
     TensorsReply,
@@ -215,14 +215,14 @@ def _write_comparing(message: Comparing, frame: wire.Frame) -> None:
         case TrieReply(space, nodes, number):
             frame.trie_reply.space, frame.trie_reply.number = space, number
             frame.trie_reply.nodes.extend(_wire_node(node) for node in nodes)
-        case CompareRequest(space, salt, branches, number):
+        case CompareRequest(space, salt, sections, number):
             shown = frame.compare_request
             shown.space, shown.salt, shown.number = space, salt, number
-            shown.branches.extend(map(_wire_branch, branches))
-        case CompareReply(space, branches, covered, number):
+            shown.sections.extend(map(_wire_section, sections))
+        case CompareReply(space, sections, covered, number):
             found = frame.compare_reply
             found.space, found.covered, found.number = space, covered, number
-            found.branches.extend(map(_wire_branch, branches))
+            found.sections.extend(map(_wire_section, sections))
         case _:
             assert_never(message)
 
@@ -301,10 +301,10 @@ def _records(records: Iterable[wire.SignedRecord]) -> tuple[SignedBytes, ...]:
     return tuple(SignedBytes(r.data, r.signature) for r in records)
 
 
-def _wire_branch(branch: Branch) -> wire.Branch:
-    if isinstance(branch, Ids):
-        return wire.Branch(prefix=bytes(branch.prefix), ids=b"".join(branch.ids))
-    return wire.Branch(prefix=bytes(branch.prefix), hints=b"".join(branch.hints))
+def _wire_section(section: Section) -> wire.Section:
+    if isinstance(section, Ids):
+        return wire.Section(prefix=bytes(section.prefix), ids=b"".join(section.ids))
+    return wire.Section(prefix=bytes(section.prefix), clues=b"".join(section.clues))
 
 
 def _digests(joined: bytes, size: int = DIGEST_BYTES) -> tuple[bytes, ...]:
@@ -315,15 +315,15 @@ def _digests(joined: bytes, size: int = DIGEST_BYTES) -> tuple[bytes, ...]:
     )
 
 
-def _branch(branch: wire.Branch, id_bytes: int) -> Branch:
-    prefix = tuple(branch.prefix)
-    match branch.WhichOneof("body"):
+def _section(section: wire.Section, id_bytes: int) -> Section:
+    prefix = tuple(section.prefix)
+    match section.WhichOneof("body"):
         case "ids":
-            return Ids(prefix, _digests(branch.ids, id_bytes))
-        case "hints":
-            return Hints(prefix, _digests(branch.hints, HINT_BYTES))
+            return Ids(prefix, _digests(section.ids, id_bytes))
+        case "clues":
+            return Clues(prefix, _digests(section.clues, CLUE_BYTES))
         case _:
-            raise MalformedMessageError("a branch with neither ids nor hints")
+            raise MalformedMessageError("a section with neither ids nor clues")
 
 
 def _node(node: wire.TrieNode) -> TrieLeaf | TrieInner:
@@ -367,11 +367,11 @@ _READERS: Final[dict[str, Callable[[_Body], Message]]] = {
         b.space, tuple(_node(n) for n in b.nodes), b.number
     ),
     "compare_request": lambda b: CompareRequest(
-        b.space, b.salt, tuple(_branch(n, HINT_BYTES) for n in b.branches), b.number
+        b.space, b.salt, tuple(_section(n, CLUE_BYTES) for n in b.sections), b.number
     ),
     "compare_reply": lambda b: CompareReply(
         b.space,
-        tuple(_branch(n, DIGEST_BYTES) for n in b.branches),
+        tuple(_section(n, DIGEST_BYTES) for n in b.sections),
         b.covered,
         b.number,
     ),

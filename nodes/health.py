@@ -7,8 +7,8 @@ A probe of any kind that speaks the protocol can ask at the control socket, and 
 the sync port. A loop that stands still does not answer: probes have a deadline.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final
+from collections.abc import Coroutine, Mapping
+from typing import Any, Final, Protocol
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -28,6 +28,20 @@ PARTS: Final = (ALL, SYNC, TURNS)
 
 _SERVING: Final = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+class Door(Protocol):
+    """Who may ask at one port, and how many questions may stay open there."""
+
+    async def admit(self, context: Any) -> bytes:
+        """Return who calls; ends the call of who may not."""
+        ...
+
+    async def hold(
+        self, context: Any, caller: bytes, work: Coroutine[Any, Any, None]
+    ) -> None:
+        """Run a question that stays open, as one of the calls of `caller`."""
+        ...
 
 
 class Health:
@@ -50,12 +64,10 @@ class Health:
         """Say that nothing is well yet."""
         await self.tell(serves=False, busy_s=STUCK_S)
 
-    def serve_on(
-        self, server: grpc.aio.Server, admit: Callable[[Any], Awaitable[object]]
-    ) -> None:
-        """Let who may call `server` ask; `admit` refuses the others."""
+    def serve_on(self, server: grpc.aio.Server, door: Door) -> None:
+        """Let who may call `server` ask, as `door` says."""
         health_pb2_grpc.add_HealthServicer_to_server(
-            _Guarded(self._statuses, self._told, admit), server
+            _Guarded(self._statuses, self._told, door), server
         )
 
 
@@ -66,20 +78,20 @@ class _Guarded:
         self,
         statuses: aio.HealthServicer,
         told: Mapping[str, bool],
-        admit: Callable[[Any], Awaitable[object]],
+        door: Door,
     ) -> None:
         self._statuses = statuses
         self._told = told
-        self._admit = admit
+        self._door = door
 
     async def Check(self, request: Any, context: Any) -> Any:  # noqa: N802  the proto's name
         """Tell how a part is."""
-        await self._admit(context)
+        await self._door.admit(context)
         return await self._statuses.Check(request, context)
 
     async def List(self, _request: Any, context: Any) -> Any:  # noqa: N802
         """Tell how all parts are."""
-        await self._admit(context)
+        await self._door.admit(context)
         replies = {
             part: health_pb2.HealthCheckResponse(status=_status(well))
             for part, well in self._told.items()
@@ -88,10 +100,11 @@ class _Guarded:
 
     async def Watch(self, request: Any, context: Any) -> None:  # noqa: N802
         """Tell how a part is, now and whenever that changes."""
-        await self._admit(context)
+        caller = await self._door.admit(context)
         if request.service not in PARTS:
             await context.abort(grpc.StatusCode.NOT_FOUND, "no such part")
-        await self._statuses.Watch(request, context)
+        watching = self._statuses.Watch(request, context)
+        await self._door.hold(context, caller, watching)
 
 
 def _status(well: bool) -> Any:

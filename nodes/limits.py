@@ -22,9 +22,8 @@ from crdtmerge.sync.listings import TENSORS_MAX
 from crdtmerge.sync.messages import (
     AGE_MAX_S,
     ATTESTERS_MAX,
-    BRANCHES_MAX,
+    CLUE_BYTES,
     GENERATION_BYTES,
-    HINT_BYTES,
     IDS_MAX,
     LISTED_MAX,
     MARK_BYTES,
@@ -34,11 +33,11 @@ from crdtmerge.sync.messages import (
     PREFIXES_MAX,
     PROBED_MAX,
     SALT_BYTES,
+    SECTIONS_MAX,
     SEEN_FROM_MAX,
     Attestations,
     AttestationsRequest,
     Beside,
-    Branch,
     CompareReply,
     CompareRequest,
     Comparing,
@@ -57,6 +56,7 @@ from crdtmerge.sync.messages import (
     RecordsReply,
     RecordsRequest,
     Rumour,
+    Section,
     SetMessage,
     SignedBytes,
     TensorsReply,
@@ -156,12 +156,12 @@ def _check_comparing(message: Comparing) -> None:
             _check_amount("trie nodes", len(nodes), PREFIXES_MAX)
             for node in nodes:
                 _check_node(node)
-        case CompareRequest(salt=salt, branches=branches):
+        case CompareRequest(salt=salt, sections=sections):
             _check_length("salt", salt, SALT_BYTES)
-            _check_branches(branches, HINT_BYTES)
-        case CompareReply(branches=branches, covered=covered):
-            _check_range("branches answered", covered, 1, BRANCHES_MAX)
-            _check_branches(branches, DIGEST_BYTES)
+            _check_sections(sections, CLUE_BYTES)
+        case CompareReply(sections=sections, covered=covered):
+            _check_range("sections answered", covered, 1, SECTIONS_MAX)
+            _check_sections(sections, DIGEST_BYTES)
         case _:
             assert_never(message)
 
@@ -335,16 +335,16 @@ def _check_node(node: TrieLeaf | TrieInner) -> None:
         _check_length("digest", digest, DIGEST_BYTES)
 
 
-def _check_branches(branches: tuple[Branch, ...], id_bytes: int) -> None:
-    _check_amount("branches", len(branches), BRANCHES_MAX)
-    for branch in branches:
-        _check_prefix(branch.prefix)
-        if isinstance(branch, Ids):
-            _check_amount("ids of a branch", len(branch.ids), LISTED_MAX)
-            _check_lengths("listed id", branch.ids, id_bytes)
+def _check_sections(sections: tuple[Section, ...], id_bytes: int) -> None:
+    _check_amount("sections", len(sections), SECTIONS_MAX)
+    for section in sections:
+        _check_prefix(section.prefix)
+        if isinstance(section, Ids):
+            _check_amount("ids of a section", len(section.ids), LISTED_MAX)
+            _check_lengths("listed id", section.ids, id_bytes)
         else:
-            _check_range("hints of a branch", len(branch.hints), RADIX, RADIX)
-            _check_lengths("hint", branch.hints, HINT_BYTES)
+            _check_range("clues of a section", len(section.clues), RADIX, RADIX)
+            _check_lengths("clue", section.clues, CLUE_BYTES)
 
 
 def _check_prefix(prefix: Prefix) -> None:

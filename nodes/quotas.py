@@ -17,15 +17,14 @@ from crdtmerge.digest import DIGEST_BYTES
 from crdtmerge.errors import BadInputError
 from crdtmerge.identity import KEY_BYTES
 from crdtmerge.sync.messages import (
-    HINT_BYTES,
+    CLUE_BYTES,
     Attestations,
     AttestationsRequest,
-    Branch,
+    Clues,
     CompareReply,
     CompareRequest,
     FeedReply,
     FeedRequest,
-    Hints,
     Message,
     PeersReply,
     PeersRequest,
@@ -33,6 +32,7 @@ from crdtmerge.sync.messages import (
     RecordsReply,
     RecordsRequest,
     Rumour,
+    Section,
     SignedBytes,
     TensorsReply,
     TensorsRequest,
@@ -83,8 +83,8 @@ READ_UNITS: Final = 0.3
 FEED_UNITS: Final = 20.0
 ASKED_UNITS: Final = 5.0
 PREFIXES_A_UNIT: Final = 10
-BRANCHES_A_UNIT: Final = 5
-"""Branches of a comparison: sixteen hints are made for each, and as many compared."""
+SECTIONS_A_UNIT: Final = 5
+"""Sections of a comparison: sixteen clues are made for each, and as many compared."""
 IDS_A_UNIT: Final = 50
 CALLERS_MAX: Final = 4096
 MESSAGE_COST_BYTES: Final = 256
@@ -227,12 +227,12 @@ def price_of(message: Message) -> Price:  # noqa: PLR0911  one case a message ty
             return Price(1 + len(prefixes) / PREFIXES_A_UNIT, size, questions=1)
         case RecordsRequest(ids=ids):
             return Price(1 + len(ids) / IDS_A_UNIT, size, questions=1)
-        case CompareRequest(branches=branches):
-            return Price(1 + len(branches) / BRANCHES_A_UNIT, size, questions=1)
+        case CompareRequest(sections=sections):
+            return Price(1 + len(sections) / SECTIONS_A_UNIT, size, questions=1)
         case TrieReply(nodes=nodes):
             return Price(1 + len(nodes) / PREFIXES_A_UNIT, size)
-        case CompareReply(branches=branches):
-            return Price(1 + len(branches) / BRANCHES_A_UNIT, size)
+        case CompareReply(sections=sections):
+            return Price(1 + len(sections) / SECTIONS_A_UNIT, size)
         case _:
             return Price(1, size)
 
@@ -261,19 +261,19 @@ def weight(message: Message) -> int:
         case TrieReply(nodes=nodes):
             digests = (n.hashes if isinstance(n, TrieInner) else n.items for n in nodes)
             size = DIGEST_BYTES * sum(map(len, digests))
-        case CompareRequest(branches=branches):
-            size = sum(_weight_of(branch, HINT_BYTES) for branch in branches)
-        case CompareReply(branches=branches):
-            size = sum(_weight_of(branch, DIGEST_BYTES) for branch in branches)
+        case CompareRequest(sections=sections):
+            size = sum(_weight_of(section, CLUE_BYTES) for section in sections)
+        case CompareReply(sections=sections):
+            size = sum(_weight_of(section, DIGEST_BYTES) for section in sections)
         case _:
             size = 0
     return MESSAGE_COST_BYTES + size
 
 
-def _weight_of(branch: Branch, id_bytes: int) -> int:
-    if isinstance(branch, Hints):
-        return HINT_BYTES * len(branch.hints)
-    return id_bytes * len(branch.ids)
+def _weight_of(section: Section, id_bytes: int) -> int:
+    if isinstance(section, Clues):
+        return CLUE_BYTES * len(section.clues)
+    return id_bytes * len(section.ids)
 
 
 class Account:

@@ -1,9 +1,9 @@
 """The running node: performs effects, and alone reads clock and entropy.
 
-Owns the event loop, the order in which inputs reach the node, the tick, start and stop.
-Does not own any decision: those are `Node`'s; nor streams (`links`), blobs (`fetching`),
-what the command line asks for (`commands`, `operations`), or how long a node runs
-(`service`, `errand`).
+Owns the event loop, the tick, start and stop. Does not own any decision: those are
+`Node`'s; nor the order of its inputs (`turns`), streams (`links`), blobs (`fetching`), what
+commands ask for (`live`, `commands`, `operations`), or how long a node runs (`service`,
+`errand`).
 """
 
 import asyncio
@@ -12,14 +12,11 @@ import random
 import time
 from collections.abc import (
     AsyncIterator,
-    Callable,
     Coroutine,
-    Iterable,
     Mapping,
     Sequence,
 )
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -28,14 +25,12 @@ from typing import Any, Final, TypeVar
 from crdtmerge import __version__
 from crdtmerge.bodies import RecordId, SpaceId
 from crdtmerge.digest import BlobId
-from crdtmerge.errors import VersionsApartError
 from crdtmerge.faults import Fault
-from crdtmerge.sync.messages import Heartbeat, Message
+from crdtmerge.sync.messages import Message
 from crdtmerge.sync.transfer import Wanted
 
-from .attesting import Attested
+from .book import Place, Tried
 from .commands import Commands
-from .counting import Sources
 from .doubts import Doubts
 from .effects import (
     BlobsNeeded,
@@ -46,34 +41,33 @@ from .effects import (
     Input,
     MoreSources,
     Pause,
-    PeerMoved,
-    QuotasChanged,
     RecordsCommitted,
     Send,
-    TensorsWanted,
     Ticked,
     Trust,
 )
 from .fetching import Fetching
+from .finding import Finding
 from .forks import Forks
+from .gossip import interval
 from .health import Health
-from .holding import Held
 from .home import Home
 from .inspection import Inspection
 from .join import Doorkeeper
 from .links import Link, Links, SendMessage
-from .metrics import exposition
+from .live import Live, added
 from .needs import Needs
 from .node import Node
 from .operations.limiting import quotas_of
 from .operations.membership import JOIN_ADDRESSES
-from .operations.verbs import Answer, Operations
+from .operations.verbs import Operations
 from .quotas import Quotas
+from .remembering import SAVE_S, Remembering
 from .server import ControlServer, JoinServer, ReplicaServer
 from .spaces import Spaces
 from .tls import Leaf, make_leaf
 from .traffic import Limits
-from .turns import OWN, Turn, Turns
+from .turns import Turns
 from .twins import Twins
 from .upkeep.keeping import Keeper, Upkeep
 from .upkeep.packing import base_manifest
@@ -106,7 +100,7 @@ def run_here(work: Coroutine[Any, Any, T]) -> T:
     return asyncio.run(work)
 
 
-class Runtime:
+class Runtime(Live):
     """One node on one home, from start to stop."""
 
     def __init__(
@@ -116,21 +110,28 @@ class Runtime:
         upkeep: Upkeep | None = None,
         limits: Limits | None = None,
         own_quotas: Mapping[str, float] | None = None,
+        *,
+        finding: Finding | None = None,
     ) -> None:
         self.home = home
+        self.finding = finding or Finding()
         self.me = home.node.public
         home.blobs.forget_lost()
         self.spaces = Spaces(home.records, home.blobs)
         check_references(home, self.spaces)
-        bootstrap = _bootstrap(home, self.spaces)
-        self.spaces.added = _added(home)
+        bootstrap = _bootstrap(home, self.spaces, self.finding.listed)
+        self.spaces.added = added(home)
         rng = random.Random(entropy(32))  # noqa: S311  choices of peers are no secrets
         agent = f"crdtmerge/{__version__}"
         self.own_quotas = own_quotas or {}
-        self.quotas = self._quotas(quotas_of(home))
+        self.quotas = self.held_to(quotas_of(home))
         self.node = Node(
             self.me, self.spaces, rng, agent, bootstrap, quotas=self.quotas
         )
+        self.remembering = Remembering(home.local, time.monotonic, time.time)
+        self.book = self.node.neighbours.book
+        self.remembering.load(self.book)
+        self.rng = random.Random(entropy(32))  # noqa: S311  lengths of ticks
         self.trusted = self.spaces.members()
         self.tasks: set[asyncio.Task[None]] = set()
         self.stopping = asyncio.Event()
@@ -157,8 +158,9 @@ class Runtime:
         self.needs = Needs(self._needed)
         self.commands = Commands()
         self.health = Health()
-        loans = self.fetching.loans
-        self.sync_server = ReplicaServer(self, leaf, self.health, loans.serve)
+        self.sync_server = ReplicaServer(
+            self, leaf, self.health, self.fetching.loans.serve
+        )
         self.links.lends = self.fetch
         self.doorkeeper = Doorkeeper(home, self.spaces, entropy)
         self.join_server = JoinServer(self.doorkeeper, leaf)
@@ -212,6 +214,7 @@ class Runtime:
         self._announce()
         self.spawn(self.turns.run())
         self.spawn(self._tick())
+        self.spawn(self._remember())
         await self._tell_health()
         self.spawn(self._watch_health())
 
@@ -252,6 +255,9 @@ class Runtime:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
         await self.turns.close()
+        if self.failure is None:
+            changes = self.book.take_changes()  # nobody else touches it any more
+            await asyncio.to_thread(self.remembering.save, changes)
         await asyncio.to_thread(self.keeping.shutdown, wait=True)
         await asyncio.to_thread(self.fetching.close)
         await self.links.channels.close()
@@ -265,7 +271,23 @@ class Runtime:
             if await self.doubts.end():
                 await asyncio.to_thread(self._announce)
             await asyncio.to_thread(self.forks.turn)
-            await asyncio.sleep(TICK_S)
+            await asyncio.sleep(interval(TICK_S, self.rng))
+
+    async def _remember(self) -> None:
+        """Keep the address book on disk as it changes."""
+        while True:
+            await asyncio.sleep(SAVE_S)
+            await self._save_book()
+
+    async def _save_book(self) -> None:
+        changes: list[tuple[Place, Tried | None]] = []
+
+        def look() -> Sequence[Input]:
+            changes.extend(self.book.take_changes())
+            return ()
+
+        await self.submit(look)
+        await asyncio.to_thread(self.remembering.save, changes)
 
     async def _watch_health(self) -> None:
         while True:
@@ -301,10 +323,6 @@ class Runtime:
             self.stopping.set()
 
     # --- inputs and effects -------------------------------------------------------------
-
-    def submit(self, turn: Turn, flow: bytes = OWN) -> asyncio.Future[None]:
-        """Hand inputs to the node when it is their turn; done once all is performed."""
-        return self.turns.submit(turn, flow)
 
     def _handle(self, item: Input, now: float) -> Sequence[Effect]:
         return self.node.handle(item, now)
@@ -342,7 +360,7 @@ class Runtime:
         item = RecordsCommitted(space, records)
         self.loop.call_soon_threadsafe(self.submit, lambda: [item])
 
-    def _quotas(self, kept: Quotas) -> Quotas:
+    def held_to(self, kept: Quotas) -> Quotas:
         """Return the quotas of the home, but for those that this run was given."""
         given: dict[str, Any] = dict(self.own_quotas)
         return replace(kept, **given)
@@ -369,106 +387,22 @@ class Runtime:
         """Run one command of the control socket; yield its progress and its result."""
         return self.commands.call(self.operations, request)
 
-    # --- what commands ask (the port `operations.Live`) -----------------------------------
-
-    def connected(self) -> list[bytes]:
-        """Return the peers with an open stream."""
-        return self.links.peers()
-
-    def apart(self) -> Mapping[bytes, VersionsApartError]:
-        """Return the peers with which we share no version of the protocol, and why."""
-        return dict(self.node.apart)
-
-    def moved(self, node: bytes) -> None:
-        """Take up what the home knows of where nodes listen, and try `node` at once."""
-        self.spaces.added = _added(self.home)
-        item = PeerMoved(node)
-        self.loop.call_soon_threadsafe(self.submit, lambda: [item])
-
-    def reports(self, space: SpaceId) -> Mapping[bytes, Heartbeat | None]:
-        """Return the peers that share `space`, and where each last said it stands."""
-        return self.commands.run(self._reports(space))
-
-    async def _reports(self, space: SpaceId) -> Mapping[bytes, Heartbeat | None]:
-        """Ask the node between two of its inputs: nobody else touches it then."""
-        found: dict[bytes, Heartbeat | None] = {}
-
-        def look() -> Sequence[Input]:
-            found.update(self.node.reports(space))
-            return ()
-
-        await self.submit(look)
-        return found
-
-    def attested(self, space: SpaceId) -> Attested:
-        """Return who attests what of a space, as this node has heard."""
-        return self.node.attesting.known(space)
-
-    def want_tensors(self, space: SpaceId, node: bytes) -> None:
-        """Ask `node` for the tensors behind what it attests, once it is connected."""
-        item = TensorsWanted(space, node)
-        self.loop.call_soon_threadsafe(self.submit, lambda: [item])
-
-    def brought(self) -> int:
-        """Return how many bytes came from peers since the start."""
-        return self.fetching.brought
-
-    def arriving(self) -> Mapping[BlobId, int]:
-        """Return the blobs that are coming now, and how much of each is here."""
-        return self.fetching.arriving()
-
-    def metrics(self) -> Answer:
-        """Return what this node counts, as text and as JSON."""
-        return exposition(
-            Sources(
-                self.home,
-                self.spaces,
-                self.node,
-                self.links,
-                self.fetching,
-                self.commands,
-                self.keeper,
-                self.forks,
-                self.turns,
-                self.sync_server,
-                self.join_server,
-            )
-        )
-
-    def limit(self, quotas: Quotas) -> None:
-        """Hold to other quotas of the home from now on, from whatever thread."""
-        self.quotas = self._quotas(quotas)
-        item = QuotasChanged(self.quotas)
-        self.loop.call_soon_threadsafe(self.submit, lambda: [item])
-
-    def waiting(self, space: SpaceId) -> Sequence[Held]:
-        """Return how many records of each author wait."""
-        return self.node.holding.in_space(space)
-
-    def upkeep(self) -> Answer:
-        """Return what was done for the store since the start."""
-        return self.keeper.facts()
-
-    def needing(self) -> AbstractContextManager[Callable[[Iterable[BlobId]], None]]:
-        """Lend what says which blobs a command waits for: they come first."""
-        return self.needs.waiting()
-
     def now(self) -> float:
         """Return seconds that only grow."""
         return time.monotonic()
 
-    def pause(self, seconds: float) -> None:
-        """Let time pass, in a command's thread; raises as `Commands.pause` does."""
-        self.commands.pause(seconds)
 
-
-def _bootstrap(home: Home, spaces: Spaces) -> dict[bytes, tuple[str, ...]]:
-    peers = (facts for space in spaces.all() for facts in home.local.peers(space))
-    return {facts.node: facts.addresses for facts in peers}
-
-
-def _added(home: Home) -> dict[bytes, tuple[str, ...]]:
-    return {facts.node: facts.addresses for facts in home.local.addresses()}
+def _bootstrap(
+    home: Home, spaces: Spaces, listed: Mapping[bytes, tuple[str, ...]]
+) -> dict[bytes, tuple[str, ...]]:
+    """Return where tickets and the list of this run say that nodes listen."""
+    known = dict(listed)
+    for space in spaces.all():
+        for facts in home.local.peers(space):
+            before = known.get(facts.node, ())
+            known[facts.node] = tuple(dict.fromkeys((*before, *facts.addresses)))
+    known.pop(home.node.public, None)
+    return known
 
 
 def _split(address: str) -> tuple[str, int]:
@@ -481,10 +415,12 @@ def runtime_on(
     upkeep: Upkeep | None = None,
     limits: Limits | None = None,
     own_quotas: Mapping[str, float] | None = None,
+    *,
+    finding: Finding | None = None,
 ) -> Runtime:
     """Return a node on an open home that has not started, with a fresh TLS leaf."""
     now = datetime.now(UTC)
     leaf = make_leaf(
         home.node.unlock(), now - timedelta(days=1), now + timedelta(days=LEAF_DAYS)
     )
-    return Runtime(home, leaf, upkeep, limits, own_quotas)
+    return Runtime(home, leaf, upkeep, limits, own_quotas, finding=finding)

@@ -161,7 +161,7 @@ class ReplicaServer:
         generic = grpc.method_handlers_generic_handler(name, {"Fetch": fetch})
         server.add_generic_rpc_handlers((generic,))
         if self._health is not None:
-            self._health.serve_on(server, self._admit)
+            self._health.serve_on(server, self)
         return server
 
     def set_members(self, members: frozenset[bytes]) -> None:
@@ -195,21 +195,21 @@ class ReplicaServer:
 
     async def Sync(self, _: object, context: Context) -> None:  # noqa: N802  the proto's name
         """Serve one sync stream."""
-        peer = await self._admit(context)
+        peer = await self.admit(context)
         stream = Stream(as_end(context), _named(peer), from_frame, to_frame)
         work = self._handler.stream(peer, stream, stream.send)
         await self._calls.run(context, peer, work, lasting=True)
 
     async def Lend(self, _: object, context: Context) -> None:  # noqa: N802
         """Hold one call that a member lends."""
-        peer = await self._admit(context)
+        peer = await self.admit(context)
         if self._lent is None:
             await refuse(context, RefusedError("no lent calls are taken here"))
         work = self._lent(peer, as_end(context), _named(peer))
         await self._calls.run(context, peer, work, lasting=True)
 
     async def _fetch(self, request: wire.FetchRequest, context: Context) -> None:
-        peer = await self._admit(context)
+        peer = await self.admit(context)
         await self._calls.run(context, peer, self._send_blob(peer, request, context))
 
     async def _send_blob(
@@ -218,7 +218,13 @@ class ReplicaServer:
         replies = self._handler.fetch(peer, *from_fetch_request(request))
         await _send_all(replies, context, _named(peer), lambda reply: reply)
 
-    async def _admit(self, context: Context) -> bytes:
+    async def hold(
+        self, context: Context, caller: bytes, work: Coroutine[Any, Any, None]
+    ) -> None:
+        """Run a question about health that stays open, as a call of its member."""
+        await self._calls.run(context, caller, work, lasting=True)
+
+    async def admit(self, context: Context) -> bytes:
         """Return who calls, if it is a member now; tell it that it is in."""
         leaf = b"".join(context.auth_context().get(_LEAF_PROPERTY, ()))
         try:
@@ -298,7 +304,7 @@ class ControlServer:
             maximum_concurrent_rpcs=COMMANDS_MAX + PROBES_MAX,
         )
         if self._health is not None:
-            self._health.serve_on(server, _anybody)
+            self._health.serve_on(server, self)
         services.add_ControlServicer_to_server(self, server)  # type: ignore[no-untyped-call]
         await started(server, lambda: claim_socket(server, path))
         self._server, self._path = server, path
@@ -311,15 +317,21 @@ class ControlServer:
         if self._path is not None:
             remove_socket(self._path)
 
+    async def admit(self, _: Context) -> bytes:
+        """Admit who could open the socket: the user who owns the home."""
+        return b""
+
+    async def hold(
+        self, _context: Context, _caller: bytes, work: Coroutine[Any, Any, None]
+    ) -> None:
+        """Run a question about health that stays open, beside the commands."""
+        await work
+
     async def Call(self, request: wire.ControlRequest, context: Context) -> None:  # noqa: N802
         """Serve one command."""
         replies = self._handler.call(request.request_json)
         work = _send_all(replies, context, "the command line", _control_reply)
         await self._calls.run(context, b"", work)
-
-
-async def _anybody(_: Context) -> None:
-    """Admit who could open the socket: the user who owns the home."""
 
 
 def _named(peer: bytes) -> str:

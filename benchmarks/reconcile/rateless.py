@@ -2,7 +2,7 @@
 
 Owns the coded symbols, written from the paper, and their exchange: one side streams
 symbols, the other takes its own from them and peels until the first is empty. What is coded
-is a hint of 8 bytes of each id (SipHash-2-4 under the key of the session), with a checksum
+is a clue of 8 bytes of each id (SipHash-2-4 under the key of the session), with a checksum
 of 4 and a count. The key is new in each session, or ids that collide could be made: so each
 session passes over all ids, which come from the trie that holds them.
 
@@ -32,7 +32,7 @@ _U = np.uint64
 
 
 @numba.njit  # type: ignore[untyped-decorator]  # numba is half typed
-def hints_of(words: Any, k0: Any, k1: Any) -> Any:
+def clues_of(words: Any, k0: Any, k1: Any) -> Any:
     """Return SipHash-2-4 of each row of four words."""
     out = np.empty(len(words), np.uint64)
     for row in range(len(words)):
@@ -87,8 +87,8 @@ def _next(place: Any, state: Any) -> Any:
 
 
 @numba.njit  # type: ignore[untyped-decorator]
-def _check_of(hint: Any) -> Any:
-    return _mixed(hint + _U(0x9E3779B97F4A7C15)) & _U(0xFFFFFFFF)
+def _check_of(clue: Any) -> Any:
+    return _mixed(clue + _U(0x9E3779B97F4A7C15)) & _U(0xFFFFFFFF)
 
 
 @numba.njit  # type: ignore[untyped-decorator]
@@ -100,13 +100,13 @@ def _stepped(place: Any, state: Any) -> Any:
 @numba.njit  # type: ignore[untyped-decorator]
 def code(items: Any, symbols: Any, sign: int) -> None:
     """Add items to symbols, or take them out; each goes on from where it stands."""
-    hints, signs, places, states = items
+    clues, signs, places, states = items
     sums, checks, counts = symbols
-    for i in range(len(hints)):
+    for i in range(len(clues)):
         place, state = places[i], states[i]
-        check = _check_of(hints[i])
+        check = _check_of(clues[i])
         while place < len(counts):
-            sums[place] ^= hints[i]
+            sums[place] ^= clues[i]
             checks[place] ^= check
             counts[place] += sign * signs[i]
             place, state = _stepped(place, state)
@@ -116,7 +116,7 @@ def code(items: Any, symbols: Any, sign: int) -> None:
 @numba.njit  # type: ignore[untyped-decorator]
 def peel(items: Any, symbols: Any, known: int) -> int:
     """Take single items out of the symbols; return how many are known now."""
-    hints, signs, places, states = items
+    clues, signs, places, states = items
     sums, checks, counts = symbols
     queue = np.empty(8 * len(counts), np.int64)
     head = tail = 0
@@ -127,16 +127,16 @@ def peel(items: Any, symbols: Any, known: int) -> int:
     while head < tail:
         place = queue[head]
         head += 1
-        hint, sign = sums[place], counts[place]
-        if abs(sign) != 1 or _check_of(hint) != checks[place]:
+        clue, sign = sums[place], counts[place]
+        if abs(sign) != 1 or _check_of(clue) != checks[place]:
             continue
-        if known == len(hints):
+        if known == len(clues):
             return known
-        hints[known], signs[known] = hint, sign
-        at, state = np.int64(0), hint
+        clues[known], signs[known] = clue, sign
+        at, state = np.int64(0), clue
         while at < len(counts):
-            sums[at] ^= hint
-            checks[at] ^= _check_of(hint)
+            sums[at] ^= clue
+            checks[at] ^= _check_of(clue)
             counts[at] -= sign
             if abs(counts[at]) == 1 and tail < len(queue):
                 queue[tail] = at
@@ -148,16 +148,16 @@ def peel(items: Any, symbols: Any, known: int) -> int:
 
 
 class Items:
-    """Hints, on which side each is, and where in the stream each goes on."""
+    """Clues, on which side each is, and where in the stream each goes on."""
 
-    def __init__(self, hints: Any) -> None:
+    def __init__(self, clues: Any) -> None:
         """Start at the first symbol, which holds every item."""
-        self.hints, self.signs = hints, np.ones(len(hints), np.int64)
-        self.places, self.states = np.zeros(len(hints), np.int64), hints.copy()
+        self.clues, self.signs = clues, np.ones(len(clues), np.int64)
+        self.places, self.states = np.zeros(len(clues), np.int64), clues.copy()
 
     def first(self, count: int) -> Any:
         """Return the first items, as the loops take them."""
-        fields = (self.hints, self.signs, self.places, self.states)
+        fields = (self.clues, self.signs, self.places, self.states)
         return tuple(values[:count] for values in fields)
 
 
@@ -198,8 +198,8 @@ class Coder:
         with cost.working("gather"):
             self.ids = np.frombuffer(b"".join(trie), np.uint8).reshape(-1, 32)
         with cost.working("hash"):
-            hints = hints_of(self.ids.view(np.uint64), *map(_U, KEY))
-            self.items, self.symbols = Items(hints), Symbols()
+            clues = clues_of(self.ids.view(np.uint64), *map(_U, KEY))
+            self.items, self.symbols = Items(clues), Symbols()
 
     def extend(self, count: int) -> None:
         """Make further symbols."""
@@ -229,7 +229,7 @@ class Decoder:
         # What is known already is in the new symbols too.
         code(self.items.first(self.known), self.left.fields, -1)
         self.known = peel(
-            self.items.first(len(self.items.hints)), self.left.fields, self.known
+            self.items.first(len(self.items.clues)), self.left.fields, self.known
         )
 
     @property
@@ -238,9 +238,9 @@ class Decoder:
         return bool(len(self.left)) and not any(int(f[0]) for f in self.left.fields)
 
     def of(self, sign: int) -> Any:
-        """Return the hints that one side has alone."""
-        hints, signs, *_ = self.items.first(self.known)
-        return hints[signs == sign]
+        """Return the clues that one side has alone."""
+        clues, signs, *_ = self.items.first(self.known)
+        return clues[signs == sign]
 
 
 def reconcile(pair: Pair) -> Cost:
@@ -257,8 +257,8 @@ def reconcile(pair: Pair) -> Cost:
             decoder.take(theirs.symbols, ours.symbols)
     cost.parallel_s = (cost.cpu_s - cost.parts["peel"]) / 2
     cost.sizes = [ASKING_BYTES, len(decoder.left) * SYMBOL_BYTES]
-    lacks = theirs.ids[np.isin(theirs.items.hints, decoder.of(1))]
-    alone = ours.ids[np.isin(ours.items.hints, decoder.of(-1))]
+    lacks = theirs.ids[np.isin(theirs.items.clues, decoder.of(1))]
+    alone = ours.ids[np.isin(ours.items.clues, decoder.of(-1))]
     if {*map(bytes, lacks)} != pair.we_lack or {*map(bytes, alone)} != pair.they_lack:
         raise SystemExit("the symbols did not lead to the difference")
     return cost

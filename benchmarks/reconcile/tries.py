@@ -7,7 +7,7 @@ a node keeps them up to date record by record.
 from collections.abc import Callable
 from typing import Final
 
-from crdtmerge.sync.compare import HintedDescent, compare, first_prefixes
+from crdtmerge.sync.compare import ClueDescent, compare, first_prefixes
 from crdtmerge.sync.messages import (
     SALT_BYTES,
     CompareReply,
@@ -26,9 +26,9 @@ SPACE: Final = bytes(32)
 Way = Callable[[Trie, Trie], tuple[Cost, set[bytes]]]
 
 
-def hinted(pair: Pair) -> Cost:
-    """Compare by hints, each side what it lacks."""
-    return _each(pair, _hinted)
+def by_clues(pair: Pair) -> Cost:
+    """Compare by clues, each side what it lacks."""
+    return _each(pair, _by_clues)
 
 
 def whole(pair: Pair) -> Cost:
@@ -48,9 +48,9 @@ def _each(pair: Pair, way: Way) -> Cost:
     return together(cost, other)
 
 
-def _hinted(ours: Trie, theirs: Trie) -> tuple[Cost, set[bytes]]:
+def _by_clues(ours: Trie, theirs: Trie) -> tuple[Cost, set[bytes]]:
     first = first_prefixes(len(ours), abs(len(theirs) - len(ours)))
-    descent, cost, number = HintedDescent(first, salt=bytes(SALT_BYTES)), Cost(), 0
+    descent, cost, number = ClueDescent(first, salt=bytes(SALT_BYTES)), Cost(), 0
     while True:
         with cost.working():
             question = descent.question(SPACE, ours)
@@ -62,7 +62,7 @@ def _hinted(ours: Trie, theirs: Trie) -> tuple[Cost, set[bytes]]:
         with cost.working():
             received = decode(asked)
             assert isinstance(received, CompareRequest)
-            covered, found = compare(theirs, received.salt, received.branches)
+            covered, found = compare(theirs, received.salt, received.sections)
             reply = encode(CompareReply(SPACE, tuple(found), covered, number))
         cost.sizes.append(len(reply))
         with cost.working():

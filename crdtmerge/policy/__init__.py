@@ -17,10 +17,12 @@ from crdtmerge.policy.admissible import (
 from crdtmerge.policy.council import COUNCIL, COUNCIL_LEAST, council_of_owners
 from crdtmerge.policy.dead import (
     DECIDING,
+    MORTAL,
     NOTHING_LISTED,
     Listing,
     counting,
     is_dead,
+    link_of,
     listing_of,
     living,
     signers_of,
@@ -43,6 +45,7 @@ __all__ = [
     "COUNCIL",
     "COUNCIL_LEAST",
     "DECIDING",
+    "MORTAL",
     "NEEDED",
     "NODES_PER_AUTHOR_MAX",
     "NOTHING_LISTED",
@@ -67,6 +70,7 @@ __all__ = [
     "given_by",
     "handed_on",
     "is_dead",
+    "link_of",
     "listing_of",
     "living",
     "signers_of",

@@ -125,13 +125,16 @@ class Book:
         return found
 
 
-def book_of(records: Mapping[RecordId, Record]) -> Book:
+def book_of(records: Mapping[RecordId, Record], listing: Listing | None = None) -> Book:
     """Return those of `records` that are not dead as a book.
+
+    With a `listing` none of them is; without, what they list is found out.
 
     Raises:
         WrongSpaceError: there is not exactly one genesis.
     """
-    records, listing = living(records)
+    if listing is None:
+        records, listing = living(records)
     found = [r for r in records.values() if isinstance(r.body, Genesis)]
     if len(found) != 1:
         raise WrongSpaceError(f"a space has one genesis, not {len(found)}")

@@ -22,6 +22,7 @@ from crdtmerge.digest import ContentId
 from crdtmerge.faults import Fault
 from crdtmerge.identity import AuthorId
 from crdtmerge.policy.admissible import authority_of
+from crdtmerge.policy.dead import Listing
 from crdtmerge.policy.pending import pending_of
 from crdtmerge.policy.standing import Standing, stand
 from crdtmerge.policy.view import View, Visible
@@ -32,9 +33,14 @@ NODES_PER_AUTHOR_MAX: Final = 16
 """Transport keys of one author that count: handshakes and dials cost something each."""
 
 
-def evaluate(records: Mapping[RecordId, Record]) -> View:
-    """Return what the admissible `records` of one space mean: the third step."""
-    return view_of(stand(records))
+def evaluate(
+    records: Mapping[RecordId, Record], listing: Listing | None = None
+) -> View:
+    """Return what the admissible `records` of one space mean: the third step.
+
+    With a `listing` none of them is dead by it; without, what they list is found out.
+    """
+    return view_of(stand(records, listing))
 
 
 def view_of(standing: Standing) -> View:

@@ -34,6 +34,7 @@ from crdtmerge.policy.council import (
     target_of,
     votes_of,
 )
+from crdtmerge.policy.dead import Listing
 from crdtmerge.policy.forked import forks_of, lifts_of, numbers_of
 from crdtmerge.policy.ranks import OPEN, Rank
 from crdtmerge.policy.view import ShownFork
@@ -78,13 +79,17 @@ class Standing:
         return earlier in chain and chain.index(earlier) < chain.index(later)
 
 
-def stand(records: Mapping[RecordId, Record]) -> Standing:
+def stand(
+    records: Mapping[RecordId, Record], listing: Listing | None = None
+) -> Standing:
     """Return who stands how by the admissible `records` of one space.
+
+    With a `listing` none of them is dead by it.
 
     Raises:
         WrongSpaceError: there is not exactly one genesis.
     """
-    book = book_of(records)
+    book = book_of(records, listing)
     forks = forks_of(records)
     quarantine = book.rules.quarantine
     council = council_of(book, numbers_of(forks, {}, COUNCIL) if quarantine else {})

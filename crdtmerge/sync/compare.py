@@ -1,11 +1,11 @@
-"""Comparison of two tries by hints: each message goes one level down, and none is large.
+"""Comparison of two tries by clues: each message goes one level down, and none is large.
 
-Owns hints, the descent of who asks, and the answer, which is a function of a trie and the
+Owns clues, the descent of who asks, and the answer, which is a function of a trie and the
 question alone. Does not own messages' bytes, nor when to compare (`repairing`).
 
-The asker shows hints of its own children, so the answer can pass over what is equal and
+The asker shows clues of its own children, so the answer can pass over what is equal and
 show one level more. Where an asker has few ids it lists them, and the answer names those
-that it lacks. A hint is 4 bytes of a keyed digest. Nobody can make ids whose hints
+that it lacks. A clue is 4 bytes of a keyed digest. Nobody can make ids whose clues
 collide, for the key is drawn for each comparison; should two do so by chance, the roots
 still differ, and the next comparison has another key.
 """
@@ -18,14 +18,14 @@ from typing import Final
 from crdtmerge.digest import DIGEST_BYTES, Domain, digest, keyed_digests
 from crdtmerge.errors import MalformedMessageError
 from crdtmerge.sync.messages import (
-    BRANCHES_MAX,
-    HINT_BYTES,
+    CLUE_BYTES,
     LISTED_MAX,
-    Branch,
+    SECTIONS_MAX,
+    Clues,
     CompareReply,
     CompareRequest,
-    Hints,
     Ids,
+    Section,
 )
 from crdtmerge.sync.reconcile import (
     REPLY_BYTES_MAX,
@@ -39,39 +39,39 @@ from crdtmerge.sync.reconcile import (
 from crdtmerge.trie import RADIX, Leaf, Node, Prefix, Trie
 
 SHOWN_MAX: Final = 4
-"""Ids of a child that are shown whole at once: 128 bytes, against 64 of its hints and then
+"""Ids of a child that are shown whole at once: 128 bytes, against 64 of its clues and then
 a question more."""
 LIST_MEAN: Final = 40
 """Ids below a prefix, on average, at the depth where an asker lists: hardly any prefix then
 has more than `LISTED_MAX`."""
 FIRST_DEPTH_MAX: Final = 3
-EMPTY: Final = bytes(HINT_BYTES)
+EMPTY: Final = bytes(CLUE_BYTES)
 """What stands for a child without ids."""
-_BRANCH_BYTES: Final = 8
-"""What encoding adds to a branch, beside its prefix."""
+_SECTION_BYTES: Final = 8
+"""What encoding adds to a section, beside its prefix."""
 
 
-class Hinting:
-    """Makes the hints of one comparison."""
+class ClueMaker:
+    """Makes the clues of one comparison."""
 
     __slots__ = ("_key",)
 
     def __init__(self, salt: bytes) -> None:
         """Take the salt of the comparison."""
-        self._key = digest(Domain.HINTS, salt)
+        self._key = digest(Domain.CLUES, salt)
 
     def of(self, items: Iterable[bytes]) -> tuple[bytes, ...]:
-        """Return the hints of hashes or ids, in their order."""
-        return tuple(keyed_digests(self._key, items, HINT_BYTES))
+        """Return the clues of hashes or ids, in their order."""
+        return tuple(keyed_digests(self._key, items, CLUE_BYTES))
 
     def under(self, node: Node) -> tuple[bytes, ...]:
-        """Return the hints of the children of a node, `EMPTY` for those without ids."""
+        """Return the clues of the children of a node, `EMPTY` for those without ids."""
         return self.of_children(hashes_under(node))
 
     def of_children(self, hashes: Sequence[bytes | None]) -> tuple[bytes, ...]:
-        """Return the hints of the children with these hashes."""
-        hints = iter(self.of([known for known in hashes if known is not None]))
-        return tuple([EMPTY if known is None else next(hints) for known in hashes])
+        """Return the clues of the children with these hashes."""
+        clues = iter(self.of([known for known in hashes if known is not None]))
+        return tuple([EMPTY if known is None else next(clues) for known in hashes])
 
 
 def first_prefixes(count: int, gap: int) -> list[Prefix]:
@@ -79,7 +79,7 @@ def first_prefixes(count: int, gap: int) -> list[Prefix]:
 
     The asker shows every second level. It begins at a depth from which it comes to where it
     can list, so that no answer is needed to go down one level more; and two levels deeper
-    for each time that the gap alone makes most branches there differ.
+    for each time that the gap alone makes most sections there differ.
     """
     listing = 0
     while count > LIST_MEAN * RADIX**listing:
@@ -93,7 +93,7 @@ def first_prefixes(count: int, gap: int) -> list[Prefix]:
 
 
 @dataclass(slots=True)
-class HintedDescent(Descent[CompareRequest, CompareReply]):
+class ClueDescent(Descent[CompareRequest, CompareReply]):
     """Shows what we have, level by level, and takes what the peer has beside.
 
     `width` bounds what is asked at once: after an answer that was cut it is what that one
@@ -101,130 +101,132 @@ class HintedDescent(Descent[CompareRequest, CompareReply]):
     """
 
     salt: bytes = field(kw_only=True)
-    width: int = BRANCHES_MAX
+    width: int = SECTIONS_MAX
     _listed: frozenset[Prefix] = frozenset()
     """Of the prefixes asked, those whose ids we listed."""
 
     def question(self, space: bytes, trie: Trie) -> CompareRequest | None:
         """Return what we have at the next prefixes."""
-        hinting, size = Hinting(self.salt), 0
-        branches: list[Branch] = []
+        maker, size = ClueMaker(self.salt), 0
+        sections: list[Section] = []
         for prefix in self.frontier[: self.width]:
-            branch = _ours(trie, hinting, prefix)
-            size += _size(branch, HINT_BYTES)
+            section = _ours(trie, maker, prefix)
+            size += _size(section, CLUE_BYTES)
             if size > REPLY_BYTES_MAX:
                 break
-            branches.append(branch)
-        self.asked = tuple(branch.prefix for branch in branches)
-        self._listed = frozenset(b.prefix for b in branches if isinstance(b, Ids))
+            sections.append(section)
+        self.asked = tuple(section.prefix for section in sections)
+        self._listed = frozenset(b.prefix for b in sections if isinstance(b, Ids))
         del self.frontier[: len(self.asked)]
-        return CompareRequest(space, self.salt, tuple(branches)) if branches else None
+        return CompareRequest(space, self.salt, tuple(sections)) if sections else None
 
     def _shown(self, reply: CompareReply) -> tuple[int, list[Shown]]:
         covered = reply.covered
         if not 0 < covered <= len(self.asked):
             raise MalformedMessageError(
-                "an answer to more branches than were asked for"
+                "an answer to more sections than were asked for"
             )
         # The answer is in the order of the question, each place of it once.
         places = (
             place for prefix in self.asked[:covered] for place in self._at(prefix)
         )
-        for branch in reply.branches:
-            if not any(place == branch.prefix for place in places):
+        for section in reply.sections:
+            if not any(place == section.prefix for place in places):
                 raise MalformedMessageError(
-                    "a branch that was not asked for, or not now"
+                    "a section that was not asked for, or not now"
                 )
-            if isinstance(branch, Ids) and len(branch.ids) > LISTED_MAX:
-                raise MalformedMessageError(f"a branch of over {LISTED_MAX} ids")
+            if isinstance(section, Ids) and len(section.ids) > LISTED_MAX:
+                raise MalformedMessageError(f"a section of over {LISTED_MAX} ids")
         full = covered == len(self.asked)
-        self.width = min(2 * self.width, BRANCHES_MAX) if full else covered
+        self.width = min(2 * self.width, SECTIONS_MAX) if full else covered
         return covered, [
-            (branch.prefix, branch.ids, True)
-            if isinstance(branch, Ids)
-            else (branch.prefix, branch.hints, False)
-            for branch in reply.branches
+            (section.prefix, section.ids, True)
+            if isinstance(section, Ids)
+            else (section.prefix, section.clues, False)
+            for section in reply.sections
         ]
 
     def _at(self, prefix: Prefix) -> list[Prefix]:
-        """Return where an answer to the branch at `prefix` may be."""
+        """Return where an answer to the section at `prefix` may be."""
         if prefix in self._listed:
             return [prefix]
         return [(*prefix, step) for step in range(RADIX)]
 
     def _marks(self, hashes: Sequence[bytes | None], _depth: int) -> list[bytes]:
-        return list(Hinting(self.salt).of_children(hashes))
+        return list(ClueMaker(self.salt).of_children(hashes))
 
     def _empty(self, _depth: int) -> bytes:
         return EMPTY
 
 
 def compare(
-    trie: Trie, salt: bytes, asked: Sequence[Branch]
-) -> tuple[int, list[Branch]]:
-    """Return how many branches are answered, and what we have beside: one message's fill.
+    trie: Trie, salt: bytes, asked: Sequence[Section]
+) -> tuple[int, list[Section]]:
+    """Return how many sections are answered, and what we have beside: one message's fill.
 
     Raises:
         MalformedMessageError: they are too many, or one is no path of a trie.
     """
-    if not 0 < len(asked) <= BRANCHES_MAX:
-        raise MalformedMessageError(f"{len(asked)} branches to compare at once")
-    hinting, size = Hinting(salt), 0
-    found: list[Branch] = []
-    for covered, branch in enumerate(asked):
-        _check(branch)
-        fresh = list(_beside(trie, hinting, branch))
+    if not 0 < len(asked) <= SECTIONS_MAX:
+        raise MalformedMessageError(f"{len(asked)} sections to compare at once")
+    maker, size = ClueMaker(salt), 0
+    found: list[Section] = []
+    for covered, section in enumerate(asked):
+        _check(section)
+        fresh = list(_beside(trie, maker, section))
         size += sum(_size(item, DIGEST_BYTES) for item in fresh)
         if covered and (
-            size > REPLY_BYTES_MAX or len(found) + len(fresh) > BRANCHES_MAX
+            size > REPLY_BYTES_MAX or len(found) + len(fresh) > SECTIONS_MAX
         ):
             return covered, found
         found += fresh
     return len(asked), found
 
 
-def _check(branch: Branch) -> None:
-    check_path(branch.prefix)
-    if isinstance(branch, Hints) and len(branch.hints) != RADIX:
-        raise MalformedMessageError(f"a branch of {len(branch.hints)} hints")
+def _check(section: Section) -> None:
+    check_path(section.prefix)
+    if isinstance(section, Clues) and len(section.clues) != RADIX:
+        raise MalformedMessageError(f"a section of {len(section.clues)} clues")
 
 
-def _ours(trie: Trie, hinting: Hinting, prefix: Prefix) -> Branch:
+def _ours(trie: Trie, maker: ClueMaker, prefix: Prefix) -> Section:
     """Return what we show of `prefix`: our ids if they are few, or our children."""
     node = node_at(trie, prefix)
     if node.count > LISTED_MAX:
-        return Hints(prefix, hinting.under(node))
-    return Ids(prefix, hinting.of(Trie(node)))
+        return Clues(prefix, maker.under(node))
+    return Ids(prefix, maker.of(Trie(node)))
 
 
-def _beside(trie: Trie, hinting: Hinting, branch: Branch) -> Iterator[Branch]:
-    """Yield what we have at a branch of the asker and it does not."""
-    prefix = branch.prefix
+def _beside(trie: Trie, maker: ClueMaker, section: Section) -> Iterator[Section]:
+    """Yield what we have at a section of the asker and it does not."""
+    prefix = section.prefix
     node = node_at(trie, prefix)
-    if isinstance(branch, Hints):
-        yield from _differing(node, hinting, branch)
+    if isinstance(section, Clues):
+        yield from _differing(node, maker, section)
     elif node.count > LISTED_MAX:
-        yield Hints(prefix, hinting.under(node))
+        yield Clues(prefix, maker.under(node))
     else:
-        ids, known = list(Trie(node)), set(branch.ids)
-        pairs = zip(ids, hinting.of(ids), strict=True)
-        missing = tuple([key for key, hint in pairs if hint not in known])
+        ids, known = list(Trie(node)), set(section.ids)
+        pairs = zip(ids, maker.of(ids), strict=True)
+        missing = tuple([key for key, clue in pairs if clue not in known])
         if missing:
             yield Ids(prefix, missing)
 
 
-def _differing(node: Node, hinting: Hinting, shown: Hints) -> Iterator[Branch]:
+def _differing(node: Node, maker: ClueMaker, shown: Clues) -> Iterator[Section]:
     """Yield those of our children that are not as the asker's."""
-    ours = zip(under(node), hinting.under(node), shown.hints, strict=True)
-    for step, (child, hint, theirs) in enumerate(ours):
-        if hint not in {EMPTY, theirs}:
+    ours = zip(under(node), maker.under(node), shown.clues, strict=True)
+    for step, (child, clue, theirs) in enumerate(ours):
+        if clue not in {EMPTY, theirs}:
             below = (*shown.prefix, step)
             if isinstance(child, Leaf) and child.count <= SHOWN_MAX:
                 yield Ids(below, child.items)
             else:
-                yield Hints(below, hinting.under(child))
+                yield Clues(below, maker.under(child))
 
 
-def _size(branch: Branch, id_bytes: int) -> int:
-    body = len(branch.ids) * id_bytes if isinstance(branch, Ids) else RADIX * HINT_BYTES
-    return _BRANCH_BYTES + len(branch.prefix) + body
+def _size(section: Section, id_bytes: int) -> int:
+    body = (
+        len(section.ids) * id_bytes if isinstance(section, Ids) else RADIX * CLUE_BYTES
+    )
+    return _SECTION_BYTES + len(section.prefix) + body

@@ -33,13 +33,13 @@ ATTESTERS_MAX: Final = 1024
 """Nodes of a space whose attestations are kept, and so the most in one message."""
 
 SALT_BYTES: Final = 8
-HINT_BYTES: Final = 4
-"""What stands for a hash or an id in a comparison: two that differ have equal hints once
+CLUE_BYTES: Final = 4
+"""What stands for a hash or an id in a comparison: two that differ have equal clues once
 in 2^32, under a salt that nobody knew before. A root then still tells of the difference."""
-BRANCHES_MAX: Final = 8192
-"""Most branches in one message of a comparison."""
+SECTIONS_MAX: Final = 8192
+"""Most sections in one message of a comparison."""
 LISTED_MAX: Final = 64
-"""Most ids of one branch: so few below a prefix are listed, more are gone into."""
+"""Most ids of one section: so few below a prefix are listed, more are gone into."""
 
 PEERS_MAX: Final = 16
 """Nodes of which one message tells where they are."""
@@ -176,33 +176,33 @@ class TrieReply:
 
 @dataclass(frozen=True, slots=True)
 class Ids:
-    """Ids below `prefix`: hints of all in a question, the missing ones in an answer."""
+    """Ids below `prefix`: clues of all in a question, the missing ones in an answer."""
 
     prefix: Prefix
     ids: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Hints:
-    """Hints of the hashes of the sixteen children at `prefix`; zeros where none is."""
+class Clues:
+    """Clues of the hashes of the sixteen children at `prefix`; zeros where none is."""
 
     prefix: Prefix
-    hints: tuple[bytes, ...]
+    clues: tuple[bytes, ...]
 
 
-Branch = Ids | Hints
+Section = Ids | Clues
 
 
 @dataclass(frozen=True, slots=True)
 class CompareRequest:
     """Shows what the sender has below some prefixes, and asks for what it lacks there.
 
-    Hints are taken under `salt`, which the sender drew for this comparison.
+    Clues are taken under `salt`, which the sender drew for this comparison.
     """
 
     space: bytes
     salt: bytes
-    branches: tuple[Branch, ...]
+    sections: tuple[Section, ...]
     number: int = 0
 
 
@@ -210,13 +210,13 @@ class CompareRequest:
 class CompareReply:
     """What the sender has and the asker does not, one level below what was shown.
 
-    Of the branches asked, the first `covered` are answered: a child that differs by its
+    Of the sections asked, the first `covered` are answered: a child that differs by its
     own sixteen or, where its ids are few, by those; a list by the ids that it lacks, or by
     the sixteen children where they are many. The asker asks again for the rest.
     """
 
     space: bytes
-    branches: tuple[Branch, ...]
+    sections: tuple[Section, ...]
     covered: int
     number: int = 0
 
@@ -390,7 +390,7 @@ SetMessage = (
 )
 """What sessions say to bring sets together."""
 Comparing = TrieRequest | TrieReply | CompareRequest | CompareReply
-"""What a repair says of tries, with whole hashes or with hints."""
+"""What a repair says of tries, with whole hashes or with clues."""
 Beside = AttestationsRequest | Attestations | TensorsRequest | TensorsReply
 """What stands beside the set: only for who speaks it."""
 Peers = PeersRequest | PeersReply

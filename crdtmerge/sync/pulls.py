@@ -11,7 +11,7 @@ from typing import Final, Protocol, TypeVar
 
 from crdtmerge.bodies import RecordId, SpaceId
 from crdtmerge.errors import MalformedMessageError, UnansweredError
-from crdtmerge.sync.compare import HintedDescent
+from crdtmerge.sync.compare import ClueDescent
 from crdtmerge.sync.messages import (
     CompareReply,
     CompareRequest,
@@ -39,7 +39,7 @@ we hold: a feed shows each record once, and a repair at most two nodes a record.
 
 Question = FeedRequest | TrieRequest | CompareRequest | RecordsRequest
 Answer = FeedReply | TrieReply | CompareReply | RecordsReply
-AnyDescent = WholeDescent | HintedDescent
+AnyDescent = WholeDescent | ClueDescent
 _Q = TypeVar("_Q", FeedRequest, TrieRequest, CompareRequest, RecordsRequest)
 
 

@@ -3,7 +3,7 @@
 Owns the descent of one side, whichever encoding a level has, and that of whole hashes,
 which every peer speaks; `compare` owns the shorter one. Does not own messages' bytes, nor
 when to repair (`repairing`). Two tries of one shape rule line up, so equal hashes end a
-branch, and a difference costs one path.
+path, and a difference costs one path.
 
 A descent keeps no trie: ours is handed in at each step, for it grows meanwhile.
 """

@@ -18,7 +18,7 @@ from typing import Final
 from crdtmerge.bodies import SpaceId
 from crdtmerge.digest import Domain, digest
 from crdtmerge.errors import MalformedMessageError, UnansweredError
-from crdtmerge.sync.compare import HintedDescent, first_prefixes
+from crdtmerge.sync.compare import ClueDescent, first_prefixes
 from crdtmerge.sync.messages import (
     IDS_MAX,
     SALT_BYTES,
@@ -54,18 +54,18 @@ class Repairing:
     pulls: Pulls
     secret: bytes
 
-    def begin(self, space: SpaceId, pull: Pull, *, hinted: bool) -> bool:
+    def begin(self, space: SpaceId, pull: Pull, *, by_clues: bool) -> bool:
         """Begin a repair; tell whether it is over at once."""
         pull.doubts, pull.waits, pull.repair_beats = 0, -1, 0
         pull.fruitless = min(pull.fruitless + 1, FRUITLESS_MAX)
         pull.target = pull.latest
-        pull.descent = self._comparison(space, pull) if hinted else WholeDescent()
+        pull.descent = self._comparison(space, pull) if by_clues else WholeDescent()
         return self._advance(space, pull, pull.descent)
 
-    def _comparison(self, space: SpaceId, pull: Pull) -> HintedDescent:
+    def _comparison(self, space: SpaceId, pull: Pull) -> ClueDescent:
         count = len(self.pulls.spaces.trie(space))
         gap = abs(pull.latest.count - count) if pull.latest else 0
-        return HintedDescent(first_prefixes(count, gap), salt=self._salt())
+        return ClueDescent(first_prefixes(count, gap), salt=self._salt())
 
     def _salt(self) -> bytes:
         """Return a salt that no peer could know before."""
@@ -103,14 +103,14 @@ class Repairing:
         pull.descent.take(self.pulls.spaces.trie(space), reply)
         return self._advance(space, pull, pull.descent)
 
-    def take_branches(self, space: SpaceId, reply: CompareReply) -> bool:
+    def take_sections(self, space: SpaceId, reply: CompareReply) -> bool:
         """Take an answer to a comparison; tell whether the repair is over."""
         answered = self.pulls.answered(space, reply.number, CompareRequest)
         if answered is None:
             return False
         pull = answered[0]
-        assert isinstance(pull.descent, HintedDescent)
-        self.pulls.showed(space, pull, len(reply.branches))
+        assert isinstance(pull.descent, ClueDescent)
+        self.pulls.showed(space, pull, len(reply.sections))
         pull.descent.take(self.pulls.spaces.trie(space), reply)
         return self._advance(space, pull, pull.descent)
 

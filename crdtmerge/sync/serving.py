@@ -52,8 +52,8 @@ class Serving:
                 return TrieReply(
                     space, tuple(answer(self.spaces.trie(space), prefixes))
                 )
-            case CompareRequest(salt=salt, branches=branches):
-                covered, found = compare(self.spaces.trie(space), salt, branches)
+            case CompareRequest(salt=salt, sections=sections):
+                covered, found = compare(self.spaces.trie(space), salt, sections)
                 return CompareReply(space, tuple(found), covered)
             case RecordsRequest(ids=ids):
                 return self._records(space, ids)

@@ -198,7 +198,7 @@ class Session:
             case TrieReply():
                 return self._repairing.take_nodes(space, reply)
             case CompareReply():
-                return self._repairing.take_branches(space, reply)
+                return self._repairing.take_sections(space, reply)
             case RecordsReply():
                 return self._repairing.take_records(space, reply)
             case _:
@@ -250,8 +250,8 @@ class Session:
         return pull.doubts >= DOUBTS_MAX << pull.fruitless
 
     def _repair(self, space: SpaceId, pull: Pull) -> None:
-        hinted = bool(self.features & SPEAKS_COMPARE)
-        if self._repairing.begin(space, pull, hinted=hinted):
+        by_clues = bool(self.features & SPEAKS_COMPARE)
+        if self._repairing.begin(space, pull, by_clues=by_clues):
             self._finish(space, pull)
 
     def _finish(self, space: SpaceId, pull: Pull) -> None:

@@ -14,6 +14,7 @@ from . import (
     archives,
     audits,
     catalogue,
+    compacting,
     contributions,
     doctor,
     history,
@@ -23,6 +24,7 @@ from . import (
     members,
     models,
     peers,
+    proving,
     quotas,
     recipes,
     restored,
@@ -131,6 +133,7 @@ def _space_group() -> typer.Typer:
     group.command("list")(spaces.listing)
     group.command("export")(archives.export)
     group.command("import")(archives.import_)
+    group.command("compact")(compacting.compact)
     group.command("members")(members.members)
     group.command("grant")(members.grant)
     group.command("revoke")(members.revoke)
@@ -138,6 +141,8 @@ def _space_group() -> typer.Typer:
     group.command("approve")(members.approve)
     group.command("pending")(members.pending)
     group.command("forks")(members.forks)
+    group.command("prove")(proving.prove)
+    group.command("check-proof")(proving.check_proof)
     return group
 
 

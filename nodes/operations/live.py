@@ -64,6 +64,10 @@ class Live(Protocol):
         """Return the peers with which we share no version of the protocol, and why."""
         ...
 
+    def listed(self) -> Mapping[bytes, tuple[str, ...]]:
+        """Return where the list that this node was started with says that nodes are."""
+        ...
+
     def moved(self, node: bytes) -> None:
         """Take up the addresses that the home has for `node`, and try them at once."""
         ...

@@ -199,38 +199,38 @@ class TrieNode(_message.Message):
     def __init__(self, prefix: _Optional[bytes] = ..., items: _Optional[bytes] = ..., hashes: _Optional[bytes] = ...) -> None: ...
 
 class CompareRequest(_message.Message):
-    __slots__ = ("space", "salt", "branches", "number")
+    __slots__ = ("space", "salt", "sections", "number")
     SPACE_FIELD_NUMBER: _ClassVar[int]
     SALT_FIELD_NUMBER: _ClassVar[int]
-    BRANCHES_FIELD_NUMBER: _ClassVar[int]
+    SECTIONS_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     space: bytes
     salt: bytes
-    branches: _containers.RepeatedCompositeFieldContainer[Branch]
+    sections: _containers.RepeatedCompositeFieldContainer[Section]
     number: int
-    def __init__(self, space: _Optional[bytes] = ..., salt: _Optional[bytes] = ..., branches: _Optional[_Iterable[_Union[Branch, _Mapping]]] = ..., number: _Optional[int] = ...) -> None: ...
+    def __init__(self, space: _Optional[bytes] = ..., salt: _Optional[bytes] = ..., sections: _Optional[_Iterable[_Union[Section, _Mapping]]] = ..., number: _Optional[int] = ...) -> None: ...
 
 class CompareReply(_message.Message):
-    __slots__ = ("space", "branches", "covered", "number")
+    __slots__ = ("space", "sections", "covered", "number")
     SPACE_FIELD_NUMBER: _ClassVar[int]
-    BRANCHES_FIELD_NUMBER: _ClassVar[int]
+    SECTIONS_FIELD_NUMBER: _ClassVar[int]
     COVERED_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     space: bytes
-    branches: _containers.RepeatedCompositeFieldContainer[Branch]
+    sections: _containers.RepeatedCompositeFieldContainer[Section]
     covered: int
     number: int
-    def __init__(self, space: _Optional[bytes] = ..., branches: _Optional[_Iterable[_Union[Branch, _Mapping]]] = ..., covered: _Optional[int] = ..., number: _Optional[int] = ...) -> None: ...
+    def __init__(self, space: _Optional[bytes] = ..., sections: _Optional[_Iterable[_Union[Section, _Mapping]]] = ..., covered: _Optional[int] = ..., number: _Optional[int] = ...) -> None: ...
 
-class Branch(_message.Message):
-    __slots__ = ("prefix", "ids", "hints")
+class Section(_message.Message):
+    __slots__ = ("prefix", "ids", "clues")
     PREFIX_FIELD_NUMBER: _ClassVar[int]
     IDS_FIELD_NUMBER: _ClassVar[int]
-    HINTS_FIELD_NUMBER: _ClassVar[int]
+    CLUES_FIELD_NUMBER: _ClassVar[int]
     prefix: bytes
     ids: bytes
-    hints: bytes
-    def __init__(self, prefix: _Optional[bytes] = ..., ids: _Optional[bytes] = ..., hints: _Optional[bytes] = ...) -> None: ...
+    clues: bytes
+    def __init__(self, prefix: _Optional[bytes] = ..., ids: _Optional[bytes] = ..., clues: _Optional[bytes] = ...) -> None: ...
 
 class RecordsRequest(_message.Message):
     __slots__ = ("space", "ids", "number")

@@ -14,19 +14,19 @@ from crdtmerge.digest import Domain, digest
 from crdtmerge.errors import CrdtMergeError, MalformedMessageError, MalformedRecordError
 from crdtmerge.sync.compare import EMPTY
 from crdtmerge.sync.messages import (
-    BRANCHES_MAX,
-    HINT_BYTES,
+    CLUE_BYTES,
     SALT_BYTES,
+    SECTIONS_MAX,
     SPEAKS_COMPARE,
-    Branch,
+    Clues,
     CompareReply,
     CompareRequest,
     Heartbeat,
-    Hints,
     Ids,
     Message,
     RecordsReply,
     RecordsRequest,
+    Section,
     SetMessage,
     SignedBytes,
     TrieInner,
@@ -88,22 +88,22 @@ def strewn(prefix: Prefix) -> TrieLeaf:
     return TrieLeaf(prefix, tuple(sorted(MADE_UP))) if prefix else leaf(prefix)
 
 
-def branch_of(node: TrieInner | TrieLeaf) -> Branch:
+def section_of(node: TrieInner | TrieLeaf) -> Section:
     """Return what a comparison shows of such a node."""
     if isinstance(node, TrieLeaf):
         return Ids(node.prefix, node.items)
     empty = Leaf(len(node.prefix) + 1, ()).hash
-    hints = (EMPTY if h == empty else h[:HINT_BYTES] for h in node.hashes)
-    return Hints(node.prefix, tuple(hints))
+    clues = (EMPTY if h == empty else h[:CLUE_BYTES] for h in node.hashes)
+    return Clues(node.prefix, tuple(clues))
 
 
-def places(branches: tuple[Branch, ...]) -> Iterator[Prefix]:
+def places(sections: tuple[Section, ...]) -> Iterator[Prefix]:
     """Yield where the answer to a comparison may be."""
-    for branch in branches:
-        if isinstance(branch, Ids):
-            yield branch.prefix
+    for section in sections:
+        if isinstance(section, Ids):
+            yield section.prefix
         else:
-            yield from ((*branch.prefix, step) for step in range(16))
+            yield from ((*section.prefix, step) for step in range(16))
 
 
 def showing(
@@ -116,9 +116,9 @@ def showing(
             case TrieRequest(prefixes=prefixes, number=number):
                 nodes = tuple(node_of(prefix) for prefix in prefixes[:256])
                 return TrieReply(space, nodes, number)
-            case CompareRequest(branches=branches, number=number):
-                shown = branches[:16]
-                found = tuple(branch_of(node_of(p)) for p in places(shown))
+            case CompareRequest(sections=sections, number=number):
+                shown = sections[:16]
+                found = tuple(section_of(node_of(p)) for p in places(shown))
                 return CompareReply(space, found, len(shown), number)
             case RecordsRequest(ids=ids, number=number):
                 return RecordsReply(space, records, () if records else ids, number)
@@ -178,13 +178,13 @@ def test_covers_nothing_of_a_comparison(large: Fortress) -> None:
 
     def answer(message: SetMessage) -> SetMessage | None:
         if isinstance(message, CompareRequest):
-            return CompareReply(large.space, (), BRANCHES_MAX, message.number)
+            return CompareReply(large.space, (), SECTIONS_MAX, message.number)
         return None
 
     large.withstands(MalformedMessageError, repaired(answer, SPEAKS_COMPARE))
 
 
-def asks_for(*branches: Branch) -> Callable[[Siege], Any]:
+def asks_for(*sections: Section) -> Callable[[Siege], Any]:
     """Return the attack of a peer that shows what is no trie, and waits for an answer."""
 
     async def attack(siege: Siege) -> None:
@@ -192,7 +192,7 @@ def asks_for(*branches: Branch) -> Callable[[Siege], Any]:
 
         async def talk(incoming: AsyncIterator[Message], say: Say) -> None:
             await say(HELLO)
-            await say(CompareRequest(siege.space, bytes(SALT_BYTES), branches, 1))
+            await say(CompareRequest(siege.space, bytes(SALT_BYTES), sections, 1))
             async for message in incoming:
                 if isinstance(message, CompareReply):
                     covered.append(message.covered)
@@ -206,14 +206,14 @@ def asks_for(*branches: Branch) -> Callable[[Siege], Any]:
 
 def test_large_comparisons(large: Fortress) -> None:
     """However much is shown, also the same again, an answer is one message's fill."""
-    below = [Hints((n % 16,), (b"none",) * 16) for n in range(1_000)]
+    below = [Clues((n % 16,), (b"none",) * 16) for n in range(1_000)]
     large.withstands(None, asks_for(*below))
 
 
 def test_deepest_comparisons(large: Fortress) -> None:
     """A prefix may be as long as a digest, and is answered like any other."""
     deep = (0,) * DEPTH_MAX
-    large.withstands(None, asks_for(Hints(deep, (EMPTY,) * 16), Ids(deep, ())))
+    large.withstands(None, asks_for(Clues(deep, (EMPTY,) * 16), Ids(deep, ())))
 
 
 def lies(fortress: Fortress) -> dict[str, tuple[SignedBytes, type[CrdtMergeError]]]:

@@ -8,9 +8,16 @@ from dataclasses import replace
 
 from google.protobuf.message import DecodeError
 
-from crdtmerge import codec, encodings
+from crdtmerge import codec, encodings, membership
 from crdtmerge.codec import decode, encode, format_decimal, parse_decimal
-from crdtmerge.digest import CHUNK_BYTES, BlobId, Domain, blob_id_of, chunk_digests
+from crdtmerge.digest import (
+    CHUNK_BYTES,
+    BlobId,
+    Domain,
+    blob_id_of,
+    chunk_digests,
+    digest,
+)
 from crdtmerge.errors import EncodingError, LocalError, NotFoundError
 from crdtmerge.faults import Fault, check_fault, find
 from crdtmerge.forks import Fork, check_fork
@@ -26,7 +33,7 @@ from crdtmerge.resolve.resolution import model_digest
 from crdtmerge.rules import Place, Who
 from crdtmerge.strategies import check_recipe
 from crdtmerge.sync.attestations import decode_attestation
-from crdtmerge.sync.compare import HintedDescent, compare
+from crdtmerge.sync.compare import ClueDescent, compare
 from crdtmerge.sync.listings import Listing
 from crdtmerge.sync.messages import (
     MESSAGE_BYTES_MAX,
@@ -47,6 +54,8 @@ from tests.unit.peers import SPACE
 
 PLACES = (Place("model.layers.3.bias", (3, 8)), Place("head.weight"), Place("", (0, 1)))
 OURS, THEIRS = Trie.build(COMPARED[:90]), Trie.build(COMPARED)
+MEMBERS = {digest(Domain.RECORD, n.to_bytes(2, "little")) for n in range(500)}
+MEMBER_ROOT = Trie.build(MEMBERS).root
 VISIBLE = (Who(bytes(32), (bytes(32),), ("math",)), Who(b"c" * 32))
 
 
@@ -122,6 +131,16 @@ def read_listing(data: bytes) -> None:
     )
 
 
+def read_membership(data: bytes) -> None:
+    """Check a proof of membership under a root that it leads to, if there is one."""
+    proof = membership.read_membership(data)
+    assert proof.to_bytes() == data
+    held = MEMBERS & {*proof.items}
+    item = min(held, default=bytes(32))
+    found = membership.check_membership(MEMBER_ROOT, item, proof)
+    assert found == (item in MEMBERS)
+
+
 def read_proof(data: bytes) -> None:
     """Verify a proof: [proof, digest, [[offset, size], ...]]."""
     match decode(data, RECORD_BYTES_MAX):
@@ -179,15 +198,15 @@ def read_comparison(data: bytes) -> None:
     """Take a frame of a comparison: answer a question, or take it for an answer."""
     message = convert.decode(data)
     if isinstance(message, CompareRequest):
-        covered, found = compare(THEIRS, message.salt, message.branches)
-        assert 0 < covered <= len(message.branches)
+        covered, found = compare(THEIRS, message.salt, message.sections)
+        assert 0 < covered <= len(message.sections)
         reply = CompareReply(SPACE, tuple(found), covered)
         assert len(convert.encode(reply)) <= MESSAGE_BYTES_MAX
         named = [key for b in found if isinstance(b, Ids) for key in b.ids]
         assert all(key in THEIRS for key in named)
     elif isinstance(message, CompareReply):
         for frontier in ([()], [(3,), (4, 5), ()]):
-            descent = HintedDescent(salt=SALT, frontier=list[Prefix](frontier))
+            descent = ClueDescent(salt=SALT, frontier=list[Prefix](frontier))
             assert descent.question(SPACE, OURS) is not None
             descent.take(OURS, message)
             assert not any(key in OURS for key in descent.lacking)

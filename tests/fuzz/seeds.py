@@ -30,13 +30,14 @@ from crdtmerge.encodings.planes import Effort
 from crdtmerge.faults import Fault
 from crdtmerge.forks import prove_fork
 from crdtmerge.identity import SigningKey
+from crdtmerge.membership import prove_membership
 from crdtmerge.proofs import prove
 from crdtmerge.recipe import Rule
 from crdtmerge.record import SignedRecord, make_record, sign_record
 from crdtmerge.resolve.resolution import model_digest
 from crdtmerge.strategies import STRATEGIES, make_recipe
 from crdtmerge.sync.attestations import Attestation
-from crdtmerge.sync.compare import HintedDescent, compare
+from crdtmerge.sync.compare import ClueDescent, compare
 from crdtmerge.sync.messages import (
     FEATURES,
     PROTOCOL_VERSION,
@@ -174,6 +175,14 @@ def faults() -> Iterator[bytes]:
     yield from (encode(one.to_value()) for one in (shown, *FAULTS))
 
 
+def memberships() -> Iterator[bytes]:
+    """Yield proofs at several depths, of ids that are there and of one that is not."""
+    for count in (0, 5, 40, 500):
+        ids = [digest(Domain.RECORD, n.to_bytes(2, "little")) for n in range(count)]
+        for item in (*ids[:1], bytes(32)):
+            yield prove_membership(Trie.build(ids), item).to_bytes()
+
+
 def proofs() -> Iterator[bytes]:
     """Yield proofs of one leaf and of several."""
     for size, spans in (
@@ -241,9 +250,9 @@ def messages() -> Iterator[Message]:
 def comparing() -> Iterator[Message]:
     """Yield what two tries say of each other, level by level."""
     ours, theirs = Trie.build(COMPARED[:90]), Trie.build(COMPARED)
-    descent = HintedDescent(salt=SALT)
+    descent = ClueDescent(salt=SALT)
     while question := descent.question(SPACE, ours):
-        covered, found = compare(theirs, question.salt, question.branches)
+        covered, found = compare(theirs, question.salt, question.sections)
         reply = CompareReply(SPACE, tuple(found), covered, 1)
         descent.take(ours, reply)
         yield replace(question, number=1)

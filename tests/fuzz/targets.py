@@ -26,6 +26,7 @@ _ALL: Final = (
     Target("fault", "the body of a fault, and its truth", peers.read_fault, PEER, seeds.faults, "value", 8192),
     Target("fork", "the body of a fork, and its truth", peers.read_fork, PEER, seeds.forks, "value", 8192),
     Target("proof", "a proof of bytes under a digest", peers.read_proof, PEER, seeds.proofs, "value", 8192),
+    Target("membership", "a proof that an id is in a set, or is not", peers.read_membership, PEER, seeds.memberships, "value", 8192),
     Target("manifest", "a manifest", peers.read_manifest, PEER, seeds.manifests, "value"),
     Target("recipe", "the recipe of a record, and what it means for tensors", peers.read_recipe, PEER, seeds.recipes, "value"),
     Target("frame", "a frame of the sync stream", peers.read_frame, PEER, seeds.frames),

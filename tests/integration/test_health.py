@@ -11,7 +11,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from nodes import cli, health
+from nodes import calls, cli, health
 from nodes.client import ControlClient, ReplicaClient
 from nodes.ports import socket_target
 from nodes.runtime import Runtime
@@ -151,3 +151,37 @@ def test_members_may_ask_and_others_may_not(tmp_path: Path) -> None:
                         assert refusal.value.code() is denied
 
         run(asks())
+
+
+def test_open_questions_of_a_member_are_bounded_and_end_with_membership(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They count as calls like others, or one member could take the places of all."""
+    monkeypatch.setattr(calls, "PEER_CALLS_MAX", 2)
+    with homes(tmp_path, "owner", "guest") as (owner, guest):
+        space = found(owner)
+        admit(owner, space, guest)
+
+        async def watches() -> None:
+            async with living(owner) as host:
+                leaf = make_leaf(guest.node.unlock(), BEFORE, AFTER)
+                request = health_pb2.HealthCheckRequest(service=health.ALL)
+                (address,) = host.addresses
+                async with ReplicaClient(address, host.me, leaf) as client:
+                    stub = health_pb2_grpc.HealthStub(client._channel)
+                    watched = [stub.Watch(request) for _ in range(2)]
+                    for call in watched:
+                        assert (await call.read()).status == SERVING
+                    with pytest.raises(grpc.aio.AioRpcError) as refusal:
+                        await stub.Watch(request).read()
+                    full = grpc.StatusCode.RESOURCE_EXHAUSTED
+                    assert refusal.value.code() is full
+                    ban = replica(owner, space).ban("author", guest.author.public)
+                    await asyncio.to_thread(host.spaces.publish, space, [ban])
+                    for call in watched:
+                        with pytest.raises(grpc.aio.AioRpcError) as end:
+                            await call.read()
+                        denied = grpc.StatusCode.PERMISSION_DENIED
+                        assert end.value.code() is denied
+
+        run(watches())

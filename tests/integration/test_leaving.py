@@ -34,7 +34,7 @@ from tests.integration.living import (
     until,
 )
 
-DATA = bytes(range(256)) * (8 * CHUNK_BYTES // 256)
+DATA = bytes(range(256)) * (4 * CHUNK_BYTES // 256)
 RATE = 4 * CHUNK_BYTES
 
 
@@ -130,7 +130,7 @@ def test_a_node_that_was_killed_is_dialled_again_soon(tmp_path: Path) -> None:
         run(meet())
 
 
-@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("times", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_sigterm_ends_a_process_in_order(tmp_path: Path, times: int) -> None:
     """Exit code 0, no socket left behind; who is told twice does not wait."""
     with homes(tmp_path, "owner") as (owner,):

@@ -25,7 +25,7 @@ from tests.integration.living import (
     until,
 )
 
-PEERS = 20
+PEERS = 10
 SPACES = 50
 
 

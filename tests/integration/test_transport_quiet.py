@@ -50,7 +50,7 @@ def test_an_idle_stream_stays_open_and_is_heard_of() -> None:
                 await anext(incoming)
                 for _ in range(3):
                     before = router.passed
-                    await asyncio.sleep(2)
+                    await asyncio.sleep(1.6)
                     seen.append(router.passed - before)
                 await send(Hello(1, "after"))
                 assert await anext(incoming) == Hello(1, "after")
@@ -88,6 +88,7 @@ def test_both_ends_notice_a_peer_behind_a_dead_line() -> None:
     run(scenario())
 
 
+@pytest.mark.slow
 def test_a_connection_without_calls_is_given_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -34,8 +34,15 @@ from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.forks import Fork
 from crdtmerge.identity import AuthorId, SigningKey
 from crdtmerge.orset import OpSet, forks_among
-from crdtmerge.policy import NEEDED, Authority, Lookup, Rank, given_by
-from crdtmerge.policy.dead import link_of
+from crdtmerge.policy import (
+    MORTAL,
+    NEEDED,
+    Authority,
+    Lookup,
+    Rank,
+    given_by,
+    link_of,
+)
 from crdtmerge.recipe import Recipe
 from crdtmerge.record import Record, SignedRecord
 from tests.properties.cast import (
@@ -87,8 +94,19 @@ TOGETHER: Final = (
     *("end", "end", "end", "leave"),
 )
 """The actions in spaces of several owners, whose members rotate their keys."""
-COMPACTED: Final = (*TOGETHER, *("epoch",) * 8)
+COMPACTED: Final = (
+    *("add", "node") * 4,
+    *("remove", "take back", "recipe", "revoke") * 2,
+    *("epoch",) * 5,
+    *("ban author", "lift", "grant", "approve", "approve", "successor", "end", "leave"),
+    *("fork", "fault", "judge owner"),
+)
 """The actions in spaces that are compacted, by owners who list whatever they like."""
+QUIET: Final = (
+    *("add", "add", "take back", "recipe", "node") * 3,
+    *("remove", "fault", "unknown", "ban content", "lift"),
+)
+"""The actions that change nobody's rights, so that what was removed stays so."""
 OF_OWNERS: Final = frozenset({"approve", "claim", "judge owner", "epoch"})
 """Actions that only owners may do, or that mean nothing by others."""
 PLAYERS: Final = (*AUTHORS, OTTO, *HEIRS)
@@ -98,12 +116,23 @@ CALM: Final = tuple(a for a in ACTIONS if a not in {"revoke", "ban author"})
 Known = dict[RecordId, SignedRecord]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class History:
     """What each replica knew at the end; the first knew nothing that all do not."""
 
     space: SpaceId
     known: tuple[Known, ...]
+
+    def __repr__(self) -> str:
+        """Return kinds and numbers by replica: the bytes of records say little."""
+        return repr([self._kinds(known) for known in self.known])
+
+    @staticmethod
+    def _kinds(known: Known) -> str:
+        records = (signed.record for signed in known.values())
+        return " ".join(
+            f"{r.kind}:{r.author.hex()[:4]}:{r.author_seq}" for r in records
+        )
 
     @property
     def all(self) -> Known:
@@ -182,6 +211,31 @@ def histories_together(
         owners=THREE,
         threshold=threshold,
         players=PLAYERS,
+    )
+
+
+@st.composite
+def histories_compacted(
+    draw: st.DrawFn,
+    actions: tuple[str, ...] = COMPACTED,
+    most: int = 60,
+    thresholds: tuple[int, ...] = (1, 1, 1, 2),
+) -> History:
+    """Draw a history of a space in which much is superseded: many act, few own."""
+    mode = draw(st.sampled_from(("members", "members", "open")))
+    threshold = draw(st.sampled_from(thresholds))
+    quarantine = draw(st.booleans())
+    count = draw(st.integers(most // 2, most))
+    players = (*(*CONTRIBUTORS, *MAINTAINERS) * 3, *PLAYERS)
+    step = step_of(actions, len(players))
+    script = draw(st.lists(step, min_size=count, max_size=count))
+    return play(
+        mode,
+        script,
+        quarantine=quarantine,
+        owners=THREE,
+        threshold=threshold,
+        players=players,
     )
 
 
@@ -338,6 +392,9 @@ def _body(  # noqa: C901  one case an action
             adds = _ids(known, Add)
             some = {a for n, a in enumerate(adds) if (n + step.pick) % 3 == 0}
             return Remove(tuple(sorted(some))) if some else None
+        case "take back":
+            own = [i for i in _ids(known, Add) if _is_by(known[i], author)]
+            return Remove((own[step.pick % len(own)],)) if own else None
         case "grant":
             cap = DECIMAL_UNIT * (1 + step.other % 2) // 2
             return grant_of(target, Rank(step.other % 3), cap=cap)
@@ -393,11 +450,16 @@ def _body(  # noqa: C901  one case an action
 def _epoch(known: Known, step: Step) -> Epoch | None:
     """Return a list of some records of any kind, of which some may be listed falsely."""
     listable = [key for key in sorted(known) if known[key].record.auth]
-    ids = listable[step.pick :: 1 + step.other % 3]
-    links = {key: link_of(known[key].record) for key in ids}
-    for key in ids[:: 2 + step.other] if step.other % 2 else ():
+    mortal = [k for k in listable if isinstance(known[k].record.body, MORTAL)]
+    ids = listable[step.pick :: 3] if step.pick % 4 == 3 else mortal[step.pick % 2 :]
+    links = {key: link_of(known[key].record) for key in ids[:: 1 + step.other % 3]}
+    for key in sorted(links)[step.pick % 2 :: 2] if step.other % 3 else ():
         links[key] = _false(links[key], known, step)
     return Epoch(runs_of(links.items())) if links else None
+
+
+def _is_by(signed: SignedRecord, author: SigningKey) -> bool:
+    return signed.record.author == author.public
 
 
 def _false(link: Link, known: Known, step: Step) -> Link:

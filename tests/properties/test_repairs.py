@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crdtmerge.digest import DIGEST_BYTES, Domain, digest
-from crdtmerge.sync.compare import HintedDescent, compare, first_prefixes
+from crdtmerge.sync.compare import ClueDescent, compare, first_prefixes
 from crdtmerge.sync.messages import (
     SALT_BYTES,
     CompareReply,
@@ -55,13 +55,13 @@ gaps = st.sampled_from([0, 40, 9_000, 2**63 - 1])
 def test_a_comparison_finds_what_is_lacking(
     sets: tuple[set[bytes], set[bytes]], gap: int, salt: bytes
 ) -> None:
-    """By hints, with every message as it travels, wherever a claim makes it begin."""
+    """By clues, with every message as it travels, wherever a claim makes it begin."""
     ours, theirs = (Trie.build(ids) for ids in sets)
-    descent = HintedDescent(first_prefixes(len(ours), gap), salt=salt)
+    descent = ClueDescent(first_prefixes(len(ours), gap), salt=salt)
     while question := descent.question(SPACE, ours):
         asked = decode(encode(question))
         assert isinstance(asked, CompareRequest)
-        covered, found = compare(theirs, asked.salt, asked.branches)
+        covered, found = compare(theirs, asked.salt, asked.sections)
         reply = decode(encode(CompareReply(SPACE, tuple(found), covered)))
         assert isinstance(reply, CompareReply)
         descent.take(ours, reply)

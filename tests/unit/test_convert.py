@@ -13,15 +13,15 @@ from crdtmerge.sync.listings import TENSORS_MAX
 from crdtmerge.sync.messages import (
     AGE_MAX_S,
     ATTESTERS_MAX,
-    BRANCHES_MAX,
-    HINT_BYTES,
+    CLUE_BYTES,
     IDS_MAX,
     LISTED_MAX,
     PREFIXES_MAX,
     SALT_BYTES,
+    SECTIONS_MAX,
     Attestations,
     AttestationsRequest,
-    Branch,
+    Clues,
     CompareReply,
     CompareRequest,
     FeedReply,
@@ -30,7 +30,6 @@ from crdtmerge.sync.messages import (
     Heartbeat,
     Held,
     Hello,
-    Hints,
     Ids,
     Message,
     PeerSaid,
@@ -42,6 +41,7 @@ from crdtmerge.sync.messages import (
     RecordsReply,
     RecordsRequest,
     Rumour,
+    Section,
     SignedBytes,
     TensorsReply,
     TensorsRequest,
@@ -94,14 +94,14 @@ inners = st.builds(
     TrieInner, prefixes, st.lists(digests, min_size=16, max_size=16).map(tuple)
 )
 salts = st.binary(min_size=SALT_BYTES, max_size=SALT_BYTES)
-hints = st.binary(min_size=HINT_BYTES, max_size=HINT_BYTES)
+clues = st.binary(min_size=CLUE_BYTES, max_size=CLUE_BYTES)
 
 
-def branches(items: st.SearchStrategy[bytes]) -> st.SearchStrategy[tuple[Branch, ...]]:
-    """Draw branches whose ids are shown as `items`."""
+def sections(items: st.SearchStrategy[bytes]) -> st.SearchStrategy[tuple[Section, ...]]:
+    """Draw sections whose ids are shown as `items`."""
     listed = st.builds(Ids, prefixes, st.lists(items, max_size=8).map(tuple))
-    sixteen = st.lists(hints, min_size=16, max_size=16).map(tuple)
-    return st.lists(listed | st.builds(Hints, prefixes, sixteen), max_size=3).map(tuple)
+    sixteen = st.lists(clues, min_size=16, max_size=16).map(tuple)
+    return st.lists(listed | st.builds(Clues, prefixes, sixteen), max_size=3).map(tuple)
 
 
 asked_numbers = st.integers(1, NUMBER_MAX)
@@ -162,9 +162,9 @@ messages: st.SearchStrategy[Message] = st.one_of(
     st.builds(
         TrieReply, digests, st.lists(leaves | inners, max_size=3).map(tuple), numbers
     ),
-    st.builds(CompareRequest, digests, salts, branches(hints), numbers),
+    st.builds(CompareRequest, digests, salts, sections(clues), numbers),
     st.builds(
-        CompareReply, digests, branches(digests), st.integers(1, BRANCHES_MAX), numbers
+        CompareReply, digests, sections(digests), st.integers(1, SECTIONS_MAX), numbers
     ),
     st.builds(RecordsRequest, digests, ids, numbers),
     st.builds(RecordsReply, digests, records, ids, numbers),
@@ -245,19 +245,19 @@ WRONG: dict[str, Message] = {
     "leaf of 17": TrieReply(SPACE, (TrieLeaf((), (SPACE,) * 17),)),
     "15 children": TrieReply(SPACE, (TrieInner((), (SPACE,) * 15),)),
     "short salt": CompareRequest(SPACE, SALT[1:], ()),
-    "too many branches": CompareRequest(
-        SPACE, SALT, (Ids((), ()),) * (BRANCHES_MAX + 1)
+    "too many sections": CompareRequest(
+        SPACE, SALT, (Ids((), ()),) * (SECTIONS_MAX + 1)
     ),
-    "branch too deep": CompareRequest(SPACE, SALT, (Ids((0,) * 65, ()),)),
+    "section too deep": CompareRequest(SPACE, SALT, (Ids((0,) * 65, ()),)),
     "list of 65": CompareRequest(
-        SPACE, SALT, (Ids((), (bytes(HINT_BYTES),) * (LISTED_MAX + 1)),)
+        SPACE, SALT, (Ids((), (bytes(CLUE_BYTES),) * (LISTED_MAX + 1)),)
     ),
     "whole id in a question": CompareRequest(SPACE, SALT, (Ids((), (SPACE,)),)),
-    "hint of an id in an answer": CompareReply(SPACE, (Ids((), (b"hint",)),), 1),
-    "15 hints": CompareReply(SPACE, (Hints((), (b"hint",) * 15),), 1),
-    "hint of 3 bytes": CompareReply(SPACE, (Hints((), (b"hin",) * 16),), 1),
+    "clue of an id in an answer": CompareReply(SPACE, (Ids((), (b"clue",)),), 1),
+    "15 clues": CompareReply(SPACE, (Clues((), (b"clue",) * 15),), 1),
+    "clue of 3 bytes": CompareReply(SPACE, (Clues((), (b"hin",) * 16),), 1),
     "nothing covered": CompareReply(SPACE, (), 0),
-    "too much covered": CompareReply(SPACE, (), BRANCHES_MAX + 1),
+    "too much covered": CompareReply(SPACE, (), SECTIONS_MAX + 1),
     "too many ids": RecordsRequest(SPACE, (SPACE,) * (IDS_MAX + 1)),
     "too many unsent": RecordsReply(SPACE, (), (SPACE,) * (IDS_MAX + 1)),
     "short signature": Rumour(SPACE, (SignedBytes(b"d", b"x" * 63),)),
@@ -320,14 +320,14 @@ WRONG_FRAMES: dict[str, wire.Frame] = {
     "node without body": _frame(
         trie_reply=wire.TrieReply(space=SPACE, nodes=[wire.TrieNode(prefix=b"")])
     ),
-    "branch without body": _frame(
+    "section without body": _frame(
         compare_request=wire.CompareRequest(
-            space=SPACE, salt=SALT, branches=[wire.Branch(prefix=b"")]
+            space=SPACE, salt=SALT, sections=[wire.Section(prefix=b"")]
         )
     ),
-    "ids of a branch cut in the middle": _frame(
+    "ids of a section cut in the middle": _frame(
         compare_reply=wire.CompareReply(
-            space=SPACE, covered=1, branches=[wire.Branch(ids=SPACE + b"x")]
+            space=SPACE, covered=1, sections=[wire.Section(ids=SPACE + b"x")]
         )
     ),
     "hashes of 15 children": _frame(

@@ -200,6 +200,10 @@ class Live:
         """Return no peer."""
         return []
 
+    def listed(self) -> dict[bytes, tuple[str, ...]]:
+        """Return nothing: it was started without a list."""
+        return {}
+
     def moved(self, node: bytes) -> None:
         """Note it."""
         self.tried.append(node)
@@ -761,6 +765,7 @@ def test_the_table_of_verbs_is_complete() -> None:
         "space_members",
         "space_approve",
         "space_pending",
+        "space_prove",
         "space_forks",
         "space_forks_publish",
         "space_forks_lift",

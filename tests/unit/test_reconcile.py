@@ -9,18 +9,18 @@ from crdtmerge.bodies import SpaceId
 from crdtmerge.digest import Domain, digest
 from crdtmerge.errors import MalformedMessageError
 from crdtmerge.sync import reconcile
-from crdtmerge.sync.compare import EMPTY, HintedDescent, compare, first_prefixes
+from crdtmerge.sync.compare import EMPTY, ClueDescent, compare, first_prefixes
 from crdtmerge.sync.messages import (
-    BRANCHES_MAX,
-    HINT_BYTES,
+    CLUE_BYTES,
     LISTED_MAX,
     PREFIXES_MAX,
     SALT_BYTES,
-    Branch,
+    SECTIONS_MAX,
+    Clues,
     CompareReply,
     CompareRequest,
-    Hints,
     Ids,
+    Section,
     TrieInner,
     TrieLeaf,
     TrieReply,
@@ -40,7 +40,7 @@ from nodes.convert import decode, encode
 SPACE = SpaceId(bytes(32))
 SALT = bytes(range(SALT_BYTES))
 IDS = [digest(Domain.RECORD, number.to_bytes(4, "big")) for number in range(10_000)]
-WAYS = ["whole", "hinted"]
+WAYS = ["whole", "by_clues"]
 
 
 @dataclass
@@ -58,7 +58,7 @@ class Cost:
 
 def descent_of(way: str) -> AnyDescent:
     """Return a descent that speaks one encoding or the other."""
-    return WholeDescent() if way == "whole" else HintedDescent(salt=SALT)
+    return WholeDescent() if way == "whole" else ClueDescent(salt=SALT)
 
 
 def answered(
@@ -67,13 +67,13 @@ def answered(
     """Return the answer from `trie`."""
     if isinstance(question, TrieRequest):
         return TrieReply(SPACE, tuple(answer(trie, question.prefixes)))
-    covered, found = compare(trie, question.salt, question.branches)
+    covered, found = compare(trie, question.salt, question.sections)
     return CompareReply(SPACE, tuple(found), covered)
 
 
 def take(descent: AnyDescent, trie: Trie, reply: object) -> None:
     """Hand a reply to the descent that is of its kind."""
-    if isinstance(descent, HintedDescent):
+    if isinstance(descent, ClueDescent):
         assert isinstance(reply, CompareReply)
         descent.take(trie, reply)
     else:
@@ -101,10 +101,10 @@ def repair(ours: Trie, theirs: Trie, way: str) -> tuple[set[bytes], Cost]:
         ("whole", 1, 8, 2_500),
         ("whole", 100, 8, 80_000),
         ("whole", 1_000, 10, 300_000),
-        ("hinted", 0, 2, 200),
-        ("hinted", 1, 6, 600),
-        ("hinted", 100, 6, 25_000),
-        ("hinted", 1_000, 6, 90_000),
+        ("by_clues", 0, 2, 200),
+        ("by_clues", 1, 6, 600),
+        ("by_clues", 100, 6, 25_000),
+        ("by_clues", 1_000, 6, 90_000),
     ],
 )
 def test_cost_follows_the_difference_not_the_set(
@@ -148,7 +148,7 @@ def test_where_a_comparison_begins(count: int, gap: int, depth: int) -> None:
 def test_lists_are_come_to_without_a_level_too_many(count: int) -> None:
     """Who begins at the right depth asks for no level that the lists would have spared."""
     theirs, ours = Trie.build(IDS[:count]), Trie.build(IDS[1:count])
-    descent = HintedDescent(first_prefixes(len(ours), 1), salt=SALT)
+    descent = ClueDescent(first_prefixes(len(ours), 1), salt=SALT)
     messages = 0
     while question := descent.question(SPACE, ours):
         take(descent, ours, answered(theirs, question))
@@ -204,14 +204,14 @@ def test_a_cut_reply_is_asked_for_again() -> None:
 def test_a_cut_comparison_goes_on_and_repeats_little() -> None:
     """What an answer did not cover is shown again, and not much more than it can take."""
     theirs, ours = Trie.build(IDS), Trie.build(IDS[:2_000])
-    descent, shown, covered = HintedDescent(salt=SALT), 0, 0
+    descent, shown, covered = ClueDescent(salt=SALT), 0, 0
     while question := descent.question(SPACE, ours):
-        part = question.branches[:5]
+        part = question.sections[:5]
         done, found = compare(theirs, SALT, part)
         descent.take(ours, CompareReply(SPACE, tuple(found), done))
-        shown, covered = shown + len(question.branches), covered + done
+        shown, covered = shown + len(question.sections), covered + done
     assert set(descent.lacking) == set(IDS[2_000:])
-    assert shown <= 2 * covered + BRANCHES_MAX
+    assert shown <= 2 * covered + SECTIONS_MAX
 
 
 def test_no_answer_is_above_a_message() -> None:
@@ -221,7 +221,7 @@ def test_no_answer_is_above_a_message() -> None:
     nodes = tuple(answer(trie, tuple(pairs) * 4))
     assert len(encode(TrieReply(SPACE, nodes))) <= 1 << 20
 
-    shown = [Hints((a,), (b"none",) * RADIX) for a in range(16)] * 512
+    shown = [Clues((a,), (b"none",) * RADIX) for a in range(16)] * 512
     covered, found = compare(trie, SALT, shown)
     assert 0 < covered < len(shown)
     assert len(encode(CompareReply(SPACE, tuple(found), covered))) <= 1 << 20
@@ -231,7 +231,7 @@ def test_a_question_is_never_above_a_message() -> None:
     """A frontier of thousands of prefixes is asked for in several messages."""
     trie = Trie.build(IDS)
     pairs: list[Prefix] = [(n >> 4, n & 15) for n in range(256)]
-    descent = HintedDescent(salt=SALT, frontier=pairs * (BRANCHES_MAX // 200))
+    descent = ClueDescent(salt=SALT, frontier=pairs * (SECTIONS_MAX // 200))
     sizes = []
     while question := descent.question(SPACE, trie):
         sizes.append(len(encode(question)))
@@ -253,20 +253,20 @@ NONE = (EMPTY,) * RADIX
 
 
 @pytest.mark.parametrize(
-    "branches",
+    "sections",
     [
         (),
-        (Hints((16,), NONE),),
+        (Clues((16,), NONE),),
         (Ids((0,) * 65, ()),),
-        (Hints((), NONE[:15]),),
-        (Ids((), ()),) * (BRANCHES_MAX + 1),
+        (Clues((), NONE[:15]),),
+        (Ids((), ()),) * (SECTIONS_MAX + 1),
     ],
     ids=["none", "no-nibble", "too-deep", "15", "too-many"],
 )
-def test_no_odd_comparison_is_answered(branches: tuple[Branch, ...]) -> None:
-    """Nor one that shows what is no branch."""
+def test_no_odd_comparison_is_answered(sections: tuple[Section, ...]) -> None:
+    """Nor one that shows what is no section."""
     with pytest.raises(MalformedMessageError):
-        compare(Trie.build(IDS), SALT, branches)
+        compare(Trie.build(IDS), SALT, sections)
 
 
 @pytest.mark.parametrize("depth", [62, 63, 64])
@@ -274,41 +274,41 @@ def test_the_deepest_prefixes_have_answers(depth: int) -> None:
     """A peer may ask at any depth that a digest has, though no trie of ids gets there."""
     trie = Trie.build(IDS)
     path = tuple(n for byte in IDS[0] for n in (byte >> 4, byte & 15))[:depth]
-    covered, found = compare(trie, SALT, [Hints(path, NONE), Ids(path, ())])
+    covered, found = compare(trie, SALT, [Clues(path, NONE), Ids(path, ())])
     assert covered == 2
     assert found[-1] == Ids(path, (IDS[0],))
 
 
-def test_hints_are_of_one_salt() -> None:
-    """Under another salt all hints are others, so that no collision lasts."""
+def test_clues_are_of_one_salt() -> None:
+    """Under another salt all clues are others, so that no collision lasts."""
     first, other = (
-        HintedDescent(salt=salt).question(SPACE, Trie.build(IDS))
+        ClueDescent(salt=salt).question(SPACE, Trie.build(IDS))
         for salt in (SALT, SALT[::-1])
     )
     assert first is not None
     assert other is not None
-    (one,), (two,) = first.branches, other.branches
-    assert isinstance(one, Hints)
-    assert isinstance(two, Hints)
-    assert not set(one.hints) & set(two.hints)
-    assert {len(hint) for hint in one.hints} == {HINT_BYTES}
+    (one,), (two,) = first.sections, other.sections
+    assert isinstance(one, Clues)
+    assert isinstance(two, Clues)
+    assert not set(one.clues) & set(two.clues)
+    assert {len(clue) for clue in one.clues} == {CLUE_BYTES}
 
 
-def test_a_collision_of_hints_hides_an_id_from_one_comparison_alone() -> None:
-    """Ids whose hints collide under one salt are told apart under the next."""
+def test_a_collision_of_clues_hides_an_id_from_one_comparison_alone() -> None:
+    """Ids whose clues collide under one salt are told apart under the next."""
     salts = [bytes([n]) * SALT_BYTES for n in range(2)]
     ours = Trie.build(IDS[:1])
     theirs = Trie.build(IDS[:2])
-    (shown,) = _question(HintedDescent(salt=salts[0]), ours).branches
-    (hidden,) = _question(HintedDescent(salt=salts[0]), Trie.build(IDS[1:2])).branches
+    (shown,) = _question(ClueDescent(salt=salts[0]), ours).sections
+    (hidden,) = _question(ClueDescent(salt=salts[0]), Trie.build(IDS[1:2])).sections
     assert isinstance(shown, Ids)
     assert isinstance(hidden, Ids)
-    collided = Ids((), (*shown.ids, *hidden.ids))  # as if ours had the hint of theirs
+    collided = Ids((), (*shown.ids, *hidden.ids))  # as if ours had the clue of theirs
     assert compare(theirs, salts[0], [collided]) == (1, [])
     assert compare(theirs, salts[1], [collided])[1] == [Ids((), tuple(sorted(IDS[:2])))]
 
 
-def _question(descent: HintedDescent, trie: Trie) -> CompareRequest:
+def _question(descent: ClueDescent, trie: Trie) -> CompareRequest:
     question = descent.question(SPACE, trie)
     assert question is not None
     return question
@@ -322,9 +322,9 @@ def hashes(count: int = RADIX) -> tuple[bytes, ...]:
     return tuple(digest(Domain.SEED, bytes([n])) for n in range(count))
 
 
-def hints(count: int = RADIX) -> tuple[bytes, ...]:
-    """Return made-up hints of children."""
-    return tuple(known[:HINT_BYTES] for known in hashes(count))
+def clues(count: int = RADIX) -> tuple[bytes, ...]:
+    """Return made-up clues of children."""
+    return tuple(known[:CLUE_BYTES] for known in hashes(count))
 
 
 @pytest.mark.parametrize(
@@ -354,15 +354,15 @@ def in_one(step: int) -> tuple[bytes, ...]:
 
 
 @pytest.mark.parametrize(
-    ("branches", "covered"),
+    ("sections", "covered"),
     [
         ((), 0),
         ((), 2),
-        ((Hints((), hints()),), 1),
-        ((Hints((1, 2), hints()),), 1),
-        ((Hints((1,), hints()), Hints((1,), hints())), 1),
-        ((Hints((2,), hints()), Hints((1,), hints())), 1),
-        ((Hints((1,), hints(15)),), 1),
+        ((Clues((), clues()),), 1),
+        ((Clues((1, 2), clues()),), 1),
+        ((Clues((1,), clues()), Clues((1,), clues())), 1),
+        ((Clues((2,), clues()), Clues((1,), clues())), 1),
+        ((Clues((1,), clues(15)),), 1),
         ((Ids((1,), in_one(1)[: LISTED_MAX + 1]),), 1),
         ((Ids((1,), in_one(2)[:1]),), 1),
         ((Ids((1,), (b"\x10",)),), 1),
@@ -372,32 +372,32 @@ def in_one(step: int) -> tuple[bytes, ...]:
         "backwards", "15", "fat", "elsewhere", "short-id",
     ],
 )  # fmt: skip
-def test_malformed_branches_are_refused(
-    branches: tuple[Branch, ...], covered: int
+def test_malformed_sections_are_refused(
+    sections: tuple[Section, ...], covered: int
 ) -> None:
     """Only children of what we showed may come, each once and in order."""
-    descent, trie = HintedDescent(salt=SALT), Trie.build(IDS)
+    descent, trie = ClueDescent(salt=SALT), Trie.build(IDS)
     descent.question(SPACE, trie)
     with pytest.raises(MalformedMessageError):
-        descent.take(trie, CompareReply(SPACE, branches, covered))
+        descent.take(trie, CompareReply(SPACE, sections, covered))
 
 
-@pytest.mark.parametrize("branch", [Ids((0,), ()), Hints((0,), NONE)])
-def test_a_list_is_answered_at_its_place(branch: Branch) -> None:
+@pytest.mark.parametrize("section", [Ids((0,), ()), Clues((0,), NONE)])
+def test_a_list_is_answered_at_its_place(section: Section) -> None:
     """Where we listed what we have, nothing below is an answer."""
-    descent = HintedDescent(salt=SALT)
-    assert isinstance(_question(descent, Trie()).branches[0], Ids)
+    descent = ClueDescent(salt=SALT)
+    assert isinstance(_question(descent, Trie()).sections[0], Ids)
     with pytest.raises(MalformedMessageError):
-        descent.take(Trie(), CompareReply(SPACE, (branch,), 1))
+        descent.take(Trie(), CompareReply(SPACE, (section,), 1))
 
 
 def test_what_lies_beyond_the_covered_is_refused() -> None:
-    """A reply may not answer a branch that it does not cover, and have it asked again."""
+    """A reply may not answer a section that it does not cover, and have it asked again."""
     trie = Trie.build(IDS)
-    descent = HintedDescent(salt=SALT, frontier=[(1,), (2,)])
+    descent = ClueDescent(salt=SALT, frontier=[(1,), (2,)])
     descent.question(SPACE, trie)
     with pytest.raises(MalformedMessageError):
-        descent.take(trie, CompareReply(SPACE, (Hints((2, 0), hints()),), 1))
+        descent.take(trie, CompareReply(SPACE, (Clues((2, 0), clues()),), 1))
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -436,17 +436,17 @@ def made_up(question: TrieRequest | CompareRequest) -> TrieReply | CompareReply:
                 for p in question.prefixes
             ),
         )
-    places = list(_places(question.branches))[:BRANCHES_MAX]
-    shown = tuple(Hints(p, hints()) for p in places if len(p) < 12)
-    return CompareReply(SPACE, shown, len(question.branches))
+    places = list(_places(question.sections))[:SECTIONS_MAX]
+    shown = tuple(Clues(p, clues()) for p in places if len(p) < 12)
+    return CompareReply(SPACE, shown, len(question.sections))
 
 
-def _places(branches: tuple[Branch, ...]) -> Iterator[Prefix]:
-    for branch in branches:
-        if isinstance(branch, Ids):
-            yield branch.prefix
+def _places(sections: tuple[Section, ...]) -> Iterator[Prefix]:
+    for section in sections:
+        if isinstance(section, Ids):
+            yield section.prefix
         else:
-            yield from ((*branch.prefix, step) for step in range(RADIX))
+            yield from ((*section.prefix, step) for step in range(RADIX))
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -468,13 +468,13 @@ def test_made_up_nodes_end_and_stay_small(
 
     with pytest.raises(MalformedMessageError):
         make_up()
-    assert limit < descent.taken <= limit + BRANCHES_MAX
+    assert limit < descent.taken <= limit + SECTIONS_MAX
     assert max(sizes) <= FRONTIER_MAX
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_bottomless_branch_is_cut_off(way: str) -> None:
-    """One branch that goes deeper than ids can make it is refused at a stated depth."""
+def test_a_bottomless_path_is_cut_off(way: str) -> None:
+    """One path that goes deeper than ids can make it is refused at a stated depth."""
     descent = descent_of(way)
     depths: list[int] = []
 
@@ -486,9 +486,9 @@ def test_a_bottomless_branch_is_cut_off(way: str) -> None:
                 inner = TrieInner(prefix, (hashes()[0], *(empty,) * (RADIX - 1)))
                 reply: TrieReply | CompareReply = TrieReply(SPACE, (inner,))
             else:
-                prefix = question.branches[0].prefix
-                one = (hints()[0], *(EMPTY,) * (RADIX - 1))
-                reply = CompareReply(SPACE, (Hints(prefix, one),), 1)
+                prefix = question.sections[0].prefix
+                one = (clues()[0], *(EMPTY,) * (RADIX - 1))
+                reply = CompareReply(SPACE, (Clues(prefix, one),), 1)
             depths.append(len(prefix))
             take(descent, Trie(), reply)
 
@@ -502,11 +502,11 @@ def test_the_rest_of_an_endless_frontier_is_left_to_the_next_repair() -> None:
     waiting: list[Prefix] = [
         (n >> 12 & 15, n >> 8 & 15, n >> 4 & 15, n & 15) for n in range(1 << 16)
     ]
-    descent = HintedDescent(salt=SALT, frontier=waiting * 4)
+    descent = ClueDescent(salt=SALT, frontier=waiting * 4)
     trie = Trie.build(IDS)
     question = _question(descent, trie)
-    covered, found = compare(trie, SALT, question.branches)
-    shown = tuple(Hints(b.prefix, hints()) for b in question.branches)
-    descent.take(trie, CompareReply(SPACE, shown, len(question.branches)))
+    covered, found = compare(trie, SALT, question.sections)
+    shown = tuple(Clues(b.prefix, clues()) for b in question.sections)
+    descent.take(trie, CompareReply(SPACE, shown, len(question.sections)))
     assert len(descent.frontier) == FRONTIER_MAX
-    assert (covered, found) == (len(question.branches), [])
+    assert (covered, found) == (len(question.sections), [])

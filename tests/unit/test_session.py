@@ -20,12 +20,12 @@ from crdtmerge.errors import (
 )
 from crdtmerge.replica import found_space
 from crdtmerge.sync.messages import (
-    BRANCHES_MAX,
     FEATURES,
     IDS_MAX,
     MESSAGE_BYTES_MAX,
     PROTOCOL_VERSION,
     SALT_BYTES,
+    SECTIONS_MAX,
     SPEAKS_ATTESTATIONS,
     SPEAKS_COMPARE,
     CompareReply,
@@ -170,9 +170,9 @@ def test_two_large_sets_repair(differences: int, features: int) -> None:
     wire.run()
     assert wire.equal
     assert wire.kinds["FeedRequest"] == 0
-    hinted = bool(features & SPEAKS_COMPARE)
-    assert bool(wire.kinds["CompareRequest"]) == hinted
-    assert bool(wire.kinds["TrieRequest"]) == (not hinted)
+    by_clues = bool(features & SPEAKS_COMPARE)
+    assert bool(wire.kinds["CompareRequest"]) == by_clues
+    assert bool(wire.kinds["TrieRequest"]) == (not by_clues)
     assert len(ids(left)) == 400 + differences
 
 
@@ -572,7 +572,7 @@ def test_a_comparison_is_salted_anew() -> None:
             while not (asked := [i for i in said if isinstance(i, CompareRequest)]):
                 said = ours.handle(_claims())
             salts.append(asked[0].salt)
-            covered = len(asked[0].branches)
+            covered = len(asked[0].sections)
             said = answer(ours, CompareReply(SPACE, (), covered))
     assert len(set(salts)) == 4
     assert {len(salt) for salt in salts} == {SALT_BYTES}
@@ -633,7 +633,7 @@ def test_a_lying_heartbeat_costs_one_question() -> None:
         RecordsRequest(SPACE, HASHES, 0),
         CompareRequest(SPACE, bytes(SALT_BYTES), (), 1),
         CompareRequest(
-            SPACE, bytes(SALT_BYTES), (Ids((), ()),) * (BRANCHES_MAX + 1), 1
+            SPACE, bytes(SALT_BYTES), (Ids((), ()),) * (SECTIONS_MAX + 1), 1
         ),
         CompareRequest(SPACE, bytes(SALT_BYTES), (Ids((), ()),), 0),
     ],

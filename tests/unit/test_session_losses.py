@@ -62,7 +62,7 @@ def _asking(kind: type) -> tuple[Session, Message]:
         found = Ids((0,), (bytes(32),))
         (shown,) = said
         assert isinstance(shown, CompareRequest)
-        covered = len(shown.branches)
+        covered = len(shown.sections)
         said = ours.handle(CompareReply(SPACE, (found,), covered, number=1))
     (asked,) = said
     assert isinstance(asked, kind)

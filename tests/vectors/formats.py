@@ -42,6 +42,7 @@ from crdtmerge.digest import (
 from crdtmerge.faults import prove_item
 from crdtmerge.identity import SigningKey
 from crdtmerge.manifest import EvidenceEntry, FileEntry, Manifest, TensorEntry
+from crdtmerge.membership import prove_membership
 from crdtmerge.numerics import Data, Grid
 from crdtmerge.orset import OpSet
 from crdtmerge.recipe import Recipe, Rule
@@ -191,6 +192,9 @@ def vectors() -> Iterator[tuple[str, str]]:
             digest(Domain.RECORD, bytes([i % 256, i // 256])) for i in range(count)
         ]
         yield f"trie of {count}", Trie.build(items).root.hex()
+    for name, item in (("that holds", items[5]), ("without", bytes(32))):
+        proof = prove_membership(Trie.build(items), item)
+        yield f"proof of membership, {name}", proof.to_bytes().hex()
     yield "manifest", MANIFEST.encode().hex()
     yield "manifest content id", MANIFEST.content_id.hex()
     yield "manifest evidence digest", MANIFEST.evidence_digest.hex()
