@@ -8,7 +8,7 @@ FUZZ_JOBS ?= 1
 # One more than two cores: tests of nodes mostly wait, for peers, disks and each other.
 JOBS ?= 3
 
-.PHONY: venv check test test-all fuzz mutants demo sim proto docs bench portability quality vectors clean
+.PHONY: venv check warm test test-all fuzz mutants demo sim proto docs bench portability quality vectors clean
 
 venv: .venv/.installed
 
@@ -27,19 +27,26 @@ check: venv
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Files of tests run side by side, each file's tests one after the other; in the order of
-# their names, for the files with the fewest tests take the longest.
+# What every process of tests would else make for itself, at the same time as the others:
+# the compiled asserts of all tests, and machine code of kernels. Tests tell what is wrong.
+warm: venv
+	-$(BIN)/python -m pytest --collect-only -qq > /dev/null
+	-$(BIN)/python -m tests.vectors.kernels cpu > /dev/null
+
+# Files of tests run side by side, each file's tests one after the other, the longest files
+# first: tests/conftest.py has the order.
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 test: export HYPOTHESIS_PROFILE := $(or $(HYPOTHESIS_PROFILE),dev)
-test: check
+test: venv
+	$(MAKE) -j 2 check warm
 	$(PYTEST)
 
-test-all: export HYPOTHESIS_PROFILE := $(or $(HYPOTHESIS_PROFILE),ci)
+test-all: export HYPOTHESIS_PROFILE := $(or $(HYPOTHESIS_PROFILE),search)
 test-all: check
 	$(PYTEST) -m 'not gpu'
 	$(MAKE) fuzz
-	$(MAKE) mutants
+	$(MAKE) mutants HYPOTHESIS_PROFILE=ci
 
 # Every decoder of outside bytes, FUZZ_SECONDS each, FUZZ_JOBS at a time: hours with 600.
 # What is found lies in .fuzz; what was found before is replayed by `make test`.

@@ -8,7 +8,7 @@ stays, for good: not only in this set, but in every larger one in which the same
 stand. So a remove stays as long as one record that it names may still come.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, fields
 from typing import Final
@@ -25,6 +25,7 @@ from crdtmerge.bodies import (
     runs_of,
 )
 from crdtmerge.digest import DIGEST_BYTES
+from crdtmerge.errors import ConflictError
 from crdtmerge.identity import AuthorId
 from crdtmerge.orset import OpSet
 from crdtmerge.policy import MORTAL, Rank, View, authority_of, link_of
@@ -253,6 +254,19 @@ def _parted(run: Run, most: int) -> tuple[Run, Run | None]:
     first = Run(run.author, run.auth, run.first, run.prev, run.ids[:at])
     number = run.first + most
     return first, Run(run.author, run.auth, number, first.last, run.ids[at:])
+
+
+def check_unchanged(opset: OpSet, lists: Sequence[Epoch]) -> None:
+    """Check that the set means the same without what is listed.
+
+    Raises:
+        ConflictError: it does not: nothing of this may be signed.
+    """
+    if fields := changed(opset.view, opset.as_if(lists).view):
+        raise ConflictError(
+            f"without these records the space would change: {', '.join(fields)}",
+            hint="nothing was signed; that is a bug: please report it",
+        )
 
 
 def changed(before: View, after: View) -> list[str]:

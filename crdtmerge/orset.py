@@ -166,9 +166,10 @@ class OpSet:
             kept = kept.without(gone)
         return OpSet(self.space, kept.extended(fresh), listing, known)
 
-    def as_if(self, epochs: Iterable[Record]) -> "OpSet":
-        """Return what the set is without what `epochs` list, be they signed or not."""
-        listing = self.listing.with_epochs(epochs)
+    def as_if(self, lists: Iterable[Epoch]) -> "OpSet":
+        """Return what the set is without what `lists` name, before anybody signed them."""
+        named = {RecordId(n.to_bytes(2, "big")): body for n, body in enumerate(lists)}
+        listing = self.listing.with_epochs(named)
         kept = self.signed.without(self._dying(listing))
         return OpSet(self.space, kept, listing)
 

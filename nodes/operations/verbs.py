@@ -13,6 +13,7 @@ from crdtmerge.errors import BadInputError
 from crdtmerge.faults import Fault
 from crdtmerge.forks import Fork
 
+from ..compaction import Compactions
 from ..home import Home
 from ..spaces import Spaces
 from ..upkeep.references import watch
@@ -22,6 +23,7 @@ from .auditing import attested_tensors, audit
 from .banning import ban, ban_lift
 from .bringing import fetch
 from .checking import recipe_check
+from .compacting import space_compact
 from .contributing import contribute, remove
 from .converging import wait
 from .examining import store_await, store_fsck
@@ -83,6 +85,7 @@ VERBS: Final = {
     "space_forks": space_forks,
     "space_forks_publish": space_forks_publish,
     "space_forks_lift": space_forks_lift,
+    "space_compact": space_compact,
     "space_export": space_export,
     "space_import": space_import,
     "contribute": contribute,
@@ -142,6 +145,7 @@ class Operations:
             spaces.author_bytes = quotas_of(home).author_bytes
         spaces.pinned = lambda: {(p.space, p.content) for p in home.marks.pins()}
         spaces.on_returned = home.anchor.returned
+        spaces.on_compacted = Compactions(home.local).happened
 
     @property
     def context(self) -> Context:

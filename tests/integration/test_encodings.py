@@ -1,14 +1,11 @@
 """The benchmark of encodings measures what it says, on little training.
 
-The figures of the documents are those of `python -m benchmarks encodings`.
+The figures of the documents are those of `python -m benchmarks encodings`. It brings in
+transformers and PEFT, seconds that only the process that runs these tests should pay.
 """
 
 import pytest
 import torch
-
-from benchmarks.encodings import command, measuring
-from benchmarks.encodings.bases import small_base
-from benchmarks.encodings.training import CASES, Tuned
 
 NAMES = ["full, float32", "full, bfloat16", "upper half", "LoRA adapter"]
 
@@ -23,6 +20,9 @@ def one_thread() -> None:
 
 def test_real_training_is_encoded_in_fewer_bytes() -> None:
     """Each kind of fine-tune: ours below zstd, the difference below XOR, dedup counted."""
+    from benchmarks.encodings import command
+    from benchmarks.encodings.bases import small_base
+
     base = small_base(width=64, layers=2)
     document = command.run(base, 6, 1, NAMES)
     cases = {case["case"]: case for case in document["cases"]}
@@ -42,11 +42,16 @@ def test_real_training_is_encoded_in_fewer_bytes() -> None:
 
 def test_every_case_trains_something_else() -> None:
     """No two kinds of fine-tune have one name."""
+    from benchmarks.encodings.training import CASES
+
     assert len({case.name for case in CASES}) == len(CASES)
 
 
 def test_a_decoder_that_errs_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Digests of what comes out are compared, not lengths."""
+    from benchmarks.encodings import measuring
+    from benchmarks.encodings.training import Tuned
+
     value = torch.arange(1000.0)
     tuned = Tuned({"a": value}, {"a": value + 1})
     assert measuring.measure(tuned, 1)["ways"]["chosen"]["bytes"] < 4000

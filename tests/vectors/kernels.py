@@ -9,7 +9,7 @@ import sys
 
 from crdtmerge.digest import blob_id_of
 from crdtmerge.numerics import backends
-from crdtmerge.numerics.cases import cases
+from crdtmerge.numerics.cases import KERNELS, cases_of
 
 
 def digests(backend: str) -> dict[str, str]:
@@ -17,8 +17,9 @@ def digests(backend: str) -> dict[str, str]:
     module = backends.load(backend)
     return {
         case.title: blob_id_of(case.run(module)).hex()
-        for case in cases()
-        if hasattr(module, case.kernel)
+        for kernel in KERNELS
+        if hasattr(module, kernel)
+        for case in cases_of(kernel)
     }
 
 

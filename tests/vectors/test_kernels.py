@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from crdtmerge.numerics import backends
-from crdtmerge.numerics.cases import cases
+from crdtmerge.numerics.cases import KERNELS, cases, cases_of
 from tests.vectors.kernels import digests
 
 GOLDEN = json.loads((Path(__file__).parent / "kernels.json").read_text())
@@ -34,13 +34,15 @@ def test_cpu_backend_has_a_form_of_the_kernels_of_merges() -> None:
 
 
 def test_titles_of_cases_are_unique() -> None:
-    """Two cases of one title would hide each other."""
-    titles = [case.title for case in cases()]
-    assert len(titles) == len(set(titles))
+    """Two cases of one title would hide each other; each is under its kernel's name."""
+    found = {case.title: case.kernel for case in cases()}
+    assert len(found) == len(list(cases()))
+    titles = {kernel: [case.title for case in cases_of(kernel)] for kernel in KERNELS}
+    assert found == {title: name for name, under in titles.items() for title in under}
 
 
-@pytest.mark.parametrize("kernel", sorted({case.kernel for case in cases()}))
+@pytest.mark.parametrize("kernel", KERNELS)
 def test_kernel_has_cases_that_differ(kernel: str) -> None:
     """Cases that all gave one digest would tell nothing apart."""
-    found = {GOLDEN[case.title] for case in cases() if case.kernel == kernel}
+    found = {GOLDEN[case.title] for case in cases_of(kernel)}
     assert len(found) > 3
