@@ -21,6 +21,8 @@ BACKOFF_LAST_S: Final = 30.0
 LEFT_S: Final = 10.0
 """How long a peer that said goodbye is not dialled, at most and with jitter: a restart
 takes seconds, and all that it talked to would dial it at once."""
+TICK_JITTER: Final = 0.1
+"""By which part a gossip interval is longer or shorter: nodes do not march in step."""
 BANISHED_S: Final = 60.0
 """How long a peer that broke the protocol is neither dialled nor listened to."""
 
@@ -29,6 +31,11 @@ def pick(candidates: Iterable[bytes], count: int, rng: random.Random) -> list[by
     """Return up to `count` of `candidates`, drawn without replacement."""
     ordered = sorted(candidates)
     return rng.sample(ordered, min(count, len(ordered)))
+
+
+def interval(seconds: float, rng: random.Random) -> float:
+    """Return how long to wait for the next tick, about `seconds`."""
+    return seconds * rng.uniform(1 - TICK_JITTER, 1 + TICK_JITTER)
 
 
 @dataclass(slots=True)

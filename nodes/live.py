@@ -18,6 +18,7 @@ from .commands import Commands
 from .counting import Sources
 from .effects import Input, PeerMoved, QuotasChanged, TensorsWanted
 from .fetching import Fetching
+from .finding import Finding
 from .forks import Forks
 from .holding import Held
 from .home import Home
@@ -47,6 +48,7 @@ class Live:
     turns: Turns
     needs: Needs
     quotas: Quotas
+    finding: Finding
     sync_server: ReplicaServer
     join_server: JoinServer
     loop: asyncio.AbstractEventLoop
@@ -62,6 +64,10 @@ class Live:
     def connected(self) -> list[bytes]:
         """Return the peers with an open stream."""
         return self.links.peers()
+
+    def listed(self) -> Mapping[bytes, tuple[str, ...]]:
+        """Return where the list of this run says that nodes listen."""
+        return self.finding.listed
 
     def moved(self, node: bytes) -> None:
         """Take up what the home knows of where nodes listen, and try `node` at once."""

@@ -89,6 +89,10 @@ class Neighbours:
     _rotate_at: float | None = None
     _fruitless: int = 0
     _decay_at: float = 0.0
+    _counted: tuple[Mapping[bytes, tuple[str, ...]] | None, frozenset[bytes]] = (
+        None,
+        frozenset(),
+    )
 
     # --- what happened ------------------------------------------------------------------
 
@@ -155,8 +159,13 @@ class Neighbours:
         """Return of how many others it is known where they listen."""
         if len(known) + len(self.bootstrap) + len(self.local) <= MESH_MAX:
             return 0
-        nodes = {node for node, addresses in known.items() if addresses}
-        return len((nodes | self.bootstrap.keys() | self.local.keys()) - {self.me})
+        if self._counted[0] is not known:  # it is a value, and asked for every second
+            counted = frozenset(node for node, where in known.items() if where)
+            self._counted = known, counted
+        elsewhere = self.bootstrap.keys() | self.local.keys()
+        announced = self._counted[1]
+        beside = len(elsewhere - announced - {self.me})
+        return len(announced) - (self.me in announced) + beside
 
     def _mesh(
         self, known: Mapping[bytes, tuple[str, ...]], shared: Shared, now: float

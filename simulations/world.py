@@ -36,6 +36,7 @@ from nodes.effects import (
     Trust,
 )
 from nodes.forks import Forks
+from nodes.gossip import RUMOUR_FANOUT, interval
 from nodes.node import Node
 from nodes.quotas import DEFAULT, Quotas
 from nodes.spaces import Spaces
@@ -101,6 +102,8 @@ class World:
     seed: int
     faults: Faults = CALM
     quotas: Quotas = DEFAULT
+    rumours: int = RUMOUR_FANOUT
+    """Peers that a node pushes a new record to."""
     disks: bool = False
     """Whether machines keep all on simulated disks, by the code of real nodes."""
     clock: Clock = field(default_factory=Clock)
@@ -150,7 +153,12 @@ class World:
         """Start the process of `machine`, and its ticks at a phase of its own."""
         rng = self.random(f"{machine.name}/{machine.life}")
         machine.node = Node(
-            machine.transport, machine.spaces, rng, "simulated/1", quotas=self.quotas
+            machine.transport,
+            machine.spaces,
+            rng,
+            "simulated/1",
+            quotas=self.quotas,
+            rumours=self.rumours,
         )
         self._note(machine, "start")
         life = machine.life
@@ -161,7 +169,7 @@ class World:
             if machine.life == life:
                 self.submit(machine, Ticked())
                 self._look_for_forks(machine)
-                self.clock.after(TICK_S, tick)
+                self.clock.after(interval(TICK_S, rng), tick)
 
         self.clock.after(rng.uniform(0, TICK_S), tick)
 

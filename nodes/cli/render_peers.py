@@ -19,7 +19,7 @@ def peers(facts: Facts) -> list[str]:
     rows = [
         row for peer in found for row in _peer(peer, running=bool(facts["running"]))
     ]
-    return table(("NODE", "AUTHOR", "CONNECTED", "ADDRESS", "FROM"), rows)
+    return table(("NODE", "AUTHOR", "CONNECTED", "ADDRESS", "FROM", "DIALLED"), rows)
 
 
 def _peer(facts: Facts, *, running: bool) -> list[tuple[str, ...]]:
@@ -27,10 +27,21 @@ def _peer(facts: Facts, *, running: bool) -> list[tuple[str, ...]]:
     connected = "yes" if facts["connected"] else "no" if running else "no node runs"
     first = (short(facts["node"]), authors, connected)
     places = [
-        (str(place["address"]), ", ".join(cast("Sequence[str]", place["from"])))
+        (
+            str(place["address"]),
+            ", ".join(cast("Sequence[str]", place["from"])),
+            _dialled(place),
+        )
         for place in several(facts["addresses"])
-    ] or [("none known", "-")]
+    ] or [("none known", "-", "-")]
     return [(*(first if i == 0 else ("", "", "")), *p) for i, p in enumerate(places)]
+
+
+def _dialled(place: Facts) -> str:
+    """Return in words what came of dialling an address."""
+    if place["failures"]:
+        return f"failed {place['failures']} times"
+    return "worked" if place["successes"] else "-"
 
 
 def added(facts: Facts) -> list[str]:

@@ -58,6 +58,10 @@ class Live(Protocol):
         """Return the transport keys of the peers with an open stream."""
         ...
 
+    def listed(self) -> Mapping[bytes, tuple[str, ...]]:
+        """Return where the list that this node was started with says that nodes are."""
+        ...
+
     def moved(self, node: bytes) -> None:
         """Take up the addresses that the home has for `node`, and try them at once."""
         ...

@@ -195,6 +195,10 @@ class Live:
         """Return no peer."""
         return []
 
+    def listed(self) -> dict[bytes, tuple[str, ...]]:
+        """Return nothing: it was started without a list."""
+        return {}
+
     def moved(self, node: bytes) -> None:
         """Note it."""
         self.tried.append(node)
