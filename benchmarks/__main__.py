@@ -10,6 +10,7 @@ from benchmarks.gossip import command as gossip
 from benchmarks.portability import command as portability
 from benchmarks.reconcile import command as reconcile
 from benchmarks.resolve import command as resolve
+from benchmarks.scale import command as scale
 from benchmarks.transfer import command as transfer
 
 
@@ -65,6 +66,7 @@ COMMANDS: Final[dict[str, Callable[[Sequence[str]], int | None]]] = {
     "quality": _quality,
     "reconcile": reconcile.main,
     "resolve": resolve.main,
+    "scale": scale.main,
     "transfer": transfer.main,
 }
 
