@@ -11,6 +11,8 @@ from typing import Final
 
 RUMOUR_FANOUT: Final = 3
 """Peers that a new record is pushed to at once (DESIGN section 7)."""
+BEATS_MAX: Final = 64
+"""Spaces of one exchange: about 100 bytes each; more take turns, drawn each time."""
 CONNECTIONS_MAX: Final = 64
 """Streams that we dial at most; above, the partial view of a later version decides."""
 DIALS_PER_TICK: Final = 8

@@ -43,6 +43,7 @@ from .effects import (
     MessageReceived,
     Pause,
     PeerClosed,
+    PeerFound,
     PeerMoved,
     PeerOpened,
     QuotasChanged,
@@ -55,7 +56,7 @@ from .effects import (
     Trust,
 )
 from .exchange import Exchange
-from .gossip import RUMOUR_FANOUT, Backoff
+from .gossip import BEATS_MAX, RUMOUR_FANOUT, Backoff, pick
 from .holding import Holding
 from .neighbours import Neighbours
 from .neighbours import Spaces as Known
@@ -135,6 +136,8 @@ class Node:
                 self._open(peer, now)
             case PeerClosed(peer, broken, left):
                 self._closed(peer, broken, now, left=left)
+            case PeerFound(peer, addresses):
+                self.neighbours.found(peer, addresses)
             case PeerMoved(peer):
                 self._backoff.succeeded(peer)
                 self._dial(now, first=peer)
@@ -190,7 +193,8 @@ class Node:
         self._dial(now)
         self._part_with_surplus()
         for peer in self.neighbours.partner(self.sessions):
-            self._say(peer, self.sessions[peer].heartbeats())
+            shared = map(SpaceId, pick(self.sessions[peer].shared, BEATS_MAX, self.rng))
+            self._say(peer, self.sessions[peer].heartbeats(shared))
         self._tell(self.attesting.tick(self.sessions))
         asked = self.exchange.ask(self.sessions, now)
         self._effects += [Send(peer, PeersRequest()) for peer in asked]

@@ -16,6 +16,7 @@ messages get lost, come twice or overtake each other: what is lost is asked for 
 answers no waiting question is ignored, and what we take is checked as ever.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Final, assert_never
 
@@ -101,9 +102,11 @@ class Session:
         self.pulls.send(self._hello())
         return self.heartbeats()
 
-    def heartbeats(self) -> list[Message | Learned]:
-        """Return a heartbeat for every shared space."""
-        for space in sorted(self.shared):
+    def heartbeats(
+        self, spaces: Iterable[SpaceId] | None = None
+    ) -> list[Message | Learned]:
+        """Return a heartbeat for every shared space, or for some of them."""
+        for space in sorted(self.shared.intersection(spaces or self.shared)):
             self._tell(space)
         return self.pulls.flush()
 

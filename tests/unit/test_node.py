@@ -32,6 +32,7 @@ from nodes.choices import (
     LIED_S,
     LIES_MAX,
 )
+from nodes.convert import encode
 from nodes.effects import (
     BlobFailed,
     BlobsNeeded,
@@ -45,6 +46,7 @@ from nodes.effects import (
     MessageReceived,
     MoreSources,
     PeerClosed,
+    PeerFound,
     PeerMoved,
     PeerOpened,
     RecordsCommitted,
@@ -54,7 +56,7 @@ from nodes.effects import (
     Ticked,
     Trust,
 )
-from nodes.gossip import BANISHED_S, DIALS_PER_TICK, LEFT_S, RUMOUR_FANOUT
+from nodes.gossip import BANISHED_S, BEATS_MAX, DIALS_PER_TICK, LEFT_S, RUMOUR_FANOUT
 from nodes.neighbours import CHOSEN, MESH_MAX
 from nodes.node import Node
 from nodes.spaces import Spaces
@@ -545,3 +547,36 @@ def test_who_said_goodbye_is_left_alone_for_a_while() -> None:
     assert min(waits) > LEFT_S / 4
     assert max(waits) <= LEFT_S + 1
     assert len(set(waits)) > 3
+
+
+def test_an_exchange_is_bounded_and_covers_all_spaces_in_turn() -> None:
+    """With more spaces in common than one exchange holds, each is drawn some time."""
+    home = Home(members=1)
+    for number in range(BEATS_MAX + 16):
+        space = home.found(f"more {number}")
+        home.say(home.replica(0, space).announce(ME, ("me:1",)))
+        home.admit(1, space)
+    home.do(Ticked())
+    home.open(1)
+    told: set[bytes] = set()
+    for _ in range(20):
+        sends = only(home.do(Ticked(), after=1.0), Send)
+        beats = [s.message for s in sends if isinstance(s.message, Heartbeat)]
+        assert len(beats) == BEATS_MAX
+        assert sum(len(encode(beat)) for beat in beats) <= 400 * BEATS_MAX
+        told |= {beat.space for beat in beats}
+    assert told == set(home.spaces.all())
+
+
+def test_who_was_found_on_the_local_network_is_tried_there_first() -> None:
+    """A member alone, and only as long as it is announced there."""
+    home = Home(members=2)
+    home.do(PeerFound(transport(1), ("10.0.0.7:1",)))
+    home.do(PeerFound(STRANGER, ("10.0.0.8:1",)))
+    dials = {dial.peer: dial.addresses for dial in only(home.do(Ticked()), Dial)}
+    assert dials[transport(1)] == ("10.0.0.7:1", "peer1:1")
+    assert STRANGER not in dials
+    home.do(PeerClosed(transport(1)))
+    home.do(PeerFound(transport(1), ()))
+    (dial,) = only(home.do(Ticked(), after=60.0), Dial)
+    assert dial.addresses == ("peer1:1",)
