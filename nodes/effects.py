@@ -46,6 +46,14 @@ class PeerClosed:
 
 
 @dataclass(frozen=True, slots=True)
+class PeerFound:
+    """A member's node was found on the local network; empty addresses: no longer."""
+
+    peer: bytes
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class PeerMoved:
     """The user named another address of a peer: it is to be tried at once."""
 
@@ -146,6 +154,7 @@ Input = (
     | PeerOpened
     | PeerClosed
     | PeerMoved
+    | PeerFound
     | DialEnded
     | MessageReceived
     | RecordsCommitted

@@ -41,6 +41,7 @@ from .effects import (
     Input,
     MoreSources,
     Pause,
+    PeerFound,
     RecordsCommitted,
     Send,
     Ticked,
@@ -56,6 +57,7 @@ from .inspection import Inspection
 from .join import Doorkeeper
 from .links import Link, Links, SendMessage
 from .live import Live, added
+from .local_network import LocalNetwork
 from .needs import Needs
 from .node import Node
 from .operations.limiting import quotas_of
@@ -158,7 +160,10 @@ class Runtime(Live):
         self.needs = Needs(self._needed)
         self.commands = Commands()
         self.health = Health()
-        self.sync_server = ReplicaServer(self, leaf, self.health)
+        self.sync_server = ReplicaServer(
+            self, leaf, self.health, self.fetching.loans.serve
+        )
+        self.links.lends = self.fetch
         self.doorkeeper = Doorkeeper(home, self.spaces, entropy)
         self.join_server = JoinServer(self.doorkeeper, leaf)
         self.control_server = ControlServer(self, self.health)
@@ -212,6 +217,8 @@ class Runtime(Live):
         self.spawn(self.turns.run())
         self.spawn(self._tick())
         self.spawn(self._remember())
+        if self.finding.mdns and lasting:
+            self.spawn(self._local_network().run(bound))
         await self._tell_health()
         self.spawn(self._watch_health())
 
@@ -269,6 +276,19 @@ class Runtime(Live):
                 await asyncio.to_thread(self._announce)
             await asyncio.to_thread(self.forks.turn)
             await asyncio.sleep(interval(TICK_S, self.rng))
+
+    def _local_network(self) -> LocalNetwork:
+        """Return what announces this node on the local network, and looks for members."""
+
+        def members() -> dict[SpaceId, list[bytes]]:
+            spaces = self.spaces
+            return {space: list(spaces.view(space).nodes) for space in spaces.all()}
+
+        def found(peer: bytes, addresses: tuple[str, ...]) -> None:
+            self.submit(lambda: [PeerFound(peer, addresses)])
+
+        secret = random.Random(entropy(32))  # noqa: S311  seeded with entropy enough
+        return LocalNetwork(self.me, members, found, secret)
 
     async def _remember(self) -> None:
         """Keep the address book on disk as it changes."""

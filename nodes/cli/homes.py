@@ -83,6 +83,14 @@ PeersOption: TypeAlias = Annotated[
         show_default=False,
     ),
 ]
+MdnsOption: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--mdns/--no-mdns",
+        help="Announce this node on the local network and find members there;"
+        " strangers see that a node is here, and not whose.",
+    ),
+]
 RateOption: TypeAlias = Annotated[str, typer.Option(metavar="RATE")]
 
 
@@ -101,6 +109,7 @@ def node_run(
     peer_upload_limit: RateOption = "0",
     quota: QuotaOption = None,
     peers: PeersOption = None,
+    mdns: MdnsOption = False,
     passphrase_file: PassphraseFileOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -128,7 +137,7 @@ def node_run(
     )
     own_quotas, _ = read_quotas(pairs(quota))
     with_settings(own_quotas)  # refused before the home is opened
-    finding = Finding(read_list(peers) if peers else {})
+    finding = Finding(read_list(peers) if peers else {}, mdns)
     run_node(
         chosen.home,
         listen=where["listen"],
