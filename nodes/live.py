@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 
 from crdtmerge.bodies import SpaceId
 from crdtmerge.digest import BlobId
+from crdtmerge.errors import VersionsApartError
 from crdtmerge.sync.messages import Heartbeat
 
 from .attesting import Attested
@@ -68,6 +69,10 @@ class Live:
     def listed(self) -> Mapping[bytes, tuple[str, ...]]:
         """Return where the list of this run says that nodes listen."""
         return self.finding.listed
+
+    def apart(self) -> Mapping[bytes, VersionsApartError]:
+        """Return the peers with which we share no version of the protocol, and why."""
+        return dict(self.node.apart)
 
     def moved(self, node: bytes) -> None:
         """Take up what the home knows of where nodes listen, and try `node` at once."""

@@ -14,12 +14,18 @@ from typing import Protocol, assert_never
 
 from crdtmerge.bodies import RecordId, SpaceId
 from crdtmerge.digest import BlobId
-from crdtmerge.errors import CorruptBlobError, RemoteError, UnansweredError
+from crdtmerge.errors import (
+    CorruptBlobError,
+    RemoteError,
+    UnansweredError,
+    VersionsApartError,
+)
 from crdtmerge.identity import AuthorId
 from crdtmerge.sync.messages import (
     MESSAGE_BYTES_MAX,
     Beside,
     Heartbeat,
+    Hello,
     Message,
     PeersReply,
     PeersRequest,
@@ -108,6 +114,8 @@ class Node:
     attesting: Attesting = field(init=False)
     dropped: Counter[str] = field(default_factory=Counter)
     """How often a peer was dropped, by the rule that it broke, since the start."""
+    apart: dict[bytes, VersionsApartError] = field(default_factory=dict)
+    """The members with which we shared no version when we last met, and why."""
     _backoff: Backoff = field(init=False)
     _cursors: dict[bytes, dict[SpaceId, Cursor]] = field(default_factory=dict)
     _trusted: frozenset[bytes] | None = None
@@ -255,6 +263,8 @@ class Node:
             self._backoff.banish(peer, now)
         if left:
             self._backoff.left(peer, now, self.rng)
+        elif peer in self.apart:
+            self._backoff.apart(peer, now, self.rng)
         else:
             self._backoff.failed(peer, now, self.rng)
 
@@ -296,10 +306,15 @@ class Node:
         except UnansweredError as e:
             self._hang_up(peer, str(e), now)
             return
+        except VersionsApartError as e:
+            self._part_until_upgraded(peer, e, now)
+            return
         except RemoteError as e:
             self.dropped[type(e).__name__] += 1
             self._drop(peer, f"{type(e).__name__}: {e}", now)
             return
+        if isinstance(message, Hello):
+            self.apart.pop(peer, None)
         self._say(peer, said)
         if isinstance(message, Heartbeat):
             self._tell(self.attesting.beat(peer, session, message))
@@ -327,6 +342,15 @@ class Node:
         if self.sessions.pop(peer, None) is not None:
             self._effects.append(Close(peer, reason, broke_rules=True))
 
+    def _part_until_upgraded(
+        self, peer: bytes, error: VersionsApartError, now: float
+    ) -> None:
+        """End the stream with a peer that did no wrong; try again now and then."""
+        self.dropped[type(error).__name__] += 1
+        self.apart[peer] = error
+        self._hang_up(peer, str(error), now)
+        self._backoff.apart(peer, now, self.rng)
+
     def _hang_up(self, peer: bytes, reason: str, now: float) -> None:
         """End the stream with a peer; it is dialled again after a while."""
         self._backoff.failed(peer, now, self.rng)
@@ -348,6 +372,7 @@ class Node:
             kept = members | self.sessions.keys()
             self._cursors = {p: c for p, c in self._cursors.items() if p in kept}
             self.neighbours.keep_only(members)
+            self.apart = {p: why for p, why in self.apart.items() if p in members}
         for peer, session in sorted(self.sessions.items()):
             shared = self.spaces.shared_with(peer)
             if not shared:

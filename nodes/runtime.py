@@ -160,7 +160,10 @@ class Runtime(Live):
         self.needs = Needs(self._needed)
         self.commands = Commands()
         self.health = Health()
-        self.sync_server = ReplicaServer(self, leaf, self.health)
+        self.sync_server = ReplicaServer(
+            self, leaf, self.health, self.fetching.loans.serve
+        )
+        self.links.lends = self.fetch
         self.doorkeeper = Doorkeeper(home, self.spaces, entropy)
         self.join_server = JoinServer(self.doorkeeper, leaf)
         self.control_server = ControlServer(self, self.health)

@@ -19,7 +19,15 @@ def peers(facts: Facts) -> list[str]:
     rows = [
         row for peer in found for row in _peer(peer, running=bool(facts["running"]))
     ]
-    return table(("NODE", "AUTHOR", "CONNECTED", "ADDRESS", "FROM", "DIALLED"), rows)
+    lines = table(("NODE", "AUTHOR", "CONNECTED", "ADDRESS", "FROM", "DIALLED"), rows)
+    return [*lines, *(line for peer in found for line in _problem(peer))]
+
+
+def _problem(facts: Facts) -> list[str]:
+    if "problem" not in facts:
+        return []
+    what, then = plain(facts["problem"]), plain(facts["hint"])
+    return [f"node {short(facts['node'])}: {what}; {then}"]
 
 
 def _peer(facts: Facts, *, running: bool) -> list[tuple[str, ...]]:

@@ -14,6 +14,8 @@ from crdtmerge.formats.progress import Progress
 from crdtmerge.sync.messages import Heartbeat
 
 if TYPE_CHECKING:  # a verb without a home starts without its modules
+    from crdtmerge.errors import VersionsApartError
+
     from ..attesting import Attested
     from ..holding import Held
     from ..home import Home
@@ -56,6 +58,10 @@ class Live(Protocol):
 
     def connected(self) -> list[bytes]:
         """Return the transport keys of the peers with an open stream."""
+        ...
+
+    def apart(self) -> "Mapping[bytes, VersionsApartError]":
+        """Return the peers with which we share no version of the protocol, and why."""
         ...
 
     def listed(self) -> Mapping[bytes, tuple[str, ...]]:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 from crdtmerge.bodies import ADDRESSES_MAX, SpaceId, is_address
-from crdtmerge.errors import BadInputError, NotFoundError
+from crdtmerge.errors import BadInputError, NotFoundError, VersionsApartError
 
 from ..store.base import TriedFacts
 from . import arguments as given
@@ -111,6 +111,7 @@ def peers_list(context: Context, _asked: Arguments, _tell: Tell) -> Answer:
     known = _sources(context)
     tried = {(t.node, t.address): t for t in context.home.local.tried()}
     connected = set(context.live.connected()) if context.live else set()
+    apart = context.live.apart() if context.live else {}
     nodes = (context.spaces.members() | known.keys()) - {context.home.node.public}
     return {
         "running": context.live is not None,
@@ -128,11 +129,16 @@ def peers_list(context: Context, _asked: Arguments, _tell: Tell) -> Answer:
                     for address, sources in known.get(node, {}).items()
                 ],
                 "connected": node in connected,
+                **_apart(apart.get(node)),
             }
             for node in sorted(nodes | connected)
         ],
         "notes": [],
     }
+
+
+def _apart(error: VersionsApartError | None) -> dict[str, str]:
+    return {} if error is None else {"problem": str(error), "hint": error.hint}
 
 
 def _evidence(tried: TriedFacts | None) -> Answer:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from nodes.home import open_home
-from tests.integration.test_processes import Cluster, _contribute, cluster
+from tests.integration.processes import Cluster
+from tests.integration.test_processes import cluster
 
 __all__ = ["cluster"]
 
@@ -30,21 +31,21 @@ def held(folder: Path) -> set[bytes]:
 @pytest.mark.slow
 def test_a_stale_member_loses_nothing_and_brings_nothing_back(cluster: Cluster) -> None:
     """Removed while it was away, compacted while it was away, and its own news unseen."""
-    gone = [_contribute(cluster, "ben", seed) for seed in (10, 11, 12)]
-    kept = _contribute(cluster, "ben", 13)
-    stale = _contribute(cluster, "cem", 14)
+    gone = [cluster.contribute("ben", seed) for seed in (10, 11, 12)]
+    kept = cluster.contribute("ben", 13)
+    stale = cluster.contribute("cem", 14)
     names = ("ann", "ben", "cem")
     cluster.wait(names, lambda s: ids(s) == {*gone, kept, stale})
     cluster.stop("cem")
     for content in gone:
         cluster.run("ben", "remove", content)
-    last = _contribute(cluster, "ben", 15)
+    last = cluster.contribute("ben", 15)
     cluster.wait(("ann", "ben"), lambda s: ids(s) == {kept, stale, last})
 
     # Meanwhile Cem, who has heard of nothing, adds and takes back on its own.
-    unseen = _contribute(cluster, "cem", 16)
+    unseen = cluster.contribute("cem", 16)
     cluster.run("cem", "remove", stale)
-    again = _contribute(cluster, "cem", 17)
+    again = cluster.contribute("cem", 17)
     before = held(cluster.folder / "cem")
 
     dry = cluster.run("ann", "space", "compact", "--dry-run")

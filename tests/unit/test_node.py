@@ -56,7 +56,14 @@ from nodes.effects import (
     Ticked,
     Trust,
 )
-from nodes.gossip import BANISHED_S, BEATS_MAX, DIALS_PER_TICK, LEFT_S, RUMOUR_FANOUT
+from nodes.gossip import (
+    APART_S,
+    BANISHED_S,
+    BEATS_MAX,
+    DIALS_PER_TICK,
+    LEFT_S,
+    RUMOUR_FANOUT,
+)
 from nodes.neighbours import CHOSEN, MESH_MAX
 from nodes.node import Node
 from nodes.spaces import Spaces
@@ -336,6 +343,43 @@ def test_a_new_member_hears_of_its_space_on_an_open_stream() -> None:
         s.message.space for s in only(effects, Send) if isinstance(s.message, Heartbeat)
     }
     assert other in told
+
+
+# --- versions --------------------------------------------------------------------------
+
+
+def test_who_shares_no_version_is_tried_again_quietly() -> None:
+    """Nobody lied: it is not banished, is dialled now and then, and heard once it can."""
+    home = Home(members=1)
+    home.do(Ticked())
+    peer, later = transport(1), Hello(2, "later", oldest=2, newest=3)
+    for _ in range(3):
+        home.do(PeerOpened(peer))
+        (close,) = only(home.do(MessageReceived(peer, later)), Close)
+        assert "this node must be upgraded" in close.reason
+        assert not close.broke_rules
+        home.do(PeerClosed(peer))
+        assert home.node.apart[peer].we_upgrade
+        assert not home.node._backoff.banished(peer, home.now)
+        assert only(home.do(Ticked(), after=APART_S / 2 - 1), Dial) == []
+        assert only(home.do(Ticked(), after=APART_S / 2 + 1), Dial)
+    home.open(1)
+    assert peer in home.node.sessions
+    assert home.node.apart == {}
+    assert home.node.dropped == {"VersionsApartError": 3}
+
+
+def test_what_is_known_of_versions_goes_with_the_member() -> None:
+    """A member that was revoked leaves no trace."""
+    home = Home(members=1)
+    home.open()
+    peer = transport(1)
+    home.do(PeerOpened(peer))
+    home.do(MessageReceived(peer, Hello(2, "later")))
+    assert list(home.node.apart) == [peer]
+    home.say(home.replica(0).revoke(author(1).public, ()))
+    home.do(Ticked())
+    assert home.node.apart == {}
 
 
 # --- contents --------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from crdtmerge.errors import (
     NothingToResolveError,
     UnknownNameError,
     VerificationError,
+    VersionsApartError,
 )
 from crdtmerge.sync.messages import Heartbeat
 from nodes.attesting import Attested
@@ -190,6 +191,10 @@ class Live:
     def __init__(self) -> None:
         self.tried: list[bytes] = []
         self.time = 0.0
+
+    def apart(self) -> dict[bytes, VersionsApartError]:
+        """All speak our version."""
+        return {}
 
     def connected(self) -> list[bytes]:
         """Return no peer."""

@@ -17,6 +17,7 @@ from crdtmerge.errors import (
     CrdtMergeError,
     NotConvergedError,
     NotFoundError,
+    VersionsApartError,
 )
 from crdtmerge.sync.messages import Heartbeat
 from nodes.attesting import Attested
@@ -44,6 +45,10 @@ class Scripted:
     time: float = 0.0
     tried: list[bytes] = field(default_factory=list)
     quotas: Quotas = DEFAULT
+
+    def apart(self) -> dict[bytes, VersionsApartError]:
+        """All speak our version."""
+        return {}
 
     def connected(self) -> list[bytes]:
         """Return who reports."""
