@@ -100,7 +100,7 @@ class Sets:
             self._open(space)
 
     def _open(self, space: SpaceId) -> None:
-        # SUBTLE: the trie first: if it has to be built anew, the count is put right with it.
+        # SUBTLE: the trie first: one that is built anew puts the count of the log right.
         trie, log = self.records.trie(space), self.records.log(space)
         opset = self._opsets[space] = OpSet.stored(space, log, trie)
         if dead := opset.gone_since(OpSet(space, log)):
