@@ -127,7 +127,7 @@ class Town:
         traffic, clock = self.world.network.traffic, self.world.clock
         before = traffic.messages, traffic.message_bytes
         speaker = self.rng.choice(self.machines)
-        signed = self._news(speaker)
+        signed = self.news(speaker)
         began = clock.now
         fresh = speaker.spaces.commit(self.space, [signed])
         self.world.submit(speaker, RecordsCommitted(self.space, fresh))
@@ -153,7 +153,7 @@ class Town:
     def _has(self, machine: Machine, record: RecordId) -> bool:
         return record in machine.spaces.opset(self.space)
 
-    def _news(self, machine: Machine) -> SignedRecord:
+    def news(self, machine: Machine) -> SignedRecord:
         """Return a record of a kind that has no effect, the next of its author."""
         last = self.last[machine].record
         record = make_record(
