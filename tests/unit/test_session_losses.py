@@ -38,8 +38,8 @@ from crdtmerge.sync.session import FEED_WITHOUT_CURSOR_MAX, UNGREETED_MAX, Sessi
 from crdtmerge.sync.waiting import NothingWaits
 from tests.unit.peers import SPACE, Reply, ids, note, notes, raw, session, spaces_with
 
-SPOKEN = {"oldest": OLDEST_VERSION, "newest": PROTOCOL_VERSION}
-HELLO = Hello(OLDEST_VERSION, "tests/1", features=FEATURES, **SPOKEN)
+SPOKEN = OLDEST_VERSION, PROTOCOL_VERSION
+HELLO = Hello(OLDEST_VERSION, "tests/1", False, FEATURES, *SPOKEN)
 BEFORE = replace(HELLO, features=SPEAKS_ATTESTATIONS)
 """What the version before says, which knows of no comparisons."""
 GENERATION = b"g" * 16
