@@ -76,8 +76,7 @@ class _Choosing:
     def __init__(self, opset: OpSet) -> None:
         self.opset = opset
         self.view = opset.view
-        kinds = frozenset(body.KIND for body in MORTAL)
-        self.mortal = [signed.record for signed in opset.signed.of_kinds(kinds)]
+        self.mortal = mortal_among(opset)
         self.by_id = {record.id: record for record in self.mortal}
         self.last = _last_records(opset, {record.author for record in self.mortal})
         self.owners: dict[tuple[bytes, AuthorId], bool] = {}
@@ -223,8 +222,14 @@ def _number(record: Record) -> tuple[int, RecordId]:
 
 def epochs_of(opset: OpSet, records: AbstractSet[RecordId]) -> list[Epoch]:
     """Return these records of the set as lists, each of which fits into one record."""
-    links = ((key, link_of(opset.records[key])) for key in records)
-    return list(dealt(runs_of(links)))
+    found = mortal_among(opset)
+    return list(dealt(runs_of((r.id, link_of(r)) for r in found if r.id in records)))
+
+
+def mortal_among(opset: OpSet) -> list[Record]:
+    """Return the records of the set of the kinds that can die, in one pass over it."""
+    kinds = frozenset(body.KIND for body in MORTAL)
+    return [signed.record for signed in opset.signed.of_kinds(kinds)]
 
 
 def dealt(runs: Iterable[Run]) -> Iterator[Epoch]:

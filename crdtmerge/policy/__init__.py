@@ -28,6 +28,7 @@ from crdtmerge.policy.dead import (
     signers_of,
 )
 from crdtmerge.policy.elements import NODES_PER_AUTHOR_MAX, evaluate
+from crdtmerge.policy.meaning import Meaning
 from crdtmerge.policy.ranks import (
     BYTES_MAX_DEFAULT,
     NEEDED,
@@ -57,6 +58,7 @@ __all__ = [
     "Authority",
     "Listing",
     "Lookup",
+    "Meaning",
     "Pending",
     "Rank",
     "ShownFork",

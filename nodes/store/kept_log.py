@@ -112,6 +112,16 @@ class Shelf:
             rows = sql.execute(query, (self._space, *values)).fetchall()
         return [part for (part,) in rows]
 
+    def authors(self, through: int) -> frozenset[AuthorId]:
+        """Return who made a record up to a number."""
+        query = (
+            "SELECT DISTINCT author FROM parts WHERE space = ? AND EXISTS"
+            " (SELECT 1 FROM placed WHERE placed.part = parts.part AND sequence <= ?)"
+        )
+        with self._database.reading() as sql:
+            rows = sql.execute(query, (self._space, through)).fetchall()
+        return frozenset(AuthorId(author) for (author,) in rows)
+
     def of_parts(self, parts: list[int], through: int) -> list[SignedRecord]:
         """Return the records of some parts up to a number, in order."""
         query = (
@@ -204,6 +214,10 @@ class KeptLog(Log):
         """Return the records of these kinds, in the order of their arrival."""
         parts = self._shelf.parts_of("kind", sorted(kinds))
         return self._shelf.of_parts(parts, self._through)
+
+    def authors(self) -> frozenset[AuthorId]:
+        """Return who made a record that the log holds."""
+        return self._shelf.authors(self._through)
 
     def extended(self, fresh: Mapping[RecordId, SignedRecord]) -> ChangedLog:
         """Return the log with records added at its end that it does not hold yet."""
