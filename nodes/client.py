@@ -121,6 +121,15 @@ class ReplicaClient:
             async for reply in replies:
                 yield reply
 
+    async def health(self, seconds: float) -> dict[str, bool]:
+        """Return how each part of the peer's node is, as `health` names them.
+
+        Raises:
+            UnreachableError: it did not answer within `seconds` each, or another did.
+            RefusedError: it proved its key, and tells us nothing.
+        """
+        return await answered(check(self._channel, seconds), self._who)
+
     async def lend(self, answer: Answer) -> None:
         """Lend the peer a call; once it asks something on it, send what `answer` yields.
 

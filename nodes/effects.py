@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from crdtmerge.bodies import RecordId, SpaceId
 from crdtmerge.digest import BlobId
 from crdtmerge.manifest import TensorEntry
-from crdtmerge.sync.messages import Message, SignedBytes
+from crdtmerge.sync.messages import Message, Probed, SignedBytes
 
 from .quotas import Quotas
 
@@ -149,8 +149,24 @@ class TensorsWanted:
     node: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class ProbesWanted:
+    """Somebody wants to know whether peers reach this node."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeEnded:
+    """What was found at the addresses of a peer, whose stream comes from `seen_from`."""
+
+    peer: bytes
+    found: tuple[Probed, ...]
+    seen_from: str
+
+
 Input = (
-    Ticked
+    ProbesWanted
+    | ProbeEnded
+    | Ticked
     | PeerOpened
     | PeerClosed
     | PeerMoved
@@ -238,10 +254,18 @@ class MoreSources:
 
 
 @dataclass(frozen=True, slots=True)
+class Probe:
+    """Try whether a peer answers at these addresses, which it announced."""
+
+    peer: bytes
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Trust:
     """From now on these transport keys, and no others, may connect."""
 
     members: frozenset[bytes]
 
 
-Effect = Send | Dial | Close | Pause | Fetch | MoreSources | Trust
+Effect = Send | Dial | Close | Pause | Fetch | MoreSources | Probe | Trust

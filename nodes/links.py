@@ -117,7 +117,7 @@ class Links:
     def __init__(self, me: bytes, leaf: Leaf, submit: Submit) -> None:
         """Start with none; `submit` gives the node its inputs, in order."""
         self._me = me
-        self._leaf = leaf
+        self.leaf = leaf
         self._submit = submit
         self._open: dict[bytes, Link] = {}
         self.stopping = False
@@ -135,6 +135,11 @@ class Links:
     def peers(self) -> list[bytes]:
         """Return the peers with an open stream; any thread may ask."""
         return sorted(self._open)
+
+    def found_at(self, peer: bytes) -> str:
+        """Return the address that we dialled `peer` at; empty if it dialled us."""
+        link = self._open.get(peer)
+        return link.address if link is not None else ""
 
     def by_dialler(self) -> Counter[str]:
         """Return how many streams are open now, by who dialled; any thread may ask."""
@@ -244,7 +249,7 @@ class Links:
         for address in dial.addresses:
             if self.stopping:
                 break
-            client = ReplicaClient(address, dial.peer, self._leaf)
+            client = ReplicaClient(address, dial.peer, self.leaf)
             let_in = False
             try:
                 let_in = await self._talk(client, dial.peer, address)

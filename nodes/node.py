@@ -29,6 +29,7 @@ from crdtmerge.sync.messages import (
     Message,
     PeersReply,
     PeersRequest,
+    Probes,
     Rumour,
 )
 from crdtmerge.sync.pulls import Cursor, Learned
@@ -52,6 +53,8 @@ from .effects import (
     PeerFound,
     PeerMoved,
     PeerOpened,
+    ProbeEnded,
+    ProbesWanted,
     QuotasChanged,
     RecordsCommitted,
     Resolved,
@@ -66,10 +69,12 @@ from .gossip import BEATS_MAX, RUMOUR_FANOUT, Backoff, pick
 from .holding import Holding
 from .neighbours import Neighbours
 from .neighbours import Spaces as Known
+from .probing import Probing
+from .probing import Spaces as Announced
 from .quotas import DEFAULT, Accounts, Quotas, price_of
 
 
-class Spaces(SyncSpaces, Contents, Attesters, Known, Protocol):
+class Spaces(SyncSpaces, Contents, Attesters, Known, Announced, Protocol):
     """What the node asks of the spaces that it hosts."""
 
     admission: Holding | None
@@ -108,6 +113,7 @@ class Node:
     sessions: dict[bytes, Session] = field(default_factory=dict)
     neighbours: Neighbours = field(init=False)
     exchange: Exchange = field(init=False)
+    probing: Probing = field(init=False)
     choices: Choices = field(init=False)
     accounts: Accounts = field(init=False)
     holding: Holding = field(init=False)
@@ -126,6 +132,7 @@ class Node:
         self.neighbours = Neighbours(self.me, self.spaces, self.rng, self.bootstrap)
         self._backoff = self.neighbours.backoff
         self.exchange = Exchange(self.me, self.spaces, self.rng, self.neighbours)
+        self.probing = Probing(self.spaces, self.rng)
         self.choices = Choices(self.spaces, self.rng)
         self.accounts = Accounts(quotas)
         self.holding = Holding(quotas, self.spaces.said)
@@ -174,6 +181,10 @@ class Node:
                 self.choices.look()
             case Resolved(signed, tensors):
                 self.attesting.mine(signed, tensors)
+            case ProbesWanted():
+                self._effects += self.probing.ask(self.sessions)
+            case ProbeEnded(peer, found, seen_from):
+                self._effects.append(self.probing.ended(peer, found, seen_from))
             case TensorsWanted(space, node):
                 self.attesting.want(space, node)
             case _:
@@ -297,6 +308,9 @@ class Node:
             if isinstance(message, PeersRequest | PeersReply):
                 told = self.exchange.handle(peer, session, message, self.sessions, now)
                 self._effects += [Send(peer, message) for message in told]
+                return
+            if isinstance(message, Probes):
+                self._effects += self.probing.handle(peer, session, message, now)
                 return
             if isinstance(message, Beside):
                 heard = self.attesting.handle(peer, session, message, self.sessions)

@@ -42,6 +42,8 @@ from .effects import (
     MoreSources,
     Pause,
     PeerFound,
+    Probe,
+    ProbeEnded,
     RecordsCommitted,
     Send,
     Ticked,
@@ -64,6 +66,7 @@ from .operations.limiting import quotas_of
 from .operations.membership import JOIN_ADDRESSES
 from .operations.verbs import Operations
 from .quotas import Quotas
+from .reaching import Trial, host_in, tried
 from .remembering import SAVE_S, Remembering
 from .server import ControlServer, JoinServer, ReplicaServer
 from .spaces import Spaces
@@ -358,10 +361,21 @@ class Runtime(Live):
                 self.spawn(self.fetching.bring(effect))
             case MoreSources():
                 self.fetching.add_sources(effect)
+            case Probe():
+                self.spawn(self._try(effect))
             case Trust(members):
                 self.trusted = members
                 self.sync_server.set_members(members | {self.me})
                 self.spawn(self.links.channels.keep_only(members))
+
+    async def _try(self, probe: Probe) -> None:
+        """Try the addresses of a peer, and tell the node what was found."""
+        origin = host_in(self.sync_server.origin(probe.peer))
+        here = self.links.found_at(probe.peer)
+        trial = Trial(probe.peer, origin, here, self.links.leaf)
+        found = await tried(trial, probe.addresses)
+        item = ProbeEnded(probe.peer, tuple(found), origin)
+        self.submit(lambda: [item])
 
     def _show_fault(self, space: SpaceId, fault: Fault) -> None:
         """Tell the space that a contribution can never be merged, from whatever thread."""

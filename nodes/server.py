@@ -126,6 +126,7 @@ class ReplicaServer:
         self._health = health
         self.handshaking = Roots(leaf)
         self._calls = Calls()
+        self._origins: dict[bytes, str] = {}
         self._server: grpc.aio.Server | None = None
         self._stopping: asyncio.Future[None] | None = None
 
@@ -198,7 +199,16 @@ class ReplicaServer:
         peer = await self.admit(context)
         stream = Stream(as_end(context), _named(peer), from_frame, to_frame)
         work = self._handler.stream(peer, stream, stream.send)
-        await self._calls.run(context, peer, work, lasting=True)
+        self._origins[peer] = origin = context.peer()
+        try:
+            await self._calls.run(context, peer, work, lasting=True)
+        finally:
+            if self._origins.get(peer) is origin:
+                del self._origins[peer]
+
+    def origin(self, peer: bytes) -> str:
+        """Return where the stream of `peer` comes from, as gRPC writes it; or nothing."""
+        return self._origins.get(peer, "")
 
     async def Lend(self, _: object, context: Context) -> None:  # noqa: N802
         """Hold one call that a member lends."""

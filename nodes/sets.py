@@ -97,10 +97,14 @@ class Sets:
     def __post_init__(self) -> None:
         """Open the sets; their records were checked before they were stored."""
         for space in self.records.spaces():
-            log, trie = self.records.log(space), self.records.trie(space)
-            opset = self._opsets[space] = OpSet.stored(space, log, trie)
-            if dead := opset.gone_since(OpSet(space, log)):
-                self._dead[space] = dead
+            self._open(space)
+
+    def _open(self, space: SpaceId) -> None:
+        # SUBTLE: the trie first: one that is built anew puts the count of the log right.
+        trie, log = self.records.trie(space), self.records.log(space)
+        opset = self._opsets[space] = OpSet.stored(space, log, trie)
+        if dead := opset.gone_since(OpSet(space, log)):
+            self._dead[space] = dead
 
     # --- the sets -----------------------------------------------------------------------
 
@@ -119,7 +123,7 @@ class Sets:
             if space not in self._opsets:
                 raise NotFoundError(f"no space {space.hex()[:12]} in this home")
             if not self.records.trie_fits(space):
-                self._refresh(space, self._opsets[space])
+                self._open(space)
             return self._opsets[space]
 
     def _refresh(self, space: SpaceId, opset: OpSet) -> None:

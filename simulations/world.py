@@ -14,7 +14,7 @@ from typing import Final, assert_never
 from crdtmerge.bodies import SpaceId
 from crdtmerge.digest import BlobId, Domain, digest
 from crdtmerge.identity import SigningKey
-from crdtmerge.sync.messages import GENERATION_BYTES, Message
+from crdtmerge.sync.messages import GENERATION_BYTES, Message, Outcome, Probed
 from crdtmerge.sync.transfer import Wanted
 from nodes.effects import (
     BlobFailed,
@@ -30,6 +30,8 @@ from nodes.effects import (
     Pause,
     PeerClosed,
     PeerOpened,
+    Probe,
+    ProbeEnded,
     Resolved,
     Send,
     Ticked,
@@ -256,7 +258,7 @@ class World:
             for effect in machine.node.handle(item, self.clock.now):
                 self._perform(machine, effect)
 
-    def _perform(self, machine: Machine, effect: Effect) -> None:
+    def _perform(self, machine: Machine, effect: Effect) -> None:  # noqa: C901  one case an effect
         match effect:
             case Send(peer, message):
                 self.network.send(machine.transport, peer, message)
@@ -275,6 +277,11 @@ class World:
             case MoreSources(blob, sources):
                 if blob in machine.downloads:
                     machine.downloads[blob].add(sources)
+            case Probe(peer, addresses):
+                there = self.network.reaches(machine.transport, peer)
+                outcome = Outcome.REACHED if there else Outcome.SILENT
+                found = tuple(Probed(address, int(outcome)) for address in addresses)
+                self.submit(machine, ProbeEnded(peer, found, ""))
             case Trust(members):
                 machine.members = members
             case _:

@@ -57,7 +57,12 @@ SPEAKS_PROBES: Final = 8
 SPEAKS_GOODBYE: Final = 32
 SPEAKS_LOANS: Final = 64
 FEATURES: Final = (
-    SPEAKS_ATTESTATIONS | SPEAKS_COMPARE | SPEAKS_PEERS | SPEAKS_GOODBYE | SPEAKS_LOANS
+    SPEAKS_ATTESTATIONS
+    | SPEAKS_COMPARE
+    | SPEAKS_PEERS
+    | SPEAKS_PROBES
+    | SPEAKS_GOODBYE
+    | SPEAKS_LOANS
 )
 """What we speak beside the protocol's first messages, one bit each."""
 

@@ -85,3 +85,28 @@ def converged(facts: Facts) -> list[str]:
         f"  visible root  {facts['visible_root']}",
         f"  merge id      {facts['merge_id'] or '-'}",
     ]
+
+
+def reach(facts: Facts) -> list[str]:
+    """Return the lines of `doctor` on whether peers reach this node."""
+    announced = cast("Sequence[str]", facts["announced"])
+    lines = [f"this node says that it listens at {plain(' '.join(announced)) or '-'}"]
+    rows = [row for peer in several(facts["asked"]) for row in _tried(peer)]
+    if rows:
+        lines += table(("PEER", "SEES US AT", "ADDRESS", "FOUND"), rows)
+    return [*lines, *map(plain, cast("Sequence[str]", facts["advice"]))]
+
+
+def _tried(facts: Facts) -> list[tuple[str, ...]]:
+    peer = short(facts["node"])
+    if not facts["answered"]:
+        return [(peer, "-", "-", "it did not answer in time")]
+    seen = plain(facts["seen_from"]) or "it was dialled"
+    if not several(facts["found"]):
+        return [
+            (peer, seen, "-", f"tries again in {facts['wait_s']} s at the earliest")
+        ]
+    return [
+        (peer, seen, plain(found["address"]), plain(found["words"]))
+        for found in several(facts["found"])
+    ]

@@ -8,7 +8,13 @@ from collections.abc import Sequence
 from typing import Final
 
 from crdtmerge.bodies import Epoch, RecordId, SpaceId
-from crdtmerge.epochs import Choice, check_unchanged, choose, epochs_of
+from crdtmerge.epochs import (
+    Choice,
+    check_unchanged,
+    choose,
+    epochs_of,
+    mortal_among,
+)
 from crdtmerge.errors import ConflictError, NotFoundError
 from crdtmerge.identity import SIGNATURE_BYTES
 from crdtmerge.orset import OpSet
@@ -101,17 +107,17 @@ def _rights(view: View) -> tuple[object, ...]:
 
 def _facts(opset: OpSet, choice: Choice, lists: Sequence[Epoch]) -> Answer:
     """Return what would be listed, and what it saves."""
-    records = [opset.records[key] for key in choice.records]
-    freed = sum(len(r.data) + SIGNATURE_BYTES for r in records)
+    chosen = choice.records
+    records = (record for record in mortal_among(opset) if record.id in chosen)
     return {
-        "listed": len(choice.records),
+        "listed": len(chosen),
         "removed_adds": len(choice.removed),
         "removes": len(choice.removes),
         "replaced_recipes": len(choice.replaced),
         "old_addresses": len(choice.renamed),
         "kept": dict(choice.kept),
         "list_count": len(lists),
-        "freed_bytes": freed,
+        "freed_bytes": sum(len(r.data) + SIGNATURE_BYTES for r in records),
         "list_bytes": sum(len(run.ids) + 64 for body in lists for run in body.runs),
     }
 

@@ -44,6 +44,7 @@ from .packing import store_pack, store_unpack
 from .peers import peers_add, peers_list, peers_remove
 from .proving import space_prove
 from .publishing import announce_node, name_node, publish_fault, publish_fork
+from .reaching import doctor_reach
 from .reading import space_list, status, whoami
 from .recipes import recipe_set, recipe_show
 from .resolving import resolve
@@ -98,6 +99,7 @@ VERBS: Final = {
     "recipe_show": recipe_show,
     "recipe_check": recipe_check,
     "log": log,
+    "doctor_reach": doctor_reach,
     "peers_add": peers_add,
     "peers_remove": peers_remove,
     "peers_list": peers_list,
@@ -116,7 +118,9 @@ VERBS: Final = {
     "store_fsck": store_fsck,
     "store_await": store_await,
 }
-PATIENT: Final = frozenset({"fetch", "wait", "store_await", "attested_tensors"})
+PATIENT: Final = frozenset(
+    {"doctor_reach", "fetch", "wait", "store_await", "attested_tensors"}
+)
 """Verbs that mostly wait: for peers, as long as it takes. They need a node."""
 
 

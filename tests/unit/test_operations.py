@@ -27,7 +27,7 @@ from crdtmerge.errors import (
     VerificationError,
     VersionsApartError,
 )
-from crdtmerge.sync.messages import Heartbeat
+from crdtmerge.sync.messages import Heartbeat, ProbeReply
 from nodes.attesting import Attested
 from nodes.holding import Held
 from nodes.operations.verbs import VERBS, Operations
@@ -191,6 +191,13 @@ class Live:
     def __init__(self) -> None:
         self.tried: list[bytes] = []
         self.time = 0.0
+
+    def want_probes(self) -> None:
+        """Ask nobody."""
+
+    def probed(self) -> dict[bytes, ProbeReply | None]:
+        """Nobody was asked."""
+        return {}
 
     def apart(self) -> dict[bytes, VersionsApartError]:
         """All speak our version."""

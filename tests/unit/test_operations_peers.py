@@ -19,7 +19,7 @@ from crdtmerge.errors import (
     NotFoundError,
     VersionsApartError,
 )
-from crdtmerge.sync.messages import Heartbeat
+from crdtmerge.sync.messages import Heartbeat, ProbeReply
 from nodes.attesting import Attested
 from nodes.holding import Held
 from nodes.quotas import DEFAULT, Quotas
@@ -45,6 +45,13 @@ class Scripted:
     time: float = 0.0
     tried: list[bytes] = field(default_factory=list)
     quotas: Quotas = DEFAULT
+
+    def want_probes(self) -> None:
+        """Ask nobody."""
+
+    def probed(self) -> dict[bytes, ProbeReply | None]:
+        """Nobody was asked."""
+        return {}
 
     def apart(self) -> dict[bytes, VersionsApartError]:
         """All speak our version."""
