@@ -304,7 +304,9 @@ def owned(nodes: Iterable[bytes]) -> dict[bytes, tuple[AuthorId, ...]]:
 
 def test_a_list_of_many_peers_without_a_space_dials_nobody() -> None:
     """Nothing is drawn of no space: not even when it is time to rotate."""
-    listed = {key(n): ("a:1",) for n in range(1, MESH_MAX + 9)}
+    listed: dict[bytes, tuple[str, ...]] = {
+        key(n): ("a:1",) for n in range(1, MESH_MAX + 9)
+    }
     view = Neighbours(key(0), Members({}), random.Random(1), listed)
     assert talk(view, frozenset(listed), int(4 * ROTATE_S)) == set()
     assert view.partial
