@@ -35,8 +35,10 @@ ROOM: Final = RECORD_BYTES_MAX - 512
 """Bytes of one list: the frame around a body takes less than the rest."""
 RUN_BYTES: Final = 160
 """What a run takes beside its ids, at most, with author and grant."""
-MINE: Final = frozenset({"effective", "acts", "pending"})
+OF_RECORDS: Final = frozenset({"effective", "acts", "pending", "source"})
 """Fields of a view that tell of single records, and may lack those that are listed."""
+SHOWN: Final = ("visible", "visible_root", "faults", "unknown_critical")
+"""What a view is asked for beside its fields."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,11 +278,11 @@ def check_unchanged(opset: OpSet, lists: Sequence[Epoch]) -> None:
 
 def changed(before: View, after: View) -> list[str]:
     """Return the fields that differ, but for what they say of single dead records."""
+    named = [found.name for found in fields(View) if found.name not in OF_RECORDS]
     return [
-        field.name
-        for field in fields(View)
-        if field.name not in MINE
-        and getattr(before, field.name) != getattr(after, field.name)
+        name
+        for name in (*SHOWN, *named)
+        if getattr(before, name) != getattr(after, name)
     ]
 
 

@@ -292,7 +292,8 @@ class World:
         callee, life = self._by_transport[peer], machine.life
 
         def serves() -> bool:
-            return callee.node is not None and self.network.reaches(me, peer)
+            here = callee.address in dial.addresses and callee.node is not None
+            return here and self.network.can_dial(me, peer)
 
         def ended() -> None:
             if machine.life != life or self.network.linked(me, peer):
@@ -300,7 +301,6 @@ class World:
             if not answers or not serves():
                 self.submit(machine, DialEnded(peer, dial.addresses))
                 return
-            assert callee.address in dial.addresses
             self.network.open(me, peer)
             if me in callee.members and peer in machine.members:
                 self.submit(machine, PeerOpened(peer, callee.address))
@@ -352,7 +352,10 @@ class World:
         life = peer.life
 
         def reached() -> bool:
-            reaches = self.network.reaches(machine.transport, peer.transport)
+            ends = machine.transport, peer.transport
+            reaches = self.network.reaches(*ends) and (
+                self.network.ways is None or self.network.linked(*ends)
+            )
             return peer.node is not None and peer.life == life and reaches
 
         def has() -> bool:

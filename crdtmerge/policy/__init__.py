@@ -14,6 +14,7 @@ from crdtmerge.policy.admissible import (
     given_by,
     handed_on,
 )
+from crdtmerge.policy.changes import Changes
 from crdtmerge.policy.council import COUNCIL, COUNCIL_LEAST, council_of_owners
 from crdtmerge.policy.dead import (
     DECIDING,
@@ -56,6 +57,7 @@ __all__ = [
     "SUCCESSORS_MAX",
     "WEIGHT_CAP_DEFAULT",
     "Authority",
+    "Changes",
     "Listing",
     "Lookup",
     "Meaning",

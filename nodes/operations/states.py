@@ -55,9 +55,9 @@ class States:
             ban.target for ban in view.bans.values() if ban.subject == "content"
         )
         last: dict[tuple[AuthorId, bytes], Record] = {}
-        for key in view.effective:
-            record = self.opset.records[key]
-            if isinstance(record.body, NodeAddress):
+        for signed in self.opset.signed.of_kinds(frozenset({NodeAddress.KIND})):
+            record = signed.record
+            if isinstance(record.body, NodeAddress) and record.id in view.effective:
                 place = record.author, record.body.node
                 before = last.get(place)
                 if not before or _age(record) > _age(before):

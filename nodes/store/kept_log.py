@@ -27,6 +27,13 @@ OVERHEAD_BYTES: Final = 2 << 10
 PAGE: Final = 512
 """How many rows are read at once: a reader of all holds no lock for longer."""
 
+OF_PART: Final = (
+    "SELECT records.sequence, record, data, signature FROM placed CROSS JOIN records"
+    " ON records.space = ? AND records.sequence = placed.sequence"
+    " WHERE part = ? AND placed.sequence <= ?"
+)
+"""CROSS keeps the order: else all records may be read to find those of a part."""
+
 Row = tuple[int, bytes, bytes, bytes]
 """A record's number, its id, its bytes, and its signature."""
 
@@ -124,15 +131,10 @@ class Shelf:
 
     def of_parts(self, parts: list[int], through: int) -> list[SignedRecord]:
         """Return the records of some parts up to a number, in order."""
-        query = (
-            "SELECT records.sequence, record, data, signature FROM placed JOIN records"
-            " ON records.space = ? AND records.sequence = placed.sequence"
-            " WHERE part = ? AND placed.sequence <= ?"
-        )
         rows: list[Row] = []
         with self._database.reading() as sql:
             for part in parts:
-                rows += sql.execute(query, (self._space, part, through)).fetchall()
+                rows += sql.execute(OF_PART, (self._space, part, through)).fetchall()
         rows.sort()  # by number
         return [restored(self._database, *row[1:]) for row in rows]
 

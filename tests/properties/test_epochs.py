@@ -100,6 +100,7 @@ def test_arrival_and_dropping_in_any_order_change_nothing(
             waiting += batch
         if rng.random() < 0.2:
             assert opset.root == trie_root(list(opset.signed))
+            assert not opset.signed or opset.view == evaluate(dict(opset.records))
     assert outcome(opset) == outcome(history.union())
 
 

@@ -355,6 +355,19 @@ def test_an_append_that_fails_leaves_rows_and_memory_as_they_were(
     check_tables(database, SPACE, MANY[:310])
 
 
+def test_records_of_a_part_are_looked_up_by_number(database: Database) -> None:
+    """However few they are among how many: no table is read from end to end."""
+    SqliteRecords(database).append(SPACE, MANY[:100])
+    with database.reading() as sql:
+        plan = sql.execute(f"EXPLAIN QUERY PLAN {kept_log.OF_PART}", (SPACE, 1, 100))
+        steps = [str(row[3]) for row in plan]
+    assert [step.split()[:2] for step in steps] == [
+        ["SEARCH", "placed"],
+        ["SEARCH", "records"],
+    ]
+    assert "space=? AND sequence=?" in steps[1]
+
+
 def test_what_is_remembered_of_records_has_a_bound(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
