@@ -85,7 +85,7 @@ FEED_UNITS: Final = 20.0
 ASKED_UNITS: Final = 5.0
 PREFIXES_A_UNIT: Final = 10
 SECTIONS_A_UNIT: Final = 1
-"""Sections of a comparison, asked or answered: for each one clues of up to sixteen nodes are
+"""Sections of a comparison, asked or answered: for each one clues of sixteen nodes are
 made, 0.1 ms where the hashes of these are not kept."""
 IDS_A_UNIT: Final = 50
 CALLERS_MAX: Final = 4096

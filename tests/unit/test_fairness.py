@@ -104,7 +104,7 @@ def test_who_has_had_much_waits_also_after_a_pause() -> None:
 
 
 def test_who_comes_after_a_dear_thing_earns_nothing_by_it() -> None:
-    """One that waited for its dear thing has had little; a newcomer enters as others are."""
+    """One that waited for its dear thing has had little; newcomers as the others."""
     queue: FairQueue[int] = FairQueue()
     queue.put(A, 0)
     queue.charge(queue.take()[0], 100.0)
