@@ -184,7 +184,9 @@ class Node:
             case ProbesWanted():
                 self._effects += self.probing.ask(self.sessions)
             case ProbeEnded(peer, found, seen_from):
-                self._effects.append(self.probing.ended(peer, found, seen_from))
+                self._effects += self.probing.ended(
+                    peer, found, seen_from, self.sessions.get(peer)
+                )
             case TensorsWanted(space, node):
                 self.attesting.want(space, node)
             case _:

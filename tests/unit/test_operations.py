@@ -778,6 +778,8 @@ def test_the_table_of_verbs_is_complete() -> None:
         "space_forks_lift",
         "space_leave",
         "inspect",
+        "space_compact",
+        "doctor_reach",
         "space_export",
         "space_import",
         "contribute",
