@@ -18,18 +18,23 @@ from typing import Any
 import pytest
 
 from crdtmerge.digest import CHUNK_BYTES
+from nodes.cli.control import ask_node
 from nodes.home import open_home
-from tests.homes import write_model
+from tests.homes import Fleet, write_model
 
 NAMES = ("ann", "ben", "cem")
 DEADLINE_S = 60.0
 
 
 class Cluster:
-    """Homes with a node each, driven through the command line."""
+    """Homes with a node each, driven through the command line.
+
+    What is asked again and again is asked as a command asks its node, with no process.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.fleet = Fleet.at(folder)
         self.nodes: dict[str, subprocess.Popen[str]] = {}
 
     def run(self, name: str, *arguments: str, exits: int = 0) -> Any:
@@ -83,8 +88,19 @@ class Cluster:
 
     def status(self, name: str) -> dict[str, Any]:
         """Return what `status` says of the one space."""
-        (space,) = self.run(name, "status")["spaces"]
+        (space,) = self.ask(name, "status")["spaces"]
         return dict(space)
+
+    def ask(self, name: str, verb: str, **arguments: object) -> Any:
+        """Return what a verb answers: the running node's, or else this process's."""
+        home = self.folder / name
+        answer = ask_node(home, verb, arguments, lambda _: None)
+        return self.fleet.call(home, verb, **arguments) if answer is None else answer
+
+    def invite(self, name: str, base: Path) -> None:
+        """Let `name` join the space of the first, whose node runs."""
+        ticket = self.ask(NAMES[0], "space_ticket", space=None)["ticket"]
+        self.run(name, "space", "join", ticket, "--base", str(base))
 
     def wait(self, names: tuple[str, ...], done: Callable[[Any], bool]) -> list[Any]:
         """Wait until `names` hold the same records, whole, and `done` says so of them."""
@@ -96,7 +112,7 @@ class Cluster:
             if len(roots) == 1 and whole and all(map(done, seen)):
                 return seen
             assert time.monotonic() < end, [seen, *map(self.log, names)]
-            time.sleep(0.3)
+            time.sleep(0.1)
 
     def _environment(self, name: str) -> dict[str, str]:
         return {
@@ -122,14 +138,13 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
     with _cluster(tmp_path) as members:
         base = write_model(tmp_path / "base", 1)
         for name in NAMES:
-            members.run(name, "init")
+            members.fleet.init(name)
         ann = NAMES[0]
         create = ("space", "create", "friends", "--base", str(base))
         members.run(ann, *create, "--strategy", "ties", "--param", "density=0.5")
         members.start(ann)
         for name in NAMES[1:]:
-            ticket = members.run(ann, "space", "ticket")["ticket"]
-            members.run(name, "space", "join", ticket, "--base", str(base))
+            members.invite(name, base)
             members.start(name)
         yield members
 
@@ -208,12 +223,11 @@ def test_a_large_tensor_travels_in_verified_chunks(tmp_path: Path) -> None:
         big = [[0.25] * 1024 for _ in range(3 * CHUNK_BYTES // 4096 + 7)]
         base = write_model(tmp_path / "base", 1, head_weight=big)
         for name in NAMES[:2]:
-            members.run(name, "init")
+            members.fleet.init(name)
         create = ("space", "create", "big", "--base", str(base), "--strategy", "linear")
         members.run("ann", *create)
         members.start("ann")
-        ticket = members.run("ann", "space", "ticket")["ticket"]
-        members.run("ben", "space", "join", ticket, "--base", str(base))
+        members.invite("ben", base)
         members.start("ben")
         tuned = [[i / 4096] * 1024 for i in range(len(big))]
         model = write_model(tmp_path / "tuned", 2, head_weight=tuned)
