@@ -6,9 +6,11 @@ from typing import Final
 
 from benchmarks import increment, ingest, meaning, numerics
 from benchmarks.cluster import connections, fairness, processes
+from benchmarks.gossip import command as gossip
 from benchmarks.portability import command as portability
 from benchmarks.reconcile import command as reconcile
 from benchmarks.resolve import command as resolve
+from benchmarks.scale import command as scale
 from benchmarks.transfer import command as transfer
 
 
@@ -52,6 +54,7 @@ COMMANDS: Final[dict[str, Callable[[Sequence[str]], int | None]]] = {
     "connections": connections.main,
     "encodings": _encodings,
     "fairness": fairness.main,
+    "gossip": gossip.main,
     "increment": increment.main,
     "ingest": ingest.main,
     "inspect": _inspect,
@@ -63,6 +66,7 @@ COMMANDS: Final[dict[str, Callable[[Sequence[str]], int | None]]] = {
     "quality": _quality,
     "reconcile": reconcile.main,
     "resolve": resolve.main,
+    "scale": scale.main,
     "transfer": transfer.main,
 }
 

@@ -8,7 +8,7 @@ stays, for good: not only in this set, but in every larger one in which the same
 stand. So a remove stays as long as one record that it names may still come.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, fields
 from typing import Final
@@ -25,6 +25,7 @@ from crdtmerge.bodies import (
     runs_of,
 )
 from crdtmerge.digest import DIGEST_BYTES
+from crdtmerge.errors import ConflictError
 from crdtmerge.identity import AuthorId
 from crdtmerge.orset import OpSet
 from crdtmerge.policy import MORTAL, Rank, View, authority_of, link_of
@@ -34,8 +35,10 @@ ROOM: Final = RECORD_BYTES_MAX - 512
 """Bytes of one list: the frame around a body takes less than the rest."""
 RUN_BYTES: Final = 160
 """What a run takes beside its ids, at most, with author and grant."""
-MINE: Final = frozenset({"effective", "acts", "pending"})
+OF_RECORDS: Final = frozenset({"effective", "acts", "pending", "source"})
 """Fields of a view that tell of single records, and may lack those that are listed."""
+SHOWN: Final = ("visible", "visible_root", "faults", "unknown_critical")
+"""What a view is asked for beside its fields."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +78,7 @@ class _Choosing:
     def __init__(self, opset: OpSet) -> None:
         self.opset = opset
         self.view = opset.view
-        kinds = frozenset(body.KIND for body in MORTAL)
-        self.mortal = [signed.record for signed in opset.signed.of_kinds(kinds)]
+        self.mortal = mortal_among(opset)
         self.by_id = {record.id: record for record in self.mortal}
         self.last = _last_records(opset, {record.author for record in self.mortal})
         self.owners: dict[tuple[bytes, AuthorId], bool] = {}
@@ -222,8 +224,14 @@ def _number(record: Record) -> tuple[int, RecordId]:
 
 def epochs_of(opset: OpSet, records: AbstractSet[RecordId]) -> list[Epoch]:
     """Return these records of the set as lists, each of which fits into one record."""
-    links = ((key, link_of(opset.records[key])) for key in records)
-    return list(dealt(runs_of(links)))
+    found = mortal_among(opset)
+    return list(dealt(runs_of((r.id, link_of(r)) for r in found if r.id in records)))
+
+
+def mortal_among(opset: OpSet) -> list[Record]:
+    """Return the records of the set of the kinds that can die, in one pass over it."""
+    kinds = frozenset(body.KIND for body in MORTAL)
+    return [signed.record for signed in opset.signed.of_kinds(kinds)]
 
 
 def dealt(runs: Iterable[Run]) -> Iterator[Epoch]:
@@ -255,13 +263,26 @@ def _parted(run: Run, most: int) -> tuple[Run, Run | None]:
     return first, Run(run.author, run.auth, number, first.last, run.ids[at:])
 
 
+def check_unchanged(opset: OpSet, lists: Sequence[Epoch]) -> None:
+    """Check that the set means the same without what is listed.
+
+    Raises:
+        ConflictError: it does not: nothing of this may be signed.
+    """
+    if fields := changed(opset.view, opset.as_if(lists).view):
+        raise ConflictError(
+            f"without these records the space would change: {', '.join(fields)}",
+            hint="nothing was signed; that is a bug: please report it",
+        )
+
+
 def changed(before: View, after: View) -> list[str]:
     """Return the fields that differ, but for what they say of single dead records."""
+    named = [found.name for found in fields(View) if found.name not in OF_RECORDS]
     return [
-        field.name
-        for field in fields(View)
-        if field.name not in MINE
-        and getattr(before, field.name) != getattr(after, field.name)
+        name
+        for name in (*SHOWN, *named)
+        if getattr(before, name) != getattr(after, name)
     ]
 
 

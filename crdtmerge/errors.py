@@ -272,6 +272,29 @@ class UnreachableError(RemoteError):
     """No answer from a peer."""
 
 
+class VersionsApartError(RemoteError):
+    """A peer with which we share no version of the protocol: nobody lied."""
+
+    def __init__(self, ours: tuple[int, int], theirs: tuple[int, int]) -> None:
+        """Keep the oldest and the newest version of both sides; say who must upgrade."""
+        self.we_upgrade = theirs[0] > ours[1]
+        who = "this node" if self.we_upgrade else "the peer"
+        super().__init__(
+            f"no version of the protocol in common: the peer speaks {_range(theirs)},"
+            f" we speak {_range(ours)}; {who} must be upgraded",
+            hint="upgrade crdtmerge here, and start the node again"
+            if self.we_upgrade
+            else "ask who runs the peer to upgrade crdtmerge",
+        )
+        self.ours = ours
+        self.theirs = theirs
+
+
+def _range(versions: tuple[int, int]) -> str:
+    oldest, newest = versions
+    return str(oldest) if oldest == newest else f"{oldest} to {newest}"
+
+
 class UnansweredError(RemoteError):
     """A peer that is heard but does not answer us: no lie, a link may lose the answers."""
 

@@ -46,6 +46,10 @@ class Log(Mapping[RecordId, SignedRecord]):
         """Return the records of these kinds, in the order of their arrival."""
 
     @abstractmethod
+    def authors(self) -> frozenset[AuthorId]:
+        """Return who made a record that the log holds."""
+
+    @abstractmethod
     def extended(self, fresh: Mapping[RecordId, SignedRecord]) -> "Log":
         """Return the log with records added at its end that it does not hold yet."""
 
@@ -143,6 +147,11 @@ class MemoryLog(Log):
         found = (self._shared.kinds.get(kind, []) for kind in sorted(kinds))
         return self._at(sorted(place for places in found for place in places))
 
+    def authors(self) -> frozenset[AuthorId]:
+        """Return who made a record that the log holds."""
+        firsts = list(self._shared.authors.items())
+        return frozenset(a for a, places in firsts if places[0] < self._length)
+
     def _at(self, places: list[int]) -> list[SignedRecord]:
         """Return what lies at these ascending places, as far as this value sees."""
         seen = bisect_left(places, self._length)
@@ -224,6 +233,12 @@ class ChangedLog(Log):
         """Return the records of these kinds, in the order of their arrival."""
         kept = self._left(self._base.of_kinds(kinds))
         return [*kept, *self._more.of_kinds(kinds)]
+
+    def authors(self) -> frozenset[AuthorId]:
+        """Return who made a record that the log holds."""
+        lost = {self._base[key].record.author for key in self._gone}
+        gone = {a for a in lost if not any(self._left(self._base.of_author(a)))}
+        return (self._base.authors() - gone) | self._more.authors()
 
     def extended(self, fresh: Mapping[RecordId, SignedRecord]) -> "ChangedLog":
         """Return the log with records added at its end that it does not hold yet."""

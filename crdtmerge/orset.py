@@ -23,10 +23,10 @@ from crdtmerge.policy import (
     NOTHING_LISTED,
     Listing,
     Lookup,
+    Meaning,
     View,
     check_admissible,
     counting,
-    evaluate,
     is_dead,
 )
 from crdtmerge.record import Record, SignedRecord
@@ -51,6 +51,8 @@ class OpSet:
     """What the epochs among `signed` list."""
     _known: Trie = field(default_factory=Trie, compare=False, repr=False)
     """The trie of the first so many of `signed`, from when it was last asked for."""
+    _meant: Meaning | None = field(default=None, compare=False, repr=False)
+    """What the first so many meant, from when it was last asked for."""
 
     @classmethod
     def stored(cls, space: SpaceId, signed: Log, trie: Trie) -> "OpSet":
@@ -63,7 +65,8 @@ class OpSet:
 
     def stored_as(self, signed: Log, trie: Trie) -> "OpSet":
         """Return this set as a store keeps it now; `signed` and `trie` are of the same."""
-        return replace(self, signed=signed, _known=trie)
+        meant = self._last_meaning()
+        return replace(self, signed=signed, _known=trie, _meant=meant)
 
     def gone_since(self, before: "OpSet") -> frozenset[RecordId]:
         """Return the records of an earlier set that this one holds no more."""
@@ -102,7 +105,14 @@ class OpSet:
     @cached_property
     def view(self) -> View:
         """What the set means; computed once a value."""
-        return evaluate(self.records, self.listing)
+        return self.meaning.view
+
+    @cached_property
+    def meaning(self) -> Meaning:
+        """What the set means, to be found from what it meant before."""
+        if self._meant is None:
+            return Meaning.of(self.signed, self.listing)
+        return self._meant.advanced(self.signed, self.listing)
 
     @cached_property
     def forked(self) -> Forked:
@@ -160,15 +170,19 @@ class OpSet:
             if not fresh and listing is self.listing:
                 return self
         known = self.trie if "trie" in vars(self) else self._known
-        kept = self.signed
+        meant, kept = self._last_meaning(), self.signed
         if gone := self._dying(listing):
             known = known.delete(key for key in gone if key in known)
-            kept = kept.without(gone)
-        return OpSet(self.space, kept.extended(fresh), listing, known)
+            meant, kept = None, kept.without(gone)
+        return OpSet(self.space, kept.extended(fresh), listing, known, meant)
 
-    def as_if(self, epochs: Iterable[Record]) -> "OpSet":
-        """Return what the set is without what `epochs` list, be they signed or not."""
-        listing = self.listing.with_epochs(epochs)
+    def _last_meaning(self) -> Meaning | None:
+        return self.meaning if "meaning" in vars(self) else self._meant
+
+    def as_if(self, lists: Iterable[Epoch]) -> "OpSet":
+        """Return what the set is without what `lists` name, before anybody signed them."""
+        named = {RecordId(n.to_bytes(2, "big")): body for n, body in enumerate(lists)}
+        listing = self.listing.with_epochs(named)
         kept = self.signed.without(self._dying(listing))
         return OpSet(self.space, kept, listing)
 

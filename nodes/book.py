@@ -49,12 +49,14 @@ class Book:
     def __init__(self) -> None:
         """Begin with no evidence."""
         self._rows: dict[bytes, dict[str, Tried]] = {}
+        self._count = 0
         self._changed: set[Place] = set()
 
     def load(self, rows: Iterable[tuple[Place, Tried]]) -> None:
         """Take up what was kept, up to the limits."""
         for (node, address), tried in rows:
             self._rows.setdefault(node, {})[address] = tried
+        self._count = sum(map(len, self._rows.values()))
         self._bound()
         self._changed.clear()
 
@@ -154,11 +156,15 @@ class Book:
         rows = self._rows.setdefault(node, {})
         if address not in rows and len(rows) >= ROWS_OF_NODE_MAX:
             self._forget(node, min(rows, key=lambda a: (_worth(rows[a]), a)))
-        return self._rows.setdefault(node, {}).setdefault(address, Tried())
+        rows = self._rows.setdefault(node, {})  # it went, if that was its last
+        if address not in rows:
+            rows[address] = Tried()
+            self._count += 1
+        return rows[address]
 
     def _bound(self) -> None:
         """Forget the least useful rows above the limit, some at once."""
-        if sum(map(len, self._rows.values())) <= ROWS_MAX:
+        if self._count <= ROWS_MAX:
             return
         places = [(n, a) for n, rows in self._rows.items() for a in rows]
         places.sort(key=lambda p: (_worth(self._rows[p[0]][p[1]]), p))
@@ -168,6 +174,7 @@ class Book:
     def _forget(self, node: bytes, address: str) -> None:
         self._changed.add((node, address))
         del self._rows[node][address]
+        self._count -= 1
         if not self._rows[node]:
             del self._rows[node]
 

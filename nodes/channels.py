@@ -36,6 +36,10 @@ class Channels:
             self._clients[peer] = ReplicaClient(address, peer, self._leaf)
         return self._clients[peer]
 
+    def streaming(self, peer: bytes) -> bool:
+        """Tell whether a stream that we opened to `peer` is open."""
+        return peer in self._streaming
+
     async def dialled(self, peer: bytes, client: ReplicaClient) -> None:
         """Use the channel that a stream is open on for all that goes to `peer`."""
         old = self._clients.get(peer)

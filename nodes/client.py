@@ -18,6 +18,7 @@ from crdtmerge.sync.transfer import Wanted
 
 from .channel import (
     KEEPALIVE_S,
+    WRITE_PROGRESS_S,
     Options,
     Plain,
     Stream,
@@ -55,6 +56,8 @@ Handler = Callable[
     [AsyncIterator[Message], Callable[[Message], Awaitable[None]]], Awaitable[None]
 ]
 """Talks on an open sync stream until it returns."""
+Answer = Callable[[wire.FetchRequest], AsyncGenerator[wire.Lent, None]]
+"""Yields what is sent on a lent call, in answer to what was asked on it."""
 JoinHandler = Callable[
     [AsyncIterator[JoinMessage], Callable[[JoinMessage], Awaitable[None]]],
     Awaitable[None],
@@ -117,6 +120,37 @@ class ReplicaClient:
         ) as replies:
             async for reply in replies:
                 yield reply
+
+    async def health(self, seconds: float) -> dict[str, bool]:
+        """Return how each part of the peer's node is, as `health` names them.
+
+        Raises:
+            UnreachableError: it did not answer within `seconds` each, or another did.
+            RefusedError: it proved its key, and tells us nothing.
+        """
+        return await answered(check(self._channel, seconds), self._who)
+
+    async def lend(self, answer: Answer) -> None:
+        """Lend the peer a call; once it asks something on it, send what `answer` yields.
+
+        Raises:
+            UnreachableError: the peer went away, or takes nothing for too long.
+            RefusedError: the peer takes no such call.
+        """
+        call = _begun(self._stub.Lend, self._who)
+        try:
+            await within(CONNECT_S, _let_in(call, self._who), self._who)
+            request = await answered(call.read(), self._who)
+            if request is grpc.aio.EOF:
+                return
+            async with contextlib.aclosing(answer(request)) as replies:
+                async for reply in replies:
+                    await within(WRITE_PROGRESS_S, call.write(reply), self._who)
+            await answered(call.done_writing(), self._who)
+            # Its end is waited for: a call that is cancelled takes along what is unread.
+            await within(WRITE_PROGRESS_S, _drain(call), self._who)
+        finally:
+            call.cancel()
 
     async def close(self) -> None:
         """Close the channel; calls under way end as unreachable."""

@@ -37,6 +37,10 @@ from crdtmerge.sync.messages import (
     PeerSaid,
     PeersReply,
     PeersRequest,
+    Probed,
+    ProbeReply,
+    ProbeRequest,
+    Probes,
     RecordsReply,
     RecordsRequest,
     Rumour,
@@ -114,8 +118,10 @@ def to_frame(message: Message) -> wire.Frame:
     frame = wire.Frame()
     if isinstance(message, Goodbye):
         frame.goodbye.SetInParent()
-    elif isinstance(message, PeersRequest | PeersReply):
+    elif isinstance(message, Peers):
         _write_peers(message, frame)
+    elif isinstance(message, Probes):
+        _write_probes(message, frame)
     elif isinstance(message, Beside):
         _write_beside(message, frame)
     else:
@@ -160,9 +166,10 @@ def decode(data: bytes) -> Message:
 
 def _write(message: SetMessage, frame: wire.Frame) -> None:
     match message:
-        case Hello(version, agent, heard, features):
+        case Hello(version, agent, heard, features, oldest, newest):
             frame.hello.version, frame.hello.agent = version, agent
             frame.hello.heard, frame.hello.features = heard, features
+            frame.hello.oldest, frame.hello.newest = oldest, newest
         case Heartbeat(space, root, count, generation, sequence, answered, echo, mark):
             beat = wire.Heartbeat(
                 space=space,
@@ -229,6 +236,20 @@ def _write_peers(message: Peers, frame: wire.Frame) -> None:
             frame.peers_reply.peers.extend(
                 wire.PeerSaid(node=p.node, addresses=p.addresses, age_s=p.age_s)
                 for p in peers
+            )
+        case _:
+            assert_never(message)
+
+
+def _write_probes(message: Probes, frame: wire.Frame) -> None:
+    match message:
+        case ProbeRequest():
+            frame.probe_request.SetInParent()
+        case ProbeReply(found, wait_s, seen_from):
+            frame.probe_reply.SetInParent()
+            frame.probe_reply.wait_s, frame.probe_reply.seen_from = wait_s, seen_from
+            frame.probe_reply.found.extend(
+                wire.Probed(address=p.address, outcome=p.outcome) for p in found
             )
         case _:
             assert_never(message)
@@ -322,7 +343,9 @@ def _entry(tensor: wire.Tensor) -> TensorEntry:
 
 
 _READERS: Final[dict[str, Callable[[_Body], Message]]] = {
-    "hello": lambda b: Hello(b.version, b.agent, b.heard, b.features),
+    "hello": lambda b: Hello(
+        b.version, b.agent, b.heard, b.features, b.oldest, b.newest
+    ),
     "heartbeat": lambda b: Heartbeat(
         b.space,
         b.root,
@@ -368,6 +391,10 @@ _READERS: Final[dict[str, Callable[[_Body], Message]]] = {
     "peers_request": lambda _: PeersRequest(),
     "peers_reply": lambda b: PeersReply(
         tuple(PeerSaid(p.node, tuple(p.addresses), p.age_s) for p in b.peers)
+    ),
+    "probe_request": lambda _: ProbeRequest(),
+    "probe_reply": lambda b: ProbeReply(
+        tuple(Probed(p.address, p.outcome) for p in b.found), b.wait_s, b.seen_from
     ),
     "goodbye": lambda _: Goodbye(),
 }

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from crdtmerge.bodies import RecordId, SpaceId
 from crdtmerge.digest import BlobId
 from crdtmerge.manifest import TensorEntry
-from crdtmerge.sync.messages import Message, SignedBytes
+from crdtmerge.sync.messages import Message, Probed, SignedBytes
 
 from .quotas import Quotas
 
@@ -43,6 +43,14 @@ class PeerClosed:
     peer: bytes
     broken: str = ""
     left: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PeerFound:
+    """A member's node was found on the local network; empty addresses: no longer."""
+
+    peer: bytes
+    addresses: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,11 +149,28 @@ class TensorsWanted:
     node: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class ProbesWanted:
+    """Somebody wants to know whether peers reach this node."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeEnded:
+    """What was found at the addresses of a peer, whose stream comes from `seen_from`."""
+
+    peer: bytes
+    found: tuple[Probed, ...]
+    seen_from: str
+
+
 Input = (
-    Ticked
+    ProbesWanted
+    | ProbeEnded
+    | Ticked
     | PeerOpened
     | PeerClosed
     | PeerMoved
+    | PeerFound
     | DialEnded
     | MessageReceived
     | RecordsCommitted
@@ -229,10 +254,18 @@ class MoreSources:
 
 
 @dataclass(frozen=True, slots=True)
+class Probe:
+    """Try whether a peer answers at these addresses, which it announced."""
+
+    peer: bytes
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Trust:
     """From now on these transport keys, and no others, may connect."""
 
     members: frozenset[bytes]
 
 
-Effect = Send | Dial | Close | Pause | Fetch | MoreSources | Trust
+Effect = Send | Dial | Close | Pause | Fetch | MoreSources | Probe | Trust

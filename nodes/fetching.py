@@ -37,6 +37,7 @@ from .effects import (
     MoreSources,
     SourceFailed,
 )
+from .lending import Loans
 from .links import Submit
 from .receiving import Inspection, Receiving, Works
 from .serving import OpenBlob, Serving
@@ -76,6 +77,8 @@ class Fetching:
         self._channels = channels
         self._submit = submit
         self._under_way: dict[BlobId, Receiving] = {}
+        self.loans = Loans()
+        """The calls that peers lend us: those that dialled us, and may not be dialled."""
         self.traffic = Traffic()
         """What happened since the start, in numbers."""
         self.failed: Counter[str] = Counter()
@@ -175,7 +178,13 @@ class Fetching:
     async def _stream(
         self, peer: bytes, space: SpaceId, blob: BlobId, wanted: Wanted
     ) -> AsyncGenerator[bytes, None]:
-        """Yield the messages of a peer's reply, over the channel that there is."""
+        """Yield the messages of a peer's reply, over the connection that there is."""
+        if self.loans.by(peer) and not self._channels.streaming(peer):
+            lent = self.loans.fetch(peer, space, blob, wanted)
+            async with aclosing(lent) as replies:
+                async for reply in replies:
+                    yield reply
+            return
         known = await asyncio.to_thread(self._spaces.addresses)
         client = self._channels.to(peer, known.get(peer, ()))
         try:

@@ -11,6 +11,8 @@ from typing import Final
 
 RUMOUR_FANOUT: Final = 3
 """Peers that a new record is pushed to at once (DESIGN section 7)."""
+BEATS_MAX: Final = 64
+"""Spaces of one exchange: about 100 bytes each; more take turns, drawn each time."""
 CONNECTIONS_MAX: Final = 64
 """Streams that we dial at most; above, the partial view of a later version decides."""
 DIALS_PER_TICK: Final = 8
@@ -21,6 +23,10 @@ BACKOFF_LAST_S: Final = 30.0
 LEFT_S: Final = 10.0
 """How long a peer that said goodbye is not dialled, at most and with jitter: a restart
 takes seconds, and all that it talked to would dial it at once."""
+APART_S: Final = 60.0
+"""How long a peer that speaks no version of ours is not dialled, at most."""
+TICK_JITTER: Final = 0.1
+"""By which part a gossip interval is longer or shorter: nodes do not march in step."""
 BANISHED_S: Final = 60.0
 """How long a peer that broke the protocol is neither dialled nor listened to."""
 
@@ -29,6 +35,11 @@ def pick(candidates: Iterable[bytes], count: int, rng: random.Random) -> list[by
     """Return up to `count` of `candidates`, drawn without replacement."""
     ordered = sorted(candidates)
     return rng.sample(ordered, min(count, len(ordered)))
+
+
+def interval(seconds: float, rng: random.Random) -> float:
+    """Return how long to wait for the next tick, about `seconds`."""
+    return seconds * rng.uniform(1 - TICK_JITTER, 1 + TICK_JITTER)
 
 
 @dataclass(slots=True)
@@ -54,6 +65,10 @@ class Backoff:
         self._failures[peer] = failures + 1
         delay = min(BACKOFF_LAST_S, BACKOFF_FIRST_S * 2 ** min(failures, 16))
         self._not_before[peer] = now + delay * rng.uniform(0.5, 1.0)
+
+    def apart(self, peer: bytes, now: float, rng: random.Random) -> None:
+        """Note a peer of other versions: no failure, but one of us must be upgraded."""
+        self._not_before[peer] = now + APART_S * rng.uniform(0.5, 1.0)
 
     def left(self, peer: bytes, now: float, rng: random.Random) -> None:
         """Note that a peer said goodbye: no failure, but it is not there for a while."""

@@ -58,6 +58,8 @@ from .ticket import Ticket
 F = TypeVar("F", bound=JoinMessage)
 SendMessage = Callable[[JoinMessage], Awaitable[None]]
 
+CONCERNING: Final = frozenset({Grant.KIND, Successor.KIND, NodeAddress.KIND})
+"""The kinds of records that a joiner may need."""
 RECORDS_MAX: Final = 256
 """Most records that either side sends while joining; the rest is for sync."""
 
@@ -165,9 +167,10 @@ class Doorkeeper:
                     raise RefusedError(reason) from e
                 self.spaces.publish(space, [granted])
             opset = self.spaces.opset(space)
-        own = [r for r in opset.signed.values() if r.record.author == author]
+        own = opset.signed.of_author(author)
         last = sorted(own, key=lambda r: (r.record.author_seq, r.record.id))[-1:]
-        concern = [r for r in opset.signed.values() if self._concerns(r, author, opset)]
+        told = opset.signed.of_kinds(CONCERNING)
+        concern = [r for r in told if self._concerns(r, author, opset)]
         return _with_chains(opset, [*last, *concern])
 
     def _concerns(self, signed: SignedRecord, author: AuthorId, opset: OpSet) -> bool:

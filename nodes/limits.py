@@ -31,8 +31,10 @@ from crdtmerge.sync.messages import (
     PEER_ADDRESSES_MAX,
     PEERS_MAX,
     PREFIXES_MAX,
+    PROBED_MAX,
     SALT_BYTES,
     SECTIONS_MAX,
+    SEEN_FROM_MAX,
     Attestations,
     AttestationsRequest,
     Beside,
@@ -49,6 +51,8 @@ from crdtmerge.sync.messages import (
     Message,
     PeersReply,
     PeersRequest,
+    ProbeReply,
+    ProbeRequest,
     RecordsReply,
     RecordsRequest,
     Rumour,
@@ -86,6 +90,7 @@ CONTROL_BYTES_MAX: Final = 16 << 20
 """Largest request or reply on the control socket."""
 AGENT_CHARACTERS_MAX: Final = 128
 VERSION_MAX: Final = 2**32 - 1
+OUTCOME_MAX: Final = 255
 FEATURES_MAX: Final = 2**64 - 1
 NUMBER_MAX: Final = 2**63 - 1
 """Largest sequence or count: every store holds 63 bits."""
@@ -101,7 +106,10 @@ def check_message(message: Message) -> None:
     if isinstance(message, Hello):
         _check_hello(message)
         return
-    if isinstance(message, Goodbye | PeersRequest):
+    if isinstance(message, Goodbye | PeersRequest | ProbeRequest):
+        return
+    if isinstance(message, ProbeReply):
+        _check_probe(message)
         return
     if isinstance(message, PeersReply):
         _check_peers(message)
@@ -204,6 +212,18 @@ def _check_peers(reply: PeersReply) -> None:
             raise MalformedMessageError("an address is not host:port")
 
 
+def _check_probe(reply: ProbeReply) -> None:
+    _check_amount("addresses tried", len(reply.found), PROBED_MAX)
+    _check_range("wait", reply.wait_s, 0, AGE_MAX_S)
+    _check_amount("characters of a host", len(reply.seen_from), SEEN_FROM_MAX)
+    if not reply.seen_from.isprintable():
+        raise MalformedMessageError("a host with unprintable characters")
+    for probed in reply.found:
+        _check_range("outcome", probed.outcome, 1, OUTCOME_MAX)
+        if not is_address(probed.address):
+            raise MalformedMessageError("an address is not host:port")
+
+
 def _check_held(item: Held) -> None:
     _check_length("node key", item.node, KEY_BYTES)
     _check_range("counter", item.counter, 1, COUNTER_MAX)
@@ -224,6 +244,9 @@ def _check_number(message: SetMessage) -> None:
 
 def _check_hello(hello: Hello) -> None:
     _check_range("version", hello.version, 1, VERSION_MAX)
+    if hello.oldest or hello.newest:
+        _check_range("oldest version", hello.oldest, 1, hello.version)
+        _check_range("newest version", hello.newest, hello.version, VERSION_MAX)
     _check_range("features", hello.features, 0, FEATURES_MAX)
     _check_amount("characters of an agent", len(hello.agent), AGENT_CHARACTERS_MAX)
     if not hello.agent.isprintable():

@@ -25,13 +25,21 @@ from crdtmerge.errors import (
     RemoteError,
     UnreachableError,
 )
-from crdtmerge.sync.messages import SPEAKS_GOODBYE, Goodbye, Hello, Message
+from crdtmerge.sync.messages import (
+    SPEAKS_GOODBYE,
+    SPEAKS_LOANS,
+    Goodbye,
+    Hello,
+    Message,
+)
+from crdtmerge.sync.transfer import Wanted
 
 from .asking import Asking, answers, asks
 from .channels import Channels
 from .client import ReplicaClient
 from .effects import Dial, DialEnded, Input, MessageReceived, PeerClosed, PeerOpened
 from .fairness import FairQueue
+from .lending import lend
 from .outgoing import Outgoing, flow_of
 from .quotas import price_of, weight
 from .tls import Leaf
@@ -55,6 +63,10 @@ PING_TIMEOUT: Final = "ping timeout"
 """What gRPC says of a stream that it gave up because nobody answered."""
 
 _log: Final = logging.getLogger(__name__)
+
+
+Lends = Callable[[bytes, bytes, bytes, Wanted], AsyncIterator[bytes]]
+"""Serves a peer what it asks for: of a space, of a blob."""
 
 
 class Submit(Protocol):
@@ -81,6 +93,8 @@ class Link:
     """Set while questions wait."""
     features: int = 0
     """What the peer named in its hello."""
+    greeted: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once it said hello."""
     parting: bool = False
     """Whether we said goodbye: nothing goes out behind it."""
     left: bool = False
@@ -103,11 +117,13 @@ class Links:
     def __init__(self, me: bytes, leaf: Leaf, submit: Submit) -> None:
         """Start with none; `submit` gives the node its inputs, in order."""
         self._me = me
-        self._leaf = leaf
+        self.leaf = leaf
         self._submit = submit
         self._open: dict[bytes, Link] = {}
         self.stopping = False
         """Whether nobody is dialled any more, and no stream taken up."""
+        self.lends: Lends | None = None
+        """Serves what a peer asks on a call that we lent it; without, nothing is lent."""
         self.channels = Channels(leaf)
         self.opened: Counter[str] = Counter()
         """Streams since the start, by who dialled."""
@@ -119,6 +135,11 @@ class Links:
     def peers(self) -> list[bytes]:
         """Return the peers with an open stream; any thread may ask."""
         return sorted(self._open)
+
+    def found_at(self, peer: bytes) -> str:
+        """Return the address that we dialled `peer` at; empty if it dialled us."""
+        link = self._open.get(peer)
+        return link.address if link is not None else ""
 
     def by_dialler(self) -> Counter[str]:
         """Return how many streams are open now, by who dialled; any thread may ask."""
@@ -228,7 +249,7 @@ class Links:
         for address in dial.addresses:
             if self.stopping:
                 break
-            client = ReplicaClient(address, dial.peer, self._leaf)
+            client = ReplicaClient(address, dial.peer, self.leaf)
             let_in = False
             try:
                 let_in = await self._talk(client, dial.peer, address)
@@ -248,7 +269,13 @@ class Links:
             nonlocal let_in
             let_in = True
             await self.channels.dialled(peer, client)
-            await self.serve(Link(peer, self._me, address), incoming, send)
+            link = Link(peer, self._me, address)
+            lending = asyncio.ensure_future(self._lend(link, client))
+            try:
+                await self.serve(link, incoming, send)
+            finally:
+                lending.cancel()
+                await asyncio.gather(lending, return_exceptions=True)
 
         outcome = "let in"
         try:
@@ -262,6 +289,12 @@ class Links:
             self.dials["let in" if let_in else outcome] += 1
             self.channels.stream_ended(peer, client)
         return let_in
+
+    async def _lend(self, link: Link, client: ReplicaClient) -> None:
+        """Lend calls to a peer that we dialled, if it takes them: it may not reach us."""
+        await link.greeted.wait()
+        if self.lends is not None and link.features & SPEAKS_LOANS:
+            await lend(client, partial(self.lends, link.peer))
 
     # --- one stream ---------------------------------------------------------------------
 
@@ -346,6 +379,7 @@ class Links:
                     return
                 if isinstance(message, Hello):
                     link.features = message.features
+                    link.greeted.set()
                 if answers(message):
                     now = asyncio.get_running_loop().time()
                     self._put(link, link.asking.answered(message, now))

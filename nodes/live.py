@@ -11,13 +11,15 @@ from contextlib import AbstractContextManager
 
 from crdtmerge.bodies import SpaceId
 from crdtmerge.digest import BlobId
-from crdtmerge.sync.messages import Heartbeat
+from crdtmerge.errors import VersionsApartError
+from crdtmerge.sync.messages import Heartbeat, ProbeReply
 
 from .attesting import Attested
 from .commands import Commands
 from .counting import Sources
-from .effects import Input, PeerMoved, QuotasChanged, TensorsWanted
+from .effects import Input, PeerMoved, ProbesWanted, QuotasChanged, TensorsWanted
 from .fetching import Fetching
+from .finding import Finding
 from .forks import Forks
 from .holding import Held
 from .home import Home
@@ -47,6 +49,7 @@ class Live:
     turns: Turns
     needs: Needs
     quotas: Quotas
+    finding: Finding
     sync_server: ReplicaServer
     join_server: JoinServer
     loop: asyncio.AbstractEventLoop
@@ -62,6 +65,14 @@ class Live:
     def connected(self) -> list[bytes]:
         """Return the peers with an open stream."""
         return self.links.peers()
+
+    def listed(self) -> Mapping[bytes, tuple[str, ...]]:
+        """Return where the list of this run says that nodes listen."""
+        return self.finding.listed
+
+    def apart(self) -> Mapping[bytes, VersionsApartError]:
+        """Return the peers with which we share no version of the protocol, and why."""
+        return dict(self.node.apart)
 
     def moved(self, node: bytes) -> None:
         """Take up what the home knows of where nodes listen, and try `node` at once."""
@@ -92,6 +103,17 @@ class Live:
         """Ask `node` for the tensors behind what it attests, once it is connected."""
         item = TensorsWanted(space, node)
         self.loop.call_soon_threadsafe(self.submit, lambda: [item])
+
+    def want_probes(self) -> None:
+        """Ask a few peers to try our addresses; forget what they found before."""
+        self.commands.run(self._ask_probes())
+
+    async def _ask_probes(self) -> None:
+        await self.submit(lambda: [ProbesWanted()])
+
+    def probed(self) -> Mapping[bytes, ProbeReply | None]:
+        """Return who was asked, and what each found; None until it says so."""
+        return dict(self.node.probing.told)
 
     def brought(self) -> int:
         """Return how many bytes came from peers since the start."""

@@ -37,6 +37,7 @@ FRUITLESS: Final = 32
 DRAWS: Final = 16
 """Authors drawn blindly before those with an idle node are looked up."""
 DECAY_S: Final = 60.0
+LOCAL_ADDRESSES_MAX: Final = 4
 LATE_ADDRESSES: Final = 2
 """Addresses of hearsay that one dial tries, after all others."""
 
@@ -89,6 +90,10 @@ class Neighbours:
     _rotate_at: float | None = None
     _fruitless: int = 0
     _decay_at: float = 0.0
+    _counted: tuple[Mapping[bytes, tuple[str, ...]] | None, frozenset[bytes]] = (
+        None,
+        frozenset(),
+    )
 
     # --- what happened ------------------------------------------------------------------
 
@@ -119,6 +124,15 @@ class Neighbours:
             self._fruitless += 1
             self.hearsay.tried(peer)
             self.backoff.failed(peer, now, self.rng)
+
+    def found(self, peer: bytes, addresses: Collection[str]) -> None:
+        """Take up where a member listens on the local network, or that it no longer does.
+
+        Who is no member is ignored, so the table is as large as the spaces at most.
+        """
+        self.local.pop(peer, None)
+        if addresses and peer in self.spaces.addresses() and peer != self.me:
+            self.local[peer] = tuple(addresses)[:LOCAL_ADDRESSES_MAX]
 
     def keep_only(self, members: frozenset[bytes]) -> None:
         """Forget what is kept of nodes that are no members."""
@@ -155,8 +169,13 @@ class Neighbours:
         """Return of how many others it is known where they listen."""
         if len(known) + len(self.bootstrap) + len(self.local) <= MESH_MAX:
             return 0
-        nodes = {node for node, addresses in known.items() if addresses}
-        return len((nodes | self.bootstrap.keys() | self.local.keys()) - {self.me})
+        if self._counted[0] is not known:  # it is a value, and asked for every second
+            counted = frozenset(node for node, where in known.items() if where)
+            self._counted = known, counted
+        elsewhere = self.bootstrap.keys() | self.local.keys()
+        announced = self._counted[1]
+        beside = len(elsewhere - announced - {self.me})
+        return len(announced) - (self.me in announced) + beside
 
     def _mesh(
         self, known: Mapping[bytes, tuple[str, ...]], shared: Shared, now: float
@@ -280,8 +299,8 @@ class Neighbours:
         self, peer: bytes, known: Mapping[bytes, tuple[str, ...]]
     ) -> tuple[str, ...]:
         """Return the addresses that one dial tries: a claim may name many in vain."""
-        own = (*known.get(peer, ()), *self.bootstrap.get(peer, ()))
-        own += self.local.get(peer, ())
+        own = (*self.local.get(peer, ()), *known.get(peer, ()))
+        own += self.bootstrap.get(peer, ())
         ordered = self.book.order(peer, own, self.rng)
         late = [a for a in self.hearsay.of(peer) if a not in own][:LATE_ADDRESSES]
         return (*ordered[: DIAL_ADDRESSES_MAX - len(late)], *late)

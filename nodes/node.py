@@ -14,15 +14,22 @@ from typing import Protocol, assert_never
 
 from crdtmerge.bodies import RecordId, SpaceId
 from crdtmerge.digest import BlobId
-from crdtmerge.errors import CorruptBlobError, RemoteError, UnansweredError
+from crdtmerge.errors import (
+    CorruptBlobError,
+    RemoteError,
+    UnansweredError,
+    VersionsApartError,
+)
 from crdtmerge.identity import AuthorId
 from crdtmerge.sync.messages import (
     MESSAGE_BYTES_MAX,
     Beside,
     Heartbeat,
+    Hello,
     Message,
     PeersReply,
     PeersRequest,
+    Probes,
     Rumour,
 )
 from crdtmerge.sync.pulls import Cursor, Learned
@@ -43,8 +50,11 @@ from .effects import (
     MessageReceived,
     Pause,
     PeerClosed,
+    PeerFound,
     PeerMoved,
     PeerOpened,
+    ProbeEnded,
+    ProbesWanted,
     QuotasChanged,
     RecordsCommitted,
     Resolved,
@@ -55,14 +65,16 @@ from .effects import (
     Trust,
 )
 from .exchange import Exchange
-from .gossip import RUMOUR_FANOUT, Backoff
+from .gossip import BEATS_MAX, RUMOUR_FANOUT, Backoff, pick
 from .holding import Holding
 from .neighbours import Neighbours
 from .neighbours import Spaces as Known
+from .probing import Probing
+from .probing import Spaces as Announced
 from .quotas import DEFAULT, Accounts, Quotas, price_of
 
 
-class Spaces(SyncSpaces, Contents, Attesters, Known, Protocol):
+class Spaces(SyncSpaces, Contents, Attesters, Known, Announced, Protocol):
     """What the node asks of the spaces that it hosts."""
 
     admission: Holding | None
@@ -101,12 +113,15 @@ class Node:
     sessions: dict[bytes, Session] = field(default_factory=dict)
     neighbours: Neighbours = field(init=False)
     exchange: Exchange = field(init=False)
+    probing: Probing = field(init=False)
     choices: Choices = field(init=False)
     accounts: Accounts = field(init=False)
     holding: Holding = field(init=False)
     attesting: Attesting = field(init=False)
     dropped: Counter[str] = field(default_factory=Counter)
     """How often a peer was dropped, by the rule that it broke, since the start."""
+    apart: dict[bytes, VersionsApartError] = field(default_factory=dict)
+    """The members with which we shared no version when we last met, and why."""
     _backoff: Backoff = field(init=False)
     _cursors: dict[bytes, dict[SpaceId, Cursor]] = field(default_factory=dict)
     _trusted: frozenset[bytes] | None = None
@@ -117,6 +132,7 @@ class Node:
         self.neighbours = Neighbours(self.me, self.spaces, self.rng, self.bootstrap)
         self._backoff = self.neighbours.backoff
         self.exchange = Exchange(self.me, self.spaces, self.rng, self.neighbours)
+        self.probing = Probing(self.spaces, self.rng)
         self.choices = Choices(self.spaces, self.rng)
         self.accounts = Accounts(quotas)
         self.holding = Holding(quotas, self.spaces.said)
@@ -135,6 +151,8 @@ class Node:
                 self._open(peer, now)
             case PeerClosed(peer, broken, left):
                 self._closed(peer, broken, now, left=left)
+            case PeerFound(peer, addresses):
+                self.neighbours.found(peer, addresses)
             case PeerMoved(peer):
                 self._backoff.succeeded(peer)
                 self._dial(now, first=peer)
@@ -163,6 +181,10 @@ class Node:
                 self.choices.look()
             case Resolved(signed, tensors):
                 self.attesting.mine(signed, tensors)
+            case ProbesWanted():
+                self._effects += self.probing.ask(self.sessions)
+            case ProbeEnded(peer, found, seen_from):
+                self._effects.append(self.probing.ended(peer, found, seen_from))
             case TensorsWanted(space, node):
                 self.attesting.want(space, node)
             case _:
@@ -190,7 +212,8 @@ class Node:
         self._dial(now)
         self._part_with_surplus()
         for peer in self.neighbours.partner(self.sessions):
-            self._say(peer, self.sessions[peer].heartbeats())
+            shared = map(SpaceId, pick(self.sessions[peer].shared, BEATS_MAX, self.rng))
+            self._say(peer, self.sessions[peer].heartbeats(shared))
         self._tell(self.attesting.tick(self.sessions))
         asked = self.exchange.ask(self.sessions, now)
         self._effects += [Send(peer, PeersRequest()) for peer in asked]
@@ -251,6 +274,8 @@ class Node:
             self._backoff.banish(peer, now)
         if left:
             self._backoff.left(peer, now, self.rng)
+        elif peer in self.apart:
+            self._backoff.apart(peer, now, self.rng)
         else:
             self._backoff.failed(peer, now, self.rng)
 
@@ -284,6 +309,9 @@ class Node:
                 told = self.exchange.handle(peer, session, message, self.sessions, now)
                 self._effects += [Send(peer, message) for message in told]
                 return
+            if isinstance(message, Probes):
+                self._effects += self.probing.handle(peer, session, message, now)
+                return
             if isinstance(message, Beside):
                 heard = self.attesting.handle(peer, session, message, self.sessions)
                 self._tell(heard)
@@ -292,10 +320,15 @@ class Node:
         except UnansweredError as e:
             self._hang_up(peer, str(e), now)
             return
+        except VersionsApartError as e:
+            self._part_until_upgraded(peer, e, now)
+            return
         except RemoteError as e:
             self.dropped[type(e).__name__] += 1
             self._drop(peer, f"{type(e).__name__}: {e}", now)
             return
+        if isinstance(message, Hello):
+            self.apart.pop(peer, None)
         self._say(peer, said)
         if isinstance(message, Heartbeat):
             self._tell(self.attesting.beat(peer, session, message))
@@ -323,6 +356,15 @@ class Node:
         if self.sessions.pop(peer, None) is not None:
             self._effects.append(Close(peer, reason, broke_rules=True))
 
+    def _part_until_upgraded(
+        self, peer: bytes, error: VersionsApartError, now: float
+    ) -> None:
+        """End the stream with a peer that did no wrong; try again now and then."""
+        self.dropped[type(error).__name__] += 1
+        self.apart[peer] = error
+        self._hang_up(peer, str(error), now)
+        self._backoff.apart(peer, now, self.rng)
+
     def _hang_up(self, peer: bytes, reason: str, now: float) -> None:
         """End the stream with a peer; it is dialled again after a while."""
         self._backoff.failed(peer, now, self.rng)
@@ -344,6 +386,7 @@ class Node:
             kept = members | self.sessions.keys()
             self._cursors = {p: c for p, c in self._cursors.items() if p in kept}
             self.neighbours.keep_only(members)
+            self.apart = {p: why for p, why in self.apart.items() if p in members}
         for peer, session in sorted(self.sessions.items()):
             shared = self.spaces.shared_with(peer)
             if not shared:

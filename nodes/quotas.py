@@ -28,6 +28,7 @@ from crdtmerge.sync.messages import (
     Message,
     PeersReply,
     PeersRequest,
+    ProbeRequest,
     RecordsReply,
     RecordsRequest,
     Rumour,
@@ -220,7 +221,7 @@ def price_of(message: Message) -> Price:  # noqa: PLR0911  one case a message ty
             return Price(units_of(items), size)
         case FeedRequest():
             return Price(FEED_UNITS, size, questions=1)
-        case AttestationsRequest() | TensorsRequest() | PeersRequest():
+        case AttestationsRequest() | TensorsRequest() | PeersRequest() | ProbeRequest():
             return Price(ASKED_UNITS, size, questions=1)
         case TrieRequest(prefixes=prefixes):
             return Price(1 + len(prefixes) / PREFIXES_A_UNIT, size, questions=1)

@@ -29,6 +29,7 @@ from crdtmerge.faults import Fault
 from crdtmerge.sync.messages import Message
 from crdtmerge.sync.transfer import Wanted
 
+from .book import Place, Tried
 from .commands import Commands
 from .doubts import Doubts
 from .effects import (
@@ -40,25 +41,33 @@ from .effects import (
     Input,
     MoreSources,
     Pause,
+    PeerFound,
+    Probe,
+    ProbeEnded,
     RecordsCommitted,
     Send,
     Ticked,
     Trust,
 )
 from .fetching import Fetching
+from .finding import Finding
 from .forks import Forks
+from .gossip import interval
 from .health import Health
 from .home import Home
 from .inspection import Inspection
 from .join import Doorkeeper
 from .links import Link, Links, SendMessage
 from .live import Live, added
+from .local_network import LocalNetwork
 from .needs import Needs
 from .node import Node
 from .operations.limiting import quotas_of
 from .operations.membership import JOIN_ADDRESSES
 from .operations.verbs import Operations
 from .quotas import Quotas
+from .reaching import Trial, host_in, tried
+from .remembering import SAVE_S, Remembering
 from .server import ControlServer, JoinServer, ReplicaServer
 from .spaces import Spaces
 from .tls import Leaf, make_leaf
@@ -106,13 +115,16 @@ class Runtime(Live):
         upkeep: Upkeep | None = None,
         limits: Limits | None = None,
         own_quotas: Mapping[str, float] | None = None,
+        *,
+        finding: Finding | None = None,
     ) -> None:
         self.home = home
+        self.finding = finding or Finding()
         self.me = home.node.public
         home.blobs.forget_lost()
         self.spaces = Spaces(home.records, home.blobs)
         check_references(home, self.spaces)
-        bootstrap = _bootstrap(home, self.spaces)
+        bootstrap = _bootstrap(home, self.spaces, self.finding.listed)
         self.spaces.added = added(home)
         rng = random.Random(entropy(32))  # noqa: S311  choices of peers are no secrets
         agent = f"crdtmerge/{__version__}"
@@ -121,6 +133,10 @@ class Runtime(Live):
         self.node = Node(
             self.me, self.spaces, rng, agent, bootstrap, quotas=self.quotas
         )
+        self.remembering = Remembering(home.local, time.monotonic, time.time)
+        self.book = self.node.neighbours.book
+        self.remembering.load(self.book)
+        self.rng = random.Random(entropy(32))  # noqa: S311  lengths of ticks
         self.trusted = self.spaces.members()
         self.tasks: set[asyncio.Task[None]] = set()
         self.stopping = asyncio.Event()
@@ -147,7 +163,10 @@ class Runtime(Live):
         self.needs = Needs(self._needed)
         self.commands = Commands()
         self.health = Health()
-        self.sync_server = ReplicaServer(self, leaf, self.health)
+        self.sync_server = ReplicaServer(
+            self, leaf, self.health, self.fetching.loans.serve
+        )
+        self.links.lends = self.fetch
         self.doorkeeper = Doorkeeper(home, self.spaces, entropy)
         self.join_server = JoinServer(self.doorkeeper, leaf)
         self.control_server = ControlServer(self, self.health)
@@ -200,6 +219,9 @@ class Runtime(Live):
         self._announce()
         self.spawn(self.turns.run())
         self.spawn(self._tick())
+        self.spawn(self._remember())
+        if self.finding.mdns and lasting:
+            self.spawn(self._local_network().run(bound))
         await self._tell_health()
         self.spawn(self._watch_health())
 
@@ -240,6 +262,9 @@ class Runtime(Live):
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
         await self.turns.close()
+        if self.failure is None:
+            changes = self.book.take_changes()  # nobody else touches it any more
+            await asyncio.to_thread(self.remembering.save, changes)
         await asyncio.to_thread(self.keeping.shutdown, wait=True)
         await asyncio.to_thread(self.fetching.close)
         await self.links.channels.close()
@@ -253,7 +278,36 @@ class Runtime(Live):
             if await self.doubts.end():
                 await asyncio.to_thread(self._announce)
             await asyncio.to_thread(self.forks.turn)
-            await asyncio.sleep(TICK_S)
+            await asyncio.sleep(interval(TICK_S, self.rng))
+
+    def _local_network(self) -> LocalNetwork:
+        """Return what announces this node on the local network, and looks for members."""
+
+        def members() -> dict[SpaceId, list[bytes]]:
+            spaces = self.spaces
+            return {space: list(spaces.view(space).nodes) for space in spaces.all()}
+
+        def found(peer: bytes, addresses: tuple[str, ...]) -> None:
+            self.submit(lambda: [PeerFound(peer, addresses)])
+
+        secret = random.Random(entropy(32))  # noqa: S311  seeded with entropy enough
+        return LocalNetwork(self.me, members, found, secret)
+
+    async def _remember(self) -> None:
+        """Keep the address book on disk as it changes."""
+        while True:
+            await asyncio.sleep(SAVE_S)
+            await self._save_book()
+
+    async def _save_book(self) -> None:
+        changes: list[tuple[Place, Tried | None]] = []
+
+        def look() -> Sequence[Input]:
+            changes.extend(self.book.take_changes())
+            return ()
+
+        await self.submit(look)
+        await asyncio.to_thread(self.remembering.save, changes)
 
     async def _watch_health(self) -> None:
         while True:
@@ -307,10 +361,21 @@ class Runtime(Live):
                 self.spawn(self.fetching.bring(effect))
             case MoreSources():
                 self.fetching.add_sources(effect)
+            case Probe():
+                self.spawn(self._try(effect))
             case Trust(members):
                 self.trusted = members
                 self.sync_server.set_members(members | {self.me})
                 self.spawn(self.links.channels.keep_only(members))
+
+    async def _try(self, probe: Probe) -> None:
+        """Try the addresses of a peer, and tell the node what was found."""
+        origin = host_in(self.sync_server.origin(probe.peer))
+        here = self.links.found_at(probe.peer)
+        trial = Trial(probe.peer, origin, here, self.links.leaf)
+        found = await tried(trial, probe.addresses)
+        item = ProbeEnded(probe.peer, tuple(found), origin)
+        self.submit(lambda: [item])
 
     def _show_fault(self, space: SpaceId, fault: Fault) -> None:
         """Tell the space that a contribution can never be merged, from whatever thread."""
@@ -358,9 +423,17 @@ class Runtime(Live):
         return time.monotonic()
 
 
-def _bootstrap(home: Home, spaces: Spaces) -> dict[bytes, tuple[str, ...]]:
-    peers = (facts for space in spaces.all() for facts in home.local.peers(space))
-    return {facts.node: facts.addresses for facts in peers}
+def _bootstrap(
+    home: Home, spaces: Spaces, listed: Mapping[bytes, tuple[str, ...]]
+) -> dict[bytes, tuple[str, ...]]:
+    """Return where tickets and the list of this run say that nodes listen."""
+    known = dict(listed)
+    for space in spaces.all():
+        for facts in home.local.peers(space):
+            before = known.get(facts.node, ())
+            known[facts.node] = tuple(dict.fromkeys((*before, *facts.addresses)))
+    known.pop(home.node.public, None)
+    return known
 
 
 def _split(address: str) -> tuple[str, int]:
@@ -373,10 +446,12 @@ def runtime_on(
     upkeep: Upkeep | None = None,
     limits: Limits | None = None,
     own_quotas: Mapping[str, float] | None = None,
+    *,
+    finding: Finding | None = None,
 ) -> Runtime:
     """Return a node on an open home that has not started, with a fresh TLS leaf."""
     now = datetime.now(UTC)
     leaf = make_leaf(
         home.node.unlock(), now - timedelta(days=1), now + timedelta(days=LEAF_DAYS)
     )
-    return Runtime(home, leaf, upkeep, limits, own_quotas)
+    return Runtime(home, leaf, upkeep, limits, own_quotas, finding=finding)

@@ -19,12 +19,12 @@ from typing import Any, Final, Protocol
 
 import grpc
 
-from crdtmerge.errors import NotMemberError
+from crdtmerge.errors import NotMemberError, RefusedError
 from crdtmerge.sync.messages import Message
 from crdtmerge.sync.transfer import Wanted
 
 from .calls import PEER_CALLS_MAX, Calls, Context, refuse
-from .channel import WRITE_PROGRESS_S, Stream, as_end, within
+from .channel import WRITE_PROGRESS_S, End, Stream, as_end, within
 from .convert import (
     from_fetch_request,
     from_frame,
@@ -82,6 +82,10 @@ class SyncHandler(Protocol):
         ...
 
 
+Lent = Callable[[bytes, End, str], Coroutine[Any, Any, None]]
+"""Holds a call that a peer lends, until it was used."""
+
+
 class JoinHandler(Protocol):
     """What the node does for who holds a ticket."""
 
@@ -106,16 +110,23 @@ class ReplicaServer:
     """Serves members over mutual TLS; each call is checked against `members()`."""
 
     def __init__(
-        self, handler: SyncHandler, leaf: Leaf, health: Health | None = None
+        self,
+        handler: SyncHandler,
+        leaf: Leaf,
+        health: Health | None = None,
+        lent: Lent | None = None,
     ) -> None:
         """Make a server that does not listen yet and trusts nobody.
 
-        Members may ask how the node is, if there is a `health`.
+        Members may ask how the node is, if there is a `health`, and lend it calls, if it
+        takes what is `lent`.
         """
+        self._lent = lent
         self._handler = handler
         self._health = health
         self.handshaking = Roots(leaf)
         self._calls = Calls()
+        self._origins: dict[bytes, str] = {}
         self._server: grpc.aio.Server | None = None
         self._stopping: asyncio.Future[None] | None = None
 
@@ -188,6 +199,23 @@ class ReplicaServer:
         peer = await self.admit(context)
         stream = Stream(as_end(context), _named(peer), from_frame, to_frame)
         work = self._handler.stream(peer, stream, stream.send)
+        self._origins[peer] = origin = context.peer()
+        try:
+            await self._calls.run(context, peer, work, lasting=True)
+        finally:
+            if self._origins.get(peer) is origin:
+                del self._origins[peer]
+
+    def origin(self, peer: bytes) -> str:
+        """Return where the stream of `peer` comes from, as gRPC writes it; or nothing."""
+        return self._origins.get(peer, "")
+
+    async def Lend(self, _: object, context: Context) -> None:  # noqa: N802
+        """Hold one call that a member lends."""
+        peer = await self.admit(context)
+        if self._lent is None:
+            await refuse(context, RefusedError("no lent calls are taken here"))
+        work = self._lent(peer, as_end(context), _named(peer))
         await self._calls.run(context, peer, work, lasting=True)
 
     async def _fetch(self, request: wire.FetchRequest, context: Context) -> None:

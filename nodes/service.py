@@ -15,6 +15,7 @@ from typing import Final
 from crdtmerge.errors import BusyError
 
 from .descriptors import raise_limit
+from .finding import Finding
 from .home import Home, open_home
 from .memory import keep_freed
 from .passphrase import AskPassphrase, no_passphrase
@@ -38,13 +39,15 @@ def run_node(
     upkeep: Upkeep | None = None,
     limits: Limits | None = None,
     own_quotas: Mapping[str, float] | None = None,
+    finding: Finding | None = None,
 ) -> None:
     """Run a node on the home at `path` until SIGINT or SIGTERM; a second one hurries it.
 
     `ask` finds the passphrase, at the start: a node must sign whenever peers want it to.
     `ready` is told where the node listens, once it does. `upkeep` says what it does for
     its store by itself, `limits` how fast blobs may come and go; `own_quotas` are quotas
-    that hold for this run in place of those of the home.
+    that hold for this run in place of those of the home, and `finding` where it looks for
+    peers.
 
     Raises:
         ConflictError: another node runs on this home, or a port is in use.
@@ -56,7 +59,7 @@ def run_node(
             key.ready()
         keep_freed()
         raise_limit()
-        make = partial(runtime_on, home, upkeep, limits, own_quotas)
+        make = partial(runtime_on, home, upkeep, limits, own_quotas, finding=finding)
         asyncio.run(_run(make, (listen, join_listen, advertise), ready))
 
 

@@ -27,7 +27,15 @@ from crdtmerge.sync.messages import (
 )
 from crdtmerge.trie import Trie
 
-from .batches import bytes_in_message, chains_first, check_chains_come, returned
+from .batches import (
+    Compacted,
+    bytes_in_message,
+    chains_first,
+    check_chains_come,
+    compacted,
+    living,
+    returned,
+)
 from .holding import Holding
 from .store.base import RecordStore
 
@@ -57,8 +65,8 @@ def who(spaces: Sequence[Nodes], added: Nodes) -> Who:
 
 
 def _same(before: Sequence[Nodes], after: Sequence[Nodes]) -> bool:
-    """Tell whether the very same values are meant: views are never changed."""
-    same = all(a is b for a, b in zip(before, after, strict=False))
+    """Tell whether they are the same: mostly the very same values, and else soon told."""
+    same = all(a is b or a == b for a, b in zip(before, after, strict=False))
     return same and len(before) == len(after)
 
 
@@ -75,6 +83,8 @@ class Sets:
     on_returned: Callable[[SpaceId, RecordId], object] | None = None
     on_refused: Callable[[SpaceId, Forked], object] | None = None
     """Hears of forks of which a record was refused: no set will hold both."""
+    on_compacted: Callable[[SpaceId, Compacted], object] | None = None
+    """Hears of records that went from a set, since an owner listed them."""
     added: Mapping[bytes, tuple[str, ...]] = field(default_factory=dict)
     """Where the user says that nodes listen; replaced as a whole."""
     admission: Holding | None = None
@@ -87,10 +97,14 @@ class Sets:
     def __post_init__(self) -> None:
         """Open the sets; their records were checked before they were stored."""
         for space in self.records.spaces():
-            log, trie = self.records.log(space), self.records.trie(space)
-            opset = self._opsets[space] = OpSet.stored(space, log, trie)
-            if dead := opset.gone_since(OpSet(space, log)):
-                self._dead[space] = dead
+            self._open(space)
+
+    def _open(self, space: SpaceId) -> None:
+        # SUBTLE: the trie first: one that is built anew puts the count of the log right.
+        trie, log = self.records.trie(space), self.records.log(space)
+        opset = self._opsets[space] = OpSet.stored(space, log, trie)
+        if dead := opset.gone_since(OpSet(space, log)):
+            self._dead[space] = dead
 
     # --- the sets -----------------------------------------------------------------------
 
@@ -109,7 +123,7 @@ class Sets:
             if space not in self._opsets:
                 raise NotFoundError(f"no space {space.hex()[:12]} in this home")
             if not self.records.trie_fits(space):
-                self._refresh(space, self._opsets[space])
+                self._open(space)
             return self._opsets[space]
 
     def _refresh(self, space: SpaceId, opset: OpSet) -> None:
@@ -141,10 +155,14 @@ class Sets:
             after = before.insert(ordered)
             fresh = [signed for signed in ordered if signed.record.id in after]
             gone = after.gone_since(before) | self._dead.get(space, frozenset())
+            # Before they go: the rows of what is gone cannot be read any more.
+            news = compacted(before, after, gone, self.author) if gone else None
             if fresh or gone:
                 self.records.append(space, fresh, gone)
                 self._dead.pop(space, None)
                 self._refresh(space, after)
+            if news is not None and self.on_compacted is not None:
+                self.on_compacted(space, news)
             return tuple(key for key in new if key in after)
 
     def publish(self, space: SpaceId, batch: Sequence[SignedRecord]) -> None:
@@ -230,13 +248,14 @@ class Sets:
     ) -> tuple[RecordId, ...]:
         """Check, persist and join what a peer sent; return the ids that were new.
 
-        What its author's quota holds back is left for later, before it is verified.
+        What its author's quota holds back is left for later, before it is verified; what
+        is dead is dropped.
         """
         opset = self.opset(space)
         # SUBTLE: each once, or who sends one a thousand times uses up its author's quota.
         came = {RecordId(digest(Domain.RECORD, raw.data)): raw for raw in records}
         unknown = [raw for key, raw in came.items() if key not in opset]
-        read = check_chains_come(opset, unknown)
+        read = living(opset, check_chains_come(opset, unknown))
         if self.admission is None:
             return self.take(space, [verified(*pair) for pair in read])
         left = self.admission.leave([record for record, _ in read], self.author)
@@ -272,6 +291,8 @@ class Sets:
         push out who has a higher rank.
         """
         view = self.view(space)
+        if len(view.nodes) <= ATTESTERS_MAX:  # asked after every record
+            return frozenset(view.nodes)
 
         def low(node: bytes) -> int:
             authors = view.node_authors.get(node, ())

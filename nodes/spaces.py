@@ -6,16 +6,18 @@ many bytes of an author may come (`offers`), nor how they come (`choices`, `fetc
 """
 
 from collections.abc import Callable, Container, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from threading import Lock
 from typing import Final
+
+from immutables import Map
 
 from crdtmerge.bodies import SpaceId
 from crdtmerge.digest import BlobId, ContentId
 from crdtmerge.errors import ContentMissingError, FaultyContributionError
 from crdtmerge.manifest import Manifest, TensorEntry
-from crdtmerge.policy import Visible
+from crdtmerge.policy import Changes, Visible
 from crdtmerge.resolve.settings import Contribution
 
 from .batches import join_sizes
@@ -39,6 +41,20 @@ class Use:
     tensor: TensorEntry
 
 
+Lack = tuple[Visible, dict[BlobId, int]]
+"""A contribution, and a part of what it lacks: nothing, if what came is faulty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What was here of the contributions of a space when somebody looked last."""
+
+    changes: Changes = field(default_factory=Changes)
+    whole: Map[ContentId, Visible] = field(default_factory=Map)
+    doubtful: Mapping[ContentId, Lack] = field(default_factory=dict)
+    """Those that are not whole."""
+
+
 @dataclass(slots=True)
 class Spaces(Sets):
     """Every space of one home."""
@@ -53,10 +69,7 @@ class Spaces(Sets):
     _sizes: Sizes = field(default_factory=Sizes, init=False)
     _looking: Lock = field(default_factory=Lock, init=False)
     _looks: int = field(default=0, init=False)
-    _complete: dict[SpaceId, set[Visible]] = field(default_factory=dict, init=False)
-    _lacking: dict[SpaceId, dict[Visible, dict[BlobId, int]]] = field(
-        default_factory=dict, init=False
-    )
+    _seen: dict[SpaceId, Seen] = field(default_factory=dict, init=False)
     _manifests: Manifests = field(init=False)
 
     def __post_init__(self) -> None:
@@ -101,8 +114,7 @@ class Spaces(Sets):
         """
         with self._looking:
             self._looks += 1
-            self._complete.clear()
-            self._lacking.clear()
+            self._seen.clear()
 
     def contributions(self, visible: Iterable[Visible]) -> list[Contribution]:
         """Return the visible contributions as layer 2 sees them.
@@ -130,7 +142,7 @@ class Spaces(Sets):
 
     def lacking(self, space: SpaceId, visible: Visible) -> dict[BlobId, int]:
         """Return what one contribution needs and we lack, with sizes."""
-        if visible in self._complete.get(space, set()):
+        if self._is_whole(space, visible):
             return {}
         needed = self._needed(visible)
         return {blob: needed[blob] for blob in self.blobs.missing(needed)}
@@ -145,33 +157,40 @@ class Spaces(Sets):
         beyond = self._beyond() if lacking else frozenset()
         return [
             Part(visible.authors, part, (space, visible.content) in beyond)
-            for visible, part in lacking.items()
+            for visible, part in lacking
         ]
 
-    def _survey(self, space: SpaceId) -> dict[Visible, dict[BlobId, int]]:
+    def _survey(self, space: SpaceId) -> list[Lack]:
         """Return of each contribution that is not whole a part of what it lacks.
 
-        The node asks this after every batch of records, and a manifest may be as long as
-        its author likes: it is gone through again only once a part has come.
+        The node asks this after every batch of records. What was whole stays whole unless
+        the contribution changed, and a manifest, which may be as long as its author likes,
+        is gone through again only once a part has come.
         """
+        shown = self.view(space).shown
         with self._looking:
-            looks = self._looks
-            complete = self._complete.get(space, set())
-            before = self._lacking.get(space, {})
-        whole: set[Visible] = set()
-        lacking: dict[Visible, dict[BlobId, int]] = {}
-        for visible in self.view(space).visible:
-            part = {} if visible in complete else self._part(visible, before)
-            if part is None:
-                continue
-            if part:
-                lacking[visible] = part
-            else:
-                whole.add(visible)
+            looks, before = self._looks, self._seen.get(space, Seen())
+        changed = shown.changes.since(before.changes)
+        if changed is None:  # nobody can tell: look at all
+            changed, before = frozenset(shown.elements), replace(before, whole=Map())
+        whole, doubtful = before.whole.mutate(), dict[ContentId, Lack]()
+        for content in sorted(changed | before.doubtful.keys()):
+            whole.pop(content, None)
+            visible = shown.elements.get(content)
+            part = self._part(visible, before) if visible else None
+            if visible and not part and part is not None:
+                whole[content] = visible
+            elif visible:
+                doubtful[content] = visible, part or {}
         with self._looking:
             if looks == self._looks:
-                self._complete[space], self._lacking[space] = whole, lacking
-        return lacking
+                self._seen[space] = Seen(shown.changes, whole.finish(), doubtful)
+        return [lack for lack in doubtful.values() if lack[1]]
+
+    def _is_whole(self, space: SpaceId, visible: Visible) -> bool:
+        """Tell whether all of a contribution was here when somebody looked."""
+        whole = self._seen.get(space, Seen()).whole
+        return whole.get(visible.content) == visible
 
     def beyond(self) -> frozenset[tuple[SpaceId, ContentId]]:
         """Return the contributions, of all spaces, that the bytes of an author keep out."""
@@ -194,7 +213,7 @@ class Spaces(Sets):
             return frozenset()  # the usual case, and this is asked at each look
         pinned, offers = self.pinned(), list[Offer]()
         for space, visible, sizes in offered:
-            whole = visible in self._complete.get(space, set())
+            whole = self._is_whole(space, visible)
             here = whole or (space, visible.content) in pinned
             offers.append(Offer(space, visible.content, sizes, here))
         return beyond(offers, self.author_bytes, self.author)
@@ -216,14 +235,13 @@ class Spaces(Sets):
         visible = self.view(space).visible
         return frozenset(blob for v in visible for blob, _ in v.manifests)
 
-    def _part(
-        self, visible: Visible, before: Mapping[Visible, dict[BlobId, int]]
-    ) -> dict[BlobId, int] | None:
+    def _part(self, visible: Visible, before: Seen) -> dict[BlobId, int] | None:
         """Return up to `WANTED_MAX` blobs that a contribution lacks; None if it is faulty.
 
         What is left of the last part comes first.
         """
-        last = before.get(visible, {})
+        known, last = before.doubtful.get(visible.content, (visible, {}))
+        last = last if known == visible else {}
         if left := self.blobs.missing(last):
             return {blob: last[blob] for blob in left}
         needed = self._needed(visible)

@@ -75,10 +75,17 @@ class Network:
     traffic: Traffic = field(default_factory=Traffic)
     links: dict[Pair, Link] = field(default_factory=dict)
     islands: list[frozenset[bytes]] = field(default_factory=list)
+    ways: dict[bytes, frozenset[bytes]] | None = None
+    """Whom each node can dial, where that is not everybody."""
 
     def reaches(self, one: bytes, other: bytes) -> bool:
         """Tell whether no partition lies between two nodes."""
         return all((one in island) == (other in island) for island in self.islands)
+
+    def can_dial(self, one: bytes, other: bytes) -> bool:
+        """Tell whether `one` can open a stream to `other`."""
+        way = self.ways is None or other in self.ways.get(one, ())
+        return way and self.reaches(one, other)
 
     def linked(self, one: bytes, other: bytes) -> bool:
         """Tell whether a stream is open between two nodes, or cut and not noticed yet."""

@@ -16,6 +16,7 @@ from .adversary import TIGHT, Flooder
 from .attesting import liar_attests
 from .checkers import NotConvergedError, check_settled, disagreement, repeatable
 from .cluster import Cluster
+from .compacting import stale_member
 from .forking import equivocating_author
 from .limits import check_run
 from .outcome import Outcome, outcome_of
@@ -292,6 +293,7 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "power-loss": power_loss,
     "liar-attests": liar_attests,
     "equivocating-author": equivocating_author,
+    "stale-member": stale_member,
 }
 QUOTAS: Final[Mapping[str, Quotas]] = {"flooding-member": TIGHT}
 """What machines hold their peers to, where it is not what nodes do by default."""

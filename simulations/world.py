@@ -14,7 +14,7 @@ from typing import Final, assert_never
 from crdtmerge.bodies import SpaceId
 from crdtmerge.digest import BlobId, Domain, digest
 from crdtmerge.identity import SigningKey
-from crdtmerge.sync.messages import GENERATION_BYTES, Message
+from crdtmerge.sync.messages import GENERATION_BYTES, Message, Outcome, Probed
 from crdtmerge.sync.transfer import Wanted
 from nodes.effects import (
     BlobFailed,
@@ -30,12 +30,15 @@ from nodes.effects import (
     Pause,
     PeerClosed,
     PeerOpened,
+    Probe,
+    ProbeEnded,
     Resolved,
     Send,
     Ticked,
     Trust,
 )
 from nodes.forks import Forks
+from nodes.gossip import RUMOUR_FANOUT, interval
 from nodes.node import Node
 from nodes.quotas import DEFAULT, Quotas
 from nodes.spaces import Spaces
@@ -101,6 +104,8 @@ class World:
     seed: int
     faults: Faults = CALM
     quotas: Quotas = DEFAULT
+    rumours: int = RUMOUR_FANOUT
+    """Peers that a node pushes a new record to."""
     disks: bool = False
     """Whether machines keep all on simulated disks, by the code of real nodes."""
     clock: Clock = field(default_factory=Clock)
@@ -150,7 +155,12 @@ class World:
         """Start the process of `machine`, and its ticks at a phase of its own."""
         rng = self.random(f"{machine.name}/{machine.life}")
         machine.node = Node(
-            machine.transport, machine.spaces, rng, "simulated/1", quotas=self.quotas
+            machine.transport,
+            machine.spaces,
+            rng,
+            "simulated/1",
+            quotas=self.quotas,
+            rumours=self.rumours,
         )
         self._note(machine, "start")
         life = machine.life
@@ -161,7 +171,7 @@ class World:
             if machine.life == life:
                 self.submit(machine, Ticked())
                 self._look_for_forks(machine)
-                self.clock.after(TICK_S, tick)
+                self.clock.after(interval(TICK_S, rng), tick)
 
         self.clock.after(rng.uniform(0, TICK_S), tick)
 
@@ -248,7 +258,7 @@ class World:
             for effect in machine.node.handle(item, self.clock.now):
                 self._perform(machine, effect)
 
-    def _perform(self, machine: Machine, effect: Effect) -> None:
+    def _perform(self, machine: Machine, effect: Effect) -> None:  # noqa: C901  one case an effect
         match effect:
             case Send(peer, message):
                 self.network.send(machine.transport, peer, message)
@@ -267,6 +277,11 @@ class World:
             case MoreSources(blob, sources):
                 if blob in machine.downloads:
                     machine.downloads[blob].add(sources)
+            case Probe(peer, addresses):
+                there = self.network.reaches(machine.transport, peer)
+                outcome = Outcome.REACHED if there else Outcome.SILENT
+                found = tuple(Probed(address, int(outcome)) for address in addresses)
+                self.submit(machine, ProbeEnded(peer, found, ""))
             case Trust(members):
                 machine.members = members
             case _:
@@ -277,7 +292,8 @@ class World:
         callee, life = self._by_transport[peer], machine.life
 
         def serves() -> bool:
-            return callee.node is not None and self.network.reaches(me, peer)
+            here = callee.address in dial.addresses and callee.node is not None
+            return here and self.network.can_dial(me, peer)
 
         def ended() -> None:
             if machine.life != life or self.network.linked(me, peer):
@@ -285,7 +301,6 @@ class World:
             if not answers or not serves():
                 self.submit(machine, DialEnded(peer, dial.addresses))
                 return
-            assert callee.address in dial.addresses
             self.network.open(me, peer)
             if me in callee.members and peer in machine.members:
                 self.submit(machine, PeerOpened(peer, callee.address))
@@ -337,7 +352,10 @@ class World:
         life = peer.life
 
         def reached() -> bool:
-            reaches = self.network.reaches(machine.transport, peer.transport)
+            ends = machine.transport, peer.transport
+            reaches = self.network.reaches(*ends) and (
+                self.network.ways is None or self.network.linked(*ends)
+            )
             return peer.node is not None and peer.life == life and reaches
 
         def has() -> bool:

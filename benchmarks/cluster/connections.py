@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from .making import Made, knows, make
 from .network import isolate, loopback_bytes
-from .process import NodeProcess
+from .process import NodeProcess, end_in_order
 
 MEET_S: Final = 180.0
 NEWS_S: Final = 60.0
@@ -99,6 +99,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--processes", type=int, default=4)
     parser.add_argument("--idle", type=float, default=30.0, help="seconds of silence")
     options = parser.parse_args(argv)
+    end_in_order()
     own_network = isolate()
     with tempfile.TemporaryDirectory() as folder:
         found = measure(Path(folder), options.peers, options.processes, options.idle)

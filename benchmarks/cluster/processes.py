@@ -21,7 +21,7 @@ from nodes.spaces import Spaces
 
 from .making import Made, knows, make
 from .network import isolate, loopback_bytes
-from .process import NodeProcess
+from .process import NodeProcess, end_in_order
 
 POLL_S = 0.5
 SETTLED_S = 3.0
@@ -36,6 +36,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--records", type=int, default=10_000)
     parser.add_argument("--seconds", type=float, default=600.0, help="give up after")
     options = parser.parse_args(argv)
+    end_in_order()
     own_network = isolate()
     with tempfile.TemporaryDirectory() as folder:
         made = make(Path(folder), options.nodes - 1, options.records // options.nodes)

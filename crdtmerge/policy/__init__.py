@@ -14,6 +14,7 @@ from crdtmerge.policy.admissible import (
     given_by,
     handed_on,
 )
+from crdtmerge.policy.changes import Changes
 from crdtmerge.policy.council import COUNCIL, COUNCIL_LEAST, council_of_owners
 from crdtmerge.policy.dead import (
     DECIDING,
@@ -28,6 +29,7 @@ from crdtmerge.policy.dead import (
     signers_of,
 )
 from crdtmerge.policy.elements import NODES_PER_AUTHOR_MAX, evaluate
+from crdtmerge.policy.meaning import Meaning
 from crdtmerge.policy.ranks import (
     BYTES_MAX_DEFAULT,
     NEEDED,
@@ -55,8 +57,10 @@ __all__ = [
     "SUCCESSORS_MAX",
     "WEIGHT_CAP_DEFAULT",
     "Authority",
+    "Changes",
     "Listing",
     "Lookup",
+    "Meaning",
     "Pending",
     "Rank",
     "ShownFork",

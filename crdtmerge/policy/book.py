@@ -41,6 +41,8 @@ class Book:
     lifts: Mapping[RecordId, list[Record]] = field(default_factory=dict)
     listing: Listing = NOTHING_LISTED
     """Where dead records stood: what precedes what goes through them."""
+    direct: frozenset[AuthorId] = frozenset()
+    """Who hangs a record on the genesis."""
 
     @property
     def rules(self) -> Genesis:
@@ -125,10 +127,15 @@ class Book:
         return found
 
 
-def book_of(records: Mapping[RecordId, Record], listing: Listing | None = None) -> Book:
+def book_of(
+    records: Mapping[RecordId, Record],
+    listing: Listing | None = None,
+    direct: frozenset[AuthorId] | None = None,
+) -> Book:
     """Return those of `records` that are not dead as a book.
 
-    With a `listing` none of them is; without, what they list is found out.
+    With a `listing` none of them is; without, what they list is found out. With `direct`
+    they are not all there are, and these hang a record on the genesis.
 
     Raises:
         WrongSpaceError: there is not exactly one genesis.
@@ -163,6 +170,7 @@ def book_of(records: Mapping[RecordId, Record], listing: Listing | None = None) 
                 lifts.setdefault(target, []).append(record)
             case _:
                 pass
+    on_genesis = by_auth.get(found[0].id, ())
     return Book(
         records=records,
         genesis=found[0],
@@ -174,4 +182,5 @@ def book_of(records: Mapping[RecordId, Record], listing: Listing | None = None) 
         judgements=judgements,
         lifts=lifts,
         listing=listing,
+        direct=frozenset(r.author for r in on_genesis) if direct is None else direct,
     )

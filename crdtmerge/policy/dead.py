@@ -79,21 +79,20 @@ class Listing:
                 if link is not None and link.author == author:
                     yield record, link
 
-    def with_epochs(self, epochs: Iterable[Record]) -> "Listing":
+    def with_epochs(self, epochs: Mapping[RecordId, Epoch]) -> "Listing":
         """Return what is listed once these count too, in whatever order they come."""
-        fresh = sorted((r for r in epochs if r.id not in self.epochs), key=_id_of)
+        fresh = sorted(epochs.keys() - self.epochs)
         if not fresh:
             return self
         grown = Listing(
-            self.epochs | {record.id for record in fresh},
+            self.epochs | frozenset(fresh),
             list(self.runs),
             dict(self._places),
             dict(self._others),
             dict(self._of_author),
         )
-        for record in fresh:
-            assert isinstance(record.body, Epoch)
-            for run in record.body.runs:
+        for key in fresh:
+            for run in epochs[key].runs:
                 grown._add(run)
         return grown
 
@@ -143,19 +142,24 @@ def listing_of(
 
 def counting(
     epochs: Iterable[Record], approvals: Iterable[Record], lookup: Lookup
-) -> list[Record]:
+) -> dict[RecordId, Epoch]:
     """Return the `epochs` that enough owners signed, whatever became of these since."""
     found = list(epochs)
+    bodies = {r.id: r.body for r in found if isinstance(r.body, Epoch)}
     if not found:
-        return []
+        return {}
     threshold = _rules(found[0], lookup).threshold
     if threshold == 1:
-        return found
+        return bodies
     signed: dict[RecordId, list[Record]] = {record.id: [record] for record in found}
     for record in approvals:
         if isinstance(record.body, Approve) and record.body.target in signed:
             signed[record.body.target].append(record)
-    return [r for r in found if len(signers_of(signed[r.id], lookup)) >= threshold]
+    return {
+        key: body
+        for key, body in bodies.items()
+        if len(signers_of(signed[key], lookup)) >= threshold
+    }
 
 
 def signers_of(signed: Iterable[Record], lookup: Lookup) -> frozenset[AuthorId]:
@@ -215,7 +219,3 @@ def living(
         if not is_dead(record, listing, records.get)
     }
     return live, listing
-
-
-def _id_of(record: Record) -> RecordId:
-    return record.id

@@ -4,7 +4,7 @@ Owns what people are told of that. Does not own what the acts bring about (`stan
 `council`).
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from crdtmerge.bodies import (
     Add,
@@ -36,7 +36,11 @@ from crdtmerge.record import Record
 _KINDS = (Grant, Ban, Revoke, Lift, Remove, Successor, Epoch)
 
 
-def pending_of(standing: Standing) -> tuple[Pending, ...]:
+Effective = Callable[[RecordId], Record | None]
+"""Finds a record that takes effect, of any kind."""
+
+
+def pending_of(standing: Standing, effective: Effective) -> tuple[Pending, ...]:
     """Return the acts of owners that too few of them signed, by id."""
     together, alone = standing.council.votes, standing.votes
     found: list[Pending] = []
@@ -44,7 +48,7 @@ def pending_of(standing: Standing) -> tuple[Pending, ...]:
         if isinstance(record.body, Epoch):
             found += _epoch(standing, record)
             continue
-        needed = _needed(standing, record)
+        needed = _needed(standing, record, effective)
         if needed == COUNCIL and not by_council(together, record):
             size = council_size(standing.book)
             found.append(_pending(together, record, size))
@@ -78,7 +82,7 @@ def _epoch(standing: Standing, record: Record) -> Iterable[Pending]:
         yield Pending(record.id, tuple(sorted(owners)), book.rules.threshold)
 
 
-def _needed(standing: Standing, record: Record) -> int | None:
+def _needed(standing: Standing, record: Record, effective: Effective) -> int | None:
     """Return what `record` must be acted as; None if whatever it is acted as will do."""
     match record.body:
         case Grant(rank=Rank.MAINTAINER):
@@ -90,7 +94,7 @@ def _needed(standing: Standing, record: Record) -> int | None:
         case Lift(target=target):
             return _of_lift(standing, record, target)
         case Remove(adds=adds):
-            return Rank.OWNER if _of_maintainers(standing, adds) else None
+            return Rank.OWNER if _of_maintainers(standing, adds, effective) else None
         case _:
             return None
 
@@ -116,8 +120,10 @@ def _above(standing: Standing, act: Record, key: AuthorId) -> int | None:
     return rank + 1 if rank >= Rank.MAINTAINER else None
 
 
-def _of_maintainers(standing: Standing, adds: Iterable[RecordId]) -> bool:
-    targets = (standing.effective.get(add) for add in adds)
+def _of_maintainers(
+    standing: Standing, adds: Iterable[RecordId], effective: Effective
+) -> bool:
+    targets = map(effective, adds)
     return any(
         add is not None
         and isinstance(add.body, Add)

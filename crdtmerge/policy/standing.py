@@ -54,6 +54,8 @@ class Standing:
     """By each key the keys of its identity, the first one first."""
     lines: Mapping[AuthorId, tuple[AuthorId, ...]]
     """The same, after the keys of a higher rank that the first one comes from."""
+    kept: Mapping[AuthorId, Kept]
+    """Which records of who has a rank may take effect."""
     judged: frozenset[AuthorId]
     contested: Mapping[AuthorId, tuple[RecordId, ...]]
     effective: Mapping[RecordId, Record]
@@ -78,18 +80,32 @@ class Standing:
         chain = self.chains[later]
         return earlier in chain and chain.index(earlier) < chain.index(later)
 
+    def lets(self, record: Record) -> bool:
+        """Tell whether a record that gives and takes no rights takes effect.
+
+        It need not be among those by which it was found who stands how.
+        """
+        if record.author not in self.ranks:
+            return False
+        kept = self.kept[record.author]
+        held = kept is None or record.id in kept
+        return held and RecordId(record.auth) in self.effective
+
 
 def stand(
-    records: Mapping[RecordId, Record], listing: Listing | None = None
+    records: Mapping[RecordId, Record],
+    listing: Listing | None = None,
+    direct: frozenset[AuthorId] | None = None,
 ) -> Standing:
     """Return who stands how by the admissible `records` of one space.
 
-    With a `listing` none of them is dead by it.
+    With a `listing` none of them is dead by it. With `direct` they are those that decide
+    it (`rights`), and these authors hang any record on the genesis.
 
     Raises:
         WrongSpaceError: there is not exactly one genesis.
     """
-    book = book_of(records, listing)
+    book = book_of(records, listing, direct)
     forks = forks_of(records)
     quarantine = book.rules.quarantine
     council = council_of(book, numbers_of(forks, {}, COUNCIL) if quarantine else {})
@@ -129,6 +145,7 @@ class _Evaluation:
             ranks=self.ranks,
             chains=self.chains,
             lines=self.lines,
+            kept=self.kept,
             judged=frozenset(self.judged),
             contested=self.contested,
             effective=self.effective,
@@ -233,8 +250,7 @@ class _Evaluation:
             if isinstance(r.body, Grant) and r.body.rank == rank
         }
         if rank is OPEN.rank and rules.mode == "open":
-            direct = self.book.by_auth.get(self.book.genesis.id, ())
-            holders |= {record.author for record in direct}
+            holders |= self.book.direct
         return holders - self.ranks.keys()
 
     def _judgements(self, rank: Rank) -> Mapping[AuthorId, Sequence[Judgement]]:

@@ -1,21 +1,29 @@
 """What a set of records means: the result of the third step.
 
-Owns the words that the rest of the program reads it in: `View`, `Visible`, `Pending` and
-`ShownFork`.
-Does not own how it is found (`standing`, `elements`).
+Owns the words that the rest of the program reads it in: `View`, `Shown`, `Visible`,
+`Pending` and `ShownFork`. Does not own how it is found (`standing`, `elements`,
+`meaning`).
+
+What takes a walk over all adds is found when it is first asked for: who takes part, and by
+what recipe, is known without it.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from typing import Protocol
 
 from crdtmerge.bodies import Ban, Genesis, RecordId, Revoke
 from crdtmerge.codec import format_decimal
 from crdtmerge.digest import BlobId, ContentId, Domain, digest_value
 from crdtmerge.identity import AuthorId
+from crdtmerge.policy.changes import Changes
 from crdtmerge.policy.ranks import Rank
 from crdtmerge.recipe import Recipe
 from crdtmerge.record import Record
 from crdtmerge.rules import Who
+from crdtmerge.trie import Trie
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,31 +89,113 @@ class Pending:
 
 
 @dataclass(frozen=True, slots=True)
+class Shown:
+    """What the effective records show: contributions, faults, and unknown kinds."""
+
+    elements: Mapping[ContentId, Visible]
+    trie: Trie
+    """Over the leaves of the elements."""
+    faults: Mapping[ContentId, RecordId]
+    """By content, a record that shows it."""
+    unknown_critical: tuple[str, ...]
+    changes: Changes = field(default_factory=Changes, compare=False)
+    """Which contents were shown otherwise before."""
+
+
+class Source(Protocol):
+    """Finds what a view is asked for, once."""
+
+    @property
+    def shown(self) -> Shown:
+        """What the effective records show."""
+
+    @property
+    def pending(self) -> tuple[Pending, ...]:
+        """The acts of owners that too few of them signed, by id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A source that was asked before."""
+
+    shown: Shown
+    pending: tuple[Pending, ...]
+
+
+@dataclass(frozen=True, eq=False)
 class View:
     """What a set of records means: a pure function of the set."""
 
     genesis: Record
     ranks: Mapping[AuthorId, Rank]
     rightless: frozenset[AuthorId]
-    effective: frozenset[RecordId]
-    visible: tuple[Visible, ...]
-    visible_root: bytes
+    effective: AbstractSet[RecordId]
+    """Asked for one id it costs one look-up; gone through, it reads all records."""
     recipe: Recipe | None
     recipe_heads: tuple[RecordId, ...]
     nodes: Mapping[bytes, tuple[str, ...]]
     node_authors: Mapping[bytes, tuple[AuthorId, ...]]
     bans: Mapping[RecordId, Ban]
     revocations: Mapping[RecordId, Revoke]
-    faults: Mapping[ContentId, RecordId]  # by content, a record that shows it
     forks: tuple[ShownFork, ...]  # by author and number
     quarantined: Mapping[AuthorId, int]  # from which number on nothing of it counts
-    unknown_critical: tuple[str, ...]
     chains: Mapping[AuthorId, tuple[AuthorId, ...]]  # by each key those of its identity
     lines: Mapping[AuthorId, tuple[AuthorId, ...]]  # also before, at a higher rank
     contested: Mapping[AuthorId, tuple[RecordId, ...]]  # who follows? these disagree
     endings: Mapping[RecordId, Revoke]  # of keys, by those that follow them
-    pending: tuple[Pending, ...]
     acts: Mapping[RecordId, int]  # with which rank, where it is not the author's
+    source: Source = field(repr=False)
+
+    def __eq__(self, other: object) -> bool:
+        """Tell whether both mean the same, field by field; it asks for all there is."""
+        return isinstance(other, View) and self._told() == other._told()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def _told(self) -> list[object]:
+        plain = [getattr(self, f.name) for f in fields(self) if f.name != "source"]
+        shown = [self.visible, self.visible_root, dict(self.faults)]
+        return [*plain, *shown, self.unknown_critical, self.pending]
+
+    @property
+    def shown(self) -> Shown:
+        """What the effective records show."""
+        return self.source.shown
+
+    @cached_property
+    def visible(self) -> tuple[Visible, ...]:
+        """The visible contributions, by content id."""
+        elements = self.shown.elements
+        return tuple(elements[content] for content in sorted(elements))
+
+    @property
+    def visible_root(self) -> bytes:
+        """The trie root over the leaves of the visible contributions."""
+        return self.shown.trie.root
+
+    @property
+    def faults(self) -> Mapping[ContentId, RecordId]:
+        """By content that is shown to be unusable, the lowest record that shows it."""
+        return self.shown.faults
+
+    @property
+    def unknown_critical(self) -> tuple[str, ...]:
+        """The kinds of effective critical records that this version does not know."""
+        return self.shown.unknown_critical
+
+    @property
+    def pending(self) -> tuple[Pending, ...]:
+        """The acts of owners that wait for others of them."""
+        return self.source.pending
+
+    def without(self, gone: Iterable[ContentId]) -> "View":
+        """Return what the set would mean without some contributions."""
+        left = {v.content: v for v in self.visible}
+        for content in gone:
+            left.pop(content, None)
+        trie = Trie.build(v.leaf for v in left.values())
+        shown = replace(self.shown, elements=left, trie=trie, changes=Changes())
+        return replace(self, source=Found(shown, self.pending))
 
     def acting(self, record: Record) -> int:
         """Return with which rank an effective record is acted: the author's, or less.

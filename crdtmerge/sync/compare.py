@@ -84,12 +84,11 @@ def first_prefixes(count: int, gap: int) -> list[Prefix]:
     listing = 0
     while count > LIST_MEAN * RADIX**listing:
         listing += 1
-    depth = listing % 2
-    while depth + 2 <= min(listing, FIRST_DEPTH_MAX) and gap >= 2 * RADIX ** (
-        depth + 2
-    ):
-        depth += 2
-    return list(product(range(RADIX), repeat=depth))
+    first = listing % 2
+    for depth in range(first, min(listing, FIRST_DEPTH_MAX) + 1, 2):
+        if gap >= 2 * RADIX**depth:
+            first = depth
+    return list(product(range(RADIX), repeat=first))
 
 
 @dataclass(slots=True)
@@ -116,25 +115,21 @@ class ClueDescent(Descent[CompareRequest, CompareReply]):
                 break
             sections.append(section)
         self.asked = tuple(section.prefix for section in sections)
-        self._listed = frozenset(b.prefix for b in sections if isinstance(b, Ids))
+        self._listed = frozenset(s.prefix for s in sections if isinstance(s, Ids))
         del self.frontier[: len(self.asked)]
         return CompareRequest(space, self.salt, tuple(sections)) if sections else None
 
     def _shown(self, reply: CompareReply) -> tuple[int, list[Shown]]:
         covered = reply.covered
         if not 0 < covered <= len(self.asked):
-            raise MalformedMessageError(
-                "an answer to more sections than were asked for"
-            )
+            raise MalformedMessageError("an answer to other sections than were asked")
         # The answer is in the order of the question, each place of it once.
         places = (
             place for prefix in self.asked[:covered] for place in self._at(prefix)
         )
         for section in reply.sections:
             if not any(place == section.prefix for place in places):
-                raise MalformedMessageError(
-                    "a section that was not asked for, or not now"
-                )
+                raise MalformedMessageError("a section that was not asked for here")
             if isinstance(section, Ids) and len(section.ids) > LISTED_MAX:
                 raise MalformedMessageError(f"a section of over {LISTED_MAX} ids")
         full = covered == len(self.asked)
@@ -175,9 +170,8 @@ def compare(
         _check(section)
         fresh = list(_beside(trie, maker, section))
         size += sum(_size(item, DIGEST_BYTES) for item in fresh)
-        if covered and (
-            size > REPLY_BYTES_MAX or len(found) + len(fresh) > SECTIONS_MAX
-        ):
+        full = size > REPLY_BYTES_MAX or len(found) + len(fresh) > SECTIONS_MAX
+        if full and covered:
             return covered, found
         found += fresh
     return len(asked), found

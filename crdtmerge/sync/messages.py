@@ -10,12 +10,16 @@ once under one number, so it may be asked again without harm.
 """
 
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Final
 
 from crdtmerge.manifest import TensorEntry
 from crdtmerge.trie import Prefix
 
 PROTOCOL_VERSION: Final = 1
+"""The newest version that we speak."""
+OLDEST_VERSION: Final = 1
+"""The oldest one, which a hello begins with: older peers know no range."""
 MESSAGE_BYTES_MAX: Final = 1 << 20
 """Largest message on the sync stream, in bytes."""
 PREFIXES_MAX: Final = 1024
@@ -39,6 +43,9 @@ LISTED_MAX: Final = 64
 
 PEERS_MAX: Final = 16
 """Nodes of which one message tells where they are."""
+PROBED_MAX: Final = 4
+"""Addresses that one probe tries."""
+SEEN_FROM_MAX: Final = 64
 PEER_ADDRESSES_MAX: Final = 4
 """Addresses of one of them."""
 AGE_MAX_S: Final = 2**31 - 1
@@ -46,8 +53,17 @@ AGE_MAX_S: Final = 2**31 - 1
 SPEAKS_ATTESTATIONS: Final = 1
 SPEAKS_COMPARE: Final = 2
 SPEAKS_PEERS: Final = 4
+SPEAKS_PROBES: Final = 8
 SPEAKS_GOODBYE: Final = 32
-FEATURES: Final = SPEAKS_ATTESTATIONS | SPEAKS_COMPARE | SPEAKS_PEERS | SPEAKS_GOODBYE
+SPEAKS_LOANS: Final = 64
+FEATURES: Final = (
+    SPEAKS_ATTESTATIONS
+    | SPEAKS_COMPARE
+    | SPEAKS_PEERS
+    | SPEAKS_PROBES
+    | SPEAKS_GOODBYE
+    | SPEAKS_LOANS
+)
 """What we speak beside the protocol's first messages, one bit each."""
 
 
@@ -65,13 +81,21 @@ class Hello:
 
     `heard` tells that the sender has had the receiver's hello; said again without it, a
     hello asks for that one. `features` are what it speaks beside: who does not name one
-    is sent no message of it. Unknown ones are ignored.
+    is sent no message of it. Unknown ones are ignored. `oldest` and `newest` are the
+    versions that the sender speaks; zeros for `version` alone.
     """
 
     version: int
     agent: str
     heard: bool = False
     features: int = 0
+    oldest: int = 0
+    newest: int = 0
+
+    @property
+    def spoken(self) -> tuple[int, int]:
+        """The oldest and the newest version that the sender speaks."""
+        return (self.oldest, self.newest) if self.oldest else (self.version,) * 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,6 +337,42 @@ class PeersReply:
 
 
 @dataclass(frozen=True, slots=True)
+class ProbeRequest:
+    """Asks the receiver to try the addresses that our node record announces."""
+
+
+class Outcome(IntEnum):
+    """What came of trying one address."""
+
+    REACHED = 1
+    REFUSED = 2
+    SILENT = 3
+    NOWHERE = 4
+    STRANGER = 5
+    OURS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """What the sender found at one of the asker's addresses."""
+
+    address: str
+    outcome: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeReply:
+    """What came of the addresses that were tried; none, and a wait, if it was too early.
+
+    `seen_from` is the host that the asker's stream comes from; empty if it was dialled.
+    """
+
+    found: tuple[Probed, ...]
+    wait_s: int = 0
+    seen_from: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Goodbye:
     """The last message of a side that stops in order: it will be back, or not.
 
@@ -340,4 +400,6 @@ Beside = AttestationsRequest | Attestations | TensorsRequest | TensorsReply
 """What stands beside the set: only for who speaks it."""
 Peers = PeersRequest | PeersReply
 """What is said of other nodes: about no space, and only for who speaks it."""
-Message = SetMessage | Beside | Peers | Goodbye
+Probes = ProbeRequest | ProbeReply
+"""What is said of the asker's own addresses: only for who speaks it."""
+Message = SetMessage | Beside | Peers | Probes | Goodbye

@@ -16,18 +16,20 @@ messages get lost, come twice or overtake each other: what is lost is asked for 
 answers no waiting question is ignored, and what we take is checked as ever.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Final, assert_never
 
 from crdtmerge.bodies import SpaceId
 from crdtmerge.errors import (
-    MalformedMessageError,
     MissingAuthorityError,
     UnansweredError,
+    VersionsApartError,
 )
 from crdtmerge.sync.feeding import Feeding
 from crdtmerge.sync.messages import (
     FEATURES,
+    OLDEST_VERSION,
     PROTOCOL_VERSION,
     SPEAKS_COMPARE,
     Beside,
@@ -39,8 +41,8 @@ from crdtmerge.sync.messages import (
     Heartbeat,
     Hello,
     Message,
-    PeersReply,
-    PeersRequest,
+    Peers,
+    Probes,
     RecordsReply,
     RecordsRequest,
     Rumour,
@@ -83,6 +85,8 @@ class Session:
     greeted: bool = False
     features: int = 0
     """What the peer said that it speaks beside."""
+    version: int = 0
+    """The newest version that both speak, once the peer said hello."""
     pulls: Pulls = field(init=False)
     _ungreeted: int = 0
     _feeding: Feeding = field(init=False)
@@ -101,9 +105,11 @@ class Session:
         self.pulls.send(self._hello())
         return self.heartbeats()
 
-    def heartbeats(self) -> list[Message | Learned]:
-        """Return a heartbeat for every shared space."""
-        for space in sorted(self.shared):
+    def heartbeats(
+        self, spaces: Iterable[SpaceId] | None = None
+    ) -> list[Message | Learned]:
+        """Return a heartbeat for every shared space, or for some of them."""
+        for space in sorted(self.shared.intersection(spaces or self.shared)):
             self._tell(space)
         return self.pulls.flush()
 
@@ -129,12 +135,13 @@ class Session:
 
         Raises:
             RemoteError: the peer broke the protocol, or sent what breaks a rule.
+            VersionsApartError: we share no version of the protocol.
             UnansweredError: it does neither, but does not answer either, or what it
                 answers leads nowhere.
         """
         if isinstance(message, Hello):
             self._greet(message)
-        elif isinstance(message, Goodbye | PeersRequest | PeersReply):
+        elif isinstance(message, Goodbye | Peers | Probes):
             return []
         elif not self.greeted:
             self._ask_for_hello(message)
@@ -143,10 +150,10 @@ class Session:
         return self.pulls.flush()
 
     def _greet(self, hello: Hello) -> None:
-        if hello.version != PROTOCOL_VERSION:
-            raise MalformedMessageError(
-                f"the peer speaks protocol {hello.version}, we speak {PROTOCOL_VERSION}"
-            )
+        ours, theirs = (OLDEST_VERSION, PROTOCOL_VERSION), hello.spoken
+        self.version = min(ours[1], theirs[1])
+        if self.version < max(ours[0], theirs[0]):
+            raise VersionsApartError(ours, theirs)
         if self.greeted and not hello.heard:
             # Ours was lost, and the peer has ignored all that we said since.
             self.pulls.send(self._hello(heard=True))
@@ -155,7 +162,8 @@ class Session:
         self.greeted, self.features = True, hello.features
 
     def _hello(self, *, heard: bool = False) -> Hello:
-        return Hello(PROTOCOL_VERSION, self.agent, heard, FEATURES)
+        spoken = OLDEST_VERSION, PROTOCOL_VERSION
+        return Hello(OLDEST_VERSION, self.agent, heard, FEATURES, *spoken)
 
     def _ask_for_hello(self, message: SetMessage | Beside) -> None:
         """Ignore what comes before the hello, which may be lost; ask for that."""

@@ -14,6 +14,7 @@ from . import (
     archives,
     audits,
     catalogue,
+    compacting,
     contributions,
     doctor,
     history,
@@ -132,6 +133,7 @@ def _space_group() -> typer.Typer:
     group.command("list")(spaces.listing)
     group.command("export")(archives.export)
     group.command("import")(archives.import_)
+    group.command("compact")(compacting.compact)
     group.command("members")(members.members)
     group.command("grant")(members.grant)
     group.command("revoke")(members.revoke)

@@ -10,8 +10,11 @@ from typing import Annotated, Any, TypeAlias
 
 import typer
 
-from . import progress
-from .options import JsonOption
+from crdtmerge.errors import NodeNeededError
+
+from . import progress, render_peers
+from .control import ask_node
+from .options import HomeOption, JsonOption
 from .output import show, table
 from .settings import settings
 
@@ -41,21 +44,45 @@ def use(backend: str | None) -> None:
 def doctor(
     context: typer.Context,
     *,
+    home: HomeOption = None,
     backend: BackendOption = None,
+    network: Annotated[
+        bool,
+        typer.Option("--network", help="Only whether peers reach this node."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Examine what computes merges on this machine, and how fast.
+    """Examine what computes merges on this machine, and whether peers reach its node.
+
+    If a node runs, up to three connected peers try the addresses that it announces.
 
     Every kernel of the fast backend is tested against the reference. The first time takes
     a while, since all of them are compiled; later commands start warm.
     """
     from ..operations.doctoring import doctor as examine
 
-    chosen = settings(context, as_json=as_json)
+    chosen = settings(context, home, as_json=as_json)
     use(backend)
+    facts: dict[str, Any] = {}
     with progress.shown() as tell:
-        facts = examine(tell, time.perf_counter)  # noqa: TID251  it measures
-    show(facts, _rendered, as_json=chosen.as_json)
+        if not network:
+            facts = examine(tell, time.perf_counter)  # noqa: TID251  it measures
+        facts["reach"] = ask_node(chosen.home, "doctor_reach", {}, tell)
+    if network and facts["reach"] is None:
+        raise NodeNeededError(
+            "whether peers reach this node only a running one can ask"
+        )
+    show(facts, _all_rendered, as_json=chosen.as_json)
+
+
+def _all_rendered(facts: Mapping[str, Any]) -> Iterator[str]:
+    if "kernels" in facts:
+        yield from _rendered(facts)
+        yield ""
+    if facts["reach"] is None:
+        yield "no node runs here, so whether peers reach it was not tried"
+    else:
+        yield from render_peers.reach(facts["reach"])
 
 
 def _rendered(facts: Mapping[str, Any]) -> Iterator[str]:

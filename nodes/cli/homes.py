@@ -75,6 +75,22 @@ CollectOption: TypeAlias = Annotated[
         help="Remove what nothing has needed for 7 days, as `store gc` does.",
     ),
 ]
+PeersOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="A list of nodes to try in this run, one a line: KEY HOST:PORT.",
+        show_default=False,
+    ),
+]
+MdnsOption: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--mdns/--no-mdns",
+        help="Announce this node on the local network and find members there;"
+        " strangers see that a node is here, and not whose.",
+    ),
+]
 RateOption: TypeAlias = Annotated[str, typer.Option(metavar="RATE")]
 
 
@@ -92,6 +108,8 @@ def node_run(
     peer_download_limit: RateOption = "0",
     peer_upload_limit: RateOption = "0",
     quota: QuotaOption = None,
+    peers: PeersOption = None,
+    mdns: MdnsOption = False,
     passphrase_file: PassphraseFileOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -100,6 +118,7 @@ def node_run(
     If the keys are encrypted, it takes their passphrase at the start. The limits are those
     of contents, such as 100MB/s or 20MiB/s, in all and of each peer; 0 is no limit.
     """
+    from ..finding import Finding, read_list
     from ..operations.limiting import read as read_quotas
     from ..operations.limiting import with_settings
     from ..service import run_node
@@ -118,6 +137,7 @@ def node_run(
     )
     own_quotas, _ = read_quotas(pairs(quota))
     with_settings(own_quotas)  # refused before the home is opened
+    finding = Finding(read_list(peers) if peers else {}, mdns)
     run_node(
         chosen.home,
         listen=where["listen"],
@@ -128,6 +148,7 @@ def node_run(
         upkeep=Upkeep(scrub_rate * MB, collects=collect),
         limits=limits,
         own_quotas=own_quotas,
+        finding=finding,
     )
 
 

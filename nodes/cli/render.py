@@ -117,7 +117,8 @@ def _upkeep(value: object) -> list[str]:
 
 
 def _space(facts: Facts) -> Iterator[str]:
-    from .render_audit import agreement  # which takes its words from here
+    from . import render_compacting  # which take their words from here
+    from .render_audit import agreement
 
     lost = ", your rights were revoked" if facts["rightless"] else ""
     lost = ", you left it" if facts["left"] else lost
@@ -131,6 +132,7 @@ def _space(facts: Facts) -> Iterator[str]:
     )
     yield f"  recipe        {known}{conflict}"
     yield f"  record root   {short(facts['record_root'])} ({facts['records']} records)"
+    yield from render_compacting.status(cast("Facts", facts["compacted"]))
     yield f"  visible root  {short(facts['visible_root'])}"
     yield f"  merge id      {short(facts['merge_id'] or '-')}"
     yield from agreement(cast("Facts", facts["attested"]))

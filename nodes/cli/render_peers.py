@@ -19,7 +19,15 @@ def peers(facts: Facts) -> list[str]:
     rows = [
         row for peer in found for row in _peer(peer, running=bool(facts["running"]))
     ]
-    return table(("NODE", "AUTHOR", "CONNECTED", "ADDRESS", "FROM"), rows)
+    lines = table(("NODE", "AUTHOR", "CONNECTED", "ADDRESS", "FROM", "DIALLED"), rows)
+    return [*lines, *(line for peer in found for line in _problem(peer))]
+
+
+def _problem(facts: Facts) -> list[str]:
+    if "problem" not in facts:
+        return []
+    what, then = plain(facts["problem"]), plain(facts["hint"])
+    return [f"node {short(facts['node'])}: {what}; {then}"]
 
 
 def _peer(facts: Facts, *, running: bool) -> list[tuple[str, ...]]:
@@ -27,10 +35,21 @@ def _peer(facts: Facts, *, running: bool) -> list[tuple[str, ...]]:
     connected = "yes" if facts["connected"] else "no" if running else "no node runs"
     first = (short(facts["node"]), authors, connected)
     places = [
-        (str(place["address"]), ", ".join(cast("Sequence[str]", place["from"])))
+        (
+            str(place["address"]),
+            ", ".join(cast("Sequence[str]", place["from"])),
+            _dialled(place),
+        )
         for place in several(facts["addresses"])
-    ] or [("none known", "-")]
+    ] or [("none known", "-", "-")]
     return [(*(first if i == 0 else ("", "", "")), *p) for i, p in enumerate(places)]
+
+
+def _dialled(place: Facts) -> str:
+    """Return in words what came of dialling an address."""
+    if place["failures"]:
+        return f"failed {place['failures']} times"
+    return "worked" if place["successes"] else "-"
 
 
 def added(facts: Facts) -> list[str]:
@@ -65,4 +84,29 @@ def converged(facts: Facts) -> list[str]:
         f"  record root   {facts['record_root']}",
         f"  visible root  {facts['visible_root']}",
         f"  merge id      {facts['merge_id'] or '-'}",
+    ]
+
+
+def reach(facts: Facts) -> list[str]:
+    """Return the lines of `doctor` on whether peers reach this node."""
+    announced = cast("Sequence[str]", facts["announced"])
+    lines = [f"this node says that it listens at {plain(' '.join(announced)) or '-'}"]
+    rows = [row for peer in several(facts["asked"]) for row in _tried(peer)]
+    if rows:
+        lines += table(("PEER", "SEES US AT", "ADDRESS", "FOUND"), rows)
+    return [*lines, *map(plain, cast("Sequence[str]", facts["advice"]))]
+
+
+def _tried(facts: Facts) -> list[tuple[str, ...]]:
+    peer = short(facts["node"])
+    if not facts["answered"]:
+        return [(peer, "-", "-", "it did not answer in time")]
+    seen = plain(facts["seen_from"]) or "it was dialled"
+    if not several(facts["found"]):
+        return [
+            (peer, seen, "-", f"tries again in {facts['wait_s']} s at the earliest")
+        ]
+    return [
+        (peer, seen, plain(found["address"]), plain(found["words"]))
+        for found in several(facts["found"])
     ]

@@ -9,7 +9,7 @@ from typing import Final, cast
 
 from . import render
 from .output import plain, short, table
-from .render import Facts, several, size
+from .render import Facts, counted, several, size
 from .render_check import details
 
 
@@ -110,4 +110,5 @@ _WORDS: Final[Mapping[str, Callable[[Facts], str]]] = {
     "approve": lambda says: short(says["target"]),
     "successor": lambda says: f"{short(says['key'])} follows {short(says['of'])}",
     "node": _node,
+    "epoch": lambda says: f"lists {counted(says['listed'], 'record')} as dead",
 }

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 from crdtmerge.bodies import SpaceId
 from crdtmerge.digest import BlobId
 from crdtmerge.formats.progress import Progress
-from crdtmerge.sync.messages import Heartbeat
+from crdtmerge.sync.messages import Heartbeat, ProbeReply
 
 if TYPE_CHECKING:  # a verb without a home starts without its modules
+    from crdtmerge.errors import VersionsApartError
+
     from ..attesting import Attested
     from ..holding import Held
     from ..home import Home
@@ -58,6 +60,14 @@ class Live(Protocol):
         """Return the transport keys of the peers with an open stream."""
         ...
 
+    def apart(self) -> "Mapping[bytes, VersionsApartError]":
+        """Return the peers with which we share no version of the protocol, and why."""
+        ...
+
+    def listed(self) -> Mapping[bytes, tuple[str, ...]]:
+        """Return where the list that this node was started with says that nodes are."""
+        ...
+
     def moved(self, node: bytes) -> None:
         """Take up the addresses that the home has for `node`, and try them at once."""
         ...
@@ -75,6 +85,14 @@ class Live(Protocol):
 
     def want_tensors(self, space: SpaceId, node: bytes, /) -> None:
         """Ask `node` for the tensors behind what it attests, once it is connected."""
+        ...
+
+    def want_probes(self) -> None:
+        """Ask a few peers to try our addresses; forget what they found before."""
+        ...
+
+    def probed(self) -> Mapping[bytes, ProbeReply | None]:
+        """Return who was asked, and what each found; None until it says so."""
         ...
 
     def brought(self) -> int:

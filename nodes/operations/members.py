@@ -11,6 +11,7 @@ from crdtmerge.bodies import Grant, RecordId, Successor
 from crdtmerge.identity import AuthorId
 from crdtmerge.orset import OpSet
 from crdtmerge.policy import Authority, given_by
+from crdtmerge.replica import GIVING
 
 from . import arguments as given
 from .approving import pending_facts
@@ -82,11 +83,11 @@ def _grants(opset: OpSet) -> Mapping[AuthorId, tuple[RecordId, Authority]]:
     for author in view.ranks:
         if (given_there := given_by(genesis, author, opset.get)) is not None:
             found[author] = (genesis.id, given_there)
-    for key in view.effective:
-        record = opset.records[key]
-        if not isinstance(record.body, Grant | Successor):
+    for signed in opset.signed.of_kinds(GIVING):
+        record, body = signed.record, signed.record.body
+        key = record.id
+        if not isinstance(body, Grant | Successor) or key not in view.effective:
             continue
-        body = record.body
         author = body.author if isinstance(body, Grant) else body.key
         authority = given_by(record, author, opset.get)
         before = found.get(author)

@@ -4,12 +4,13 @@ Owns the addresses that a user adds to those that members announce. Does not own
 (`nodes.node`, `nodes.links`), nor who is a member (`policy`).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 from crdtmerge.bodies import ADDRESSES_MAX, SpaceId, is_address
-from crdtmerge.errors import BadInputError, NotFoundError
+from crdtmerge.errors import BadInputError, NotFoundError, VersionsApartError
 
+from ..store.base import TriedFacts
 from . import arguments as given
 from .live import Answer, Arguments, Context, Tell
 from .selection import SHORT, find_node
@@ -108,7 +109,9 @@ def _kept(context: Context) -> dict[bytes, tuple[str, ...]]:
 def peers_list(context: Context, _asked: Arguments, _tell: Tell) -> Answer:
     """Return the other nodes of our spaces: whose, where, and whether connected."""
     known = _sources(context)
+    tried = {(t.node, t.address): t for t in context.home.local.tried()}
     connected = set(context.live.connected()) if context.live else set()
+    apart = context.live.apart() if context.live else {}
     nodes = (context.spaces.members() | known.keys()) - {context.home.node.public}
     return {
         "running": context.live is not None,
@@ -118,14 +121,34 @@ def peers_list(context: Context, _asked: Arguments, _tell: Tell) -> Answer:
                 "authors": [author.hex() for author in _authors(context, node)],
                 "spaces": [s.hex() for s in sorted(context.spaces.shared_with(node))],
                 "addresses": [
-                    {"address": address, "from": sources}
+                    {
+                        "address": address,
+                        "from": sources,
+                        **_evidence(tried.get((node, address))),
+                    }
                     for address, sources in known.get(node, {}).items()
                 ],
                 "connected": node in connected,
+                **_apart(apart.get(node)),
             }
             for node in sorted(nodes | connected)
         ],
         "notes": [],
+    }
+
+
+def _apart(error: VersionsApartError | None) -> dict[str, str]:
+    return {} if error is None else {"problem": str(error), "hint": error.hint}
+
+
+def _evidence(tried: TriedFacts | None) -> Answer:
+    """Return what came of dialling an address; never dialled is as good as new."""
+    if tried is None:
+        return {"successes": 0, "failures": 0, "worked": None}
+    return {
+        "successes": tried.successes,
+        "failures": tried.failures,
+        "worked": tried.worked,
     }
 
 
@@ -146,7 +169,24 @@ def _sources(context: Context) -> dict[bytes, dict[str, list[str]]]:
             note(node, addresses, "announced")
         for facts in context.home.local.peers(space):
             note(facts.node, facts.addresses, "ticket")
+    for node, addresses in context.live.listed().items() if context.live else ():
+        note(node, addresses, "list")
+    for tried in _found_out(context, known):
+        source = "local network" if tried.local else "peer"
+        note(tried.node, (tried.address,), source)
     return known
+
+
+def _found_out(
+    context: Context, known: Mapping[bytes, Collection[str]]
+) -> list[TriedFacts]:
+    """Return what came of dialling members at addresses that nothing kept here names."""
+    members = context.spaces.members()
+    return [
+        tried
+        for tried in context.home.local.tried()
+        if tried.node in members and tried.address not in known.get(tried.node, ())
+    ]
 
 
 def _authors(context: Context, node: bytes) -> list[bytes]:

@@ -7,6 +7,7 @@ from ..store.references import REMEDY
 from ..upkeep.references import changed_files
 from . import arguments as given
 from .agreeing import agreement_facts
+from .compacting import compaction_facts
 from .facts import doubt_facts, home_facts, identity_facts, space_facts, waiting_facts
 from .live import Answer, Arguments, Context, Tell
 from .selection import choose_space
@@ -55,6 +56,7 @@ def status(context: Context, asked: Arguments, _tell: Tell) -> Answer:
                 **doubt_facts(context, space),
                 "attested": agreement_facts(context, space),
                 "waiting": waiting_facts(context, space),
+                "compacted": compaction_facts(context, space),
             }
             for space in chosen
         ],

@@ -46,7 +46,6 @@ from crdtmerge.resolve.resolution import Resolution
 from crdtmerge.resolve.settings import Contribution
 from crdtmerge.strategies import check_recipe, check_shared, make_recipe
 from crdtmerge.strategies.extras import canonical_extras
-from crdtmerge.trie import Trie
 
 from ..store.leases import Lease
 from ..store.references import REMEDY
@@ -273,13 +272,12 @@ def _without(view: View, left_out: Iterable[str]) -> View:
     gone = {find_visible(view.visible, prefix) for prefix in left_out}
     if not gone:
         return view
-    visible = tuple(v for v in view.visible if v.content not in gone)
-    if not visible:
+    left = view.without(gone)
+    if not left.visible:
         raise NothingToResolveError(
             "--without leaves nothing to merge", hint="keep one"
         )
-    root = Trie.build(item.leaf for item in visible).root
-    return replace(view, visible=visible, visible_root=root)
+    return left
 
 
 def _recipe(context: Context, space: SpaceId, asked: Arguments) -> Recipe:

@@ -55,15 +55,14 @@ def space_revoke(context: Context, asked: Arguments, _tell: Tell) -> Answer:
         )
         if new:
             publish(context, space, lambda _: signed)
-    records = current.opset.records
-    kept = [key for key in after.effective if key in records]
+    said = [one for key in keys for one in current.opset.signed.of_author(key)]
     return {
         "space": space.hex(),
         "author": author.hex(),
         "record": signed.record.id.hex() if new else None,
         "new": new,
         "accepted": [key.hex() for key in sorted(set(accepted))],
-        "kept": sum(records[key].author in keys for key in kept),
+        "kept": sum(one.record.id in after.effective for one in said),
         "hidden": len(before.visible) - len(after.visible),
         "pending": is_pending(after, signed.record.id),
         "notes": [

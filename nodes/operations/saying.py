@@ -11,6 +11,7 @@ from crdtmerge.bodies import (
     Add,
     Approve,
     Ban,
+    Epoch,
     Genesis,
     Grant,
     Lift,
@@ -119,6 +120,11 @@ def _fork(body: Fork) -> Answer:
     }
 
 
+def _epoch(body: Epoch) -> Answer:
+    authors = {run.author for run in body.runs}
+    return {"listed": len(body), "authors": [key.hex() for key in sorted(authors)]}
+
+
 def _unknown(_body: Unknown) -> Answer:
     return {}
 
@@ -137,5 +143,6 @@ _SAYS: Final[dict[type, Callable[[Any], Answer]]] = {
     NodeAddress: _node,
     Fault: _fault,
     Fork: _fork,
+    Epoch: _epoch,
     Unknown: _unknown,
 }

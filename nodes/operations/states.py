@@ -12,6 +12,7 @@ from crdtmerge.bodies import (
     Add,
     Approve,
     Ban,
+    Epoch,
     Genesis,
     Grant,
     Lift,
@@ -54,9 +55,9 @@ class States:
             ban.target for ban in view.bans.values() if ban.subject == "content"
         )
         last: dict[tuple[AuthorId, bytes], Record] = {}
-        for key in view.effective:
-            record = self.opset.records[key]
-            if isinstance(record.body, NodeAddress):
+        for signed in self.opset.signed.of_kinds(frozenset({NodeAddress.KIND})):
+            record = signed.record
+            if isinstance(record.body, NodeAddress) and record.id in view.effective:
                 place = record.author, record.body.node
                 before = last.get(place)
                 if not before or _age(record) > _age(before):
@@ -78,6 +79,8 @@ class States:
             return IN_EFFECT  # it is a proof, whatever became of its author
         if isinstance(record.body, Fork):
             return "lifted" if record.body.place in self.forgiven else IN_EFFECT
+        if record.id in self.opset.listing.epochs:
+            return IN_EFFECT  # what it lists is gone, whatever became of its author
         if record.id not in self.view.effective:
             return self._shut_out(record)
         return _OF[type(record.body)](self, record, record.body)
@@ -164,6 +167,10 @@ class States:
             return "what it approves is not here"
         return self.waiting.get(body.target, IN_EFFECT)
 
+    def epoch(self, record: Record, _body: Epoch) -> str:
+        """A list counts once enough owners signed it."""
+        return self.waiting.get(record.id, "too few owners signed it")
+
     def _void_succession(self, body: Successor) -> str:
         """Tell why a key does not follow the other."""
         if body.of in self.view.contested:
@@ -202,6 +209,7 @@ _OF: Final[dict[type, Callable[[States, Record, Any], str]]] = {
     Approve: States.approval,
     Successor: _always,
     NodeAddress: States.node,
+    Epoch: States.epoch,
     Unknown: _unknown,
 }
 

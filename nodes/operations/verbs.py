@@ -13,6 +13,7 @@ from crdtmerge.errors import BadInputError
 from crdtmerge.faults import Fault
 from crdtmerge.forks import Fork
 
+from ..compaction import Compactions
 from ..home import Home
 from ..spaces import Spaces
 from ..upkeep.references import watch
@@ -22,6 +23,7 @@ from .auditing import attested_tensors, audit
 from .banning import ban, ban_lift
 from .bringing import fetch
 from .checking import recipe_check
+from .compacting import space_compact
 from .contributing import contribute, remove
 from .converging import wait
 from .examining import store_await, store_fsck
@@ -42,6 +44,7 @@ from .packing import store_pack, store_unpack
 from .peers import peers_add, peers_list, peers_remove
 from .proving import space_prove
 from .publishing import announce_node, name_node, publish_fault, publish_fork
+from .reaching import doctor_reach
 from .reading import space_list, status, whoami
 from .recipes import recipe_set, recipe_show
 from .resolving import resolve
@@ -83,6 +86,7 @@ VERBS: Final = {
     "space_forks": space_forks,
     "space_forks_publish": space_forks_publish,
     "space_forks_lift": space_forks_lift,
+    "space_compact": space_compact,
     "space_export": space_export,
     "space_import": space_import,
     "contribute": contribute,
@@ -95,6 +99,7 @@ VERBS: Final = {
     "recipe_show": recipe_show,
     "recipe_check": recipe_check,
     "log": log,
+    "doctor_reach": doctor_reach,
     "peers_add": peers_add,
     "peers_remove": peers_remove,
     "peers_list": peers_list,
@@ -113,7 +118,9 @@ VERBS: Final = {
     "store_fsck": store_fsck,
     "store_await": store_await,
 }
-PATIENT: Final = frozenset({"fetch", "wait", "store_await", "attested_tensors"})
+PATIENT: Final = frozenset(
+    {"doctor_reach", "fetch", "wait", "store_await", "attested_tensors"}
+)
 """Verbs that mostly wait: for peers, as long as it takes. They need a node."""
 
 
@@ -142,6 +149,7 @@ class Operations:
             spaces.author_bytes = quotas_of(home).author_bytes
         spaces.pinned = lambda: {(p.space, p.content) for p in home.marks.pins()}
         spaces.on_returned = home.anchor.returned
+        spaces.on_compacted = Compactions(home.local).happened
 
     @property
     def context(self) -> Context:

@@ -37,6 +37,21 @@ class PeerFacts:
     addresses: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class TriedFacts:
+    """What came of dialling a node at an address; times in unix seconds."""
+
+    node: bytes
+    address: str
+    successes: int
+    failures: int
+    """Failures since the last success."""
+    worked: int | None
+    tried: int
+    local: bool
+    """Whether it was found on the local network."""
+
+
 class RecordStore(Protocol):
     """Keeps the signed records of every space, in the order of their arrival."""
 
@@ -132,6 +147,14 @@ class LocalStore(Protocol):
 
     def addresses(self) -> list[PeerFacts]:
         """Return what the user said of where nodes listen, sorted by key."""
+
+    def tried(self) -> list[TriedFacts]:
+        """Return what came of dialling nodes, sorted by node and address."""
+
+    def keep_tried(
+        self, kept: Sequence[TriedFacts], gone: Sequence[tuple[bytes, str]]
+    ) -> None:
+        """Keep what came of dialling, and forget it of other nodes and addresses."""
 
     def set_value(self, key: str, value: bytes) -> None:
         """Keep a small setting of this machine."""

@@ -27,6 +27,13 @@ OVERHEAD_BYTES: Final = 2 << 10
 PAGE: Final = 512
 """How many rows are read at once: a reader of all holds no lock for longer."""
 
+OF_PART: Final = (
+    "SELECT records.sequence, record, data, signature FROM placed CROSS JOIN records"
+    " ON records.space = ? AND records.sequence = placed.sequence"
+    " WHERE part = ? AND placed.sequence <= ?"
+)
+"""CROSS keeps the order: else all records may be read to find those of a part."""
+
 Row = tuple[int, bytes, bytes, bytes]
 """A record's number, its id, its bytes, and its signature."""
 
@@ -112,17 +119,22 @@ class Shelf:
             rows = sql.execute(query, (self._space, *values)).fetchall()
         return [part for (part,) in rows]
 
+    def authors(self, through: int) -> frozenset[AuthorId]:
+        """Return who made a record up to a number."""
+        query = (
+            "SELECT DISTINCT author FROM parts WHERE space = ? AND EXISTS"
+            " (SELECT 1 FROM placed WHERE placed.part = parts.part AND sequence <= ?)"
+        )
+        with self._database.reading() as sql:
+            rows = sql.execute(query, (self._space, through)).fetchall()
+        return frozenset(AuthorId(author) for (author,) in rows)
+
     def of_parts(self, parts: list[int], through: int) -> list[SignedRecord]:
         """Return the records of some parts up to a number, in order."""
-        query = (
-            "SELECT records.sequence, record, data, signature FROM placed JOIN records"
-            " ON records.space = ? AND records.sequence = placed.sequence"
-            " WHERE part = ? AND placed.sequence <= ?"
-        )
         rows: list[Row] = []
         with self._database.reading() as sql:
             for part in parts:
-                rows += sql.execute(query, (self._space, part, through)).fetchall()
+                rows += sql.execute(OF_PART, (self._space, part, through)).fetchall()
         rows.sort()  # by number
         return [restored(self._database, *row[1:]) for row in rows]
 
@@ -204,6 +216,10 @@ class KeptLog(Log):
         """Return the records of these kinds, in the order of their arrival."""
         parts = self._shelf.parts_of("kind", sorted(kinds))
         return self._shelf.of_parts(parts, self._through)
+
+    def authors(self) -> frozenset[AuthorId]:
+        """Return who made a record that the log holds."""
+        return self._shelf.authors(self._through)
 
     def extended(self, fresh: Mapping[RecordId, SignedRecord]) -> ChangedLog:
         """Return the log with records added at its end that it does not hold yet."""

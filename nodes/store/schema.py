@@ -18,7 +18,7 @@ from crdtmerge.errors import EncodingError
 
 T = TypeVar("T", bytes, str)
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 APPLICATION_ID: Final = 0x43524454  # "CRDT"
 
 _FIRST: Final = (
@@ -108,7 +108,17 @@ _THIRD: Final = (
         (SELECT count(*) FROM records WHERE records.space = spaces.space)""",
 )
 
-STEPS: Final = (_FIRST, _SECOND, _THIRD)
+_FOURTH: Final = (
+    # What came of dialling a node at an address; failures are those since the last
+    # success, times are unix s, worked is NULL for what never did.
+    """CREATE TABLE tried (
+        node BLOB NOT NULL, address TEXT NOT NULL, successes INTEGER NOT NULL,
+        failures INTEGER NOT NULL, worked INTEGER, tried INTEGER NOT NULL,
+        local INTEGER NOT NULL, PRIMARY KEY (node, address)
+    ) STRICT, WITHOUT ROWID""",
+)
+
+STEPS: Final = (_FIRST, _SECOND, _THIRD, _FOURTH)
 """What takes a file from one version to the next; the first starts from nothing."""
 
 

@@ -6,6 +6,7 @@ transactions or errors (`database`), nor blobs (`blobs`).
 
 import os
 from collections.abc import Sequence
+from dataclasses import astuple
 from pathlib import Path
 
 from crdtmerge.bodies import RecordId, SpaceId
@@ -17,7 +18,7 @@ from crdtmerge.record import SignedRecord, decode_record
 from crdtmerge.sync.messages import SignedBytes
 from crdtmerge.trie import Trie
 
-from .base import RECORD_OVERHEAD_BYTES, BaseFacts, PeerFacts
+from .base import RECORD_OVERHEAD_BYTES, BaseFacts, PeerFacts, TriedFacts
 from .database import Database, Sql
 from .kept_log import KeptLog, Shelf, damaged
 from .kept_trie import KeptTrie
@@ -285,6 +286,27 @@ class SqliteLocal:
     def addresses(self) -> list[PeerFacts]:
         """Return what the user said of where nodes listen, sorted by key."""
         return self.peers(ANYWHERE)
+
+    def tried(self) -> list[TriedFacts]:
+        """Return what came of dialling nodes, sorted by node and address."""
+        with self._database.reading() as sql:
+            query = "SELECT * FROM tried ORDER BY node, address"
+            rows = sql.execute(query).fetchall()
+        return [
+            TriedFacts(node, address, good, bad, worked, tried, bool(local))
+            for node, address, good, bad, worked, tried, local in rows
+        ]
+
+    def keep_tried(
+        self, kept: Sequence[TriedFacts], gone: Sequence[tuple[bytes, str]]
+    ) -> None:
+        """Keep what came of dialling, and forget it of other nodes and addresses."""
+        with self._database.writing() as sql:
+            for facts in kept:
+                query = "INSERT OR REPLACE INTO tried VALUES (?, ?, ?, ?, ?, ?, ?)"
+                sql.execute(query, astuple(facts))
+            for place in gone:
+                sql.execute("DELETE FROM tried WHERE node = ? AND address = ?", place)
 
     def set_value(self, key: str, value: bytes) -> None:
         """Keep a small setting of this machine."""

@@ -7,7 +7,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Frame(_message.Message):
-    __slots__ = ("hello", "heartbeat", "feed_request", "feed_reply", "trie_request", "trie_reply", "records_request", "records_reply", "rumour", "attestations_request", "attestations", "tensors_request", "tensors_reply", "compare_request", "compare_reply", "peers_request", "peers_reply", "goodbye")
+    __slots__ = ("hello", "heartbeat", "feed_request", "feed_reply", "trie_request", "trie_reply", "records_request", "records_reply", "rumour", "attestations_request", "attestations", "tensors_request", "tensors_reply", "compare_request", "compare_reply", "peers_request", "peers_reply", "probe_request", "probe_reply", "goodbye")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
     FEED_REQUEST_FIELD_NUMBER: _ClassVar[int]
@@ -25,6 +25,8 @@ class Frame(_message.Message):
     COMPARE_REPLY_FIELD_NUMBER: _ClassVar[int]
     PEERS_REQUEST_FIELD_NUMBER: _ClassVar[int]
     PEERS_REPLY_FIELD_NUMBER: _ClassVar[int]
+    PROBE_REQUEST_FIELD_NUMBER: _ClassVar[int]
+    PROBE_REPLY_FIELD_NUMBER: _ClassVar[int]
     GOODBYE_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     heartbeat: Heartbeat
@@ -43,8 +45,10 @@ class Frame(_message.Message):
     compare_reply: CompareReply
     peers_request: PeersRequest
     peers_reply: PeersReply
+    probe_request: ProbeRequest
+    probe_reply: ProbeReply
     goodbye: Goodbye
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., feed_request: _Optional[_Union[FeedRequest, _Mapping]] = ..., feed_reply: _Optional[_Union[FeedReply, _Mapping]] = ..., trie_request: _Optional[_Union[TrieRequest, _Mapping]] = ..., trie_reply: _Optional[_Union[TrieReply, _Mapping]] = ..., records_request: _Optional[_Union[RecordsRequest, _Mapping]] = ..., records_reply: _Optional[_Union[RecordsReply, _Mapping]] = ..., rumour: _Optional[_Union[Rumour, _Mapping]] = ..., attestations_request: _Optional[_Union[AttestationsRequest, _Mapping]] = ..., attestations: _Optional[_Union[Attestations, _Mapping]] = ..., tensors_request: _Optional[_Union[TensorsRequest, _Mapping]] = ..., tensors_reply: _Optional[_Union[TensorsReply, _Mapping]] = ..., compare_request: _Optional[_Union[CompareRequest, _Mapping]] = ..., compare_reply: _Optional[_Union[CompareReply, _Mapping]] = ..., peers_request: _Optional[_Union[PeersRequest, _Mapping]] = ..., peers_reply: _Optional[_Union[PeersReply, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ...) -> None: ...
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., feed_request: _Optional[_Union[FeedRequest, _Mapping]] = ..., feed_reply: _Optional[_Union[FeedReply, _Mapping]] = ..., trie_request: _Optional[_Union[TrieRequest, _Mapping]] = ..., trie_reply: _Optional[_Union[TrieReply, _Mapping]] = ..., records_request: _Optional[_Union[RecordsRequest, _Mapping]] = ..., records_reply: _Optional[_Union[RecordsReply, _Mapping]] = ..., rumour: _Optional[_Union[Rumour, _Mapping]] = ..., attestations_request: _Optional[_Union[AttestationsRequest, _Mapping]] = ..., attestations: _Optional[_Union[Attestations, _Mapping]] = ..., tensors_request: _Optional[_Union[TensorsRequest, _Mapping]] = ..., tensors_reply: _Optional[_Union[TensorsReply, _Mapping]] = ..., compare_request: _Optional[_Union[CompareRequest, _Mapping]] = ..., compare_reply: _Optional[_Union[CompareReply, _Mapping]] = ..., peers_request: _Optional[_Union[PeersRequest, _Mapping]] = ..., peers_reply: _Optional[_Union[PeersReply, _Mapping]] = ..., probe_request: _Optional[_Union[ProbeRequest, _Mapping]] = ..., probe_reply: _Optional[_Union[ProbeReply, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ...) -> None: ...
 
 class SignedRecord(_message.Message):
     __slots__ = ("data", "signature")
@@ -55,16 +59,20 @@ class SignedRecord(_message.Message):
     def __init__(self, data: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("version", "agent", "heard", "features")
+    __slots__ = ("version", "agent", "heard", "features", "oldest", "newest")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     AGENT_FIELD_NUMBER: _ClassVar[int]
     HEARD_FIELD_NUMBER: _ClassVar[int]
     FEATURES_FIELD_NUMBER: _ClassVar[int]
+    OLDEST_FIELD_NUMBER: _ClassVar[int]
+    NEWEST_FIELD_NUMBER: _ClassVar[int]
     version: int
     agent: str
     heard: bool
     features: int
-    def __init__(self, version: _Optional[int] = ..., agent: _Optional[str] = ..., heard: _Optional[bool] = ..., features: _Optional[int] = ...) -> None: ...
+    oldest: int
+    newest: int
+    def __init__(self, version: _Optional[int] = ..., agent: _Optional[str] = ..., heard: _Optional[bool] = ..., features: _Optional[int] = ..., oldest: _Optional[int] = ..., newest: _Optional[int] = ...) -> None: ...
 
 class PeersRequest(_message.Message):
     __slots__ = ()
@@ -85,6 +93,28 @@ class PeerSaid(_message.Message):
     addresses: _containers.RepeatedScalarFieldContainer[str]
     age_s: int
     def __init__(self, node: _Optional[bytes] = ..., addresses: _Optional[_Iterable[str]] = ..., age_s: _Optional[int] = ...) -> None: ...
+
+class ProbeRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ProbeReply(_message.Message):
+    __slots__ = ("found", "wait_s", "seen_from")
+    FOUND_FIELD_NUMBER: _ClassVar[int]
+    WAIT_S_FIELD_NUMBER: _ClassVar[int]
+    SEEN_FROM_FIELD_NUMBER: _ClassVar[int]
+    found: _containers.RepeatedCompositeFieldContainer[Probed]
+    wait_s: int
+    seen_from: str
+    def __init__(self, found: _Optional[_Iterable[_Union[Probed, _Mapping]]] = ..., wait_s: _Optional[int] = ..., seen_from: _Optional[str] = ...) -> None: ...
+
+class Probed(_message.Message):
+    __slots__ = ("address", "outcome")
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    address: str
+    outcome: int
+    def __init__(self, address: _Optional[str] = ..., outcome: _Optional[int] = ...) -> None: ...
 
 class Goodbye(_message.Message):
     __slots__ = ()
@@ -327,6 +357,14 @@ class ChunkRun(_message.Message):
     first: int
     count: int
     def __init__(self, first: _Optional[int] = ..., count: _Optional[int] = ...) -> None: ...
+
+class Lent(_message.Message):
+    __slots__ = ("data", "refused")
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    data: bytes
+    refused: int
+    def __init__(self, data: _Optional[bytes] = ..., refused: _Optional[int] = ...) -> None: ...
 
 class JoinFrame(_message.Message):
     __slots__ = ("hello", "challenge", "answer", "welcome", "announce", "done")

@@ -43,6 +43,11 @@ class ReplicaStub:
                 request_serializer=nodes_dot_wire_dot_replica__pb2.Frame.SerializeToString,
                 response_deserializer=nodes_dot_wire_dot_replica__pb2.Frame.FromString,
                 _registered_method=True)
+        self.Lend = channel.stream_stream(
+                '/crdtmerge.v1.Replica/Lend',
+                request_serializer=nodes_dot_wire_dot_replica__pb2.Lent.SerializeToString,
+                response_deserializer=nodes_dot_wire_dot_replica__pb2.FetchRequest.FromString,
+                _registered_method=True)
 
 
 class ReplicaServicer:
@@ -59,6 +64,13 @@ class ReplicaServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Lend(self, request_iterator, context):
+        """A fetch the other way round: who dialled lends the call, and who was dialled asks on it once.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ReplicaServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -66,6 +78,11 @@ def add_ReplicaServicer_to_server(servicer, server):
                     servicer.Sync,
                     request_deserializer=nodes_dot_wire_dot_replica__pb2.Frame.FromString,
                     response_serializer=nodes_dot_wire_dot_replica__pb2.Frame.SerializeToString,
+            ),
+            'Lend': grpc.stream_stream_rpc_method_handler(
+                    servicer.Lend,
+                    request_deserializer=nodes_dot_wire_dot_replica__pb2.Lent.FromString,
+                    response_serializer=nodes_dot_wire_dot_replica__pb2.FetchRequest.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -99,6 +116,33 @@ class Replica:
             '/crdtmerge.v1.Replica/Sync',
             nodes_dot_wire_dot_replica__pb2.Frame.SerializeToString,
             nodes_dot_wire_dot_replica__pb2.Frame.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Lend(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/crdtmerge.v1.Replica/Lend',
+            nodes_dot_wire_dot_replica__pb2.Lent.SerializeToString,
+            nodes_dot_wire_dot_replica__pb2.FetchRequest.FromString,
             options,
             channel_credentials,
             insecure,

@@ -30,8 +30,8 @@ from crdtmerge.sync.messages import (
     Heartbeat,
     Hello,
     Message,
-    PeersReply,
-    PeersRequest,
+    Peers,
+    Probes,
     Rumour,
     SignedBytes,
 )
@@ -66,8 +66,10 @@ def framed(message: Message) -> bytes:
     frame = wire.Frame()
     if isinstance(message, Goodbye):
         frame.goodbye.SetInParent()
-    elif isinstance(message, PeersRequest | PeersReply):
+    elif isinstance(message, Peers):
         convert._write_peers(message, frame)
+    elif isinstance(message, Probes):
+        convert._write_probes(message, frame)
     elif isinstance(message, Beside):
         convert._write_beside(message, frame)
     else:

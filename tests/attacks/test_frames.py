@@ -19,8 +19,9 @@ from crdtmerge.sync.messages import (
     Heartbeat,
     Hello,
     Message,
+    PeerSaid,
+    PeersReply,
     RecordsRequest,
-    SetMessage,
     SignedBytes,
     TrieLeaf,
     TrieReply,
@@ -41,7 +42,7 @@ S: Final = bytes(32)
 G: Final = bytes(16)
 RECORD: Final = SignedBytes(bytes(RECORD_BYTES_MAX + 1), bytes(64))
 
-MALFORMED: Final[dict[str, bytes | SetMessage]] = {
+MALFORMED: Final[dict[str, bytes | Message]] = {
     "no body": b"",
     "an unknown body": b"\xfa\x3f\x02ab",
     "bytes that are no frame": b"\xff" * 64,
@@ -60,6 +61,11 @@ MALFORMED: Final[dict[str, bytes | SetMessage]] = {
     "half an id": wire.Frame(
         records_request=wire.RecordsRequest(space=S, ids=bytes(33), number=1)
     ).SerializeToString(),
+    "seventeen nodes at once": PeersReply((PeerSaid(S, ("h:1",), 0),) * 17),
+    "a node key of 31 bytes": PeersReply((PeerSaid(S[:31], ("h:1",), 0),)),
+    "five places of a node": PeersReply((PeerSaid(S, ("h:1",) * 5, 0),)),
+    "a place that moves the cursor": PeersReply((PeerSaid(S, ("\x1b[2J:1",), 0),)),
+    "a place without end": PeersReply((PeerSaid(S, ("h" * 300 + ":1",), 0),)),
     "a leaf above its limit": TrieReply(S, (TrieLeaf((), (S,) * 17),), 1),
 }
 

@@ -22,7 +22,7 @@ from crdtmerge.record import (
     sign_record,
     well_formed,
 )
-from crdtmerge.sync.messages import Goodbye, Hello, PeersReply, PeersRequest
+from crdtmerge.sync.messages import Goodbye, Hello, Peers, Probes
 from nodes import convert
 from nodes.effects import MessageReceived, PeerClosed, PeerOpened, Ticked
 from nodes.node import Node
@@ -177,7 +177,7 @@ def read_session(data: bytes) -> None:
     try:
         for frame in frames(data):
             for said in ours.handle(convert.decode(frame)):
-                assert not isinstance(said, Goodbye | PeersRequest | PeersReply)
+                assert not isinstance(said, Goodbye | Peers | Probes)
                 assert isinstance(said, Hello) or said.space == SPACE
     finally:
         check_spaces(spaces)

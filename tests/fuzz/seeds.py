@@ -55,6 +55,9 @@ from crdtmerge.sync.messages import (
     PeerSaid,
     PeersReply,
     PeersRequest,
+    Probed,
+    ProbeReply,
+    ProbeRequest,
     RecordsReply,
     RecordsRequest,
     Rumour,
@@ -236,6 +239,8 @@ def messages() -> Iterator[Message]:
     yield Rumour(SPACE, (raw(grant(4)),))
     yield Goodbye()
     yield PeersRequest()
+    yield ProbeRequest()
+    yield ProbeReply((Probed("a.example:7", 1),), 3, "192.0.2.1")
     yield PeersReply(
         (PeerSaid(bytes(NODE.public), ("10.0.0.7:7420", "[2001:db8::1]:1"), 61),)
     )

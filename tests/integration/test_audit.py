@@ -16,7 +16,8 @@ from crdtmerge.digest import BlobId
 from nodes.cli.control import ask_node
 from nodes.store.attested import AttestedFiles
 from tests.homes import Fleet, write_model
-from tests.integration.test_processes import DEADLINE_S, NAMES, Cluster, _cluster
+from tests.integration.processes import DEADLINE_S, Cluster, running
+from tests.integration.test_processes import NAMES
 
 
 class Members(Fleet):
@@ -57,7 +58,7 @@ class Members(Fleet):
 @pytest.fixture
 def members(tmp_path: Path) -> Iterator[Members]:
     """Give two contributions to three members; only who made one has its bytes."""
-    with _cluster(tmp_path) as cluster:
+    with running(tmp_path) as cluster:
         fleet = Members.at(tmp_path)
         assert isinstance(fleet, Members)
         fleet.cluster = cluster

@@ -5,6 +5,8 @@ shares no code with `policy`, `orset`, `record` or `trie`, and recomputes everyt
 they keep state. Slow on purpose.
 """
 
+from collections.abc import Sequence
+
 import msgpack
 from blake3 import blake3
 
@@ -12,7 +14,7 @@ from tests.properties.oracle_epochs import waiting_epochs, without_dead
 from tests.properties.oracle_standing import Court, Fact
 
 
-def trie_root(items: list[bytes], depth: int = 0) -> bytes:
+def trie_root(items: Sequence[bytes], depth: int = 0) -> bytes:
     """Return the root of a set of digests by the shape rule alone, recursively."""
     head = bytes([depth]) + len(items).to_bytes(8, "little")
     if len(items) <= 16:

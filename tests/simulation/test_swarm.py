@@ -90,7 +90,7 @@ def test_a_swarm_does_and_suffers_everything() -> None:
         made.update({n: v for n, v in asdict(traffic).items() if n != "kinds"})
         made["crashes"] += cluster.crashes
     expected = "genesis add remove ban lift recipe grant node crashes lost duplicated"
-    expected += " reordered cut_off refused Rumour FeedReply TrieReply RecordsReply"
+    expected += " reordered cut_off refused Rumour FeedReply CompareReply RecordsReply"
     assert not [what for what in expected.split() if not made[what]]
     assert made["lost"] > 0.25 * made["messages"]
     assert forks, "no two recipes were ever concurrent"

@@ -307,7 +307,7 @@ def test_what_waits_is_not_asked_for_again_and_again(begin: object) -> None:
     beats(wire, DOUBTS_MAX)
     said = beats(wire, 50)
     assert said.get("RecordsReply", 0) == said.get("FeedReply", 0) == 0
-    assert said.get("TrieRequest", 0) <= 12  # the peer's, which doubts less and less
+    assert said.get("CompareRequest", 0) <= 12  # the peer's, which doubts less and less
     assert node.of(MEMBER) == 10
 
 

@@ -11,11 +11,14 @@ from crdtmerge.bodies import RecordId, SpaceId
 from crdtmerge.errors import MachineError
 from crdtmerge.log import ChangedLog, Log, MemoryLog
 from crdtmerge.record import SignedRecord
+from crdtmerge.sync.messages import SignedBytes
 from crdtmerge.trie import Trie
+from nodes.sets import Sets
 from nodes.store import kept_log
 from nodes.store.base import RecordStore
-from nodes.store.database import Database
+from nodes.store.database import Database, lay_out
 from nodes.store.memory import MemoryRecords
+from nodes.store.schema import APPLICATION_ID, STEPS, Schema
 from nodes.store.sqlite import SqliteRecords
 from tests.kept_records import (
     KEYS,
@@ -304,6 +307,29 @@ def test_an_id_that_is_lost_is_noticed_by_an_insert(
     again.close()
 
 
+def test_sets_that_met_damage_tell_the_root_of_what_is_left(
+    path: Path, database: Database
+) -> None:
+    """Peers then send what was lost, as they would to who never had it."""
+    SqliteRecords(database).append(SPACE, MANY)
+    database.close()
+    change(path, "DELETE FROM records WHERE record = ?", MANY[333].record.id)
+    again = Database(path, write=True)
+    sets = Sets(SqliteRecords(again))
+    before = sets.heartbeat(SPACE)
+    assert (before.root, before.count) == (trie_root(ids_of(MANY)), 700)
+    list(sets.trie(SPACE))
+    left = [*MANY[:333], *MANY[334:]]
+    after = sets.heartbeat(SPACE)
+    assert (after.root, after.count) == (trie_root(ids_of(left)), 699)
+    raw = SignedBytes(MANY[333].record.data, MANY[333].signature)
+    assert sets.receive(SPACE, [raw]) == (MANY[333].record.id,)
+    assert sets.heartbeat(SPACE).root == trie_root(ids_of(MANY))
+    assert rows_of(again, SPACE) == due_rows(ids_of(MANY))
+    assert list(sets.opset(SPACE).signed) == ids_of([*left, MANY[333]])
+    again.close()
+
+
 def _shared_nibbles(one: str, other: str) -> int:
     return next(n for n in range(64) if one[n] != other[n])
 
@@ -327,6 +353,19 @@ def test_an_append_that_fails_leaves_rows_and_memory_as_they_were(
         sql.execute("DROP TRIGGER full")
     store.append(SPACE, MANY[300:310])
     check_tables(database, SPACE, MANY[:310])
+
+
+def test_records_of_a_part_are_looked_up_by_number(database: Database) -> None:
+    """However few they are among how many: no table is read from end to end."""
+    SqliteRecords(database).append(SPACE, MANY[:100])
+    with database.reading() as sql:
+        plan = sql.execute(f"EXPLAIN QUERY PLAN {kept_log.OF_PART}", (SPACE, 1, 100))
+        steps = [str(row[3]) for row in plan]
+    assert [step.split()[:2] for step in steps] == [
+        ["SEARCH", "placed"],
+        ["SEARCH", "records"],
+    ]
+    assert "space=? AND sequence=?" in steps[1]
 
 
 def test_what_is_remembered_of_records_has_a_bound(
@@ -405,10 +444,14 @@ def hold_kept(log: Log, due: Sequence[SignedRecord]) -> None:
 
 
 def age(path: Path) -> None:
-    """Take from a closed store what version 3 gave it."""
-    sql = apsw.Connection(str(path))
-    sql.execute("DROP TABLE parts; DROP TABLE placed; DROP TABLE tries")
-    sql.execute("ALTER TABLE spaces DROP COLUMN count")
-    sql.execute("ALTER TABLE spaces DROP COLUMN root")
-    sql.execute("PRAGMA user_version = 2")
+    """Give a closed store the tables of version 2, with the rows that it knew."""
+    old = path.with_name("old.sqlite")
+    lay_out(old, Schema(APPLICATION_ID, STEPS[:2]))
+    sql = apsw.Connection(str(old))
+    sql.execute("ATTACH ? AS today", [str(path)])
+    sql.execute("INSERT INTO settings SELECT key, value FROM today.settings")
+    sql.execute("INSERT INTO spaces SELECT space, last FROM today.spaces")
+    columns = "space, sequence, record, data, signature"
+    sql.execute(f"INSERT INTO records SELECT {columns} FROM today.records")
     sql.close()
+    old.replace(path)

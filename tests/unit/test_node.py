@@ -32,6 +32,7 @@ from nodes.choices import (
     LIED_S,
     LIES_MAX,
 )
+from nodes.convert import encode
 from nodes.effects import (
     BlobFailed,
     BlobsNeeded,
@@ -45,6 +46,7 @@ from nodes.effects import (
     MessageReceived,
     MoreSources,
     PeerClosed,
+    PeerFound,
     PeerMoved,
     PeerOpened,
     RecordsCommitted,
@@ -54,7 +56,14 @@ from nodes.effects import (
     Ticked,
     Trust,
 )
-from nodes.gossip import BANISHED_S, DIALS_PER_TICK, LEFT_S, RUMOUR_FANOUT
+from nodes.gossip import (
+    APART_S,
+    BANISHED_S,
+    BEATS_MAX,
+    DIALS_PER_TICK,
+    LEFT_S,
+    RUMOUR_FANOUT,
+)
 from nodes.neighbours import CHOSEN, MESH_MAX
 from nodes.node import Node
 from nodes.spaces import Spaces
@@ -336,6 +345,43 @@ def test_a_new_member_hears_of_its_space_on_an_open_stream() -> None:
     assert other in told
 
 
+# --- versions --------------------------------------------------------------------------
+
+
+def test_who_shares_no_version_is_tried_again_quietly() -> None:
+    """Nobody lied: it is not banished, is dialled now and then, and heard once it can."""
+    home = Home(members=1)
+    home.do(Ticked())
+    peer, later = transport(1), Hello(2, "later", oldest=2, newest=3)
+    for _ in range(3):
+        home.do(PeerOpened(peer))
+        (close,) = only(home.do(MessageReceived(peer, later)), Close)
+        assert "this node must be upgraded" in close.reason
+        assert not close.broke_rules
+        home.do(PeerClosed(peer))
+        assert home.node.apart[peer].we_upgrade
+        assert not home.node._backoff.banished(peer, home.now)
+        assert only(home.do(Ticked(), after=APART_S / 2 - 1), Dial) == []
+        assert only(home.do(Ticked(), after=APART_S / 2 + 1), Dial)
+    home.open(1)
+    assert peer in home.node.sessions
+    assert home.node.apart == {}
+    assert home.node.dropped == {"VersionsApartError": 3}
+
+
+def test_what_is_known_of_versions_goes_with_the_member() -> None:
+    """A member that was revoked leaves no trace."""
+    home = Home(members=1)
+    home.open()
+    peer = transport(1)
+    home.do(PeerOpened(peer))
+    home.do(MessageReceived(peer, Hello(2, "later")))
+    assert list(home.node.apart) == [peer]
+    home.say(home.replica(0).revoke(author(1).public, ()))
+    home.do(Ticked())
+    assert home.node.apart == {}
+
+
 # --- contents --------------------------------------------------------------------------
 
 
@@ -545,3 +591,36 @@ def test_who_said_goodbye_is_left_alone_for_a_while() -> None:
     assert min(waits) > LEFT_S / 4
     assert max(waits) <= LEFT_S + 1
     assert len(set(waits)) > 3
+
+
+def test_an_exchange_is_bounded_and_covers_all_spaces_in_turn() -> None:
+    """With more spaces in common than one exchange holds, each is drawn some time."""
+    home = Home(members=1)
+    for number in range(BEATS_MAX + 16):
+        space = home.found(f"more {number}")
+        home.say(home.replica(0, space).announce(ME, ("me:1",)))
+        home.admit(1, space)
+    home.do(Ticked())
+    home.open(1)
+    told: set[bytes] = set()
+    for _ in range(20):
+        sends = only(home.do(Ticked(), after=1.0), Send)
+        beats = [s.message for s in sends if isinstance(s.message, Heartbeat)]
+        assert len(beats) == BEATS_MAX
+        assert sum(len(encode(beat)) for beat in beats) <= 400 * BEATS_MAX
+        told |= {beat.space for beat in beats}
+    assert told == set(home.spaces.all())
+
+
+def test_who_was_found_on_the_local_network_is_tried_there_first() -> None:
+    """A member alone, and only as long as it is announced there."""
+    home = Home(members=2)
+    home.do(PeerFound(transport(1), ("10.0.0.7:1",)))
+    home.do(PeerFound(STRANGER, ("10.0.0.8:1",)))
+    dials = {dial.peer: dial.addresses for dial in only(home.do(Ticked()), Dial)}
+    assert dials[transport(1)] == ("10.0.0.7:1", "peer1:1")
+    assert STRANGER not in dials
+    home.do(PeerClosed(transport(1)))
+    home.do(PeerFound(transport(1), ()))
+    (dial,) = only(home.do(Ticked(), after=60.0), Dial)
+    assert dial.addresses == ("peer1:1",)

@@ -25,8 +25,9 @@ from crdtmerge.errors import (
     NothingToResolveError,
     UnknownNameError,
     VerificationError,
+    VersionsApartError,
 )
-from crdtmerge.sync.messages import Heartbeat
+from crdtmerge.sync.messages import Heartbeat, ProbeReply
 from nodes.attesting import Attested
 from nodes.holding import Held
 from nodes.operations.verbs import VERBS, Operations
@@ -191,9 +192,24 @@ class Live:
         self.tried: list[bytes] = []
         self.time = 0.0
 
+    def want_probes(self) -> None:
+        """Ask nobody."""
+
+    def probed(self) -> dict[bytes, ProbeReply | None]:
+        """Nobody was asked."""
+        return {}
+
+    def apart(self) -> dict[bytes, VersionsApartError]:
+        """All speak our version."""
+        return {}
+
     def connected(self) -> list[bytes]:
         """Return no peer."""
         return []
+
+    def listed(self) -> dict[bytes, tuple[str, ...]]:
+        """Return nothing: it was started without a list."""
+        return {}
 
     def moved(self, node: bytes) -> None:
         """Note it."""
@@ -762,6 +778,8 @@ def test_the_table_of_verbs_is_complete() -> None:
         "space_forks_lift",
         "space_leave",
         "inspect",
+        "space_compact",
+        "doctor_reach",
         "space_export",
         "space_import",
         "contribute",

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -17,11 +17,13 @@ from crdtmerge.errors import (
     CrdtMergeError,
     NotConvergedError,
     NotFoundError,
+    VersionsApartError,
 )
-from crdtmerge.sync.messages import Heartbeat
+from crdtmerge.sync.messages import Heartbeat, ProbeReply
 from nodes.attesting import Attested
 from nodes.holding import Held
 from nodes.quotas import DEFAULT, Quotas
+from nodes.store.base import TriedFacts
 from tests.homes import snapshot
 from tests.unit.test_operations_members import Cast
 
@@ -44,9 +46,24 @@ class Scripted:
     tried: list[bytes] = field(default_factory=list)
     quotas: Quotas = DEFAULT
 
+    def want_probes(self) -> None:
+        """Ask nobody."""
+
+    def probed(self) -> dict[bytes, ProbeReply | None]:
+        """Nobody was asked."""
+        return {}
+
+    def apart(self) -> dict[bytes, VersionsApartError]:
+        """All speak our version."""
+        return {}
+
     def connected(self) -> list[bytes]:
         """Return who reports."""
         return sorted(self.heard)
+
+    def listed(self) -> dict[bytes, tuple[str, ...]]:
+        """Return nothing: it was started without a list."""
+        return {}
 
     def moved(self, node: bytes) -> None:
         """Note it."""
@@ -303,6 +320,56 @@ def listed(cast: Cast, node: str) -> Any:
     return next(peer for peer in found if peer["node"] == node)
 
 
+UNTRIED: Final = {"successes": 0, "failures": 0, "worked": None}
+
+
+def test_what_came_of_dialling_is_listed(cast: Cast) -> None:
+    """Beside each address, and with addresses that nobody but a peer or mDNS told of."""
+    node = cast.fleet.node(cast.contributor)
+    with cast.fleet.open(cast.contributor) as (home, _, verbs):
+        verbs.announce_node(home.node.public, ("told.example:1",))
+    cast.share()
+    key = bytes.fromhex(node)
+    with cast.fleet.open(cast.owner) as (home, _, _):
+        tried = [
+            TriedFacts(
+                key, "told.example:1", 2, 1, 1_700_000_000, 1_700_000_009, False
+            ),
+            TriedFacts(
+                key, "10.0.0.7:1", 1, 0, 1_700_000_001, 1_700_000_001, local=True
+            ),
+            TriedFacts(key, "said.example:1", 0, 3, None, 1_700_000_002, local=False),
+            TriedFacts(b"x" * 32, "away:1", 1, 0, 1, 1, local=False),  # no member
+        ]
+        home.local.keep_tried(tried, [])
+    found = {place["address"]: place for place in listed(cast, node)["addresses"]}
+    assert found == {
+        "told.example:1": {
+            "address": "told.example:1",
+            "from": ["announced"],
+            "successes": 2,
+            "failures": 1,
+            "worked": 1_700_000_000,
+        },
+        "10.0.0.7:1": {
+            "address": "10.0.0.7:1",
+            "from": ["local network"],
+            "successes": 1,
+            "failures": 0,
+            "worked": 1_700_000_001,
+        },
+        "said.example:1": {
+            "address": "said.example:1",
+            "from": ["peer"],
+            "successes": 0,
+            "failures": 3,
+            "worked": None,
+        },
+    }
+    nodes = {peer["node"] for peer in cast.call(cast.owner, "peers_list")["peers"]}
+    assert (b"x" * 32).hex() not in nodes
+
+
 def test_an_address_that_was_added_is_kept_beside_what_is_announced(cast: Cast) -> None:
     """Each address with where it comes from; what was added is tried first."""
     node = cast.fleet.node(cast.contributor)
@@ -320,9 +387,9 @@ def test_an_address_that_was_added_is_kept_beside_what_is_announced(cast: Cast) 
         "authors": [cast.key(cast.contributor)],
         "spaces": [cast.call(cast.owner, "status")["spaces"][0]["id"]],
         "addresses": [
-            {"address": "far.example:7420", "from": ["added"]},
-            {"address": "[::1]:7420", "from": ["added"]},
-            {"address": "told.example:1", "from": ["announced"]},
+            {"address": "far.example:7420", "from": ["added"], **UNTRIED},
+            {"address": "[::1]:7420", "from": ["added"], **UNTRIED},
+            {"address": "told.example:1", "from": ["announced"], **UNTRIED},
         ],
         "connected": False,
     }

@@ -3,10 +3,10 @@
 import pytest
 
 from crdtmerge.bodies import Add
-from crdtmerge.digest import BlobId
+from crdtmerge.digest import BlobId, ContentId
 from crdtmerge.errors import BadSignatureError, MissingAuthorityError
 from crdtmerge.manifest import Manifest, TensorEntry
-from crdtmerge.policy import NODES_PER_AUTHOR_MAX
+from crdtmerge.policy import NODES_PER_AUTHOR_MAX, Visible
 from crdtmerge.sync.messages import SignedBytes
 from nodes import manifests
 from nodes.choices import FETCH_RETRY_S, FETCHES_MAX, FETCHES_URGENT
@@ -21,7 +21,7 @@ from nodes.effects import (
 )
 from nodes.gossip import DIAL_ADDRESSES_MAX
 from nodes.manifests import Manifests
-from nodes.spaces import WANTED_MAX
+from nodes.spaces import WANTED_MAX, Seen, Spaces
 from nodes.store.memory import MemoryBlobs
 from tests.homes import wanted
 from tests.unit.peers import BASE, SPACE, grant, note, raw, spaces_with
@@ -113,8 +113,33 @@ def test_what_left_the_set_is_forgotten() -> None:
     assert wanted(home.spaces, home.space)
     home.say(home.replica(0).ban("content", manifest.content_id))
     assert wanted(home.spaces, home.space) == {}
-    assert home.spaces._lacking[home.space] == {}
-    assert home.spaces._complete[home.space] == set()
+    assert home.spaces._seen[home.space].doubtful == {}
+    assert not home.spaces._seen[home.space].whole
+
+
+def test_what_is_whole_is_not_gone_through_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A record that says nothing of a contribution lets nobody look at it."""
+    home = Home(members=1)
+    manifest = claims(home, 2)
+    for blob in wanted(home.spaces, home.space):
+        home.blobs._blobs[blob] = b"x"
+    assert wanted(home.spaces, home.space) == {}
+    looked: list[ContentId] = []
+    part = Spaces._part
+
+    def counted(spaces: Spaces, visible: Visible, before: Seen) -> object:
+        looked.append(visible.content)
+        return part(spaces, visible, before)
+
+    monkeypatch.setattr(Spaces, "_part", counted)
+    other = claims(home, 3)
+    assert wanted(home.spaces, home.space)
+    assert looked == [other.content_id] != [manifest.content_id]
+    home.spaces.look_again()
+    assert wanted(home.spaces, home.space)
+    assert set(looked[1:]) == {manifest.content_id, other.content_id}
 
 
 def test_of_two_sizes_the_larger_bounds_a_fetch() -> None:

@@ -15,6 +15,7 @@ from crdtmerge.errors import (
     MissingAuthorityError,
     RemoteError,
     UnansweredError,
+    VersionsApartError,
     WrongSpaceError,
 )
 from crdtmerge.replica import found_space
@@ -643,12 +644,40 @@ def test_a_question_out_of_bounds_is_refused(message: Message) -> None:
         _greeted(spaces_with("a", ())).handle(message)
 
 
-def test_hello_is_in_our_version() -> None:
-    """No other protocol is spoken, neither at first nor later."""
+@pytest.mark.parametrize(
+    ("hello", "who"),
+    [
+        (Hello(2, "later"), "this node must be upgraded"),
+        (Hello(3, "later", oldest=2, newest=4), "this node must be upgraded"),
+    ],
+)
+def test_hello_names_a_version_of_ours(hello: Hello, who: str) -> None:
+    """No other protocol is spoken, neither at first nor later; it is said who upgrades."""
     spaces = spaces_with("a", ())
     for ours in (session(spaces), _greeted(spaces)):
-        with pytest.raises(MalformedMessageError):
-            ours.handle(Hello(PROTOCOL_VERSION + 1, "later"))
+        with pytest.raises(VersionsApartError, match=who):
+            ours.handle(hello)
+
+
+def test_the_newest_version_that_both_speak_is_spoken() -> None:
+    """A later peer that still speaks ours is talked to in ours, as one before us is."""
+    spaces = spaces_with("a", ())
+    for hello in (
+        Hello(1, "before"),
+        Hello(1, "like us", oldest=1, newest=1),
+        Hello(1, "later", features=2**63, oldest=1, newest=7),
+    ):
+        ours = session(spaces)
+        ours.handle(hello)
+        assert (ours.greeted, ours.version) == (True, 1)
+
+
+def test_who_is_older_than_all_that_we_speak_must_upgrade() -> None:
+    """The words name the side that is behind, seen from both."""
+    behind = VersionsApartError((4, 5), (1, 3))
+    assert "the peer must be upgraded" in str(behind)
+    assert "the peer speaks 1 to 3, we speak 4 to 5" in str(behind)
+    assert "this node must be upgraded" in str(VersionsApartError((1, 3), (4, 5)))
 
 
 def test_heartbeats_are_in_the_order_of_the_spaces() -> None:

@@ -8,6 +8,7 @@ from crdtmerge.bodies import SpaceId
 from crdtmerge.errors import MalformedMessageError, UnansweredError
 from crdtmerge.sync.messages import (
     FEATURES,
+    OLDEST_VERSION,
     PROTOCOL_VERSION,
     SALT_BYTES,
     SPEAKS_ATTESTATIONS,
@@ -37,7 +38,8 @@ from crdtmerge.sync.session import FEED_WITHOUT_CURSOR_MAX, UNGREETED_MAX, Sessi
 from crdtmerge.sync.waiting import NothingWaits
 from tests.unit.peers import SPACE, Reply, ids, note, notes, raw, session, spaces_with
 
-HELLO = Hello(PROTOCOL_VERSION, "tests/1", features=FEATURES)
+SPOKEN = OLDEST_VERSION, PROTOCOL_VERSION
+HELLO = Hello(OLDEST_VERSION, "tests/1", False, FEATURES, *SPOKEN)
 BEFORE = replace(HELLO, features=SPEAKS_ATTESTATIONS)
 """What the version before says, which knows of no comparisons."""
 GENERATION = b"g" * 16

@@ -1,0 +1,1 @@
+"""How fast news spreads among simulated nodes that speak the real protocol."""
