@@ -48,7 +48,8 @@ from .turns import OWN, Turn
 SendMessage = Callable[[Message], Awaitable[None]]
 
 STREAMS_MAX: Final = 400
-"""Streams at once, those that peers opened among them; one more is refused."""
+"""Streams at once that peers opened; one more is refused. Ours come on top: one member may
+run as many nodes, and we must still get out to others."""
 AHEAD_BYTES: Final = 2 << 20
 """While more than this waits for a peer, its next questions wait too."""
 QUESTIONS_BYTES_MAX: Final = 16 << 20
@@ -333,7 +334,9 @@ class Links:
     def _admit(self, link: Link) -> None:
         if self.stopping:
             raise UnreachableError("the node stops")
-        if len(self._open) >= STREAMS_MAX and link.peer not in self._open:
+        theirs = sum(known.dialler != self._me for known in self._open.values())
+        ours = link.dialler == self._me or link.peer in self._open
+        if theirs >= STREAMS_MAX and not ours:
             self.ended["no room"] += 1
             raise OverloadedError("no room for one more peer; try others, or later")
 

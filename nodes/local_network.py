@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 SERVICE: Final = "_crdtmerge._tcp.local."
 RENEW_S: Final = 3600.0
 """How long one sign is used; then another, under a name that looks like a new node's."""
+LOOK_S: Final = 30.0
+"""How often it is looked whether spaces or members changed: then the sign is another, and
+who was nobody may be a member."""
 ASK_MS: Final = 3000
 HEARD_MAX: Final = 256
 """Announcements looked at; more are not until one of them is gone."""
@@ -45,7 +48,8 @@ class LocalNetwork:
         self._net: AsyncZeroconf | None = None
         self._browser: Any = None
         self._info: Any = None
-        self._heard: dict[str, bytes | None] = {}
+        self._heard: dict[str, tuple[bytes, tuple[str, ...]] | None] = {}
+        """By name of an announcement whose it is and where; None until that is known."""
         self._asking: set[asyncio.Task[None]] = set()
 
     async def run(self, port: int, interfaces: Sequence[str] | None = None) -> None:
@@ -74,9 +78,26 @@ class LocalNetwork:
             )
             while True:
                 await self._announce(port, interfaces)
-                await asyncio.sleep(RENEW_S)
+                await self._until_renewed()
         finally:
             await self._close()
+
+    async def _until_renewed(self) -> None:
+        """Wait until it is time for another sign; look again at whom we did not know."""
+        loop, before = asyncio.get_running_loop(), self._known()
+        spaces, end = before.keys(), loop.time() + RENEW_S
+        while loop.time() < end:
+            await asyncio.sleep(LOOK_S)
+            now = self._known()
+            if now != before:
+                for name in [name for name, said in self._heard.items() if not said]:
+                    self._look_at(name)
+            if now.keys() != spaces:
+                return
+            before = now
+
+    def _known(self) -> dict[SpaceId, frozenset[bytes]]:
+        return {space: frozenset(nodes) for space, nodes in self._members().items()}
 
     async def _announce(self, port: int, interfaces: Sequence[str] | None) -> None:
         """Take another name and sign, and then let go of the one before."""
@@ -109,18 +130,36 @@ class LocalNetwork:
         await self._net.async_close()
 
     def _changed(
-        self, zeroconf: Any, service_type: str, name: str, state_change: Any
+        self,
+        zeroconf: Any,  # noqa: ARG002  the library names its arguments
+        service_type: str,  # noqa: ARG002  the same
+        name: str,
+        state_change: Any,
     ) -> None:
         """Hear that an announcement is there, is another, or is gone."""
         if state_change.name == "Removed":
-            node = self._heard.pop(name, None)
-            if node is not None:
-                self._found(node, ())
+            self._gone(self._heard.pop(name, None))
         elif name in self._heard or len(self._heard) < HEARD_MAX:
             self._heard.setdefault(name, None)
-            task = asyncio.ensure_future(self._look(zeroconf, service_type, name))
-            self._asking.add(task)
-            task.add_done_callback(self._asking.discard)
+            self._look_at(name)
+
+    def _look_at(self, name: str) -> None:
+        assert self._net is not None
+        task = asyncio.ensure_future(self._look(self._net.zeroconf, SERVICE, name))
+        self._asking.add(task)
+        task.add_done_callback(self._asking.discard)
+
+    def _gone(self, said: tuple[bytes, tuple[str, ...]] | None) -> None:
+        """Tell that an announcement of a member is gone, unless another of it is there.
+
+        SUBTLE: who takes another sign announces that first, and then lets go of this one.
+        """
+        if said is not None:
+            node = said[0]
+            left = [
+                other[1] for other in self._heard.values() if other and other[0] == node
+            ]
+            self._found(node, left[-1] if left else ())
 
     async def _look(self, zeroconf: Any, service_type: str, name: str) -> None:
         """Ask for an announcement; tell of it if it is that of a member."""
@@ -135,7 +174,8 @@ class LocalNetwork:
         places = [_place(host, info.port) for host in info.parsed_addresses()]
         good = tuple(place for place in places if is_address(place))
         if good:
-            self._heard[name] = node
+            self._heard.pop(name)  # the newest last
+            self._heard[name] = node, good
             self._found(node, good)
 
 

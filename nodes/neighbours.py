@@ -34,6 +34,9 @@ ROTATE_S: Final = 30.0
 find each other by it, and nobody who got near stays for ever."""
 FRUITLESS: Final = 32
 """Dials in a row that led nowhere, after which only one is begun a tick."""
+CROWDED_S: Final = 5.0
+"""Mean time until one neighbour goes where all places are taken, and in some space there is
+no stream at all: more spaces than places take turns."""
 DRAWS: Final = 16
 """Authors drawn blindly before those with an idle node are looked up."""
 DECAY_S: Final = 60.0
@@ -87,6 +90,8 @@ class Neighbours:
     """Neighbours that we dialled, and have a stream with."""
     partial: bool = False
     """Whether there are too many nodes to dial all."""
+    _crowded: bool = False
+    """Whether somebody must go, or a space stays without a stream."""
     _rotate_at: float | None = None
     _fruitless: int = 0
     _decay_at: float = 0.0
@@ -186,7 +191,8 @@ class Neighbours:
             for peer in (known.keys() | self.bootstrap.keys()) - busy
             if self._ready(peer, known, now)
         ]
-        room = CONNECTIONS_MAX - len(shared) - len(self.dialling)
+        # Who dials us takes none of our places: it might run as many nodes as there are.
+        room = CONNECTIONS_MAX - len(self.chosen) - len(self.dialling)
         chosen = pick(idle, max(0, min(DIALS_PER_TICK, room)), self.rng)
         for peer in chosen:
             self.dialling[peer] = Choice(uniform=True)
@@ -195,17 +201,22 @@ class Neighbours:
     def _partial(
         self, known: Mapping[bytes, tuple[str, ...]], shared: Shared, now: float
     ) -> list[bytes]:
-        """Fill the spaces with the fewest neighbours first; or draw one to rotate."""
+        """Draw one to rotate, if it is time; then fill the spaces with the fewest first."""
+        spaces = self.spaces.all()
+        tired = self._fruitless >= FRUITLESS
         room = min(
-            1 if self._fruitless >= FRUITLESS else DIALS_PER_TICK,
+            1 if tired else DIALS_PER_TICK,
             CONNECTIONS_MAX - len(self.chosen) - len(self.dialling),
         )
-        spaces = self.spaces.all()
+        peers: list[bytes] = []
+        # First: where many are away there is always somebody else to dial.
+        if spaces and room > 0 and self._rotates(now, ROTATE_S):
+            peer = self._draw(self.rng.choice(spaces), known, shared, now, uniform=True)
+            peers += [peer] if peer is not None else []
         ours = {space: self._ours(space, shared) for space in spaces}
         lacking = {space for space in spaces if len(ours[space]) < CHOSEN}
-        peers: list[bytes] = []
         while lacking and len(peers) < room:
-            space = min(lacking, key=lambda s: (len(ours[s]), s))
+            space = self._neediest(lacking, ours, tired=tired)
             drawn = sum(choice.uniform for choice in ours[space].values())
             peer = self._draw(space, known, shared, now, uniform=drawn < UNIFORM)
             if peer is None:
@@ -216,17 +227,50 @@ class Neighbours:
                 if peer in self.spaces.node_authors(other):
                     ours[other][peer] = self.dialling[peer]
             lacking = {s for s in lacking if len(ours[s]) < CHOSEN}
-        if not peers and room > 0 and self._rotates(now):
-            space = self.rng.choice(spaces)
-            peer = self._draw(space, known, shared, now, uniform=True)
-            peers += [peer] if peer is not None else []
+        if len(self.chosen) >= CONNECTIONS_MAX:
+            alone = self._alone(lacking, known, shared, now)
+            self._crowded = alone and self._rotates(now, CROWDED_S)
         return peers
 
-    def _rotates(self, now: float) -> bool:
+    def _neediest(
+        self,
+        lacking: Collection[SpaceId],
+        ours: Mapping[SpaceId, Collection[bytes]],
+        *,
+        tired: bool,
+    ) -> SpaceId:
+        """Return the space with the fewest neighbours; among equals, one by chance.
+
+        Any by chance while no dial leads anywhere, and one is begun a tick: a space of
+        which nobody is left would get them all.
+        """
+
+        def need(space: SpaceId) -> tuple[int, float]:
+            return 0 if tired else len(ours[space]), self.rng.random()
+
+        return min(sorted(lacking), key=need)
+
+    def _alone(
+        self,
+        lacking: Collection[SpaceId],
+        known: Mapping[bytes, tuple[str, ...]],
+        shared: Shared,
+        now: float,
+    ) -> bool:
+        """Tell whether a space has no stream, whoever dialled, and somebody to try."""
+        met = frozenset[SpaceId]().union(*shared.values())
+        return any(
+            node != self.me and node not in shared and self._ready(node, known, now)
+            for space in lacking
+            if space not in met
+            for node in self.spaces.node_authors(space)
+        )
+
+    def _rotates(self, now: float, mean: float) -> bool:
         """Tell whether it is time to draw one neighbour more; the oldest then goes."""
         due = self._rotate_at is not None and now >= self._rotate_at
         if due or self._rotate_at is None:
-            self._rotate_at = now + ROTATE_S * self.rng.uniform(0.5, 1.5)
+            self._rotate_at = now + mean * self.rng.uniform(0.5, 1.5)
         return due
 
     def _ours(self, space: SpaceId, shared: Shared) -> dict[bytes, Choice]:
@@ -308,7 +352,10 @@ class Neighbours:
     # --- whom to keep, and whom to talk to ----------------------------------------------
 
     def surplus(self, shared: Shared) -> bytes | None:
-        """Return the oldest neighbour of our choice that no space needs, if any."""
+        """Return the oldest neighbour of our choice that no space needs, if any.
+
+        Or the oldest of all, where a space without a stream needs its place.
+        """
         if not self.partial:
             return None
         counts: dict[SpaceId, int] = {}
@@ -317,8 +364,9 @@ class Neighbours:
             for space in shared[peer]:
                 counts[space] = counts.get(space, 0) + 1
         ours.sort(key=lambda peer: (self.chosen[peer].since, peer))
+        crowded, self._crowded = self._crowded, False
         for peer in ours:
-            if all(counts[space] > CHOSEN for space in shared[peer]):
+            if crowded or all(counts[space] > CHOSEN for space in shared[peer]):
                 return peer
         return None
 

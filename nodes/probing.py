@@ -77,10 +77,21 @@ class Probing:
         self._under_way.add(peer)
         return [Probe(peer, self._announced(peer, session.shared))]
 
-    def ended(self, peer: bytes, found: Iterable[Probed], seen_from: str) -> Send:
-        """Return what the peer is told of a trial."""
+    def ended(
+        self,
+        peer: bytes,
+        found: Iterable[Probed],
+        seen_from: str,
+        session: Session | None,
+    ) -> list[Effect]:
+        """Return what the peer is told of a trial, if it is there to hear it.
+
+        It may have gone meanwhile, and come again as a version that knows no such frame.
+        """
         self._under_way.discard(peer)
-        return Send(peer, ProbeReply(tuple(found), 0, seen_from))
+        if session is None or not session.features & SPEAKS_PROBES:
+            return []
+        return [Send(peer, ProbeReply(tuple(found), 0, seen_from))]
 
     def _announced(self, peer: bytes, shared: frozenset[SpaceId]) -> tuple[str, ...]:
         """Return the first few addresses that the peer's own records name."""

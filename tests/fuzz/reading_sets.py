@@ -9,12 +9,22 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Final
 
-from crdtmerge.bodies import BODIES, Body, Genesis, SpaceId, Unknown, give_consent
+from crdtmerge.bodies import (
+    BODIES,
+    Body,
+    Epoch,
+    Genesis,
+    SpaceId,
+    Unknown,
+    give_consent,
+    runs_of,
+)
 from crdtmerge.codec import Value, decode
 from crdtmerge.errors import EncodingError, RemoteError
 from crdtmerge.forks import Fork, prove_fork
 from crdtmerge.identity import SigningKey
 from crdtmerge.orset import OpSet
+from crdtmerge.policy import link_of
 from crdtmerge.record import (
     RECORD_BYTES_MAX,
     SignedRecord,
@@ -106,6 +116,9 @@ def _body(
             first = pair[0].record
             signed = [(s.record.data, s.signature) for s in pair]
             return prove_fork(space, first.author, first.author_seq, signed)
+        case [int(), *_] as numbers if kind == Epoch.KIND:
+            listed = {made[n % len(made)] for n in numbers if isinstance(n, int)}
+            return Epoch(runs_of((s.record.id, link_of(s.record)) for s in listed))
         case _:
             pass
     named = _named(value, made, space)

@@ -16,11 +16,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from crdtmerge.bodies import (
     Approve,
+    Epoch,
     Genesis,
     NodeAddress,
     RecordId,
     Successor,
     give_consent,
+    runs_of,
 )
 from crdtmerge.codec import Value, encode
 from crdtmerge.digest import CHUNK_BYTES, Domain, chunk_digests, digest
@@ -31,6 +33,7 @@ from crdtmerge.faults import Fault
 from crdtmerge.forks import prove_fork
 from crdtmerge.identity import SigningKey
 from crdtmerge.membership import prove_membership
+from crdtmerge.policy import link_of
 from crdtmerge.proofs import prove
 from crdtmerge.recipe import Rule
 from crdtmerge.record import SignedRecord, make_record, sign_record
@@ -151,6 +154,7 @@ def records() -> Iterator[bytes]:
         Approve(RecordId(bytes(32))),
         Successor(OWNER.public, MEMBER.public, consent),
         prove_fork(SPACE, OWNER.public, 3, pair),
+        Epoch(runs_of((s.record.id, link_of(s.record)) for s in (note(3), note(7)))),
     ):
         record = make_record(
             space=SPACE,
@@ -311,6 +315,15 @@ def histories() -> Iterator[bytes]:
         [4, 2, 0, "add", add],
     ]
     yield encode([[0, 0, 0], *members])
+    compacted: list[Value] = [
+        [4, 2, 0, "remove", [[b"\3"]]],
+        [4, 2, 0, "add", add],
+        [0, 0, 0, "epoch", [3, 4]],
+        [1, 0, 0, "epoch", [1, 2, 5, 6]],
+        [4, 2, 0, "add", add],
+    ]
+    yield encode([[0, 0, 0], *members, *compacted])
+    yield encode([[0, 1, 0], *members, *compacted, [1, 0, 0, "approve", [b"\6"]]])
     acts: list[Value] = [
         [0, 0, 0, "remove", [[b"\3"]]],
         [2, 1, 0, "ban", ["content", b"c" * 32]],

@@ -3,7 +3,10 @@
 import asyncio
 import random
 
+import pytest
+
 from crdtmerge.bodies import SpaceId
+from nodes import local_network
 from nodes.local_network import LocalNetwork
 from tests.integration.living import until
 
@@ -16,7 +19,13 @@ Heard = dict[bytes, tuple[str, ...]]
 
 def network(node: bytes, space: SpaceId, heard: Heard) -> LocalNetwork:
     """Return a node's announcement, of a space that it takes to have three members."""
-    members = {space: (ANN, BEN, EVE)}
+    return network_of(node, {space: [ANN, BEN, EVE]}, heard)
+
+
+def network_of(
+    node: bytes, members: dict[SpaceId, list[bytes]], heard: Heard
+) -> LocalNetwork:
+    """Return the announcement of a node that knows these spaces and members."""
     rng = random.Random(node)
 
     def found(peer: bytes, addresses: tuple[str, ...]) -> None:
@@ -45,6 +54,36 @@ def test_members_find_each_other_and_strangers_find_nobody() -> None:
         tasks[1].cancel()
         await until(lambda: heard[ANN].get(BEN) == (), "that ben is gone")
         for task in (tasks[0], tasks[2]):
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.slow
+def test_who_takes_another_sign_is_still_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node that joins a space says so soon, and is not lost by the next sign."""
+    monkeypatch.setattr(local_network, "LOOK_S", 0.2)
+    monkeypatch.setattr(local_network, "RENEW_S", 1.0)
+
+    async def scenario() -> None:
+        heard: Heard = {}
+        knows: dict[SpaceId, list[bytes]] = {SPACE: [ANN]}
+        takes_part: dict[SpaceId, list[bytes]] = {}
+        ann = network_of(ANN, knows, heard)
+        ben = network_of(BEN, takes_part, {})
+        tasks = [
+            asyncio.ensure_future(net.run(port, LOOPBACK))
+            for net, port in ((ann, 7011), (ben, 7012))
+        ]
+        await until(lambda: len(ann._heard) >= 2, "both announcements")
+        takes_part[SPACE] = [ANN, BEN]
+        knows[SPACE] = [ANN, BEN]
+        await until(lambda: heard.get(BEN) == ("127.0.0.1:7012",), "ben")
+        first = {name for name, said in ann._heard.items() if said}
+        await until(lambda: not first & ann._heard.keys(), "another sign")
+        assert heard[BEN] == ("127.0.0.1:7012",)
+        for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 

@@ -274,3 +274,86 @@ def test_the_user_s_choice_is_dialled_whatever_the_view() -> None:
     shared = dict.fromkeys(view.chosen, frozenset({SPACE}))
     wanted = next(key(n) for n in range(1, 500) if key(n) not in view.chosen)
     assert [peer for peer, _ in view.dial(shared, 1.0, wanted)] == [wanted]
+
+
+def talk(view: Neighbours, alive: frozenset[bytes], seconds: int) -> set[bytes]:
+    """Let a view dial for a while; who is not alive refuses. Return who was met."""
+    shared: dict[bytes, frozenset[SpaceId]] = {}
+    met: set[bytes] = set()
+    for now in map(float, range(seconds)):
+        for peer, _ in view.dial(shared, now):
+            met.add(peer)
+            if peer in alive:
+                spaces = [s for s in view.spaces.all() if peer in nodes_of(view, s)]
+                shared[peer] = frozenset(spaces)
+                view.opened(peer, "", now)
+            view.dial_ended(peer, (), now, connected=peer in alive)
+        if (left := view.surplus(shared)) is not None:
+            del shared[left]
+            view.closed(left)
+    return met & alive
+
+
+def nodes_of(view: Neighbours, space: SpaceId) -> Mapping[bytes, tuple[AuthorId, ...]]:
+    return view.spaces.node_authors(space)
+
+
+def owned(nodes: Iterable[bytes]) -> dict[bytes, tuple[AuthorId, ...]]:
+    return {node: (AuthorId(node),) for node in nodes}
+
+
+def test_a_list_of_many_peers_without_a_space_dials_nobody() -> None:
+    """Nothing is drawn of no space: not even when it is time to rotate."""
+    listed: dict[bytes, tuple[str, ...]] = {
+        key(n): ("a:1",) for n in range(1, MESH_MAX + 9)
+    }
+    view = Neighbours(key(0), Members({}), random.Random(1), listed)
+    assert talk(view, frozenset(listed), int(4 * ROTATE_S)) == set()
+    assert view.partial
+
+
+def test_more_spaces_than_places_take_turns() -> None:
+    """Each of many spaces with one other node has its stream in the end."""
+    me = key(0)
+    spaces = {
+        SpaceId(bytes([n]) * 32): owned([me, key(n)])
+        for n in range(1, CONNECTIONS_MAX + 13)
+    }
+    others = frozenset(node for nodes in spaces.values() for node in nodes) - {me}
+    view = Neighbours(me, Members(spaces), random.Random(1), {})
+    assert talk(view, others, 900) == others
+    assert len(view.chosen) >= CONNECTIONS_MAX - 1
+
+
+def test_a_space_of_the_dead_does_not_end_rotation_elsewhere() -> None:
+    """There is always one of them to dial; the living still change places."""
+    me, dead = key(0), [key(n) for n in range(100, 160)]
+    living = [key(n) for n in range(1000, 1100)]
+    spaces = {
+        SpaceId(b"1" * 32): owned([me, *dead]),
+        SpaceId(b"2" * 32): owned([me, *living]),
+    }
+    view = Neighbours(me, Members(spaces), random.Random(1), {})
+    assert len(talk(view, frozenset(living), 3600)) > 3 * CHOSEN
+
+
+def test_a_space_of_the_dead_does_not_keep_the_living_from_being_found() -> None:
+    """After an hour in which nobody answered, those that are back are dialled soon."""
+    me, dead = key(0), [key(n) for n in range(100, 200)]
+    living = [key(n) for n in range(1000, 1010)]
+    spaces = {
+        SpaceId(b"1" * 32): owned([me, *dead]),
+        SpaceId(b"2" * 32): owned([me, *living]),
+    }
+    view = Neighbours(me, Members(spaces), random.Random(1), {})
+    assert talk(view, frozenset(), 3600) == set()
+    view.backoff = type(view.backoff)()
+    assert len(talk(view, frozenset(living), 60)) >= CHOSEN
+
+
+def test_who_dials_us_takes_no_place_in_a_mesh() -> None:
+    """One member may run as many nodes as we dial at most: others are dialled still."""
+    known = members(MESH_MAX // 2)
+    view = Neighbours(key(0), known, random.Random(1), {})
+    came = {key(5000 + n): frozenset([SPACE]) for n in range(2 * CONNECTIONS_MAX)}
+    assert len(view.dial(came, 1.0)) == DIALS_PER_TICK

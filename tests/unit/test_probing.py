@@ -86,10 +86,22 @@ def test_trials_are_few_a_peer_and_few_in_all() -> None:
         for name in names
     ]
     assert [type(s) for s in said] == [Probe] * TRIALS_MAX + [Send] * 2
-    ended = ours.ended(b"a" * 32, FOUND, "192.0.2.1")
-    assert ended == Send(b"a" * 32, ProbeReply(FOUND, 0, "192.0.2.1"))
+    ended = ours.ended(b"a" * 32, FOUND, "192.0.2.1", speaking())
+    assert ended == [Send(b"a" * 32, ProbeReply(FOUND, 0, "192.0.2.1"))]
     early = ours.handle(b"a" * 32, speaking(), ProbeRequest(), TRY_S - 1.5)
     assert early == [Send(b"a" * 32, ProbeReply((), 2))]
+    (again,) = ours.handle(b"a" * 32, speaking(), ProbeRequest(), TRY_S)
+    assert isinstance(again, Probe)
+
+
+@pytest.mark.parametrize("session", [None, speaking(0)])
+def test_who_came_again_as_an_older_version_hears_of_no_trial(
+    session: Session | None,
+) -> None:
+    """It would take the frame for an attack; and another trial may begin."""
+    ours = probing(a=("a.example:1",))
+    ours.handle(b"a" * 32, speaking(), ProbeRequest(), 0.0)
+    assert ours.ended(b"a" * 32, FOUND, "", session) == []
     (again,) = ours.handle(b"a" * 32, speaking(), ProbeRequest(), TRY_S)
     assert isinstance(again, Probe)
 

@@ -490,6 +490,18 @@ def test_one_stream_too_many_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
     run(test)
 
 
+def test_a_node_full_of_callers_still_gets_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who fills us from outside, with nodes of its own, does not keep us from others."""
+    monkeypatch.setattr(links, "STREAMS_MAX", 1)
+
+    async def test(loop: Loop) -> None:
+        await loop.open(LOW, LOW)
+        await loop.open(HIGH, ME)
+        assert loop.links.peers() == sorted([LOW, HIGH])
+
+    run(test)
+
+
 # --- leaving ----------------------------------------------------------------------------
 
 
