@@ -507,12 +507,14 @@ class Replica:
         """
         me = self.key.public
         signed = self.opset.signed.of_author(me)
-        mine = {one.record.id: one.record.author_seq for one in signed}
+        here = {one.record.id: one.record.author_seq for one in signed}
+        mine = {(number, key) for key, number in here.items()}
         listed = ((link.number, key, link) for key, link in self._listed(me))
         for number, record, link in sorted(listed):
-            if not number or mine.get(RecordId(link.prev)) == number - 1:
-                mine.setdefault(record, number)
-        return max(((number, key) for key, number in mine.items()), default=None)
+            follows = not number or (number - 1, RecordId(link.prev)) in mine
+            if follows and record not in here:
+                mine.add((number, record))
+        return max(mine, default=None)
 
     def _listed(self, author: AuthorId) -> Iterable[tuple[RecordId, Link]]:
         return self.opset.listing.of_author(author)

@@ -89,7 +89,7 @@ class Book:
         own = {
             record: link.prev
             for record, link in self.listing.of_author(author)
-            if record not in self.records
+            if record not in self.records and self.listing.link(record) == link
         }
         own |= {record.id: record.prev for record in self.by_author.get(author, ())}
         return own

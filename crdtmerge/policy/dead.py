@@ -64,20 +64,24 @@ class Listing:
         return record in self._places
 
     def link(self, record: RecordId) -> Link | None:
-        """Return where a listed record stood; the lowest, if lists disagree."""
-        return min(self._links(record), default=None)
+        """Return where a listed record stood; None if lists disagree, for any may lie.
+
+        SUBTLE: no rule may choose. A record that is gone was listed truly once; whoever
+        lists it a second time, falsely, would know how to have the lie chosen.
+        """
+        links = list(self._links(record))
+        return links[0] if len(links) == 1 else None
 
     def states(self, record: Record) -> bool:
         """Tell whether `record` is listed as what it is."""
         return link_of(record) in self._links(record.id)
 
     def of_author(self, author: AuthorId) -> Iterator[tuple[RecordId, Link]]:
-        """Yield what is listed as of `author`, and where it stood."""
+        """Yield what is listed as of `author`, and where it stood, be it truly or not."""
         for number in self._of_author.get(author, ()):
-            for record in self.runs[number]:
-                link = self.link(record)
-                if link is not None and link.author == author:
-                    yield record, link
+            run = self.runs[number]
+            for place, record in enumerate(run):
+                yield record, run.link(place)
 
     def with_epochs(self, epochs: Mapping[RecordId, Epoch]) -> "Listing":
         """Return what is listed once these count too, in whatever order they come."""

@@ -5,7 +5,7 @@ Does not own what an element is (`elements`), nor who stands how (`rights`). Eve
 stays what it was: the maps share what did not change.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Final
@@ -80,7 +80,7 @@ class _Step:
             self._take(signed.record)
         for target in self.removes:
             self._touch(target)
-        return self._made(len(self.came), again=bool(self.unknown))
+        return self._made(len(self.came), again=False)
 
     def judged_again(self, before: Standing) -> Showing:
         """Return what is shown now that somebody stands otherwise than `before`."""
@@ -172,7 +172,7 @@ class _Step:
                 faults=faults,
                 unknown_critical=self._kinds(unknown)
                 if again
-                else shown.unknown_critical,
+                else self._kinds(self.unknown, shown.unknown_critical),
                 changes=shown.changes.extended(self.dirty, len(made)),
             ),
             hidden=hidden.finish(),
@@ -185,23 +185,27 @@ class _Step:
     ) -> list[Record]:
         """Return those adds that take effect, and that no effective remove takes out."""
         rights, live = self.at.rights, list[Record]()
-        for key in adds:
-            add = self._record(key)
+        for add in self._here(adds):
             if rights.lets(add) and not any(
                 rights.lets(remove) and may_remove(rights.standing, remove, add)
-                for remove in map(self._record, removes.get(key, ()))
+                for remove in self._here(removes.get(add.id, ()))
             ):
                 live.append(add)
         return live
 
-    def _record(self, key: RecordId) -> Record:
-        found = self._find(key)
-        assert found is not None, "what is indexed is in the log"
-        return found
+    def _here(self, keys: Iterable[RecordId]) -> Iterator[Record]:
+        """Yield the records of these ids.
 
-    def _kinds(self, unknown: Iterable[RecordId]) -> tuple[str, ...]:
-        effective = filter(self.at.rights.lets, map(self._record, unknown))
-        return tuple(sorted({record.kind for record in effective}))
+        SUBTLE: all of them were in the log. But a store drops what an owner listed as dead,
+        and somebody may still be reading a log of before: they are passed over.
+        """
+        return (found for key in keys if (found := self._find(key)) is not None)
+
+    def _kinds(
+        self, unknown: Iterable[RecordId], known: Iterable[str] = ()
+    ) -> tuple[str, ...]:
+        effective = filter(self.at.rights.lets, self._here(unknown))
+        return tuple(sorted({*known, *(record.kind for record in effective)}))
 
 
 def _with_more(

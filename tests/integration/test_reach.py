@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 
 from crdtmerge.errors import NodeNeededError
+from nodes import reaching
 from nodes.cli import render_peers
 from nodes.operations.live import Context
 from nodes.operations.reaching import doctor_reach
@@ -61,8 +62,11 @@ def test_doctor_tells_who_is_reached_and_who_is_not(tmp_path: Path) -> None:
         run(meet())
 
 
-def test_each_way_of_not_being_reached_is_told_apart() -> None:
+def test_each_way_of_not_being_reached_is_told_apart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A closed port, another node's key, another program, a name without a host."""
+    monkeypatch.setattr(reaching, "STEP_S", 1.0)
 
     async def scenario() -> None:
         with socket.create_server(("127.0.0.1", 0)) as plain, socket.socket() as closed:

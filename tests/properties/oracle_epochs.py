@@ -4,6 +4,7 @@ Owns a second reading of epochs (docs/adr/0049): every list is looked through fo
 fact. Shares no code with `policy`. Slow on purpose.
 """
 
+from collections import Counter
 from typing import Any
 
 from tests.properties.oracle_standing import Fact
@@ -43,8 +44,9 @@ def without_dead(
     }
     alive = {name: f for name, f in facts.items() if name not in dead}
     shadows: dict[bytes, Fact] = {}
-    for name, place in sorted(lists, reverse=True):  # the lowest comes last
-        if name not in alive:
+    said = Counter(name for name, _ in set(lists))
+    for name, place in lists:
+        if name not in alive and said[name] == 1:
             author, number, prev, auth = place
             shadows[name] = Fact(name, author, number, prev, auth, "shadow", None)
     return alive, shadows

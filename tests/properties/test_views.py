@@ -99,7 +99,7 @@ def check(cluster: Cluster, machines: Sequence[Machine] = ()) -> None:
     check_settled(cluster, chosen)
 
 
-@settings(max_examples=12)
+@settings(max_examples=6)
 @given(view=views(), seed=st.integers(0, 1000))
 def test_whoever_can_dial_whom_all_converge(view: View, seed: int) -> None:
     """Each connection may be of one way: it carries everything in both."""
@@ -119,7 +119,7 @@ def test_shapes_converge_while_messages_get_lost(view: View) -> None:
     check(cluster)
 
 
-@settings(max_examples=8)
+@settings(max_examples=4)
 @given(view=views(5), seed=st.integers(0, 1000), stale=st.sets(st.integers(1, 4)))
 def test_addresses_that_lead_nowhere_delay_and_do_no_more(
     view: View, seed: int, stale: set[int]
@@ -140,7 +140,7 @@ def test_addresses_that_lead_nowhere_delay_and_do_no_more(
     check(cluster)
 
 
-@settings(max_examples=8)
+@settings(max_examples=4)
 @given(seed=st.integers(0, 1000), order=st.permutations(range(4)))
 def test_what_who_left_had_told_one_reaches_all(seed: int, order: list[int]) -> None:
     """Two that never meet: a third tells one what it has of the other, and goes for good.

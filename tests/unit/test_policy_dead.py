@@ -233,6 +233,29 @@ def test_an_owner_that_lists_itself_escapes_no_council() -> None:
     assert late not in view.effective
 
 
+def test_an_owner_of_a_second_grant_escapes_no_council() -> None:
+    """What it says under a low grant can die, and be listed as two things: that is none."""
+    pen = Pen.start(owners=THREE)
+    heir = key("heir 0")
+    low = pen.write(MIA, grant_of(heir, Rank.CONTRIBUTOR)).record
+    naming = pen.name(OTTO, heir)
+    pen.grants[heir.public] = low
+    accepted = [pen.known[pen.add(heir, X)].record for _ in range(3)][-1]
+    between = pen.known[pen.add(heir, X)].record
+    late = pen.add(heir, Y)
+    heads = tuple(sorted((accepted.id, naming.id)))
+    judged = pen.write(OLGA, Revoke(OTTO.public, heads)).record.id
+    pen.approve(judged, OMAR)
+    assert late not in pen.opset().view.effective
+    for number in (1, 9):
+        lie = link_of(accepted)._replace(number=number, prev=late)
+        other = link_of(between)._replace(number=number, prev=bytes(32))
+        pen.write(OTTO, Epoch(runs_of([(accepted.id, lie), (between.id, other)])))
+    pen.write(OTTO, listing(pen, accepted.id, between.id))
+    assert dead(pen) == {accepted.id, between.id}
+    assert late not in pen.opset().view.effective
+
+
 def test_lists_that_go_round_in_a_circle_end(pen: Pen) -> None:
     """Ids that nobody ever had, each said to follow the other."""
     one, two = RecordId(b"\x01" * 32), RecordId(b"\x02" * 32)
@@ -270,6 +293,21 @@ def test_one_high_number_uses_up_none(pen: Pen) -> None:
     lie = link_of(last)._replace(number=999, prev=bytes(32))
     pen.write(OLGA, Epoch(runs_of([(RecordId(b"\x09" * 32), lie)])))
     assert next_of(pen.opset(), MIA).record.author_seq == last.author_seq + 1
+
+
+def test_who_lists_a_record_twice_makes_nobody_use_its_number_again(pen: Pen) -> None:
+    """Once as it was, so that it is gone, and once as something else.
+
+    Else its author would be made to fork, and whoever kept the record could show it.
+    """
+    last = pen.known[pen.add(MIA, X)].record
+    for number, before in ((0, b""), (1, bytes(32)), (10**6, bytes(32))):
+        lie = link_of(last)._replace(number=number, prev=before)
+        pen.write(OLGA, Epoch(runs_of([(last.id, lie)])))
+    compact(pen, OLGA, last.id)
+    assert dead(pen) == {last.id}
+    made = next_of(pen.opset(), MIA).record
+    assert (made.author_seq, made.prev) == (last.author_seq + 1, last.id)
 
 
 def test_the_dead_are_not_the_last_records_of_an_author(pen: Pen) -> None:
