@@ -80,7 +80,7 @@ def test_what_a_peer_fetches_ends_or_is_cut_off_in_time(
                 await asyncio.sleep(0.2)
                 assert refused(host.addresses[0])
                 await draining
-                assert time.monotonic() - began < patience + 3
+                assert time.monotonic() - began < patience + 10
                 await asyncio.sleep(0.3)
                 assert guest.blobs.has(blob) == (patience == 5.0)
 

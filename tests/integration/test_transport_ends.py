@@ -118,8 +118,8 @@ def test_a_server_that_stops_ends_open_streams_at_once() -> None:
             async def talk(incoming: AsyncIterator[Message], send: Send) -> None:
                 await send(Hello(1, "test"))
                 await anext(incoming)
-                async with asyncio.timeout(5):
-                    await served.server.stop(20)
+                async with asyncio.timeout(15):
+                    await served.server.stop(60)
                 await anext(incoming)
 
             async with served.client(ALICE) as alice:

@@ -114,7 +114,7 @@ def test_who_never_shakes_hands_holds_a_place_for_a_while_only(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Places are counted before anybody has a name, and silence gives them back."""
-    monkeypatch.setattr(listening, "HANDSHAKE_S", 2)
+    monkeypatch.setattr(listening, "HANDSHAKE_S", 4)
     limit = 4
 
     async def scenario() -> None:
@@ -131,8 +131,8 @@ def test_who_never_shakes_hands_holds_a_place_for_a_while_only(
                 with socket.create_connection((HOST, port)) as one_more:
                     one_more.setblocking(False)
                     loop = asyncio.get_running_loop()
-                    assert await asyncio.wait_for(loop.sock_recv(one_more, 1), 1) == b""
-                assert time.monotonic() - began < 1
+                    assert await asyncio.wait_for(loop.sock_recv(one_more, 1), 3) == b""
+                assert time.monotonic() - began < 3
                 async with asyncio.timeout(15):
                     while True:
                         try:

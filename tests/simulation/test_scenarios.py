@@ -8,6 +8,8 @@ from simulations.outcome import Outcome
 from simulations.scenarios import ON_DISKS, SCENARIOS, run_scenario
 
 SEEDS = range(20)
+DEFAULT_SEEDS = 8
+"""The first so many are run by default: each number of nodes with two seeds or more."""
 NODES = (5, 5, 6, 8)
 """How many nodes a seed gets; most few, or the whole would take too long."""
 GOSSIP_ROUNDS_MAX = 4
@@ -27,7 +29,13 @@ def test_another_seed_gives_another_log() -> None:
     assert len(logs) == 3
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(
+    "seed",
+    [
+        pytest.param(seed, marks=() if seed < DEFAULT_SEEDS else pytest.mark.slow)
+        for seed in SEEDS
+    ],
+)
 @pytest.mark.parametrize("name", [name for name in SCENARIOS if name not in ON_DISKS])
 def test_every_scenario_settles(name: str, seed: int) -> None:
     """5 to 8 nodes agree on records, visible set, merge id and bytes, and lose nothing."""

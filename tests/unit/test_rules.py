@@ -144,9 +144,9 @@ def test_no_shell_pattern_is_an_error(glob: str) -> None:
 def test_no_pattern_of_a_peer_takes_long(pattern: str) -> None:
     """What takes time exponential in a name's length elsewhere is quick here."""
     name = "a" * 20_000
-    begun = time.perf_counter()
+    begun = time.thread_time()  # a clock would count what else the machine does
     assert not parse_pattern(pattern).fits(Place(name))
-    assert time.perf_counter() - begun < 1
+    assert time.thread_time() - begun < 1
 
 
 def test_patterns_that_are_large_for_re2_are_refused() -> None:

@@ -156,8 +156,22 @@ def test_no_draw_of_what_is_lost_makes_a_difference(story: Story) -> None:
     assert points > 800
 
 
-@pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC])
-@pytest.mark.parametrize("story", STORIES, ids=named)
+REFUSALS = [
+    pytest.param(
+        story,
+        error,
+        id=f"{named(story)}-{errno.errorcode[error]}",
+        marks=pytest.mark.slow
+        if error == errno.ENOSPC and story not in {blobs, downloads}
+        else (),
+    )
+    for story in STORIES
+    for error in (errno.EIO, errno.ENOSPC)
+]
+"""Our code tells the errors apart in one place, so a full disk is met by two by default."""
+
+
+@pytest.mark.parametrize(("story", "error"), REFUSALS)
 def test_a_disk_that_refuses_leaves_before_or_after(story: Story, error: int) -> None:
     """At any operation, once or from there on; a clear message, and never in between."""
     points = FaultSweep(story, *before(story), error=error).run()
