@@ -38,6 +38,8 @@ warm: venv
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 test: export HYPOTHESIS_PROFILE := $(or $(HYPOTHESIS_PROFILE),dev)
+# Each process that a test starts, and there are hundreds, would else compile our modules anew.
+test: export PYTHONDONTWRITEBYTECODE :=
 test: venv
 	$(MAKE) -j 2 check warm
 	$(PYTEST)

@@ -34,6 +34,8 @@ class FairQueue(Generic[T]):
         self._last: dict[bytes, float] = {}
         """What its last thing cost."""
         self._now = 0.0
+        """What was had by who is served, at most so far: who comes new enters with it."""
+        self._start = 0.0
         self._entered = 0
         self._size = 0
 
@@ -56,13 +58,16 @@ class FairQueue(Generic[T]):
         Raises:
             IndexError: nothing waits.
         """
-        _, _, flow, self._now = heapq.heappop(self._order)
+        _, _, flow, self._start = heapq.heappop(self._order)
+        # Never back: one that waited long for a dear thing has had little, and who comes
+        # after it would be served before all that worked meanwhile.
+        self._now = max(self._now, self._start)
         self._size -= 1
         return flow, self._flows[flow].popleft()
 
     def charge(self, flow: bytes, cost: float) -> None:
         """Count what the thing that was taken last cost, and let its flow wait again."""
-        self._had[flow] = self._now + cost
+        self._had[flow] = self._start + cost
         self._last[flow] = cost
         if self._flows[flow]:
             self._enter(flow)

@@ -71,7 +71,7 @@ from .neighbours import Neighbours
 from .neighbours import Spaces as Known
 from .probing import Probing
 from .probing import Spaces as Announced
-from .quotas import DEFAULT, Accounts, Quotas, price_of
+from .quotas import DEFAULT, Accounts, Quotas, price_of, units_of_answer
 
 
 class Spaces(SyncSpaces, Contents, Attesters, Known, Announced, Protocol):
@@ -331,6 +331,7 @@ class Node:
             return
         if isinstance(message, Hello):
             self.apart.pop(peer, None)
+        self.accounts.settle(peer, 0, sum(map(units_of_answer, said)), now)
         self._say(peer, said)
         if isinstance(message, Heartbeat):
             self._tell(self.attesting.beat(peer, session, message))

@@ -51,7 +51,8 @@ PEER_COST: Final = 2048.0
 PEER_RECORDS: Final = 2048.0
 PEER_BYTES: Final = float(1 << 20)
 PEER_QUESTIONS: Final = 8.0
-"""Questions a second that are answered: each takes up to 10 ms, and brings up to 1 MiB."""
+"""Questions a second that are answered: most take up to 10 ms, and bring up to 1 MiB; what
+a comparison takes more is paid in units."""
 AUTHOR_RATE: Final = 512.0
 """Records a second of one author: a quarter of what a peer may bring, so that the flood of
 one author leaves room for others with whoever passes it on."""
@@ -83,8 +84,9 @@ READ_UNITS: Final = 0.3
 FEED_UNITS: Final = 20.0
 ASKED_UNITS: Final = 5.0
 PREFIXES_A_UNIT: Final = 10
-SECTIONS_A_UNIT: Final = 5
-"""Sections of a comparison: sixteen clues are made for each, and as many compared."""
+SECTIONS_A_UNIT: Final = 1
+"""Sections of a comparison, asked or answered: for each one clues of sixteen nodes are
+made, 0.1 ms where the hashes of these are not kept."""
 IDS_A_UNIT: Final = 50
 CALLERS_MAX: Final = 4096
 MESSAGE_COST_BYTES: Final = 256
@@ -235,6 +237,16 @@ def price_of(message: Message) -> Price:  # noqa: PLR0911  one case a message ty
             return Price(1 + len(sections) / SECTIONS_A_UNIT, size)
         case _:
             return Price(1, size)
+
+
+def units_of_answer(message: object) -> float:
+    """Return what it took to make an answer, beyond what its question was priced at.
+
+    A section of a question leads to up to sixteen of the answer: nobody knows beforehand.
+    """
+    if isinstance(message, CompareReply):
+        return len(message.sections) / SECTIONS_A_UNIT
+    return 0.0
 
 
 def units_of(records: tuple[SignedBytes, ...]) -> float:

@@ -9,6 +9,7 @@ failure. Mutants take many that do not change (ci).
 Bars of transformers are off: they start threads of their own, which a test has no use for.
 """
 
+import gc
 import os
 from pathlib import Path
 from typing import Final
@@ -78,3 +79,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     missing = [path for path in first if not path.exists()]
     assert not missing, f"no such tests: {missing}"
     items.sort(key=lambda item: first.get(item.path, len(first)))
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector pass over all that was imported and collected by now.
+
+    That is millions of objects which stay to the end; a test that measures memory would
+    look at each of them again.
+    """
+    gc.collect()
+    gc.freeze()

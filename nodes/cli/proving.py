@@ -10,9 +10,7 @@ from typing import Annotated, Final
 
 import typer
 
-from crdtmerge.digest import DIGEST_BYTES
 from crdtmerge.errors import BadInputError
-from crdtmerge.membership import MEMBERSHIP_BYTES_MAX, check_membership, read_membership
 
 from .executor import read
 from .options import HomeOption, JsonOption, SpaceOption
@@ -62,6 +60,13 @@ def check_proof(
     as_json: JsonOption = False,
 ) -> None:
     """Check such a proof; that the root is one to believe is for you to know."""
+    from crdtmerge.digest import DIGEST_BYTES
+    from crdtmerge.membership import (
+        MEMBERSHIP_BYTES_MAX,
+        check_membership,
+        read_membership,
+    )
+
     chosen = settings(context, as_json=as_json)
     under = _bytes(root, "a root", DIGEST_BYTES)
     item = _bytes(record, "a record's id", DIGEST_BYTES)

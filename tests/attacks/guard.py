@@ -34,6 +34,8 @@ PROCESS_BYTES_MAX: Final = 96 << 20
 
 SQLITE: Final = ("-wal", "-shm", ".sqlite")
 """How the names of SQLite's own files end."""
+SCRUBBED: Final = "local/scrub"
+"""The setting by which a node, attacked or not, remembers how far it has read its disk."""
 PRIVATE: Final = "attackers"
 """A folder of this name is the attacker's own, and not looked at."""
 
@@ -79,7 +81,11 @@ def _look_at(
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as sql:
         found = sql.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
         for (table,) in found.fetchall():
-            rows = sorted(map(repr, sql.execute(f"SELECT * FROM {table}")))
+            rows = sorted(
+                repr(row)
+                for row in sql.execute(f"SELECT * FROM {table}")
+                if row[0] != SCRUBBED
+            )
             tables[f"{name}:{table}"] = blake3("\n".join(rows).encode()).hexdigest()
         if f"{name}:records" in tables:
             ids: dict[bytes, list[bytes]] = {}

@@ -198,6 +198,7 @@ def test_json_of_each_command_has_its_fields(terminal: Terminal) -> None:
         "recipe_conflict",
         "contributions",
         "banned",
+        "compacted",
         "unknown_critical",
         "missing_blobs",
         "missing_bytes",

@@ -70,9 +70,9 @@ def test_a_false_proof_and_a_wrong_word_are_told_apart(run: Run) -> None:
         (shown["root"], "x" * 64, shown["proof"]),
         (shown["root"], shown["record"], "abc"),
     ):
-        error = run(*words, root, record, proof, code=2)
+        error = run(*words, root, record, proof, code=3)
         assert "hexadecimal digits" in json.dumps(error)
-    run("space", "prove", "0000", code=2)
+    run("space", "prove", "0000", code=4)
 
 
 def test_people_read_the_answer(

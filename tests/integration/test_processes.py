@@ -13,7 +13,7 @@ import pytest
 
 from crdtmerge.digest import CHUNK_BYTES
 from nodes.home import open_home
-from tests.homes import write_model
+from tests.homes import Fleet, write_model
 from tests.integration.processes import Cluster, running
 
 NAMES = ("ann", "ben", "cem")
@@ -24,8 +24,9 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
     """Three members of one space, all nodes running."""
     with running(tmp_path) as members:
         base = write_model(tmp_path / "base", 1)
+        fleet = Fleet.at(tmp_path)
         for name in NAMES:
-            members.run(name, "init")
+            fleet.init(name)
         ann = NAMES[0]
         create = ("space", "create", "friends", "--base", str(base))
         members.run(ann, *create, "--strategy", "ties", "--param", "density=0.5")

@@ -26,7 +26,7 @@ from tests.properties.test_visible import agree
 
 compacted = histories_compacted()
 quiet = histories_compacted(QUIET, thresholds=(1,))
-few: Final = settings(max_examples=settings().max_examples // 3)
+few: Final = settings(max_examples=settings().max_examples // 5)
 """These histories are long; the more of them say the same."""
 Drawn: Final = st.builds(random.Random, st.integers(0, 2**32))
 

@@ -103,6 +103,23 @@ def test_who_has_had_much_waits_also_after_a_pause() -> None:
     assert queue.take() == (B, 0)
 
 
+def test_who_comes_after_a_dear_thing_earns_nothing_by_it() -> None:
+    """One that waited for its dear thing has had little; newcomers as the others."""
+    queue: FairQueue[int] = FairQueue()
+    queue.put(A, 0)
+    queue.charge(queue.take()[0], 100.0)
+    queue.put(A, 1)
+    for item in range(400):
+        queue.put(B, item)
+    while queue.take()[0] == B:
+        queue.charge(B, 1.0)
+    queue.charge(A, 100.0)
+    for item in range(200):
+        queue.put(C, item)
+    order = [flow for flow, _ in drained(queue)]
+    assert order[:20].count(B) >= 9
+
+
 def test_flows_that_went_are_forgotten() -> None:
     """Peers come and go for months: what is kept follows what waits."""
     queue: FairQueue[int] = FairQueue()

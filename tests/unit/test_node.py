@@ -15,7 +15,12 @@ from crdtmerge.policy import Rank
 from crdtmerge.record import SignedRecord
 from crdtmerge.replica import Replica, found_space
 from crdtmerge.sync.messages import (
+    CLUE_BYTES,
     PROTOCOL_VERSION,
+    SALT_BYTES,
+    Clues,
+    CompareReply,
+    CompareRequest,
     Heartbeat,
     Hello,
     RecordsReply,
@@ -303,6 +308,20 @@ def test_who_does_not_answer_is_left_and_dialled_again_soon() -> None:
     home.do(PeerClosed(transport(1)))
     assert only(home.do(Ticked()), Dial) == []
     assert only(home.do(Ticked(), after=2.0), Dial)
+
+
+def test_a_short_question_costs_what_its_answer_took() -> None:
+    """One section of a comparison leads to sixteen, each as dear as one that was asked."""
+    home = Home(60)
+    home.open(1)
+    before = home.node.accounts.units
+    clues = (b"\1" * CLUE_BYTES,) * 16
+    asked = CompareRequest(home.space, bytes(SALT_BYTES), (Clues((), clues),), number=1)
+    done = home.do(MessageReceived(transport(1), asked))
+    (reply,) = [s.message for s in only(done, Send)]
+    assert isinstance(reply, CompareReply)
+    assert len(reply.sections) == 16
+    assert home.node.accounts.units - before >= 17
 
 
 def test_a_banned_author_loses_its_stream() -> None:

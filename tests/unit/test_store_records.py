@@ -23,6 +23,7 @@ from crdtmerge.sync.messages import SignedBytes
 from nodes.store import database as database_module
 from nodes.store.base import RECORD_OVERHEAD_BYTES, LocalStore, RecordStore
 from nodes.store.database import Database
+from nodes.store.schema import STORE
 from nodes.store.sqlite import SqliteLocal, SqliteRecords
 
 GENERATION = bytes(range(16))
@@ -313,9 +314,11 @@ def test_a_newer_schema_asks_for_an_upgrade(path: Path, database: Database) -> N
     """A store of a later version is left alone."""
     database.close()
     sql = apsw.Connection(str(path))
-    sql.execute("PRAGMA user_version = 4")
+    sql.execute(f"PRAGMA user_version = {STORE.version + 1}")
     sql.close()
-    with pytest.raises(UpgradeNeededError, match="schema 4") as caught:
+    with pytest.raises(
+        UpgradeNeededError, match=f"schema {STORE.version + 1}"
+    ) as caught:
         Database(path, write=True)
     assert "upgrade" in caught.value.hint
 
