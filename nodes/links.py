@@ -226,9 +226,13 @@ class Links:
         self.close_all()
 
     async def _part(self, link: Link, patience: float) -> None:
-        """Send what waits, and after `patience` only the goodbye."""
+        """Send what waits, and after `patience` only the goodbye.
+
+        Who has just come is waited for: its hello says whether it speaks goodbye.
+        """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(patience):
+                await link.greeted.wait()
                 await link.outgoing.below(1)
         link.parting = True
         if not link.features & SPEAKS_GOODBYE:

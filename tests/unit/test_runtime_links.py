@@ -528,6 +528,22 @@ def test_a_goodbye_goes_behind_what_waits_and_ends_the_stream() -> None:
     run(older)
 
 
+def test_who_has_not_said_hello_yet_is_waited_for_before_the_goodbye() -> None:
+    """Else it would take the end for a failure, and dial at once."""
+
+    async def test(loop: Loop) -> None:
+        link = await loop.open(LOW, LOW)
+        parting = asyncio.ensure_future(loop.links.part(5))
+        await settle()
+        assert not link.closed.is_set()
+        link.features = SPEAKS_GOODBYE
+        link.greeted.set()
+        await asyncio.wait_for(parting, 1)
+        assert loop.sent == [Goodbye()]
+
+    run(test)
+
+
 def test_who_dialled_reads_on_until_the_peer_has_read_its_goodbye() -> None:
     """To end reading cancels a call, and with it what its receiver did not read yet."""
 
