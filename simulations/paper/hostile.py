@@ -20,17 +20,17 @@ from ..world import TICK_S
 from .spaces import distinct
 from .timing import Watch
 
-FAULTS: Final = Faults(
+FAULTS: Final = Faults.of(
+    0.2,
     loss=0.3,
     duplicate=0.1,
     reorder=0.2,
-    delay=0.2,
     refuse=0.1,
     cut=0.02,
     crash=0.02,
-    power=0.05,
+    power_loss=0.05,
 )
-"""30% loss, and the rest beside it; `power` tears what a disk had not synced."""
+"""30% loss, and more beside it; a lost power tears what a disk had not synced."""
 ROUNDS: Final = 8
 """In which all contribute, while all of that happens."""
 PATIENCE_ROUNDS: Final = 600
@@ -51,7 +51,7 @@ def faulty(nodes: int, seed: int) -> Facts:
     watch = Watch()
     cluster = Cluster(seed, FAULTS, disks=True)
     gather(cluster, nodes)
-    weather = Weather(cluster, cluster.random("weather"))
+    weather = Weather(cluster)
     late = list(cluster.machines)
     cluster.random("turns").shuffle(late)
     met = cluster.network.traffic.messages, cluster.network.traffic.message_bytes
@@ -67,15 +67,7 @@ def faulty(nodes: int, seed: int) -> Facts:
     settled = settle(cluster, patience_rounds=PATIENCE_ROUNDS)
     found = outcome_of("paper", cluster, settled).facts()
     told = ("nodes", "seed", "faults", "records", "visible", "messages", "bytes")
-    also = (
-        "lost",
-        "duplicated",
-        "reordered",
-        "cut_off",
-        "refused",
-        "crashes",
-        "events",
-    )
+    also = ("injected", "crashes", "events")
     work = cluster.network.traffic
     return {
         **{name: found[name] for name in (*told, *also)},
