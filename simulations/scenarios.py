@@ -12,12 +12,12 @@ from crdtmerge.errors import UnknownNameError
 from crdtmerge.sync.session import FEED_WITHOUT_CURSOR_MAX
 from nodes.quotas import DEFAULT, Quotas
 
-from .adversary import TIGHT, Flooder
 from .attesting import liar_attests
 from .checkers import NotConvergedError, check_settled, disagreement, repeatable
 from .cluster import Cluster
 from .compacting import stale_member
 from .forking import equivocating_author
+from .liars.flooding import TIGHT, Flooder
 from .limits import check_run
 from .outcome import Outcome, outcome_of
 from .settling import STEP_S, Settled, gather, settle
