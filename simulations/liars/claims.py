@@ -10,6 +10,7 @@ from typing import Final
 
 from crdtmerge.bodies import Add
 from crdtmerge.digest import DIGEST_BYTES, BlobId
+from crdtmerge.manifest import MANIFEST_BYTES_MAX
 from crdtmerge.record import sign_record
 from crdtmerge.replica import best_grant
 from crdtmerge.sync.listings import TENSORS_MAX
@@ -168,7 +169,7 @@ def _add_of_another_size(liar: Liar, rng: random.Random) -> None:
         return
     body = rng.choice(adds)
     assert isinstance(body, Add)
-    wrong = rng.choice((1, body.manifest_bytes + 1, HUGE_BYTES))
+    wrong = rng.choice((1, body.manifest_bytes + 1, MANIFEST_BYTES_MAX))
     lie = replace(body, manifest_bytes=wrong, content_bytes=HUGE_BYTES)
     signed = sign_record(next_record(liar, me, lie), machine.author)
     cluster.commit(machine, signed)

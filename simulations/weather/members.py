@@ -25,14 +25,13 @@ def strike(cluster: Cluster, _coming: Coming) -> None:
         return
     appoint(cluster)
     for name, lie in LIES.items():
-        if not cluster.dice.arms(name):
-            continue
-        rng = cluster.dice.of(name)
-        able = [liar for liar in liars(cluster) if liar.machine.node is not None]
-        if able:
-            liar = rng.choice(able)
+        able = [liar for liar in liars(cluster) if liar.peers()]
+        if not able:
+            return  # without a link there is nobody to lie to
+        liar = able[cluster.dice.hits[name] % len(able)]
+        if cluster.dice.arms(name, liar.machine.name):
             with cluster.powered(liar.machine):
-                cluster.dice.struck[name] += lie(liar, rng)
+                cluster.dice.struck[name] += lie(liar, cluster.dice.of(name))
 
 
 def pass_over(cluster: Cluster) -> None:
