@@ -9,10 +9,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from crdtmerge.bodies import Ban, Body, Grant, NodeAddress, SpaceId
+from crdtmerge.bodies import Ban, Body, Grant, NodeAddress
 from crdtmerge.digest import Domain, digest
 from crdtmerge.identity import Purpose, SigningKey
-from crdtmerge.orset import OpSet
 from crdtmerge.policy import (
     BYTES_MAX_DEFAULT,
     RECORDS_MAX_DEFAULT,
@@ -20,7 +19,7 @@ from crdtmerge.policy import (
     Rank,
 )
 from crdtmerge.record import sign_record
-from crdtmerge.replica import Replica, best_grant, found_space
+from crdtmerge.replica import best_grant, found_space
 from crdtmerge.sync.messages import (
     FeedReply,
     Message,
@@ -132,18 +131,14 @@ def _other_bytes(liar: Liar) -> SignedBytes:
 
 def _elsewhere(liar: Liar) -> SignedBytes:
     """A true record, of a space that is not this one."""
-    key, cluster = liar.machine.author, liar.cluster
     genesis = found_space(
-        key,
+        liar.machine.author,
         name="elsewhere",
         mode="members",
-        base=cluster.base.content,
-        nonce=cluster.draw(liar.label())[:16],
+        base=liar.cluster.base.content,
+        nonce=liar.cluster.draw(liar.label())[:16],
     )
-    space = SpaceId(genesis.record.id)
-    opset = OpSet(space).insert([genesis])
-    address = (liar.machine.address,)
-    return signed_bytes(Replica(opset, key).announce(liar.machine.transport, address))
+    return signed_bytes(genesis)
 
 
 FORGERIES: Final[Mapping[str, Callable[[Liar], SignedBytes | None]]] = {

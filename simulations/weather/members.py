@@ -4,10 +4,15 @@ Owns who is hostile: one or two machines, never the owner's, and fewer than a th
 not own what they do (`liars`), nor what must hold all the same (`checkers`, `bounds`).
 """
 
+from collections.abc import Sequence
 from typing import Final
 
-from crdtmerge.bodies import Add
 from crdtmerge.digest import ContentId
+from crdtmerge.errors import ContentMissingError, FaultyContributionError
+from crdtmerge.policy import Visible
+from crdtmerge.sync.messages import GENERATION_BYTES
+from nodes.spaces import Spaces
+from nodes.store.memory import MemoryRecords
 from simulations.cluster import Cluster
 from simulations.liars import LIES, Liar
 from simulations.world import Machine
@@ -39,8 +44,8 @@ def pass_over(cluster: Cluster) -> None:
     found = liars(cluster)
     for liar in found:
         liar.lies.clear()
-    for liar in found:
-        _clear_up(cluster, liar)
+    if found:
+        _clear_up(cluster, found)
 
 
 def liars(cluster: Cluster) -> list[Liar]:
@@ -64,32 +69,41 @@ def turn(cluster: Cluster, machine: Machine) -> Liar:
     return liar
 
 
-def _clear_up(cluster: Cluster, liar: Liar) -> None:
-    """Ban what a liar alone offers and nobody else has, and perhaps the liar itself."""
+def _clear_up(cluster: Cluster, found: Sequence[Liar]) -> None:
+    """Ban what liars offer and nobody can merge, and perhaps the liars themselves."""
     owner = cluster.owner
-    for content in sorted(_offered(cluster, liar.machine)):
+    for content in _useless(cluster):
         cluster.commit(owner, cluster.replica(owner).ban("content", content))
-    view, author = owner.spaces.view(cluster.space), liar.machine.author.public
-    out = cluster.random(f"{liar.machine.name} thrown out").random() < THROWN_OUT
-    if out and author not in view.rightless:
-        cluster.commit(owner, cluster.replica(owner).ban("author", author))
+    for liar in found:
+        author = liar.machine.author.public
+        out = cluster.random(f"{liar.machine.name} thrown out").random() < THROWN_OUT
+        if out and author not in owner.spaces.view(cluster.space).rightless:
+            cluster.commit(owner, cluster.replica(owner).ban("author", author))
 
 
-def _offered(cluster: Cluster, machine: Machine) -> set[ContentId]:
-    """Return what suspects alone contributed, and no honest machine has in whole."""
-    offered: dict[bool, set[ContentId]] = {True: set(), False: set()}
-    for place in (machine, *cluster.honest):
-        for signed in place.spaces.opset(cluster.space).signed.of_kinds(ADDS):
-            if isinstance(body := signed.record.body, Add):
-                suspect = signed.record.author in cluster.suspects
-                offered[suspect].add(body.content)
-    whole = {
+def _useless(cluster: Cluster) -> list[ContentId]:
+    """Return what suspects alone offer, and no honest machine can merge, sorted.
+
+    Looked for in all that anybody has: what some have heard already, others will.
+    """
+    known = dict(cluster.ledger)
+    for machine in cluster.machines:
+        known |= machine.spaces.opset(cluster.space).signed
+    everything = Spaces(MemoryRecords(bytes(GENERATION_BYTES)), cluster.library)
+    everything.commit(cluster.space, tuple(known.values()))
+    return sorted(
         visible.content
-        for place in cluster.honest
-        for visible in place.spaces.view(cluster.space).visible
-        if not place.spaces.lacking(cluster.space, visible)
-    }
-    return offered[True] - offered[False] - whole
+        for visible in everything.view(cluster.space).visible
+        if cluster.suspects.issuperset(visible.authors)
+        and not _is_whole(cluster, everything, visible)
+    )
 
 
-ADDS: Final = frozenset({Add.KIND})
+def _is_whole(cluster: Cluster, everything: Spaces, visible: Visible) -> bool:
+    """Tell whether an honest machine has the manifest, and all that it names."""
+    try:
+        manifest = everything.manifest(visible)
+    except (ContentMissingError, FaultyContributionError):
+        return False
+    needed = [manifest.blob, *manifest.blobs()]
+    return any(not machine.blobs.missing(needed) for machine in cluster.honest)
