@@ -1,0 +1,85 @@
+"""Sets that many nodes of one run hold, computed once: what lets a thousand run at all.
+
+Owns the sets that were reached in a run, and the spaces of a node that looks them up. A set
+is a value that cannot change, and the records in it decide what it is; so nodes that hold
+the same records may hold the same value, whatever the order in which these came. Every node
+still keeps its own records in its own order, and checks the signature of each that it
+takes. Does not own whether that assumption holds: `crowd` computes sets anew, from what
+single nodes keep, and compares.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+from weakref import WeakValueDictionary
+
+from crdtmerge.bodies import RecordId, SpaceId
+from crdtmerge.orset import OpSet
+from crdtmerge.record import SignedRecord
+from nodes.batches import chains_first
+from nodes.spaces import Spaces
+
+STEPS_MAX: Final = 1024
+"""Steps from set to set that are remembered; those that were not taken for longest go."""
+
+Step = tuple[bytes, tuple[RecordId, ...]]
+"""The root of a set, and the records that were added to it, in their order."""
+
+
+@dataclass
+class Inserts:
+    """The sets that nodes hold, by root, and the last steps between them."""
+
+    steps: dict[Step, OpSet] = field(default_factory=dict)
+    held: WeakValueDictionary[bytes, OpSet] = field(default_factory=WeakValueDictionary)
+    computed: int = 0
+    """How many sets were computed, and not found."""
+
+    def insert(self, before: OpSet, batch: Sequence[SignedRecord]) -> OpSet:
+        """Return the set with `batch` joined in.
+
+        Raises:
+            RemoteError: a record breaks a rule.
+        """
+        step = before.root, tuple(signed.record.id for signed in batch)
+        after = self.steps.pop(step, None)
+        if after is None:
+            self.computed += 1
+            found = before.insert(batch)
+            after = self.held.setdefault(found.root, found)
+            after.view  # noqa: B018  computed once, for all who hold it
+        self.steps[step] = after  # at the end: it is the last that was taken
+        if len(self.steps) > STEPS_MAX:
+            del self.steps[next(iter(self.steps))]
+        return after
+
+
+class SharedSpaces(Spaces):
+    """The spaces of one node, whose sets are looked up before they are computed."""
+
+    inserts: Inserts
+    on_taken: Callable[[tuple[RecordId, ...]], None] | None = None
+    """Hears of records that are in a set from now on."""
+
+    def commit(
+        self, space: SpaceId, batch: Sequence[SignedRecord]
+    ) -> tuple[RecordId, ...]:
+        """Join `batch`; return the ids that were new.
+
+        Raises:
+            RemoteError: a record breaks a rule; nothing was stored.
+            NotImplementedError: an epoch lists records: nobody here forgets any.
+        """
+        with self.lock:
+            before = self._opsets.get(space, OpSet(space))
+            new = {s.record.id: s for s in batch if s.record.id not in before}
+            if new:
+                ordered = chains_first(new)
+                after = self.inserts.insert(before, ordered)
+                if len(after.listing):
+                    raise NotImplementedError("shared sets do not shrink")
+                self.records.append(space, ordered)
+                self._opsets[space] = after
+                if self.on_taken is not None:
+                    self.on_taken(tuple(new))
+            return tuple(new)
