@@ -4,13 +4,16 @@ Owns driving them, each by the command line or the control socket of its node. D
 what happens to them (`stories`), nor what is checked (`checks`).
 """
 
+import io
 import json
 import signal
 import subprocess
 from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, Final
 
+from nodes import cli
 from nodes.cli.control import ask_node
 
 from .process import HERE, Launch, NodeProcess
@@ -45,6 +48,20 @@ class Members:
     def run(self, name: str, *words: str, exits: int = 0) -> Any:
         """Run one command of `name`, which must exit so; return the JSON it printed."""
         return self.finish(self.begin(name, *words), words, exits)
+
+    def run_here(self, name: str, *words: str) -> Any:
+        """Run one command of `name` in this process, for which a new one takes longer.
+
+        It must be one that asks no node.
+        """
+        if self.launching(name).program is not None:
+            return self.run(name, *words)
+        printed, said = io.StringIO(), io.StringIO()
+        home = ("--home", str(self.folder / name))
+        with redirect_stdout(printed), redirect_stderr(said):
+            code = cli.run([*words, "--json", *home])
+        assert code == 0, f"{words}: {printed.getvalue()}{said.getvalue()}"
+        return json.loads(printed.getvalue())
 
     def run_each(self, *commands: tuple[str, *tuple[str, ...]]) -> list[Any]:
         """Run commands at once, each a name and its words; return what they printed."""
