@@ -91,9 +91,9 @@ class Network:
         longest = max(DELAY_MIN_S, self.dice.faults.delay)
         return self.rng.uniform(DELAY_MIN_S, longest) + size / BYTES_PER_S
 
-    def refuses(self) -> bool:
-        """Tell whether a dial or a fetch fails this time."""
-        return self.dice.strikes("refuse")
+    def refuses(self, *between: bytes) -> bool:
+        """Tell whether a dial or a fetch between two nodes fails this time."""
+        return self.dice.strikes("refuse", *between)
 
     def open(self, one: bytes, other: bytes) -> None:
         """Open the stream between two nodes."""
@@ -120,16 +120,17 @@ class Network:
                 self.deliver(sender, receiver, decode(frame))
 
         strikes = self.dice.strikes
-        if strikes("loss"):
+        subject = sender, receiver, type(message).__name__
+        if strikes("loss", *subject):
             pass
-        elif strikes("reorder"):
+        elif strikes("reorder", *subject):
             self.clock.after(self._held_up(len(frame)), arrive)
         else:
             earliest = self.clock.now + self.delay(len(frame))
             arrival = max(earliest, link.last_arrival.get(receiver, 0.0))
             link.last_arrival[receiver] = arrival
             self.clock.after(arrival - self.clock.now, arrive)
-        if strikes("duplicate"):
+        if strikes("duplicate", *subject):
             self.clock.after(self._held_up(len(frame)), arrive)
 
     def pause(self, sender: bytes, receiver: bytes, seconds: float) -> None:

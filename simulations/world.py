@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Final, assert_never
+from typing import TYPE_CHECKING, Final, assert_never
 
 from crdtmerge.bodies import SpaceId
 from crdtmerge.digest import BlobId, Domain, digest
@@ -47,16 +47,21 @@ from nodes.store.base import RecordStore
 
 from .clock import Clock
 from .downloads import Download, Reply
-from .faults import CALM, Dice, Faults
+from .faults import CALM, Dice, Faults, Strike, Subject
 from .network import Network
 from .power_loss import Losing, Loss, PowerLossError
 from .storage import Blobs, DiskStorage, MemoryStorage, Storage
+
+if TYPE_CHECKING:
+    import hashlib
 
 LOSING: Final[tuple[Losing, ...]] = ("some", "torn", "all", "some")
 """What power losses take, drawn from these."""
 KILLED: Final = Loss("none")
 """What a process loses that ends while its system goes on."""
 TICK_S: Final = 1.0
+STRIKES_KEPT_MAX: Final = 100_000
+"""How many strikes a world lists: those of a long swarm, not of the longest."""
 DIAL_TIMEOUT_S: Final = 1.0
 
 
@@ -134,12 +139,14 @@ class World:
     power_losses: int = 0
     accused: list[str] = field(default_factory=list)
     """Who was taken for a liar, and why: all are honest here, so it must stay empty."""
-    _log: bytes = b""
+    strikes: list[Strike] = field(default_factory=list)
+    """The faults that happened, in their order."""
+    _log: "hashlib._Hash" = field(default_factory=sha256)
     _by_transport: dict[bytes, Machine] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Build the network that carries messages between the machines."""
-        self.dice = Dice(self.faults, self.random, self.only)
+        self.dice = Dice(self.faults, self.random, self.only, self._struck)
         self.network = Network(
             self.clock,
             self.random("network"),
@@ -259,12 +266,21 @@ class World:
     @property
     def log_digest(self) -> str:
         """Digest of all that happened, in its order."""
-        return self._log.hex()
+        return self._log.hexdigest()
 
     def _note(self, machine: Machine, what: str) -> None:
+        """Log what happens to a process: a line of the log is an event."""
         self.events += 1
-        line = f"{self.clock.now!r} {machine.name} {what}"
-        self._log = sha256(self._log + line.encode()).digest()
+        self._write(f"{machine.name} {what}")
+
+    def _struck(self, name: str, hit: int, subject: Subject) -> None:
+        """Log a fault."""
+        self._write(f"{name} {hit} {subject!r}")
+        if len(self.strikes) < STRIKES_KEPT_MAX:
+            self.strikes.append(Strike(name, hit, self.clock.now, subject))
+
+    def _write(self, line: str) -> None:
+        self._log.update(f"{self.clock.now!r} {line}\n".encode())
 
     # --- performing effects -------------------------------------------------------------
 
@@ -378,7 +394,7 @@ class World:
             else:
                 self.network.cut(me, peer)
 
-        answers = serves() and not self.network.refuses()
+        answers = serves() and not self.network.refuses(me, peer)
         self.clock.after(self.network.delay(0) if answers else DIAL_TIMEOUT_S, ended)
 
     def _fetch(self, machine: Machine, fetch: Fetch) -> None:

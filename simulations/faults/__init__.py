@@ -6,7 +6,17 @@ run. `dice` draws, from the seed, when one does, and counts. Who suffers is in `
 """
 
 from .catalogue import FAULTS, Fault
-from .dice import Dice
+from .dice import Dice, Strike, Subject
 from .mix import CALM, ROUGH, STORM, Faults
 
-__all__ = ["CALM", "FAULTS", "ROUGH", "STORM", "Dice", "Fault", "Faults"]
+__all__ = [
+    "CALM",
+    "FAULTS",
+    "ROUGH",
+    "STORM",
+    "Dice",
+    "Fault",
+    "Faults",
+    "Strike",
+    "Subject",
+]

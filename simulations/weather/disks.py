@@ -18,7 +18,7 @@ CUT_WITHIN: Final = 150
 def strike(cluster: Cluster, _coming: Coming) -> None:
     """Draw this round's faults of disks."""
     for machine in cluster.running:
-        if cluster.dice.strikes("power_loss"):
+        if cluster.dice.strikes("power_loss", machine.name):
             _lose_power(cluster, machine)
 
 

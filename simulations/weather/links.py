@@ -18,7 +18,7 @@ def strike(cluster: Cluster, _coming: Coming) -> None:
     """Draw this round's faults of links."""
     dice, network = cluster.dice, cluster.network
     for one, other in sorted(network.links):
-        if dice.strikes("cut"):
+        if dice.strikes("cut", one, other):
             network.cut(one, other)
     whole = not network.islands and len(cluster.machines) > 1
     if whole and dice.strikes("partition"):

@@ -11,7 +11,7 @@ from .coming import Coming
 def strike(cluster: Cluster, coming: Coming) -> None:
     """Draw this round's faults of processes."""
     for machine in cluster.running:
-        if cluster.dice.strikes("crash"):
+        if cluster.dice.strikes("crash", machine.name):
             cluster.crash(machine)
             coming.restart(machine)
 
