@@ -30,7 +30,7 @@ class Wires:
         """Lay the cables; everybody hears everybody."""
         self.names = tuple(names)
         self.between = between
-        self._uncounted = (0, 0)
+        self._unplugged: set[str] = set()
         self.switch: Switch | None = None
         _do("mount", "-t", "tmpfs", "none", str(_RUN))
         (_RUN / "netns").mkdir()
@@ -112,18 +112,16 @@ class Wires:
         self.cut(mainland, island)
 
     def heal(self) -> None:
-        """Let everybody reach everybody."""
+        """Put every cable in, and let everybody reach everybody."""
+        for name in sorted(self._unplugged):
+            _ip(f"-n {name} link set eth0 up")
+        self._unplugged.clear()
         self.mend(self.names, self.names)
 
     def unplug(self, name: str) -> None:
         """Pull the cable of a member out: its card notices."""
         _ip(f"-n {name} link set eth0 down")
-
-    def plug(self, name: str) -> None:
-        """Put the cable of a member back in."""
-        others = self._others(name)
-        hearing = (self._hears(name, other, reached=True) for other in others)
-        _ip(f"-n {name} link set eth0 up", *hearing)
+        self._unplugged.add(name)
 
     def _set(
         self, senders: Collection[str], receivers: Collection[str], *, reached: bool
