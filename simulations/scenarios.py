@@ -17,6 +17,7 @@ from .attesting import liar_attests
 from .checkers import NotConvergedError, check_settled, disagreement, repeatable
 from .cluster import Cluster
 from .compacting import stale_member
+from .faults import Only, only_options
 from .forking import equivocating_author
 from .limits import check_run
 from .outcome import Outcome, outcome_of
@@ -308,21 +309,42 @@ NODES_MIN: Final = 4
 """Below, there is nobody to be apart from whom the story needs apart."""
 
 
-def run_scenario(name: str, seed: int, nodes: int) -> Outcome:
+def check_known(name: str) -> None:
+    """Refuse a story that there is not.
+
+    Raises:
+        UnknownNameError: names those that there are.
+    """
+    if name not in SCENARIOS:
+        hint = f"known: {', '.join(SCENARIOS)}"
+        raise UnknownNameError(f"there is no scenario {name!r}", hint=hint)
+
+
+def run_scenario(
+    name: str,
+    seed: int,
+    nodes: int,
+    *,
+    only: Only | None = None,
+    watch: Callable[[Cluster], None] = lambda _: None,
+) -> Outcome:
     """Run one scenario; the same arguments give the same outcome.
+
+    `watch` is lent the cluster before anything happens.
 
     Raises:
         NotConvergedError: a promise does not hold under this seed.
         UnknownNameError: there is no such scenario.
         BadInputError: seed or nodes are out of range.
     """
-    if name not in SCENARIOS:
-        hint = f"known: {', '.join(SCENARIOS)}"
-        raise UnknownNameError(f"there is no scenario {name!r}", hint=hint)
+    check_known(name)
     check_run(seed, nodes, NODES_MIN)
-    command = f"scenario {name} --nodes {nodes} --seed {seed}"
+    command = f"{name} --nodes {nodes} --seed {seed}"
+    if only is not None:
+        command += f" {only_options(only)}"
     with repeatable(command):
         quotas, cut = QUOTAS.get(name, DEFAULT), name in QUARANTINED
         disks = name in ON_DISKS
-        cluster = Cluster(seed, quotas=quotas, disks=disks, quarantine=cut)
+        cluster = Cluster(seed, only=only, quotas=quotas, disks=disks, quarantine=cut)
+        watch(cluster)
         return outcome_of(command, cluster, SCENARIOS[name](cluster, nodes))
