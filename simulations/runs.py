@@ -15,7 +15,7 @@ from .faults import Faults, Only, only_options
 from .limits import NODES_DEFAULT, ROUNDS_DEFAULT, ROUNDS_MAX, check_range, check_run
 from .outcome import Outcome
 from .scenarios import NODES_MIN as NODES_OF_STORIES_MIN
-from .scenarios import SCENARIOS, check_known, run_scenario
+from .scenarios import SCENARIOS, known, run_scenario
 from .swarm import NODES_MIN as NODES_OF_SWARMS_MIN
 from .swarm import drawn_faults, run_swarm
 
@@ -64,7 +64,7 @@ class Run:
             BadInputError: something is out of its range, or not for this story.
         """
         if self.story != SWARM:
-            check_known(self.story)
+            known(self.story)
         check_run(self.seed, self.nodes, self.nodes_min)
         check_range("rounds", self.rounds, 1, ROUNDS_MAX)
         if self.faults is None:
@@ -110,9 +110,7 @@ def stories(name: str) -> tuple[str, ...]:
     """
     if name == ALL:
         return (*SCENARIOS, SWARM)
-    if name != SWARM:
-        check_known(name)
-    return (name,)
+    return (name if name == SWARM else known(name),)
 
 
 def told() -> Iterator[tuple[str, str]]:

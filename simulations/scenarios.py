@@ -12,12 +12,13 @@ from crdtmerge.errors import UnknownNameError
 from crdtmerge.sync.session import FEED_WITHOUT_CURSOR_MAX
 from nodes.quotas import DEFAULT, Quotas
 
+from . import alone
 from .adversary import TIGHT, Flooder
 from .attesting import liar_attests
 from .checkers import NotConvergedError, check_settled, disagreement, repeatable
 from .cluster import Cluster
 from .compacting import stale_member
-from .faults import Only, only_options
+from .faults import FAULTS, Only, only_options
 from .forking import equivocating_author
 from .limits import check_run
 from .outcome import Outcome, outcome_of
@@ -282,6 +283,10 @@ def _expect_banned(
 
 Scenario = Callable[[Cluster, int], Settled]
 
+ALONE: Final[Mapping[str, str]] = {
+    f"fault-{name.replace('_', '-')}": name for name in FAULTS if name in alone.KINDS
+}
+"""The stories of one kind of fault alone, and the kind of each."""
 SCENARIOS: Final[Mapping[str, Scenario]] = {
     "everyone-contributes": everyone_contributes,
     "islands-heal": islands_heal,
@@ -295,13 +300,19 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "liar-attests": liar_attests,
     "equivocating-author": equivocating_author,
     "stale-member": stale_member,
+    **{story: alone.story(kind) for story, kind in ALONE.items()},
 }
 QUOTAS: Final[Mapping[str, Quotas]] = {"flooding-member": TIGHT}
 """What machines hold their peers to, where it is not what nodes do by default."""
 FLOOD_ROUNDS: Final = 4
 NEWS_ROUNDS_MAX: Final = 1.0
 """Rounds that news may take to all amid a flood; 0.15 were seen, as without one."""
-ON_DISKS: Final = frozenset({"power-loss"})
+ON_DISKS: Final = frozenset(
+    {
+        "power-loss",
+        *(story for story, kind in ALONE.items() if FAULTS[kind].area == "disk"),
+    }
+)
 """Told to machines that keep all by the code of real nodes, on simulated disks."""
 QUARANTINED: Final = frozenset({"equivocating-author"})
 """Told of spaces that cut off who signs two records of one number."""
@@ -309,15 +320,16 @@ NODES_MIN: Final = 4
 """Below, there is nobody to be apart from whom the story needs apart."""
 
 
-def check_known(name: str) -> None:
-    """Refuse a story that there is not.
+def known(name: str) -> str:
+    """Return the name of a story as it is listed; kinds of faults may have a `_`.
 
     Raises:
-        UnknownNameError: names those that there are.
+        UnknownNameError: there is no such story; names those that there are.
     """
-    if name not in SCENARIOS:
+    if (found := name.replace("_", "-")) not in SCENARIOS:
         hint = f"known: {', '.join(SCENARIOS)}"
         raise UnknownNameError(f"there is no scenario {name!r}", hint=hint)
+    return found
 
 
 def run_scenario(
@@ -337,7 +349,7 @@ def run_scenario(
         UnknownNameError: there is no such scenario.
         BadInputError: seed or nodes are out of range.
     """
-    check_known(name)
+    name = known(name)
     check_run(seed, nodes, NODES_MIN)
     command = f"{name} --nodes {nodes} --seed {seed}"
     if only is not None:
