@@ -6,6 +6,7 @@ entry point. What runs nodes is imported once it is to run: `--help` answers at 
 """
 
 import os
+from time import perf_counter  # noqa: TID251  how fast runs go is for people alone
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -164,7 +165,7 @@ def _hunt(plan: "Hunt", *, as_json: bool) -> None:
         def told(work: str, done: int, total: int) -> None:
             tell({"work": work, "done": done, "total": total})
 
-        findings = hunt(plan, told)
+        findings = hunt(plan, told, perf_counter)
     _show(plan, findings, as_json=as_json)
     if findings.tally.failed:
         raise typer.Exit(FAILED)
