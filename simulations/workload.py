@@ -47,8 +47,8 @@ class Workload:
     names: list[str] = field(default_factory=list)
 
     def join(self) -> None:
-        """Let one more person in, if the owner's machine runs to let them in."""
-        if self.cluster.owner.node is not None:
+        """Let one more person in, if the owner's machine is fit to let them in."""
+        if self.cluster.admits:
             maintains = self.rng.random() < MAINTAINERS
             self.cluster.join(Rank.MAINTAINER if maintains else Rank.CONTRIBUTOR)
 
@@ -57,8 +57,9 @@ class Workload:
         if running := self.cluster.running:
             machine = self.rng.choice(running)
             (action,) = self.rng.choices(list(ACTIONS), list(ACTIONS.values()))
-            with self.cluster.powered(machine):
-                action(self, machine)
+            with self.cluster.commanded(machine):
+                if machine.author.public in self._view(machine).ranks:
+                    action(self, machine)
 
     def add(self, machine: Machine) -> None:
         """Contribute a new model."""
