@@ -54,6 +54,13 @@ KINDS: Final[Mapping[str, Alone]] = {
     "failed_sync": Alone(0.1),
     "backup": Alone(0.1),
     "wipe": Alone(0.05),
+    "forge": Alone(0.3),
+    "equivocate": Alone(0.2, strikes=3),
+    "replay": Alone(0.3, strikes=3),
+    "lie_size": Alone(0.3),
+    "stall": Alone(0.3),
+    "flood": Alone(0.3),
+    "eclipse": Alone(0.2),
 }
 """The kinds that have a story, by name."""
 

@@ -54,6 +54,8 @@ class Cluster(World):
     library: MemoryBlobs = field(default_factory=MemoryBlobs)
     quarantine: bool = False
     """Whether the space cuts off who signs two records of one number."""
+    suspects: set[AuthorId] = field(default_factory=set)
+    """The keys that liars sign with: what they said may be lost, but not for some only."""
     doubtful: dict[str, dict[RecordId, SignedRecord]] = field(default_factory=dict)
     """Records that machines were keeping when their power went: kept, or lost."""
     losable: dict[RecordId, SignedRecord] = field(default_factory=dict)

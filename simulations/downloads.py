@@ -36,6 +36,10 @@ class Reply:
     network: Network
     wanted: Wanted
 
+    def delay(self, size: int) -> float:
+        """Return how long a message of `size` bytes takes."""
+        return self.network.delay(size)
+
     def messages(self, blob: BlobId) -> Iterator[bytes]:
         """Yield the messages of the reply."""
         data = self.blobs.get(blob)
@@ -150,7 +154,7 @@ class Download:
             self._perform()
             self._read(ask, reply, messages)
 
-        self.clock.after(reply.network.delay(len(message)), arrived)
+        self.clock.after(reply.delay(len(message)), arrived)
 
     def _take(self, number: int, message: bytes, network: Network) -> None:
         swarm, now = self.swarm, self.clock.now

@@ -58,7 +58,7 @@ class Workload:
             machine = self.rng.choice(running)
             (action,) = self.rng.choices(list(ACTIONS), list(ACTIONS.values()))
             with self.cluster.commanded(machine):
-                if machine.author.public in self._view(machine).ranks:
+                if self._may_act(machine):
                     action(self, machine)
 
     def add(self, machine: Machine) -> None:
@@ -114,6 +114,16 @@ class Workload:
 
     def _view(self, machine: Machine) -> View:
         return machine.spaces.view(self.cluster.space)
+
+    def _may_act(self, machine: Machine) -> bool:
+        """Tell whether anybody listens to it: it was not banned, and did not fork.
+
+        Who lost a disk may find itself in a space that does not know it yet.
+        """
+        view, me = self._view(machine), machine.author.public
+        return (
+            me in view.ranks and me not in view.rightless and me not in view.quarantined
+        )
 
     def _maintains(self, machine: Machine) -> bool:
         return self._view(machine).ranks[machine.author.public] >= Rank.MAINTAINER

@@ -5,12 +5,12 @@ and restarts. Does not own the wires (`network`), nor what people do (`cluster`)
 """
 
 import random
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import TYPE_CHECKING, Final, assert_never
+from typing import TYPE_CHECKING, Final, Protocol, assert_never
 
 from crdtmerge.bodies import SpaceId
 from crdtmerge.digest import BlobId, Domain, digest
@@ -74,6 +74,23 @@ class Interruption:
     action: Callable[[], None]
 
 
+class Liar(Protocol):
+    """A hostile member: it stands between the node of its machine and all others.
+
+    The node itself is as any other. What it says passes here, and may leave as something
+    else, more than once, or never.
+    """
+
+    def says(self, peer: bytes, message: Message) -> Iterable[Message]:
+        """Return what leaves the machine where its node says `message`."""
+
+    def hears(self, peer: bytes, message: Message) -> bool:
+        """Take note of what comes; tell whether the node gets to know of it."""
+
+    def serves(self, peer: bytes, reply: Reply) -> Reply:
+        """Return what a peer gets where the node would serve it a blob."""
+
+
 @dataclass(slots=True, eq=False)
 class Machine:
     """One simulated machine: what survives a crash, and the core if it runs."""
@@ -90,6 +107,8 @@ class Machine:
     downloads: dict[BlobId, Download] = field(default_factory=dict)
     attested: Resolved | None = None
     """What it attests: kept on its disk, unlike what others do."""
+    liar: Liar | None = None
+    """Who uses it for other ends than its node's; none on an honest one."""
     ahead: float = 0.0
     """Seconds by which its clock is ahead of the world's."""
     interruption: "Interruption | None" = None
@@ -139,9 +158,11 @@ class World:
     crashes: int = 0
     power_losses: int = 0
     accused: list[str] = field(default_factory=list)
-    """Who was taken for a liar, and why: all are honest here, so it must stay empty."""
+    """Honest machines that an honest one took for liars, and why: it must stay empty."""
     forgotten: list[str] = field(default_factory=list)
     """Who did not find again what it had acknowledged: it must stay empty too."""
+    caught: Counter[str] = field(default_factory=Counter)
+    """How often an honest machine cut off a liar, by the rule that this one broke."""
     strikes: list[Strike] = field(default_factory=list)
     """The faults that happened, in their order."""
     _log: "hashlib._Hash" = field(default_factory=sha256)
@@ -164,6 +185,11 @@ class World:
     def running(self) -> list[Machine]:
         """The machines whose process runs."""
         return [machine for machine in self.machines if machine.node is not None]
+
+    @property
+    def honest(self) -> list[Machine]:
+        """The machines that no liar uses."""
+        return [machine for machine in self.machines if machine.liar is None]
 
     def add_machine(self) -> Machine:
         """Set up one more machine with keys and an empty disk; it does not run yet."""
@@ -397,13 +423,16 @@ class World:
     def _perform(self, machine: Machine, effect: Effect) -> None:  # noqa: C901  one case an effect
         match effect:
             case Send(peer, message):
-                self.network.send(machine.transport, peer, message)
+                told = machine.liar.says(peer, message) if machine.liar else (message,)
+                for said in told:
+                    self.network.send(machine.transport, peer, said)
             case Dial():
                 self._dial(machine, effect)
             case Close(peer, reason, broke_rules):
                 end = f"{machine.name} closed on {self._by_transport[peer].name}"
-                if broke_rules and not self._by_transport[peer].storage.harmed:
-                    self.accused.append(f"{end}: {reason}")
+                harmed = self._by_transport[peer].storage.harmed
+                if broke_rules and machine.liar is None and not harmed:
+                    self._accuse(self._by_transport[peer], f"{end}: {reason}", reason)
                 self._note(machine, f"{end}: {reason}")
                 self.network.cut(machine.transport, peer)
             case Pause(peer, seconds):
@@ -422,6 +451,12 @@ class World:
                 machine.members = members
             case _:
                 assert_never(effect)
+
+    def _accuse(self, peer: Machine, line: str, reason: str) -> None:
+        if peer.liar is None:
+            self.accused.append(line)
+        else:
+            self.caught[reason.partition(":")[0]] += 1
 
     def _dial(self, machine: Machine, dial: Dial) -> None:
         me, peer = machine.transport, dial.peer
@@ -495,19 +530,21 @@ class World:
             return peer.node is not None and peer.life == life and reaches
 
         def has() -> bool:
-            with suppress(
-                CrdtMergeError
-            ):  # its disk failed, as its next tick will find
-                shared = space in peer.spaces.shared_with(machine.transport)
-                return (
-                    shared and peer.spaces.serves(space, blob) and peer.blobs.has(blob)
-                )
+            spaces = peer.spaces
+            with suppress(CrdtMergeError):  # its disk failed: its next tick finds out
+                shared = space in spaces.shared_with(machine.transport)
+                return shared and spaces.serves(space, blob) and peer.blobs.has(blob)
             return False
 
-        return Reply(reached, has, peer.blobs, self.network, wanted)
+        reply = Reply(reached, has, peer.blobs, self.network, wanted)
+        return (
+            reply if peer.liar is None else peer.liar.serves(machine.transport, reply)
+        )
 
     def _deliver(self, sender: bytes, receiver: bytes, message: Message) -> None:
-        self.submit(self._by_transport[receiver], MessageReceived(sender, message))
+        machine = self._by_transport[receiver]
+        if machine.liar is None or machine.liar.hears(sender, message):
+            self.submit(machine, MessageReceived(sender, message))
 
     def _closed(self, one: bytes, other: bytes) -> None:
         self.submit(self._by_transport[one], PeerClosed(other))
