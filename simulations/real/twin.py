@@ -32,7 +32,7 @@ class Twin:
         self.cluster = Cluster(seed)
         gather(self.cluster, len(names))
         self._machines = dict(zip(names, self.cluster.machines, strict=True))
-        self._before = self._count()
+        self._before, self._began = self._count(), self.cluster.clock.now
 
     def _others(self, *names: str) -> list[str]:
         return [name for name in self.names if name not in names]
@@ -167,6 +167,7 @@ class Twin:
         return Figures(
             records=len(self.cluster.ledger),
             contributions=len(self._visible(self.cluster.owner)),
+            lasted=round((self.cluster.clock.now - self._began) / TICK_S, 2),
             record_rounds=round(settled.record_rounds, 2),
             rounds=round(settled.rounds, 2),
             messages=counted["messages"],
