@@ -310,6 +310,9 @@ class Scene(Members):
         seen = self._await(agreed)
         took = time.monotonic() - begun
         counted, carried = self._count() - self._before, self.places.carried()
+        self.done.update(
+            {w: n for w, n in counted.items() if w not in tally.FIGURES and n}
+        )
         self._check_homes()
         space = seen[self.names[0]]
         bytes_, packets = None, None
