@@ -63,6 +63,8 @@ class Download:
     serve: Serve
     submit: Callable[[Input], None]
     powered: Callable[[], AbstractContextManager[None]]
+    note: Callable[[str], None]
+    """Called with what happens that the process is not told of."""
     swarm: Swarm = field(init=False)
     _spaces: dict[bytes, SpaceId] = field(default_factory=dict)
     _streams: set[int] = field(default_factory=set)
@@ -158,6 +160,7 @@ class Download:
 
     def _take(self, number: int, message: bytes, network: Network) -> None:
         swarm, now = self.swarm, self.clock.now
+        self.note(f"{len(message)} bytes on stream {number}")
         network.traffic.blob_bytes += len(message)
         piece = swarm.message(number, message, now)
         if swarm.chunks is not None and swarm.left is None:
@@ -174,5 +177,6 @@ class Download:
     def _close(self, number: int, fate: Fate) -> None:
         if self._lives() and not self._over and number in self._streams:
             self._streams.discard(number)
+            self.note(f"stream {number} {fate.name}")
             self.swarm.ended(number, fate, "", self.clock.now)
             self._perform()

@@ -155,6 +155,8 @@ class World:
     network: Network = field(init=False)
     dice: Dice = field(init=False)
     events: int = 0
+    """Lines of the log: an input that reaches a process, its start, its end, a piece of a
+    blob that comes, the end of a stream, a fault that strikes."""
     crashes: int = 0
     power_losses: int = 0
     accused: list[str] = field(default_factory=list)
@@ -345,8 +347,7 @@ class World:
         return self._log.hexdigest()
 
     def _note(self, machine: Machine, what: str) -> None:
-        """Log what happens to a process: a line of the log is an event."""
-        self.events += 1
+        """Log what happens to a process."""
         self._write(f"{machine.name} {what}")
 
     def _struck(self, name: str, hit: int, subject: Subject) -> None:
@@ -356,6 +357,7 @@ class World:
             self.strikes.append(Strike(name, hit, self.clock.now, subject))
 
     def _write(self, line: str) -> None:
+        self.events += 1
         self._log.update(f"{self.clock.now!r} {line}\n".encode())
 
     # --- performing effects -------------------------------------------------------------
@@ -504,6 +506,7 @@ class World:
             serve,
             submit,
             lambda: self.powered(machine),
+            lambda what: self._note(machine, what),
         )
         machine.downloads[fetch.blob] = download
         download.start(lambda: machine.life == life)
