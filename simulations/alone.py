@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from nodes.choices import LIED_S
+
 from .checkers import NotConvergedError
 from .cluster import Cluster
 from .faults import CALM, FAULTS, Faults
@@ -22,6 +24,9 @@ ROUNDS_LEAST: Final = 10
 ROUNDS_MOST: Final = 200
 """Rounds after which a kind that did not strike often enough is taken for broken."""
 DELAY_S: Final = 0.2
+FORGIVEN_ROUNDS: Final = PATIENCE_ROUNDS + int(LIED_S / TICK_S)
+"""Rounds to agree where a peer was taken to have sent other bytes: nobody asks it for the
+same blob again before that time is over, and it may be the only one that has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +46,27 @@ KINDS: Final[Mapping[str, Alone]] = {
     "loss": Alone(0.3, strikes=100),
     "duplicate": Alone(0.3, strikes=100),
     "reorder": Alone(0.3, strikes=100),
+    "tail": Alone(0.1, strikes=50),
+    "corrupt": Alone(0.05, strikes=20),
+    "throttle": Alone(0.3),
+    "half_open": Alone(0.2),
     "refuse": Alone(0.3),
     "cut": Alone(0.2),
+    "flap": Alone(0.1),
     "partition": Alone(0.3),
+    "one_way": Alone(0.3),
+    "bridge": Alone(0.3),
+    "isolate": Alone(0.1),
+    "cut_stream": Alone(0.3, strikes=10),
+    "stalled_stream": Alone(0.3, strikes=10),
+    "bad_chunk": Alone(0.3, strikes=10, patience_rounds=FORGIVEN_ROUNDS),
     "crash": Alone(0.1),
+    "crash_amid": Alone(0.1),
+    "pause": Alone(0.1),
+    "restart_loop": Alone(0.05),
+    "upgrade": Alone(0.1),
+    "clock_ahead": Alone(0.1),
+    "clock_back": Alone(0.1),
     "power_loss": Alone(0.1),
 }
 """The kinds that have a story, by name."""

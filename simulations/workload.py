@@ -48,14 +48,14 @@ class Workload:
 
     def join(self) -> None:
         """Let one more person in, if the owner's machine runs to let them in."""
-        if self.cluster.owner.node is not None:
+        if self.cluster.owner in self.cluster.awake:
             maintains = self.rng.random() < MAINTAINERS
             self.cluster.join(Rank.MAINTAINER if maintains else Rank.CONTRIBUTOR)
 
     def act(self) -> None:
         """Let somebody whose machine runs do something."""
-        if running := self.cluster.running:
-            machine = self.rng.choice(running)
+        if awake := self.cluster.awake:
+            machine = self.rng.choice(awake)
             (action,) = self.rng.choices(list(ACTIONS), list(ACTIONS.values()))
             with self.cluster.powered(machine):
                 action(self, machine)

@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Final, assert_never
 from crdtmerge.bodies import SpaceId
 from crdtmerge.digest import BlobId, Domain, digest
 from crdtmerge.identity import SigningKey
-from crdtmerge.sync.messages import GENERATION_BYTES, Message, Outcome, Probed
+from crdtmerge.sync.messages import (
+    GENERATION_BYTES,
+    Goodbye,
+    Message,
+    Outcome,
+    Probed,
+)
 from crdtmerge.sync.transfer import Wanted
 from nodes.effects import (
     BlobFailed,
@@ -43,6 +49,7 @@ from nodes.gossip import RUMOUR_FANOUT, interval
 from nodes.node import Node
 from nodes.quotas import DEFAULT, Quotas
 from nodes.spaces import Spaces
+from nodes.steady import Steady
 from nodes.store.base import RecordStore
 
 from .clock import Clock
@@ -50,6 +57,8 @@ from .downloads import Download, Reply
 from .faults import CALM, Dice, Faults, Strike, Subject
 from .network import Network
 from .power_loss import Losing, Loss, PowerLossError
+from .releases import CURRENT, NEEDS, Release
+from .serving import served
 from .storage import Blobs, DiskStorage, MemoryStorage, Storage
 
 if TYPE_CHECKING:
@@ -90,7 +99,11 @@ class Machine:
     attested: Resolved | None = None
     """What it attests: kept on its disk, unlike what others do."""
     ahead: float = 0.0
-    """Seconds by which its clock is ahead of the world's."""
+    """Seconds by which its clock is ahead of the world's; it may jump."""
+    now: Callable[[], float] = float
+    """What its process makes of that clock."""
+    release: Release = CURRENT
+    """What its program speaks."""
     interruption: "Interruption | None" = None
     """What befalls its process amid the effects of an input."""
     still: deque[Input | Effect] | None = None
@@ -139,6 +152,8 @@ class World:
     power_losses: int = 0
     accused: list[str] = field(default_factory=list)
     """Who was taken for a liar, and why: all are honest here, so it must stay empty."""
+    excused: set[tuple[str, bytes]] = field(default_factory=set)
+    """Who may take whom for a liar: it was brought other bytes than those sent."""
     strikes: list[Strike] = field(default_factory=list)
     """The faults that happened, in their order."""
     _log: "hashlib._Hash" = field(default_factory=sha256)
@@ -162,6 +177,11 @@ class World:
         """The machines whose process runs."""
         return [machine for machine in self.machines if machine.node is not None]
 
+    @property
+    def awake(self) -> list[Machine]:
+        """The machines whose process runs, and does not stand still."""
+        return [machine for machine in self.running if machine.still is None]
+
     def add_machine(self) -> Machine:
         """Set up one more machine with keys and an empty disk; it does not run yet."""
         name = f"node{len(self.machines)}"
@@ -180,6 +200,7 @@ class World:
     def start(self, machine: Machine) -> None:
         """Start the process of `machine`, and its ticks at a phase of its own."""
         rng = self.random(f"{machine.name}/{machine.life}")
+        machine.now = Steady(lambda: self.clock.now + machine.ahead)
         machine.node = Node(
             machine.transport,
             machine.spaces,
@@ -205,6 +226,16 @@ class World:
         if machine.node is not None and machine.forks is not None:
             with self.powered(machine):
                 machine.forks.turn()
+
+    def leave(self, machine: Machine) -> None:
+        """End the process of `machine` in order: it says goodbye to who knows the word."""
+        goodbye = NEEDS[Goodbye]
+        if machine.release.features & goodbye:
+            self.network.part(
+                machine.transport,
+                lambda peer: bool(self._by_transport[peer].release.features & goodbye),
+            )
+        self.crash(machine)
 
     def crash(self, machine: Machine, loss: Loss = KILLED) -> None:
         """End the process of `machine`; its disk stays, but for what a `loss` takes."""
@@ -295,7 +326,7 @@ class World:
     def _handle(self, machine: Machine, item: Input) -> None:
         assert machine.node is not None
         with self.powered(machine):
-            effects = machine.node.handle(item, self.clock.now + machine.ahead)
+            effects = machine.node.handle(item, machine.now())
             self._perform_all(machine, effects)
 
     def _perform_all(self, machine: Machine, effects: Iterable[Effect]) -> None:
@@ -327,13 +358,17 @@ class World:
         life = machine.life
 
         def resume() -> None:
-            if machine.life != life:
-                return
-            waiting, machine.still = machine.still or deque(), None
-            while waiting and machine.life == life:
-                self._go_on(machine, waiting.popleft())
+            if machine.life == life:
+                self.wake(machine)
 
         self.clock.after(seconds, resume)
+
+    def wake(self, machine: Machine) -> None:
+        """Let a process that stands still go on."""
+        life = machine.life
+        waiting, machine.still = machine.still or deque(), None
+        while waiting and machine.life == life:
+            self._go_on(machine, waiting.popleft())
 
     def _go_on(self, machine: Machine, item: Input | Effect) -> None:
         if isinstance(item, Effect):
@@ -347,15 +382,16 @@ class World:
     def _perform(self, machine: Machine, effect: Effect) -> None:  # noqa: C901  one case an effect
         match effect:
             case Send(peer, message):
-                self.network.send(machine.transport, peer, message)
+                said = machine.release.says(message)
+                self.network.send(machine.transport, peer, said)
             case Dial():
                 self._dial(machine, effect)
             case Close(peer, reason, broke_rules):
                 end = f"{machine.name} closed on {self._by_transport[peer].name}"
-                if broke_rules:
+                if broke_rules and (machine.name, peer) not in self.excused:
                     self.accused.append(f"{end}: {reason}")
                 self._note(machine, f"{end}: {reason}")
-                self.network.cut(machine.transport, peer)
+                self.network.leave(machine.transport, peer)
             case Pause(peer, seconds):
                 self.network.pause(peer, machine.transport, seconds)
             case Fetch():
@@ -382,12 +418,14 @@ class World:
             return here and self.network.can_dial(me, peer)
 
         def ended() -> None:
-            if machine.life != life or self.network.linked(me, peer):
+            if machine.life != life or self.network.holds(me, peer):
                 return  # it crashed, or the peer's own dial was quicker
             if not answers or not serves():
                 self.submit(machine, DialEnded(peer, dial.addresses))
                 return
-            self.network.open(me, peer)
+            if not self.network.open(me, peer):
+                self.submit(machine, DialEnded(peer, ()))
+                return
             if me in callee.members and peer in machine.members:
                 self.submit(machine, PeerOpened(peer, callee.address))
                 self.submit(callee, PeerOpened(me))
@@ -410,7 +448,8 @@ class World:
             self.submit(machine, item)
 
         def serve(peer: bytes, space: SpaceId, blob: BlobId, wanted: Wanted) -> Reply:
-            return self._serve(machine, self._by_transport[peer], space, blob, wanted)
+            sender = self._by_transport[peer]
+            return served(self.network, machine, sender, space, blob, wanted=wanted)
 
         download = Download(
             fetch,
@@ -419,39 +458,17 @@ class World:
             serve,
             submit,
             lambda: self.powered(machine),
+            machine.now,
+            lambda: machine.still is not None,
+            lambda peer: self.excused.add((machine.name, peer)),
         )
         machine.downloads[fetch.blob] = download
         download.start(lambda: machine.life == life)
 
-    def _serve(
-        self,
-        machine: Machine,
-        peer: Machine,
-        space: SpaceId,
-        blob: BlobId,
-        wanted: Wanted,
-    ) -> Reply:
-        """Return what a peer would send now, as `nodes.serving` does over a channel.
-
-        A stream ends with the process that serves it: one that came up again knows of none.
-        """
-        life = peer.life
-
-        def reached() -> bool:
-            ends = machine.transport, peer.transport
-            reaches = self.network.reaches(*ends) and (
-                self.network.ways is None or self.network.linked(*ends)
-            )
-            return peer.node is not None and peer.life == life and reaches
-
-        def has() -> bool:
-            shared = space in peer.spaces.shared_with(machine.transport)
-            return shared and peer.spaces.serves(space, blob) and peer.blobs.has(blob)
-
-        return Reply(reached, has, peer.blobs, self.network, wanted)
-
     def _deliver(self, sender: bytes, receiver: bytes, message: Message) -> None:
-        self.submit(self._by_transport[receiver], MessageReceived(sender, message))
+        machine = self._by_transport[receiver]
+        heard = machine.release.hears(message)
+        self.submit(machine, MessageReceived(sender, heard))
 
-    def _closed(self, one: bytes, other: bytes) -> None:
-        self.submit(self._by_transport[one], PeerClosed(other))
+    def _closed(self, one: bytes, other: bytes, left: bool) -> None:
+        self.submit(self._by_transport[one], PeerClosed(other, left=left))

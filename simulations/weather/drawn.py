@@ -36,6 +36,7 @@ class Weather:
 
     def pass_over(self) -> None:
         """Let the sun shine: all is in one piece, all machines run."""
+        self.coming.over = True
         links.pass_over(self.cluster)
         disks.pass_over(self.cluster)
         processes.pass_over(self.cluster)

@@ -1,0 +1,50 @@
+"""What one simulated machine sends another of a blob, as `nodes.serving` does.
+
+Owns who is served. Does not own the course of a download (`downloads`).
+"""
+
+from typing import TYPE_CHECKING
+
+from crdtmerge.bodies import SpaceId
+from crdtmerge.digest import BlobId
+from crdtmerge.sync.transfer import Wanted
+
+from .downloads import Reply
+from .network import Network
+
+if TYPE_CHECKING:
+    from .world import Machine
+
+
+def served(
+    network: Network,
+    machine: "Machine",
+    peer: "Machine",
+    space: SpaceId,
+    blob: BlobId,
+    *,
+    wanted: Wanted,
+) -> Reply:
+    """Return what a peer of `machine` would send it now.
+
+    A stream ends with the process that serves it: one that came up again knows of none. It
+    stands while either process does, or while one does not hear the other.
+    """
+    life, ends = peer.life, (machine.transport, peer.transport)
+
+    def reached() -> bool:
+        linked = network.ways is None or network.linked(*ends)
+        runs = peer.node is not None and peer.life == life
+        return runs and linked and not network.parted(*ends)
+
+    def stands() -> bool:
+        return peer.still is not None or not network.reaches(*ends)
+
+    def has() -> bool:
+        shared = space in peer.spaces.shared_with(machine.transport)
+        return shared and peer.spaces.serves(space, blob) and peer.blobs.has(blob)
+
+    def travel(size: int) -> float:
+        return network.travel(peer.transport, machine.transport, size)
+
+    return Reply(reached, stands, has, travel, peer.blobs, network, wanted)
