@@ -9,12 +9,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from nodes.choices import LIED_S
-
 from .checkers import NotConvergedError
 from .cluster import Cluster
 from .faults import CALM, FAULTS, Faults
 from .settling import PATIENCE_ROUNDS, Settled, gather, settle
+from .swarm import FORGIVEN_ROUNDS
 from .weather import Weather
 from .workload import Workload
 from .world import TICK_S
@@ -24,9 +23,6 @@ ROUNDS_LEAST: Final = 10
 ROUNDS_MOST: Final = 200
 """Rounds after which a kind that did not strike often enough is taken for broken."""
 DELAY_S: Final = 0.2
-FORGIVEN_ROUNDS: Final = PATIENCE_ROUNDS + int(LIED_S / TICK_S)
-"""Rounds to agree where a peer was taken to have sent other bytes: nobody asks it for the
-same blob again before that time is over, and it may be the only one that has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +55,9 @@ KINDS: Final[Mapping[str, Alone]] = {
     "isolate": Alone(0.1),
     "cut_stream": Alone(0.3, strikes=10),
     "stalled_stream": Alone(0.3, strikes=10),
-    "bad_chunk": Alone(0.3, strikes=10, patience_rounds=FORGIVEN_ROUNDS),
+    "bad_chunk": Alone(
+        0.3, strikes=10, patience_rounds=PATIENCE_ROUNDS + FORGIVEN_ROUNDS
+    ),
     "crash": Alone(0.1),
     "crash_amid": Alone(0.1),
     "pause": Alone(0.1),

@@ -5,7 +5,8 @@ Messages cross as the bytes of real frames. Does not own who dials or what is sa
 the node cores', through `world`; nor when links and walls are struck (`weather`).
 
 A node core has no deadline of its own for a peer of which it hears nothing: in a real
-process gRPC pings it, and gives the stream up (`nodes.channel`). So do both ends here.
+process gRPC pings it, and gives the stream up; `nodes.gossip` says when. So do both ends
+here.
 """
 
 import random
@@ -17,8 +18,8 @@ from typing import Final
 
 from crdtmerge.errors import RemoteError
 from crdtmerge.sync.messages import Message
-from nodes.channel import KEEPALIVE_ANSWER_S, KEEPALIVE_S
 from nodes.convert import decode, encode
+from nodes.gossip import KEEPALIVE_ANSWER_S, KEEPALIVE_S
 
 from .clock import Clock
 from .faults import Dice

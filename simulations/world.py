@@ -200,6 +200,8 @@ class World:
     def start(self, machine: Machine) -> None:
         """Start the process of `machine`, and its ticks at a phase of its own."""
         rng = self.random(f"{machine.name}/{machine.life}")
+        # The clock of a system counts from its start: no process ever begins below zero.
+        machine.ahead = max(machine.ahead, -self.clock.now)
         machine.now = Steady(lambda: self.clock.now + machine.ahead)
         machine.node = Node(
             machine.transport,

@@ -13,7 +13,7 @@ from simulations.walls import Wall, around
 
 from .coming import Coming
 
-APART_S: Final = (1.0, 8.0)
+APART_S: Final = (0.5, 6.0)
 """How long a wall stands."""
 SLOW_S: Final = (2.0, 15.0)
 """How long a link carries little."""
