@@ -66,6 +66,13 @@ KINDS: Final[Mapping[str, Alone]] = {
     "clock_ahead": Alone(0.1),
     "clock_back": Alone(0.1),
     "power_loss": Alone(0.1),
+    "forge": Alone(0.3),
+    "equivocate": Alone(0.2, strikes=3),
+    "replay": Alone(0.3, strikes=3),
+    "lie_size": Alone(0.3),
+    "stall": Alone(0.3),
+    "flood": Alone(0.3),
+    "eclipse": Alone(0.2),
 }
 """The kinds that have a story, by name."""
 

@@ -12,6 +12,7 @@ from crdtmerge.bodies import RecordId, SpaceId
 from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.digest import ContentId
 from crdtmerge.forks import Fork
+from crdtmerge.identity import AuthorId
 from crdtmerge.policy import Rank
 from crdtmerge.recipe import Recipe
 from crdtmerge.record import SignedRecord
@@ -39,6 +40,8 @@ class Cluster(World):
     library: MemoryBlobs = field(default_factory=MemoryBlobs)
     quarantine: bool = False
     """Whether the space cuts off who signs two records of one number."""
+    suspects: set[AuthorId] = field(default_factory=set)
+    """The keys that liars sign with: what they said may be lost, but not for some only."""
     doubtful: dict[str, dict[RecordId, SignedRecord]] = field(default_factory=dict)
     """Records that machines were keeping when their power went: kept, or lost."""
     space: SpaceId = field(init=False)

@@ -43,6 +43,10 @@ class Reply:
     network: Network
     wanted: Wanted
 
+    def delay(self, size: int) -> float:
+        """Return how long a message of `size` bytes takes."""
+        return self.travel(size)
+
     def messages(self, blob: BlobId) -> Iterator[bytes]:
         """Yield the messages of the reply."""
         data = self.blobs.get(blob)
@@ -194,7 +198,7 @@ class Download:
             self._perform()
             self._read(ask, reply, messages, fault)
 
-        self._later(ask.number, reply, reply.travel(len(message)), arrived)
+        self._later(ask.number, reply, reply.delay(len(message)), arrived)
 
     def _take(self, ask: Ask, message: bytes, network: Network) -> None:
         swarm, number, now = self.swarm, ask.number, self.now()

@@ -3,23 +3,19 @@
 Owns who is served. Does not own the course of a download (`downloads`).
 """
 
-from typing import TYPE_CHECKING
-
 from crdtmerge.bodies import SpaceId
 from crdtmerge.digest import BlobId
 from crdtmerge.sync.transfer import Wanted
 
 from .downloads import Reply
+from .machine import Machine
 from .network import Network
-
-if TYPE_CHECKING:
-    from .world import Machine
 
 
 def served(
     network: Network,
-    machine: "Machine",
-    peer: "Machine",
+    machine: Machine,
+    peer: Machine,
     space: SpaceId,
     blob: BlobId,
     *,
@@ -47,4 +43,5 @@ def served(
     def travel(size: int) -> float:
         return network.travel(peer.transport, machine.transport, size)
 
-    return Reply(reached, stands, has, travel, peer.blobs, network, wanted)
+    reply = Reply(reached, stands, has, travel, peer.blobs, network, wanted)
+    return reply if peer.liar is None else peer.liar.serves(machine.transport, reply)

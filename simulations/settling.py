@@ -50,12 +50,14 @@ def settle(
     machines: Sequence[Machine] = (),
     patience_rounds: int = PATIENCE_ROUNDS,
 ) -> Settled:
-    """Let time pass until `machines` (all, unless given) agree; return how long it took.
+    """Let time pass until `machines` agree; return how long it took.
+
+    They are all honest ones, unless given.
 
     Raises:
         NotConvergedError: they do not agree in time, or lost something.
     """
-    chosen = machines or cluster.machines
+    chosen = machines or cluster.honest
     begun = cluster.clock.now
     records = -1.0
     while problem := disagreement(cluster, chosen):

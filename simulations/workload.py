@@ -57,6 +57,8 @@ class Workload:
         if awake := self.cluster.awake:
             machine = self.rng.choice(awake)
             (action,) = self.rng.choices(list(ACTIONS), list(ACTIONS.values()))
+            if not self._may_act(machine):
+                return
             with self.cluster.powered(machine):
                 action(self, machine)
 
@@ -113,6 +115,11 @@ class Workload:
 
     def _view(self, machine: Machine) -> View:
         return machine.spaces.view(self.cluster.space)
+
+    def _may_act(self, machine: Machine) -> bool:
+        """Tell whether anybody listens to it: it was not banned, and did not fork."""
+        view, me = self._view(machine), machine.author.public
+        return me not in view.rightless and me not in view.quarantined
 
     def _maintains(self, machine: Machine) -> bool:
         return self._view(machine).ranks[machine.author.public] >= Rank.MAINTAINER

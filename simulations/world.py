@@ -5,8 +5,8 @@ and restarts. Does not own the wires (`network`), nor what people do (`cluster`)
 """
 
 import random
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -39,30 +39,30 @@ from nodes.effects import (
     PeerOpened,
     Probe,
     ProbeEnded,
-    Resolved,
     Send,
     Ticked,
     Trust,
 )
-from nodes.forks import Forks
 from nodes.gossip import RUMOUR_FANOUT, interval
 from nodes.node import Node
 from nodes.quotas import DEFAULT, Quotas
 from nodes.spaces import Spaces
 from nodes.steady import Steady
-from nodes.store.base import RecordStore
 
 from .clock import Clock
 from .downloads import Download, Reply
 from .faults import CALM, Dice, Faults, Strike, Subject
+from .machine import Interruption, Liar, Machine
 from .network import Network
 from .power_loss import Losing, Loss, PowerLossError
-from .releases import CURRENT, NEEDS, Release
+from .releases import NEEDS, NotUnderstoodError
 from .serving import served
-from .storage import Blobs, DiskStorage, MemoryStorage, Storage
+from .storage import DiskStorage, MemoryStorage, Storage
 
 if TYPE_CHECKING:
     import hashlib
+
+__all__ = ["TICK_S", "Interruption", "Liar", "Machine", "World"]
 
 LOSING: Final[tuple[Losing, ...]] = ("some", "torn", "all", "some")
 """What power losses take, drawn from these."""
@@ -72,62 +72,6 @@ TICK_S: Final = 1.0
 STRIKES_KEPT_MAX: Final = 100_000
 """How many strikes a world lists: those of a long swarm, not of the longest."""
 DIAL_TIMEOUT_S: Final = 1.0
-
-
-@dataclass(slots=True)
-class Interruption:
-    """What happens to a process once it has performed `effects` more."""
-
-    effects: int
-    action: Callable[[], None]
-
-
-@dataclass(slots=True, eq=False)
-class Machine:
-    """One simulated machine: what survives a crash, and the core if it runs."""
-
-    name: str
-    author: SigningKey
-    key: SigningKey
-    storage: Storage
-    spaces: Spaces
-    node: Node | None = None
-    forks: Forks | None = None
-    life: int = 0
-    members: frozenset[bytes] = frozenset()
-    downloads: dict[BlobId, Download] = field(default_factory=dict)
-    attested: Resolved | None = None
-    """What it attests: kept on its disk, unlike what others do."""
-    ahead: float = 0.0
-    """Seconds by which its clock is ahead of the world's; it may jump."""
-    now: Callable[[], float] = float
-    """What its process makes of that clock."""
-    release: Release = CURRENT
-    """What its program speaks."""
-    interruption: "Interruption | None" = None
-    """What befalls its process amid the effects of an input."""
-    still: deque[Input | Effect] | None = None
-    """While the process stands still: what it has to do, and what reaches it meanwhile."""
-
-    @property
-    def transport(self) -> bytes:
-        """Its node: the key that its peers expect."""
-        return self.key.public
-
-    @property
-    def records(self) -> RecordStore:
-        """Its records."""
-        return self.storage.records
-
-    @property
-    def blobs(self) -> Blobs:
-        """Its blobs."""
-        return self.storage.blobs
-
-    @property
-    def address(self) -> str:
-        """Where it listens."""
-        return f"{self.name}.sim:7000"
 
 
 @dataclass
@@ -151,9 +95,11 @@ class World:
     crashes: int = 0
     power_losses: int = 0
     accused: list[str] = field(default_factory=list)
-    """Who was taken for a liar, and why: all are honest here, so it must stay empty."""
+    """Honest machines that an honest one took for liars, and why: it must stay empty."""
     excused: set[tuple[str, bytes]] = field(default_factory=set)
     """Who may take whom for a liar: it was brought other bytes than those sent."""
+    caught: Counter[str] = field(default_factory=Counter)
+    """How often an honest machine cut off a liar, by the rule that this one broke."""
     strikes: list[Strike] = field(default_factory=list)
     """The faults that happened, in their order."""
     _log: "hashlib._Hash" = field(default_factory=sha256)
@@ -181,6 +127,11 @@ class World:
     def awake(self) -> list[Machine]:
         """The machines whose process runs, and does not stand still."""
         return [machine for machine in self.running if machine.still is None]
+
+    @property
+    def honest(self) -> list[Machine]:
+        """The machines that no liar uses."""
+        return [machine for machine in self.machines if machine.liar is None]
 
     def add_machine(self) -> Machine:
         """Set up one more machine with keys and an empty disk; it does not run yet."""
@@ -384,14 +335,17 @@ class World:
     def _perform(self, machine: Machine, effect: Effect) -> None:  # noqa: C901  one case an effect
         match effect:
             case Send(peer, message):
-                said = machine.release.says(message)
-                self.network.send(machine.transport, peer, said)
+                told = machine.liar.says(peer, message) if machine.liar else (message,)
+                for said in told:
+                    known = machine.release.says(said)
+                    self.network.send(machine.transport, peer, known)
             case Dial():
                 self._dial(machine, effect)
             case Close(peer, reason, broke_rules):
                 end = f"{machine.name} closed on {self._by_transport[peer].name}"
-                if broke_rules and (machine.name, peer) not in self.excused:
-                    self.accused.append(f"{end}: {reason}")
+                excused = (machine.name, peer) in self.excused
+                if broke_rules and machine.liar is None and not excused:
+                    self._accuse(self._by_transport[peer], f"{end}: {reason}", reason)
                 self._note(machine, f"{end}: {reason}")
                 self.network.leave(machine.transport, peer)
             case Pause(peer, seconds):
@@ -410,6 +364,12 @@ class World:
                 machine.members = members
             case _:
                 assert_never(effect)
+
+    def _accuse(self, peer: Machine, line: str, reason: str) -> None:
+        if peer.liar is None:
+            self.accused.append(line)
+        else:
+            self.caught[reason.partition(":")[0]] += 1
 
     def _dial(self, machine: Machine, dial: Dial) -> None:
         me, peer = machine.transport, dial.peer
@@ -469,8 +429,15 @@ class World:
 
     def _deliver(self, sender: bytes, receiver: bytes, message: Message) -> None:
         machine = self._by_transport[receiver]
-        heard = machine.release.hears(message)
-        self.submit(machine, MessageReceived(sender, heard))
+        try:
+            heard = machine.release.hears(message)
+        except NotUnderstoodError:
+            if self._by_transport[sender].liar is None:
+                raise
+            self.network.leave(receiver, sender)
+            return
+        if machine.liar is None or machine.liar.hears(sender, heard):
+            self.submit(machine, MessageReceived(sender, heard))
 
     def _closed(self, one: bytes, other: bytes, left: bool) -> None:
         self.submit(self._by_transport[one], PeerClosed(other, left=left))
