@@ -14,6 +14,7 @@ from typing import Final
 
 from crdtmerge.bodies import SpaceId
 from crdtmerge.digest import CHUNK_BYTES, BlobId, chunk_digest, chunk_digests
+from crdtmerge.errors import CrdtMergeError
 from crdtmerge.sync.runs import clipped
 from crdtmerge.sync.sources import Fate
 from crdtmerge.sync.swarm import Ask, Drop, Failed, Swarm
@@ -169,7 +170,11 @@ class Download:
     def _begin(self, ask: Ask, reply: Reply) -> None:
         """Read a reply, to its end or to where a fault strikes."""
         dice = reply.network.dice
-        messages = deque(reply.messages(self.fetch.blob))
+        try:
+            messages = deque(reply.messages(self.fetch.blob))
+        except CrdtMergeError:  # the sender's copy is damaged, or its disk failed
+            self._close(ask.number, Fate.GONE)
+            return
         for fault in ("cut_stream", "stalled_stream"):
             if dice.arms(fault, ask.source) and messages:
                 kept = dice.how(fault).randrange(len(messages))

@@ -3,8 +3,11 @@
 Owns who is served. Does not own the course of a download (`downloads`).
 """
 
+from contextlib import suppress
+
 from crdtmerge.bodies import SpaceId
 from crdtmerge.digest import BlobId
+from crdtmerge.errors import CrdtMergeError
 from crdtmerge.sync.transfer import Wanted
 
 from .downloads import Reply
@@ -37,8 +40,11 @@ def served(
         return peer.still is not None or not network.reaches(*ends)
 
     def has() -> bool:
-        shared = space in peer.spaces.shared_with(machine.transport)
-        return shared and peer.spaces.serves(space, blob) and peer.blobs.has(blob)
+        spaces = peer.spaces
+        with suppress(CrdtMergeError):  # its disk failed: its next tick finds out
+            shared = space in spaces.shared_with(machine.transport)
+            return shared and spaces.serves(space, blob) and peer.blobs.has(blob)
+        return False
 
     def travel(size: int) -> float:
         return network.travel(peer.transport, machine.transport, size)
