@@ -30,10 +30,12 @@ def served(
     stands while either process does, or while one does not hear the other.
     """
     life, ends = peer.life, (machine.transport, peer.transport)
+    runs_now = peer.node is not None
 
     def reached() -> bool:
         linked = network.ways is None or network.linked(*ends)
-        runs = peer.node is not None and peer.life == life
+        # Whoever is down now comes up with the same life, and with other blobs.
+        runs = runs_now and peer.node is not None and peer.life == life
         return runs and linked and not network.parted(*ends)
 
     def stands() -> bool:
