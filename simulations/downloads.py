@@ -77,6 +77,8 @@ class Download:
     """Tells whether the process stands still."""
     corrupted: Callable[[bytes], None]
     """Told whose bytes were changed on their way."""
+    note: Callable[[str], None]
+    """Called with what happens that the process is not told of."""
     swarm: Swarm = field(init=False)
     _spaces: dict[bytes, SpaceId] = field(default_factory=dict)
     _streams: set[int] = field(default_factory=set)
@@ -207,6 +209,7 @@ class Download:
 
     def _take(self, ask: Ask, message: bytes, network: Network) -> None:
         swarm, number, now = self.swarm, ask.number, self.now()
+        self.note(f"{len(message)} bytes on stream {number}")
         network.traffic.blob_bytes += len(message)
         piece = swarm.message(number, message, now)
         if swarm.chunks is not None and swarm.left is None:
@@ -235,5 +238,6 @@ class Download:
     def _close(self, number: int, fate: Fate) -> None:
         if self._lives() and not self._over and number in self._streams:
             self._streams.discard(number)
+            self.note(f"stream {number} {fate.name}")
             self.swarm.ended(number, fate, "", self.now())
             self._perform()

@@ -93,6 +93,8 @@ class World:
     network: Network = field(init=False)
     dice: Dice = field(init=False)
     events: int = 0
+    """Lines of the log: an input that reaches a process, its start, its end, a piece of a
+    blob that comes, the end of a stream, a fault that strikes."""
     crashes: int = 0
     power_losses: int = 0
     accused: list[str] = field(default_factory=list)
@@ -303,8 +305,7 @@ class World:
         return self._log.hexdigest()
 
     def _note(self, machine: Machine, what: str) -> None:
-        """Log what happens to a process: a line of the log is an event."""
-        self.events += 1
+        """Log what happens to a process."""
         self._write(f"{machine.name} {what}")
 
     def _struck(self, name: str, hit: int, subject: Subject) -> None:
@@ -314,6 +315,7 @@ class World:
             self.strikes.append(Strike(name, hit, self.clock.now, subject))
 
     def _write(self, line: str) -> None:
+        self.events += 1
         self._log.update(f"{self.clock.now!r} {line}\n".encode())
 
     # --- performing effects -------------------------------------------------------------
@@ -474,6 +476,7 @@ class World:
             machine.now,
             lambda: machine.still is not None,
             lambda peer: self.excused.add((machine.name, peer)),
+            lambda what: self._note(machine, what),
         )
         machine.downloads[fetch.blob] = download
         download.start(lambda: machine.life == life)
