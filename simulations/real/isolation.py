@@ -16,7 +16,7 @@ from typing import Final, NoReturn
 TOOLS: Final = ("unshare", "nsenter", "ip", "bridge", "mount")
 INSIDE: Final = "CRDTMERGE_REAL_INSIDE"
 """Set in the environment of who is inside."""
-PROBE_S: Final = 20.0
+PROBE_S: Final = 60.0
 
 
 def _unshare(*command: str) -> list[str]:
@@ -39,13 +39,13 @@ def refusal() -> str:
         " && ip link add b0 type bridge && ip link set t0 master b0"
         " && ip link set t1 netns trial"
     )
-    done = subprocess.run(
-        _unshare("sh", "-c", trial),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PROBE_S,
-    )
+    command = _unshare("sh", "-c", trial)
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=PROBE_S
+        )
+    except subprocess.TimeoutExpired:
+        return "namespaces do not come about"
     said = (done.stderr.strip() or "no reason given").splitlines()[-1]
     return "" if done.returncode == 0 else f"namespaces are refused: {said}"
 

@@ -16,6 +16,7 @@ import pytest
 from simulations.real import isolation
 from simulations.real.command import BOUND_S
 
+pytestmark = pytest.mark.timeout(BOUND_S + 60)
 SLOW = ("restart-loop", "upgrade", "islands", "one-way", "bridge", "flapping", "narrow")
 
 
@@ -65,7 +66,6 @@ def test_what_needs_namespaces_says_so_on_loopback() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(BOUND_S + 60)
 @pytest.mark.parametrize("story", SLOW)
 def test_all_stories_end_well(story: str) -> None:
     facts = played(story)
@@ -73,7 +73,6 @@ def test_all_stories_end_well(story: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(BOUND_S + 60)
 @pytest.mark.parametrize("means", ["netem", "switch", "proxy"])
 def test_storms_of_every_kind_end_well(means: str) -> None:
     facts = played("weather", "--storm", means)
