@@ -11,11 +11,13 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import Final, NoReturn
 
 TOOLS: Final = ("unshare", "nsenter", "ip", "bridge", "mount")
 INSIDE: Final = "CRDTMERGE_REAL_INSIDE"
-"""Set in the environment of who is inside."""
+"""In the environment of who is inside: the network that is outside."""
+_NETWORK: Final = Path("/proc/self/ns/net")
 PROBE_S: Final = 60.0
 
 
@@ -51,15 +53,17 @@ def refusal() -> str:
 
 
 def inside() -> bool:
-    """Tell whether this process is in such a world."""
-    return os.environ.get(INSIDE) == "1"
+    """Tell whether this process is in such a world, whatever its environment says."""
+    outside = os.environ.get(INSIDE)
+    return outside is not None and outside != str(_NETWORK.readlink())
 
 
 def enter(arguments: Sequence[str]) -> NoReturn:
     """Become the first process of such a world, with these arguments."""
     program = [sys.executable, "-m", "simulations.real", *arguments]
     command = _unshare(*program)
-    os.execvpe(command[0], command, {**os.environ, INSIDE: "1"})  # noqa: S606
+    outside = {INSIDE: str(_NETWORK.readlink())}
+    os.execvpe(command[0], command, os.environ | outside)  # noqa: S606
 
 
 def begin() -> None:
@@ -74,3 +78,8 @@ def has_netem() -> bool:
         return False
     done = subprocess.run(["sh", "-c", words], capture_output=True, check=False)
     return done.returncode == 0
+
+
+def has_tap() -> bool:
+    """Tell whether we may make cards whose other end is ours."""
+    return os.access("/dev/net/tun", os.R_OK | os.W_OK)

@@ -83,16 +83,21 @@ def _simulated(asked: Asked, story: Story) -> dict[str, Any]:
 def _places(asked: Asked, story: Story) -> Places:
     if not story.stormy:
         return WiredPlaces(asked.names) if isolation.inside() else Places()
-    means = asked.storm
-    if means is None:
-        best: Means = "netem" if isolation.has_netem() else "switch"
-        means = best if isolation.inside() else "proxy"
+    means = asked.storm or _best()
     if means == "proxy":
         return ProxiedPlaces(asked.names, asked.seed)
     try:
         return WiredPlaces(asked.names, means)
     except (NotImplementedError, OSError) as e:
         raise Skipped(f"no storm by {means}: {e}") from e
+
+
+def _best() -> Means:
+    if not isolation.inside():
+        return "proxy"
+    if isolation.has_netem():
+        return "netem"
+    return "switch" if isolation.has_tap() else "proxy"
 
 
 def _older(asked: Asked, folder: Path) -> Path:

@@ -30,7 +30,7 @@ TICK_S: Final = 1.0
 POLL_S: Final = 0.1
 PATIENCE_S: Final = 120.0
 """So long nothing may change while nodes do not agree: the longest back-off, twice."""
-SPAN_S: Final = 0.1
+SPAN_S: Final = 0.03
 """From the first sign of a contribution to its end, until one was seen to be shorter."""
 SPAN_GROWTH: Final = 1.5
 SIGN_S: Final = 0.001
@@ -188,6 +188,8 @@ class Scene(Members):
 
     def kill_amid(self, name: str) -> None:
         """SIGKILL it at a random moment amid what a command asks of it."""
+        # Else what it fetches from others would be taken for a sign of what it is asked.
+        self._await(lambda seen: not checks.disagreement(seen))
         model, counted = self._new_model(), self._count_of(name)
         before = self._touched(name)
         command = self.begin(name, "contribute", str(model), "--no-inspect")

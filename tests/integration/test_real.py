@@ -57,9 +57,11 @@ def test_a_full_disk_keeps_what_was_acknowledged() -> None:
     assert facts["real"]["contributions"] == 3
 
 
-def test_what_needs_namespaces_says_so_on_loopback() -> None:
-    words = ("-m", "simulations", "real", "islands", "--loopback", "--json")
-    said = subprocess.check_output([sys.executable, *words], text=True)
+@pytest.mark.parametrize("words", ["islands", "weather --storm switch"])
+def test_what_needs_namespaces_says_so_on_loopback(words: str) -> None:
+    """Nothing is ever laid, mounted or cut outside of a world of our own."""
+    told = ("-m", "simulations", "real", *words.split(), "--loopback", "--json")
+    said = subprocess.check_output([sys.executable, *told], text=True)
     facts = json.loads(said)
     assert "namespaces" in facts["skipped"]
     assert "real" not in facts
