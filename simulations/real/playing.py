@@ -72,12 +72,14 @@ def play(asked: Asked, folder: Path) -> dict[str, Any]:
 
 
 def _simulated(asked: Asked, story: Story) -> dict[str, Any]:
-    twin = Twin(asked.names, asked.seed, disks=story.own_disk)
-    try:
-        story.tell(twin, asked.times or story.times)
-    except NotImplementedError as e:
-        return {"not_simulated": str(e)}
+    twin = twin_of(story, asked.names, asked.seed)
+    story.tell(twin, asked.times or story.times)
     return twin.settle().facts()
+
+
+def twin_of(story: Story, names: tuple[str, ...], seed: int) -> Twin:
+    """Return the simulated world that a story is told in."""
+    return Twin(names, seed, disks=story.own_disk, older="older" in story.needs)
 
 
 def _places(asked: Asked, story: Story) -> Places:
