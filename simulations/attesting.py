@@ -28,7 +28,7 @@ from .merging import merge
 from .settling import STEP_S, Settled, gather, settle
 from .world import TICK_S, Machine
 
-LOSSY: Final = Faults(loss=0.2, duplicate=0.1, reorder=0.2)
+LOSSY: Final = Faults.of(loss=0.2, duplicate=0.1, reorder=0.2)
 PATIENCE_ROUNDS: Final = 6 * LIST_TICKS_MAX
 """Rounds until all must know: a page that was lost is asked for again some times."""
 FLOOD: Final = 40
@@ -42,7 +42,7 @@ def liar_attests(cluster: Cluster, count: int) -> Settled:
         cluster.contribute(machine)
     settle(cluster)
     *honest, liar = cluster.machines
-    cluster.network.faults = LOSSY
+    cluster.dice.faults = LOSSY
     wrong = _attest_all(cluster, liar)
     _until(cluster, lambda: _blamed(cluster, honest, liar, wrong))
     first = _signed(honest[0])
@@ -56,7 +56,7 @@ def liar_attests(cluster: Cluster, count: int) -> Settled:
     attest(cluster, liar, counter=FLOOD + 10)
     _until(cluster, lambda: not _named(cluster, honest))
     _until(cluster, lambda: _latest(cluster, honest, liar) == {FLOOD + 10})
-    cluster.network.faults = CALM
+    cluster.dice.faults = CALM
     return settle(cluster)
 
 

@@ -38,36 +38,23 @@ def build() -> typer.Typer:
     return group
 
 
-def _fault(words: str) -> typer.models.OptionInfo:
-    option: typer.models.OptionInfo = typer.Option(metavar="NUMBER", help=words)
-    return option
-
-
 def swarm(
     context: typer.Context,
     *,
     nodes: NodesOption = 8,
     seed: SeedOption = 0,
     rounds: Annotated[int, typer.Option(help="Rounds of work.")] = ROUNDS_DEFAULT,
-    loss: Annotated[float, _fault("Chance that a message is lost.")] = STORM.loss,
-    duplicate: Annotated[
-        float, _fault("Chance that it comes twice.")
-    ] = STORM.duplicate,
-    reorder: Annotated[float, _fault("Chance that it is overtaken.")] = STORM.reorder,
-    delay: Annotated[float, _fault("Longest time it takes, in s.")] = STORM.delay,
-    refuse: Annotated[
-        float, _fault("Chance that a dial or a fetch fails.")
-    ] = STORM.refuse,
-    cut: Annotated[float, _fault("Chance a round that a link is cut.")] = STORM.cut,
-    crash: Annotated[
-        float, _fault("Chance a round that a node crashes.")
-    ] = STORM.crash,
-    partition: Annotated[
-        float, _fault("Chance a round of a partition.")
-    ] = STORM.partition,
-    power: Annotated[
-        float, _fault("Chance a round that a node loses power: on simulated disks.")
-    ] = STORM.power,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=CHANCE",
+            help="A kind of fault, or none; again for more. Else the seed draws.",
+            show_default=False,
+        ),
+    ] = None,
+    delay: Annotated[
+        float, typer.Option(help="Longest time a message takes, in s.")
+    ] = STORM.delay,
     as_json: JsonOption = False,
 ) -> None:
     """Let nodes work while everything fails, all at once.
@@ -78,9 +65,7 @@ def swarm(
     """
     from .swarm import run_swarm
 
-    faults = Faults(
-        loss, duplicate, reorder, delay, refuse, cut, crash, partition, power
-    )
+    faults = Faults.told(fault, delay) if fault else None
     outcome = run_swarm(seed, nodes, faults, rounds)
     wanted = settings(context, as_json=as_json).as_json
     show(outcome.facts(), _swarm_lines, as_json=wanted)
@@ -130,7 +115,8 @@ def _swarm_lines(facts: Mapping[str, object]) -> list[str]:
     faults, rounds = facts["faults"], facts["rounds"]
     assert isinstance(faults, dict)
     assert isinstance(rounds, dict)
-    fates = ("lost", "duplicated", "reordered", "cut_off")
+    injected = facts["injected"]
+    assert isinstance(injected, dict)
     shown = ("record_root", "visible_root", "merge_id", "model_digest", "log_digest")
     said = " ".join(f"{name} {value:g}" for name, value in faults.items())
     rows = [
@@ -138,8 +124,8 @@ def _swarm_lines(facts: Mapping[str, object]) -> list[str]:
         ("faults", said),
         ("work", f"{facts['records']} records, {facts['visible']} visible"),
         ("messages", f"{facts['messages']}, {facts['bytes']} bytes"),
-        ("of these", ", ".join(f"{facts[name]} {name}" for name in fates)),
-        ("refused", f"{facts['refused']} dials and fetches"),
+        ("injected", ", ".join(f"{n} {count}" for n, count in injected.items())),
+        ("cut off", f"{facts['cut_off']} messages"),
         ("crashes", facts["crashes"]),
         (
             "agreed",

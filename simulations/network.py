@@ -15,7 +15,7 @@ from crdtmerge.sync.messages import Message
 from nodes.convert import decode, encode
 
 from .clock import Clock
-from .faults import Faults
+from .faults import Dice
 
 DELAY_MIN_S: Final = 0.005
 """Shortest time that a message takes."""
@@ -41,11 +41,6 @@ class Traffic:
     message_bytes: int = 0
     cut_off: int = 0
     """Messages that were under way, or sent, when their link was cut."""
-    lost: int = 0
-    duplicated: int = 0
-    reordered: int = 0
-    refused: int = 0
-    """Dials and fetches that failed by chance."""
     kinds: Counter[str] = field(default_factory=Counter)
     blobs: int = 0
     blob_bytes: int = 0
@@ -69,7 +64,7 @@ class Network:
 
     clock: Clock
     rng: random.Random
-    faults: Faults
+    dice: Dice
     deliver: Callable[[bytes, bytes, Message], None]
     closed: Callable[[bytes, bytes], None]
     traffic: Traffic = field(default_factory=Traffic)
@@ -93,14 +88,12 @@ class Network:
 
     def delay(self, size: int) -> float:
         """Return how long `size` bytes take this time."""
-        longest = max(DELAY_MIN_S, self.faults.delay)
+        longest = max(DELAY_MIN_S, self.dice.faults.delay)
         return self.rng.uniform(DELAY_MIN_S, longest) + size / BYTES_PER_S
 
-    def refuses(self) -> bool:
-        """Tell whether a dial or a fetch fails this time."""
-        refused = self._happens(self.faults.refuse)
-        self.traffic.refused += refused
-        return refused
+    def refuses(self, *between: bytes) -> bool:
+        """Tell whether a dial or a fetch between two nodes fails this time."""
+        return self.dice.strikes("refuse", *between)
 
     def open(self, one: bytes, other: bytes) -> None:
         """Open the stream between two nodes."""
@@ -126,18 +119,18 @@ class Network:
             else:
                 self.deliver(sender, receiver, decode(frame))
 
-        if self._happens(self.faults.loss):
-            self.traffic.lost += 1
-        elif self._happens(self.faults.reorder):
-            self.traffic.reordered += 1
+        strikes = self.dice.strikes
+        subject = sender, receiver, type(message).__name__
+        if strikes("loss", *subject):
+            pass
+        elif strikes("reorder", *subject):
             self.clock.after(self._held_up(len(frame)), arrive)
         else:
             earliest = self.clock.now + self.delay(len(frame))
             arrival = max(earliest, link.last_arrival.get(receiver, 0.0))
             link.last_arrival[receiver] = arrival
             self.clock.after(arrival - self.clock.now, arrive)
-        if self._happens(self.faults.duplicate):
-            self.traffic.duplicated += 1
+        if strikes("duplicate", *subject):
             self.clock.after(self._held_up(len(frame)), arrive)
 
     def pause(self, sender: bytes, receiver: bytes, seconds: float) -> None:
@@ -165,9 +158,6 @@ class Network:
 
     def _held_up(self, size: int) -> float:
         return self.delay(size) + self.rng.uniform(0, HELD_UP_S)
-
-    def _happens(self, chance: float) -> bool:
-        return chance > 0 and self.rng.random() < chance
 
     def cut(self, one: bytes, other: bytes) -> None:
         """Cut the link between two nodes; both notice a little later."""

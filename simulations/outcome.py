@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from .checkers import merge_id, record_root, visible_root
 from .cluster import Cluster
-from .faults import Faults
+from .faults import FAULTS, Faults
 from .settling import Settled
 
 
@@ -33,11 +33,9 @@ class Outcome:
     message_bytes: int
     blobs: int
     blob_bytes: int
-    lost: int
-    duplicated: int
-    reordered: int
     cut_off: int
-    refused: int
+    injected: Mapping[str, int]
+    """How often each kind of fault struck."""
     crashes: int
     events: int
     record_root: str
@@ -66,11 +64,8 @@ class Outcome:
             "bytes": self.message_bytes,
             "blobs": self.blobs,
             "blob_bytes": self.blob_bytes,
-            "lost": self.lost,
-            "duplicated": self.duplicated,
-            "reordered": self.reordered,
             "cut_off": self.cut_off,
-            "refused": self.refused,
+            "injected": dict(self.injected),
             "crashes": self.crashes,
             "events": self.events,
             "record_root": self.record_root,
@@ -98,11 +93,8 @@ def outcome_of(command: str, cluster: Cluster, settled: Settled) -> Outcome:
         message_bytes=traffic.message_bytes,
         blobs=traffic.blobs,
         blob_bytes=traffic.blob_bytes,
-        lost=traffic.lost,
-        duplicated=traffic.duplicated,
-        reordered=traffic.reordered,
         cut_off=traffic.cut_off,
-        refused=traffic.refused,
+        injected={n: cluster.dice.struck[n] for n in FAULTS if cluster.dice.struck[n]},
         crashes=cluster.crashes,
         events=cluster.events,
         record_root=record_root(spaces, cluster.space).hex(),

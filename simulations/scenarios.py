@@ -21,7 +21,7 @@ from .forking import equivocating_author
 from .limits import check_run
 from .outcome import Outcome, outcome_of
 from .settling import STEP_S, Settled, gather, settle
-from .weather import CUT_WITHIN
+from .weather.disks import CUT_WITHIN
 from .world import TICK_S, Machine
 
 

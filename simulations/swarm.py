@@ -5,6 +5,7 @@ no more is said and no more machines fail, and all must agree. Does not own what
 (`workload`), nor what fails (`weather`, `network`). Links go on losing messages to the end.
 """
 
+from collections.abc import Mapping
 from typing import Final
 
 from crdtmerge.sync.session import FEED_WITHOUT_CURSOR_MAX
@@ -17,7 +18,7 @@ from .outcome import Outcome, outcome_of
 from .settling import settle
 from .weather import Weather
 from .workload import Workload
-from .world import TICK_S
+from .world import TICK_S, World
 
 NODES_MIN: Final = 2
 PATIENCE_ROUNDS: Final = 600
@@ -29,9 +30,15 @@ NODES_PER_ACTION: Final = 4
 
 
 def run_swarm(
-    seed: int, nodes: int, faults: Faults = STORM, rounds: int = ROUNDS_DEFAULT
+    seed: int,
+    nodes: int,
+    faults: Faults | None = None,
+    rounds: int = ROUNDS_DEFAULT,
+    only: Mapping[str, frozenset[int]] | None = None,
 ) -> Outcome:
     """Run a swarm; the same arguments give the same outcome.
+
+    Without `faults` the seed draws some of a storm's.
 
     Raises:
         NotConvergedError: a promise does not hold under these arguments.
@@ -39,11 +46,12 @@ def run_swarm(
     """
     check_run(seed, nodes, NODES_MIN)
     check_range("rounds", rounds, 1, ROUNDS_MAX)
+    faults = faults or STORM.drawn(World(seed).random("mix"))
     faults.check()
     command = f"swarm --nodes {nodes} --seed {seed} --rounds {rounds} "
     command += faults.options()
     with repeatable(command):
-        cluster = Cluster(seed, faults, disks=faults.power > 0)
+        cluster = Cluster(seed, faults, only, disks=faults.of_area("disk"))
         play(cluster, nodes, rounds)
         settled = settle(cluster, patience_rounds=PATIENCE_ROUNDS)
         return outcome_of(command, cluster, settled)
@@ -54,7 +62,7 @@ def play(cluster: Cluster, nodes: int, rounds: int) -> None:
     workload = Workload(cluster, cluster.random("workload"))
     if workload.rng.random() < OLD:
         cluster.fill(cluster.owner, FEED_WITHOUT_CURSOR_MAX)
-    weather = Weather(cluster, cluster.random("weather"))
+    weather = Weather(cluster)
     while len(cluster.machines) < (nodes + 1) // 2:
         workload.join()
     for done in range(rounds):

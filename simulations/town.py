@@ -50,7 +50,7 @@ class Town:
 
     def __init__(self, count: int, loss: float, rumours: int, seed: int) -> None:
         """Found the space, let everybody join it, and let them meet."""
-        faults = Faults(loss=loss)
+        faults = Faults.of(loss=loss)
         self.world = World(seed, faults, rumours=rumours)
         self.rng: random.Random = self.world.random("news")
         self.inserts = Inserts()

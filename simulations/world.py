@@ -5,11 +5,12 @@ and restarts. Does not own the wires (`network`), nor what people do (`cluster`)
 """
 
 import random
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Final, assert_never
+from typing import TYPE_CHECKING, Final, assert_never
 
 from crdtmerge.bodies import SpaceId
 from crdtmerge.digest import BlobId, Domain, digest
@@ -46,17 +47,30 @@ from nodes.store.base import RecordStore
 
 from .clock import Clock
 from .downloads import Download, Reply
-from .faults import CALM, Faults
+from .faults import CALM, Dice, Faults, Strike, Subject
 from .network import Network
 from .power_loss import Losing, Loss, PowerLossError
 from .storage import Blobs, DiskStorage, MemoryStorage, Storage
+
+if TYPE_CHECKING:
+    import hashlib
 
 LOSING: Final[tuple[Losing, ...]] = ("some", "torn", "all", "some")
 """What power losses take, drawn from these."""
 KILLED: Final = Loss("none")
 """What a process loses that ends while its system goes on."""
 TICK_S: Final = 1.0
+STRIKES_KEPT_MAX: Final = 100_000
+"""How many strikes a world lists: those of a long swarm, not of the longest."""
 DIAL_TIMEOUT_S: Final = 1.0
+
+
+@dataclass(slots=True)
+class Interruption:
+    """What happens to a process once it has performed `effects` more."""
+
+    effects: int
+    action: Callable[[], None]
 
 
 @dataclass(slots=True, eq=False)
@@ -75,6 +89,12 @@ class Machine:
     downloads: dict[BlobId, Download] = field(default_factory=dict)
     attested: Resolved | None = None
     """What it attests: kept on its disk, unlike what others do."""
+    ahead: float = 0.0
+    """Seconds by which its clock is ahead of the world's."""
+    interruption: "Interruption | None" = None
+    """What befalls its process amid the effects of an input."""
+    still: deque[Input | Effect] | None = None
+    """While the process stands still: what it has to do, and what reaches it meanwhile."""
 
     @property
     def transport(self) -> bytes:
@@ -103,6 +123,8 @@ class World:
 
     seed: int
     faults: Faults = CALM
+    only: Mapping[str, frozenset[int]] | None = None
+    """Which hits of each kind of fault strike (`Dice`)."""
     quotas: Quotas = DEFAULT
     rumours: int = RUMOUR_FANOUT
     """Peers that a node pushes a new record to."""
@@ -111,20 +133,24 @@ class World:
     clock: Clock = field(default_factory=Clock)
     machines: list[Machine] = field(default_factory=list)
     network: Network = field(init=False)
+    dice: Dice = field(init=False)
     events: int = 0
     crashes: int = 0
     power_losses: int = 0
     accused: list[str] = field(default_factory=list)
     """Who was taken for a liar, and why: all are honest here, so it must stay empty."""
-    _log: bytes = b""
+    strikes: list[Strike] = field(default_factory=list)
+    """The faults that happened, in their order."""
+    _log: "hashlib._Hash" = field(default_factory=sha256)
     _by_transport: dict[bytes, Machine] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Build the network that carries messages between the machines."""
+        self.dice = Dice(self.faults, self.random, self.only, self._struck)
         self.network = Network(
             self.clock,
             self.random("network"),
-            self.faults,
+            self.dice,
             self._deliver,
             self._closed,
         )
@@ -182,7 +208,7 @@ class World:
 
     def crash(self, machine: Machine, loss: Loss = KILLED) -> None:
         """End the process of `machine`; its disk stays, but for what a `loss` takes."""
-        machine.node = None
+        machine.node = machine.interruption = machine.still = None
         machine.downloads.clear()
         machine.life += 1
         self.crashes += 1
@@ -240,23 +266,83 @@ class World:
     @property
     def log_digest(self) -> str:
         """Digest of all that happened, in its order."""
-        return self._log.hex()
+        return self._log.hexdigest()
 
     def _note(self, machine: Machine, what: str) -> None:
+        """Log what happens to a process: a line of the log is an event."""
         self.events += 1
-        line = f"{self.clock.now!r} {machine.name} {what}"
-        self._log = sha256(self._log + line.encode()).digest()
+        self._write(f"{machine.name} {what}")
+
+    def _struck(self, name: str, hit: int, subject: Subject) -> None:
+        """Log a fault."""
+        self._write(f"{name} {hit} {subject!r}")
+        if len(self.strikes) < STRIKES_KEPT_MAX:
+            self.strikes.append(Strike(name, hit, self.clock.now, subject))
+
+    def _write(self, line: str) -> None:
+        self._log.update(f"{self.clock.now!r} {line}\n".encode())
 
     # --- performing effects -------------------------------------------------------------
 
     def submit(self, machine: Machine, item: Input) -> None:
         """Hand one input to a node that runs, and perform what follows."""
         self._note(machine, repr(item))  # inputs hold no set: one order
-        if machine.node is None:
-            return
+        if machine.still is not None:
+            machine.still.append(item)
+        elif machine.node is not None:
+            self._handle(machine, item)
+
+    def _handle(self, machine: Machine, item: Input) -> None:
+        assert machine.node is not None
         with self.powered(machine):
-            for effect in machine.node.handle(item, self.clock.now):
+            effects = machine.node.handle(item, self.clock.now + machine.ahead)
+            self._perform_all(machine, effects)
+
+    def _perform_all(self, machine: Machine, effects: Iterable[Effect]) -> None:
+        """Perform effects in their order; a process may end or stand still amid them."""
+        life = machine.life
+        for effect in effects:
+            if machine.life != life:
+                return
+            self._interrupt(machine)
+            if machine.still is not None:
+                machine.still.append(effect)
+            elif machine.life == life:
                 self._perform(machine, effect)
+
+    def _interrupt(self, machine: Machine) -> None:
+        coming = machine.interruption
+        if coming is None:
+            return
+        coming.effects -= 1
+        if coming.effects <= 0:
+            machine.interruption = None
+            coming.action()
+
+    def pause(self, machine: Machine, seconds: float) -> None:
+        """Let a process stand still; then it does what it had to, in order."""
+        if machine.node is None or machine.still is not None:
+            return
+        machine.still = deque()
+        life = machine.life
+
+        def resume() -> None:
+            if machine.life != life:
+                return
+            waiting, machine.still = machine.still or deque(), None
+            while waiting and machine.life == life:
+                self._go_on(machine, waiting.popleft())
+
+        self.clock.after(seconds, resume)
+
+    def _go_on(self, machine: Machine, item: Input | Effect) -> None:
+        if isinstance(item, Effect):
+            with self.powered(machine):
+                self._perform_all(machine, [item])
+        elif machine.still is not None:
+            machine.still.append(item)
+        else:
+            self._handle(machine, item)
 
     def _perform(self, machine: Machine, effect: Effect) -> None:  # noqa: C901  one case an effect
         match effect:
@@ -308,7 +394,7 @@ class World:
             else:
                 self.network.cut(me, peer)
 
-        answers = serves() and not self.network.refuses()
+        answers = serves() and not self.network.refuses(me, peer)
         self.clock.after(self.network.delay(0) if answers else DIAL_TIMEOUT_S, ended)
 
     def _fetch(self, machine: Machine, fetch: Fetch) -> None:

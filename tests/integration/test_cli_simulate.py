@@ -26,11 +26,11 @@ def test_a_swarm_is_printed_with_all_that_it_came_to(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The figures, the digests, and the faults that are part of the repro."""
-    facts = _json(capsys, *SWARM, "--loss", "0.25")
+    facts = _json(capsys, *SWARM, "--fault", "loss=0.25")
     assert isinstance(facts, dict)
     assert (facts["seed"], facts["nodes"], facts["agreed"]) == (3, 4, True)
     assert facts["faults"]["loss"] == 0.25
-    figures = "rounds messages bytes lost duplicated reordered crashes"
+    figures = "rounds messages bytes injected crashes"
     assert facts.keys() >= set(figures.split())
     digests = "record_root visible_root merge_id model_digest log_digest"
     assert all(len(bytes.fromhex(facts[name])) == 32 for name in digests.split())
@@ -40,7 +40,7 @@ def test_the_command_that_is_printed_repeats_the_run(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Seed and arguments are the whole repro: they give every figure again."""
-    facts = _json(capsys, *SWARM, "--loss", "0.123", "--delay", "0.7")
+    facts = _json(capsys, *SWARM, "--fault", "loss=0.123", "--delay", "0.7")
     assert isinstance(facts, dict)
     program, *words = facts["command"].split()
     assert program == "crdtmerge"
@@ -89,7 +89,7 @@ def test_a_broken_promise_is_an_error_with_its_repro(
         (["swarm", "--nodes", "1"], "2 to 128"),
         (["swarm", "--nodes", "129"], "2 to 128"),
         (["swarm", "--seed", "-1"], "seed is -1"),
-        (["swarm", "--loss", "1.5"], "loss is 1.5"),
+        (["swarm", "--fault", "loss=1.5"], "loss is 1.5"),
         (["swarm", "--rounds", "0"], "1 to 1000"),
         (["scenario", "nope"], "no scenario 'nope'"),
         (["scenario", "islands-heal", "--nodes", "3"], "4 to 128"),

@@ -1,6 +1,5 @@
 """Machines keep all on disks that lose what was not synced, and converge all the same."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,14 +7,14 @@ import pytest
 from crdtmerge.errors import CrdtMergeError
 from simulations.cluster import Cluster
 from simulations.disk import SimulatedDisk
-from simulations.faults import CALM, STORM
+from simulations.faults import CALM, ROUGH
 from simulations.power_loss import Content, Loss
 from simulations.scenarios import run_scenario
 from simulations.settling import settle
 from simulations.storage import DiskStorage
 from simulations.swarm import PATIENCE_ROUNDS, play, run_swarm
 
-POWER = replace(STORM, power=0.2)
+POWER = ROUGH.but(power_loss=0.2)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -39,7 +38,7 @@ def test_the_same_seed_gives_the_same_log() -> None:
     assert told[0] == told[1]
     swarms = [run_swarm(3, 6, POWER, 12) for _ in range(2)]
     assert swarms[0] == swarms[1]
-    assert "--power 0.2" in swarms[0].command
+    assert "--fault power_loss=0.2" in swarms[0].command
 
 
 @pytest.mark.parametrize("seed", range(4))

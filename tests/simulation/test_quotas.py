@@ -4,7 +4,7 @@ import pytest
 
 from nodes.quotas import LEAST, Quotas
 from simulations.cluster import Cluster
-from simulations.faults import STORM
+from simulations.faults import ROUGH
 from simulations.settling import settle
 from simulations.swarm import PATIENCE_ROUNDS, play
 
@@ -25,7 +25,7 @@ def test_a_swarm_that_meets_every_quota_settles(seed: int) -> None:
 
     Nobody is taken for a liar for it, and nothing is lost: `settle` checks both.
     """
-    cluster = Cluster(seed, STORM, quotas=SMALLEST)
+    cluster = Cluster(seed, ROUGH, quotas=SMALLEST)
     play(cluster, 6, 12)
     settle(cluster, patience_rounds=PATIENCE_ROUNDS)
     nodes = [m.node for m in cluster.machines if m.node is not None]

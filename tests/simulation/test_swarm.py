@@ -2,10 +2,11 @@
 
 import json
 import os
+import random
 import subprocess
 import sys
 from collections import Counter
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,8 @@ from nodes.store.memory import MemoryBlobs
 from simulations import swarm as story
 from simulations.checkers import NotConvergedError, check_merged, check_settled
 from simulations.cluster import Cluster
-from simulations.faults import CALM, CHANCE_MAX, STORM, Faults
+from simulations.faults import CALM, ROUGH, Dice, Faults
+from simulations.faults.mix import CHANCE_MAX
 from simulations.limits import NODES_MAX, SEED_MAX
 from simulations.settling import settle
 from simulations.swarm import PATIENCE_ROUNDS, play, run_swarm
@@ -39,15 +41,15 @@ def _swarm(seed: int, nodes: int, faults: Faults, rounds: int = ROUNDS) -> Clust
 
 def test_the_same_seed_gives_the_same_log() -> None:
     """All faults are drawn from the seed, so the same arguments are the same run."""
-    once, again = (run_swarm(3, 6) for _ in range(2))
+    once, again = (run_swarm(3, 6, ROUGH) for _ in range(2))
     assert once == again
     assert once.events > 100
 
 
 def test_another_seed_or_another_fault_gives_another_log() -> None:
     """The digest covers what happened, and faults do happen."""
-    runs = [run_swarm(seed, 4, rounds=ROUNDS) for seed in range(3)]
-    runs.append(run_swarm(0, 4, replace(STORM, loss=0.2), ROUNDS))
+    runs = [run_swarm(seed, 4, ROUGH, ROUNDS) for seed in range(3)]
+    runs.append(run_swarm(0, 4, ROUGH.but(loss=0.2), ROUNDS))
     assert len({run.log_digest for run in runs}) == 4
 
 
@@ -78,7 +80,7 @@ def test_a_swarm_does_and_suffers_everything() -> None:
     made: Counter[str] = Counter()
     forks = 0
     for seed in range(8):
-        cluster = _swarm(seed, 8, STORM, rounds=20)
+        cluster = _swarm(seed, 8, ROUGH, rounds=20)
         made.update(signed.record.kind for signed in cluster.ledger.values())
         settle(cluster, patience_rounds=PATIENCE_ROUNDS)
         bodies = [signed.record.body for signed in cluster.ledger.values()]
@@ -88,31 +90,31 @@ def test_a_swarm_does_and_suffers_everything() -> None:
         traffic = cluster.network.traffic
         made.update(traffic.kinds)
         made.update({n: v for n, v in asdict(traffic).items() if n != "kinds"})
-        made["crashes"] += cluster.crashes
-    expected = "genesis add remove ban lift recipe grant node crashes lost duplicated"
-    expected += " reordered cut_off refused Rumour FeedReply CompareReply RecordsReply"
+        made.update(cluster.dice.struck)
+    expected = "genesis add remove ban lift recipe grant node crash loss duplicate"
+    expected += " reorder cut_off refuse Rumour FeedReply CompareReply RecordsReply"
     assert not [what for what in expected.split() if not made[what]]
-    assert made["lost"] > 0.25 * made["messages"]
+    assert made["loss"] > 0.25 * made["messages"]
     assert forks, "no two recipes were ever concurrent"
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_a_swarm_of_eight_settles(seed: int) -> None:
     """Fixed seeds, so that a failure in one place is a failure everywhere."""
-    assert run_swarm(seed, 8).model_digest
+    assert run_swarm(seed, 8, ROUGH).model_digest
 
 
 @pytest.mark.slow
 def test_a_swarm_of_32_settles() -> None:
     """More nodes than any of them hears in a round."""
-    outcome = run_swarm(1, 32)
+    outcome = run_swarm(1, 32, ROUGH)
     assert outcome.nodes == 32
-    assert outcome.lost > 1_000
+    assert outcome.injected["loss"] > 1_000
 
 
 chances = st.floats(0, CHANCE_MAX / 2)
 storms = st.builds(
-    Faults, chances, chances, chances, st.floats(0, 1), *(chances,) * 4
+    Faults.of, st.floats(0, 1), **dict.fromkeys(dict(ROUGH.chances), chances)
 ) | st.just(CALM)
 
 
@@ -170,30 +172,55 @@ def test_a_run_that_fails_says_how_to_repeat_it(
     """The whole command, faults included: seed and arguments are the repro."""
     monkeypatch.setattr(story, "PATIENCE_ROUNDS", 0)
     with pytest.raises(NotConvergedError) as caught:
-        run_swarm(1, 5, replace(STORM, loss=0.25), ROUNDS)
-    command = "crdtmerge simulate swarm --nodes 5 --seed 1 --rounds 12 --loss 0.25"
+        run_swarm(1, 5, ROUGH.but(loss=0.25), ROUNDS)
+    command = (
+        "crdtmerge simulate swarm --nodes 5 --seed 1 --rounds 12 --fault loss=0.25"
+    )
     assert command in caught.value.hint
-    assert STORM.options().partition(" --duplicate")[2] in caught.value.hint
+    assert ROUGH.options().partition(" --fault duplicate")[2] in caught.value.hint
     assert any(command in said for said in caught.value.__notes__)
 
 
 @pytest.mark.parametrize(
-    ("seed", "nodes", "faults", "rounds"),
+    ("seed", "nodes", "fault", "rounds"),
     [
-        (-1, 4, CALM, 5),
-        (SEED_MAX + 1, 4, CALM, 5),
-        (0, 1, CALM, 5),
-        (0, NODES_MAX + 1, CALM, 5),
-        (0, 4, CALM, 0),
-        (0, 4, Faults(loss=-0.1), 5),
-        (0, 4, Faults(crash=0.51), 5),
-        (0, 4, Faults(cut=float("nan")), 5),
-        (0, 4, Faults(delay=float("inf")), 5),
+        (-1, 4, (), 5),
+        (SEED_MAX + 1, 4, (), 5),
+        (0, 1, (), 5),
+        (0, NODES_MAX + 1, (), 5),
+        (0, 4, (), 0),
+        (0, 4, ("loss", -0.1), 5),
+        (0, 4, ("crash", 0.51), 5),
+        (0, 4, ("cut", float("nan")), 5),
+        (0, 4, ("delay", float("inf")), 5),
     ],
 )
 def test_what_is_out_of_range_is_refused(
-    seed: int, nodes: int, faults: Faults, rounds: int
+    seed: int, nodes: int, fault: tuple[str, float] | tuple[()], rounds: int
 ) -> None:
     """Before anything runs, with the range."""
     with pytest.raises(BadInputError, match=r"not [0-9]+ to [0-9]+"):
-        run_swarm(seed, nodes, faults, rounds)
+        run_swarm(seed, nodes, Faults.of(**dict([fault] if fault else [])), rounds)
+
+
+def test_a_fault_that_there_is_not_is_refused() -> None:
+    """With those that there are; and so is what is no number."""
+    with pytest.raises(BadInputError, match="no fault is called 'losss'") as caught:
+        Faults.of(losss=0.1)
+    assert "half_open" in caught.value.hint
+    with pytest.raises(BadInputError, match="'loss=much' is no fault"):
+        Faults.told(["loss=much"])
+
+
+def test_one_strike_can_be_left_out_and_no_other_is_drawn_otherwise() -> None:
+    """Each kind has its own generator, and draws even what is left out."""
+    whole, part = (
+        Dice(ROUGH, random.Random, only)
+        for only in (None, {"crash": frozenset({2}), "loss": frozenset({1, 3})})
+    )
+    names = ("crash", "loss", "cut") * 200
+    drawn = [[dice.strikes(name) for name in names] for dice in (whole, part)]
+    assert whole.hits == part.hits
+    assert part.struck == {"crash": 1, "loss": 2}
+    kept = [number for number, (a, b) in enumerate(zip(*drawn, strict=True)) if b]
+    assert all(drawn[0][number] for number in kept)
