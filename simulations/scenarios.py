@@ -17,8 +17,10 @@ from .attesting import liar_attests
 from .checkers import NotConvergedError, check_settled, disagreement, repeatable
 from .cluster import Cluster
 from .compacting import stale_member
+from .crowd import CROWD_MAX, ROUGH_CROWD, Crowd, crowd
+from .faults import Faults
 from .forking import equivocating_author
-from .limits import check_run
+from .limits import NODES_MAX, check_run
 from .outcome import Outcome, outcome_of
 from .settling import STEP_S, Settled, gather, settle
 from .weather.disks import CUT_WITHIN
@@ -294,6 +296,7 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "liar-attests": liar_attests,
     "equivocating-author": equivocating_author,
     "stale-member": stale_member,
+    "crowd": crowd,
 }
 QUOTAS: Final[Mapping[str, Quotas]] = {"flooding-member": TIGHT}
 """What machines hold their peers to, where it is not what nodes do by default."""
@@ -304,6 +307,8 @@ ON_DISKS: Final = frozenset({"power-loss"})
 """Told to machines that keep all by the code of real nodes, on simulated disks."""
 QUARANTINED: Final = frozenset({"equivocating-author"})
 """Told of spaces that cut off who signs two records of one number."""
+CROWDS: Final[Mapping[str, Faults]] = {"crowd": ROUGH_CROWD}
+"""Told to machines that share what they have in common, and what goes wrong meanwhile."""
 NODES_MIN: Final = 4
 """Below, there is nobody to be apart from whom the story needs apart."""
 
@@ -319,9 +324,13 @@ def run_scenario(name: str, seed: int, nodes: int) -> Outcome:
     if name not in SCENARIOS:
         hint = f"known: {', '.join(SCENARIOS)}"
         raise UnknownNameError(f"there is no scenario {name!r}", hint=hint)
-    check_run(seed, nodes, NODES_MIN)
+    most = CROWD_MAX if name in CROWDS else NODES_MAX
+    check_run(seed, nodes, NODES_MIN, most)
     command = f"scenario {name} --nodes {nodes} --seed {seed}"
     with repeatable(command):
+        if name in CROWDS:
+            many = Crowd(seed, CROWDS[name])
+            return outcome_of(command, many, SCENARIOS[name](many, nodes))
         quotas, cut = QUOTAS.get(name, DEFAULT), name in QUARANTINED
         disks = name in ON_DISKS
         cluster = Cluster(seed, quotas=quotas, disks=disks, quarantine=cut)

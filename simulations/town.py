@@ -74,7 +74,7 @@ class Town:
         """When nodes took each record since, in the order of time."""
         for machine in machines:
             spaces = machine.spaces = SharedSpaces(machine.records, machine.blobs)
-            spaces.inserts = self.inserts
+            spaces.share(self.inserts)
             spaces.commit(self.space, [self.genesis, *announced])
             spaces.on_taken = self._taken
         for machine in machines:

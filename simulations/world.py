@@ -171,7 +171,7 @@ class World:
             SigningKey(self.draw(f"{name}/author")),
             SigningKey(self.draw(f"{name}/transport")),
             storage,
-            Spaces(storage.records, storage.blobs),
+            self.open_spaces(storage),
         )
         self.machines.append(machine)
         self._by_transport[machine.transport] = machine
@@ -233,7 +233,7 @@ class World:
     def restart(self, machine: Machine) -> None:
         """Start `machine` again from its disk."""
         assert machine.node is None
-        machine.spaces = Spaces(machine.records, machine.blobs)
+        machine.spaces = self.open_spaces(machine.storage)
         self.start(machine)
 
     def empty_disk(self, machine: Machine) -> None:
@@ -243,7 +243,11 @@ class World:
         machine.storage = self._empty_storage(
             self.draw(f"{machine.name}/{machine.life}")
         )
-        machine.spaces = Spaces(machine.records, machine.blobs)
+        machine.spaces = self.open_spaces(machine.storage)
+
+    def open_spaces(self, storage: Storage) -> Spaces:
+        """Return the spaces that a machine keeps."""
+        return Spaces(storage.records, storage.blobs)
 
     def _empty_storage(self, drawn: bytes) -> Storage:
         generation = drawn[:GENERATION_BYTES]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from nodes.neighbours import CHOSEN, MESH_MAX
 
 Numbers: TypeAlias = NDArray[np.int32]
-Generator: TypeAlias = np.random.Generator
+Generator: TypeAlias = np.random.Generator  # noqa: TID251  made from a seed
 PEERS_MIN: Final = 10
 """Fewer have no three others to tell beside the one who told them, and then some."""
 
