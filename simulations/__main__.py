@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Final
 
-COMMANDS: Final[dict[str, str]] = {}
+COMMANDS: Final[dict[str, str]] = {
+    "model": ".model.command",
+}
 """By name, the module whose `main(argv)` runs it, relative to this package.
 
 It returns its exit status, and is imported once it is asked for.

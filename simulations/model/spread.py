@@ -34,6 +34,11 @@ PATIENCE: Final = 400 * PERIOD
 """Steps after which a record that is not everywhere is given up."""
 
 BEAT, ECHO, QUESTION, REPLY, RUMOUR = "beat", "echo", "question", "reply", "rumour"
+KINDS: Final = (BEAT, ECHO, QUESTION, REPLY, RUMOUR)
+RECORDS: Final = "records"
+"""What answers carried, beside the messages in a count."""
+HEARD: Final = "heard"
+"""How many peers had the record by a rumour, and not by an answer."""
 ORDER: Final = (RUMOUR, REPLY, QUESTION, ECHO, BEAT)
 """In which order messages count that arrive in one step."""
 
@@ -53,7 +58,7 @@ class Told:
     periods: float
     """Periods that were watched."""
     sent: Counter[str]
-    """Messages by kind; `records` counts what replies to questions carried."""
+    """Messages by kind, and `RECORDS` and `HEARD`."""
 
 
 @dataclass(slots=True)
@@ -180,7 +185,7 @@ class Gossip:
         if due:
             self._tick(np.concatenate(due))
 
-    def _plan(self, peers: Numbers, delays: Numbers) -> None:
+    def _plan(self, peers: Numbers, delays: Any) -> None:
         order = np.argsort(delays, kind="stable")
         places, begins = np.unique(delays[order], return_index=True)
         for delay, some in zip(places, np.split(peers[order], begins[1:]), strict=True):
@@ -242,7 +247,7 @@ class Gossip:
         fresh = np.unique(pulls[~self.answered[pulls]])
         self.answered[fresh] = True
         holds = self.held[self.graph.ends[fresh]]
-        self.calendar.sent["records"] += int((holds - self.cursors[fresh]).sum())
+        self.calendar.sent[RECORDS] += int((holds - self.cursors[fresh]).sum())
         self.calendar.post(REPLY, fresh, holds)
 
     def _take(self, pulls: Numbers, said: Numbers) -> None:
@@ -258,7 +263,9 @@ class Gossip:
         """Take a rumour, if it is news."""
         hearers = self.graph.ends[edges]
         news = said > self.held[hearers]
-        self._learn(*self._new(hearers, self.graph.back[edges], news))
+        found, tellers = self._new(hearers, self.graph.back[edges], news)
+        self.calendar.sent[HEARD] += len(found)
+        self._learn(found, tellers)
 
     @staticmethod
     def _new(peers: Numbers, edges: Numbers, news: Any) -> tuple[Numbers, Numbers]:
