@@ -101,6 +101,8 @@ class Link:
     left: bool = False
     """Whether the peer said goodbye."""
     closed: asyncio.Event = field(default_factory=asyncio.Event)
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once nothing of it goes on: if we dialled, the peer has ended it too."""
     broken: str = ""
     """The name of the error by which the peer broke a rule, if it did."""
     resumes: float = 0.0
@@ -224,9 +226,13 @@ class Links:
         self.close_all()
 
     async def _part(self, link: Link, patience: float) -> None:
-        """Send what waits, and after `patience` only the goodbye."""
+        """Send what waits, and after `patience` only the goodbye.
+
+        Who has just come is waited for: its hello says whether it speaks goodbye.
+        """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(patience):
+                await link.greeted.wait()
                 await link.outgoing.below(1)
         link.parting = True
         if not link.features & SPEAKS_GOODBYE:
@@ -234,7 +240,7 @@ class Links:
             return
         link.outgoing.put(Goodbye())  # it is about no space, and so passes the rest
         self.ended["said goodbye"] += 1
-        await link.closed.wait()
+        await link.over.wait()
 
     def close_all(self) -> None:
         """End every stream."""
@@ -265,12 +271,12 @@ class Links:
     async def _talk(self, client: ReplicaClient, peer: bytes, address: str) -> bool:
         """Serve a stream that we open; tell whether the peer let us in."""
         let_in = False
+        link = Link(peer, self._me, address)
 
         async def handler(incoming: AsyncIterator[Message], send: SendMessage) -> None:
             nonlocal let_in
             let_in = True
             await self.channels.dialled(peer, client)
-            link = Link(peer, self._me, address)
             lending = asyncio.ensure_future(self._lend(link, client))
             try:
                 await self.serve(link, incoming, send)
@@ -287,6 +293,7 @@ class Links:
                 self.ended["pings timed out"] += 1
             _log.debug("the stream with %s: %s", peer.hex()[:12], e)
         finally:
+            link.over.set()
             self.dials["let in" if let_in else outcome] += 1
             self.channels.stream_ended(peer, client)
         return let_in
@@ -325,6 +332,8 @@ class Links:
             for task in tasks:
                 task.cancel()
             ends = await asyncio.gather(*tasks, return_exceptions=True)
+            if link.dialler != self._me:
+                link.over.set()
             # Not awaited: the node may have stopped listening.
             self._submit(lambda: self._ended(link), link.peer)
         for end in ends:
@@ -432,7 +441,12 @@ class Links:
         while not isinstance(message := await link.outgoing.take(), Goodbye):
             await send(message)
         await send(message)
-        link.closed.set()
+        if link.dialler != self._me:
+            link.closed.set()
+            return
+        # SUBTLE: what was sent is not read yet. To end reading would cancel our call, and
+        # that takes along what its receiver did not read: it ends the stream, not we.
+        await link.over.wait()
 
 
 def _how_it_ended(link: Link) -> str:

@@ -12,13 +12,14 @@ from crdtmerge.errors import UnknownNameError
 from crdtmerge.sync.session import FEED_WITHOUT_CURSOR_MAX
 from nodes.quotas import DEFAULT, Quotas
 
+from . import alone
 from .adversary import TIGHT, Flooder
 from .attesting import liar_attests
 from .checkers import NotConvergedError, check_settled, disagreement, repeatable
 from .cluster import Cluster
 from .compacting import stale_member
 from .crowd import CROWD_MAX, ROUGH_CROWD, Crowd, crowd
-from .faults import Faults
+from .faults import FAULTS, Faults
 from .forking import equivocating_author
 from .limits import NODES_MAX, check_run
 from .outcome import Outcome, outcome_of
@@ -283,6 +284,10 @@ def _expect_banned(
 
 Scenario = Callable[[Cluster, int], Settled]
 
+ALONE: Final[Mapping[str, str]] = {
+    f"fault-{name.replace('_', '-')}": name for name in FAULTS if name in alone.KINDS
+}
+"""The stories of one kind of fault alone, and the kind of each."""
 SCENARIOS: Final[Mapping[str, Scenario]] = {
     "everyone-contributes": everyone_contributes,
     "islands-heal": islands_heal,
@@ -297,13 +302,19 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "equivocating-author": equivocating_author,
     "stale-member": stale_member,
     "crowd": crowd,
+    **{story: alone.story(kind) for story, kind in ALONE.items()},
 }
 QUOTAS: Final[Mapping[str, Quotas]] = {"flooding-member": TIGHT}
 """What machines hold their peers to, where it is not what nodes do by default."""
 FLOOD_ROUNDS: Final = 4
 NEWS_ROUNDS_MAX: Final = 1.0
 """Rounds that news may take to all amid a flood; 0.15 were seen, as without one."""
-ON_DISKS: Final = frozenset({"power-loss"})
+ON_DISKS: Final = frozenset(
+    {
+        "power-loss",
+        *(story for story, kind in ALONE.items() if FAULTS[kind].area == "disk"),
+    }
+)
 """Told to machines that keep all by the code of real nodes, on simulated disks."""
 QUARANTINED: Final = frozenset({"equivocating-author"})
 """Told of spaces that cut off who signs two records of one number."""
@@ -321,6 +332,7 @@ def run_scenario(name: str, seed: int, nodes: int) -> Outcome:
         UnknownNameError: there is no such scenario.
         BadInputError: seed or nodes are out of range.
     """
+    name = name.replace("_", "-")  # kinds of faults are written both ways
     if name not in SCENARIOS:
         hint = f"known: {', '.join(SCENARIOS)}"
         raise UnknownNameError(f"there is no scenario {name!r}", hint=hint)

@@ -112,18 +112,15 @@ class Calibration:
     nodes: int
     records: int
     bytes: dict[str, float]
-    """Of a message that holds no record, by kind."""
+    """Of a message, by kind: a rumour with its record and the chain which that hangs on,
+    and a reply without records."""
     record_bytes: float
-    """Of each record in it."""
+    """Of each record in a reply."""
     seconds: dict[str, float]
     """Of handling a message, by kind; `NEWS` where it brought a record."""
     frame_seconds: float
     """Of encoding a message once, and decoding it once."""
     idle: Idle
-
-    def message_bytes(self, kind: str, messages: float, records: float) -> float:
-        """Return the bytes of messages that hold so many records together."""
-        return self.bytes[kind] * messages + self.record_bytes * records
 
 
 def calibrate(nodes: int, records: int, seed: int, timer: Timer) -> Calibration:
@@ -144,11 +141,13 @@ def calibrate(nodes: int, records: int, seed: int, timer: Timer) -> Calibration:
         town.spread()
     sizes = {kind: np.array(world.frames[kind]) for kind in KINDS.values()}
     record_bytes = _slope(sizes[REPLY])
+    means = {kind: float(size[:, 1].mean()) for kind, size in sizes.items()}
+    means[REPLY] -= record_bytes * float(sizes[REPLY][:, 0].mean())
     sent = sum(map(len, world.frames.values()))
     return Calibration(
         nodes,
         records,
-        {k: float((s[:, 1] - record_bytes * s[:, 0]).mean()) for k, s in sizes.items()},
+        means,
         record_bytes,
         {name: world.seconds[name] / count for name, count in world.handled.items()},
         world.framing / sent,

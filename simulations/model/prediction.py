@@ -16,17 +16,21 @@ from .spread import (
     BEAT,
     ECHO,
     HEARD,
+    HELLO,
     KINDS,
     QUESTION,
     RECORDS,
     REPLY,
     RUMOUR,
+    THANKS,
     Gossip,
     Told,
     make_gossip,
 )
 
-IDLE_PERIODS: Final = 10
+IDLE_PERIODS: Final = 20
+LIKE: Final = {ECHO: BEAT, HELLO: BEAT, THANKS: BEAT}
+"""Messages that cost as much as others, or about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +111,8 @@ def _beyond_idle(told: Sequence[Told], idle: dict[str, float]) -> dict[str, floa
 
 def _bytes(share: dict[str, float], costs: Calibration) -> float:
     """Return the bytes that a node sends for a record."""
-    records = {REPLY: share[RECORDS], RUMOUR: share[RUMOUR]}
-    like = {ECHO: BEAT}
-    return sum(
-        costs.message_bytes(like.get(kind, kind), share[kind], records.get(kind, 0.0))
-        for kind in KINDS
-    )
+    messages = sum(costs.bytes[LIKE.get(kind, kind)] * share[kind] for kind in KINDS)
+    return messages + costs.record_bytes * share[RECORDS]
 
 
 def _seconds(share: dict[str, float], loss: float, costs: Calibration) -> float:
@@ -126,7 +126,7 @@ def _seconds(share: dict[str, float], loss: float, costs: Calibration) -> float:
         + answered * costs.seconds.get(REPLY + NEWS, costs.seconds[RUMOUR + NEWS])
         + (arrives[REPLY] - answered) * costs.seconds[REPLY]
         + arrives[QUESTION] * costs.seconds[QUESTION]
-        + (arrives[BEAT] + arrives[ECHO]) * costs.seconds[BEAT]
+        + sum(arrives[k] for k in (BEAT, ECHO, HELLO, THANKS)) * costs.seconds[BEAT]
     )
     framing = sum((share[k] + arrives[k]) / 2 for k in KINDS) * costs.frame_seconds
     return handling + framing

@@ -13,33 +13,32 @@ from .members import Line
 from .prediction import Prediction
 from .spread import BEAT, QUESTION, REPLY, RUMOUR
 
-ASSUMED: Final = (
-    (
-        "A graph of streams that was drawn once and stays: each peer chooses 8 others at "
-        "random, and all have met. Streams do not come and go while a record spreads."
-    ),
-    (
-        "No congestion: a message takes 5 to 80 ms, each length as likely, whatever its size "
-        "and whatever else is under way; the processor answers at once."
-    ),
-    (
-        "All peers are alike: same periods (1 s, a tenth more or less), same delays, honest, "
-        "and none of them fails or leaves."
-    ),
-    (
-        "Records come one at a time: each is said once all have the last, one to two periods "
-        "later. The feeds, which are behind by then, carry older records again, as they do."
-    ),
-    (
-        "Lost messages are lost each for itself, with equal chance. Streams do not lose any: "
-        "this is what the sessions bear, and no network that they are made for."
-    ),
-    "No repair by trie begins. How many would have is counted, and said.",
-    (
-        "A message costs what it cost in the calibration: frames by kind, `Node.handle`, "
-        "encoding and decoding. TLS, gRPC and disks are not in it."
-    ),
-    "Memory and the cost of a newcomer grow in a straight line with the members.",
+ASSUMED: Final = tuple(
+    " ".join(one.split())
+    for one in """
+A random graph of streams, drawn once: each peer chooses 8 others, and all have met. That
+neighbours are exchanged is in it as streams that begin anew between the same two.
+
+No congestion: a message takes 5 to 80 ms, each as likely, whatever its size and whatever
+else is under way; the processor answers at once.
+
+All peers are alike: same periods (1 s, a tenth more or less), same delays, all honest, and
+none of them fails or leaves.
+
+Records come one at a time: each is said once all have the last, one to two periods later.
+Feeds that are behind by then carry older records again, as they do.
+
+Lost messages are lost each for itself, with equal chance. Streams lose none until they are
+cut: this is what the sessions bear, and no network that they are made for.
+
+A repair by trie takes one question and one answer. Repairs out of doubt do not begin; how
+many would is counted, and said.
+
+A message costs what it cost in the calibration: frames by kind, `Node.handle`, encoding
+and decoding. TLS, gRPC and disks are not in it.
+
+Memory and the cost of a newcomer grow in a straight line with the members.
+""".strip().split("\n\n")
 )
 NAMES: Final = {
     "half": "rounds, half",
@@ -246,7 +245,7 @@ def _costs(costs: Calibration) -> list[str]:
     rows = [
         (
             kind,
-            f"{costs.bytes[kind] + costs.record_bytes * (kind == RUMOUR):.0f}",
+            f"{costs.bytes[kind]:.0f}",
             f"{seconds[kind] * 1e6:.0f} µs" if kind in seconds else "-",
             f"{seconds[kind + NEWS] * 1e6:.0f} µs" if kind + NEWS in seconds else "-",
         )
@@ -257,9 +256,12 @@ def _costs(costs: Calibration) -> list[str]:
         "",
         *_table(("message", "bytes", "handling", "handling, with news"), rows),
         "",
-        f"A record is {costs.record_bytes:.0f} bytes more in a reply; encoding and",
         (
-            f"decoding a message take {costs.frame_seconds * 1e6:.0f} µs together. A tick takes"
-            f" {seconds['Ticked'] * 1e6:.0f} µs."
+            f"A record is {costs.record_bytes:.0f} bytes more in a reply. A rumour brings its"
+            " record and, before it, the chain of grants that this hangs on."
+        ),
+        (
+            f"Encoding and decoding a message take {costs.frame_seconds * 1e6:.0f} µs"
+            f" together, a tick {seconds['Ticked'] * 1e6:.0f} µs."
         ),
     ]

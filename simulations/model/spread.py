@@ -5,9 +5,9 @@ Owns the peers' behaviour as the model has it: exchanges, feeds and rumours as i
 are rows of arrays, and time goes in steps of 5 ms, within which the order is fixed. Does
 not own the graph, nor what a message costs (`calibration`).
 
-Left out, and looked for by `check`: repairs by trie (`doubted` counts what would begin
-them), streams that come and go, the order within a stream, and all that a busy processor
-or a full line would add.
+A new stream is an old one that has forgotten: the graph stays. Left out, and looked for by
+`check`: most of what a repair by trie takes (`doubted` counts what would begin some), the
+order within a stream, and all that a busy processor or a full line would add.
 """
 
 from collections import Counter
@@ -19,9 +19,11 @@ import numpy as np
 from crdtmerge.sync.pulls import ASK_AGAIN_BEATS
 from crdtmerge.sync.session import DOUBTS_MAX
 from nodes.gossip import RUMOUR_FANOUT, TICK_JITTER
+from nodes.neighbours import ROTATE_S
 
 from ..faults import CALM
 from ..network import DELAY_MIN_S
+from ..town import MEET_TICKS
 from ..world import TICK_S
 from .graph import Generator, Graph, Numbers, draw_graph
 
@@ -30,16 +32,20 @@ STEP_S: Final = DELAY_MIN_S
 PERIOD: Final = round(TICK_S / STEP_S)
 DELAY_MAX: Final = round(CALM.delay / STEP_S)
 """Steps that a message takes at most: one to so many, each as likely."""
+UNREAD: Final = -1
+"""The cursor of a peer whose feed we never read."""
 PATIENCE: Final = 400 * PERIOD
 """Steps after which a record that is not everywhere is given up."""
 
 BEAT, ECHO, QUESTION, REPLY, RUMOUR = "beat", "echo", "question", "reply", "rumour"
-KINDS: Final = (BEAT, ECHO, QUESTION, REPLY, RUMOUR)
+HELLO, THANKS = "hello", "thanks"
+"""A hello, and one that says that the other's was heard."""
+KINDS: Final = (BEAT, ECHO, QUESTION, REPLY, RUMOUR, HELLO, THANKS)
 RECORDS: Final = "records"
 """What answers carried, beside the messages in a count."""
 HEARD: Final = "heard"
 """How many peers had the record by a rumour, and not by an answer."""
-ORDER: Final = (RUMOUR, REPLY, QUESTION, ECHO, BEAT)
+ORDER: Final = (THANKS, HELLO, RUMOUR, REPLY, QUESTION, ECHO, BEAT)
 """In which order messages count that arrive in one step."""
 
 
@@ -125,6 +131,8 @@ class Gossip:
         self.answered = np.ones(edges, bool)
         self.beats = np.zeros(edges, np.uint8)
         self.doubts = np.zeros(edges, np.uint8)
+        self.deaf = rng.random(edges) < loss
+        """Whether the peer at the beginning has not heard the other's hello."""
         self.doubted = 0
         """How many repairs would have begun."""
         self.step = 0
@@ -171,11 +179,15 @@ class Gossip:
     def _go_on(self) -> None:
         self.step += 1
         arrived = self.calendar.arrived()
+        if self.graph.partial:
+            self._renew()
         handlers = {
+            THANKS: self._greet,
+            HELLO: self._greeted,
             RUMOUR: self._hear,
             REPLY: self._take,
             QUESTION: self._answer,
-            ECHO: self._compare,
+            ECHO: self._echoed,
             BEAT: self._beaten,
         }
         for kind, (edges, said) in arrived.items():
@@ -184,6 +196,30 @@ class Gossip:
         self._ticks[self.step % len(self._ticks)] = []
         if due:
             self._tick(np.concatenate(due))
+
+    def _renew(self) -> None:
+        """Let a few streams be as new: each peer exchanges a neighbour now and then.
+
+        SUBTLE: the graph stays as it is. What counts is what a new stream lacks.
+        """
+        pairs = len(self.graph.ends) // 2
+        often = self.graph.peers / (round(ROTATE_S / TICK_S) * PERIOD)
+        count = min(int(self.rng.poisson(often)), pairs)
+        one = np.unique(self.rng.integers(0, 2 * pairs, count)).astype(np.int32)
+        if not len(one):
+            return
+        both = np.concatenate([one, self.graph.back[one]])
+        lost = self.calendar.loss
+        self.deaf[both] = self.rng.random(len(both)) < lost
+        greeted = ~self.deaf[both] & (self.rng.random(len(both)) >= lost)
+        self.cursors[both[~greeted]] = UNREAD
+        self.asked[both], self.answered[both], self.doubts[both] = False, True, 0
+        self.calendar.sent[HELLO] += len(both)
+        heard = both[greeted]
+        said = self.held[self.graph.ends[heard]]
+        same = said == self.held[self.graph.ends[self.graph.back[heard]]]
+        self.cursors[heard] = np.where(same, said, UNREAD)
+        self.calendar.sent[BEAT] += len(both)
 
     def _plan(self, peers: Numbers, delays: Any) -> None:
         order = np.argsort(delays, kind="stable")
@@ -205,6 +241,24 @@ class Gossip:
 
     # --- messages -----------------------------------------------------------------------
 
+    def _greeted(self, edges: Numbers, _said: Numbers) -> None:
+        """Take a hello; if we knew the other, it cannot have heard ours."""
+        pulls = self.graph.back[edges]
+        knew = pulls[~self.deaf[pulls]]
+        self.deaf[pulls] = False
+        self.calendar.post(THANKS, knew, knew)
+        self._beat(BEAT, knew)
+
+    def _greet(self, edges: Numbers, _said: Numbers) -> None:
+        self.deaf[self.graph.back[edges]] = False
+
+    def _awake(self, edges: Numbers, said: Numbers) -> tuple[Numbers, Numbers]:
+        """Return what is heard of heartbeats; who is deaf asks for a hello."""
+        deaf = self.deaf[self.graph.back[edges]]
+        asks = self.graph.back[edges[deaf]]
+        self.calendar.post(HELLO, asks, asks)
+        return edges[~deaf], said[~deaf]
+
     def _beat(self, kind: str, edges: Numbers) -> None:
         """Say how many one holds, and whether the last question was answered."""
         pulls = self.graph.back[edges]
@@ -213,10 +267,14 @@ class Gossip:
 
     def _beaten(self, edges: Numbers, said: Numbers) -> None:
         """Take a heartbeat; if it differs, tell ours too (`Session._take_beat`)."""
+        edges, said = self._awake(edges, said)
         pulls = self.graph.back[edges]
         differs = said // 2 != self.held[self.graph.ends[edges]]
         self._beat(ECHO, pulls[differs])
         self._compare(edges, said)
+
+    def _echoed(self, edges: Numbers, said: Numbers) -> None:
+        self._compare(*self._awake(edges, said))
 
     def _compare(self, edges: Numbers, said: Numbers) -> None:
         """Begin a pull, or go on waiting for one (`Session._compare`, `Pulls.wait`)."""
@@ -231,7 +289,10 @@ class Gossip:
         same = theirs == self.held[self.graph.ends[edges[~waits]]]
         self.cursors[idle[same]] = theirs[same]
         self.doubts[idle[same]] = 0
-        behind = ~same & (self.cursors[idle] < theirs)
+        new = ~same & (self.cursors[idle] == UNREAD)  # repaired, in as many messages
+        ours = self.held[self.graph.ends[edges[~waits]]]
+        self.cursors[idle[new]] = np.minimum(ours, theirs)[new]
+        behind = new | (~same & (self.cursors[idle] < theirs))
         asks = idle[behind]
         self.asked[asks], self.answered[asks], self.beats[asks] = True, False, 0
         self._ask(asks)
@@ -244,7 +305,8 @@ class Gossip:
 
     def _answer(self, pulls: Numbers, _said: Numbers) -> None:
         """Answer each question once (`Serving.answer`)."""
-        fresh = np.unique(pulls[~self.answered[pulls]])
+        hears = ~self.deaf[self.graph.back[pulls]]
+        fresh = np.unique(pulls[hears & ~self.answered[pulls]])
         self.answered[fresh] = True
         holds = self.held[self.graph.ends[fresh]]
         self.calendar.sent[RECORDS] += int((holds - self.cursors[fresh]).sum())
@@ -262,7 +324,7 @@ class Gossip:
     def _hear(self, edges: Numbers, said: Numbers) -> None:
         """Take a rumour, if it is news."""
         hearers = self.graph.ends[edges]
-        news = said > self.held[hearers]
+        news = (said > self.held[hearers]) & ~self.deaf[self.graph.back[edges]]
         found, tellers = self._new(hearers, self.graph.back[edges], news)
         self.calendar.sent[HEARD] += len(found)
         self._learn(found, tellers)
@@ -303,4 +365,8 @@ def make_gossip(peers: int, loss: float, seed: int) -> Gossip:
     """Return peers that have met; the same arguments give the same run."""
     name = [seed, peers, round(loss * 1_000_000)]
     rng = np.random.default_rng(name)  # noqa: TID251  its seed decides all of it
-    return Gossip(draw_graph(peers, rng), loss, rng)
+    gossip = Gossip(draw_graph(peers, rng), loss, rng)
+    gossip.idle(
+        MEET_TICKS
+    )  # what was lost when streams began is made up for, or not yet
+    return gossip

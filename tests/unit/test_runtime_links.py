@@ -528,6 +528,49 @@ def test_a_goodbye_goes_behind_what_waits_and_ends_the_stream() -> None:
     run(older)
 
 
+def test_who_has_not_said_hello_yet_is_waited_for_before_the_goodbye() -> None:
+    """Else it would take the end for a failure, and dial at once."""
+
+    async def test(loop: Loop) -> None:
+        link = await loop.open(LOW, LOW)
+        parting = asyncio.ensure_future(loop.links.part(5))
+        await settle()
+        assert not link.closed.is_set()
+        link.features = SPEAKS_GOODBYE
+        link.greeted.set()
+        await asyncio.wait_for(parting, 1)
+        assert loop.sent == [Goodbye()]
+
+    run(test)
+
+
+def test_who_dialled_reads_on_until_the_peer_has_read_its_goodbye() -> None:
+    """To end reading cancels a call, and with it what its receiver did not read yet."""
+
+    async def test(loop: Loop) -> None:
+        read = asyncio.Event()
+
+        async def incoming() -> AsyncIterator[Message]:
+            yield replace(HELLO, features=SPEAKS_GOODBYE)
+            await read.wait()
+
+        link = Link(LOW, dialler=ME)
+        stream = asyncio.ensure_future(loop.links.serve(link, incoming(), loop.send))
+        await settle()
+        parting = asyncio.ensure_future(loop.links.part(5))
+        await settle()
+        assert loop.sent == [Goodbye()]
+        assert not stream.done()
+        read.set()
+        await asyncio.wait_for(stream, 1)
+        await settle()
+        assert not parting.done()  # the call is not over with it: its end is under way
+        link.over.set()
+        await asyncio.wait_for(parting, 1)
+
+    run(test)
+
+
 def test_a_goodbye_passes_what_nobody_reads() -> None:
     """A peer that takes nothing more keeps nobody from leaving."""
 

@@ -1,0 +1,98 @@
+"""Each kind of fault alone: people work under nothing else, and then all must agree.
+
+Owns the course of these stories, how often each kind must have struck, and how long
+machines may take to agree afterwards. Does not own what a kind does: where it strikes
+(`faults`). All kinds at once are `swarm`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from .checkers import NotConvergedError
+from .cluster import Cluster
+from .faults import CALM, FAULTS, Faults
+from .settling import PATIENCE_ROUNDS, Settled, gather, settle
+from .weather import Weather
+from .workload import Workload
+from .world import TICK_S
+
+ROUNDS_LEAST: Final = 10
+"""Rounds of work, however soon a kind has struck often enough."""
+ROUNDS_MOST: Final = 200
+"""Rounds after which a kind that did not strike often enough is taken for broken."""
+DELAY_S: Final = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """How one kind is told: `chance` is drawn for what the catalogue says."""
+
+    chance: float
+    strikes: int = 5
+    """How often it must strike, or the story fails."""
+    patience_rounds: int = PATIENCE_ROUNDS
+    """Rounds to agree once it strikes no more."""
+    then: Callable[[Cluster], None] | None = None
+    """Checks what is true of this kind alone, once all agree."""
+
+
+KINDS: Final[Mapping[str, Alone]] = {
+    "loss": Alone(0.3, strikes=100),
+    "duplicate": Alone(0.3, strikes=100),
+    "reorder": Alone(0.3, strikes=100),
+    "refuse": Alone(0.3),
+    "cut": Alone(0.2),
+    "partition": Alone(0.3),
+    "crash": Alone(0.1),
+    "power_loss": Alone(0.1),
+}
+"""The kinds that have a story, by name."""
+
+
+def story(name: str) -> Callable[[Cluster, int], Settled]:
+    """Return the story of one kind.
+
+    The cluster must keep all on disks if the kind is one of disks.
+    """
+
+    def tell(cluster: Cluster, count: int) -> Settled:
+        return play(cluster, count, name)
+
+    tell.__doc__ = f"{FAULTS[name].words} Nothing else goes wrong."
+    return tell
+
+
+def play(cluster: Cluster, count: int, name: str) -> Settled:
+    """Let people work while one kind strikes; then it is over, and all must agree.
+
+    Raises:
+        NotConvergedError: they do not, or the kind never strikes often enough.
+    """
+    told = KINDS[name]
+    gather(cluster, count)
+    workload = Workload(cluster, cluster.random("workload"))
+    weather = Weather(cluster)
+    cluster.dice.faults = Faults.of(DELAY_S, **{name: told.chance})
+    rounds = 0
+    while rounds < ROUNDS_LEAST or cluster.dice.struck[name] < told.strikes:
+        if rounds >= ROUNDS_MOST:
+            struck = cluster.dice.struck[name]
+            raise NotConvergedError(f"{name} struck {struck} times, not {told.strikes}")
+        _round(cluster, workload, weather)
+        rounds += 1
+    cluster.dice.faults = CALM
+    weather.pass_over()
+    workload.add(cluster.owner)  # whatever was removed and banned, there is a merge
+    settled = settle(cluster, patience_rounds=told.patience_rounds)
+    if told.then is not None:
+        told.then(cluster)
+    return settled
+
+
+def _round(cluster: Cluster, workload: Workload, weather: Weather) -> None:
+    weather.strike()
+    for _ in range(2):
+        workload.act()
+        cluster.run(workload.rng.uniform(0, TICK_S / 4))
+    cluster.run(workload.rng.uniform(0, TICK_S))
