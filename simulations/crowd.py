@@ -167,7 +167,7 @@ def crowd(cluster: Cluster, count: int) -> Settled:
     alone = cluster.rng.sample(cluster.machines, min(ALONE, count))
     settled = settle(cluster, patience_rounds=PATIENCE_ROUNDS, merging=alone)
     watch.look()
-    _expect_kept(cluster, alone, len(contributors) - len(takers))
+    expect_kept(cluster, alone, len(contributors) - len(takers))
     return settled
 
 
@@ -188,7 +188,7 @@ def _take_back(cluster: Cluster, machine: Machine) -> None:
     cluster.commit(machine, cluster.replica(machine).remove(adds))
 
 
-def _expect_kept(cluster: Cluster, machines: Sequence[Machine], visible: int) -> None:
+def expect_kept(cluster: Cluster, machines: Sequence[Machine], visible: int) -> None:
     """Find anew, from what each machine keeps, what it holds as a shared value."""
     for machine in machines:
         alone = Spaces(machine.records, machine.blobs)

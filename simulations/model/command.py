@@ -14,6 +14,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from itertools import product
 from typing import Final
 
 from .calibration import calibrate
@@ -30,33 +31,33 @@ CALIBRATION_RECORDS: Final = 20
 
 
 def main(argv: Sequence[str]) -> int:
-    """Calibrate, check, predict and print."""
+    """Calibrate, check, predict and print; what is under way is said meanwhile."""
     options = _options(argv)
-    costs = calibrate(
-        options.calibrate, CALIBRATION_RECORDS, options.seed, time.process_time
-    )
-    seed, losses = options.seed, options.loss
+    seed, losses, timer = options.seed, options.loss, time.process_time
+    _say(f"costs, on {options.calibrate} real cores")
+    costs = calibrate(options.calibrate, CALIBRATION_RECORDS, seed, timer)
+    _say("members")
+    line = measure(seed, timer)
+    checks = []
+    for peers, loss in product(options.check, losses):
+        _say(f"{peers:,} real cores, {loss:.0%} lost")
+        checks.append(check(peers, loss, options.check_records, seed, costs))
+    predictions = []
+    for peers, loss in product(options.peers, losses):
+        _say(f"{peers:,} peers, {loss:.0%} lost")
+        predictions.append(predict(peers, loss, options.records, seed, costs))
+    said = " ".join(["python -m simulations model", *_said(argv)])
     report = Report(
-        options.about,
-        " ".join(["python -m simulations model", *_said(argv)]),
-        costs,
-        [
-            check(peers, loss, options.check_records, seed, costs)
-            for peers in options.check
-            for loss in losses
-        ],
-        measure(seed, time.process_time),
-        [
-            predict(peers, loss, options.records, seed, costs)
-            for peers in options.peers
-            for loss in losses
-        ],
-        options.peers,
+        options.about, said, costs, checks, line, predictions, options.peers
     )
     found = report.facts()
     text = json.dumps(found, indent=1) if options.json else "\n".join(report.lines())
     sys.stdout.write(f"{text}\n")
     return 0
+
+
+def _say(what: str) -> None:
+    sys.stderr.write(f"{what}\n")
 
 
 def _options(argv: Sequence[str]) -> argparse.Namespace:

@@ -28,7 +28,7 @@ from .spread import (
     make_gossip,
 )
 
-IDLE_PERIODS: Final = 20
+IDLE_PERIODS: Final = 10
 LIKE: Final = {ECHO: BEAT, HELLO: BEAT, THANKS: BEAT}
 """Messages that cost as much as others, or about."""
 

@@ -257,8 +257,8 @@ def _costs(costs: Calibration) -> list[str]:
         *_table(("message", "bytes", "handling", "handling, with news"), rows),
         "",
         (
-            f"A record is {costs.record_bytes:.0f} bytes more in a reply. A rumour brings its"
-            " record and, before it, the chain of grants that this hangs on."
+            f"A record is {costs.record_bytes:.0f} bytes more in a reply. A rumour brings"
+            " its record and, before it, the chain of grants that this hangs on."
         ),
         (
             f"Encoding and decoding a message take {costs.frame_seconds * 1e6:.0f} µs"

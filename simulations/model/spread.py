@@ -81,6 +81,8 @@ class Calendar:
 
     def post(self, kind: str, edges: Numbers, said: Numbers) -> None:
         """Send a message along each of some edges."""
+        if not len(edges):
+            return
         self.sent[kind] += len(edges)
         if self.loss:
             arrives = self.rng.random(len(edges)) >= self.loss
@@ -89,12 +91,12 @@ class Calendar:
             return
         delays = self.rng.integers(1, DELAY_MAX + 1, len(edges))
         order = np.argsort(delays, kind="stable")
-        ends = np.cumsum(np.bincount(delays, minlength=DELAY_MAX + 1))
-        for delay in range(1, DELAY_MAX + 1):
-            chosen = order[ends[delay - 1] : ends[delay]]
-            if len(chosen):
-                place = (self._step + delay) % len(self._due)
-                self._due[place].append((kind, edges[chosen], said[chosen]))
+        counts = np.bincount(delays)
+        ends = np.cumsum(counts)
+        for delay in np.flatnonzero(counts).tolist():
+            chosen = order[ends[delay] - counts[delay] : ends[delay]]
+            place = (self._step + delay) % len(self._due)
+            self._due[place].append((kind, edges[chosen], said[chosen]))
 
     def arrived(self) -> dict[str, tuple[Numbers, Numbers]]:
         """Go on by a step; return what arrives in it, by kind."""
@@ -205,9 +207,9 @@ class Gossip:
         pairs = len(self.graph.ends) // 2
         often = self.graph.peers / (round(ROTATE_S / TICK_S) * PERIOD)
         count = min(int(self.rng.poisson(often)), pairs)
-        one = np.unique(self.rng.integers(0, 2 * pairs, count)).astype(np.int32)
-        if not len(one):
+        if not count:
             return
+        one = np.unique(self.rng.integers(0, 2 * pairs, count)).astype(np.int32)
         both = np.concatenate([one, self.graph.back[one]])
         lost = self.calendar.loss
         self.deaf[both] = self.rng.random(len(both)) < lost
