@@ -11,6 +11,8 @@ from typing import Final
 
 COMMANDS: Final[dict[str, str]] = {
     "model": ".model.command",
+    "paper": ".paper.command",
+    "real": ".real.command",
 }
 """By name, the module whose `main(argv)` runs it, relative to this package.
 

@@ -46,6 +46,21 @@ KINDS: Final[Mapping[str, Alone]] = {
     "partition": Alone(0.3),
     "crash": Alone(0.1),
     "power_loss": Alone(0.1),
+    "torn_write": Alone(0.1),
+    "misdirected": Alone(0.05),
+    "bit_flip": Alone(0.1),
+    "no_space": Alone(0.1),
+    "io_error": Alone(0.1),
+    "failed_sync": Alone(0.1),
+    "backup": Alone(0.1),
+    "wipe": Alone(0.05),
+    "forge": Alone(0.3),
+    "equivocate": Alone(0.2, strikes=3),
+    "replay": Alone(0.3, strikes=3),
+    "lie_size": Alone(0.3),
+    "stall": Alone(0.3),
+    "flood": Alone(0.3),
+    "eclipse": Alone(0.2),
 }
 """The kinds that have a story, by name."""
 

@@ -41,8 +41,9 @@ TAKEN_BACK: Final = 4
 ROUNDS: Final = 16
 PATIENCE_ROUNDS: Final = 300
 ALONE: Final = 64
-RECORDS_BESIDE: Final = 2
-"""Genesis and recipe; then a grant and a node for each member, adds, and removes."""
+RECORDS_BESIDE: Final = 1
+"""Beside a grant and a node for each member, adds and removes: genesis and recipe, less the
+grant that the owner has not."""
 COMING_MAX: Final = 400
 """Events that wait for their time, a node; messages under way are among them."""
 UNREAD_MAX: Final = 100

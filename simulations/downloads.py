@@ -12,6 +12,7 @@ from typing import Final
 
 from crdtmerge.bodies import SpaceId
 from crdtmerge.digest import CHUNK_BYTES, BlobId, chunk_digest, chunk_digests
+from crdtmerge.errors import CrdtMergeError
 from crdtmerge.sync.runs import clipped
 from crdtmerge.sync.sources import Fate
 from crdtmerge.sync.swarm import Ask, Drop, Failed, Swarm
@@ -34,6 +35,10 @@ class Reply:
     blobs: Blobs
     network: Network
     wanted: Wanted
+
+    def delay(self, size: int) -> float:
+        """Return how long a message of `size` bytes takes."""
+        return self.network.delay(size)
 
     def messages(self, blob: BlobId) -> Iterator[bytes]:
         """Yield the messages of the reply."""
@@ -130,7 +135,11 @@ class Download:
 
     def _read(self, ask: Ask, reply: Reply, messages: Iterator[bytes]) -> None:
         """Take the next message once it has arrived."""
-        message = next(messages, None)
+        try:
+            message = next(messages, None)
+        except CrdtMergeError:  # the sender's copy is damaged, or its disk failed
+            self._close(ask.number, Fate.GONE)
+            return
         if message is None:
             self._close(ask.number, Fate.WELL)
             return
@@ -145,7 +154,7 @@ class Download:
             self._perform()
             self._read(ask, reply, messages)
 
-        self.clock.after(reply.network.delay(len(message)), arrived)
+        self.clock.after(reply.delay(len(message)), arrived)
 
     def _take(self, number: int, message: bytes, network: Network) -> None:
         swarm, now = self.swarm, self.clock.now

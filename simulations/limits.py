@@ -9,8 +9,11 @@ from crdtmerge.errors import BadInputError
 
 NODES_MAX: Final = 128
 """Every node holds all records: twice the nodes are four times the work."""
+NODES_DEFAULT: Final = 8
 ROUNDS_MAX: Final = 1000
 ROUNDS_DEFAULT: Final = 20
+SHRINKING_DEFAULT: Final = 300
+"""Runs that may be spent on leaving things out of a failure."""
 SEED_MAX: Final = 2**63 - 1
 
 

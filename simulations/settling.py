@@ -51,14 +51,15 @@ def settle(
     patience_rounds: int = PATIENCE_ROUNDS,
     merging: Sequence[Machine] = (),
 ) -> Settled:
-    """Let time pass until `machines` (all, unless given) agree; return how long it took.
+    """Let time pass until `machines` agree; return how long it took.
 
-    Those who are `merging` merge then: all of `machines`, unless given.
+    They are all honest ones, unless given. Those who are `merging` merge then: all of
+    `machines`, unless given.
 
     Raises:
         NotConvergedError: they do not agree in time, or lost something.
     """
-    chosen = machines or cluster.machines
+    chosen = machines or cluster.honest
     begun = cluster.clock.now
     records = -1.0
     while problem := disagreement(cluster, chosen):

@@ -5,14 +5,14 @@ no more is said and no more machines fail, and all must agree. Does not own what
 (`workload`), nor what fails (`weather`, `network`). Links go on losing messages to the end.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Final
 
 from crdtmerge.sync.session import FEED_WITHOUT_CURSOR_MAX
 
 from .checkers import repeatable
 from .cluster import Cluster
-from .faults import STORM, Faults
+from .faults import STORM, Faults, Only, only_options
 from .limits import ROUNDS_DEFAULT, ROUNDS_MAX, check_range, check_run
 from .outcome import Outcome, outcome_of
 from .settling import settle
@@ -29,16 +29,24 @@ NODES_PER_ACTION: Final = 4
 """So many nodes together do one thing a round, and never less than two things."""
 
 
+def drawn_faults(seed: int) -> Faults:
+    """Return the mix that a seed draws, of a storm's kinds."""
+    return STORM.drawn(World(seed).random("mix"))
+
+
 def run_swarm(
     seed: int,
     nodes: int,
     faults: Faults | None = None,
     rounds: int = ROUNDS_DEFAULT,
-    only: Mapping[str, frozenset[int]] | None = None,
+    *,
+    only: Only | None = None,
+    watch: Callable[[Cluster], None] = lambda _: None,
 ) -> Outcome:
     """Run a swarm; the same arguments give the same outcome.
 
-    Without `faults` the seed draws some of a storm's.
+    Without `faults` the seed draws some of a storm's. `watch` is lent the cluster before
+    anything happens.
 
     Raises:
         NotConvergedError: a promise does not hold under these arguments.
@@ -46,12 +54,15 @@ def run_swarm(
     """
     check_run(seed, nodes, NODES_MIN)
     check_range("rounds", rounds, 1, ROUNDS_MAX)
-    faults = faults or STORM.drawn(World(seed).random("mix"))
+    faults = faults or drawn_faults(seed)
     faults.check()
     command = f"swarm --nodes {nodes} --seed {seed} --rounds {rounds} "
     command += faults.options()
+    if only is not None:
+        command += f" {only_options(only)}"
     with repeatable(command):
         cluster = Cluster(seed, faults, only, disks=faults.of_area("disk"))
+        watch(cluster)
         play(cluster, nodes, rounds)
         settled = settle(cluster, patience_rounds=PATIENCE_ROUNDS)
         return outcome_of(command, cluster, settled)

@@ -78,6 +78,9 @@ OPPOSITE_SINE: Final = 1 / 256
 BAND_ITEMS: Final = 1 << 20
 """Items of many short vectors measured at once; no output bit depends on it."""
 
+FOLD_ITEMS: Final = 1 << 16
+"""Terms of squared norms that are made at once; no output bit depends on it."""
+
 IsChord: TypeAlias = Callable[[Floats, Floats], NDArray[np.bool_]]
 """Tells by cosine and sine of an angle where the chord is taken for the arc."""
 
@@ -110,6 +113,8 @@ class _Arc:
 
     def emit(self) -> Made:
         """Return the output tensor."""
+        if not self.inputs.items:
+            return b""  # a plan tries this for each setting: no matrix of nothing
         if self.count == 1:
             (weights,) = self._coefficients(range(1))
             return Parts(self.inputs.items, partial(self._merged, weights))
@@ -158,11 +163,9 @@ def fold(matrices: Floats, weights: Weights, is_chord: IsChord) -> Floats:
     total = weights[0]
     for k in range(1, len(weights)):
         before, total = total, total + weights[k]
-        product, square = np.zeros(len(matrices)), np.zeros(len(matrices))
-        for i in range(k):
-            product = product + found[:, i] * matrices[:, i, k]
-            for j in range(k):
-                square = square + found[:, i] * found[:, j] * matrices[:, i, j]
+        ours = found[:, :k]
+        product = _in_order(ours * matrices[:, :k, k], np.zeros(len(matrices)))
+        square = _square(ours, matrices[:, :k, :k])
         norms = np.sqrt(np.maximum(square, 0.0)) * np.sqrt(matrices[:, k, k])
         here, there = _blend(
             product, norms, before / total, weights[k] / total, is_chord
@@ -170,6 +173,27 @@ def fold(matrices: Floats, weights: Weights, is_chord: IsChord) -> Floats:
         found[:, :k] = found[:, :k] * here[:, np.newaxis]
         found[:, k] = there
     return found
+
+
+def _square(coefficients: Floats, matrices: Floats) -> Floats:
+    """Return the squared norms of combinations, term by term, row after row."""
+    sets, count = coefficients.shape
+    rows = max(1, FOLD_ITEMS // (sets * count))
+    found = np.zeros(sets)
+    for start in range(0, count, rows):
+        band = coefficients[:, start : start + rows, np.newaxis]
+        terms = band * coefficients[:, np.newaxis] * matrices[:, start : start + rows]
+        found = _in_order(terms.reshape(sets, -1), found)
+    return found
+
+
+def _in_order(terms: Floats, begun: Floats) -> Floats:
+    """Return the sums of rows of terms, from the first to the last, added to `begun`.
+
+    SUBTLE: NumPy's `sum` takes them in pairs; its `accumulate` one after the other.
+    """
+    terms[:, 0] += begun
+    return np.add.accumulate(terms, axis=1)[:, -1]
 
 
 def _blend(

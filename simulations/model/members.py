@@ -84,6 +84,7 @@ def _hold(members: int, seed: int, timer: Timer) -> Held:
     storage = DiskStorage(bytes(16))
     me, last, record_bytes = _found(storage, members, seed)
     storage.lose_power(Loss("none"))  # what its node reads is on the disk alone
+    storage.open()
     gc.collect()
     tracemalloc.start()
     spaces = Spaces(storage.records, storage.blobs)

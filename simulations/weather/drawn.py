@@ -9,12 +9,17 @@ from typing import Final
 
 from simulations.cluster import Cluster
 
-from . import disks, links, processes
+from . import disks, links, members, processes
 from .coming import Coming
 
 Strike = Callable[[Cluster, Coming], None]
 
-STRIKES: Final[tuple[Strike, ...]] = (links.strike, processes.strike, disks.strike)
+STRIKES: Final[tuple[Strike, ...]] = (
+    links.strike,
+    processes.strike,
+    disks.strike,
+    members.strike,
+)
 
 
 @dataclass
@@ -40,3 +45,4 @@ class Weather:
         disks.pass_over(self.cluster)
         processes.pass_over(self.cluster)
         self.coming.restart_now()
+        members.pass_over(self.cluster)

@@ -65,7 +65,9 @@ def _copy(target: Path) -> Path:
 
 
 def _run_tests(tree: Path, tests: list[str]) -> int:
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
+    # A mutant that is caught at times only shall not have a second chance to escape.
+    plugins = ["-p", "no:cacheprovider", "-p", "no:rerunfailures"]
+    command = [sys.executable, "-m", "pytest", "-q", "-x", *plugins]
     quiet = subprocess.run(
         [*command, *tests],
         cwd=tree,

@@ -133,8 +133,9 @@ def test_the_command_prints_what_it_found(
 ) -> None:
     """Both forms say the assumptions, the check and what members cost."""
     monkeypatch.setattr(members, "SIZES", (20, 60))
-    words = ["--peers", "200", "--loss", "0", "--records", "2", "--calibrate", "30"]
-    words += ["--check", "20", "--check-records", "2", "--about", "Somewhere."]
+    monkeypatch.setattr(command, "CALIBRATION_RECORDS", 3)
+    words = ["--peers", "200", "--loss", "0", "--records", "1", "--calibrate", "12"]
+    words += ["--check", "12", "--check-records", "1", "--about", "Somewhere."]
     assert command.main([*words, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["predictions"][0]["peers"] == 200

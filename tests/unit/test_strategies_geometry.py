@@ -254,3 +254,31 @@ def test_a_poisoned_tensor_is_named_before_it_is_turned() -> None:
     bad = replace(inputs, contributions=(inputs.contributions[0], b"12345678"))
     with pytest.raises(ContractError, match="contribution 080808080808, tensor 'w'"):
         find("nuslerp").emit(bad)
+
+
+@pytest.mark.parametrize(("sets", "count"), [(1, 2), (1, 70), (3, 20), (300, 4)])
+def test_a_fold_adds_its_terms_one_after_the_other(sets: int, count: int) -> None:
+    """However many are made at once, they are summed as the formula names them."""
+    rng = np.random.default_rng(count)
+    vectors = rng.standard_normal((sets, count, 9))
+    matrices = np.einsum("sik,sjk->sij", vectors, vectors)
+    weights = [int(w) for w in rng.integers(1, 10**9, count)]
+    found = geometry.fold(matrices, weights, geometry._slerp_chord)
+    k = count - 1
+    ours = geometry.fold(matrices[:, :k, :k], weights[:k], geometry._slerp_chord)
+    product, square = np.zeros(sets), np.zeros(sets)
+    for i in range(k):
+        product = product + ours[:, i] * matrices[:, i, k]
+        for j in range(k):
+            square = square + ours[:, i] * ours[:, j] * matrices[:, i, j]
+    norms = np.sqrt(np.maximum(square, 0.0)) * np.sqrt(matrices[:, k, k])
+    total = sum(weights)
+    here, there = geometry._blend(
+        product,
+        norms,
+        (total - weights[k]) / total,
+        weights[k] / total,
+        geometry._slerp_chord,
+    )
+    assert np.array_equal(found[:, :k], ours * here[:, np.newaxis])
+    assert np.array_equal(found[:, k], there)

@@ -1,0 +1,188 @@
+"""The simulated world of a story: the same members and the same trouble, in virtual time.
+
+Owns what each word of a story is in the simulation. Does not own the simulation. What it
+has no word for it says by `NotImplementedError`; docs/real.md tells what differs.
+"""
+
+import random
+from collections import Counter
+from collections.abc import Collection
+from typing import Final
+
+from simulations.checkers import NotConvergedError, record_root
+from simulations.cluster import Cluster
+from simulations.faults import CALM, Faults
+from simulations.settling import STEP_S, gather, settle
+from simulations.world import TICK_S, Machine
+
+from .stage import Figures
+
+STORM: Final = Faults.of(0.07, loss=0.1, duplicate=0.05, reorder=0.1)
+"""The storm of `places`, as far as there is such a thing: of messages, not of packets."""
+KILLED_WITHIN_S: Final = 0.4
+
+
+class Twin:
+    """A simulated cluster that a story is told to."""
+
+    def __init__(self, names: tuple[str, ...], seed: int) -> None:
+        """Let all join and meet."""
+        self.names = names
+        self.rng = random.Random(seed)
+        self.cluster = Cluster(seed)
+        gather(self.cluster, len(names))
+        self._machines = dict(zip(names, self.cluster.machines, strict=True))
+        self._before = self._count()
+
+    def _others(self, *names: str) -> list[str]:
+        return [name for name in self.names if name not in names]
+
+    def _keys(self, names: Collection[str]) -> frozenset[bytes]:
+        return frozenset(self._machines[name].transport for name in names)
+
+    # --- what members do ------------------------------------------------------------------
+
+    def contribute(self, name: str) -> None:
+        """Let a member contribute a new model."""
+        self.cluster.contribute(self._machines[name])
+        self.cluster.run(self.rng.uniform(0, STEP_S))
+
+    def refuse_contribution(self, name: str) -> None:
+        """Full disks are none of this world yet."""
+        raise NotImplementedError(f"{name} has no disk that could be full")
+
+    def remove_one(self, name: str) -> None:
+        """Let a member remove the first of its contributions."""
+        machine = self._machines[name]
+        mine = machine.author.public
+        visible = machine.spaces.view(self.cluster.space).visible
+        adds = next(v.adds for v in visible if v.authors == (mine,))
+        self.cluster.commit(machine, self.cluster.replica(machine).remove(adds))
+
+    def rest(self, rounds: float) -> None:
+        """Let heartbeats pass."""
+        self.cluster.run(rounds * TICK_S)
+
+    def expect_apart(self, one: str, other: str) -> None:
+        """Check that two members do not hold the same records."""
+        if self._root(one) == self._root(other):
+            raise NotConvergedError(f"news crossed from {one} to {other}, or back")
+
+    def _root(self, name: str) -> bytes:
+        return record_root(self._machines[name].spaces, self.cluster.space)
+
+    # --- processes ------------------------------------------------------------------------
+
+    def kill(self, name: str) -> None:
+        """End the process of a member."""
+        self.cluster.crash(self._machines[name])
+
+    def kill_amid(self, name: str) -> None:
+        """End it soon after it contributed: what commands commit is whole at once."""
+        self.cluster.contribute(self._machines[name])
+        self.cluster.run(self.rng.uniform(0, KILLED_WITHIN_S))
+        self.kill(name)
+
+    def revive(self, name: str) -> None:
+        """Start it again from its disk."""
+        self.cluster.run(self.rng.uniform(0, TICK_S))
+        self.cluster.restart(self._machines[name])
+
+    def pause(self, name: str, rounds: float) -> None:
+        """Let it stand still for so long."""
+        self.cluster.pause(self._machines[name], rounds * TICK_S)
+
+    def upgrade(self, name: str) -> None:
+        """End it and start it again: there is one version in this world."""
+        self.kill(name)
+        self.revive(name)
+
+    # --- networks -------------------------------------------------------------------------
+
+    def part(self, island: Collection[str]) -> None:
+        """Let nothing pass between these and the others."""
+        self.cluster.network.partition(self._keys(island))
+
+    def silence(self, senders: Collection[str]) -> None:
+        """Let these dial none of the others, who can dial them."""
+        others = self._others(*senders)
+        for name in senders:
+            self._bar(name, others)
+
+    def leave_only(self, middle: str) -> None:
+        """Let everybody reach this member and nobody else."""
+        for name in self._others(middle):
+            self._bar(name, self._others(middle, name))
+
+    def _bar(self, name: str, barred: Collection[str]) -> None:
+        """Take from a member the ways to others, and the links that it has with them."""
+        network, keys = self.cluster.network, self._keys(barred)
+        everybody = self._keys(self.names)
+        network.ways = network.ways or dict.fromkeys(sorted(everybody), everybody)
+        me = self._machines[name].transport
+        network.ways[me] = network.ways[me] - keys
+        for key in sorted(keys):
+            network.cut(me, key)
+
+    def unplug(self, name: str) -> None:
+        """Let a member reach nobody."""
+        self.part([name])
+
+    def heal(self) -> None:
+        """Let everybody reach everybody."""
+        self.cluster.network.heal()
+        self.cluster.network.ways = None
+
+    def storm(self) -> None:
+        """Lose, delay, reorder and double messages."""
+        self.cluster.dice.faults = STORM
+
+    def narrow(self) -> None:
+        """Thin links are none of this world yet."""
+        raise NotImplementedError("links of few bytes a second are not simulated")
+
+    def calm(self) -> None:
+        """End a storm."""
+        self.cluster.dice.faults = CALM
+
+    # --- disks ----------------------------------------------------------------------------
+
+    def fill_disk(self, name: str) -> None:
+        """Full disks are none of this world yet."""
+        self.refuse_contribution(name)
+
+    def free_disk(self, name: str) -> None:
+        """Full disks are none of this world yet."""
+        self.refuse_contribution(name)
+
+    # --- the end --------------------------------------------------------------------------
+
+    def settle(self) -> Figures:
+        """Wait until all agree, check every promise, and return what it came to.
+
+        What goes over wires while agreement is waited for to last is counted as well.
+        """
+        settled = settle(self.cluster)
+        counted = self._count() - self._before
+        return Figures(
+            records=len(self.cluster.ledger),
+            contributions=len(self._visible(self.cluster.owner)),
+            record_rounds=round(settled.record_rounds, 2),
+            rounds=round(settled.rounds, 2),
+            messages=counted["messages"],
+            message_bytes=counted["message_bytes"],
+            content_bytes=counted["blob_bytes"],
+            carried_bytes=None,
+            packets=None,
+        )
+
+    def _visible(self, machine: Machine) -> tuple[object, ...]:
+        return tuple(machine.spaces.view(self.cluster.space).visible)
+
+    def _count(self) -> Counter[str]:
+        traffic = self.cluster.network.traffic
+        return Counter(
+            messages=traffic.messages,
+            message_bytes=traffic.message_bytes,
+            blob_bytes=traffic.blob_bytes,
+        )

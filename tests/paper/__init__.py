@@ -1,0 +1,1 @@
+"""The paper's experiments: that they can fail, and that they hold."""
