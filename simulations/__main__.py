@@ -13,6 +13,7 @@ COMMANDS: Final[dict[str, str]] = {
     "model": ".model.command",
     "paper": ".paper.command",
     "real": ".real.command",
+    "sabotage": ".sabotage",
 }
 """By name, the module whose `main(argv)` runs it, relative to this package.
 
