@@ -15,7 +15,7 @@ from pathlib import Path
 from signal import SIGKILL
 from typing import Any, Final
 
-from crdtmerge.errors import ConflictError, MachineError, NoRoomError
+from crdtmerge.errors import ConflictError, NoRoomError
 from simulations.checkers import NotConvergedError
 
 from . import checks, tally
@@ -30,7 +30,7 @@ TICK_S: Final = 1.0
 POLL_S: Final = 0.1
 PATIENCE_S: Final = 120.0
 """So long nothing may change while nodes do not agree: the longest back-off, twice."""
-SPAN_S: Final = 0.1
+SPAN_S: Final = 0.03
 """From the first sign of a contribution to its end, until one was seen to be shorter."""
 SPAN_GROWTH: Final = 1.5
 SIGN_S: Final = 0.001
@@ -69,6 +69,7 @@ class Scene(Members):
         """Who runs another version, and where that is."""
         self.said = Said()
         self._span = SPAN_S
+        self._began = 0.0
         self.done = Counter[str]()
         self._models = 0
         self._pending: dict[str, Path] = {}
@@ -105,6 +106,7 @@ class Scene(Members):
         self._await(lambda seen: not checks.disagreement(seen))
         self._before = self._count()
         self._carried_before = self.places.carried()
+        self._began = time.monotonic()
 
     def _ticket(self, host: str) -> str:
         if host in self.programs:
@@ -140,16 +142,24 @@ class Scene(Members):
             own.append(answer["content"])
 
     def refuse_contribution(self, name: str) -> None:
-        """Let a member try to contribute where that cannot be."""
-        model = self._new_model()
-        if self.nodes[name].poll() is not None:
-            return  # it has ended for lack of room, and refuses everything
-        try:
-            answer = self.ask(name, "contribute", path=str(model), **UNINSPECTED)
-        except (MachineError, ConflictError):
-            self.done["contributions refused"] += 1
-        else:
-            raise NotConvergedError(f"{name} acknowledged {answer} on a full disk")
+        """Let a member try to contribute on a full disk, whether its node runs or not."""
+        model = str(self._new_model())
+        said = ConflictError.__name__
+        while (
+            said == ConflictError.__name__
+        ):  # the node ended as it was asked: ask again
+            command = self.begin(name, "contribute", model, "--no-inspect")
+            printed, told = command.communicate(timeout=DEADLINE_S)
+            if command.returncode == 0:
+                raise NotConvergedError(
+                    f"{name} acknowledged on a full disk: {printed}"
+                )
+            said = json.loads(told)["error"]["type"]
+        if said != NoRoomError.__name__:
+            raise NotConvergedError(
+                f"{name} refused for {said}, and not for lack of room"
+            )
+        self.done["contributions refused"] += 1
 
     def remove_one(self, name: str) -> None:
         """Let a member remove the first of its contributions."""
@@ -178,6 +188,8 @@ class Scene(Members):
 
     def kill_amid(self, name: str) -> None:
         """SIGKILL it at a random moment amid what a command asks of it."""
+        # Else what it fetches from others would be taken for a sign of what it is asked.
+        self._await(lambda seen: not checks.disagreement(seen))
         model, counted = self._new_model(), self._count_of(name)
         before = self._touched(name)
         command = self.begin(name, "contribute", str(model), "--no-inspect")
@@ -235,16 +247,19 @@ class Scene(Members):
     def part(self, island: Collection[str]) -> None:
         """Let nothing pass between these and the others."""
         self.places.wired.part(island)
+        self.done["networks cut in two"] += 1
 
     def silence(self, senders: Collection[str]) -> None:
         """Lose what these send to the others."""
         others = [name for name in self.names if name not in senders]
         self.places.wired.cut(senders, others)
+        self.done["networks silenced"] += 1
 
     def leave_only(self, middle: str) -> None:
         """Let everybody reach this member and nobody else."""
         others = [name for name in self.names if name != middle]
         self.places.wired.cut(others, others)
+        self.done["networks left one in common"] += 1
 
     def unplug(self, name: str) -> None:
         """Pull the cable of a member out."""
@@ -305,6 +320,9 @@ class Scene(Members):
         seen = self._await(agreed)
         took = time.monotonic() - begun
         counted, carried = self._count() - self._before, self.places.carried()
+        self.done.update(
+            {w: n for w, n in counted.items() if w not in tally.FIGURES and n}
+        )
         self._check_homes()
         space = seen[self.names[0]]
         bytes_, packets = None, None
@@ -316,6 +334,7 @@ class Scene(Members):
         return Figures(
             records=space["records"],
             contributions=len(space["contributions"]),
+            lasted=round((begun + took - self._began) / TICK_S, 2),
             record_rounds=round(same[0] / TICK_S, 2),
             rounds=round(took / TICK_S, 2),
             messages=counted["messages"],
