@@ -68,6 +68,10 @@ demo: venv
 sim: venv
 	$(BIN)/crdtmerge simulate all --seed $(SEED)
 
+# The paper's experiments, ours beside its figures: a quarter of an hour on two free cores.
+paper: venv
+	$(BIN)/python -m simulations paper --out docs/paper
+
 proto: venv
 	$(BIN)/python -m grpc_tools.protoc -Inodes/wire=proto --python_out=. --pyi_out=. \
 	  --grpc_python_out=. proto/replica.proto
