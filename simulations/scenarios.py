@@ -23,6 +23,7 @@ from .liars.flooding import TIGHT, Flooder
 from .limits import check_run
 from .outcome import Outcome, outcome_of
 from .settling import STEP_S, Settled, gather, settle
+from .watching import keep_watch
 from .weather.disks import CUT_WITHIN
 from .world import TICK_S, Machine
 
@@ -359,4 +360,5 @@ def run_scenario(
         disks = name in ON_DISKS
         cluster = Cluster(seed, only=only, quotas=quotas, disks=disks, quarantine=cut)
         watch(cluster)
+        keep_watch(cluster)
         return outcome_of(command, cluster, SCENARIOS[name](cluster, nodes))

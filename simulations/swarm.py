@@ -16,6 +16,7 @@ from .faults import STORM, Faults, Only, only_options
 from .limits import ROUNDS_DEFAULT, ROUNDS_MAX, check_range, check_run
 from .outcome import Outcome, outcome_of
 from .settling import settle
+from .watching import keep_watch
 from .weather import Weather
 from .workload import Workload
 from .world import TICK_S, World
@@ -70,6 +71,7 @@ def run_swarm(
 
 def play(cluster: Cluster, nodes: int, rounds: int) -> None:
     """Let a new cluster work and suffer until it has `nodes`, and may agree."""
+    keep_watch(cluster)
     workload = Workload(cluster, cluster.random("workload"))
     if workload.rng.random() < OLD:
         cluster.fill(cluster.owner, FEED_WITHOUT_CURSOR_MAX)
