@@ -86,7 +86,10 @@ def check_settled(cluster: Cluster, machines: Sequence[Machine]) -> None:
     Raises:
         NotConvergedError: says what does not hold, and the seed that shows it.
     """
-    problem = disagreement(cluster, machines)
+    cluster.reckon()
+    problem = disagreement(cluster, machines) or _forked(cluster, machines)
+    if cluster.forgotten:
+        problem = f"what was acknowledged is gone: {cluster.forgotten[0]}"
     if cluster.accused:
         problem = f"an honest node was taken for a liar: {cluster.accused[0]}"
     for machine in machines:
@@ -156,6 +159,16 @@ def _lost(cluster: Cluster, machine: Machine) -> str:
             f"{machine.name} lost {len(lost)} records"
             f" and has {len(extra)} that nobody made"
         )
+    return ""
+
+
+def _forked(cluster: Cluster, machines: Sequence[Machine]) -> str:
+    """Look for authors that used a number twice, and whose disks were never put back."""
+    if not cluster.disks:
+        return ""
+    forked = machines[0].spaces.opset(cluster.space).forked.keys()
+    if without := sorted(forked - cluster.set_back - cluster.suspects):
+        return f"author {without[0].hex()[:12]} signed two records of one number"
     return ""
 
 

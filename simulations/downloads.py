@@ -12,6 +12,7 @@ from typing import Final
 
 from crdtmerge.bodies import SpaceId
 from crdtmerge.digest import CHUNK_BYTES, BlobId, chunk_digest, chunk_digests
+from crdtmerge.errors import CrdtMergeError
 from crdtmerge.sync.runs import clipped
 from crdtmerge.sync.sources import Fate
 from crdtmerge.sync.swarm import Ask, Drop, Failed, Swarm
@@ -134,7 +135,11 @@ class Download:
 
     def _read(self, ask: Ask, reply: Reply, messages: Iterator[bytes]) -> None:
         """Take the next message once it has arrived."""
-        message = next(messages, None)
+        try:
+            message = next(messages, None)
+        except CrdtMergeError:  # the sender's copy is damaged, or its disk failed
+            self._close(ask.number, Fate.GONE)
+            return
         if message is None:
             self._close(ask.number, Fate.WELL)
             return

@@ -24,7 +24,7 @@ from .limits import check_run
 from .outcome import Outcome, outcome_of
 from .settling import STEP_S, Settled, gather, settle
 from .watching import keep_watch
-from .weather.disks import CUT_WITHIN
+from .weather.disks import WITHIN
 from .world import TICK_S, Machine
 
 
@@ -230,7 +230,7 @@ def power_loss(cluster: Cluster, count: int) -> Settled:
     gather(cluster, count)
     for _ in range(4):
         for machine in cluster.running:
-            machine.storage.cut_power(cluster.rng.randrange(CUT_WITHIN))
+            machine.storage.cut_power(cluster.rng.randrange(WITHIN["power_loss"]))
             with cluster.powered(machine):
                 cluster.contribute(machine)
             cluster.run(cluster.rng.uniform(0, STEP_S))

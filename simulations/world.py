@@ -7,13 +7,14 @@ and restarts. Does not own the wires (`network`), nor what people do (`cluster`)
 import random
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final, Protocol, assert_never
 
 from crdtmerge.bodies import SpaceId
 from crdtmerge.digest import BlobId, Domain, digest
+from crdtmerge.errors import CrdtMergeError, MachineError
 from crdtmerge.identity import SigningKey
 from crdtmerge.sync.messages import GENERATION_BYTES, Message, Outcome, Probed
 from crdtmerge.sync.transfer import Wanted
@@ -158,6 +159,8 @@ class World:
     power_losses: int = 0
     accused: list[str] = field(default_factory=list)
     """Honest machines that an honest one took for liars, and why: it must stay empty."""
+    forgotten: list[str] = field(default_factory=list)
+    """Who did not find again what it had acknowledged: it must stay empty too."""
     caught: Counter[str] = field(default_factory=Counter)
     """How often an honest machine cut off a liar, by the rule that this one broke."""
     strikes: list[Strike] = field(default_factory=list)
@@ -199,6 +202,7 @@ class World:
             storage,
             Spaces(storage.records, storage.blobs),
         )
+        self._let_use(machine)
         self.machines.append(machine)
         self._by_transport[machine.transport] = machine
         return machine
@@ -223,6 +227,7 @@ class World:
             if machine.life == life:
                 self.submit(machine, Ticked())
                 self._look_for_forks(machine)
+                self._compare(machine)
                 self.clock.after(interval(TICK_S, rng), tick)
 
         self.clock.after(rng.uniform(0, TICK_S), tick)
@@ -231,6 +236,15 @@ class World:
         if machine.node is not None and machine.forks is not None:
             with self.powered(machine):
                 machine.forks.turn()
+
+    def _compare(self, machine: Machine) -> None:
+        """End the doubts of a machine where a peer has its record root (`nodes.doubts`)."""
+        with self.powered(machine):
+            for space in machine.storage.doubted() if machine.node else ():
+                ours = machine.spaces.heartbeat(space).root
+                reports = machine.node.reports(space) if machine.node else {}
+                if any(said and said.root == ours for said in reports.values()):
+                    machine.storage.compared(space)
 
     def crash(self, machine: Machine, loss: Loss = KILLED) -> None:
         """End the process of `machine`; its disk stays, but for what a `loss` takes."""
@@ -244,23 +258,54 @@ class World:
 
     @contextmanager
     def powered(self, machine: Machine) -> Iterator[None]:
-        """Run what `machine` does; if its power goes amid it, it has crashed."""
+        """Run what the process of `machine` does; if its disk fails it amid that, it ends.
+
+        So does a real one: what a disk refuses is never tried again by the same process.
+        """
         try:
             yield
         except PowerLossError:
             self.lose_power(machine)
+        except MachineError as e:
+            self.fail(machine, e)
+        except Exception as e:
+            if not machine.storage.harmed:
+                raise
+            self.fail(machine, e)
+
+    def fail(self, machine: Machine, error: Exception) -> None:
+        """End the process of `machine`, which met an error of its disk.
+
+        After a failed sync the whole machine starts again: what its system took to be on
+        the disk is not.
+        """
+        self._note(machine, f"failed: {type(error).__name__}")
+        if machine.storage.shaken:
+            self.lose_power(machine)
+        else:
+            self.crash(machine)
 
     def lose_power(self, machine: Machine) -> None:
         """Crash `machine`, and let its disk lose what was not synced."""
         self.power_losses += 1
         seed = int.from_bytes(self.draw(f"{machine.name}/{machine.life}/loss")[:8])
-        self.crash(machine, Loss(LOSING[seed % len(LOSING)], seed))
+        losing = machine.storage.losing or LOSING[seed % len(LOSING)]
+        self.crash(machine, Loss(losing, seed))
 
     def restart(self, machine: Machine) -> None:
-        """Start `machine` again from its disk."""
+        """Start `machine` again from its disk; it ends at once if that refuses."""
         assert machine.node is None
+        with self.powered(machine):
+            lost = machine.storage.open()
+            if lost and not machine.storage.harmed:
+                self.forgotten.append(f"{machine.name}: {len(lost)} things")
+            self._let_use(machine)
+            self.start(machine)
+
+    def _let_use(self, machine: Machine) -> None:
         machine.spaces = Spaces(machine.records, machine.blobs)
-        self.start(machine)
+        machine.spaces.author = machine.author.public
+        machine.storage.watch(machine.spaces)
 
     def empty_disk(self, machine: Machine) -> None:
         """Give a crashed `machine` an empty disk."""
@@ -269,11 +314,16 @@ class World:
         machine.storage = self._empty_storage(
             self.draw(f"{machine.name}/{machine.life}")
         )
-        machine.spaces = Spaces(machine.records, machine.blobs)
+        self._let_use(machine)
 
     def _empty_storage(self, drawn: bytes) -> Storage:
         generation = drawn[:GENERATION_BYTES]
-        return DiskStorage(generation) if self.disks else MemoryStorage(generation)
+        if not self.disks:
+            return MemoryStorage(generation)
+        return DiskStorage(generation, self._suffered)
+
+    def _suffered(self, name: str) -> None:
+        self.dice.struck[name] += 1
 
     # --- time and chance ----------------------------------------------------------------
 
@@ -380,7 +430,8 @@ class World:
                 self._dial(machine, effect)
             case Close(peer, reason, broke_rules):
                 end = f"{machine.name} closed on {self._by_transport[peer].name}"
-                if broke_rules and machine.liar is None:
+                harmed = self._by_transport[peer].storage.harmed
+                if broke_rules and machine.liar is None and not harmed:
                     self._accuse(self._by_transport[peer], f"{end}: {reason}", reason)
                 self._note(machine, f"{end}: {reason}")
                 self.network.cut(machine.transport, peer)
@@ -479,8 +530,11 @@ class World:
             return peer.node is not None and peer.life == life and reaches
 
         def has() -> bool:
-            shared = space in peer.spaces.shared_with(machine.transport)
-            return shared and peer.spaces.serves(space, blob) and peer.blobs.has(blob)
+            spaces = peer.spaces
+            with suppress(CrdtMergeError):  # its disk failed: its next tick finds out
+                shared = space in spaces.shared_with(machine.transport)
+                return shared and spaces.serves(space, blob) and peer.blobs.has(blob)
+            return False
 
         reply = Reply(reached, has, peer.blobs, self.network, wanted)
         return (
