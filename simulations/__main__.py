@@ -12,6 +12,7 @@ from typing import Final
 COMMANDS: Final[dict[str, str]] = {
     "paper": ".paper.command",
     "real": ".real.command",
+    "sabotage": ".sabotage",
 }
 """By name, the module whose `main(argv)` runs it, relative to this package.
 

@@ -12,6 +12,7 @@ from typing import Final
 from .checkers import NotConvergedError
 from .cluster import Cluster
 from .faults import CALM, FAULTS, Faults
+from .patience import FORGIVEN_ROUNDS
 from .settling import PATIENCE_ROUNDS, Settled, gather, settle
 from .weather import Weather
 from .workload import Workload
@@ -41,10 +42,29 @@ KINDS: Final[Mapping[str, Alone]] = {
     "loss": Alone(0.3, strikes=100),
     "duplicate": Alone(0.3, strikes=100),
     "reorder": Alone(0.3, strikes=100),
+    "tail": Alone(0.1, strikes=50),
+    "corrupt": Alone(0.05, strikes=20),
+    "throttle": Alone(0.3),
+    "half_open": Alone(0.2),
     "refuse": Alone(0.3),
     "cut": Alone(0.2),
+    "flap": Alone(0.1),
     "partition": Alone(0.3),
+    "one_way": Alone(0.3),
+    "bridge": Alone(0.3),
+    "isolate": Alone(0.1),
+    "cut_stream": Alone(0.3, strikes=10),
+    "stalled_stream": Alone(0.3, strikes=10),
+    "bad_chunk": Alone(
+        0.3, strikes=10, patience_rounds=PATIENCE_ROUNDS + FORGIVEN_ROUNDS
+    ),
     "crash": Alone(0.1),
+    "crash_amid": Alone(0.1),
+    "pause": Alone(0.1),
+    "restart_loop": Alone(0.05),
+    "upgrade": Alone(0.1),
+    "clock_ahead": Alone(0.1),
+    "clock_back": Alone(0.1),
     "power_loss": Alone(0.1),
     "torn_write": Alone(0.1),
     "misdirected": Alone(0.05),

@@ -101,9 +101,11 @@ def _sets(cluster: Cluster, machine: Machine, node: Node) -> Iterator[Amount]:
     yield "cursors of one peer", read, len(machine.spaces.all())
     quotas = cluster.quotas
     said = _most(machine.spaces.said(author) for author in cluster.suspects)
-    bursts = quotas.burst_s * (1 + sum(m.life for m in cluster.machines))
+    # A process that begins, or whose clock jumps ahead, may take a whole burst at once.
+    begun = 1 + sum(m.life for m in cluster.machines)
+    bursts = quotas.burst_s * (begun + cluster.dice.struck["clock_ahead"])
     if quotas.author_rate:
-        allowed = quotas.author_rate * (bursts + cluster.clock.now + machine.ahead)
+        allowed = quotas.author_rate * (bursts + cluster.clock.now)
         yield "records of a liar", said, allowed
     yield "records of a liar in all", said, quotas.author_records or float("inf")
     if machine.forks is not None:

@@ -28,6 +28,9 @@ LUCK: Final = 1e-6
 """Share of the runs that may fail by ill luck alone."""
 GOSSIP_ROUNDS: Final = 10
 """Rounds in which heartbeats reach all of a hundred nodes several times over."""
+FORGIVEN_ROUNDS: Final = int(LIED_S / TICK_S)
+"""Rounds until a peer that brought other bytes of a blob is asked for it again: it may be
+the only one that has it."""
 QUESTIONS: Final = 3
 """Questions that follow on each other: two of a comparison, and one for the records."""
 
@@ -35,14 +38,13 @@ QUESTIONS: Final = 3
 def patience(faults: Faults, nodes: int) -> int:
     """Return the rounds that `nodes` get to agree under what goes on failing."""
     waits_s = BANISHED_S + BACKOFF_LAST_S + PROGRESS_S + RETRY_LAST_S
-    if faults["bad_chunk"]:
-        waits_s += LIED_S
+    waiting = waits_s / TICK_S + FORGIVEN_ROUNDS * bool(faults["bad_chunk"])
     unanswered = 1 - (1 - faults["loss"]) ** 2
     asking = _tries(unanswered) * ASK_AGAIN_BEATS * QUESTIONS
     # All others may dial, and be dialled: it is enough if one of them comes through.
     fruitless = faults["refuse"] ** (2 * max(1, nodes - 1))
     dialling = _tries(fruitless) * BACKOFF_LAST_S / TICK_S
-    return math.ceil(waits_s / TICK_S + GOSSIP_ROUNDS + asking + dialling)
+    return math.ceil(waiting + GOSSIP_ROUNDS + asking + dialling)
 
 
 def _tries(failing: float) -> int:

@@ -13,6 +13,7 @@ from crdtmerge.errors import BadInputError
 from .cluster import Cluster
 from .faults import Faults, Only, only_options
 from .limits import NODES_DEFAULT, ROUNDS_DEFAULT, ROUNDS_MAX, check_range, check_run
+from .memo import remembering
 from .outcome import Outcome
 from .scenarios import NODES_MIN as NODES_OF_STORIES_MIN
 from .scenarios import SCENARIOS, known, run_scenario
@@ -88,6 +89,10 @@ class Run:
             BadInputError: as `check`.
         """
         self.check()
+        with remembering():
+            return self._performed(watch)
+
+    def _performed(self, watch: Callable[[Cluster], None]) -> Outcome:
         if self.story != SWARM:
             return run_scenario(
                 self.story, self.seed, self.nodes, only=self.only, watch=watch

@@ -16,10 +16,12 @@ from .checkers import (
     same_records,
 )
 from .cluster import Cluster
+from .faults import CALM
+from .patience import patience
 from .world import TICK_S, Machine
 
-PATIENCE_ROUNDS: Final = 120
-"""Rounds that nodes get to agree: the longest back-off, twice, and the gossip itself."""
+PATIENCE_ROUNDS: Final = patience(CALM, nodes=2)
+"""Rounds that nodes get to agree where links lose nothing, however many they are."""
 STEP_S: Final = 0.25
 CALM_ROUNDS: Final = 3
 """Rounds to go on for once nodes agree: agreement must last."""

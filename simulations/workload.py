@@ -54,8 +54,8 @@ class Workload:
 
     def act(self) -> None:
         """Let somebody whose machine runs do something."""
-        if running := self.cluster.running:
-            machine = self.rng.choice(running)
+        if awake := self.cluster.awake:
+            machine = self.rng.choice(awake)
             (action,) = self.rng.choices(list(ACTIONS), list(ACTIONS.values()))
             with self.cluster.commanded(machine):
                 if self._may_act(machine):

@@ -6,17 +6,23 @@ and restarts. Does not own the wires (`network`), nor what people do (`cluster`)
 
 import random
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import TYPE_CHECKING, Final, Protocol, assert_never
+from typing import TYPE_CHECKING, Final, assert_never
 
 from crdtmerge.bodies import SpaceId
 from crdtmerge.digest import BlobId, Domain, digest
-from crdtmerge.errors import CrdtMergeError, MachineError
+from crdtmerge.errors import MachineError
 from crdtmerge.identity import SigningKey
-from crdtmerge.sync.messages import GENERATION_BYTES, Message, Outcome, Probed
+from crdtmerge.sync.messages import (
+    GENERATION_BYTES,
+    Goodbye,
+    Message,
+    Outcome,
+    Probed,
+)
 from crdtmerge.sync.transfer import Wanted
 from nodes.effects import (
     BlobFailed,
@@ -34,27 +40,30 @@ from nodes.effects import (
     PeerOpened,
     Probe,
     ProbeEnded,
-    Resolved,
     Send,
     Ticked,
     Trust,
 )
-from nodes.forks import Forks
 from nodes.gossip import RUMOUR_FANOUT, interval
 from nodes.node import Node
 from nodes.quotas import DEFAULT, Quotas
 from nodes.spaces import Spaces
-from nodes.store.base import RecordStore
+from nodes.steady import Steady
 
 from .clock import Clock
 from .downloads import Download, Reply
 from .faults import CALM, Dice, Faults, Strike, Subject
+from .machine import Interruption, Liar, Machine
 from .network import Network
 from .power_loss import Losing, Loss, PowerLossError
-from .storage import Blobs, DiskStorage, MemoryStorage, Storage
+from .releases import NEEDS, NotUnderstoodError
+from .serving import served
+from .storage import DiskStorage, MemoryStorage, Storage
 
 if TYPE_CHECKING:
     import hashlib
+
+__all__ = ["TICK_S", "Interruption", "Liar", "Machine", "World"]
 
 LOSING: Final[tuple[Losing, ...]] = ("some", "torn", "all", "some")
 """What power losses take, drawn from these."""
@@ -64,77 +73,6 @@ TICK_S: Final = 1.0
 STRIKES_KEPT_MAX: Final = 100_000
 """How many strikes a world lists: those of a long swarm, not of the longest."""
 DIAL_TIMEOUT_S: Final = 1.0
-
-
-@dataclass(slots=True)
-class Interruption:
-    """What happens to a process once it has performed `effects` more."""
-
-    effects: int
-    action: Callable[[], None]
-
-
-class Liar(Protocol):
-    """A hostile member: it stands between the node of its machine and all others.
-
-    The node itself is as any other. What it says passes here, and may leave as something
-    else, more than once, or never.
-    """
-
-    def says(self, peer: bytes, message: Message) -> Iterable[Message]:
-        """Return what leaves the machine where its node says `message`."""
-
-    def hears(self, peer: bytes, message: Message) -> bool:
-        """Take note of what comes; tell whether the node gets to know of it."""
-
-    def serves(self, peer: bytes, reply: Reply) -> Reply:
-        """Return what a peer gets where the node would serve it a blob."""
-
-
-@dataclass(slots=True, eq=False)
-class Machine:
-    """One simulated machine: what survives a crash, and the core if it runs."""
-
-    name: str
-    author: SigningKey
-    key: SigningKey
-    storage: Storage
-    spaces: Spaces
-    node: Node | None = None
-    forks: Forks | None = None
-    life: int = 0
-    members: frozenset[bytes] = frozenset()
-    downloads: dict[BlobId, Download] = field(default_factory=dict)
-    attested: Resolved | None = None
-    """What it attests: kept on its disk, unlike what others do."""
-    liar: Liar | None = None
-    """Who uses it for other ends than its node's; none on an honest one."""
-    ahead: float = 0.0
-    """Seconds by which its clock is ahead of the world's."""
-    interruption: "Interruption | None" = None
-    """What befalls its process amid the effects of an input."""
-    still: deque[Input | Effect] | None = None
-    """While the process stands still: what it has to do, and what reaches it meanwhile."""
-
-    @property
-    def transport(self) -> bytes:
-        """Its node: the key that its peers expect."""
-        return self.key.public
-
-    @property
-    def records(self) -> RecordStore:
-        """Its records."""
-        return self.storage.records
-
-    @property
-    def blobs(self) -> Blobs:
-        """Its blobs."""
-        return self.storage.blobs
-
-    @property
-    def address(self) -> str:
-        """Where it listens."""
-        return f"{self.name}.sim:7000"
 
 
 @dataclass
@@ -155,10 +93,14 @@ class World:
     network: Network = field(init=False)
     dice: Dice = field(init=False)
     events: int = 0
+    """Lines of the log: an input that reaches a process, its start, its end, a piece of a
+    blob that comes, the end of a stream, a fault that strikes."""
     crashes: int = 0
     power_losses: int = 0
     accused: list[str] = field(default_factory=list)
     """Honest machines that an honest one took for liars, and why: it must stay empty."""
+    excused: set[tuple[str, bytes]] = field(default_factory=set)
+    """Who may take whom for a liar: it was brought other bytes than those sent."""
     forgotten: list[str] = field(default_factory=list)
     """Who did not find again what it had acknowledged: it must stay empty too."""
     caught: Counter[str] = field(default_factory=Counter)
@@ -187,6 +129,11 @@ class World:
         return [machine for machine in self.machines if machine.node is not None]
 
     @property
+    def awake(self) -> list[Machine]:
+        """The machines whose process runs, and does not stand still."""
+        return [machine for machine in self.running if machine.still is None]
+
+    @property
     def honest(self) -> list[Machine]:
         """The machines that no liar uses."""
         return [machine for machine in self.machines if machine.liar is None]
@@ -210,6 +157,9 @@ class World:
     def start(self, machine: Machine) -> None:
         """Start the process of `machine`, and its ticks at a phase of its own."""
         rng = self.random(f"{machine.name}/{machine.life}")
+        # The clock of a system counts from its start: no process ever begins below zero.
+        machine.ahead = max(machine.ahead, -self.clock.now)
+        machine.now = Steady(lambda: self.clock.now + machine.ahead)
         machine.node = Node(
             machine.transport,
             machine.spaces,
@@ -236,6 +186,16 @@ class World:
         if machine.node is not None and machine.forks is not None:
             with self.powered(machine):
                 machine.forks.turn()
+
+    def leave(self, machine: Machine) -> None:
+        """End the process of `machine` in order: it says goodbye to who knows the word."""
+        goodbye = NEEDS[Goodbye]
+        if machine.release.features & goodbye:
+            self.network.part(
+                machine.transport,
+                lambda peer: bool(self._by_transport[peer].release.features & goodbye),
+            )
+        self.crash(machine)
 
     def _compare(self, machine: Machine) -> None:
         """End the doubts of a machine where a peer has its record root (`nodes.doubts`)."""
@@ -345,8 +305,7 @@ class World:
         return self._log.hexdigest()
 
     def _note(self, machine: Machine, what: str) -> None:
-        """Log what happens to a process: a line of the log is an event."""
-        self.events += 1
+        """Log what happens to a process."""
         self._write(f"{machine.name} {what}")
 
     def _struck(self, name: str, hit: int, subject: Subject) -> None:
@@ -356,6 +315,7 @@ class World:
             self.strikes.append(Strike(name, hit, self.clock.now, subject))
 
     def _write(self, line: str) -> None:
+        self.events += 1
         self._log.update(f"{self.clock.now!r} {line}\n".encode())
 
     # --- performing effects -------------------------------------------------------------
@@ -371,7 +331,7 @@ class World:
     def _handle(self, machine: Machine, item: Input) -> None:
         assert machine.node is not None
         with self.powered(machine):
-            effects = machine.node.handle(item, self.clock.now + machine.ahead)
+            effects = machine.node.handle(item, machine.now())
             self._perform_all(machine, effects)
 
     def _perform_all(self, machine: Machine, effects: Iterable[Effect]) -> None:
@@ -403,13 +363,17 @@ class World:
         life = machine.life
 
         def resume() -> None:
-            if machine.life != life:
-                return
-            waiting, machine.still = machine.still or deque(), None
-            while waiting and machine.life == life:
-                self._go_on(machine, waiting.popleft())
+            if machine.life == life:
+                self.wake(machine)
 
         self.clock.after(seconds, resume)
+
+    def wake(self, machine: Machine) -> None:
+        """Let a process that stands still go on."""
+        life = machine.life
+        waiting, machine.still = machine.still or deque(), None
+        while waiting and machine.life == life:
+            self._go_on(machine, waiting.popleft())
 
     def _go_on(self, machine: Machine, item: Input | Effect) -> None:
         if isinstance(item, Effect):
@@ -425,16 +389,18 @@ class World:
             case Send(peer, message):
                 told = machine.liar.says(peer, message) if machine.liar else (message,)
                 for said in told:
-                    self.network.send(machine.transport, peer, said)
+                    known = machine.release.says(said)
+                    self.network.send(machine.transport, peer, known)
             case Dial():
                 self._dial(machine, effect)
             case Close(peer, reason, broke_rules):
                 end = f"{machine.name} closed on {self._by_transport[peer].name}"
-                harmed = self._by_transport[peer].storage.harmed
-                if broke_rules and machine.liar is None and not harmed:
-                    self._accuse(self._by_transport[peer], f"{end}: {reason}", reason)
+                blamed = self._by_transport[peer]
+                excused = blamed.storage.harmed or (machine.name, peer) in self.excused
+                if broke_rules and machine.liar is None and not excused:
+                    self._accuse(blamed, f"{end}: {reason}", reason)
                 self._note(machine, f"{end}: {reason}")
-                self.network.cut(machine.transport, peer)
+                self.network.leave(machine.transport, peer)
             case Pause(peer, seconds):
                 self.network.pause(peer, machine.transport, seconds)
             case Fetch():
@@ -467,12 +433,14 @@ class World:
             return here and self.network.can_dial(me, peer)
 
         def ended() -> None:
-            if machine.life != life or self.network.linked(me, peer):
+            if machine.life != life or self.network.holds(me, peer):
                 return  # it crashed, or the peer's own dial was quicker
             if not answers or not serves():
                 self.submit(machine, DialEnded(peer, dial.addresses))
                 return
-            self.network.open(me, peer)
+            if not self.network.open(me, peer):
+                self.submit(machine, DialEnded(peer, ()))
+                return
             if me in callee.members and peer in machine.members:
                 self.submit(machine, PeerOpened(peer, callee.address))
                 self.submit(callee, PeerOpened(me))
@@ -495,7 +463,8 @@ class World:
             self.submit(machine, item)
 
         def serve(peer: bytes, space: SpaceId, blob: BlobId, wanted: Wanted) -> Reply:
-            return self._serve(machine, self._by_transport[peer], space, blob, wanted)
+            sender = self._by_transport[peer]
+            return served(self.network, machine, sender, space, blob, wanted=wanted)
 
         download = Download(
             fetch,
@@ -504,47 +473,25 @@ class World:
             serve,
             submit,
             lambda: self.powered(machine),
+            machine.now,
+            lambda: machine.still is not None,
+            lambda peer: self.excused.add((machine.name, peer)),
+            lambda what: self._note(machine, what),
         )
         machine.downloads[fetch.blob] = download
         download.start(lambda: machine.life == life)
 
-    def _serve(
-        self,
-        machine: Machine,
-        peer: Machine,
-        space: SpaceId,
-        blob: BlobId,
-        wanted: Wanted,
-    ) -> Reply:
-        """Return what a peer would send now, as `nodes.serving` does over a channel.
-
-        A stream ends with the process that serves it: one that came up again knows of none.
-        """
-        life = peer.life
-
-        def reached() -> bool:
-            ends = machine.transport, peer.transport
-            reaches = self.network.reaches(*ends) and (
-                self.network.ways is None or self.network.linked(*ends)
-            )
-            return peer.node is not None and peer.life == life and reaches
-
-        def has() -> bool:
-            spaces = peer.spaces
-            with suppress(CrdtMergeError):  # its disk failed: its next tick finds out
-                shared = space in spaces.shared_with(machine.transport)
-                return shared and spaces.serves(space, blob) and peer.blobs.has(blob)
-            return False
-
-        reply = Reply(reached, has, peer.blobs, self.network, wanted)
-        return (
-            reply if peer.liar is None else peer.liar.serves(machine.transport, reply)
-        )
-
     def _deliver(self, sender: bytes, receiver: bytes, message: Message) -> None:
         machine = self._by_transport[receiver]
-        if machine.liar is None or machine.liar.hears(sender, message):
-            self.submit(machine, MessageReceived(sender, message))
+        try:
+            heard = machine.release.hears(message)
+        except NotUnderstoodError:
+            if self._by_transport[sender].liar is None:
+                raise
+            self.network.leave(receiver, sender)
+            return
+        if machine.liar is None or machine.liar.hears(sender, heard):
+            self.submit(machine, MessageReceived(sender, heard))
 
-    def _closed(self, one: bytes, other: bytes) -> None:
-        self.submit(self._by_transport[one], PeerClosed(other))
+    def _closed(self, one: bytes, other: bytes, left: bool) -> None:
+        self.submit(self._by_transport[one], PeerClosed(other, left=left))

@@ -4,6 +4,8 @@ Owns the processes, and the order of results, which is that of what was asked: n
 is found depends on how many processes there are. Does not own what a run is.
 """
 
+import gc
+import logging
 import os
 import signal
 from collections import deque
@@ -21,6 +23,8 @@ from .attempts import Result, attempt
 AHEAD: Final = 4
 """Runs per process that are asked for before their turn."""
 INTERRUPTED: Final = 130
+COLLECT: Final = (50_000, 20, 20)
+"""Cyclic garbage is looked for a tenth as often as by default: a run is soon over."""
 
 Attempts: TypeAlias = Callable[[Iterable[Run]], Iterator[Result]]
 """Performs runs, and yields their results in the order of the runs."""
@@ -32,13 +36,14 @@ def workers(jobs: int) -> Iterator[Attempts]:
 
     Whoever leaves ends the processes at once, whatever they are at.
     """
+    _say_nothing()
     if jobs == 1:
         yield lambda runs: map(attempt, runs)
         return
     # Spawned: a forked process would take over threads' locks, and whatever was patched.
     context = get_context("spawn")
     before = set(active_children())
-    pool = ProcessPoolExecutor(jobs, context, initializer=_end_with_parent)
+    pool = ProcessPoolExecutor(jobs, context, initializer=_begin)
     try:
         yield lambda runs: _ordered(pool, runs, jobs * AHEAD)
     finally:
@@ -64,8 +69,17 @@ def _ordered(
             future.cancel()
 
 
-def _end_with_parent() -> None:
+def _say_nothing() -> None:
+    """Let nodes log nothing: what they warn of is what the stories are about."""
+    for name in ("crdtmerge", "nodes"):
+        logging.getLogger(name).addHandler(logging.NullHandler())
+
+
+def _begin() -> None:
     """End without a word on Ctrl-C, and when the process that asked is no more."""
+    _say_nothing()
+    gc.freeze()
+    gc.set_threshold(*COLLECT)
     signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
     parent = parent_process()
     assert parent is not None

@@ -20,14 +20,7 @@ from .timing import Tell, Watch
 
 Facts = dict[str, object]
 
-LARGE: Final = (
-    "linear",
-    "slerp",
-    "task_arithmetic",
-    "ties",
-    "dare_ties",
-    "breadcrumbs",
-)
+LARGE: Final = ("linear", "slerp", "ties", "dare_ties")
 """One of each form: a sum, inner products, ranks, masks. All others at MiniLM's size."""
 LARGEST: Final = ("linear", "slerp")
 

@@ -38,7 +38,7 @@ class Size:
     liars: int
 
 
-FULL: Final = Size(100, 20, 512, 10, (), SIZES, (8, 16, 32, 64), (1000,), 24)
+FULL: Final = Size(100, 20, 512, 10, (), SIZES, (8, 16, 32), (1000,), 12)
 QUICK: Final = Size(8, 2, 16, 2, ("slerp", "ties", "pma"), (2, 5), (6,), (8,), 6)
 EACH: Final = 10
 """Nodes of one island, and of the sweep."""

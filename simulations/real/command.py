@@ -40,6 +40,8 @@ def main(argv: Sequence[str]) -> int:
     if len(chosen) == 1:
         if not options.loopback and not isolation.inside() and not isolation.refusal():
             isolation.enter(argv)
+        if isolation.inside():
+            isolation.begin()
         return _play(chosen[0], options)
     return max(_apart(name, options, argv) for name in chosen)
 

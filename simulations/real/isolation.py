@@ -62,6 +62,11 @@ def enter(arguments: Sequence[str]) -> NoReturn:
     os.execvpe(command[0], command, {**os.environ, INSIDE: "1"})  # noqa: S606
 
 
+def begin() -> None:
+    """Let there be a loopback inside."""
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+
+
 def has_netem() -> bool:
     """Tell whether the kernel can lose and delay packets; asked inside."""
     words = "tc qdisc add dev lo root netem loss 1% && tc qdisc del dev lo root"

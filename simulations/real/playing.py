@@ -72,7 +72,7 @@ def play(asked: Asked, folder: Path) -> dict[str, Any]:
 
 
 def _simulated(asked: Asked, story: Story) -> dict[str, Any]:
-    twin = Twin(asked.names, asked.seed)
+    twin = Twin(asked.names, asked.seed, disks=story.own_disk)
     try:
         story.tell(twin, asked.times or story.times)
     except NotImplementedError as e:

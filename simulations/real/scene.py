@@ -69,6 +69,7 @@ class Scene(Members):
         """Who runs another version, and where that is."""
         self.said = Said()
         self._span = SPAN_S
+        self._began = 0.0
         self.done = Counter[str]()
         self._models = 0
         self._pending: dict[str, Path] = {}
@@ -105,6 +106,7 @@ class Scene(Members):
         self._await(lambda seen: not checks.disagreement(seen))
         self._before = self._count()
         self._carried_before = self.places.carried()
+        self._began = time.monotonic()
 
     def _ticket(self, host: str) -> str:
         if host in self.programs:
@@ -235,16 +237,19 @@ class Scene(Members):
     def part(self, island: Collection[str]) -> None:
         """Let nothing pass between these and the others."""
         self.places.wired.part(island)
+        self.done["networks cut in two"] += 1
 
     def silence(self, senders: Collection[str]) -> None:
         """Lose what these send to the others."""
         others = [name for name in self.names if name not in senders]
         self.places.wired.cut(senders, others)
+        self.done["networks silenced"] += 1
 
     def leave_only(self, middle: str) -> None:
         """Let everybody reach this member and nobody else."""
         others = [name for name in self.names if name != middle]
         self.places.wired.cut(others, others)
+        self.done["networks left one in common"] += 1
 
     def unplug(self, name: str) -> None:
         """Pull the cable of a member out."""
@@ -305,6 +310,9 @@ class Scene(Members):
         seen = self._await(agreed)
         took = time.monotonic() - begun
         counted, carried = self._count() - self._before, self.places.carried()
+        self.done.update(
+            {w: n for w, n in counted.items() if w not in tally.FIGURES and n}
+        )
         self._check_homes()
         space = seen[self.names[0]]
         bytes_, packets = None, None
@@ -316,6 +324,7 @@ class Scene(Members):
         return Figures(
             records=space["records"],
             contributions=len(space["contributions"]),
+            lasted=round((begun + took - self._began) / TICK_S, 2),
             record_rounds=round(same[0] / TICK_S, 2),
             rounds=round(took / TICK_S, 2),
             messages=counted["messages"],

@@ -19,6 +19,8 @@ class Figures:
 
     records: int
     contributions: int
+    lasted: float
+    """Rounds of the whole story, in each of which every node says how it is."""
     record_rounds: float
     """Until all held the same records."""
     rounds: float

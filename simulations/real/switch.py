@@ -50,7 +50,7 @@ class Weather:
         return (
             f"loss {self.loss:.2%} duplicate {self.duplicate:.2%}"
             f" corrupt {self.corrupt:.2%} delay {self.delay * 1000:.0f}ms"
-            f" {self.jitter * 1000:.0f}ms reorder {1 - self.reorder:.2%}"
+            f" {self.jitter * 1000:.0f}ms reorder {self.reorder:.2%}"
         )
 
 

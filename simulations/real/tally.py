@@ -10,7 +10,13 @@ from typing import Any, Final
 COUNTED: Final = {
     ("crdtmerge_messages_total", "out"): "messages",
     ("crdtmerge_received_wire_bytes_total", ""): "content_bytes",
+    ("crdtmerge_resumed_fetches_total", ""): "fetches resumed",
+    ("crdtmerge_stalled_streams_total", ""): "streams stalled",
+    ("crdtmerge_hedged_chunks_total", ""): "chunks asked of a second source",
+    ("crdtmerge_wasted_chunks_total", ""): "chunks that came twice",
 }
+FIGURES: Final = frozenset({"messages", "content_bytes"})
+"""Those that are figures of a run; the others say what trouble did to downloads."""
 
 
 def read(answer: Mapping[str, Any]) -> Counter[str]:

@@ -9,10 +9,12 @@ from collections import Counter
 from collections.abc import Collection
 from typing import Final
 
+from crdtmerge.errors import MachineError
 from simulations.checkers import NotConvergedError, record_root
 from simulations.cluster import Cluster
 from simulations.faults import CALM, Faults
 from simulations.settling import STEP_S, gather, settle
+from simulations.storage import DiskStorage
 from simulations.world import TICK_S, Machine
 
 from .stage import Figures
@@ -25,14 +27,16 @@ KILLED_WITHIN_S: Final = 0.4
 class Twin:
     """A simulated cluster that a story is told to."""
 
-    def __init__(self, names: tuple[str, ...], seed: int) -> None:
-        """Let all join and meet."""
+    def __init__(
+        self, names: tuple[str, ...], seed: int, *, disks: bool = False
+    ) -> None:
+        """Let all join and meet; `disks` may be filled."""
         self.names = names
         self.rng = random.Random(seed)
-        self.cluster = Cluster(seed)
+        self.cluster = Cluster(seed, disks=disks)
         gather(self.cluster, len(names))
         self._machines = dict(zip(names, self.cluster.machines, strict=True))
-        self._before = self._count()
+        self._before, self._began = self._count(), self.cluster.clock.now
 
     def _others(self, *names: str) -> list[str]:
         return [name for name in self.names if name not in names]
@@ -48,8 +52,15 @@ class Twin:
         self.cluster.run(self.rng.uniform(0, STEP_S))
 
     def refuse_contribution(self, name: str) -> None:
-        """Full disks are none of this world yet."""
-        raise NotImplementedError(f"{name} has no disk that could be full")
+        """Let a member try to contribute where its disk has no room."""
+        machine = self._machines[name]
+        if machine.node is None:
+            return  # it has ended for lack of room
+        try:
+            self.cluster.contribute(machine)
+        except MachineError:
+            return
+        raise NotConvergedError(f"{name} contributed on a full disk")
 
     def remove_one(self, name: str) -> None:
         """Let a member remove the first of its contributions."""
@@ -148,12 +159,19 @@ class Twin:
     # --- disks ----------------------------------------------------------------------------
 
     def fill_disk(self, name: str) -> None:
-        """Full disks are none of this world yet."""
-        self.refuse_contribution(name)
+        """Leave no room on the disk of a member."""
+        self._disk(name).fill(0)
 
     def free_disk(self, name: str) -> None:
-        """Full disks are none of this world yet."""
-        self.refuse_contribution(name)
+        """Give it room again; who ended for lack of it starts again."""
+        self._disk(name).fill(None)
+        if self._machines[name].node is None:
+            self.revive(name)
+
+    def _disk(self, name: str) -> DiskStorage:
+        storage = self._machines[name].storage
+        assert isinstance(storage, DiskStorage), "this story is told without disks"
+        return storage
 
     # --- the end --------------------------------------------------------------------------
 
@@ -167,6 +185,7 @@ class Twin:
         return Figures(
             records=len(self.cluster.ledger),
             contributions=len(self._visible(self.cluster.owner)),
+            lasted=round((self.cluster.clock.now - self._began) / TICK_S, 2),
             record_rounds=round(settled.record_rounds, 2),
             rounds=round(settled.rounds, 2),
             messages=counted["messages"],

@@ -36,7 +36,6 @@ class Wires:
         (_RUN / "netns").mkdir()
         for name in names:
             _do("ip", "netns", "add", name)
-        _do("ip", "link", "set", "lo", "up")
         if between == "bridge":
             self._bridge()
         else:

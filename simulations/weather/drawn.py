@@ -40,7 +40,14 @@ class Weather:
         self.coming.restart_later()
 
     def pass_over(self) -> None:
-        """Let the sun shine: all is in one piece, all machines run."""
+        """Let the sun shine: all is in one piece, all machines run.
+
+        Links go on losing messages, and streams end early; but no byte is changed any more,
+        for nodes leave alone who sent others, for longer than anybody wants to wait.
+        """
+        dice = self.cluster.dice
+        dice.faults = dice.faults.but(bad_chunk=0.0)
+        self.coming.over = True
         links.pass_over(self.cluster)
         disks.pass_over(self.cluster)
         processes.pass_over(self.cluster)

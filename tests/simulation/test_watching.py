@@ -16,7 +16,7 @@ from nodes.node import Node
 from simulations.bans import BanError, Bans
 from simulations.bounds import TooMuchError, check_bounds
 from simulations.cluster import Cluster
-from simulations.network import pair
+from simulations.link import pair
 from simulations.settling import gather, settle
 from simulations.watching import keep_watch
 from simulations.world import Machine
