@@ -20,7 +20,7 @@ from crdtmerge.manifest import Manifest, TensorEntry
 from crdtmerge.policy import Changes, Visible
 from crdtmerge.resolve.settings import Contribution
 
-from .batches import join_sizes
+from .batches import join_sizes, largest
 from .choices import Part
 from .manifests import Known, Manifests
 from .offers import Offer, Sizes, beyond
@@ -286,7 +286,7 @@ class Spaces(Sets):
             # SUBTLE: every one that is not here, not the first alone: that one may have
             # arrived and be another's manifest, and an honest add stands behind it.
             absent = self.blobs.missing(blob for blob, _ in visible.manifests)
-            return {b: s for b, s in visible.manifests if b in absent}
+            return largest((b, s) for b, s in visible.manifests if b in absent)
         except FaultyContributionError:
             return {}
 

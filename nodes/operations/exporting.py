@@ -37,6 +37,7 @@ from ..archive.form import (
     records_name,
 )
 from ..archive.writing import ArchiveWriter
+from ..batches import largest
 from ..store.base import RECORD_OVERHEAD_BYTES
 from ..store.disk import SYSTEM_DISK
 from ..store.leases import Lease
@@ -132,7 +133,13 @@ def _take_contributions(cargo: _Cargo, space: SpaceId) -> list[str]:
     """
     spaces, blobs = cargo.context.spaces, cargo.context.home.blobs
     visible = spaces.view(space).visible
-    named = {blob for v in visible for blob, _ in v.manifests if blobs.has(blob)}
+    signed = largest(pair for item in visible for pair in item.manifests)
+    # What is larger than anybody signed would have the whole file refused.
+    named = {
+        blob
+        for blob, size in signed.items()
+        if blobs.has(blob) and blobs.chunk_list(blob)[0] <= size
+    }
     cargo.take(sorted(named))
     needed, lacking = set[BlobId](), list[str]()
     for item in visible:
