@@ -51,10 +51,12 @@ def settle(
     cluster: Cluster,
     machines: Sequence[Machine] = (),
     patience_rounds: int = PATIENCE_ROUNDS,
+    merging: Sequence[Machine] = (),
 ) -> Settled:
     """Let time pass until `machines` agree; return how long it took.
 
-    They are all honest ones, unless given.
+    They are all honest ones, unless given. Those who are `merging` merge then: all of
+    `machines`, unless given.
 
     Raises:
         NotConvergedError: they do not agree in time, or lost something.
@@ -69,7 +71,7 @@ def settle(
         _, agreed_s = _until_agreed(cluster, chosen, begun, patience_s)
         cluster.run(CALM_ROUNDS * TICK_S)
     check_settled(cluster, chosen)
-    merged = check_merged(cluster, chosen)
+    merged = check_merged(cluster, merging or chosen)
     model_digest = merged.model_digest if merged else b""
     return Settled(records_s / TICK_S, agreed_s / TICK_S, model_digest)
 
