@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import Final
 
 COMMANDS: Final[dict[str, str]] = {
+    "model": ".model.command",
     "paper": ".paper.command",
     "real": ".real.command",
     "sabotage": ".sabotage",

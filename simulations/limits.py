@@ -17,14 +17,16 @@ SHRINKING_DEFAULT: Final = 300
 SEED_MAX: Final = 2**63 - 1
 
 
-def check_run(seed: int, nodes: int, nodes_min: int) -> None:
+def check_run(
+    seed: int, nodes: int, nodes_min: int, nodes_max: int = NODES_MAX
+) -> None:
     """Refuse a run that is out of bounds.
 
     Raises:
         BadInputError: names what is, and its range.
     """
     check_range("seed", seed, 0, SEED_MAX)
-    check_range("nodes", nodes, nodes_min, NODES_MAX)
+    check_range("nodes", nodes, nodes_min, nodes_max)
 
 
 def check_range(what: str, value: int, least: int, most: int) -> None:

@@ -17,10 +17,11 @@ from .attesting import liar_attests
 from .checkers import NotConvergedError, check_settled, disagreement, repeatable
 from .cluster import Cluster
 from .compacting import stale_member
-from .faults import FAULTS, Only, only_options
+from .crowd import CROWD_MAX, ROUGH_CROWD, Crowd, crowd
+from .faults import FAULTS, Faults, Only, only_options
 from .forking import equivocating_author
 from .liars.flooding import TIGHT, Flooder
-from .limits import check_run
+from .limits import NODES_MAX, check_run
 from .outcome import Outcome, outcome_of
 from .settling import STEP_S, Settled, gather, settle
 from .weather.disks import WITHIN
@@ -300,6 +301,7 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "liar-attests": liar_attests,
     "equivocating-author": equivocating_author,
     "stale-member": stale_member,
+    "crowd": crowd,
     **{story: alone.story(kind) for story, kind in ALONE.items()},
 }
 QUOTAS: Final[Mapping[str, Quotas]] = {"flooding-member": TIGHT}
@@ -316,6 +318,8 @@ ON_DISKS: Final = frozenset(
 """Told to machines that keep all by the code of real nodes, on simulated disks."""
 QUARANTINED: Final = frozenset({"equivocating-author"})
 """Told of spaces that cut off who signs two records of one number."""
+CROWDS: Final[Mapping[str, Faults]] = {"crowd": ROUGH_CROWD}
+"""Told to machines that share what they have in common, and what goes wrong meanwhile."""
 NODES_MIN: Final = 4
 """Below, there is nobody to be apart from whom the story needs apart."""
 
@@ -350,13 +354,20 @@ def run_scenario(
         BadInputError: seed or nodes are out of range.
     """
     name = known(name)
-    check_run(seed, nodes, NODES_MIN)
+    check_run(seed, nodes, NODES_MIN, CROWD_MAX if name in CROWDS else NODES_MAX)
     command = f"{name} --nodes {nodes} --seed {seed}"
     if only is not None:
         command += f" {only_options(only)}"
     with repeatable(command):
-        quotas, cut = QUOTAS.get(name, DEFAULT), name in QUARANTINED
-        disks = name in ON_DISKS
-        cluster = Cluster(seed, only=only, quotas=quotas, disks=disks, quarantine=cut)
+        cluster = _cluster(name, seed, only)
         watch(cluster)
         return outcome_of(command, cluster, SCENARIOS[name](cluster, nodes))
+
+
+def _cluster(name: str, seed: int, only: Only | None) -> Cluster:
+    """Return the machines to which a story is told."""
+    if name in CROWDS:
+        return Crowd(seed, CROWDS[name], only)
+    quotas, cut = QUOTAS.get(name, DEFAULT), name in QUARANTINED
+    disks = name in ON_DISKS
+    return Cluster(seed, only=only, quotas=quotas, disks=disks, quarantine=cut)

@@ -263,7 +263,7 @@ class World:
             self.start(machine)
 
     def _let_use(self, machine: Machine) -> None:
-        machine.spaces = Spaces(machine.records, machine.blobs)
+        machine.spaces = self.open_spaces(machine.storage)
         machine.spaces.author = machine.author.public
         machine.storage.watch(machine.spaces)
 
@@ -275,6 +275,10 @@ class World:
             self.draw(f"{machine.name}/{machine.life}")
         )
         self._let_use(machine)
+
+    def open_spaces(self, storage: Storage) -> Spaces:
+        """Return the spaces that a machine keeps."""
+        return Spaces(storage.records, storage.blobs)
 
     def _empty_storage(self, drawn: bytes) -> Storage:
         generation = drawn[:GENERATION_BYTES]

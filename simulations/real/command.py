@@ -106,11 +106,9 @@ def lines(facts: dict[str, Any]) -> list[str]:
     real, twin = facts["real"], facts["simulated"]
     rows.append(f"  {'':22}{'real':>12}{'simulated':>12}")
     for key in real:
-        there = twin.get(key) if "not_simulated" not in twin else None
-        shown = ["-" if value is None else f"{value:,}" for value in (real[key], there)]
+        both = (real[key], twin[key])
+        shown = ["-" if value is None else f"{value:,}" for value in both]
         rows.append(f"  {key.replace('_', ' '):22}{shown[0]:>12}{shown[1]:>12}")
-    if "not_simulated" in twin:
-        rows.append(f"  not simulated: {twin['not_simulated']}")
     rows.append(f"  held        no acknowledged record lost; equal roots and bytes"
                 f" on {facts['nodes']} nodes; {facts['seconds']} s")  # fmt: skip
     return rows

@@ -11,12 +11,14 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import Final, NoReturn
 
 TOOLS: Final = ("unshare", "nsenter", "ip", "bridge", "mount")
 INSIDE: Final = "CRDTMERGE_REAL_INSIDE"
-"""Set in the environment of who is inside."""
-PROBE_S: Final = 20.0
+"""In the environment of who is inside: the network that is outside."""
+_NETWORK: Final = Path("/proc/self/ns/net")
+PROBE_S: Final = 60.0
 
 
 def _unshare(*command: str) -> list[str]:
@@ -39,27 +41,29 @@ def refusal() -> str:
         " && ip link add b0 type bridge && ip link set t0 master b0"
         " && ip link set t1 netns trial"
     )
-    done = subprocess.run(
-        _unshare("sh", "-c", trial),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PROBE_S,
-    )
+    command = _unshare("sh", "-c", trial)
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=PROBE_S
+        )
+    except subprocess.TimeoutExpired:
+        return "namespaces do not come about"
     said = (done.stderr.strip() or "no reason given").splitlines()[-1]
     return "" if done.returncode == 0 else f"namespaces are refused: {said}"
 
 
 def inside() -> bool:
-    """Tell whether this process is in such a world."""
-    return os.environ.get(INSIDE) == "1"
+    """Tell whether this process is in such a world, whatever its environment says."""
+    outside = os.environ.get(INSIDE)
+    return outside is not None and outside != str(_NETWORK.readlink())
 
 
 def enter(arguments: Sequence[str]) -> NoReturn:
     """Become the first process of such a world, with these arguments."""
     program = [sys.executable, "-m", "simulations.real", *arguments]
     command = _unshare(*program)
-    os.execvpe(command[0], command, {**os.environ, INSIDE: "1"})  # noqa: S606
+    outside = {INSIDE: str(_NETWORK.readlink())}
+    os.execvpe(command[0], command, os.environ | outside)  # noqa: S606
 
 
 def begin() -> None:
@@ -74,3 +78,8 @@ def has_netem() -> bool:
         return False
     done = subprocess.run(["sh", "-c", words], capture_output=True, check=False)
     return done.returncode == 0
+
+
+def has_tap() -> bool:
+    """Tell whether we may make cards whose other end is ours."""
+    return os.access("/dev/net/tun", os.R_OK | os.W_OK)

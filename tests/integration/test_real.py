@@ -16,6 +16,7 @@ import pytest
 from simulations.real import isolation
 from simulations.real.command import BOUND_S
 
+pytestmark = pytest.mark.timeout(BOUND_S + 60)
 SLOW = ("restart-loop", "upgrade", "islands", "one-way", "bridge", "flapping", "narrow")
 
 
@@ -56,16 +57,17 @@ def test_a_full_disk_keeps_what_was_acknowledged() -> None:
     assert facts["real"]["contributions"] == 3
 
 
-def test_what_needs_namespaces_says_so_on_loopback() -> None:
-    words = ("-m", "simulations", "real", "islands", "--loopback", "--json")
-    said = subprocess.check_output([sys.executable, *words], text=True)
+@pytest.mark.parametrize("words", ["islands", "weather --storm switch"])
+def test_what_needs_namespaces_says_so_on_loopback(words: str) -> None:
+    """Nothing is ever laid, mounted or cut outside of a world of our own."""
+    told = ("-m", "simulations", "real", *words.split(), "--loopback", "--json")
+    said = subprocess.check_output([sys.executable, *told], text=True)
     facts = json.loads(said)
     assert "namespaces" in facts["skipped"]
     assert "real" not in facts
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(BOUND_S + 60)
 @pytest.mark.parametrize("story", SLOW)
 def test_all_stories_end_well(story: str) -> None:
     facts = played(story)
@@ -73,7 +75,6 @@ def test_all_stories_end_well(story: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(BOUND_S + 60)
 @pytest.mark.parametrize("means", ["netem", "switch", "proxy"])
 def test_storms_of_every_kind_end_well(means: str) -> None:
     facts = played("weather", "--storm", means)
