@@ -240,6 +240,7 @@ class World:
         the disk is not.
         """
         self._note(machine, f"failed: {type(error).__name__}")
+        machine.storage.refused(error)
         if machine.storage.shaken:
             self.lose_power(machine)
         else:
