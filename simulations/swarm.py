@@ -7,9 +7,10 @@ no more is said and no more machines fail, and all must agree. Does not own what
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
+from crdtmerge.recipe import Recipe
 from crdtmerge.sync.session import FEED_WITHOUT_CURSOR_MAX
 from nodes.quotas import DEFAULT
 
@@ -23,7 +24,7 @@ from .patience import patience
 from .settling import settle
 from .watching import keep_watch
 from .weather import Weather
-from .workload import Workload
+from .workload import RECIPES, Workload
 from .world import TICK_S, World
 
 NODES_MIN: Final = 2
@@ -101,10 +102,15 @@ def held_back(cluster: Cluster) -> int:
     return math.ceil(max(authors.values()) / rate / TICK_S)
 
 
-def play(cluster: Cluster, nodes: int, rounds: int) -> None:
-    """Let a new cluster work and suffer until it has `nodes`, and may agree."""
+def play(
+    cluster: Cluster, nodes: int, rounds: int, recipes: Sequence[Recipe] = RECIPES
+) -> None:
+    """Let a new cluster work and suffer until it has `nodes`, and may agree.
+
+    Its people choose among `recipes`.
+    """
     keep_watch(cluster)
-    workload = Workload(cluster, cluster.random("workload"))
+    workload = Workload(cluster, cluster.random("workload"), recipes)
     if workload.rng.random() < OLD:
         cluster.fill(cluster.owner, FEED_WITHOUT_CURSOR_MAX)
     weather = Weather(cluster)
