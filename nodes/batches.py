@@ -83,17 +83,6 @@ def join_sizes(sizes: dict[BlobId, int], more: Mapping[BlobId, int]) -> None:
         sizes[blob] = max(size, sizes.get(blob, 0))
 
 
-def largest(pairs: Iterable[tuple[BlobId, int]]) -> dict[BlobId, int]:
-    """Return the largest size that anybody gives each blob: what it may have at most.
-
-    Whoever names the blob of another as smaller than it is hides it from nobody.
-    """
-    sizes: dict[BlobId, int] = {}
-    for blob, size in pairs:
-        sizes[blob] = max(size, sizes.get(blob, 0))
-    return sizes
-
-
 def check_chains_come(
     opset: OpSet, batch: Sequence[SignedBytes]
 ) -> list[tuple[Record, bytes]]:

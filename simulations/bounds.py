@@ -19,11 +19,11 @@ from nodes import (
     gossip,
     hearsay,
     holding,
-    links,
     manifests,
     neighbours,
     offers,
     probing,
+    quotas,
 )
 from nodes.node import Node
 
@@ -99,15 +99,15 @@ def _sets(cluster: Cluster, machine: Machine, node: Node) -> Iterator[Amount]:
     yield "strangers with cursors", len(node._cursors.keys() - members), 0
     read = _most(map(len, node._cursors.values()))
     yield "cursors of one peer", read, len(machine.spaces.all())
-    quotas = cluster.quotas
+    limits = cluster.quotas
     said = _most(machine.spaces.said(author) for author in cluster.suspects)
     # A process that begins, or whose clock jumps ahead, may take a whole burst at once.
     begun = 1 + sum(m.life for m in cluster.machines)
-    bursts = quotas.burst_s * (begun + cluster.dice.struck["clock_ahead"])
-    if quotas.author_rate:
-        allowed = quotas.author_rate * (bursts + cluster.clock.now)
+    bursts = limits.burst_s * (begun + cluster.dice.struck["clock_ahead"])
+    if limits.author_rate:
+        allowed = limits.author_rate * (bursts + cluster.clock.now)
         yield "records of a liar", said, allowed
-    yield "records of a liar in all", said, quotas.author_records or float("inf")
+    yield "records of a liar in all", said, limits.author_records or float("inf")
     if machine.forks is not None:
         noticed = _most(len(look.noticed) for look in machine.forks._looks.values())
         yield "forks to be shown", noticed, forks.NOTICED_MAX
@@ -179,9 +179,13 @@ def _queues(cluster: Cluster, machine: Machine, _node: Node) -> Iterator[Amount]
         if me in ends and (waits := link.unread.get(me)):
             size = sum(map(len, waits))
             total += size
-            yield "messages that one peer does not read", len(waits), links.OUTGOING_MAX
-            yield "bytes that one peer does not read", size, links.OUTGOING_BYTES_MAX
-    yield "bytes that peers do not read", total, links.WAITING_BYTES_MAX
+            yield (
+                "messages that one peer does not read",
+                len(waits),
+                quotas.OUTGOING_MAX,
+            )
+            yield "bytes that one peer does not read", size, quotas.OUTGOING_BYTES_MAX
+    yield "bytes that peers do not read", total, quotas.WAITING_BYTES_MAX
 
 
 def _most(amounts: Iterable[int]) -> int:

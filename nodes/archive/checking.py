@@ -16,10 +16,10 @@ from crdtmerge.digest import BlobId, Domain, blob_id_of, digest
 from crdtmerge.errors import MalformedManifestError
 from crdtmerge.manifest import MANIFEST_BYTES_MAX, Manifest, decode_manifest
 from crdtmerge.orset import OpSet
+from crdtmerge.policy import manifest_sizes
 from crdtmerge.record import SignedRecord, well_formed
 from crdtmerge.sync.messages import SignedBytes
 
-from ..batches import largest
 from .form import BaseFile
 from .reading import Archive, Entry
 from .unpacking import goes_with_a_model
@@ -98,16 +98,12 @@ class CheckedArchive:
 
     def _read_manifests(self) -> None:
         """Read what the adds of the file name; one that is no manifest helps nobody."""
-        sizes = self._manifest_sizes()
+        sizes = manifest_sizes(self.theirs.view.visible)
         for visible in self.theirs.view.visible:
-            for blob in largest(visible.manifests):
+            for blob, _ in visible.manifests:
                 manifest = self._manifest(blob, sizes[blob])
                 if manifest and manifest.content_id == visible.content:
                     self.manifests[blob] = manifest
-
-    def _manifest_sizes(self) -> dict[BlobId, int]:
-        visible = self.theirs.view.visible
-        return largest(pair for item in visible for pair in item.manifests)
 
     def _manifest(self, blob: BlobId, size: int) -> Manifest | None:
         entry = self.entries.get(blob)
@@ -138,7 +134,7 @@ class CheckedArchive:
 
     def _check_blobs(self) -> None:
         """Refuse a blob that nothing in the file needs, or that is larger than it may."""
-        allowed = self._manifest_sizes()
+        allowed = manifest_sizes(self.theirs.view.visible)
         for manifest in self.manifests.values():
             _allow(allowed, manifest.blobs())
         base = self.archive.header.base

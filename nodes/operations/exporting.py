@@ -21,6 +21,7 @@ from crdtmerge.formats.folder import read_companions
 from crdtmerge.formats.progress import Progress
 from crdtmerge.manifest import Manifest
 from crdtmerge.orset import OpSet
+from crdtmerge.policy import manifest_sizes
 from crdtmerge.record import SignedRecord
 from crdtmerge.sync.messages import SignedBytes
 
@@ -37,7 +38,6 @@ from ..archive.form import (
     records_name,
 )
 from ..archive.writing import ArchiveWriter
-from ..batches import largest
 from ..store.base import RECORD_OVERHEAD_BYTES
 from ..store.disk import SYSTEM_DISK
 from ..store.leases import Lease
@@ -133,11 +133,10 @@ def _take_contributions(cargo: _Cargo, space: SpaceId) -> list[str]:
     """
     spaces, blobs = cargo.context.spaces, cargo.context.home.blobs
     visible = spaces.view(space).visible
-    signed = largest(pair for item in visible for pair in item.manifests)
     # What is larger than anybody signed would have the whole file refused.
     named = {
         blob
-        for blob, size in signed.items()
+        for blob, size in manifest_sizes(visible).items()
         if blobs.has(blob) and blobs.chunk_list(blob)[0] <= size
     }
     cargo.take(sorted(named))
