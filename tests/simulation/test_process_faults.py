@@ -122,6 +122,20 @@ def test_a_process_that_stands_still_serves_and_fetches_nothing() -> None:
         settle(cluster)
 
 
+def test_a_process_that_stands_still_takes_up_no_stream() -> None:
+    """Found by a swarm: what it had to say on the last one went out on the next."""
+    cluster = _met()
+    owner, other = cluster.machines
+    cluster.pause(owner, 15.0)
+    cluster.network.cut(owner.transport, other.transport)
+    for _ in range(14):
+        cluster.run(1.0)
+        assert not cluster.network.linked(owner.transport, other.transport)
+    settle(cluster)
+    assert cluster.network.linked(owner.transport, other.transport)
+    assert not cluster.accused
+
+
 @pytest.mark.parametrize("kind", ["crash_amid", "pause"])
 def test_what_strikes_amid_effects_counts_once_it_happens(kind: str) -> None:
     """Not when it is drawn: the process may never come so far."""
