@@ -317,7 +317,7 @@ def test_a_clock_that_is_believed_keeps_machines_apart(
 ) -> None:
     """Without the steady clock the story of a clock set back fails: it sees such harm."""
     monkeypatch.setattr(worlds, "Steady", lambda clock: clock)
-    with pytest.raises(NotConvergedError, match="after 120 rounds"):
+    with pytest.raises(NotConvergedError, match=r"after \d+ rounds"):
         _run_seeds("fault-clock-back", 10)
 
 
