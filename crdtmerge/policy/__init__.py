@@ -40,7 +40,7 @@ from crdtmerge.policy.ranks import (
     Authority,
     Rank,
 )
-from crdtmerge.policy.view import Pending, ShownFork, View, Visible
+from crdtmerge.policy.view import Pending, Shown, ShownFork, View, Visible
 
 __all__ = [
     "BYTES_MAX_DEFAULT",
@@ -63,6 +63,7 @@ __all__ = [
     "Meaning",
     "Pending",
     "Rank",
+    "Shown",
     "ShownFork",
     "View",
     "Visible",
