@@ -64,10 +64,9 @@ mutants: venv
 demo: venv
 	$(BIN)/crdtmerge demo
 
-# All scenarios and a swarm in a deterministic world: the seed is the whole repro.
+# All stories and a swarm in a deterministic world: the seed is the whole repro.
 sim: venv
-	$(BIN)/crdtmerge simulate scenario --seed $(SEED)
-	$(BIN)/crdtmerge simulate swarm --seed $(SEED)
+	$(BIN)/crdtmerge simulate all --seed $(SEED)
 
 proto: venv
 	$(BIN)/python -m grpc_tools.protoc -Inodes/wire=proto --python_out=. --pyi_out=. \

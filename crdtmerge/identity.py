@@ -74,6 +74,11 @@ def verify(public: bytes, purpose: Purpose, message: bytes, signature: bytes) ->
     Raises:
         BadSignatureError: it did not, or the key is none.
     """
+    _check(public, purpose, message, signature)
+
+
+def _check(public: bytes, purpose: Purpose, message: bytes, signature: bytes) -> None:
+    """Do so: a function of these values alone, which a simulator may remember."""
     if is_weak(public):
         raise BadSignatureError(
             f"{public.hex()[:12]} is a key that anybody can sign for"

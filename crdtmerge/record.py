@@ -149,6 +149,11 @@ def decode_record(data: bytes) -> Record:
     Raises:
         MalformedRecordError: the bytes are not a record of this version.
     """
+    return _decoded(data)
+
+
+def _decoded(data: bytes) -> Record:
+    """Do so: a function of the bytes alone, which a simulator may remember."""
     try:
         value = decode(data, RECORD_BYTES_MAX)
         return _parse(data, value)

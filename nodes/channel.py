@@ -26,16 +26,11 @@ from crdtmerge.errors import (
     UnreachableError,
 )
 
+from .gossip import KEEPALIVE_ANSWER_S, KEEPALIVE_S
 from .limits import FRAME_BYTES_MAX
 
 WRITE_PROGRESS_S: Final = 60.0
 """How long one message may wait for a receiver that takes nothing."""
-KEEPALIVE_S: Final = 20
-"""After so much silence a ping asks whether the other side is there: routers forget
-connections after some minutes of silence, the strictest known after 30 s."""
-KEEPALIVE_ANSWER_S: Final = 20
-"""How long an answer may take: who is gone is missed within the sum of both. On a thin
-line an answer stands behind what is being sent, so this is not shorter."""
 REASON_CHARACTERS_MAX: Final = 200
 METADATA_BYTES_MAX: Final = 16 << 10
 BULK_FRAME_BYTES: Final = CHUNK_BYTES + (4 << 10)

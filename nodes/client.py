@@ -17,7 +17,6 @@ from crdtmerge.sync.messages import Message
 from crdtmerge.sync.transfer import Wanted
 
 from .channel import (
-    KEEPALIVE_S,
     WRITE_PROGRESS_S,
     Options,
     Plain,
@@ -35,6 +34,7 @@ from .convert import (
     to_frame,
     to_join_frame,
 )
+from .gossip import KEEPALIVE_S
 from .health import check
 from .join_messages import JoinMessage
 from .limits import CONTROL_BYTES_MAX

@@ -59,6 +59,13 @@ CONNECTIONS: Final = (
         one(lambda s: s.sync_server.refused_calls),
     ),
     Metric(
+        "counter",
+        "messages",
+        "Messages on streams with peers that came `in` or went `out`; contents are none.",
+        by_count(lambda s: s.links.messages),
+        ("way",),
+    ),
+    Metric(
         "gauge",
         "waiting_messages",
         "Messages that wait to be sent, or answered, of all peers together.",

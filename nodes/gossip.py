@@ -27,6 +27,12 @@ APART_S: Final = 60.0
 """How long a peer that speaks no version of ours is not dialled, at most."""
 TICK_JITTER: Final = 0.1
 """By which part a gossip interval is longer or shorter: nodes do not march in step."""
+KEEPALIVE_S: Final = 20
+"""After so much silence a ping asks whether the other side is there: routers forget
+connections after some minutes of silence, the strictest known after 30 s."""
+KEEPALIVE_ANSWER_S: Final = 20
+"""How long an answer may take: who is gone is missed within the sum of both. On a thin
+line an answer stands behind what is being sent, so this is not shorter."""
 BANISHED_S: Final = 60.0
 """How long a peer that broke the protocol is neither dialled nor listened to."""
 

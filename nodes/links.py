@@ -134,6 +134,8 @@ class Links:
         """How streams ended since the start."""
         self.dials: Counter[str] = Counter()
         """Dials of single addresses since the start, by what came of them."""
+        self.messages: Counter[str] = Counter()
+        """Messages since the start: `in` and `out`."""
 
     def peers(self) -> list[bytes]:
         """Return the peers with an open stream; any thread may ask."""
@@ -386,6 +388,7 @@ class Links:
         try:
             await _over(link)
             async for message in incoming:
+                self.messages["in"] += 1
                 if isinstance(message, Goodbye):
                     link.left = True
                     return
@@ -440,7 +443,9 @@ class Links:
     async def _write(self, link: Link, send: SendMessage) -> None:
         while not isinstance(message := await link.outgoing.take(), Goodbye):
             await send(message)
+            self.messages["out"] += 1
         await send(message)
+        self.messages["out"] += 1
         if link.dialler != self._me:
             link.closed.set()
             return

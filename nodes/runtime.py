@@ -70,6 +70,7 @@ from .reaching import Trial, host_in, tried
 from .remembering import SAVE_S, Remembering
 from .server import ControlServer, JoinServer, ReplicaServer
 from .spaces import Spaces
+from .steady import Steady
 from .tls import Leaf, make_leaf
 from .traffic import Limits
 from .turns import Turns
@@ -88,6 +89,7 @@ DRAIN_S: Final = 5.0
 PART_S: Final = 1.0
 """How long a peer may take to read what waits for it, and that we leave."""
 LEAF_DAYS: Final = 3650
+AGENT: Final = f"crdtmerge/{__version__}"
 
 
 def entropy(count: int) -> bytes:
@@ -124,6 +126,7 @@ class Runtime(Live):
         finding: Finding | None = None,
     ) -> None:
         self.home = home
+        self.clock = Steady(time.monotonic)
         self.finding = finding or Finding()
         self.me = home.node.public
         home.blobs.forget_lost()
@@ -132,13 +135,12 @@ class Runtime(Live):
         bootstrap = _bootstrap(home, self.spaces, self.finding.listed)
         self.spaces.added = added(home)
         rng = random.Random(entropy(32))  # noqa: S311  choices of peers are no secrets
-        agent = f"crdtmerge/{__version__}"
         self.own_quotas = own_quotas or {}
         self.quotas = self.held_to(quotas_of(home))
         self.node = Node(
-            self.me, self.spaces, rng, agent, bootstrap, quotas=self.quotas
+            self.me, self.spaces, rng, AGENT, bootstrap, quotas=self.quotas
         )
-        self.remembering = Remembering(home.local, time.monotonic, time.time)
+        self.remembering = Remembering(home.local, self.clock, time.time)
         self.book = self.node.neighbours.book
         self.remembering.load(self.book)
         self.rng = random.Random(entropy(32))  # noqa: S311  lengths of ticks
@@ -148,7 +150,7 @@ class Runtime(Live):
         self.draining = asyncio.Event()
         self.failure: BaseException | None = None
         self.loop = asyncio.get_running_loop()
-        self.turns = Turns(self._handle, self._perform, time.monotonic)
+        self.turns = Turns(self._handle, self._perform, self.clock)
         self.keeper = Keeper(home, self.spaces, upkeep or Upkeep())
         self.keeping = ThreadPoolExecutor(1, "upkeep")
         self.links = Links(self.me, leaf, self.submit)
@@ -159,7 +161,7 @@ class Runtime(Live):
             self.spaces,
             channels,
             self.submit,
-            time.monotonic,
+            self.clock,
             limits=limits or Limits(),
         )
         self.fetching.inspection = inspection
@@ -329,7 +331,7 @@ class Runtime(Live):
             while True:
                 await asyncio.sleep(TICK_S)
                 await self.loop.run_in_executor(
-                    self.keeping, self.keeper.turn, time.monotonic(), time.time()
+                    self.keeping, self.keeper.turn, self.clock(), time.time()
                 )
         finally:
             self.keeping.submit(self.keeper.end)
@@ -425,7 +427,7 @@ class Runtime(Live):
 
     def now(self) -> float:
         """Return seconds that only grow."""
-        return steady_clock()
+        return self.clock()
 
 
 def _bootstrap(

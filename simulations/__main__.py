@@ -10,7 +10,10 @@ from importlib import import_module
 from typing import Final
 
 COMMANDS: Final[dict[str, str]] = {
+    "model": ".model.command",
     "paper": ".paper.command",
+    "real": ".real.command",
+    "sabotage": ".sabotage",
 }
 """By name, the module whose `main(argv)` runs it, relative to this package.
 

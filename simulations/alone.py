@@ -13,6 +13,7 @@ from .checkers import NotConvergedError
 from .cluster import Cluster
 from .faults import CALM, FAULTS, Faults
 from .settling import PATIENCE_ROUNDS, Settled, gather, settle
+from .swarm import FORGIVEN_ROUNDS
 from .weather import Weather
 from .workload import Workload
 from .world import TICK_S
@@ -41,11 +42,45 @@ KINDS: Final[Mapping[str, Alone]] = {
     "loss": Alone(0.3, strikes=100),
     "duplicate": Alone(0.3, strikes=100),
     "reorder": Alone(0.3, strikes=100),
+    "tail": Alone(0.1, strikes=50),
+    "corrupt": Alone(0.05, strikes=20),
+    "throttle": Alone(0.3),
+    "half_open": Alone(0.2),
     "refuse": Alone(0.3),
     "cut": Alone(0.2),
+    "flap": Alone(0.1),
     "partition": Alone(0.3),
+    "one_way": Alone(0.3),
+    "bridge": Alone(0.3),
+    "isolate": Alone(0.1),
+    "cut_stream": Alone(0.3, strikes=10),
+    "stalled_stream": Alone(0.3, strikes=10),
+    "bad_chunk": Alone(
+        0.3, strikes=10, patience_rounds=PATIENCE_ROUNDS + FORGIVEN_ROUNDS
+    ),
     "crash": Alone(0.1),
+    "crash_amid": Alone(0.1),
+    "pause": Alone(0.1),
+    "restart_loop": Alone(0.05),
+    "upgrade": Alone(0.1),
+    "clock_ahead": Alone(0.1),
+    "clock_back": Alone(0.1),
     "power_loss": Alone(0.1),
+    "torn_write": Alone(0.1),
+    "misdirected": Alone(0.05),
+    "bit_flip": Alone(0.1),
+    "no_space": Alone(0.1),
+    "io_error": Alone(0.1),
+    "failed_sync": Alone(0.1),
+    "backup": Alone(0.1),
+    "wipe": Alone(0.05),
+    "forge": Alone(0.3),
+    "equivocate": Alone(0.2, strikes=3),
+    "replay": Alone(0.3, strikes=3),
+    "lie_size": Alone(0.3),
+    "stall": Alone(0.3),
+    "flood": Alone(0.3),
+    "eclipse": Alone(0.2),
 }
 """The kinds that have a story, by name."""
 

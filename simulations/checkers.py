@@ -9,7 +9,9 @@ from typing import Final
 
 from crdtmerge.bodies import SpaceId
 from crdtmerge.digest import Domain, digest
-from crdtmerge.errors import CrdtMergeError
+from crdtmerge.errors import CrdtMergeError, RemoteError
+from crdtmerge.log import Log
+from crdtmerge.record import SignedRecord, well_formed
 from crdtmerge.trie import Trie
 from nodes.spaces import Spaces
 from nodes.store.memory import MemoryRecords
@@ -84,7 +86,10 @@ def check_settled(cluster: Cluster, machines: Sequence[Machine]) -> None:
     Raises:
         NotConvergedError: says what does not hold, and the seed that shows it.
     """
-    problem = disagreement(cluster, machines)
+    cluster.reckon()
+    problem = disagreement(cluster, machines) or _forked(cluster, machines)
+    if cluster.forgotten:
+        problem = f"what was acknowledged is gone: {cluster.forgotten[0]}"
     if cluster.accused:
         problem = f"an honest node was taken for a liar: {cluster.accused[0]}"
     for machine in machines:
@@ -102,7 +107,8 @@ def check_merged(cluster: Cluster, machines: Sequence[Machine]) -> Merged | None
     Raises:
         NotConvergedError: two of them differ in a bit.
     """
-    expected = merge(_oracle(cluster), cluster.space, cluster.base.manifest)
+    held = machines[0].spaces.opset(cluster.space).signed
+    expected = merge(_oracle(cluster, held), cluster.space, cluster.base.manifest)
     for machine in machines:
         found = merge(machine.spaces, cluster.space, cluster.base.manifest)
         if problem := _difference(found, expected):
@@ -110,10 +116,15 @@ def check_merged(cluster: Cluster, machines: Sequence[Machine]) -> Merged | None
     return expected
 
 
-def _oracle(cluster: Cluster) -> Spaces:
-    """Return the space as it is for whoever has all that was ever committed."""
-    records = MemoryRecords(bytes(16))
-    records.append(cluster.space, list(cluster.ledger.values()))
+def _oracle(cluster: Cluster, held: Log) -> Spaces:
+    """Return the space as it is for whoever has all that was ever committed.
+
+    Of what liars signed it has what reached everybody.
+    """
+    records, made = MemoryRecords(bytes(16)), cluster.ledger
+    told = [s for k, s in made.items() if k in held or not _suspect(cluster, s)]
+    told += [signed for key, signed in held.items() if key not in made]
+    records.append(cluster.space, told)
     return Spaces(records, cluster.library)
 
 
@@ -135,12 +146,34 @@ def _broken(cluster: Cluster, problem: str) -> NotConvergedError:
 
 
 def _lost(cluster: Cluster, machine: Machine) -> str:
-    """Compare the records of one node with those that commands committed anywhere."""
-    held = machine.spaces.opset(cluster.space).signed.keys()
-    if held != cluster.ledger.keys():
-        lost, extra = len(cluster.ledger.keys() - held), len(held - cluster.ledger)
-        return f"{machine.name} lost {lost} records and has {extra} that nobody made"
+    """Compare the records of one node with those that commands committed anywhere.
+
+    What liars signed may be here or not: that all have the same, the roots tell.
+    """
+    held = machine.spaces.opset(cluster.space).signed
+    made = cluster.ledger
+    lost = [k for k in made.keys() - held.keys() if not _suspect(cluster, made[k])]
+    extra = [k for k in held.keys() - made.keys() if not _suspect(cluster, held[k])]
+    if lost or extra:
+        return (
+            f"{machine.name} lost {len(lost)} records"
+            f" and has {len(extra)} that nobody made"
+        )
     return ""
+
+
+def _forked(cluster: Cluster, machines: Sequence[Machine]) -> str:
+    """Look for authors that used a number twice, and whose disks were never put back."""
+    if not cluster.disks:
+        return ""
+    forked = machines[0].spaces.opset(cluster.space).forked.keys()
+    if without := sorted(forked - cluster.set_back - cluster.suspects):
+        return f"author {without[0].hex()[:12]} signed two records of one number"
+    return ""
+
+
+def _suspect(cluster: Cluster, signed: SignedRecord) -> bool:
+    return signed.record.author in cluster.suspects
 
 
 def _damaged(cluster: Cluster, machine: Machine) -> str:
@@ -149,6 +182,16 @@ def _damaged(cluster: Cluster, machine: Machine) -> str:
     root = Trie.build(digest(Domain.RECORD, s.record.data) for s in stored).root
     if root != record_root(machine.spaces, cluster.space):
         return f"the disk of {machine.name} does not hold its record root"
-    if any(s != cluster.ledger[s.record.id] for s in stored):
+    if not all(_genuine(cluster, signed) for signed in stored):
         return f"the disk of {machine.name} holds what its author did not sign"
     return ""
+
+
+def _genuine(cluster: Cluster, signed: SignedRecord) -> bool:
+    """Tell whether its author signed this; liars may have told nobody else."""
+    if not _suspect(cluster, signed):
+        return signed == cluster.ledger[signed.record.id]
+    try:
+        return well_formed(signed.record.data, signed.signature) == signed
+    except RemoteError:
+        return False

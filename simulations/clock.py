@@ -18,6 +18,11 @@ class Clock:
     _planned: int = 0
     _queue: list[tuple[float, int, Action]] = field(default_factory=list)
 
+    @property
+    def waiting(self) -> int:
+        """How many actions wait for their time."""
+        return len(self._queue)
+
     def after(self, delay: float, action: Action) -> None:
         """Run `action` once `delay` seconds have passed.
 

@@ -5,13 +5,18 @@ not own processes and wires (`world`), nor what must hold afterwards (`checkers`
 """
 
 import random
+from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
 from crdtmerge.bodies import RecordId, SpaceId
 from crdtmerge.codec import DECIMAL_UNIT
-from crdtmerge.digest import ContentId
+from crdtmerge.digest import BlobId, ContentId
+from crdtmerge.errors import LocalError
 from crdtmerge.forks import Fork
+from crdtmerge.identity import AuthorId
 from crdtmerge.policy import Rank
 from crdtmerge.recipe import Recipe
 from crdtmerge.record import SignedRecord
@@ -22,9 +27,19 @@ from nodes.forks import Forks
 from nodes.store.memory import MemoryBlobs
 
 from .models import Model, fine_tune, make_base
+from .storage import DiskStorage
 from .world import Machine, World
 
+_DAMAGE: Final = ("damaged", "malformed", "not a database", "is not a store", "schema")
+"""What errors of a store say that only damage explains."""
+
 RECIPE: Final = make_recipe("linear", {})
+
+
+def tells_damage(error: BaseException) -> bool:
+    """Tell whether an error of a store says that it is damaged, not that it is in need."""
+    said = str(error)
+    return not isinstance(error, LocalError) or any(word in said for word in _DAMAGE)
 
 
 @dataclass
@@ -39,8 +54,19 @@ class Cluster(World):
     library: MemoryBlobs = field(default_factory=MemoryBlobs)
     quarantine: bool = False
     """Whether the space cuts off who signs two records of one number."""
+    suspects: set[AuthorId] = field(default_factory=set)
+    """The keys that liars sign with: what they said may be lost, but not for some only."""
     doubtful: dict[str, dict[RecordId, SignedRecord]] = field(default_factory=dict)
     """Records that machines were keeping when their power went: kept, or lost."""
+    losable: dict[RecordId, SignedRecord] = field(default_factory=dict)
+    """Records that lay on one disk alone when that was lost: gone by right, unless one
+    was under way to somebody."""
+    set_back: set[AuthorId] = field(default_factory=set)
+    """Whose disk was lost or put back: they alone may sign a number twice."""
+    at_risk: set[BlobId] = field(default_factory=set)
+    """Blobs that lay on one disk alone when it was lost, or damaged in their place."""
+    broken: set[str] = field(default_factory=set)
+    """Machines whose store was found damaged: each gets an empty disk."""
     space: SpaceId = field(init=False)
     base: Model = field(init=False)
     rng: random.Random = field(init=False)
@@ -73,7 +99,8 @@ class Cluster(World):
 
     def replica(self, machine: Machine) -> Replica:
         """Return the space as the author of `machine` sees it."""
-        return Replica(machine.spaces.opset(self.space), machine.author)
+        signer = machine.storage.signer(machine.author, self.space)
+        return Replica(machine.spaces.opset(self.space), signer)
 
     def commit(self, machine: Machine, *records: SignedRecord) -> None:
         """Store records that a command of `machine` made, and tell its node."""
@@ -95,12 +122,86 @@ class Cluster(World):
         World.start(self, machine)
 
     def restart(self, machine: Machine) -> None:
-        """Start `machine` again; what it has kept in spite of its end counts."""
+        """Start `machine` again; what it has kept in spite of its end counts.
+
+        Who lost a disk joins again first, if anybody runs to let them.
+        """
+        if machine.name in self.broken or not machine.storage.durable:
+            self.lose_disk(machine)
+        if not machine.storage.durable and not self._join_again(machine):
+            machine.life += 1  # it comes again
+            return
+        before, held = set(machine.storage.durable), set(machine.storage.held)
         World.restart(self, machine)
-        held = machine.spaces.opset(self.space).signed
+        if machine.storage.harmed:
+            self.let_go(machine, before, held)
+        if machine.node is None:
+            return
+        kept = machine.spaces.opset(self.space).signed
         for record, signed in self.doubtful.pop(machine.name, {}).items():
-            if record in held:
+            if record in kept:
                 self.ledger[record] = signed
+
+    def fail(self, machine: Machine, error: Exception) -> None:
+        """End the process of `machine`, and note what its error says of its disk."""
+        if tells_damage(error):
+            self.broken.add(machine.name)
+            if not machine.storage.harmed:
+                self.forgotten.append(f"{machine.name}: {error}")
+        World.fail(self, machine, error)
+
+    # --- losing -------------------------------------------------------------------------
+
+    def lose_disk(self, machine: Machine) -> None:
+        """Give a crashed `machine` an empty disk; its person joins anew at its restart."""
+        before, held = set(machine.storage.durable), set(machine.storage.held)
+        self.broken.discard(machine.name)
+        self.empty_disk(machine)
+        machine.storage.wait()
+        self.let_go(machine, before, held)
+
+    def put_back(self, machine: Machine, *, anew: bool) -> None:
+        """Put a crashed `machine` back to the last copy of its disk."""
+        assert isinstance(machine.storage, DiskStorage)
+        before, held = set(machine.storage.durable), set(machine.storage.held)
+        self.broken.discard(machine.name)
+        machine.storage.put_back(anew=anew)
+        self.let_go(machine, before, held)
+
+    def let_go(
+        self,
+        machine: Machine,
+        before: AbstractSet[RecordId],
+        held: AbstractSet[BlobId],
+    ) -> None:
+        """Let go of what lay on no other disk: that is lost by right, and no more."""
+        self.set_back.add(machine.author.public)
+        gone, blobs = before, held
+        for other in self.machines:
+            gone, blobs = gone - other.storage.durable, blobs - other.storage.held
+        self.at_risk |= blobs
+        for record in sorted(gone & self.ledger.keys()):
+            self.losable[record] = self.ledger.pop(record)
+
+    def reckon(self) -> None:
+        """Count what was given up for lost, and was under way to somebody."""
+        for record in sorted(self.losable):
+            if any(record in machine.storage.durable for machine in self.machines):
+                self.ledger[record] = self.losable.pop(record)
+
+    @contextmanager
+    def commanded(self, machine: Machine) -> Iterator[None]:
+        """Run a command on `machine`: what is refused was not acknowledged.
+
+        The process goes on, as far as its disk lets it.
+        """
+        with self.powered(machine):
+            try:
+                yield
+            except LocalError as e:
+                if tells_damage(e):
+                    raise
+                self._note(machine, f"refused: {type(e).__name__}")
 
     # --- joining ------------------------------------------------------------------------
 
@@ -113,16 +214,46 @@ class Cluster(World):
         self.start(machine)
         return machine
 
-    def welcome(self, machine: Machine) -> None:
-        """Give `machine` the records of the owner, as a ticket would."""
-        known = self.owner.spaces.opset(self.space).signed.values()
-        machine.spaces.commit(self.space, tuple(known))
+    def welcome(self, machine: Machine, host: Machine | None = None) -> None:
+        """Give `machine` the records of a host, the owner by default: a ticket does."""
+        known = (host or self.owner).spaces.opset(self.space).signed.values()
+        fresh = machine.spaces.commit(self.space, tuple(known))
+        if machine.node is not None:
+            self.submit(machine, RecordsCommitted(self.space, fresh))
 
-    def lose_disk(self, machine: Machine) -> None:
-        """Give a crashed `machine` an empty disk; its person joins and fetches anew."""
-        self.empty_disk(machine)
-        self.base.store(machine.blobs)
+    @property
+    def admits(self) -> bool:
+        """Whether the owner's machine can let somebody in now, wholly and not by half."""
+        owner = self.owner
+        fit = owner.storage.fit and not owner.storage.doubted()
+        return owner.node is not None and owner.still is None and fit
+
+    def admit(self, machine: Machine) -> None:
+        """Let a machine in again that the owner's does not know any more.
+
+        Raises:
+            LocalError: one of the two signs nothing for now.
+        """
+        owner = self.owner
+        if machine.author.public not in owner.spaces.view(self.space).ranks:
+            self.commit(
+                owner,
+                self.replica(owner).grant(machine.author.public, Rank.CONTRIBUTOR),
+            )
         self.welcome(machine)
+        announced = self._announce(machine)
+        chain = machine.spaces.opset(self.space).chain(announced.record)
+        self.commit(owner, *chain, announced)
+
+    def _join_again(self, machine: Machine) -> bool:
+        """Let a machine with an empty disk join; tell whether anybody runs to let it."""
+        hosts = [other for other in self.running if other is not machine]
+        if not hosts:
+            return False
+        with self.powered(machine):
+            self.base.store(machine.blobs)
+            self.welcome(machine, hosts[0])
+        return bool(machine.storage.durable)
 
     def _equip(self) -> Machine:
         """Add a machine whose person has the base already: it does not travel."""

@@ -8,11 +8,13 @@ Does not own what is left of the un-synced (`power_loss`), nor SQLite's way to t
 import errno
 import os
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from types import TracebackType
 from typing import Final, Self
 
+from .disk_faults import POWER, DiskFaults, Files
 from .power_loss import (
     Change,
     Content,
@@ -77,6 +79,8 @@ class SimulatedFile:
     def read_at(self, offset: int, length: int) -> bytes:
         """Return the bytes there; fewer than `length` only at the end of the file."""
         with self._disk.living():
+            if self._disk.faults.armed:
+                self._disk.suffer("read", self._path)
             return bytes(memoryview(self._content.data)[offset : offset + length])
 
     def write_at(self, offset: int, data: bytes | memoryview) -> None:
@@ -142,8 +146,12 @@ class SimulatedDisk:
         cut: int | None = None,
         fault: Fault | None = None,
         capacity: int = CAPACITY_BYTES,
+        faults: DiskFaults | None = None,
     ) -> None:
         """Begin empty."""
+        self.faults = faults or DiskFaults()
+        self.lost_by = ""
+        """What took the power; empty if that was at the operation `cut`."""
         self.cut = cut
         self.fault = fault
         self.capacity = capacity
@@ -298,6 +306,22 @@ class SimulatedDisk:
             raise PowerLossError
         if self.fault is not None and self.fault.strikes(number, kind):
             raise _refusal(self.fault.error, path)
+        if self.faults.armed:
+            self.suffer(kind, path)
+
+    def suffer(self, kind: str, path: PurePath) -> None:
+        """Let happen what is armed for an operation of this kind.
+
+        Raises:
+            PowerLossError: the power goes.
+            OSError: it fails.
+        """
+        if not (name := self.faults.due(kind)):
+            return
+        if name in POWER:
+            self.dead, self.lost_by = True, name
+            raise PowerLossError
+        raise _refusal(errno.EIO, path)
 
     def write(self, path: Path, content: Content, change: Change) -> None:
         """Write to a file; what was written before the disk failed is there."""
@@ -305,7 +329,8 @@ class SimulatedDisk:
         growth = change.offset + len(change.data) - len(content.data)
         try:
             self.step("write", path, change)
-            if self.capacity < CAPACITY_BYTES and growth > self.free(Path("/")):
+            if self.capacity < CAPACITY_BYTES and growth > max(0, self.free(Path("/"))):
+                self.faults.found_full()
                 raise _refusal(errno.ENOSPC, path)
         except PowerLossError:
             self._under_way = content, change
@@ -317,6 +342,8 @@ class SimulatedDisk:
         self._write(content, change)
 
     def _write(self, content: Content, change: Change) -> None:
+        if self.faults.armed:
+            content, change = self.faults.astray(content, change, self.files)
         change.apply(content.data)
         content.pending.append(change)
         self._last = content, change
@@ -324,14 +351,37 @@ class SimulatedDisk:
     def after(self, loss: Loss) -> "SimulatedDisk":
         """Return the disk as it is found when the power comes back; this one is gone."""
         self.dead = True
-        disk = SimulatedDisk(capacity=self.capacity)
+        disk = SimulatedDisk(capacity=self.capacity, faults=self.faults)
         disk._serials = self._serials + len(self.operations)
         disk._root = Remains(loss, self._last, self._under_way).folder(self._root)
+        return disk
+
+    def copy(self, *, anew: bool = False) -> "SimulatedDisk":
+        """Return a disk of the same files; with `anew` each was written there anew.
+
+        Then their stamps differ, as those of files that a backup brought back do.
+        """
+        disk = SimulatedDisk()
+        disk._serials = self._serials + len(self.operations)
+        disk._root = Remains(Loss("none"), None, None).folder(self._root)
+        if anew:
+            for _, content in disk.files():
+                disk._serials += 1
+                content.serial = disk._serials
         return disk
 
     def forget(self) -> None:
         """Let whoever still holds this disk do what they will: its time is over."""
         self.dead, self.cut, self.fault = False, None, None
+        self.faults, self.capacity = DiskFaults(), CAPACITY_BYTES
+
+    def files(self) -> Files:
+        """Return all files by their names, sorted."""
+        return sorted(_files(Path("/"), self._root), key=lambda found: found[0])
+
+    def used(self) -> int:
+        """Return how many bytes all files have."""
+        return self._used(self._root)
 
     def damage(self, path: Path, content: bytes) -> None:
         """Let a file hold other bytes from now on, on the disk itself."""
@@ -366,6 +416,14 @@ class SimulatedDisk:
             self._used(node) if isinstance(node, Folder) else len(node.data)
             for node in folder.names.values()
         )
+
+
+def _files(folder: Path, node: Folder) -> Iterator[tuple[Path, Content]]:
+    for name, found in node.names.items():
+        if isinstance(found, Folder):
+            yield from _files(folder / name, found)
+        else:
+            yield folder / name, found
 
 
 def _refusal(number: int, path: PurePath) -> OSError:

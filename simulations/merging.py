@@ -44,7 +44,7 @@ def merge(spaces: Spaces, space: SpaceId, base: Manifest) -> Merged | None:
     """
     view = spaces.view(space)
     assert view.recipe is not None
-    arrived = _arrivals(spaces, space)
+    arrived = arrivals(spaces, space)
     found = spaces.contributions(sorted(view.visible, key=lambda v: arrived[v.content]))
     try:
         plan = make_plan(view.recipe, base, found)
@@ -62,7 +62,7 @@ def merge(spaces: Spaces, space: SpaceId, base: Manifest) -> Merged | None:
     return Merged(resolution.model_digest, resolution.to_json(), sink.tensors)
 
 
-def _arrivals(spaces: Spaces, space: SpaceId) -> dict[ContentId, int]:
+def arrivals(spaces: Spaces, space: SpaceId) -> dict[ContentId, int]:
     """Return when the first add of each visible contribution was stored."""
     numbers = dict(zip((s.record.id for s in spaces.records.load(space)), count()))
     return {

@@ -13,17 +13,18 @@ from crdtmerge.sync.session import FEED_WITHOUT_CURSOR_MAX
 from nodes.quotas import DEFAULT, Quotas
 
 from . import alone
-from .adversary import TIGHT, Flooder
 from .attesting import liar_attests
 from .checkers import NotConvergedError, check_settled, disagreement, repeatable
 from .cluster import Cluster
 from .compacting import stale_member
-from .faults import FAULTS
+from .crowd import CROWD_MAX, ROUGH_CROWD, Crowd, crowd
+from .faults import FAULTS, Faults, Only, only_options
 from .forking import equivocating_author
-from .limits import check_run
+from .liars.flooding import TIGHT, Flooder
+from .limits import NODES_MAX, check_run
 from .outcome import Outcome, outcome_of
 from .settling import STEP_S, Settled, gather, settle
-from .weather.disks import CUT_WITHIN
+from .weather.disks import WITHIN
 from .world import TICK_S, Machine
 
 
@@ -229,7 +230,7 @@ def power_loss(cluster: Cluster, count: int) -> Settled:
     gather(cluster, count)
     for _ in range(4):
         for machine in cluster.running:
-            machine.storage.cut_power(cluster.rng.randrange(CUT_WITHIN))
+            machine.storage.cut_power(cluster.rng.randrange(WITHIN["power_loss"]))
             with cluster.powered(machine):
                 cluster.contribute(machine)
             cluster.run(cluster.rng.uniform(0, STEP_S))
@@ -300,6 +301,7 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "liar-attests": liar_attests,
     "equivocating-author": equivocating_author,
     "stale-member": stale_member,
+    "crowd": crowd,
     **{story: alone.story(kind) for story, kind in ALONE.items()},
 }
 QUOTAS: Final[Mapping[str, Quotas]] = {"flooding-member": TIGHT}
@@ -316,26 +318,56 @@ ON_DISKS: Final = frozenset(
 """Told to machines that keep all by the code of real nodes, on simulated disks."""
 QUARANTINED: Final = frozenset({"equivocating-author"})
 """Told of spaces that cut off who signs two records of one number."""
+CROWDS: Final[Mapping[str, Faults]] = {"crowd": ROUGH_CROWD}
+"""Told to machines that share what they have in common, and what goes wrong meanwhile."""
 NODES_MIN: Final = 4
 """Below, there is nobody to be apart from whom the story needs apart."""
 
 
-def run_scenario(name: str, seed: int, nodes: int) -> Outcome:
+def known(name: str) -> str:
+    """Return the name of a story as it is listed; kinds of faults may have a `_`.
+
+    Raises:
+        UnknownNameError: there is no such story; names those that there are.
+    """
+    if (found := name.replace("_", "-")) not in SCENARIOS:
+        hint = f"known: {', '.join(SCENARIOS)}"
+        raise UnknownNameError(f"there is no scenario {name!r}", hint=hint)
+    return found
+
+
+def run_scenario(
+    name: str,
+    seed: int,
+    nodes: int,
+    *,
+    only: Only | None = None,
+    watch: Callable[[Cluster], None] = lambda _: None,
+) -> Outcome:
     """Run one scenario; the same arguments give the same outcome.
+
+    `watch` is lent the cluster before anything happens.
 
     Raises:
         NotConvergedError: a promise does not hold under this seed.
         UnknownNameError: there is no such scenario.
         BadInputError: seed or nodes are out of range.
     """
-    name = name.replace("_", "-")  # kinds of faults are written both ways
-    if name not in SCENARIOS:
-        hint = f"known: {', '.join(SCENARIOS)}"
-        raise UnknownNameError(f"there is no scenario {name!r}", hint=hint)
-    check_run(seed, nodes, NODES_MIN)
-    command = f"scenario {name} --nodes {nodes} --seed {seed}"
+    name = known(name)
+    check_run(seed, nodes, NODES_MIN, CROWD_MAX if name in CROWDS else NODES_MAX)
+    command = f"{name} --nodes {nodes} --seed {seed}"
+    if only is not None:
+        command += f" {only_options(only)}"
     with repeatable(command):
-        quotas, cut = QUOTAS.get(name, DEFAULT), name in QUARANTINED
-        disks = name in ON_DISKS
-        cluster = Cluster(seed, quotas=quotas, disks=disks, quarantine=cut)
+        cluster = _cluster(name, seed, only)
+        watch(cluster)
         return outcome_of(command, cluster, SCENARIOS[name](cluster, nodes))
+
+
+def _cluster(name: str, seed: int, only: Only | None) -> Cluster:
+    """Return the machines to which a story is told."""
+    if name in CROWDS:
+        return Crowd(seed, CROWDS[name], only)
+    quotas, cut = QUOTAS.get(name, DEFAULT), name in QUARANTINED
+    disks = name in ON_DISKS
+    return Cluster(seed, only=only, quotas=quotas, disks=disks, quarantine=cut)

@@ -49,13 +49,17 @@ def settle(
     cluster: Cluster,
     machines: Sequence[Machine] = (),
     patience_rounds: int = PATIENCE_ROUNDS,
+    merging: Sequence[Machine] = (),
 ) -> Settled:
-    """Let time pass until `machines` (all, unless given) agree; return how long it took.
+    """Let time pass until `machines` agree; return how long it took.
+
+    They are all honest ones, unless given. Those who are `merging` merge then: all of
+    `machines`, unless given.
 
     Raises:
         NotConvergedError: they do not agree in time, or lost something.
     """
-    chosen = machines or cluster.machines
+    chosen = machines or cluster.honest
     begun = cluster.clock.now
     records = -1.0
     while problem := disagreement(cluster, chosen):
@@ -69,7 +73,7 @@ def settle(
     contents = cluster.clock.now - begun
     cluster.run(CALM_ROUNDS * TICK_S)
     check_settled(cluster, chosen)
-    merged = check_merged(cluster, chosen)
+    merged = check_merged(cluster, merging or chosen)
     records = contents if records < 0 else records
     model_digest = merged.model_digest if merged else b""
     return Settled(records / TICK_S, contents / TICK_S, model_digest)

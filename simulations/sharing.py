@@ -61,6 +61,12 @@ class SharedSpaces(Spaces):
     on_taken: Callable[[tuple[RecordId, ...]], None] | None = None
     """Hears of records that are in a set from now on."""
 
+    def share(self, inserts: Inserts) -> None:
+        """Look sets up among `inserts`, those too that were read at the start."""
+        self.inserts = inserts
+        for space, opset in self._opsets.items():
+            self._opsets[space] = inserts.held.setdefault(opset.root, opset)
+
     def commit(
         self, space: SpaceId, batch: Sequence[SignedRecord]
     ) -> tuple[RecordId, ...]:

@@ -94,7 +94,10 @@ class SimulatedSqliteFile:
 
     def xRead(self, amount: int, offset: int) -> bytes:  # noqa: N802
         """Return bytes; SQLite fills up what lies beyond the end."""
-        return self._file.read_at(offset, amount)
+        try:  # not `_told`: this is called more often than all else together
+            return self._file.read_at(offset, amount)
+        except OSError as e:
+            raise _error(apsw.SQLITE_IOERR_READ) from e
 
     def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802
         """Write all of `data`."""

@@ -9,6 +9,7 @@ record that it takes itself. Does not own what is measured and printed: that is
 
 import math
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -48,10 +49,22 @@ class Spread:
 class Town:
     """A space of `count` nodes that have met."""
 
-    def __init__(self, count: int, loss: float, rumours: int, seed: int) -> None:
-        """Found the space, let everybody join it, and let them meet."""
+    def __init__(
+        self,
+        count: int,
+        loss: float,
+        rumours: int,
+        seed: int,
+        *,
+        make: Callable[..., World] = World,
+        shared: bool = True,
+    ) -> None:
+        """Found the space, let everybody join it, and let them meet.
+
+        Unless sets are `shared`, each node computes its own.
+        """
         faults = Faults.of(loss=loss)
-        self.world = World(seed, faults, rumours=rumours)
+        self.world = make(seed, faults, rumours=rumours)
         self.rng: random.Random = self.world.random("news")
         self.inserts = Inserts()
         machines = [self.world.add_machine() for _ in range(count)]
@@ -74,7 +87,7 @@ class Town:
         """When nodes took each record since, in the order of time."""
         for machine in machines:
             spaces = machine.spaces = SharedSpaces(machine.records, machine.blobs)
-            spaces.inserts = self.inserts
+            spaces.share(self.inserts if shared else Inserts())
             spaces.commit(self.space, [self.genesis, *announced])
             spaces.on_taken = self._taken
         for machine in machines:

@@ -47,18 +47,19 @@ class Workload:
     names: list[str] = field(default_factory=list)
 
     def join(self) -> None:
-        """Let one more person in, if the owner's machine runs to let them in."""
-        if self.cluster.owner.node is not None:
+        """Let one more person in, if the owner's machine is fit to let them in."""
+        if self.cluster.admits:
             maintains = self.rng.random() < MAINTAINERS
             self.cluster.join(Rank.MAINTAINER if maintains else Rank.CONTRIBUTOR)
 
     def act(self) -> None:
         """Let somebody whose machine runs do something."""
-        if running := self.cluster.running:
-            machine = self.rng.choice(running)
+        if awake := self.cluster.awake:
+            machine = self.rng.choice(awake)
             (action,) = self.rng.choices(list(ACTIONS), list(ACTIONS.values()))
-            with self.cluster.powered(machine):
-                action(self, machine)
+            with self.cluster.commanded(machine):
+                if self._may_act(machine):
+                    action(self, machine)
 
     def add(self, machine: Machine) -> None:
         """Contribute a new model."""
@@ -113,6 +114,16 @@ class Workload:
 
     def _view(self, machine: Machine) -> View:
         return machine.spaces.view(self.cluster.space)
+
+    def _may_act(self, machine: Machine) -> bool:
+        """Tell whether anybody listens to it: it was not banned, and did not fork.
+
+        Who lost a disk may find itself in a space that does not know it yet.
+        """
+        view, me = self._view(machine), machine.author.public
+        return (
+            me in view.ranks and me not in view.rightless and me not in view.quarantined
+        )
 
     def _maintains(self, machine: Machine) -> bool:
         return self._view(machine).ranks[machine.author.public] >= Rank.MAINTAINER

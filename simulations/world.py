@@ -5,8 +5,8 @@ and restarts. Does not own the wires (`network`), nor what people do (`cluster`)
 """
 
 import random
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -14,8 +14,15 @@ from typing import TYPE_CHECKING, Final, assert_never
 
 from crdtmerge.bodies import SpaceId
 from crdtmerge.digest import BlobId, Domain, digest
+from crdtmerge.errors import MachineError
 from crdtmerge.identity import SigningKey
-from crdtmerge.sync.messages import GENERATION_BYTES, Message, Outcome, Probed
+from crdtmerge.sync.messages import (
+    GENERATION_BYTES,
+    Goodbye,
+    Message,
+    Outcome,
+    Probed,
+)
 from crdtmerge.sync.transfer import Wanted
 from nodes.effects import (
     BlobFailed,
@@ -33,27 +40,30 @@ from nodes.effects import (
     PeerOpened,
     Probe,
     ProbeEnded,
-    Resolved,
     Send,
     Ticked,
     Trust,
 )
-from nodes.forks import Forks
 from nodes.gossip import RUMOUR_FANOUT, interval
 from nodes.node import Node
 from nodes.quotas import DEFAULT, Quotas
 from nodes.spaces import Spaces
-from nodes.store.base import RecordStore
+from nodes.steady import Steady
 
 from .clock import Clock
 from .downloads import Download, Reply
 from .faults import CALM, Dice, Faults, Strike, Subject
+from .machine import Interruption, Liar, Machine
 from .network import Network
 from .power_loss import Losing, Loss, PowerLossError
-from .storage import Blobs, DiskStorage, MemoryStorage, Storage
+from .releases import NEEDS, NotUnderstoodError
+from .serving import served
+from .storage import DiskStorage, MemoryStorage, Storage
 
 if TYPE_CHECKING:
     import hashlib
+
+__all__ = ["TICK_S", "Interruption", "Liar", "Machine", "World"]
 
 LOSING: Final[tuple[Losing, ...]] = ("some", "torn", "all", "some")
 """What power losses take, drawn from these."""
@@ -63,58 +73,6 @@ TICK_S: Final = 1.0
 STRIKES_KEPT_MAX: Final = 100_000
 """How many strikes a world lists: those of a long swarm, not of the longest."""
 DIAL_TIMEOUT_S: Final = 1.0
-
-
-@dataclass(slots=True)
-class Interruption:
-    """What happens to a process once it has performed `effects` more."""
-
-    effects: int
-    action: Callable[[], None]
-
-
-@dataclass(slots=True, eq=False)
-class Machine:
-    """One simulated machine: what survives a crash, and the core if it runs."""
-
-    name: str
-    author: SigningKey
-    key: SigningKey
-    storage: Storage
-    spaces: Spaces
-    node: Node | None = None
-    forks: Forks | None = None
-    life: int = 0
-    members: frozenset[bytes] = frozenset()
-    downloads: dict[BlobId, Download] = field(default_factory=dict)
-    attested: Resolved | None = None
-    """What it attests: kept on its disk, unlike what others do."""
-    ahead: float = 0.0
-    """Seconds by which its clock is ahead of the world's."""
-    interruption: "Interruption | None" = None
-    """What befalls its process amid the effects of an input."""
-    still: deque[Input | Effect] | None = None
-    """While the process stands still: what it has to do, and what reaches it meanwhile."""
-
-    @property
-    def transport(self) -> bytes:
-        """Its node: the key that its peers expect."""
-        return self.key.public
-
-    @property
-    def records(self) -> RecordStore:
-        """Its records."""
-        return self.storage.records
-
-    @property
-    def blobs(self) -> Blobs:
-        """Its blobs."""
-        return self.storage.blobs
-
-    @property
-    def address(self) -> str:
-        """Where it listens."""
-        return f"{self.name}.sim:7000"
 
 
 @dataclass
@@ -135,10 +93,18 @@ class World:
     network: Network = field(init=False)
     dice: Dice = field(init=False)
     events: int = 0
+    """Lines of the log: an input that reaches a process, its start, its end, a piece of a
+    blob that comes, the end of a stream, a fault that strikes."""
     crashes: int = 0
     power_losses: int = 0
     accused: list[str] = field(default_factory=list)
-    """Who was taken for a liar, and why: all are honest here, so it must stay empty."""
+    """Honest machines that an honest one took for liars, and why: it must stay empty."""
+    excused: set[tuple[str, bytes]] = field(default_factory=set)
+    """Who may take whom for a liar: it was brought other bytes than those sent."""
+    forgotten: list[str] = field(default_factory=list)
+    """Who did not find again what it had acknowledged: it must stay empty too."""
+    caught: Counter[str] = field(default_factory=Counter)
+    """How often an honest machine cut off a liar, by the rule that this one broke."""
     strikes: list[Strike] = field(default_factory=list)
     """The faults that happened, in their order."""
     _log: "hashlib._Hash" = field(default_factory=sha256)
@@ -162,6 +128,16 @@ class World:
         """The machines whose process runs."""
         return [machine for machine in self.machines if machine.node is not None]
 
+    @property
+    def awake(self) -> list[Machine]:
+        """The machines whose process runs, and does not stand still."""
+        return [machine for machine in self.running if machine.still is None]
+
+    @property
+    def honest(self) -> list[Machine]:
+        """The machines that no liar uses."""
+        return [machine for machine in self.machines if machine.liar is None]
+
     def add_machine(self) -> Machine:
         """Set up one more machine with keys and an empty disk; it does not run yet."""
         name = f"node{len(self.machines)}"
@@ -173,6 +149,7 @@ class World:
             storage,
             Spaces(storage.records, storage.blobs),
         )
+        self._let_use(machine)
         self.machines.append(machine)
         self._by_transport[machine.transport] = machine
         return machine
@@ -180,6 +157,9 @@ class World:
     def start(self, machine: Machine) -> None:
         """Start the process of `machine`, and its ticks at a phase of its own."""
         rng = self.random(f"{machine.name}/{machine.life}")
+        # The clock of a system counts from its start: no process ever begins below zero.
+        machine.ahead = max(machine.ahead, -self.clock.now)
+        machine.now = Steady(lambda: self.clock.now + machine.ahead)
         machine.node = Node(
             machine.transport,
             machine.spaces,
@@ -197,6 +177,7 @@ class World:
             if machine.life == life:
                 self.submit(machine, Ticked())
                 self._look_for_forks(machine)
+                self._compare(machine)
                 self.clock.after(interval(TICK_S, rng), tick)
 
         self.clock.after(rng.uniform(0, TICK_S), tick)
@@ -205,6 +186,25 @@ class World:
         if machine.node is not None and machine.forks is not None:
             with self.powered(machine):
                 machine.forks.turn()
+
+    def leave(self, machine: Machine) -> None:
+        """End the process of `machine` in order: it says goodbye to who knows the word."""
+        goodbye = NEEDS[Goodbye]
+        if machine.release.features & goodbye:
+            self.network.part(
+                machine.transport,
+                lambda peer: bool(self._by_transport[peer].release.features & goodbye),
+            )
+        self.crash(machine)
+
+    def _compare(self, machine: Machine) -> None:
+        """End the doubts of a machine where a peer has its record root (`nodes.doubts`)."""
+        with self.powered(machine):
+            for space in machine.storage.doubted() if machine.node else ():
+                ours = machine.spaces.heartbeat(space).root
+                reports = machine.node.reports(space) if machine.node else {}
+                if any(said and said.root == ours for said in reports.values()):
+                    machine.storage.compared(space)
 
     def crash(self, machine: Machine, loss: Loss = KILLED) -> None:
         """End the process of `machine`; its disk stays, but for what a `loss` takes."""
@@ -218,23 +218,54 @@ class World:
 
     @contextmanager
     def powered(self, machine: Machine) -> Iterator[None]:
-        """Run what `machine` does; if its power goes amid it, it has crashed."""
+        """Run what the process of `machine` does; if its disk fails it amid that, it ends.
+
+        So does a real one: what a disk refuses is never tried again by the same process.
+        """
         try:
             yield
         except PowerLossError:
             self.lose_power(machine)
+        except MachineError as e:
+            self.fail(machine, e)
+        except Exception as e:
+            if not machine.storage.harmed:
+                raise
+            self.fail(machine, e)
+
+    def fail(self, machine: Machine, error: Exception) -> None:
+        """End the process of `machine`, which met an error of its disk.
+
+        After a failed sync the whole machine starts again: what its system took to be on
+        the disk is not.
+        """
+        self._note(machine, f"failed: {type(error).__name__}")
+        if machine.storage.shaken:
+            self.lose_power(machine)
+        else:
+            self.crash(machine)
 
     def lose_power(self, machine: Machine) -> None:
         """Crash `machine`, and let its disk lose what was not synced."""
         self.power_losses += 1
         seed = int.from_bytes(self.draw(f"{machine.name}/{machine.life}/loss")[:8])
-        self.crash(machine, Loss(LOSING[seed % len(LOSING)], seed))
+        losing = machine.storage.losing or LOSING[seed % len(LOSING)]
+        self.crash(machine, Loss(losing, seed))
 
     def restart(self, machine: Machine) -> None:
-        """Start `machine` again from its disk."""
+        """Start `machine` again from its disk; it ends at once if that refuses."""
         assert machine.node is None
-        machine.spaces = Spaces(machine.records, machine.blobs)
-        self.start(machine)
+        with self.powered(machine):
+            lost = machine.storage.open()
+            if lost and not machine.storage.harmed:
+                self.forgotten.append(f"{machine.name}: {len(lost)} things")
+            self._let_use(machine)
+            self.start(machine)
+
+    def _let_use(self, machine: Machine) -> None:
+        machine.spaces = self.open_spaces(machine.storage)
+        machine.spaces.author = machine.author.public
+        machine.storage.watch(machine.spaces)
 
     def empty_disk(self, machine: Machine) -> None:
         """Give a crashed `machine` an empty disk."""
@@ -243,11 +274,20 @@ class World:
         machine.storage = self._empty_storage(
             self.draw(f"{machine.name}/{machine.life}")
         )
-        machine.spaces = Spaces(machine.records, machine.blobs)
+        self._let_use(machine)
+
+    def open_spaces(self, storage: Storage) -> Spaces:
+        """Return the spaces that a machine keeps."""
+        return Spaces(storage.records, storage.blobs)
 
     def _empty_storage(self, drawn: bytes) -> Storage:
         generation = drawn[:GENERATION_BYTES]
-        return DiskStorage(generation) if self.disks else MemoryStorage(generation)
+        if not self.disks:
+            return MemoryStorage(generation)
+        return DiskStorage(generation, self._suffered)
+
+    def _suffered(self, name: str) -> None:
+        self.dice.struck[name] += 1
 
     # --- time and chance ----------------------------------------------------------------
 
@@ -269,8 +309,7 @@ class World:
         return self._log.hexdigest()
 
     def _note(self, machine: Machine, what: str) -> None:
-        """Log what happens to a process: a line of the log is an event."""
-        self.events += 1
+        """Log what happens to a process."""
         self._write(f"{machine.name} {what}")
 
     def _struck(self, name: str, hit: int, subject: Subject) -> None:
@@ -280,6 +319,7 @@ class World:
             self.strikes.append(Strike(name, hit, self.clock.now, subject))
 
     def _write(self, line: str) -> None:
+        self.events += 1
         self._log.update(f"{self.clock.now!r} {line}\n".encode())
 
     # --- performing effects -------------------------------------------------------------
@@ -295,7 +335,7 @@ class World:
     def _handle(self, machine: Machine, item: Input) -> None:
         assert machine.node is not None
         with self.powered(machine):
-            effects = machine.node.handle(item, self.clock.now + machine.ahead)
+            effects = machine.node.handle(item, machine.now())
             self._perform_all(machine, effects)
 
     def _perform_all(self, machine: Machine, effects: Iterable[Effect]) -> None:
@@ -327,13 +367,17 @@ class World:
         life = machine.life
 
         def resume() -> None:
-            if machine.life != life:
-                return
-            waiting, machine.still = machine.still or deque(), None
-            while waiting and machine.life == life:
-                self._go_on(machine, waiting.popleft())
+            if machine.life == life:
+                self.wake(machine)
 
         self.clock.after(seconds, resume)
+
+    def wake(self, machine: Machine) -> None:
+        """Let a process that stands still go on."""
+        life = machine.life
+        waiting, machine.still = machine.still or deque(), None
+        while waiting and machine.life == life:
+            self._go_on(machine, waiting.popleft())
 
     def _go_on(self, machine: Machine, item: Input | Effect) -> None:
         if isinstance(item, Effect):
@@ -347,15 +391,20 @@ class World:
     def _perform(self, machine: Machine, effect: Effect) -> None:  # noqa: C901  one case an effect
         match effect:
             case Send(peer, message):
-                self.network.send(machine.transport, peer, message)
+                told = machine.liar.says(peer, message) if machine.liar else (message,)
+                for said in told:
+                    known = machine.release.says(said)
+                    self.network.send(machine.transport, peer, known)
             case Dial():
                 self._dial(machine, effect)
             case Close(peer, reason, broke_rules):
                 end = f"{machine.name} closed on {self._by_transport[peer].name}"
-                if broke_rules:
-                    self.accused.append(f"{end}: {reason}")
+                blamed = self._by_transport[peer]
+                excused = blamed.storage.harmed or (machine.name, peer) in self.excused
+                if broke_rules and machine.liar is None and not excused:
+                    self._accuse(blamed, f"{end}: {reason}", reason)
                 self._note(machine, f"{end}: {reason}")
-                self.network.cut(machine.transport, peer)
+                self.network.leave(machine.transport, peer)
             case Pause(peer, seconds):
                 self.network.pause(peer, machine.transport, seconds)
             case Fetch():
@@ -373,6 +422,12 @@ class World:
             case _:
                 assert_never(effect)
 
+    def _accuse(self, peer: Machine, line: str, reason: str) -> None:
+        if peer.liar is None:
+            self.accused.append(line)
+        else:
+            self.caught[reason.partition(":")[0]] += 1
+
     def _dial(self, machine: Machine, dial: Dial) -> None:
         me, peer = machine.transport, dial.peer
         callee, life = self._by_transport[peer], machine.life
@@ -382,12 +437,14 @@ class World:
             return here and self.network.can_dial(me, peer)
 
         def ended() -> None:
-            if machine.life != life or self.network.linked(me, peer):
+            if machine.life != life or self.network.holds(me, peer):
                 return  # it crashed, or the peer's own dial was quicker
             if not answers or not serves():
                 self.submit(machine, DialEnded(peer, dial.addresses))
                 return
-            self.network.open(me, peer)
+            if not self.network.open(me, peer):
+                self.submit(machine, DialEnded(peer, ()))
+                return
             if me in callee.members and peer in machine.members:
                 self.submit(machine, PeerOpened(peer, callee.address))
                 self.submit(callee, PeerOpened(me))
@@ -410,7 +467,8 @@ class World:
             self.submit(machine, item)
 
         def serve(peer: bytes, space: SpaceId, blob: BlobId, wanted: Wanted) -> Reply:
-            return self._serve(machine, self._by_transport[peer], space, blob, wanted)
+            sender = self._by_transport[peer]
+            return served(self.network, machine, sender, space, blob, wanted=wanted)
 
         download = Download(
             fetch,
@@ -419,39 +477,25 @@ class World:
             serve,
             submit,
             lambda: self.powered(machine),
+            machine.now,
+            lambda: machine.still is not None,
+            lambda peer: self.excused.add((machine.name, peer)),
+            lambda what: self._note(machine, what),
         )
         machine.downloads[fetch.blob] = download
         download.start(lambda: machine.life == life)
 
-    def _serve(
-        self,
-        machine: Machine,
-        peer: Machine,
-        space: SpaceId,
-        blob: BlobId,
-        wanted: Wanted,
-    ) -> Reply:
-        """Return what a peer would send now, as `nodes.serving` does over a channel.
-
-        A stream ends with the process that serves it: one that came up again knows of none.
-        """
-        life = peer.life
-
-        def reached() -> bool:
-            ends = machine.transport, peer.transport
-            reaches = self.network.reaches(*ends) and (
-                self.network.ways is None or self.network.linked(*ends)
-            )
-            return peer.node is not None and peer.life == life and reaches
-
-        def has() -> bool:
-            shared = space in peer.spaces.shared_with(machine.transport)
-            return shared and peer.spaces.serves(space, blob) and peer.blobs.has(blob)
-
-        return Reply(reached, has, peer.blobs, self.network, wanted)
-
     def _deliver(self, sender: bytes, receiver: bytes, message: Message) -> None:
-        self.submit(self._by_transport[receiver], MessageReceived(sender, message))
+        machine = self._by_transport[receiver]
+        try:
+            heard = machine.release.hears(message)
+        except NotUnderstoodError:
+            if self._by_transport[sender].liar is None:
+                raise
+            self.network.leave(receiver, sender)
+            return
+        if machine.liar is None or machine.liar.hears(sender, heard):
+            self.submit(machine, MessageReceived(sender, heard))
 
-    def _closed(self, one: bytes, other: bytes) -> None:
-        self.submit(self._by_transport[one], PeerClosed(other))
+    def _closed(self, one: bytes, other: bytes, left: bool) -> None:
+        self.submit(self._by_transport[one], PeerClosed(other, left=left))

@@ -19,9 +19,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from simulations.real.process import NodeProcess, end_in_order
+
 from .making import Made, knows, make
 from .network import isolate, loopback_bytes
-from .process import NodeProcess, end_in_order
 
 MEET_S: Final = 180.0
 NEWS_S: Final = 60.0
@@ -196,7 +197,7 @@ def _again(
     began, before = time.monotonic(), crowd.total("dials")
     samples: list[tuple[float, int]] = [(began, before)]
     time.sleep(down_s)
-    node = NodeProcess(made.owner, address)
+    node = NodeProcess(made.owner, "--listen", address)
     node.ready()
     up = time.monotonic()
     connected = 0

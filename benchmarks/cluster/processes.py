@@ -18,10 +18,10 @@ from typing import Any
 
 from nodes.home import STORE_FILE, open_home
 from nodes.spaces import Spaces
+from simulations.real.process import NodeProcess, end_in_order
 
 from .making import Made, knows, make
 from .network import isolate, loopback_bytes
-from .process import NodeProcess, end_in_order
 
 POLL_S = 0.5
 SETTLED_S = 3.0

@@ -54,7 +54,7 @@ _FORTY: Final = (
         "throttle",
         "network",
         "link, a round",
-        0.03,
+        0.05,
         "A link carries few bytes a second for some time.",
     ),
     Fault(
@@ -72,7 +72,7 @@ _FORTY: Final = (
         "flap",
         "network",
         "link, a round",
-        0.02,
+        0.03,
         "Two machines lose their link again and again for some time.",
     ),
     Fault(
@@ -80,7 +80,7 @@ _FORTY: Final = (
         "partition",
         "network",
         "round",
-        0.1,
+        0.06,
         "The network falls apart in two; it heals after some time.",
     ),
     Fault(
@@ -88,7 +88,7 @@ _FORTY: Final = (
         "one_way",
         "network",
         "round",
-        0.05,
+        0.04,
         "Some machines reach none of the others, who reach them.",
     ),
     Fault(
@@ -96,7 +96,7 @@ _FORTY: Final = (
         "bridge",
         "network",
         "round",
-        0.05,
+        0.04,
         "Two islands have but one machine in common.",
     ),
     Fault(
@@ -104,7 +104,7 @@ _FORTY: Final = (
         "isolate",
         "network",
         "machine, a round",
-        0.02,
+        0.01,
         "A machine reaches nobody for some time.",
     ),
     Fault(

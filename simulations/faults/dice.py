@@ -71,8 +71,15 @@ class Dice:
         self.told(name, hit, subject)
         return True
 
+    def how(self, name: str) -> random.Random:
+        """Return a generator for how the hit that was drawn last turns out.
+
+        It is of this hit alone: where one is left out, the others turn out as they did.
+        """
+        return self.generator(f"fault {name} {self.hits[name]}")
+
     def of(self, name: str) -> random.Random:
-        """Return the generator of one kind: for its draws, and how a strike turns out."""
+        """Return the generator of one kind, of which its hits are drawn."""
         found = self._generators.get(name)
         if found is None:
             found = self._generators[name] = self.generator(f"fault {name}")

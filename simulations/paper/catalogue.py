@@ -55,6 +55,12 @@ OWN: Final[Mapping[str, Own]] = {
 which part it is of, that it is the one, or which checkpoint of a training run it is."""
 
 
+PARAMETERS: Final[Mapping[str, dict[str, str]]] = {
+    "layer_swap/1": {"bottom": "1", "top": "1"},
+}
+"""What is not at our default: MiniLM has six layers, and the defaults are for 32."""
+
+
 @dataclass(frozen=True, slots=True)
 class Choice:
     """A strategy that is run; `papers` are the names that the paper has for it."""
@@ -72,13 +78,13 @@ class Choice:
         return OWN.get(self.name, _nothing)(number)
 
     def recipe(self, members: int) -> Recipe:
-        """Return its recipe, all at our defaults, for contributions tagged by `tag_of`."""
+        """Return its recipe, at our defaults, for contributions tagged by `tag_of`."""
         rules = [
             Rule(EVERYWHERE, tuple(own.items()), f"tag:{tag_of(k)}")
             for k in range(1, members + 1)
             if (own := self.own(k))
         ]
-        return make_recipe(self.name, {}, rules)
+        return make_recipe(self.name, PARAMETERS.get(self.name, {}), rules)
 
 
 def _nothing(_number: int) -> dict[str, str]:

@@ -9,12 +9,15 @@ import math
 from collections.abc import Callable
 from typing import Final
 
+from nodes.gossip import RUMOUR_FANOUT
+
 from ..cluster import Cluster
 from ..faults import Faults
 from ..merging import merge
 from ..outcome import outcome_of
 from ..scenarios import run_scenario
 from ..settling import gather, settle
+from ..town import Town
 from ..weather import Weather
 from ..world import TICK_S
 from .spaces import distinct
@@ -109,6 +112,30 @@ def lied_to(nodes: int, seed: int, tell: Callable[[str], None]) -> list[Facts]:
         )
         tell(f"tier 3: {name}, {nodes} nodes: agreed")
     return rows
+
+
+def news(nodes: int, seed: int) -> Facts:
+    """Let one record spread among many nodes that have met, on links that lose 30%.
+
+    Records alone: nobody resolves here, and nobody has a disk.
+    """
+    watch = Watch()
+    loss = FAULTS["loss"]
+    town = Town(nodes, loss, RUMOUR_FANOUT, seed)
+    met_s = watch.lap()
+    found = town.spread()
+    return {
+        "nodes": nodes,
+        "loss": loss,
+        "rounds_half": round(found.half, 2),
+        "rounds_99_of_100": round(found.most, 2),
+        "rounds_all": round(found.all, 2),
+        "optimum_rounds": round(optimum(nodes), 2),
+        "messages_per_node": round(found.messages / nodes, 1),
+        "bytes_per_node": round(found.bytes / nodes),
+        "met_s": round(met_s, 1),
+        "seconds": round(watch.lap(), 1),
+    }
 
 
 def optimum(nodes: int) -> float:

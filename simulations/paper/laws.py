@@ -62,7 +62,7 @@ class Audit:
 
     def run(self, orders: int) -> dict[str, bool]:
         """Return which laws hold; convergence is tried in so many of the six orders."""
-        checks = (
+        checks: tuple[Callable[[], str], ...] = (
             self._commutes,
             self._associates,
             self._is_idempotent,

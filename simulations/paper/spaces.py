@@ -13,7 +13,7 @@ import numpy as np
 
 from crdtmerge.bodies import SpaceId
 from crdtmerge.codec import DECIMAL_UNIT
-from crdtmerge.digest import Domain, digest
+from crdtmerge.digest import ContentId, Domain, digest
 from crdtmerge.manifest import Manifest, TensorEntry
 from crdtmerge.recipe import Recipe
 from crdtmerge.replica import found_space
@@ -63,23 +63,17 @@ class Founded:
         return found
 
 
-def begin(
-    recipe: Recipe, peers: Sequence[Peer], side: int, dtype: str
-) -> tuple[SpaceId, Manifest]:
-    """Found a space whose first member owns it; return it and the base.
+def found_among(recipe: Recipe, peers: Sequence[Peer], base: ContentId) -> SpaceId:
+    """Found a space whose first member owns it.
 
-    All members have the base, and what a ticket brings: the genesis and the recipe.
+    All members have what a ticket brings: the genesis and the recipe.
     """
-    data = draw(side, 0, dtype)
-    base, *_ = [
-        model_of(p.blobs, "base", data, base=b"", side=side, dtype=dtype) for p in peers
-    ]
     owner = peers[0]
     genesis = found_space(
         owner.key,
         name="paper",
         mode="open",
-        base=base.content_id,
+        base=base,
         nonce=digest(Domain.SEED, b"paper")[:16],
     )
     space = SpaceId(genesis.record.id)
@@ -87,7 +81,18 @@ def begin(
     chosen = owner.replica(space).set_recipe(recipe)
     for peer in peers:
         peer.say(space, genesis, chosen)
-    return space, base
+    return space
+
+
+def begin(
+    recipe: Recipe, peers: Sequence[Peer], side: int, dtype: str
+) -> tuple[SpaceId, Manifest]:
+    """Found a space of which all members have the base; return it and the base."""
+    data = draw(side, 0, dtype)
+    base, *_ = [
+        model_of(p.blobs, "base", data, base=b"", side=side, dtype=dtype) for p in peers
+    ]
+    return found_among(recipe, peers, base.content_id), base
 
 
 def contributed(recipe: Recipe, count: int, side: int, dtype: str = "F32") -> Founded:

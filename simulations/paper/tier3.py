@@ -15,7 +15,7 @@ from crdtmerge.strategies import make_recipe
 from . import published
 from .catalogue import catalogue, not_run
 from .crowd import Ordering, run_ordering
-from .hostile import faulty, lied_to, optimum
+from .hostile import faulty, lied_to, news, optimum
 from .replicas import Traffic
 from .smaller import SIZES, STRATEGY, overhead, partition, scaling, sweep_one
 from .timing import Tell, Watch, in_processes, tell
@@ -34,11 +34,12 @@ class Size:
     sweep: tuple[str, ...]
     sizes: tuple[int, ...]
     faulty: tuple[int, ...]
+    news: tuple[int, ...]
     liars: int
 
 
-FULL: Final = Size(100, 20, 512, 10, (), SIZES, (8, 16, 32, 64), 24)
-QUICK: Final = Size(8, 2, 16, 2, ("slerp", "ties", "pma"), (2, 5), (6,), 6)
+FULL: Final = Size(100, 20, 512, 10, (), SIZES, (8, 16, 32), (1000,), 12)
+QUICK: Final = Size(8, 2, 16, 2, ("slerp", "ties", "pma"), (2, 5), (6,), (8,), 6)
 EACH: Final = 10
 """Nodes of one island, and of the sweep."""
 
@@ -57,14 +58,24 @@ def run(size: Size, processes: int, say: Tell) -> Facts:
     }
     say("tier 3: scaling")
     facts["overhead"] = overhead() | {"paper": dict(published.OVERHEAD)}
-    facts["faulty"] = list(in_processes(_faulty, size.faulty[::-1], processes))[::-1]
-    facts["liars"] = lied_to(size.liars, 1, say)
-    return facts
+    return facts | _hostile(size, processes, say)
 
 
-def _faulty(nodes: int) -> Facts:
-    found = faulty(nodes, 1)
-    tell(f"tier 3: {nodes} nodes that everything befalls: agreed")
+def _hostile(size: Size, processes: int, say: Tell) -> Facts:
+    """Run what is ours beyond the paper, the longest first."""
+    jobs = [("news", n) for n in size.news] + [("faulty", n) for n in size.faulty]
+    jobs.sort(key=lambda job: -job[1])
+    found = list(in_processes(_hostile_one, jobs, processes))
+    told: dict[str, list[Facts]] = {"news": [], "faulty": []}
+    for (name, _), facts in zip(jobs[::-1], found[::-1], strict=True):
+        told[name].append(facts)
+    return {**told, "liars": lied_to(size.liars, 1, say)}
+
+
+def _hostile_one(job: tuple[str, int]) -> Facts:
+    name, nodes = job
+    found = (news if name == "news" else faulty)(nodes, 1)
+    tell(f"tier 3: {name}, {nodes} nodes: agreed")
     return found
 
 

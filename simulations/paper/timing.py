@@ -32,6 +32,11 @@ class Watch:
 
     _begun: float = field(default_factory=time.perf_counter)
 
+    @property
+    def seconds(self) -> float:
+        """The seconds since the last lap."""
+        return time.perf_counter() - self._begun
+
     def lap(self) -> float:
         """Return the seconds since the last lap, and begin another."""
         now = time.perf_counter()
@@ -46,13 +51,18 @@ def tell(line: str) -> None:
 
 
 def in_processes(
-    work: Callable[[Item], Result], items: Iterable[Item], processes: int
+    work: Callable[[Item], Result],
+    items: Iterable[Item],
+    processes: int,
+    *,
+    apart: bool = False,
 ) -> Iterator[Result]:
     """Yield what `work` makes of each item, in their order, on so many processes.
 
-    Each is a new interpreter: none inherits what another has computed. One is this one.
+    Each is a new interpreter: none inherits what another has computed. One is this one,
+    unless it must be `apart`.
     """
-    if processes == 1:
+    if processes == 1 and not apart:
         yield from map(work, items)
         return
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
@@ -120,9 +130,14 @@ def machine() -> dict[str, object]:
         "system": platform.system(),
         "python": platform.python_version(),
         "numpy": version("numpy"),
-        "load_at_begin": round(os.getloadavg()[0], 2),
+        "load_at_begin": load(),
         "date": time.strftime("%Y-%m-%d %H:%M", time.gmtime()),
     }
+
+
+def load() -> float:
+    """Return how many processes wanted a processor in the last minute."""
+    return round(os.getloadavg()[0], 2)
 
 
 def _pages() -> int:

@@ -4,6 +4,7 @@ Owns when they do. Does not own why they went.
 """
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -20,6 +21,8 @@ class Coming:
 
     cluster: Cluster
     rng: random.Random
+    over: bool = False
+    """Whether the weather is over: what would go on for some time ends."""
     _coming: set[tuple[str, int]] = field(default_factory=set)
 
     def restart_later(self) -> None:
@@ -28,8 +31,13 @@ class Coming:
             if machine.node is None:
                 self.restart(machine)
 
-    def restart(self, machine: Machine) -> None:
-        """Let a machine that went down come back, once."""
+    def restart(
+        self,
+        machine: Machine,
+        after_s: tuple[float, float] = DOWN_S,
+        then: Callable[[], None] | None = None,
+    ) -> None:
+        """Let a machine that went down come back, once; `then` something happens."""
         life = machine.life
         if (machine.name, life) in self._coming:
             return
@@ -38,8 +46,10 @@ class Coming:
         def restart() -> None:
             if machine.life == life and machine.node is None:
                 self.cluster.restart(machine)
+                if then is not None:
+                    then()
 
-        self.cluster.clock.after(self.rng.uniform(*DOWN_S), restart)
+        self.cluster.clock.after(self.rng.uniform(*after_s), restart)
 
     def restart_now(self) -> None:
         """Let every machine run."""

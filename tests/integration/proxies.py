@@ -1,14 +1,14 @@
 """Connections that get thin, or silent: real TCP between two ends that know nothing of it.
 
-Owns the bytes between two sockets. Does not own what they say.
+Owns when they do. Does not own how bytes get from one socket to another (`relaying`).
 """
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass
 
-PIECE = 1 << 16
+from simulations.real.proxy import PIECE, relaying
 
 
 @contextlib.asynccontextmanager
@@ -41,7 +41,7 @@ async def trickling(address: str, *, after: int) -> AsyncIterator[str]:
     ) -> tuple[Awaitable[None], Awaitable[None]]:
         return pump(near, there, thin=False), pump(far, back, thin=True)
 
-    async with _between(host, int(port), works) as place:
+    async with relaying((host, int(port)), works) as place:
         yield place
 
 
@@ -82,38 +82,5 @@ async def between(address: str) -> AsyncIterator[Middle]:
         middle.connections += 1
         return pump(near, there), pump(far, back)
 
-    async with _between(host, int(port), works) as middle.address:
+    async with relaying((host, int(port)), works) as middle.address:
         yield middle
-
-
-Works = Callable[
-    [
-        asyncio.StreamReader,
-        asyncio.StreamWriter,
-        asyncio.StreamReader,
-        asyncio.StreamWriter,
-    ],
-    tuple[Awaitable[None], Awaitable[None]],
-]
-"""Both directions of one connection: near and back, far and there."""
-
-
-@contextlib.asynccontextmanager
-async def _between(host: str, port: int, works: Works) -> AsyncIterator[str]:
-    tasks: set[asyncio.Future[None]] = set()
-
-    async def connected(near: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
-        far, there = await asyncio.open_connection(host, port)
-        for work in works(near, back, far, there):
-            task = asyncio.ensure_future(work)
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
-
-    server = await asyncio.start_server(connected, "127.0.0.1", 0)
-    try:
-        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    finally:
-        server.close()
-        for task in list(tasks):
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

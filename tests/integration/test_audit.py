@@ -91,7 +91,7 @@ def command(members: Members, name: str, *arguments: str, code: int = 0) -> Any:
     """Run one command of the program; an audit prints facts whatever it found."""
     done = subprocess.run(
         [sys.executable, "-m", "nodes.cli", *arguments, "--json"],
-        env=members.cluster._environment(name),
+        env=members.cluster.variables(name),
         capture_output=True,
         text=True,
         check=False,

@@ -9,6 +9,7 @@ import pytest
 from nodes import cli
 from nodes.cli import added
 from simulations import swarm as story
+from simulations.faults import FAULTS
 from simulations.scenarios import SCENARIOS
 
 SWARM = ["simulate", "swarm", "--nodes", "4", "--rounds", "5", "--seed", "3"]
@@ -55,32 +56,53 @@ def test_people_get_a_short_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert any(line.startswith("log digest") for line in lines)
 
 
-def test_scenarios_are_listed_and_run_by_name(
+def test_stories_are_listed_and_run_by_name(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """What the list names can be run, one or several at a time."""
-    listed = _json(capsys, "simulate", "list")
+    """What the list names can be run."""
+    listed = _json(capsys, "simulate", "--list")
     assert isinstance(listed, list)
-    assert [item["name"] for item in listed] == list(SCENARIOS)
-    names = list(SCENARIOS)[:2]
-    ran = _json(capsys, "simulate", "scenario", *names, "--nodes", "4", "--seed", "2")
-    assert isinstance(ran, list)
-    assert [facts["command"].split()[3] for facts in ran] == names
-    assert cli.run(["simulate", "scenario", names[0], "--nodes", "4"]) == 0
-    assert names[0] in capsys.readouterr().out
+    assert [item["name"] for item in listed] == ["swarm", *SCENARIOS]
+    assert all(item["story"] for item in listed)
+    name = "everyone-contributes"
+    ran = _json(capsys, "simulate", name, "--nodes", "4", "--seed", "2")
+    assert isinstance(ran, dict)
+    assert ran["command"] == f"crdtmerge simulate {name} --nodes 4 --seed 2"
 
 
-def test_a_broken_promise_is_an_error_with_its_repro(
+def test_many_seeds_are_counted_together(capsys: pytest.CaptureFixture[str]) -> None:
+    """Runs, events, each kind of fault, rounds; and a digest of all of it."""
+    facts = _json(capsys, *SWARM, "--seeds", "2", "--jobs", "1")
+    assert isinstance(facts, dict)
+    assert (facts["runs"], facts["failed"], facts["agreed"]) == (2, 0, True)
+    assert list(facts["injected"]) == list(FAULTS)
+    assert facts["rounds"].keys() == {"p50", "p99", "max"}
+    one = _json(capsys, *SWARM)
+    other = _json(capsys, *SWARM[:-1], "4")
+    assert isinstance(one, dict)
+    assert isinstance(other, dict)
+    assert facts["events"] == one["events"] + other["events"]
+    assert cli.run([*SWARM, "--seeds", "2", "--jobs", "1"]) == 0
+    assert "2 from seed 3; 0 failed" in capsys.readouterr().out
+
+
+def test_a_broken_promise_is_printed_with_its_repro(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The exit code is that of a bug, and the hint is the command that shows it."""
-    monkeypatch.setattr(story, "PATIENCE_ROUNDS", 0)
-    assert cli.run([*SWARM, "--json"]) == 1
+    """The exit status is 1, and the least that fails is there with its command."""
+    monkeypatch.setattr(story, "PATIENCE_ROUNDS", -1)
+    assert cli.run([*SWARM, "--jobs", "1", "--json"]) == 1
     found = capsys.readouterr()
-    assert found.out == ""
-    error = json.loads(found.err)["error"]
-    assert error["type"] == "NotConvergedError"
-    assert "crdtmerge simulate swarm --nodes 4 --seed 3 --rounds 5" in error["hint"]
+    assert found.err == ""
+    facts = json.loads(found.out)
+    assert (facts["agreed"], facts["failed"]) == (False, 1)
+    (failure,) = facts["failures"]
+    assert failure["error"] == "NotConvergedError"
+    assert failure["command"].startswith("crdtmerge simulate swarm --nodes 4 --seed 3")
+    assert facts["least"]["repeats"]
+    assert facts["least"]["strikes"] == []
+    assert "--nodes 2 --seed 3 --rounds 1 --fault none" in facts["least"]["command"]
+    assert facts["commit"]
 
 
 @pytest.mark.parametrize(
@@ -91,8 +113,13 @@ def test_a_broken_promise_is_an_error_with_its_repro(
         (["swarm", "--seed", "-1"], "seed is -1"),
         (["swarm", "--fault", "loss=1.5"], "loss is 1.5"),
         (["swarm", "--rounds", "0"], "1 to 1000"),
-        (["scenario", "nope"], "no scenario 'nope'"),
-        (["scenario", "islands-heal", "--nodes", "3"], "4 to 128"),
+        (["swarm", "--only", "loss"], "leaves no strike"),
+        (["swarm", "--delay", "1"], "say the faults too"),
+        (["swarm", "--seeds", "0"], "seeds is 0"),
+        (["swarm", "--jobs", "0"], "jobs is 0"),
+        (["nope"], "no scenario 'nope'"),
+        (["islands-heal", "--nodes", "3"], "4 to 128"),
+        (["islands-heal", "--fault", "loss=0.1"], "only the swarm"),
     ],
 )
 def test_bad_input_is_refused_with_its_range(

@@ -250,6 +250,10 @@ def test_connections_are_counted_by_who_made_them(
                 await until(lambda: not host.connected(), "the end of the stream")
                 read = parsed((await metrics(host))["text"])
                 assert read["crdtmerge_ended_streams_total", ("heard goodbye",)] == 1
+                heard = read["crdtmerge_messages_total", ("in",)]
+                assert heard == joiner.links.messages["out"] > 1, (
+                    "a goodbye is the last"
+                )
                 assert not [key for key in read if key[0] == "crdtmerge_streams"]
 
         run(meet())

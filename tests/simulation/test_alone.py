@@ -32,7 +32,7 @@ def test_stories_are_of_kinds_that_there_are() -> None:
     """And a kind is found by its own name, however it is written."""
     assert set(ALONE.values()) == alone.KINDS.keys() <= FAULTS.keys()
     outcome = run_scenario("fault-power_loss", 0, NODES)
-    assert outcome.command == "scenario fault-power-loss --nodes 5 --seed 0"
+    assert outcome.command == "fault-power-loss --nodes 5 --seed 0"
 
 
 def test_a_kind_that_never_strikes_fails_its_story(

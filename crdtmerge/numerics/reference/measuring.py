@@ -21,9 +21,11 @@ from crdtmerge.numerics.reference.reading import (
     step_of,
 )
 from crdtmerge.numerics.reference.reductions import gram, tree_sum
-from crdtmerge.numerics.reference.selection import digit_of
+from crdtmerge.numerics.reference.selection import digit_of, kth_magnitude
 from crdtmerge.numerics.vectors import Keep, Settled, Tau, Vector
 
+FEW: Final = 1 << 12
+"""Up to so many items are read at once, and no histogram is worth its while."""
 _HALF_BITS: Final = 16
 _MAGNITUDE: Final = np.uint32(0x7FFF_FFFF)
 
@@ -32,8 +34,12 @@ def kth_largest(tau: Tau, places: Sequence[int]) -> list[float]:
     """Return the k-th largest magnitude of a task vector for each k, counted from 1.
 
     Magnitudes are counted by the upper half of their bits, then those with the upper half
-    of the one wanted by the lower half.
+    of the one wanted by the lower half. Few are put in order instead: the value at a place
+    is the same.
     """
+    if tau.count <= FEW:
+        values = read_tau(tau, range(tau.count))
+        return [kth_magnitude(values, k) for k in places]
     found = []
     counts = _histogram(tau, None)
     for k in places:

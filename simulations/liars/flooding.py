@@ -1,24 +1,27 @@
-"""A member that wears its peers out, with nothing that breaks a rule.
+"""Fault 39: a member that wears its peers out, with nothing that breaks a rule.
 
 Owns what it does, round by round: records without end, adds of models that nobody has, and
 questions without end. Does not own what honest nodes do about it (`nodes.quotas`), nor when
-it floods (`scenarios`).
+it floods (`scenarios`, `weather.members`).
 """
 
+import random
 from dataclasses import dataclass, field
 from typing import Final
 
 from crdtmerge.bodies import NodeAddress, RecordId
 from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.digest import BlobId
+from crdtmerge.errors import NotAllowedError
 from crdtmerge.manifest import Manifest, TensorEntry
 from crdtmerge.record import SignedRecord, make_record, sign_record
 from crdtmerge.replica import best_grant
 from crdtmerge.sync.messages import TrieRequest
 from nodes.quotas import Quotas
+from simulations.cluster import Cluster
+from simulations.world import Machine
 
-from .cluster import Cluster
-from .world import Machine
+from .liar import Liar
 
 TIGHT: Final = Quotas(
     peer_cost=512,
@@ -48,10 +51,10 @@ class Flooder:
 
     def flood(self) -> None:
         """Do in one round what an honest node does in a minute, and worse."""
-        self._say(RECORDS_A_ROUND)
+        self.say(RECORDS_A_ROUND)
         for _ in range(ADDS_A_ROUND):
-            self._offer()
-        self._ask()
+            self.offer()
+        self.ask()
 
     def stop(self) -> None:
         """Take the adds back, and start anew: what was not read of it is gone."""
@@ -60,14 +63,15 @@ class Flooder:
         self.cluster.crash(self.machine)
         self.cluster.restart(self.machine)
 
-    def _say(self, count: int) -> None:
+    def say(self, count: int) -> None:
         """Sign records of no use, one upon the other, and commit them at once."""
         opset, author = (
             self.machine.spaces.opset(self.cluster.space),
             self.machine.author,
         )
         grant = best_grant(opset, author.public)
-        assert grant is not None
+        if grant is None:
+            raise NotAllowedError("nobody may flood a space with records")
         own = [r for r in opset.records.values() if r.author == author.public]
         last = max(own, key=lambda r: r.author_seq)
         made: list[SignedRecord] = []
@@ -83,9 +87,9 @@ class Flooder:
             made.append(sign_record(last, author))
         self.cluster.commit(self.machine, *made)
 
-    def _offer(self) -> None:
+    def offer(self) -> None:
         """Add a model of a size that no disk has; its manifest is here, and it is valid."""
-        label = f"{self.machine.name}/huge/{len(self.adds)}"
+        label = f"{self.machine.name}/huge/{len(self.cluster.ledger)}"
         blob = BlobId(self.cluster.draw(label))
         entry = TensorEntry("w", "U8", (HUGE_BYTES,), blob)
         manifest = Manifest("full", self.cluster.base.content, (entry,))
@@ -95,7 +99,7 @@ class Flooder:
         self.cluster.commit(self.machine, made)
         self.adds.append(made.record.id)
 
-    def _ask(self) -> None:
+    def ask(self) -> None:
         """Ask every peer for the root of its trie, again and again under new numbers."""
         node = self.machine.node
         assert node is not None
@@ -105,3 +109,21 @@ class Flooder:
                 number = session.pulls.questions
                 asked = TrieRequest(self.cluster.space, ((),), number)
                 self.cluster.network.send(self.machine.transport, peer, asked)
+
+
+def flood(liar: Liar, rng: random.Random) -> bool:
+    """Flood for a round with one thing or all: records, adds, questions."""
+    flooder, node = Flooder(liar.cluster, liar.machine), liar.machine.node
+    if node is None or not node.sessions:
+        return False
+    chosen = rng.choice(("records", "adds", "questions", "all"))
+    try:
+        if chosen in {"adds", "all"}:
+            flooder.offer()
+        if chosen in {"records", "all"}:
+            flooder.say(RECORDS_A_ROUND)
+    except NotAllowedError:  # it was banned, or cut off: questions are left to it
+        chosen = "questions"
+    if chosen in {"questions", "all"}:
+        flooder.ask()
+    return True

@@ -1,6 +1,6 @@
 """A node in a process of its own, as `crdtmerge node run` is, and what it takes.
 
-Owns starting, measuring and ending it. It ends only what it started.
+Owns starting, measuring, pausing and ending it. It ends only what it started.
 """
 
 import json
@@ -8,6 +8,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -21,15 +23,41 @@ def end_in_order() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
 
 
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How the program is started: where, which version of it, and behind what."""
+
+    behind: tuple[str, ...] = ()
+    """A command that runs ours, such as one that enters a network first."""
+    program: Path | None = None
+    """The folder of another version; None is the one that runs here."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def command(self, *words: str) -> list[str]:
+        """Return the command line that runs `words`."""
+        return [*self.behind, sys.executable, "-m", "nodes.cli", *words]
+
+    def variables(self) -> dict[str, str]:
+        """Return the environment."""
+        where = {"PYTHONPATH": str(self.program)} if self.program else {}
+        return {**os.environ, **where, **self.environment}
+
+
+HERE: Final = Launch()
+"""This version, in the network of this process."""
+
+
 class NodeProcess:
     """One `node run`."""
 
-    def __init__(self, home: Path, listen: str = "127.0.0.1:0") -> None:
-        """Start it; `ready` waits until it listens."""
+    def __init__(self, home: Path, *options: str, launch: Launch = HERE) -> None:
+        """Start it; `ready` waits until it listens: where it did the last time."""
         self._log = home.with_suffix(".log").open("a")
-        words = ["node", "run", "--json", "--home", str(home), "--listen", listen]
+        words = ["node", "run", "--json", "--home", str(home)]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "nodes.cli", *words],
+            launch.command(*words, *options),
+            env=launch.variables(),
+            cwd=launch.program,
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
@@ -38,13 +66,21 @@ class NodeProcess:
         self.address = ""
 
     def ready(self) -> str:
-        """Return where it listens, once it does."""
+        """Return where it listens, once it does.
+
+        Raises:
+            SystemExit: it ended before; the message is what it said.
+        """
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
             raise SystemExit(self.home.with_suffix(".log").read_text())
         self.address = json.loads(line)["addresses"][0]
         return self.address
+
+    def poll(self) -> int | None:
+        """Return its exit code, if it has ended."""
+        return self._process.poll()
 
     @property
     def pid(self) -> int:
@@ -70,6 +106,14 @@ class NodeProcess:
     def threads(self) -> int:
         """Return how many threads it has."""
         return len(list(Path(f"/proc/{self.pid}/task").iterdir()))
+
+    def pause(self) -> None:
+        """Let it stand still, whatever it is at; the system goes on for it."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """End a pause."""
+        self._process.send_signal(signal.SIGCONT)
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
         """End it, and return its exit code."""

@@ -1,0 +1,126 @@
+"""What people do about their disks once nothing more happens to these.
+
+Owns the check of a machine's store, its repair, and the help for who lost so much that
+others do not know it any more. Does not own what is damage (`nodes`), nor what is lost by
+right (`cluster`).
+
+What a check says is believed: a machine whose store is found sound has to hold what the
+others hold, byte for byte. So damage that no check finds fails the run.
+"""
+
+from typing import Final
+
+from crdtmerge.digest import BlobId
+from crdtmerge.errors import LocalError
+from nodes.store.rereading import damaged_rows
+from nodes.upkeep.inspecting import inspect
+
+from .checkers import same_records
+from .cluster import Cluster
+from .storage import DiskStorage
+from .world import TICK_S, Machine
+
+TRIES_MAX: Final = 200
+"""Rounds in which a machine that lost its disk finds somebody to let it in."""
+
+
+def scrub(cluster: Cluster, machine: Machine) -> None:
+    """Set aside the blobs that a read finds damaged, as a running node does slowly.
+
+    Raises:
+        MachineError: the disk refused.
+    """
+    storage = machine.storage
+    if not isinstance(storage, DiskStorage) or not (storage.flipped or storage.harmed):
+        return
+    storage.flipped = False
+    if _set_aside(cluster, storage):
+        machine.spaces.look_again()
+
+
+def _set_aside(cluster: Cluster, storage: DiskStorage) -> bool:
+    """Let damaged blobs count as missing; tell whether there are any."""
+    found = [damage.blob for damage in inspect(storage.files)]
+    for blob in found:
+        storage.files.removal.set_aside(blob)
+        storage.held.discard(blob)
+        cluster.at_risk.add(blob)
+    return bool(found)
+
+
+def mend(cluster: Cluster) -> None:
+    """Let everybody check what they have, and have anew what is not right."""
+    for machine in cluster.machines:
+        if isinstance(machine.storage, DiskStorage):
+            _bring_up(cluster, machine)
+            _check(cluster, machine, machine.storage)
+            _bring_up(cluster, machine)
+    for machine in cluster.machines:
+        _let_in(cluster, machine)
+    for _ in range(TRIES_MAX):
+        sure = not any(machine.storage.doubted() for machine in cluster.machines)
+        if sure and same_records(cluster, cluster.machines):
+            break
+        cluster.run(TICK_S)
+    _provide(cluster)
+
+
+def _bring_up(cluster: Cluster, machine: Machine) -> None:
+    for _ in range(TRIES_MAX):
+        if machine.node is not None:
+            return
+        cluster.restart(machine)
+        cluster.run(TICK_S / 4)
+
+
+def _check(cluster: Cluster, machine: Machine, storage: DiskStorage) -> None:
+    """Check a store from its disk, whatever its process remembers of it."""
+    cluster.crash(machine)
+    before, held = set(storage.durable), set(storage.held)
+    with cluster.powered(machine):
+        storage.open()
+        if storage.harmed:
+            cluster.let_go(machine, before, held)
+        if damaged_rows(storage.database):
+            cluster.broken.add(machine.name)
+            return
+        _set_aside(cluster, storage)
+        storage.harmed = storage.flipped = False
+        cluster.base.store(machine.blobs)  # no peer serves the base
+
+
+def _let_in(cluster: Cluster, machine: Machine) -> None:
+    """Let a machine join again that knows nobody any more, or that others do not know."""
+    others = [other for other in cluster.machines if other is not machine]
+    if not any(knows(cluster, machine, other) for other in others):
+        cluster.welcome(machine, others[0])
+    if knows(cluster, cluster.owner, machine):
+        return
+    for _ in range(TRIES_MAX):
+        try:
+            with cluster.powered(machine):
+                cluster.admit(machine)
+                return
+        except LocalError:
+            cluster.run(TICK_S)  # who was set back waits for a peer first
+
+
+def knows(cluster: Cluster, other: Machine, machine: Machine) -> bool:
+    """Tell whether a machine is a member for another, and where it is expected."""
+    view = other.spaces.view(cluster.space)
+    return machine.transport in view.nodes and machine.author.public in view.ranks
+
+
+def _provide(cluster: Cluster) -> None:
+    """Let people contribute again the bytes of their models that no disk holds any more."""
+    for machine in cluster.machines:
+        while gone := _gone(cluster, machine):  # a manifest tells of further ones
+            for blob in gone:
+                machine.blobs.add(cluster.library.get(blob))
+
+
+def _gone(cluster: Cluster, machine: Machine) -> list[BlobId]:
+    """Return what a machine lacks and nobody has, of what may have been lost by right."""
+    missing = cluster.at_risk & machine.spaces.missing(cluster.space).keys()
+    holders = cluster.machines
+    return [b for b in sorted(missing) if not any(m.blobs.has(b) for m in holders)]
