@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from crdtmerge.digest import ContentId
-from crdtmerge.policy import showing
+from crdtmerge.policy import Visible, showing
 from nodes import looking, memory, spaces
 from nodes.choices import Part
 from nodes.looking import Seen
@@ -34,7 +34,7 @@ def looked(monkeypatch: pytest.MonkeyPatch) -> list[ContentId]:
     found: list[ContentId] = []
     part = Spaces._part
 
-    def counted(self: Spaces, visible: looking.Visible, before: Seen) -> object:
+    def counted(self: Spaces, visible: Visible, before: Seen) -> object:
         found.append(visible.content)
         return part(self, visible, before)
 
