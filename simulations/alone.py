@@ -12,8 +12,8 @@ from typing import Final
 from .checkers import NotConvergedError
 from .cluster import Cluster
 from .faults import CALM, FAULTS, Faults
+from .patience import FORGIVEN_ROUNDS
 from .settling import PATIENCE_ROUNDS, Settled, gather, settle
-from .swarm import FORGIVEN_ROUNDS
 from .weather import Weather
 from .workload import Workload
 from .world import TICK_S
@@ -66,14 +66,14 @@ KINDS: Final[Mapping[str, Alone]] = {
     "clock_ahead": Alone(0.1),
     "clock_back": Alone(0.1),
     "power_loss": Alone(0.1),
-    "torn_write": Alone(0.1),
-    "misdirected": Alone(0.05),
-    "bit_flip": Alone(0.1),
-    "no_space": Alone(0.1),
-    "io_error": Alone(0.1),
-    "failed_sync": Alone(0.1),
+    "torn_write": Alone(0.2),
+    "misdirected": Alone(0.2, strikes=3),
+    "bit_flip": Alone(0.2),
+    "no_space": Alone(0.2),
+    "io_error": Alone(0.2),
+    "failed_sync": Alone(0.2),
     "backup": Alone(0.1),
-    "wipe": Alone(0.05),
+    "wipe": Alone(0.1, strikes=3),
     "forge": Alone(0.3),
     "equivocate": Alone(0.2, strikes=3),
     "replay": Alone(0.3, strikes=3),

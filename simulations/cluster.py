@@ -135,6 +135,9 @@ class Cluster(World):
         World.restart(self, machine)
         if machine.storage.harmed:
             self.let_go(machine, before, held)
+        if machine.node is not None and self.space not in machine.spaces.all():
+            self.broken.add(machine.name)  # its person finds an empty store
+            self.crash(machine)
         if machine.node is None:
             return
         kept = machine.spaces.opset(self.space).signed
@@ -201,6 +204,7 @@ class Cluster(World):
             except LocalError as e:
                 if tells_damage(e):
                     raise
+                machine.storage.refused(e)
                 self._note(machine, f"refused: {type(e).__name__}")
 
     # --- joining ------------------------------------------------------------------------
@@ -224,12 +228,18 @@ class Cluster(World):
     @property
     def admits(self) -> bool:
         """Whether the owner's machine can let somebody in now, wholly and not by half."""
-        owner = self.owner
-        fit = owner.storage.fit and not owner.storage.doubted()
-        return owner.node is not None and owner.still is None and fit
+        owner, fit = self.owner, False
+        if owner.node is not None and owner.still is None:
+            with self.commanded(owner):
+                listed = self.space in owner.records.spaces()  # its disk answers
+                fit = listed and owner.storage.fit and not owner.storage.doubted()
+        return fit
 
     def admit(self, machine: Machine) -> None:
         """Let a machine in again that the owner's does not know any more.
+
+        It cannot meet a peer before it has said where it is: its person adopts what there
+        is (`store adopt`), once the owner's records are here.
 
         Raises:
             LocalError: one of the two signs nothing for now.
@@ -241,6 +251,7 @@ class Cluster(World):
                 self.replica(owner).grant(machine.author.public, Rank.CONTRIBUTOR),
             )
         self.welcome(machine)
+        machine.storage.compared(self.space)
         announced = self._announce(machine)
         chain = machine.spaces.opset(self.space).chain(announced.record)
         self.commit(owner, *chain, announced)

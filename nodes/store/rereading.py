@@ -47,10 +47,13 @@ def damaged_rows(database: Database) -> list[str]:
 def _reasons(database: Database) -> Iterator[str]:
     with database.reading() as sql:
         told = sql.execute(f"PRAGMA integrity_check({SAID_MAX})").fetchall()
-    yield from (f"the file: {said}" for (said,) in told if said != "ok")
+    if told != [("ok",)]:  # what else is read then means nothing
+        yield from (f"the file: {said}" for (said,) in told)
+        return
     with database.reading() as sql:
         query = "SELECT space, last, count, root FROM spaces ORDER BY space"
         spaces = sql.execute(query).fetchall()
+    yield from _unlisted(database)
     for space, last, count, root in spaces:
         name, ids, places = f"space {space.hex()[:12]}", list[bytes](), _Places()
         through = yield from _records(database, SpaceId(space), ids, places)
@@ -59,6 +62,20 @@ def _reasons(database: Database) -> Iterator[str]:
         yield from _parts(database, SpaceId(space), places)
         if root is not None:
             yield from _trie(database, SpaceId(space), Trie.build(ids), root)
+
+
+def _unlisted(database: Database) -> Iterator[str]:
+    """Look for records of spaces that are not known to be here."""
+    for table in ("records", "parts"):
+        query = (
+            f"SELECT DISTINCT space FROM {table}"  # noqa: S608  a name of ours
+            " WHERE space NOT IN (SELECT space FROM spaces)"
+        )
+        with database.reading() as sql:
+            rows = sql.execute(query).fetchall()
+        yield from (
+            f"{table} of a space {s.hex()[:12]} that is not listed" for (s,) in rows
+        )
 
 
 class _Places(dict[Part, "array[int]"]):
@@ -84,17 +101,15 @@ def _records(
         with database.reading() as sql:
             rows = sql.execute(query, (space, number, PAGE)).fetchall()
         for number, key, data, signature in rows:
+            ids.append(key)
             try:
                 record = decode_record(data)
                 if (record.id, record.space_id) != (key, space):
                     yield f"record {number} has other bytes than {key.hex()[:12]}"
-                    continue
+                places[record.author, record.kind].append(number)
                 verified(record, signature)
             except CrdtMergeError as e:
                 yield f"record {key.hex()[:12]}: {e}"
-                continue
-            ids.append(key)
-            places[record.author, record.kind].append(number)
         if len(rows) < PAGE:
             return number
 

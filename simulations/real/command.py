@@ -20,6 +20,7 @@ from simulations.checkers import NotConvergedError
 
 from . import isolation
 from .playing import NAMES, Asked, Skipped, play
+from .process import end_in_order
 from .stories import STORIES
 
 BOUND_S: Final = 600.0
@@ -29,6 +30,7 @@ BOUND_S: Final = 600.0
 def main(argv: Sequence[str]) -> int:
     """Play stories; 1 unless all promises held."""
     options = _parser().parse_args(argv)
+    end_in_order()
     if options.list:
         for name, story in STORIES.items():
             print(f"{name:14} {story.words}")
@@ -39,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
     chosen = options.stories or list(STORIES)
     if len(chosen) == 1:
         if not options.loopback and not isolation.inside() and not isolation.refusal():
-            isolation.enter(argv)
+            return isolation.enter(argv)
         if isolation.inside():
             isolation.begin()
         return _play(chosen[0], options)
