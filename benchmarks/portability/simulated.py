@@ -1,7 +1,8 @@
 """`python -m benchmarks simulated`: are runs of one seed the same under other Pythons?
 
 Owns the table: a digest over the log digests of some seeds, under each Python and three
-hash seeds. Does not own what a run is (`simulations`). Exit status: 0 if all are equal, else 1.
+hash seeds. Does not own what a run is (`simulations`). Exit status: 0 if all are equal,
+else 1.
 """
 
 import argparse
