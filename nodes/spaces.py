@@ -17,7 +17,7 @@ from crdtmerge.bodies import SpaceId
 from crdtmerge.digest import BlobId, ContentId
 from crdtmerge.errors import ContentMissingError, FaultyContributionError
 from crdtmerge.manifest import Manifest, TensorEntry
-from crdtmerge.policy import Changes, Visible
+from crdtmerge.policy import Changes, Visible, manifest_sizes
 from crdtmerge.resolve.settings import Contribution
 
 from .batches import join_sizes
@@ -286,7 +286,8 @@ class Spaces(Sets):
             # SUBTLE: every one that is not here, not the first alone: that one may have
             # arrived and be another's manifest, and an honest add stands behind it.
             absent = self.blobs.missing(blob for blob, _ in visible.manifests)
-            return {b: s for b, s in visible.manifests if b in absent}
+            sizes = manifest_sizes([visible])
+            return {blob: sizes[blob] for blob in absent}
         except FaultyContributionError:
             return {}
 

@@ -160,6 +160,7 @@ class World:
         # The clock of a system counts from its start: no process ever begins below zero.
         machine.ahead = max(machine.ahead, -self.clock.now)
         machine.now = Steady(lambda: self.clock.now + machine.ahead)
+        machine.now()  # from here on a step back is one
         machine.node = Node(
             machine.transport,
             machine.spaces,

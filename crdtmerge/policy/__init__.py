@@ -40,7 +40,13 @@ from crdtmerge.policy.ranks import (
     Authority,
     Rank,
 )
-from crdtmerge.policy.view import Pending, ShownFork, View, Visible
+from crdtmerge.policy.view import (
+    Pending,
+    ShownFork,
+    View,
+    Visible,
+    manifest_sizes,
+)
 
 __all__ = [
     "BYTES_MAX_DEFAULT",
@@ -77,5 +83,6 @@ __all__ = [
     "link_of",
     "listing_of",
     "living",
+    "manifest_sizes",
     "signers_of",
 ]

@@ -9,6 +9,7 @@ from simulations import world as worlds
 from simulations.checkers import NotConvergedError
 from simulations.cluster import Cluster
 from simulations.faults import Faults
+from simulations.liars.flooding import Flooder
 from simulations.releases import (
     CURRENT,
     NEEDS,
@@ -132,6 +133,16 @@ def test_what_strikes_amid_effects_counts_once_it_happens(kind: str) -> None:
     assert cluster.dice.struck[kind] == len(waiting)
     weather.pass_over()
     settle(cluster)
+
+
+def test_who_is_killed_amid_its_flood_asks_nothing_more() -> None:
+    """Found by a swarm: members that lie are killed amid effects, too."""
+    cluster = _met()
+    flooder = Flooder(cluster, cluster.machines[1])
+    asked = cluster.network.traffic.messages
+    cluster.crash(cluster.machines[1])
+    flooder.ask()
+    assert cluster.network.traffic.messages == asked
 
 
 def test_what_is_still_to_strike_is_called_off_with_the_weather() -> None:
@@ -312,6 +323,16 @@ def test_no_process_begins_with_a_clock_below_zero() -> None:
     cluster.crash(cluster.owner)
     cluster.restart(cluster.owner)
     assert cluster.owner.now() == 0.0
+
+
+def test_a_step_back_before_a_process_does_anything_is_one_too() -> None:
+    """Found by a swarm: its downloads would have waited for as long."""
+    cluster = _met()
+    machine = cluster.join()
+    before = machine.now()
+    machine.ahead -= DAY_S
+    assert machine.now() == pytest.approx(before)
+    settle(cluster)
 
 
 def test_the_same_seed_gives_the_same_log() -> None:
