@@ -8,6 +8,7 @@ story that this machine cannot play says why. Owns options and what is printed.
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -20,15 +21,18 @@ from simulations.checkers import NotConvergedError
 
 from . import isolation
 from .playing import NAMES, Asked, Skipped, play
+from .process import end_in_order
 from .stories import STORIES
 
 BOUND_S: Final = 600.0
 """So long a story may take, whatever it waits for."""
+LATE: Final = f"not over after {BOUND_S:g} s"
 
 
 def main(argv: Sequence[str]) -> int:
     """Play stories; 1 unless all promises held."""
     options = _parser().parse_args(argv)
+    end_in_order()
     if options.list:
         for name, story in STORIES.items():
             print(f"{name:14} {story.words}")
@@ -39,7 +43,7 @@ def main(argv: Sequence[str]) -> int:
     chosen = options.stories or list(STORIES)
     if len(chosen) == 1:
         if not options.loopback and not isolation.inside() and not isolation.refusal():
-            isolation.enter(argv)
+            return isolation.enter(argv)
         if isolation.inside():
             isolation.begin()
         return _play(chosen[0], options)
@@ -69,6 +73,8 @@ def _play(name: str, options: argparse.Namespace) -> int:
         options.older,
     )  # fmt: skip
     began = time.monotonic()
+    signal.signal(signal.SIGALRM, lambda *_: sys.exit(f"{name}: {LATE}"))
+    signal.alarm(int(BOUND_S))
     with tempfile.TemporaryDirectory(prefix="real-") as folder:
         try:
             facts = play(asked, Path(folder))
@@ -86,11 +92,7 @@ def _apart(name: str, options: argparse.Namespace, argv: Sequence[str]) -> int:
     """Play one story in a process of its own."""
     words = [word for word in argv if word not in options.stories]
     command = [sys.executable, "-m", "simulations.real", name, *words]
-    try:
-        return subprocess.run(command, check=False, timeout=BOUND_S).returncode
-    except subprocess.TimeoutExpired:
-        print(f"{name}: not over after {BOUND_S:g} s", file=sys.stderr)
-        return 1
+    return subprocess.run(command, check=False).returncode
 
 
 def lines(facts: dict[str, Any]) -> list[str]:

@@ -7,14 +7,17 @@ process, whatever ends that: the kernel takes namespaces and all in them away.
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final
 
-TOOLS: Final = ("unshare", "nsenter", "ip", "bridge", "mount")
+from .process import STOP_S
+
+TOOLS: Final = ("setpriv", "unshare", "nsenter", "ip", "bridge", "mount")
 INSIDE: Final = "CRDTMERGE_REAL_INSIDE"
 """In the environment of who is inside: the network that is outside."""
 _NETWORK: Final = Path("/proc/self/ns/net")
@@ -58,12 +61,38 @@ def inside() -> bool:
     return outside is not None and outside != str(_NETWORK.readlink())
 
 
-def enter(arguments: Sequence[str]) -> NoReturn:
-    """Become the first process of such a world, with these arguments."""
+def enter(arguments: Sequence[str]) -> int:
+    """Run the program, with these arguments, as the first process of such a world.
+
+    Returns its exit status. If this process is told to end, it ends too; if this one is
+    killed, the kernel kills it, and with it all that it started.
+    """
     program = [sys.executable, "-m", "simulations.real", *arguments]
-    command = _unshare(*program)
     outside = {INSIDE: str(_NETWORK.readlink())}
-    os.execvpe(command[0], command, os.environ | outside)  # noqa: S606
+    process = subprocess.Popen(
+        ["setpriv", "--pdeathsig", "KILL", *_unshare(*program)],
+        env=os.environ | outside,
+    )
+    try:
+        return process.wait()
+    except BaseException:  # `unshare` takes no notice of what would end it
+        for child in _children(process.pid):
+            os.kill(child, signal.SIGTERM)
+        try:
+            process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        raise
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [
+            int(w) for w in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        ]
+    except OSError:
+        return []
 
 
 def begin() -> None:

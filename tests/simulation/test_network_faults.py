@@ -298,6 +298,23 @@ def test_a_link_that_flaps_is_lost_several_times_and_found_again() -> None:
     settle(cluster)
 
 
+def test_a_link_flaps_no_more_once_the_weather_is_over() -> None:
+    """Though it was to be lost again."""
+    cluster = Cluster(3)
+    gather(cluster, 2)
+    weather = Weather(cluster)
+    cluster.dice.faults = Faults.of(flap=0.5)
+    while not cluster.dice.struck["flap"]:
+        weather.strike()
+    one, other = (machine.transport for machine in cluster.machines)
+    while not cluster.network.reaches(one, other):
+        cluster.run(0.01)
+    weather.pass_over()
+    for _ in range(100):
+        cluster.run(0.05)
+        assert cluster.network.reaches(one, other)
+
+
 # --- streams of blobs ------------------------------------------------------------------
 
 

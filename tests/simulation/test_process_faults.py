@@ -9,6 +9,7 @@ from simulations import world as worlds
 from simulations.checkers import NotConvergedError
 from simulations.cluster import Cluster
 from simulations.faults import Faults
+from simulations.liars.flooding import Flooder
 from simulations.releases import (
     CURRENT,
     NEEDS,
@@ -115,9 +116,24 @@ def test_a_process_that_stands_still_serves_and_fetches_nothing() -> None:
         while not other.spaces.missing(cluster.space):
             cluster.run(0.01)
         cluster.pause(paused, 10.0)
+        lacking = list(other.spaces.missing(cluster.space))
         cluster.run(8.0)
-        assert other.spaces.missing(cluster.space)
+        assert other.blobs.missing(lacking) == lacking
         settle(cluster)
+
+
+def test_a_process_that_stands_still_takes_up_no_stream() -> None:
+    """Found by a swarm: what it had to say on the last one went out on the next."""
+    cluster = _met()
+    owner, other = cluster.machines
+    cluster.pause(owner, 15.0)
+    cluster.network.cut(owner.transport, other.transport)
+    for _ in range(14):
+        cluster.run(1.0)
+        assert not cluster.network.linked(owner.transport, other.transport)
+    settle(cluster)
+    assert cluster.network.linked(owner.transport, other.transport)
+    assert not cluster.accused
 
 
 @pytest.mark.parametrize("kind", ["crash_amid", "pause"])
@@ -131,6 +147,16 @@ def test_what_strikes_amid_effects_counts_once_it_happens(kind: str) -> None:
     assert cluster.dice.struck[kind] == len(waiting)
     weather.pass_over()
     settle(cluster)
+
+
+def test_who_is_killed_amid_its_flood_asks_nothing_more() -> None:
+    """Found by a swarm: members that lie are killed amid effects, too."""
+    cluster = _met()
+    flooder = Flooder(cluster, cluster.machines[1])
+    asked = cluster.network.traffic.messages
+    cluster.crash(cluster.machines[1])
+    flooder.ask()
+    assert cluster.network.traffic.messages == asked
 
 
 def test_what_is_still_to_strike_is_called_off_with_the_weather() -> None:
@@ -157,6 +183,8 @@ def test_a_restart_loop_kills_a_process_again_after_each_of_several_starts() -> 
 def test_a_restart_loop_ends_with_the_weather() -> None:
     """Whoever is up is not killed any more."""
     cluster, weather = _struck("restart_loop")
+    while cluster.running != cluster.machines:
+        cluster.run(0.01)
     weather.pass_over()
     ended = cluster.crashes
     cluster.run(20.0)
@@ -187,19 +215,27 @@ def test_every_message_that_needs_a_feature_is_known_to_need_it() -> None:
     assert all(kind in NEEDS for kind in Probes.__args__)
 
 
+def _apart(release: Release) -> Cluster:
+    """Return machines that are down, each with news, and no cursors in a large set.
+
+    One of them comes up again as `release`.
+    """
+    cluster = _met(count=3)
+    cluster.fill(cluster.owner, 100)
+    settle(cluster)
+    for machine in cluster.machines:
+        cluster.leave(machine)
+        cluster.contribute(machine)
+    cluster.machines[1].release = release
+    return cluster
+
+
 @pytest.mark.parametrize("release", RELEASES[:-1], ids=lambda release: release.name)
 def test_releases_that_follow_each_other_agree(release: Release) -> None:
     """Whoever is upgraded first, in either direction, and large sets are repaired too."""
-    cluster = _met(count=3)
-    cluster.fill(cluster.owner, 100)
-    machine = cluster.machines[1]
-    cluster.leave(machine)
-    machine.release = release
-    for other in cluster.awake:
-        cluster.contribute(other)
-    cluster.run(3.0)
-    cluster.restart(machine)
-    cluster.contribute(machine)
+    cluster = _apart(release)
+    for machine in cluster.machines:
+        cluster.restart(machine)
     settle(cluster)
     features = {s.features for s in cluster.owner.node.sessions.values()}  # type: ignore[union-attr]
     assert features == {FEATURES, release.features}
@@ -230,13 +266,7 @@ def test_a_message_that_an_old_release_does_not_know_ends_the_run(
 ) -> None:
     """If a node spoke of what its peer did not name, this would find it."""
     monkeypatch.setattr(Release, "says", lambda _self, message: message)
-    cluster = _met()
-    cluster.fill(cluster.owner, 100)
-    settle(cluster)
-    for machine in cluster.machines:
-        cluster.leave(machine)
-        cluster.contribute(machine)
-    cluster.machines[1].release = OLD
+    cluster = _apart(OLD)
     for machine in cluster.machines:
         cluster.restart(machine)
     with pytest.raises(NotUnderstoodError, match="knows no CompareRequest"):
@@ -287,7 +317,7 @@ def test_a_clock_that_is_believed_keeps_machines_apart(
 ) -> None:
     """Without the steady clock the story of a clock set back fails: it sees such harm."""
     monkeypatch.setattr(worlds, "Steady", lambda clock: clock)
-    with pytest.raises(NotConvergedError, match="after 120 rounds"):
+    with pytest.raises(NotConvergedError, match=r"after \d+ rounds"):
         _run_seeds("fault-clock-back", 10)
 
 
@@ -307,6 +337,16 @@ def test_no_process_begins_with_a_clock_below_zero() -> None:
     cluster.crash(cluster.owner)
     cluster.restart(cluster.owner)
     assert cluster.owner.now() == 0.0
+
+
+def test_a_step_back_before_a_process_does_anything_is_one_too() -> None:
+    """Found by a swarm: its downloads would have waited for as long."""
+    cluster = _met()
+    machine = cluster.join()
+    before = machine.now()
+    machine.ahead -= DAY_S
+    assert machine.now() == pytest.approx(before)
+    settle(cluster)
 
 
 def test_the_same_seed_gives_the_same_log() -> None:
