@@ -69,7 +69,7 @@ demo: venv
 sim: venv
 	$(BIN)/crdtmerge simulate all --seed $(SEED)
 
-# The paper's experiments, ours beside its figures: a quarter of an hour on two free cores.
+# The paper's experiments, all three tiers: figures, report and plots.
 paper: venv
 	$(BIN)/python -m simulations paper --out docs/paper
 
