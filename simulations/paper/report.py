@@ -190,7 +190,7 @@ def _tier2(found: Facts) -> list[str]:
             "A test is one strategy on one model: the same three contributions joined in"
             " another way (swapped, grouped otherwise, taken twice), resolved from its own"
             " records by a plan of its own, in the order in which they arrived; a layer check"
-            " is one output tensor of it whose digest is that of the reference. seconds are"
+            " is one output tensor of it whose digest is that of the reference. Seconds are"
             " of the quickest resolve, base and three fine-tunes read, output hashed and not"
             " written."
         ),
