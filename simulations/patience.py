@@ -3,8 +3,9 @@
 Owns the bound, which is made of the waits that the code of nodes has, and of what chance
 adds where links go on losing. Does not own the waiting (`settling`).
 
-Where nothing is lost, the longest way is this. Two machines are cut off from each other for
-what broke a rule (`BANISHED_S`), and then are between two dials (`BACKOFF_LAST_S`); records
+Where nothing is lost, the longest way is this. Two machines find out that their link is
+silent (`KEEPALIVE_S`, and the answer's time); they are cut off from each other for what
+broke a rule (`BANISHED_S`), and then are between two dials (`BACKOFF_LAST_S`); records
 take as many rounds as heartbeats need to reach everybody; a blob stands still on the stream
 of who does not send it (`PROGRESS_S`), and whoever has it meanwhile is left alone, since it
 had not (`RETRY_LAST_S`). Who sent other bytes is left alone for longer (`LIED_S`).
@@ -19,7 +20,12 @@ from typing import Final
 from crdtmerge.sync.pulls import ASK_AGAIN_BEATS
 from crdtmerge.sync.swarm import PROGRESS_S, RETRY_LAST_S
 from nodes.choices import LIED_S
-from nodes.gossip import BACKOFF_LAST_S, BANISHED_S
+from nodes.gossip import (
+    BACKOFF_LAST_S,
+    BANISHED_S,
+    KEEPALIVE_ANSWER_S,
+    KEEPALIVE_S,
+)
 
 from .faults import Faults
 from .world import TICK_S
@@ -37,7 +43,8 @@ QUESTIONS: Final = 3
 
 def patience(faults: Faults, nodes: int) -> int:
     """Return the rounds that `nodes` get to agree under what goes on failing."""
-    waits_s = BANISHED_S + BACKOFF_LAST_S + PROGRESS_S + RETRY_LAST_S
+    silent_s = KEEPALIVE_S + KEEPALIVE_ANSWER_S
+    waits_s = silent_s + BANISHED_S + BACKOFF_LAST_S + PROGRESS_S + RETRY_LAST_S
     waiting = waits_s / TICK_S + FORGIVEN_ROUNDS * bool(faults["bad_chunk"])
     unanswered = 1 - (1 - faults["loss"]) ** 2
     asking = _tries(unanswered) * ASK_AGAIN_BEATS * QUESTIONS

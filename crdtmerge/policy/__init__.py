@@ -42,6 +42,7 @@ from crdtmerge.policy.ranks import (
 )
 from crdtmerge.policy.view import (
     Pending,
+    Shown,
     ShownFork,
     View,
     Visible,
@@ -69,6 +70,7 @@ __all__ = [
     "Meaning",
     "Pending",
     "Rank",
+    "Shown",
     "ShownFork",
     "View",
     "Visible",

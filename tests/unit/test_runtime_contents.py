@@ -20,8 +20,9 @@ from nodes.effects import (
     Ticked,
 )
 from nodes.gossip import DIAL_ADDRESSES_MAX
+from nodes.looking import Seen
 from nodes.manifests import Manifests
-from nodes.spaces import WANTED_MAX, Seen, Spaces
+from nodes.spaces import WANTED_MAX, Spaces
 from nodes.store.memory import MemoryBlobs
 from tests.homes import wanted
 from tests.unit.peers import BASE, SPACE, grant, note, raw, spaces_with
