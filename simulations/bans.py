@@ -4,6 +4,7 @@ Owns these checks and what they must remember between two looks. Does not own wh
 means (`crdtmerge.policy`), nor when it is looked (`watching`).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from crdtmerge.bodies import Ban, RecordId
@@ -42,68 +43,76 @@ class Bans:
             BanError: names the machine and the ban.
         """
         for machine in self.cluster.honest:
-            if machine.node is None:
-                continue  # what its process read is no guide to what its disk holds
-            view = machine.spaces.view(self.cluster.space)
-            if view is not self._seen.get(machine.name):
-                self._seen[machine.name] = view
-                self._shows_nothing_banned(machine, view)
-            self._talks_to_members(machine, view)
+            if machine.node is not None:  # what an ended process read is no guide
+                self._check(machine, self._shown_or_talked_to)
         if len(self.cluster.running) == len(self.cluster.machines):
             for machine in self.cluster.machines:
-                self._hears_no_news(machine)
+                self._check(machine, self._news)
 
-    def _shows_nothing_banned(self, machine: Machine, view: View) -> None:
+    def _check(self, machine: Machine, look: Callable[[Machine], str]) -> None:
+        problem = ""
+        with self.cluster.powered(machine):  # it reads, and a disk may refuse that
+            problem = look(machine)
+        if problem:
+            now = self.cluster.clock.now
+            raise BanError(f"seed {self.cluster.seed}, {now:.1f} s: {problem}")
+
+    def _shown_or_talked_to(self, machine: Machine) -> str:
+        """Return whom or what a machine treats as if no ban were there."""
+        view = machine.spaces.view(self.cluster.space)
+        if view is not self._seen.get(machine.name):
+            self._seen[machine.name] = view
+            if shown := self._shown(view):
+                return f"{machine.name} shows {shown}"
+        acts = machine.node is not None and machine.still is None
+        if acts and machine.node and machine.node.sessions.keys() - view.nodes.keys():
+            return f"{machine.name} talks to who is no member"
+        return ""
+
+    def _shown(self, view: View) -> str:
         contents = {visible.content for visible in view.visible}
         authors = {author for visible in view.visible for author in visible.authors}
         for ban in view.bans.values():
             if ban.target in (contents if ban.subject == "content" else authors):
-                raise self._broken(f"{machine.name} shows what was banned: {_of(ban)}")
+                return f"what was banned: {_of(ban)}"
         for other in self.cluster.machines:
             ghost = getattr(other.liar, "ghost", None)
             ended = ghost is not None and ghost.key.public in view.rightless
             if ghost is not None and ended and ghost.void & contents:
-                raise self._broken(f"{machine.name} shows what a revoked author added")
+                return "what a revoked author added"
+        return ""
 
-    def _talks_to_members(self, machine: Machine, view: View) -> None:
-        if machine.node is None or machine.still is not None:
-            return  # it has not come to act on what it knows
-        for peer in machine.node.sessions:
-            if peer not in view.nodes:
-                raise self._broken(f"{machine.name} talks to who is no member")
-
-    def _hears_no_news(self, machine: Machine) -> None:
+    def _news(self, machine: Machine) -> str:
         """Compare what a machine holds now with what it held once all took it for out."""
-        known, out = machine.spaces.opset(self.cluster.space), self._out
         if not self._is_out(machine):
-            out.pop(machine.name, None)
-            return
+            self._out.pop(machine.name, None)
+            return ""
         generation = machine.records.generation
-        before = out.get(machine.name)
+        known = machine.spaces.opset(self.cluster.space).signed
         foreign = frozenset(
             key
-            for key, signed in known.signed.items()
+            for key, signed in known.items()
             if signed.record.author != machine.author.public
         )
+        before = self._out.get(machine.name)
         if before is None or before.generation != generation:
-            out[machine.name] = Out(generation, foreign)
+            self._out[machine.name] = Out(generation, foreign)
         elif news := foreign - before.held:
-            raise self._broken(f"{machine.name} is out, and got {len(news)} records")
+            return f"{machine.name} is out, and got {len(news)} records"
+        return ""
 
     def _is_out(self, machine: Machine) -> bool:
         """Tell whether all others know that its node is no member's any more."""
-        return all(
-            other is machine
-            or (
-                other.still is None
-                and machine.transport not in other.spaces.view(self.cluster.space).nodes
-            )
-            for other in self.cluster.machines
-        )
+        return all(self._is_out_for(other, machine) for other in self.cluster.machines)
 
-    def _broken(self, problem: str) -> BanError:
-        now = self.cluster.clock.now
-        return BanError(f"seed {self.cluster.seed}, {now:.1f} s: {problem}")
+    def _is_out_for(self, other: Machine, machine: Machine) -> bool:
+        if other is machine:
+            return True
+        knows = False
+        with self.cluster.powered(other):
+            nodes = other.spaces.view(self.cluster.space).nodes
+            knows = machine.transport not in nodes
+        return knows and other.still is None
 
 
 def _of(ban: Ban) -> str:

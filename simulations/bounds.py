@@ -49,15 +49,24 @@ def check_bounds(cluster: Cluster) -> None:
         TooMuchError: names the machine, what it keeps, how much, and the limit.
     """
     for machine in cluster.honest:
-        if machine.node is None:
-            continue
-        for look in LOOKS:
-            for what, there, most in look(cluster, machine, machine.node):
-                if there > most:
-                    raise TooMuchError(
-                        f"seed {cluster.seed}, {cluster.clock.now:.1f} s:"
-                        f" {machine.name} has {there:g} {what}, not {most:g} at most"
-                    )
+        excess = ""
+        with cluster.powered(machine):  # it reads, and a disk may refuse that
+            excess = _excess(cluster, machine)
+        if excess:
+            raise TooMuchError(
+                f"seed {cluster.seed}, {cluster.clock.now:.1f} s: {excess}"
+            )
+
+
+def _excess(cluster: Cluster, machine: Machine) -> str:
+    """Return what a machine has too much of; empty if it keeps to its limits."""
+    node = machine.node
+    for look in LOOKS if node is not None else ():
+        assert node is not None
+        for what, there, most in look(cluster, machine, node):
+            if there > most:
+                return f"{machine.name} has {there:g} {what}, not {most:g} at most"
+    return ""
 
 
 def _peers(cluster: Cluster, machine: Machine, node: Node) -> Iterator[Amount]:
