@@ -28,7 +28,8 @@ from .spread import (
     make_gossip,
 )
 
-IDLE_PERIODS: Final = 10
+IDLE: Final = 40_000
+"""Periods of idling that are measured, of all peers together; two each are the least."""
 LIKE: Final = {ECHO: BEAT, HELLO: BEAT, THANKS: BEAT}
 """Messages that cost as much as others, or about."""
 
@@ -67,7 +68,7 @@ def predict(
         NeverEverywhereError: some record does not get everywhere.
     """
     gossip = make_gossip(peers, loss, seed)
-    idle = _rate(gossip, IDLE_PERIODS)
+    idle = _rate(gossip, max(2, min(20, IDLE // peers)))
     told = [gossip.tell() for _ in range(records)]
     sent = _beyond_idle(told, idle)
     share = {kind: count / (peers * records) for kind, count in sent.items()}
