@@ -17,7 +17,7 @@ from typing import Any
 
 from simulations.cluster import Cluster
 from simulations.crowd import Crowd
-from simulations.scenarios import run_scenario
+from simulations.runs import Run
 
 
 def main(argv: Sequence[str]) -> int:
@@ -43,7 +43,7 @@ def measure(nodes: int, seed: int) -> dict[str, Any]:
     """Return the figures of one run, whose promises held."""
     seen: list[Cluster] = []
     began, spent = time.perf_counter(), time.process_time()
-    outcome = run_scenario("crowd", seed, nodes, watch=seen.append)
+    outcome = Run("crowd", seed, nodes).perform(watch=seen.append)
     took, spent = time.perf_counter() - began, time.process_time() - spent
     (crowd,) = seen
     assert isinstance(crowd, Crowd)
