@@ -16,7 +16,8 @@ class Steady:
     """Seconds since some time, by `clock`; any thread may ask."""
 
     clock: Callable[[], float]
-    _last: float | None = None
+    _read: float | None = None
+    _shown: float = 0.0
     _made_up: float = 0.0
     """What `clock` lost by going back, in seconds."""
     _lock: Lock = field(default_factory=Lock)
@@ -25,7 +26,10 @@ class Steady:
         """Return the seconds now, never fewer than before."""
         with self._lock:
             now = self.clock()
-            if self._last is not None and now < self._last:
-                self._made_up += self._last - now
-            self._last = now
-            return now + self._made_up
+            if self._read is not None:
+                self._made_up += max(0.0, self._read - now)
+                self._shown = max(self._shown, now + self._made_up)
+            else:
+                self._shown = now
+            self._read = now
+            return self._shown

@@ -201,6 +201,7 @@ class Cluster(World):
             except LocalError as e:
                 if tells_damage(e):
                     raise
+                machine.storage.refused(e)
                 self._note(machine, f"refused: {type(e).__name__}")
 
     # --- joining ------------------------------------------------------------------------
@@ -224,12 +225,17 @@ class Cluster(World):
     @property
     def admits(self) -> bool:
         """Whether the owner's machine can let somebody in now, wholly and not by half."""
-        owner = self.owner
-        fit = owner.storage.fit and not owner.storage.doubted()
-        return owner.node is not None and owner.still is None and fit
+        owner, fit = self.owner, False
+        if owner.node is not None and owner.still is None:
+            with self.commanded(owner):
+                fit = owner.storage.fit and not owner.storage.doubted()
+        return fit
 
     def admit(self, machine: Machine) -> None:
         """Let a machine in again that the owner's does not know any more.
+
+        It cannot meet a peer before it has said where it is: its person adopts what there
+        is (`store adopt`), once the owner's records are here.
 
         Raises:
             LocalError: one of the two signs nothing for now.
@@ -241,6 +247,7 @@ class Cluster(World):
                 self.replica(owner).grant(machine.author.public, Rank.CONTRIBUTOR),
             )
         self.welcome(machine)
+        machine.storage.compared(self.space)
         announced = self._announce(machine)
         chain = machine.spaces.opset(self.space).chain(announced.record)
         self.commit(owner, *chain, announced)

@@ -191,7 +191,8 @@ class Download:
     ) -> None:
         """Take the next message once it has arrived; a `fault` strikes after the last."""
         if not messages:
-            reply.network.dice.struck[fault] += bool(fault)
+            if fault:
+                reply.network.dice.struck[fault] += 1
             if fault != "stalled_stream":
                 self._close(ask.number, Fate.GONE if fault else Fate.WELL)
             return

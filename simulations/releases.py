@@ -88,7 +88,8 @@ class Release:
             NotUnderstoodError: it knows no such message, and would hang up.
         """
         if isinstance(message, Hello):
-            return replace(message, features=message.features & self.features)
+            unknown = FEATURES & ~self.features
+            return replace(message, features=message.features & ~unknown)
         needs = NEEDS.get(type(message), 0)
         if needs & ~self.features:
             raise NotUnderstoodError(f"{self.name} knows no {type(message).__name__}")

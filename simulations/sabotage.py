@@ -23,9 +23,9 @@ from crdtmerge.trie import Trie
 from nodes.cli.output import plain, table
 from nodes.sets import Sets
 from nodes.spaces import Spaces
-from nodes.store.memory import MemoryRecords
+from nodes.store.memory import MemoryBlobs, MemoryRecords
 
-from . import disk, storage
+from . import disk, downloads, storage
 from .checkout import commit
 from .faults import Faults
 from .hunting.attempts import Failure, attempt
@@ -170,6 +170,20 @@ def _serve_stale_sets(undo: ExitStack) -> None:
     _put(undo, Sets, "feed", stale_feed)
 
 
+def _trust_chunks(undo: ExitStack) -> None:
+    class Anything(bytes):
+        __hash__ = bytes.__hash__
+
+        def __eq__(self, _other: object) -> bool:
+            return True
+
+    def receive(self: MemoryBlobs, blob: Any, data: bytes) -> None:
+        self._blobs[blob] = data
+
+    _put(undo, downloads, "chunk_digest", lambda _data: Anything())
+    _put(undo, MemoryBlobs, "receive", receive)
+
+
 def _serve_what_is_not_whole(undo: ExitStack) -> None:
     _put(undo, Spaces, "missing", lambda _self, _space: {})
     _put(undo, Spaces, "_survey", lambda _self, _space: [])
@@ -211,6 +225,11 @@ SABOTAGES: Final[dict[str, Sabotage]] = {
     ),
     "serve-a-stale-feed": Sabotage(
         "Peers are shown a set up to seven records old.", _serve_stale_sets
+    ),
+    "trust-a-chunk": Sabotage(
+        "No chunk is compared with its digest.",
+        _trust_chunks,
+        replace(SMALL, faults=Faults.of(0.2, bad_chunk=0.2)),
     ),
     "fetch-nothing": Sabotage(
         "Contents that lack are taken for here.", _serve_what_is_not_whole

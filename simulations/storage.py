@@ -13,7 +13,7 @@ from typing import Final, Protocol, TypeVar
 
 from crdtmerge.bodies import RecordId, SpaceId
 from crdtmerge.digest import CHUNK_BYTES, BlobId, blob_id, chunk_digests
-from crdtmerge.errors import CorruptBlobError, RestoredError
+from crdtmerge.errors import CorruptBlobError, NoRoomError, RestoredError
 from crdtmerge.identity import Signer
 from crdtmerge.record import SignedRecord
 from nodes.anchor import Anchor, Doubt, SpaceSigner
@@ -104,6 +104,9 @@ class Storage(Protocol):
     def cut_power(self, operations: int | None) -> None:
         """Let the power go at one of the next operations; None takes it back."""
 
+    def refused(self, error: Exception) -> None:
+        """Hear of an error that somebody met who used it."""
+
     def wait(self) -> None:
         """Let nothing be signed before a peer was compared with: its person knows why."""
 
@@ -149,6 +152,9 @@ class MemoryStorage:
 
     def cut_power(self, operations: int | None) -> None:
         """Take no notice: there is no operation that could be cut."""
+
+    def refused(self, error: Exception) -> None:
+        """Take no notice: there is no disk to be full."""
 
     def wait(self) -> None:
         """Take no notice: its person joined again with what others know."""
@@ -288,6 +294,11 @@ class DiskStorage:
         """Let the power go at one of the next operations."""
         done = len(self.disk.operations)
         self.disk.cut = None if operations is None else done + operations
+
+    def refused(self, error: Exception) -> None:
+        """Hear of an error: a full disk is also found before anything is written."""
+        if isinstance(error, NoRoomError):
+            self.disk.faults.found_full()
 
     def fill(self, more: int | None) -> None:
         """Let the disk have room for so many more bytes; without a number, for all."""

@@ -5,9 +5,10 @@ no more is said and no more machines fail, and all must agree. Does not own what
 (`workload`), nor what fails (`weather`, `network`). Links go on losing messages to the end.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
+from crdtmerge.recipe import Recipe
 from crdtmerge.sync.session import FEED_WITHOUT_CURSOR_MAX
 from nodes.choices import LIED_S
 
@@ -18,7 +19,7 @@ from .limits import ROUNDS_DEFAULT, ROUNDS_MAX, check_range, check_run
 from .outcome import Outcome, outcome_of
 from .settling import settle
 from .weather import Weather
-from .workload import Workload
+from .workload import RECIPES, Workload
 from .world import TICK_S, World
 
 NODES_MIN: Final = 2
@@ -77,9 +78,14 @@ def patience(faults: Faults) -> int:
     return PATIENCE_ROUNDS + FORGIVEN_ROUNDS * bool(faults["bad_chunk"])
 
 
-def play(cluster: Cluster, nodes: int, rounds: int) -> None:
-    """Let a new cluster work and suffer until it has `nodes`, and may agree."""
-    workload = Workload(cluster, cluster.random("workload"))
+def play(
+    cluster: Cluster, nodes: int, rounds: int, recipes: Sequence[Recipe] = RECIPES
+) -> None:
+    """Let a new cluster work and suffer until it has `nodes`, and may agree.
+
+    Its people choose among `recipes`.
+    """
+    workload = Workload(cluster, cluster.random("workload"), recipes)
     if workload.rng.random() < OLD:
         cluster.fill(cluster.owner, FEED_WITHOUT_CURSOR_MAX)
     weather = Weather(cluster)

@@ -6,7 +6,7 @@ quite what others know: so removes, bans and recipes run into each other.
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -44,6 +44,7 @@ class Workload:
 
     cluster: Cluster
     rng: random.Random
+    recipes: Sequence[Recipe] = RECIPES
     names: list[str] = field(default_factory=list)
 
     def join(self) -> None:
@@ -104,7 +105,7 @@ class Workload:
 
     def change_recipe(self, machine: Machine) -> None:
         """Change how the space is resolved."""
-        recipe: Recipe = self.rng.choice(RECIPES)
+        recipe: Recipe = self.rng.choice(self.recipes)
         if self._maintains(machine):
             self.cluster.set_recipe(machine, recipe)
 

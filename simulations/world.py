@@ -160,6 +160,7 @@ class World:
         # The clock of a system counts from its start: no process ever begins below zero.
         machine.ahead = max(machine.ahead, -self.clock.now)
         machine.now = Steady(lambda: self.clock.now + machine.ahead)
+        machine.now()  # from here on a step back is one
         machine.node = Node(
             machine.transport,
             machine.spaces,
@@ -240,6 +241,7 @@ class World:
         the disk is not.
         """
         self._note(machine, f"failed: {type(error).__name__}")
+        machine.storage.refused(error)
         if machine.storage.shaken:
             self.lose_power(machine)
         else:

@@ -10,7 +10,8 @@ its package's name and touches no other.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Final
@@ -67,9 +68,28 @@ class Listed:
         return PluginError(message, hint=hint)
 
 
+_OFFERED: Final[dict[str, Strategy]] = {}
+
+
+@contextmanager
+def offered(*strategies: Strategy) -> Iterator[None]:
+    """Let strategies be found as if a package brought them, for as long as this lasts.
+
+    For tests of a strategy whose package is not built yet: it is not tried. The whole
+    process sees it.
+    """
+    before = dict(_OFFERED)
+    _OFFERED.update((strategy.full_name, strategy) for strategy in strategies)
+    try:
+        yield
+    finally:
+        _OFFERED.clear()
+        _OFFERED.update(before)
+
+
 def installed() -> tuple[str, ...]:
     """Return the versioned names of all plug-ins, without importing any."""
-    return tuple(sorted(_entries()))
+    return tuple(sorted(_entries().keys() | _OFFERED.keys()))
 
 
 def listed() -> tuple[Listed, ...]:
@@ -79,7 +99,7 @@ def listed() -> tuple[Listed, ...]:
         for entry in _found()
         if not _ENTRY.fullmatch(entry.name)
     ]
-    tried = [_tried(name) for name in installed()]
+    tried = [_tried(name) for name in sorted(_entries())]
     return tuple(sorted([*tried, *misnamed], key=lambda item: item.full_name))
 
 
@@ -103,6 +123,8 @@ def get(full_name: str) -> Strategy | None:
     Raises:
         PluginError: it is installed, and refused.
     """
+    if full_name in _OFFERED:
+        return _OFFERED[full_name]
     if full_name not in _entries():
         return None
     found = _tried(full_name)

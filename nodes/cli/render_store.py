@@ -126,11 +126,12 @@ def _part(facts: Facts, name: str) -> Mapping[str, object]:
 
 def examined(facts: Facts) -> list[str]:
     """Return the lines of `store fsck`: one a damaged blob, and who needs it."""
-    damaged = several(facts["damaged"])
+    damaged, tables = several(facts["damaged"]), cast("list[str]", facts["tables"])
     checked = f"{counted(facts['blobs'], 'blob')} checked ({size(facts['bytes'])})"
-    if not damaged:
-        return [f"{checked}: all right"]
+    if not (damaged or tables):
+        return [f"{checked}, and the records: all right"]
     lines = [f"{checked}: {len(damaged)} damaged"]
+    lines += [f"  the records: {plain(said)}" for said in tables]
     for found in damaged:
         chunks = counted(found["bad_chunks"], "chunk")
         lines.append(f"  {short(found['blob'])}: {found['meaning']} ({chunks})")

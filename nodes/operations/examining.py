@@ -9,8 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from crdtmerge.digest import DIGEST_BYTES, BlobId
 from crdtmerge.errors import BadInputError
 
+from ..store.database import RESTORE
 from ..store.holdings import Holding
 from ..store.removing import BLOB_FORMS
+from ..store.rereading import damaged_rows
 from ..upkeep.inspecting import MEANINGS, Damage, inspect, inspect_blob
 from ..upkeep.needs import Need, Needs, find_needs
 from ..upkeep.repairing import NO_PEER, Repair, repair
@@ -24,7 +26,7 @@ MIB = 1 << 20
 
 
 def store_fsck(context: Context, asked: Arguments, tell: Tell) -> Answer:
-    """Read every blob, and say what is damaged and who needs it.
+    """Read every record and every blob, and say what is damaged and who needs it.
 
     With `repair`, make right what this machine can, and set the rest aside to be fetched.
 
@@ -34,6 +36,7 @@ def store_fsck(context: Context, asked: Arguments, tell: Tell) -> Answer:
     home, spaces = context.home, context.spaces
     holdings = home.blobs.holdings()
     total = sum(h.size for h in holdings if h.form in BLOB_FORMS)
+    tables = damaged_rows(home.database)
     found = list(inspect(home.blobs, _telling(tell, total), holdings=holdings))
     needs = find_needs(home, spaces)
     repairs: dict[BlobId, Repair] = {}
@@ -50,9 +53,10 @@ def store_fsck(context: Context, asked: Arguments, tell: Tell) -> Answer:
             for h in holdings
             if h.form == "leftover"
         ],
+        "tables": tables,
         "wanted": [r.blob.hex() for r in repairs.values() if r.outcome == "wanted"],
-        "sound": not found or all(_is_sound(d, repairs) for d in found),
-        "notes": [],
+        "sound": not tables and all(_is_sound(d, repairs) for d in found),
+        "notes": [RESTORE] if tables else [],
     }
 
 

@@ -31,16 +31,17 @@ from .schema import STORE, Schema, bring_up_to_date
 
 BUSY_TIMEOUT_MS: Final = 10_000
 _SETTINGS: Final = ("synchronous = FULL", "fullfsync = ON", "foreign_keys = ON")
-_RESTORE: Final = (
+RESTORE: Final = (
     "restore it from a backup; or keep the two .key files, `crdtmerge init` elsewhere"
     " and join again: records come back from peers"
 )
+"""What is to be done about damage that no repair puts right."""
 _STOPPED: Final = "stop this process, check the disk, and start again"
 _HINTS: Final = {
     apsw.SQLITE_FULL: "free some space on its disk; nothing was changed",
     apsw.SQLITE_IOERR: "check the disk and its free space before you start again",
-    apsw.SQLITE_CORRUPT: _RESTORE,
-    apsw.SQLITE_NOTADB: _RESTORE,
+    apsw.SQLITE_CORRUPT: RESTORE,
+    apsw.SQLITE_NOTADB: RESTORE,
     apsw.SQLITE_CANTOPEN: "check the owner and mode of the home",
     apsw.SQLITE_READONLY: "check the owner and mode of the home",
 }
@@ -284,7 +285,7 @@ def is_damage(error: BaseException) -> bool:
 def _version(sql: apsw.Connection, path: Path, schema: Schema) -> int:
     """Return the version of a store, unless the file is none or of a newer one."""
     if _pragma(sql, "application_id") != schema.application_id:
-        raise MachineError(f"{path} is not a store of crdtmerge", hint=_RESTORE)
+        raise MachineError(f"{path} is not a store of crdtmerge", hint=RESTORE)
     version = _pragma(sql, "user_version")
     if isinstance(version, int) and 0 < version <= schema.version:
         return version

@@ -47,7 +47,9 @@ def damaged_rows(database: Database) -> list[str]:
 def _reasons(database: Database) -> Iterator[str]:
     with database.reading() as sql:
         told = sql.execute(f"PRAGMA integrity_check({SAID_MAX})").fetchall()
-    yield from (f"the file: {said}" for (said,) in told if said != "ok")
+    if told != [("ok",)]:  # what else is read then means nothing
+        yield from (f"the file: {said}" for (said,) in told)
+        return
     with database.reading() as sql:
         query = "SELECT space, last, count, root FROM spaces ORDER BY space"
         spaces = sql.execute(query).fetchall()
@@ -84,17 +86,15 @@ def _records(
         with database.reading() as sql:
             rows = sql.execute(query, (space, number, PAGE)).fetchall()
         for number, key, data, signature in rows:
+            ids.append(key)
             try:
                 record = decode_record(data)
                 if (record.id, record.space_id) != (key, space):
                     yield f"record {number} has other bytes than {key.hex()[:12]}"
-                    continue
+                places[record.author, record.kind].append(number)
                 verified(record, signature)
             except CrdtMergeError as e:
                 yield f"record {key.hex()[:12]}: {e}"
-                continue
-            ids.append(key)
-            places[record.author, record.kind].append(number)
         if len(rows) < PAGE:
             return number
 

@@ -1,17 +1,18 @@
 """`python -m simulations paper`: the paper's experiments, ours beside its figures.
 
     python -m simulations paper [--json] [--out DIR] [--tier 1 2 3] [--quick]
+    python -m simulations paper --load FIGURES --out DIR
 
 Progress goes to standard error, the report to standard output: Markdown, or with `--json`
 all figures. With `--out` both are written to DIR, with the plots (extra `demo`).
 `--quick` runs fewer nodes, orderings and strategies: it shows that all works, at other
-sizes than the paper's.
+sizes than the paper's. `--load` runs nothing, and writes the report of earlier figures.
 """
 
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,32 +28,55 @@ Facts = dict[str, object]
 def main(argv: Sequence[str]) -> int:
     """Run what is asked for; return the exit status, 1 if a law does not hold."""
     asked, watch = _parser().parse_args(argv), Watch()
-    tiers = list(dict.fromkeys(asked.tier))  # in the order asked for
-    processes = asked.processes or processors()
+    if asked.load is not None:
+        return _shown(json.loads(asked.load.read_text()), asked)
     facts: Facts = {
-        "command": " ".join(["python -m simulations paper", *argv]),
+        "command": _said(asked),
         "quick": asked.quick,
         "commit": commit(),
         "machine": machine(),
     }
-    text = data = ""
-    for tier in tiers:
-        facts[f"tier{tier}"] = _tier(tier, processes, quick=asked.quick)
-        facts |= {"seconds": round(watch.seconds, 1), "load_at_end": load()}
-        text, data = markdown(facts), json.dumps(facts, indent=1) + "\n"
-        if asked.out is not None:  # after each: the next may take long
-            _write(asked.out, facts, text, data)
-    sys.stdout.write(data if asked.json else text)
+    for tier in dict.fromkeys(asked.tier):  # in the order asked for
+        for found in _tier(tier, asked):
+            facts[f"tier{tier}"] = found
+            facts |= {"seconds": round(watch.seconds, 1), "load_at_end": load()}
+            if asked.out is not None:  # what comes next may take long
+                _write(asked.out, facts)
+    return _shown(facts, asked)
+
+
+def _said(asked: argparse.Namespace) -> str:
+    """Return the command that makes these figures, wherever they are written to."""
+    words = ["python -m simulations paper --tier", *map(str, asked.tier)]
+    words += ["--quick"] * asked.quick
+    for name in ("processes", "orderings"):
+        words += [f"--{name} {value}"] if (value := getattr(asked, name)) else []
+    return " ".join(words)
+
+
+def _shown(facts: Facts, asked: argparse.Namespace) -> int:
+    """Print figures or report, and write them if asked to; return the exit status."""
+    if asked.out is not None:
+        _write(asked.out, facts)
+    sys.stdout.write(_data(facts) if asked.json else markdown(facts))
     return 0 if all_hold(facts) else 1
 
 
-def _tier(tier: int, processes: int, *, quick: bool) -> Facts:
+def _data(facts: Facts) -> str:
+    return json.dumps(facts, indent=1) + "\n"
+
+
+def _tier(tier: int, asked: argparse.Namespace) -> Iterator[Facts]:
+    """Yield the figures of one tier: at least once, and more of them each time."""
+    quick, processes = asked.quick, asked.processes or processors()
     if tier == 1:
         only = QUICK_STRATEGIES if quick else ()
-        return tier1.run(only, processes, 2 if quick else tier1.ORDERS, tell)
-    if tier == 2:
-        return tier2.run(quick=quick, say=tell)
-    return tier3.run(tier3.QUICK if quick else tier3.FULL, processes, tell)
+        yield tier1.run(only, processes, 2 if quick else tier1.ORDERS, tell)
+    elif tier == 2:
+        yield from tier2.run(quick=quick, say=tell)
+    else:
+        size = tier3.QUICK if quick else tier3.FULL
+        yield tier3.run(size, processes, tell, asked.orderings)
 
 
 def all_hold(facts: Mapping[str, Any]) -> bool:
@@ -70,13 +94,13 @@ def all_hold(facts: Mapping[str, Any]) -> bool:
     )
 
 
-def _write(folder: Path, facts: Facts, text: str, data: str) -> None:
+def _write(folder: Path, facts: Facts) -> None:
     """Write report, figures and plots."""
     from .plots import draw
 
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "report.md").write_text(text)
-    (folder / "figures.json").write_text(data)
+    (folder / "report.md").write_text(markdown(facts))
+    (folder / "figures.json").write_text(_data(facts))
     for name, (file, _) in PLOTS.items():
         found = facts.get(name)
         if isinstance(found, dict):
@@ -91,10 +115,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--json", action="store_true", help="print all figures as JSON")
     parser.add_argument("--out", type=Path, help="where report, plots and JSON go")
+    parser.add_argument("--load", type=Path, help="figures of an earlier run")
     parser.add_argument(
         "--tier", type=int, nargs="+", choices=(1, 2, 3), default=[1, 2, 3]
     )
     parser.add_argument("--quick", action="store_true", help="small, for a first look")
+    parser.add_argument(
+        "--orderings", type=int, default=0, help="of tier 3; the paper has 20"
+    )
     parser.add_argument(
         "--processes", type=int, help="default: as many as there are processors"
     )

@@ -30,7 +30,9 @@ class Ordering:
     until_equal: int
     """Pushes after which all had the same records."""
     gossip_s: float
+    gossip_cpu_s: float
     resolve_s: float
+    resolve_cpu_s: float
     models: tuple[str, ...]
     roots: int
 
@@ -50,12 +52,23 @@ def run_ordering(
     traffic, watch = Traffic(), Watch()
     until = gossip(founded, all_pairs(nodes, f"ordering {number}"), traffic)
     gossip_s = watch.lap()
+    gossip_cpu_s = watch.cpu
     tell(f"ordering {number}: {traffic.exchanges} pushes in {gossip_s:.1f} s")
     models = tuple(bytes_digest(founded.resolve(peer)) for peer in founded.peers)
     resolve_s = watch.lap()
     tell(f"ordering {number}: {nodes} resolves in {resolve_s:.1f} s")
     roots = len({p.spaces.opset(founded.space).root for p in founded.peers})
-    return Ordering(number, traffic, until, gossip_s, resolve_s, models, roots)
+    return Ordering(
+        number,
+        traffic,
+        until,
+        gossip_s,
+        gossip_cpu_s,
+        resolve_s,
+        watch.cpu,
+        models,
+        roots,
+    )
 
 
 def gossip(founded: Founded, pairs: list[tuple[int, int]], traffic: Traffic) -> int:

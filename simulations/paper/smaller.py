@@ -5,7 +5,7 @@ exchange (`replicas`).
 """
 
 import tracemalloc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from statistics import median
 from typing import Final
 
@@ -35,11 +35,11 @@ def partition(islands: int, each: int) -> Facts:
     for number, group in enumerate(groups):
         for i, j in all_pairs(each, f"island {number}"):
             push(founded.peers[group[i]], founded.peers[group[j]], founded.space, apart)
-    apart_s = watch.lap()
+    apart_s, apart_cpu_s = watch.lap(), watch.cpu
     before = [{_model(founded, k) for k in group} for group in groups]
     watch.lap()
     gossip(founded, all_pairs(islands * each, "heal"), healed)
-    heal_s = watch.lap()
+    heal_s, heal_cpu_s = watch.lap(), watch.cpu
     after = [_model(founded, k) for k in range(islands * each)]
     return {
         "nodes": islands * each,
@@ -50,7 +50,9 @@ def partition(islands: int, each: int) -> Facts:
         "distinct_after": len(set(after)),
         "equal_after": max(after.count(model) for model in set(after)),
         "apart_ms": round(apart_s * 1e3, 1),
+        "apart_cpu_ms": round(apart_cpu_s * 1e3, 1),
         "heal_ms": round(heal_s * 1e3, 1),
+        "heal_cpu_ms": round(heal_cpu_s * 1e3, 1),
         "heal_traffic": healed.facts(),
     }
 
@@ -75,24 +77,25 @@ def sweep_one(name: str, nodes: int = 10) -> Facts:
         "distinct_models": len({first, *models}),
         "gossip_ms": round(gossip_s * 1e3, 1),
         "resolve_ms": round(watch.lap() * 1e3, 1),
+        "resolve_cpu_ms": round(watch.cpu * 1e3, 1),
     }
 
 
-def scaling(sizes: Sequence[int]) -> list[Facts]:
-    """Measure all-pairs gossip of growing numbers of replicas."""
-    rows: list[Facts] = []
-    for nodes in sizes:
-        founded = contributed(make_recipe(STRATEGY, {}), nodes, SIDE)
-        traffic, watch = Traffic(), Watch()
-        until = gossip(founded, all_pairs(nodes, f"scaling {nodes}"), traffic)
-        row: Facts = {"nodes": nodes, "gossip_ms": round(watch.lap() * 1e3, 1)}
-        models = {_model(founded, k) for k in range(nodes)}
-        rows.append(
-            row
-            | traffic.facts()
-            | {"until_equal": until, "distinct_models": len(models)}
-        )
-    return rows
+def scaling(nodes: int) -> Facts:
+    """Measure all-pairs gossip of so many replicas."""
+    founded = contributed(make_recipe(STRATEGY, {}), nodes, SIDE)
+    traffic, watch = Traffic(), Watch()
+    until = gossip(founded, all_pairs(nodes, f"scaling {nodes}"), traffic)
+    spent = watch.lap(), watch.cpu
+    models = {_model(founded, k) for k in range(nodes)}
+    return {
+        "nodes": nodes,
+        "gossip_ms": round(spent[0] * 1e3, 1),
+        "gossip_cpu_ms": round(spent[1] * 1e3, 1),
+        **traffic.facts(),
+        "until_equal": until,
+        "distinct_models": len(models),
+    }
 
 
 def overhead(count: int = 16, rounds: int = ROUNDS) -> Facts:

@@ -4,6 +4,7 @@ Owns which model is merged by which strategies. Does not own how (`layers`). Wha
 run says why; nothing is extrapolated from what was.
 """
 
+from collections.abc import Iterator
 from typing import Final
 
 from . import published
@@ -11,6 +12,7 @@ from .large_models import (
     GPT2_MEDIUM,
     MINILM,
     MISTRAL_BLOCK,
+    REAL,
     SMALL,
     TINY_LLAMA,
     minilm,
@@ -26,8 +28,9 @@ LARGEST: Final = ("linear", "slerp")
 
 WORK: Final = (
     Work(GPT2_MEDIUM, LARGE),
-    Work(TINY_LLAMA, LARGEST),
     Work(MISTRAL_BLOCK, ("linear", "slerp", "ties")),
+    Work(None, each_law=LARGE),
+    Work(TINY_LLAMA, LARGEST),
 )
 QUICK: Final = (Work(SMALL, ("linear", "slerp", "layer_swap"), ("linear",)),)
 
@@ -43,23 +46,26 @@ NOT_RUN: Final = (
 )
 
 
-def run(*, quick: bool, say: Tell) -> Facts:
-    """Return all figures of tier 2."""
-    watch, not_run = Watch(), [dict(row) for row in NOT_RUN]
+def run(*, quick: bool, say: Tell) -> Iterator[Facts]:
+    """Yield all figures of tier 2 so far, after each model."""
+    watch, missing = Watch(), [dict(row) for row in NOT_RUN]
     work = list(QUICK if quick else WORK)
-    if not quick and minilm() is not None:
-        work.insert(0, Work(None, each_law=LARGE))
-    elif not quick:
+    if not quick and minilm() is None:
         why = f"the package {MINILM.replace('_', '-')} is not installed"
-        not_run.append({"what": "MiniLM-L6-v2", "why": why})
-    models = [check(one, say) for one in work]
-    return {
-        "models": models,
-        **{name: sum(int(str(m[name])) for m in models) for name in COUNTS},
-        "seconds": round(watch.lap(), 1),
-        "not_run": not_run,
-        "paper": dict(published.TIER_2),
-    }
+        missing.append({"what": REAL, "why": why})
+        work = [one for one in work if one.sizes is not None]
+    models: list[Facts] = []
+    for place, one in enumerate(work, 1):
+        models.append(check(one, say))
+        left = [one.sizes.name if one.sizes else REAL for one in work[place:]]
+        late = [{"what": name, "why": "the run was ended before"} for name in left]
+        yield {
+            "models": list(models),
+            **{name: sum(int(str(m[name])) for m in models) for name in COUNTS},
+            "seconds": round(watch.seconds, 1),
+            "not_run": [*missing, *late],
+            "paper": dict(published.TIER_2),
+        }
 
 
 COUNTS: Final = ("strategy_tests", "layer_checks", "layer_checks_passed")

@@ -4,8 +4,8 @@ Owns which are run at which size, and how they are spread over processes. Does n
 experiments (`crowd`, `smaller`, `hostile`).
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from statistics import mean
 from typing import Final
@@ -15,7 +15,7 @@ from crdtmerge.strategies import make_recipe
 from . import published
 from .catalogue import catalogue, not_run
 from .crowd import Ordering, run_ordering
-from .hostile import faulty, lied_to, news, optimum
+from .hostile import LIARS, faulty, lied_to, news, optimum
 from .replicas import Traffic
 from .smaller import SIZES, STRATEGY, overhead, partition, scaling, sweep_one
 from .timing import Tell, Watch, in_processes, tell
@@ -40,42 +40,77 @@ class Size:
 
 FULL: Final = Size(100, 20, 512, 10, (), SIZES, (8, 16, 32), (1000,), 12)
 QUICK: Final = Size(8, 2, 16, 2, ("slerp", "ties", "pma"), (2, 5), (6,), (8,), 6)
+SEED: Final = 1
+"""Of the worlds in which faults are drawn."""
 EACH: Final = 10
 """Nodes of one island, and of the sweep."""
 
 
-def run(size: Size, processes: int, say: Tell) -> Facts:
-    """Return all figures of tier 3."""
+def run(size: Size, processes: int, say: Tell, orderings: int = 0) -> Facts:
+    """Return all figures of tier 3; `orderings` in place of the size's own, if any."""
+    if orderings:
+        size = replace(size, orderings=orderings)
     facts = _crowd(size, processes, say)
-    facts["partition"] = partition(size.islands, EACH) | {
-        "paper": dict(published.PARTITION)
+    jobs = _jobs(size)
+    found: dict[str, list[Facts]] = {name: [] for name, _ in jobs}
+    done = in_processes(_job, jobs, processes)
+    for (name, _), result in zip(jobs, done, strict=True):
+        found[name].append(result)
+    rows = found["sweep"]
+    return {
+        **facts,
+        "partition": found["partition"][0] | {"paper": dict(published.PARTITION)},
+        "sweep": {
+            "nodes": EACH,
+            "strategies": len(rows),
+            "all_equal": sum(row["distinct_models"] == 1 for row in rows),
+            "rows": rows,
+            "not_run": not_run(),
+            "paper": dict(published.SWEEP),
+        },
+        "scaling": {
+            "rows": found["scaling"][::-1],
+            "paper_ms": {str(n): ms for n, ms in published.SCALING.items()},
+        },
+        "overhead": found["overhead"][0] | {"paper": dict(published.OVERHEAD)},
+        "faulty": found["faulty"][::-1],
+        "news": found["news"],
+        "liars": found["liars"],
     }
-    say("tier 3: partition")
-    facts["sweep"] = _sweep(size, processes, say)
-    facts["scaling"] = {
-        "rows": scaling(size.sizes),
-        "paper_ms": {str(n): ms for n, ms in published.SCALING.items()},
-    }
-    say("tier 3: scaling")
-    facts["overhead"] = overhead() | {"paper": dict(published.OVERHEAD)}
-    return facts | _hostile(size, processes, say)
 
 
-def _hostile(size: Size, processes: int, say: Tell) -> Facts:
-    """Run what is ours beyond the paper, the longest first."""
-    jobs = [("news", n) for n in size.news] + [("faulty", n) for n in size.faulty]
-    jobs.sort(key=lambda job: -job[1])
-    found = list(in_processes(_hostile_one, jobs, processes))
-    told: dict[str, list[Facts]] = {"news": [], "faulty": []}
-    for (name, _), facts in zip(jobs[::-1], found[::-1], strict=True):
-        told[name].append(facts)
-    return {**told, "liars": lied_to(size.liars, 1, say)}
+# --- beside the crowd ---------------------------------------------------------------------
+
+Job = tuple[str, tuple[int | str, ...]]
+
+EXPERIMENTS: Final[Mapping[str, Callable[..., Facts]]] = {
+    "news": news,
+    "faulty": faulty,
+    "liars": lied_to,
+    "partition": partition,
+    "scaling": scaling,
+    "sweep": sweep_one,
+    "overhead": overhead,
+}
 
 
-def _hostile_one(job: tuple[str, int]) -> Facts:
-    name, nodes = job
-    found = (news if name == "news" else faulty)(nodes, 1)
-    tell(f"tier 3: {name}, {nodes} nodes: agreed")
+def _jobs(size: Size) -> list[Job]:
+    """Return all experiments but the crowd, those that take longest first."""
+    return [
+        *(("news", (nodes, SEED)) for nodes in size.news),
+        *(("faulty", (nodes, SEED)) for nodes in size.faulty[::-1]),
+        ("partition", (size.islands, EACH)),
+        *(("scaling", (nodes,)) for nodes in size.sizes[::-1]),
+        *(("liars", (name, size.liars, SEED)) for name in LIARS),
+        *(("sweep", (choice.strategy.name, EACH)) for choice in catalogue(size.sweep)),
+        ("overhead", ()),
+    ]
+
+
+def _job(job: Job) -> Facts:
+    name, arguments = job
+    found = EXPERIMENTS[name](*arguments)
+    tell(f"tier 3: {name} {' '.join(map(str, arguments))}")
     return found
 
 
@@ -105,8 +140,10 @@ def _crowd(size: Size, processes: int, say: Tell) -> Facts:
         "seconds": round(seconds, 1),
         "processes": processes,
         "gossip_ms": _mean_ms([o.gossip_s for o in found]),
+        "gossip_cpu_ms": _mean_ms([o.gossip_cpu_s for o in found]),
         "resolve_ms": _mean_ms([o.resolve_s for o in found]),
-        "resolve_ms_per_node": round(_mean_ms([o.resolve_s for o in found]) / nodes, 1),
+        "resolve_cpu_ms": _mean_ms([o.resolve_cpu_s for o in found]),
+        "cpu_s": round(sum(o.gossip_cpu_s + o.resolve_cpu_s for o in found), 1),
         "traffic": traffic.facts(),
         "per_node_and_ordering": {
             "messages": round(traffic.messages / nodes / orders, 1),
@@ -129,17 +166,3 @@ def _mean_ms(seconds: Sequence[float]) -> float:
 def one_ordering(nodes: int, side: int, number: int) -> Ordering:
     """Run one ordering in a process of its own."""
     return run_ordering(make_recipe(STRATEGY, {}), nodes, side, number, tell)
-
-
-def _sweep(size: Size, processes: int, say: Tell) -> Facts:
-    names = [choice.strategy.name for choice in catalogue(size.sweep)]
-    rows = list(in_processes(sweep_one, names, processes))
-    say(f"tier 3: {len(rows)} strategies, {EACH} nodes each")
-    return {
-        "nodes": EACH,
-        "strategies": len(rows),
-        "all_equal": sum(row["distinct_models"] == 1 for row in rows),
-        "rows": rows,
-        "not_run": not_run(),
-        "paper": dict(published.SWEEP),
-    }

@@ -28,9 +28,15 @@ STATUS: Final = Path("/proc/self/status")
 
 @dataclass(slots=True)
 class Watch:
-    """Seconds since it was made, or since the last lap."""
+    """Seconds since it was made, or since the last lap.
 
+    `cpu` are the seconds that the last lap took of processors, by all threads of this
+    process: on a machine with other work they tell more than the clock.
+    """
+
+    cpu: float = 0.0
     _begun: float = field(default_factory=time.perf_counter)
+    _cpu_begun: float = field(default_factory=time.process_time)
 
     @property
     def seconds(self) -> float:
@@ -39,8 +45,9 @@ class Watch:
 
     def lap(self) -> float:
         """Return the seconds since the last lap, and begin another."""
-        now = time.perf_counter()
+        now, cpu = time.perf_counter(), time.process_time()
         took, self._begun = now - self._begun, now
+        self.cpu, self._cpu_begun = cpu - self._cpu_begun, cpu
         return took
 
 

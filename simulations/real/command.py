@@ -20,6 +20,7 @@ from simulations.checkers import NotConvergedError
 
 from . import isolation
 from .playing import NAMES, Asked, Skipped, play
+from .process import end_in_order
 from .stories import STORIES
 
 BOUND_S: Final = 600.0
@@ -29,6 +30,7 @@ BOUND_S: Final = 600.0
 def main(argv: Sequence[str]) -> int:
     """Play stories; 1 unless all promises held."""
     options = _parser().parse_args(argv)
+    end_in_order()
     if options.list:
         for name, story in STORIES.items():
             print(f"{name:14} {story.words}")
@@ -39,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
     chosen = options.stories or list(STORIES)
     if len(chosen) == 1:
         if not options.loopback and not isolation.inside() and not isolation.refusal():
-            isolation.enter(argv)
+            return isolation.enter(argv)
         if isolation.inside():
             isolation.begin()
         return _play(chosen[0], options)
@@ -106,11 +108,9 @@ def lines(facts: dict[str, Any]) -> list[str]:
     real, twin = facts["real"], facts["simulated"]
     rows.append(f"  {'':22}{'real':>12}{'simulated':>12}")
     for key in real:
-        there = twin.get(key) if "not_simulated" not in twin else None
-        shown = ["-" if value is None else f"{value:,}" for value in (real[key], there)]
+        both = (real[key], twin[key])
+        shown = ["-" if value is None else f"{value:,}" for value in both]
         rows.append(f"  {key.replace('_', ' '):22}{shown[0]:>12}{shown[1]:>12}")
-    if "not_simulated" in twin:
-        rows.append(f"  not simulated: {twin['not_simulated']}")
     rows.append(f"  held        no acknowledged record lost; equal roots and bytes"
                 f" on {facts['nodes']} nodes; {facts['seconds']} s")  # fmt: skip
     return rows

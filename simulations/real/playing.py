@@ -72,27 +72,34 @@ def play(asked: Asked, folder: Path) -> dict[str, Any]:
 
 
 def _simulated(asked: Asked, story: Story) -> dict[str, Any]:
-    twin = Twin(asked.names, asked.seed, disks=story.own_disk)
-    try:
-        story.tell(twin, asked.times or story.times)
-    except NotImplementedError as e:
-        return {"not_simulated": str(e)}
+    twin = twin_of(story, asked.names, asked.seed)
+    story.tell(twin, asked.times or story.times)
     return twin.settle().facts()
+
+
+def twin_of(story: Story, names: tuple[str, ...], seed: int) -> Twin:
+    """Return the simulated world that a story is told in."""
+    return Twin(names, seed, disks=story.own_disk, older="older" in story.needs)
 
 
 def _places(asked: Asked, story: Story) -> Places:
     if not story.stormy:
         return WiredPlaces(asked.names) if isolation.inside() else Places()
-    means = asked.storm
-    if means is None:
-        best: Means = "netem" if isolation.has_netem() else "switch"
-        means = best if isolation.inside() else "proxy"
+    means = asked.storm or _best()
     if means == "proxy":
         return ProxiedPlaces(asked.names, asked.seed)
     try:
         return WiredPlaces(asked.names, means)
     except (NotImplementedError, OSError) as e:
         raise Skipped(f"no storm by {means}: {e}") from e
+
+
+def _best() -> Means:
+    if not isolation.inside():
+        return "proxy"
+    if isolation.has_netem():
+        return "netem"
+    return "switch" if isolation.has_tap() else "proxy"
 
 
 def _older(asked: Asked, folder: Path) -> Path:

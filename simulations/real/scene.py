@@ -15,7 +15,7 @@ from pathlib import Path
 from signal import SIGKILL
 from typing import Any, Final
 
-from crdtmerge.errors import ConflictError, MachineError, NoRoomError
+from crdtmerge.errors import ConflictError, NoRoomError
 from simulations.checkers import NotConvergedError
 
 from . import checks, tally
@@ -30,7 +30,7 @@ TICK_S: Final = 1.0
 POLL_S: Final = 0.1
 PATIENCE_S: Final = 120.0
 """So long nothing may change while nodes do not agree: the longest back-off, twice."""
-SPAN_S: Final = 0.1
+SPAN_S: Final = 0.03
 """From the first sign of a contribution to its end, until one was seen to be shorter."""
 SPAN_GROWTH: Final = 1.5
 SIGN_S: Final = 0.001
@@ -142,16 +142,24 @@ class Scene(Members):
             own.append(answer["content"])
 
     def refuse_contribution(self, name: str) -> None:
-        """Let a member try to contribute where that cannot be."""
-        model = self._new_model()
-        if self.nodes[name].poll() is not None:
-            return  # it has ended for lack of room, and refuses everything
-        try:
-            answer = self.ask(name, "contribute", path=str(model), **UNINSPECTED)
-        except (MachineError, ConflictError):
-            self.done["contributions refused"] += 1
-        else:
-            raise NotConvergedError(f"{name} acknowledged {answer} on a full disk")
+        """Let a member try to contribute on a full disk, whether its node runs or not."""
+        model = str(self._new_model())
+        said = ConflictError.__name__
+        while (
+            said == ConflictError.__name__
+        ):  # the node ended as it was asked: ask again
+            command = self.begin(name, "contribute", model, "--no-inspect")
+            printed, told = command.communicate(timeout=DEADLINE_S)
+            if command.returncode == 0:
+                raise NotConvergedError(
+                    f"{name} acknowledged on a full disk: {printed}"
+                )
+            said = json.loads(told)["error"]["type"]
+        if said != NoRoomError.__name__:
+            raise NotConvergedError(
+                f"{name} refused for {said}, and not for lack of room"
+            )
+        self.done["contributions refused"] += 1
 
     def remove_one(self, name: str) -> None:
         """Let a member remove the first of its contributions."""
@@ -180,6 +188,8 @@ class Scene(Members):
 
     def kill_amid(self, name: str) -> None:
         """SIGKILL it at a random moment amid what a command asks of it."""
+        # Else what it fetches from others would be taken for a sign of what it is asked.
+        self._await(lambda seen: not checks.disagreement(seen))
         model, counted = self._new_model(), self._count_of(name)
         before = self._touched(name)
         command = self.begin(name, "contribute", str(model), "--no-inspect")

@@ -1,7 +1,7 @@
 """The simulated world of a story: the same members and the same trouble, in virtual time.
 
-Owns what each word of a story is in the simulation. Does not own the simulation. What it
-has no word for it says by `NotImplementedError`; docs/real.md tells what differs.
+Owns what each word of a story is in the simulation. Does not own the simulation; what
+differs is told in docs/real.md.
 """
 
 import random
@@ -10,32 +10,48 @@ from collections.abc import Collection
 from typing import Final
 
 from crdtmerge.errors import MachineError
+from crdtmerge.sync.messages import SPEAKS_ATTESTATIONS
 from simulations.checkers import NotConvergedError, record_root
 from simulations.cluster import Cluster
 from simulations.faults import CALM, Faults
+from simulations.releases import CURRENT, RELEASES, Release
 from simulations.settling import STEP_S, gather, settle
 from simulations.storage import DiskStorage
+from simulations.walls import Wall
 from simulations.world import TICK_S, Machine
 
 from .stage import Figures
 
-STORM: Final = Faults.of(0.07, loss=0.1, duplicate=0.05, reorder=0.1)
+STORM: Final = Faults.of(0.07, loss=0.1, duplicate=0.05, reorder=0.1, corrupt=0.0005)
 """The storm of `places`, as far as there is such a thing: of messages, not of packets."""
 KILLED_WITHIN_S: Final = 0.4
+NARROW_BYTES_PER_S: Final = 1000.0
+"""Less than in the real world, as contents are."""
+FOR_EVER_S: Final = 1e6
+(OLDER,) = (release for release in RELEASES if release.features == SPEAKS_ATTESTATIONS)
+"""What the kept older build speaks."""
 
 
 class Twin:
     """A simulated cluster that a story is told to."""
 
     def __init__(
-        self, names: tuple[str, ...], seed: int, *, disks: bool = False
+        self,
+        names: tuple[str, ...],
+        seed: int,
+        *,
+        disks: bool = False,
+        older: bool = False,
     ) -> None:
-        """Let all join and meet; `disks` may be filled."""
+        """Let all join and meet: with `disks` to be filled, of an `older` release."""
         self.names = names
         self.rng = random.Random(seed)
         self.cluster = Cluster(seed, disks=disks)
         gather(self.cluster, len(names))
         self._machines = dict(zip(names, self.cluster.machines, strict=True))
+        for machine in self.cluster.machines if older else ():
+            self._become(machine, OLDER)
+        self.cluster.run(2 * TICK_S if older else 0.0)
         self._before, self._began = self._count(), self.cluster.clock.now
 
     def _others(self, *names: str) -> list[str]:
@@ -104,9 +120,14 @@ class Twin:
         self.cluster.pause(self._machines[name], rounds * TICK_S)
 
     def upgrade(self, name: str) -> None:
-        """End it and start it again: there is one version in this world."""
-        self.kill(name)
-        self.revive(name)
+        """End it in order, and start it as this release."""
+        self._become(self._machines[name], CURRENT)
+
+    def _become(self, machine: Machine, release: Release) -> None:
+        self.cluster.leave(machine)
+        machine.release = release
+        self.cluster.run(self.rng.uniform(0, TICK_S))
+        self.cluster.restart(machine)
 
     # --- networks -------------------------------------------------------------------------
 
@@ -115,25 +136,14 @@ class Twin:
         self.cluster.network.partition(self._keys(island))
 
     def silence(self, senders: Collection[str]) -> None:
-        """Let these dial none of the others, who can dial them."""
-        others = self._others(*senders)
-        for name in senders:
-            self._bar(name, others)
+        """Lose what these send to the others, whom they still hear."""
+        self.cluster.network.put_up(Wall(self._keys(senders), both_ways=False))
 
     def leave_only(self, middle: str) -> None:
         """Let everybody reach this member and nobody else."""
         for name in self._others(middle):
-            self._bar(name, self._others(middle, name))
-
-    def _bar(self, name: str, barred: Collection[str]) -> None:
-        """Take from a member the ways to others, and the links that it has with them."""
-        network, keys = self.cluster.network, self._keys(barred)
-        everybody = self._keys(self.names)
-        network.ways = network.ways or dict.fromkeys(sorted(everybody), everybody)
-        me = self._machines[name].transport
-        network.ways[me] = network.ways[me] - keys
-        for key in sorted(keys):
-            network.cut(me, key)
+            others = self._keys(self._others(middle, name))
+            self.cluster.network.put_up(Wall(self._keys([name]), others))
 
     def unplug(self, name: str) -> None:
         """Let a member reach nobody."""
@@ -142,19 +152,21 @@ class Twin:
     def heal(self) -> None:
         """Let everybody reach everybody."""
         self.cluster.network.heal()
-        self.cluster.network.ways = None
 
     def storm(self) -> None:
         """Lose, delay, reorder and double messages."""
         self.cluster.dice.faults = STORM
 
     def narrow(self) -> None:
-        """Thin links are none of this world yet."""
-        raise NotImplementedError("links of few bytes a second are not simulated")
+        """Let links carry few bytes a second, for as long as they are open."""
+        for one, other in sorted(self.cluster.network.links):
+            self.cluster.network.slow(one, other, NARROW_BYTES_PER_S, FOR_EVER_S)
 
     def calm(self) -> None:
-        """End a storm."""
+        """End a storm, or what is narrow."""
         self.cluster.dice.faults = CALM
+        for link in self.cluster.network.links.values():
+            link.slow_until = 0.0
 
     # --- disks ----------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Final, Literal
 
+from . import isolation
 from .switch import Switch, open_tap
 
 Between = Literal["bridge", "switch"]
@@ -27,7 +28,13 @@ class Wires:
     """The network of these members; made once, inside a world of our own."""
 
     def __init__(self, names: Sequence[str], between: Between) -> None:
-        """Lay the cables; everybody hears everybody."""
+        """Lay the cables; everybody hears everybody.
+
+        Raises:
+            NotImplementedError: we are in no world of our own, but on somebody's machine.
+        """
+        if not isolation.inside():
+            raise NotImplementedError("cables are laid in namespaces of our own only")
         self.names = tuple(names)
         self.between = between
         self._unplugged: set[str] = set()

@@ -11,7 +11,7 @@ from typing import Final
 from crdtmerge.bodies import RecordId
 from simulations.cluster import Cluster
 from simulations.disk_faults import flip
-from simulations.mending import mend, scrub
+from simulations.mending import scrub
 from simulations.storage import DiskStorage
 from simulations.world import Machine
 
@@ -60,14 +60,12 @@ def _draw(cluster: Cluster, machine: Machine) -> None:
 
 
 def pass_over(cluster: Cluster) -> None:
-    """Let every disk work, and everybody see to what they have left."""
+    """Let every disk work."""
     for machine in cluster.machines:
         machine.storage.cut_power(None)
         if isinstance(machine.storage, DiskStorage):
             machine.storage.disk.faults.clear()
             machine.storage.fill(None)
-    if cluster.disks:
-        mend(cluster)
 
 
 def _arm(cluster: Cluster, machine: Machine, name: str) -> None:
@@ -79,7 +77,7 @@ def _arm(cluster: Cluster, machine: Machine, name: str) -> None:
         cluster.dice.struck[name] += 1
         cluster.lose_power(machine)
     elif isinstance(machine.storage, DiskStorage):
-        rng = cluster.dice.of(name)
+        rng = cluster.dice.how(name)
         machine.storage.disk.faults.arm(name, WITHIN[name], rng)
 
 
@@ -87,7 +85,7 @@ def _flip(cluster: Cluster, machine: Machine) -> None:
     """Flip a bit of one file."""
     storage = machine.storage
     assert isinstance(storage, DiskStorage)
-    path = flip(storage.disk.files(), cluster.dice.of("bit_flip"))
+    path = flip(storage.disk.files(), cluster.dice.how("bit_flip"))
     if path is not None:
         cluster.dice.struck["bit_flip"] += 1
         storage.flipped = True
@@ -96,7 +94,7 @@ def _flip(cluster: Cluster, machine: Machine) -> None:
 
 def _fill(cluster: Cluster, machine: Machine) -> None:
     """Let a disk be full for some time."""
-    rng, storage = cluster.dice.of("no_space"), machine.storage
+    rng, storage = cluster.dice.how("no_space"), machine.storage
     assert isinstance(storage, DiskStorage)
     storage.fill(rng.randrange(ROOM_BYTES))
     cluster.clock.after(rng.uniform(*FULL_S), lambda: storage.fill(None))
@@ -104,7 +102,7 @@ def _fill(cluster: Cluster, machine: Machine) -> None:
 
 def _put_back(cluster: Cluster, machine: Machine) -> None:
     """Put a machine back to a copy of its disk."""
-    rng, storage = cluster.dice.of("backup"), machine.storage
+    rng, storage = cluster.dice.how("backup"), machine.storage
     assert isinstance(storage, DiskStorage)
     if storage.backup is None:
         return
@@ -118,7 +116,7 @@ def _copy(cluster: Cluster, machine: Machine) -> None:
     storage = machine.storage
     if not isinstance(storage, DiskStorage) or storage.harmed or storage.flipped:
         return
-    if cluster.dice.of("backup").random() >= COPIES:
+    if cluster.dice.of("copies").random() >= COPIES:
         return
     if len(machine.spaces.view(cluster.space).nodes) >= KNOWN_LEAST:
         storage.keep_backup()

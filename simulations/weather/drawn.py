@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from simulations.cluster import Cluster
+from simulations.mending import mend
 
 from . import disks, links, members, processes
 from .coming import Coming
@@ -52,4 +53,6 @@ class Weather:
         disks.pass_over(self.cluster)
         processes.pass_over(self.cluster)
         self.coming.restart_now()
+        if self.cluster.disks:
+            mend(self.cluster)
         members.pass_over(self.cluster)

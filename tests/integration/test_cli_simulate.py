@@ -9,6 +9,7 @@ import pytest
 from nodes import cli
 from nodes.cli import added
 from simulations import swarm as story
+from simulations.checkers import NotConvergedError
 from simulations.faults import FAULTS
 from simulations.scenarios import SCENARIOS
 
@@ -90,7 +91,11 @@ def test_a_broken_promise_is_printed_with_its_repro(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The exit status is 1, and the least that fails is there with its command."""
-    monkeypatch.setattr(story, "PATIENCE_ROUNDS", -1)
+
+    def never(*_args: object, **_more: object) -> None:
+        raise NotConvergedError("seed 3: after 0 rounds, 2 different roots")
+
+    monkeypatch.setattr(story, "settle", never)
     assert cli.run([*SWARM, "--jobs", "1", "--json"]) == 1
     found = capsys.readouterr()
     assert found.err == ""

@@ -127,7 +127,16 @@ def test_json_of_each_verb_has_its_fields(terminal: Terminal) -> None:
         ),
         (
             ("store", "fsck"),
-            {"blobs", "bytes", "damaged", "leftovers", "wanted", "sound", "notes"},
+            {
+                "blobs",
+                "bytes",
+                "damaged",
+                "leftovers",
+                "tables",
+                "wanted",
+                "sound",
+                "notes",
+            },
         ),
         (
             ("store", "pin", content),

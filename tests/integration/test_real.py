@@ -5,6 +5,8 @@ for it waits for as long as something goes on.
 """
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -16,6 +18,7 @@ import pytest
 from simulations.real import isolation
 from simulations.real.command import BOUND_S
 
+pytestmark = pytest.mark.timeout(BOUND_S + 60)
 SLOW = ("restart-loop", "upgrade", "islands", "one-way", "bridge", "flapping", "narrow")
 
 
@@ -56,16 +59,17 @@ def test_a_full_disk_keeps_what_was_acknowledged() -> None:
     assert facts["real"]["contributions"] == 3
 
 
-def test_what_needs_namespaces_says_so_on_loopback() -> None:
-    words = ("-m", "simulations", "real", "islands", "--loopback", "--json")
-    said = subprocess.check_output([sys.executable, *words], text=True)
+@pytest.mark.parametrize("words", ["islands", "weather --storm switch"])
+def test_what_needs_namespaces_says_so_on_loopback(words: str) -> None:
+    """Nothing is ever laid, mounted or cut outside of a world of our own."""
+    told = ("-m", "simulations", "real", *words.split(), "--loopback", "--json")
+    said = subprocess.check_output([sys.executable, *told], text=True)
     facts = json.loads(said)
     assert "namespaces" in facts["skipped"]
     assert "real" not in facts
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(BOUND_S + 60)
 @pytest.mark.parametrize("story", SLOW)
 def test_all_stories_end_well(story: str) -> None:
     facts = played(story)
@@ -73,7 +77,6 @@ def test_all_stories_end_well(story: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(BOUND_S + 60)
 @pytest.mark.parametrize("means", ["netem", "switch", "proxy"])
 def test_storms_of_every_kind_end_well(means: str) -> None:
     facts = played("weather", "--storm", means)
@@ -81,22 +84,28 @@ def test_storms_of_every_kind_end_well(means: str) -> None:
     assert facts["storm"], "nothing happened to what was on its way"
 
 
-def test_nothing_outlives_a_story_that_is_killed() -> None:
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_nothing_outlives_a_story_that_is_ended(
+    how: signal.Signals, tmp_path: Path
+) -> None:
     """Its nodes and networks go with its first process, whatever ends that."""
     if refused := isolation.refusal():
         pytest.skip(refused)
     words = ("-m", "simulations", "real", "pause", "--nodes", "3", "--times", "9")
-    story = subprocess.Popen([sys.executable, *words])
+    story = subprocess.Popen(
+        [sys.executable, *words], env={**os.environ, "TMPDIR": str(tmp_path)}
+    )
     began: set[int] = set()
     while not any("run" in command(pid) for pid in began):
         assert story.poll() is None
         began |= descendants(story.pid)
         time.sleep(0.05)
-    story.kill()
+    story.send_signal(how)
     story.wait()
-    while left := [pid for pid in began if command(pid)]:
-        assert left
+    while any(command(pid) for pid in began):
         time.sleep(0.05)
+    if how is signal.SIGTERM:
+        assert not list(tmp_path.iterdir()), "its homes are left"
 
 
 def descendants(pid: int) -> set[int]:

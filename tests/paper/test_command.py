@@ -24,6 +24,7 @@ def test_report_and_figures_are_of_one_run(
     assert (tmp_path / "report.md").read_text() == markdown(found)
     assert (tmp_path / "algebra.svg").read_text().startswith("<?xml")
     assert "tier3" not in found
+    assert str(tmp_path) not in (tmp_path / "report.md").read_text()
 
 
 def test_a_law_that_fails_shows_in_the_exit_status() -> None:

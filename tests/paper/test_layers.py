@@ -71,7 +71,7 @@ def test_equal_digests_are_of_equal_models_alone(tmp_path: Path) -> None:
     held = layers.Held.of(make_models(tmp_path, TINY))
     _, (a, b, c) = held.states(chosen("linear"))
     swapped = layers.Held(held.base, held.tunes[:1] * 2 + held.tunes[2:], held.source)
-    spans: list[float] = []
+    spans: list[layers.Span] = []
     ours = layers._resolve(held, layers.REFERENCE(Wire(), a, b, c), spans)
     _, others = swapped.states(chosen("linear"))
     theirs = layers.Held(held.base, held.tunes[:2], held.source)

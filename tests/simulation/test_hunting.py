@@ -9,6 +9,7 @@ import pytest
 from crdtmerge.errors import BadInputError, UnknownNameError
 from nodes import cli
 from simulations import swarm as story
+from simulations.checkers import NotConvergedError
 from simulations.cluster import Cluster
 from simulations.faults import CALM, ROUGH, Only, only_options, told_only
 from simulations.hunting.attempts import Failure, Result, attempt
@@ -107,7 +108,11 @@ def test_a_failure_that_needs_no_fault_has_none_left(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What no strike brings about is shown without any."""
-    monkeypatch.setattr(story, "PATIENCE_ROUNDS", -1)
+
+    def never(*_args: object, **_more: object) -> None:
+        raise NotConvergedError("seed 1: after 0 rounds, 2 different roots")
+
+    monkeypatch.setattr(story, "settle", never)
     failure = attempt(SMALL)
     assert isinstance(failure, Failure)
     with workers(1) as attempts:
