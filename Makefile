@@ -3,12 +3,13 @@ SHELL := bash
 PYTHON ?= python3
 BIN := .venv/bin
 SEED ?= 0
+FAULT_SEEDS ?= 5000
 FUZZ_SECONDS ?= 600
 FUZZ_JOBS ?= 1
 # One more than two cores: tests of nodes mostly wait, for peers, disks and each other.
 JOBS ?= 3
 
-.PHONY: venv check warm test test-all fuzz mutants demo sim proto docs bench portability quality vectors clean
+.PHONY: venv check warm test test-all fuzz mutants demo sim faults proto docs bench portability quality vectors clean
 
 venv: .venv/.installed
 
@@ -68,13 +69,20 @@ demo: venv
 sim: venv
 	$(BIN)/crdtmerge simulate all --seed $(SEED)
 
+# The forty kinds of faults, counted anew over FAULT_SEEDS swarms: an hour of two processors.
+faults: venv
+	mkdir -p out
+	$(BIN)/crdtmerge simulate swarm --seeds $(FAULT_SEEDS) --json > out/faults.json
+	mv out/faults.json docs/faults.json
+	$(BIN)/python -m docs.make
+
 proto: venv
 	$(BIN)/python -m grpc_tools.protoc -Inodes/wire=proto --python_out=. --pyi_out=. \
 	  --grpc_python_out=. proto/replica.proto
 
 # The pages of strategies, from their declarations and docstrings.
 docs: venv
-	$(BIN)/python docs/make.py
+	$(BIN)/python -m docs.make
 
 bench: venv
 	$(BIN)/python benchmarks/throughput.py

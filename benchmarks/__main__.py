@@ -8,6 +8,7 @@ from benchmarks import crowd, increment, ingest, meaning, numerics
 from benchmarks.cluster import connections, fairness, processes
 from benchmarks.gossip import command as gossip
 from benchmarks.portability import command as portability
+from benchmarks.portability import simulated
 from benchmarks.reconcile import command as reconcile
 from benchmarks.resolve import command as resolve
 from benchmarks.scale import command as scale
@@ -68,6 +69,7 @@ COMMANDS: Final[dict[str, Callable[[Sequence[str]], int | None]]] = {
     "reconcile": reconcile.main,
     "resolve": resolve.main,
     "scale": scale.main,
+    "simulated": simulated.main,
     "transfer": transfer.main,
 }
 

@@ -2,7 +2,7 @@
 
 Owns the form of these pages. Does not own what stands in them: declarations and docstrings
 of `crdtmerge.strategies`, in the words of `crdtmerge strategies`, and the table of
-`nodes.metrics`. Run by `make docs`.
+`nodes.metrics`; nor docs/faults.md (`make_faults`). Run by `make docs`.
 """
 
 import ast
@@ -17,6 +17,7 @@ from typing import Final
 
 import crdtmerge.strategies
 from crdtmerge.strategies import STRATEGIES, Strategy
+from docs.make_faults import write_faults
 from nodes.cli.catalogue import described
 from nodes.cli.render_strategies import GROUPS, declared, group, parameters
 from nodes.metrics import METRICS
@@ -211,3 +212,4 @@ def write(folder: Path) -> None:
 if __name__ == "__main__":
     write(FOLDER)
     METRICS_PAGE.write_text(metrics_page(), encoding="utf-8")
+    write_faults()

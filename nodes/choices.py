@@ -42,11 +42,13 @@ class Part:
     """Blobs that one contribution needs and we lack, with sizes.
 
     `beyond` if its authors' bytes are used up: it comes only if somebody waits for it.
+    `manifests` are the blobs that are named as manifests of it.
     """
 
     authors: tuple[AuthorId, ...]
     blobs: Mapping[BlobId, int]
     beyond: bool = False
+    manifests: frozenset[BlobId] = frozenset()
 
 
 class Contents(Protocol):
@@ -57,11 +59,10 @@ class Contents(Protocol):
         ...
 
     def parts(self, space: SpaceId) -> list[Part]:
-        """Return of each visible contribution a bounded part of what we lack."""
-        ...
+        """Return of a bounded number of contributions a bounded part of what we lack.
 
-    def manifests(self, space: SpaceId) -> frozenset[BlobId]:
-        """Return the blobs that are named as manifests of visible contributions."""
+        Of many it is at others each time, of few at all.
+        """
         ...
 
 
@@ -111,10 +112,8 @@ class Choices:
         authors: dict[AuthorId, set[BlobId]] = {}
         manifests: set[BlobId] = set()
         for space in self.contents.all():
-            parts = self.contents.parts(space)
-            if parts:
-                manifests |= self.contents.manifests(space)
-            for part in parts:
+            for part in self.contents.parts(space):
+                manifests |= part.manifests
                 blobs = self._due(part)
                 for blob, size in blobs.items():
                     sizes = found.setdefault(blob, {})

@@ -41,7 +41,13 @@ from .effects import Dial, DialEnded, Input, MessageReceived, PeerClosed, PeerOp
 from .fairness import FairQueue
 from .lending import lend
 from .outgoing import Outgoing, flow_of
-from .quotas import price_of, weight
+from .quotas import (
+    OUTGOING_BYTES_MAX,
+    OUTGOING_MAX,
+    WAITING_BYTES_MAX,
+    price_of,
+    weight,
+)
 from .tls import Leaf
 from .turns import OWN, Turn
 
@@ -54,11 +60,6 @@ AHEAD_BYTES: Final = 2 << 20
 """While more than this waits for a peer, its next questions wait too."""
 QUESTIONS_BYTES_MAX: Final = 16 << 20
 """Questions of one peer that may wait: one of the largest for each of 60 spaces."""
-OUTGOING_MAX: Final = 8192
-OUTGOING_BYTES_MAX: Final = 32 << 20
-"""What may wait for one peer; one that does not read what is said to it is cut off."""
-WAITING_BYTES_MAX: Final = 256 << 20
-"""What may wait for, and of, all peers; above, the one with the most is cut off."""
 
 PING_TIMEOUT: Final = "ping timeout"
 """What gRPC says of a stream that it gave up because nobody answered."""

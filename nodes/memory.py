@@ -1,6 +1,7 @@
-"""How this process keeps memory that was freed: chunks of a MiB come and go all the time.
+"""How this process keeps memory: chunks of a MiB come and go, and millions of values stay.
 
-Owns the settings of the C library's allocator. Does not own what is allocated.
+Owns the settings of the C library's allocator and of Python's collector of cycles. Does not
+own what is allocated.
 
 glibc gives pieces above a threshold back to the system at once, and asks for zeroed pages
 again for the next chunk: 125,000 to 190,000 page faults for each GB that arrives, which
@@ -8,7 +9,9 @@ cost more than moving its bytes (ADR 23).
 """
 
 import ctypes
-from typing import Final
+import gc
+from collections.abc import Callable
+from typing import Any, Final
 
 _M_TRIM_THRESHOLD: Final = -1
 _M_TOP_PAD: Final = -2
@@ -41,3 +44,32 @@ def keep_freed() -> bool:
         (_M_ARENA_MAX, ARENAS),
     )
     return all(mallopt(option, value) == 1 for option, value in settings)
+
+
+PASS_S: Final = 0.05
+"""A full pass of the collector that takes longer is the last over what it left."""
+
+
+def pass_once(clock: Callable[[], float]) -> Callable[[str, dict[str, Any]], None]:
+    """Keep the collector of cycles from passing again over very much that stays.
+
+    A node with a set of a million records holds tens of millions of objects, and each full
+    pass over them stops all its threads for seconds. `clock` tells seconds. Returns what
+    listens in `gc.callbacks`. For the whole process, so a program calls this.
+
+    What a long pass left is not passed over any more: if cycles of it die later, they stay.
+    There is as much again of new objects before the next pass takes so long.
+    """
+    began = 0.0
+
+    def listen(phase: str, info: dict[str, Any]) -> None:
+        nonlocal began
+        if info["generation"] < 2:
+            return
+        if phase == "start":
+            began = clock()
+        elif clock() - began > PASS_S:
+            gc.freeze()
+
+    gc.callbacks.append(listen)
+    return listen

@@ -386,10 +386,9 @@ class Node:
                 self._backoff.forgive(peer)  # it may have been cut off as no member
             self._trusted = members
             self._effects.append(Trust(members))
-            kept = members | self.sessions.keys()
-            self._cursors = {p: c for p, c in self._cursors.items() if p in kept}
             self.neighbours.keep_only(members)
             self.apart = {p: why for p, why in self.apart.items() if p in members}
+            self._cursors = {p: c for p, c in self._cursors.items() if p in members}
         for peer, session in sorted(self.sessions.items()):
             shared = self.spaces.shared_with(peer)
             if not shared:

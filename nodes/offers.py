@@ -64,27 +64,66 @@ class Sizes:
             self._known[visible] = size
         sizes = dict.fromkeys(visible.authors, size or 0)
         for add in visible.adds:
-            author, body = records[add].author, records[add].body
+            if (record := records.get(add)) is None:
+                continue  # it went from the store meanwhile
+            author, body = record.author, record.body
             if isinstance(body, Add):
                 signed = body.content_bytes + body.manifest_bytes
                 sizes[author] = max(sizes.get(author, 0), signed)
         return sizes
 
 
+class Held:
+    """The bytes of each author that are here, as contributions come and go."""
+
+    __slots__ = ("_of", "looks", "used")
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self.used: Counter[AuthorId] = Counter()
+        self.looks = 0
+        """How often it had been said, by then, that nothing is to be taken for granted."""
+        self._of: dict[tuple[SpaceId, ContentId], tuple[AuthorId, int]] = {}
+
+    def add(self, offer: Offer, own: AuthorId | None) -> None:
+        """Count what is here now, for the author of it who has the most left with it."""
+        self.drop(offer.place)
+        if own in offer.sizes:
+            return
+        total, author = _least(offer, self.used)
+        self._of[offer.place] = author, total - self.used[author]
+        self.used[author] = total
+
+    def drop(self, place: tuple[SpaceId, ContentId]) -> None:
+        """Count it no more."""
+        if (counted := self._of.pop(place, None)) is not None:
+            author, size = counted
+            self.used[author] -= size
+
+
+def _least(offer: Offer, used: Mapping[AuthorId, int]) -> tuple[int, AuthorId]:
+    """Return what the author of it who has the most left would have with it, and who."""
+    return min((used.get(a, 0) + size, a) for a, size in offer.sizes.items())
+
+
 def beyond(
-    offers: Iterable[Offer], limit: int, own: AuthorId | None
+    offers: Iterable[Offer],
+    limit: int,
+    own: AuthorId | None,
+    before: Mapping[AuthorId, int] | None = None,
 ) -> frozenset[tuple[SpaceId, ContentId]]:
     """Return the contributions that are beyond the bytes of all their authors.
 
     What is here counts first, then the others by their ids, as long as they fit. Each
-    counts for the author of it who has the most left with it; of `own` all fit.
+    counts for the author of it who has the most left with it; of `own` all fit. `before`
+    is what else counts.
     """
-    used: Counter[AuthorId] = Counter()
+    used = dict(before or {})
     left: set[tuple[SpaceId, ContentId]] = set()
     for offer in sorted(offers, key=lambda o: (not o.here, o.place)):
         if own in offer.sizes:
             continue
-        total, author = min((used[a] + size, a) for a, size in offer.sizes.items())
+        total, author = _least(offer, used)
         if offer.here or not limit or total <= limit:
             used[author] = total
         else:

@@ -62,6 +62,12 @@ AUTHOR_BYTES: Final = 1 << 40
 """Bytes of the contributions of one author that are fetched without being asked for: 70
 models of seven billion parameters in bf16, or thousands of adapters."""
 
+OUTGOING_MAX: Final = 8192
+OUTGOING_BYTES_MAX: Final = 32 << 20
+"""What may wait for one peer; one that does not read what is said to it is cut off."""
+WAITING_BYTES_MAX: Final = 256 << 20
+"""What may wait for, and of, all peers; above, the one with the most is cut off."""
+
 LEAST: Final[Mapping[str, float]] = {
     "peer_cost": 512.0,
     "peer_records": 160.0,

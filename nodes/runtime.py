@@ -102,6 +102,11 @@ def wall_clock() -> float:
     return time.time()
 
 
+def steady_clock() -> float:
+    """Return seconds that only grow."""
+    return time.monotonic()
+
+
 def run_here(work: Coroutine[Any, Any, T]) -> T:
     """Run one piece of asynchronous work where no node runs."""
     return asyncio.run(work)

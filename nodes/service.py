@@ -17,9 +17,9 @@ from crdtmerge.errors import BusyError
 from .descriptors import raise_limit
 from .finding import Finding
 from .home import Home, open_home
-from .memory import keep_freed
+from .memory import keep_freed, pass_once
 from .passphrase import AskPassphrase, no_passphrase
-from .runtime import Runtime, runtime_on
+from .runtime import Runtime, runtime_on, steady_clock
 from .traffic import Limits
 from .upkeep.keeping import Upkeep
 
@@ -58,6 +58,7 @@ def run_node(
         for key in (home.author, home.node):
             key.ready()
         keep_freed()
+        pass_once(steady_clock)
         raise_limit()
         make = partial(runtime_on, home, upkeep, limits, own_quotas, finding=finding)
         asyncio.run(_run(make, (listen, join_listen, advertise), ready))

@@ -11,24 +11,27 @@ from itertools import islice
 from threading import Lock
 from typing import Final
 
-from immutables import Map
-
 from crdtmerge.bodies import SpaceId
 from crdtmerge.digest import BlobId, ContentId
 from crdtmerge.errors import ContentMissingError, FaultyContributionError
 from crdtmerge.manifest import Manifest, TensorEntry
-from crdtmerge.policy import Changes, Visible
+from crdtmerge.policy import Shown, Visible, manifest_sizes
 from crdtmerge.resolve.settings import Contribution
 
 from .batches import join_sizes
 from .choices import Part
+from .looking import Lack, Seen
 from .manifests import Known, Manifests
-from .offers import Offer, Sizes, beyond
+from .offers import Held, Offer, Sizes, beyond
 from .sets import Sets
 from .store.base import BlobStore
 
 WANTED_MAX: Final = 1024
 """Blobs of one contribution that are looked for at a time."""
+RECORDS_MAX: Final = 4096
+"""Records of a space that one look reads to find what is shown, if that is not known."""
+OFFERS_MAX: Final = 4096
+"""Contributions, of all spaces, of which each look adds up the bytes anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,20 +42,6 @@ class Use:
     content: ContentId
     manifest: Manifest
     tensor: TensorEntry
-
-
-Lack = tuple[Visible, dict[BlobId, int]]
-"""A contribution, and a part of what it lacks: nothing, if what came is faulty."""
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What was here of the contributions of a space when somebody looked last."""
-
-    changes: Changes = field(default_factory=Changes)
-    whole: Map[ContentId, Visible] = field(default_factory=Map)
-    doubtful: Mapping[ContentId, Lack] = field(default_factory=dict)
-    """Those that are not whole."""
 
 
 @dataclass(slots=True)
@@ -67,7 +56,11 @@ class Spaces(Sets):
     )
     """The contributions that the user wants here, whatever they take."""
     _sizes: Sizes = field(default_factory=Sizes, init=False)
+    _held: Held = field(default_factory=Held, init=False)
+    _surveying: Lock = field(default_factory=Lock, init=False)
+    """Held while somebody looks."""
     _looking: Lock = field(default_factory=Lock, init=False)
+    """Held while what was seen is taken or put back, and nothing else is waited for."""
     _looks: int = field(default=0, init=False)
     _seen: dict[SpaceId, Seen] = field(default_factory=dict, init=False)
     _manifests: Manifests = field(init=False)
@@ -110,7 +103,8 @@ class Spaces(Sets):
     def look_again(self) -> None:
         """Take nothing for granted of what is here: blobs were lost, or forgotten.
 
-        SUBTLE: another thread may be in the middle of `parts`, and have seen them.
+        SUBTLE: another thread may be in the middle of `parts`, and have seen them. It is
+        not waited for: who calls may hold what that one waits for.
         """
         with self._looking:
             self._looks += 1
@@ -152,71 +146,124 @@ class Spaces(Sets):
         return sum(self._needed(visible).values())
 
     def parts(self, space: SpaceId) -> list[Part]:
-        """Return what to fetch next: of each visible contribution, a bounded part."""
-        lacking = self._survey(space)
-        beyond = self._beyond() if lacking else frozenset()
+        """Return what to fetch next: of some visible contributions, a bounded part each.
+
+        Of all, where not more than `LOOKS_MAX` lack something; else of others each time.
+        """
+        lacking, _ = self._survey(space)
+        beyond = self._beyond(space, lacking) if lacking else frozenset()
         return [
-            Part(visible.authors, part, (space, visible.content) in beyond)
+            Part(
+                visible.authors,
+                part,
+                (space, visible.content) in beyond,
+                frozenset(blob for blob, _ in visible.manifests),
+            )
             for visible, part in lacking
         ]
 
-    def _survey(self, space: SpaceId) -> list[Lack]:
-        """Return of each contribution that is not whole a part of what it lacks.
+    def read_on(self, space: SpaceId) -> bool:
+        """Read some more records to find what is shown; tell whether it is known now."""
+        return self._shown(space, RECORDS_MAX)[1]
 
-        The node asks this after every batch of records. What was whole stays whole unless
-        the contribution changed, and a manifest, which may be as long as its author likes,
-        is gone through again only once a part has come.
+    def _shown(self, space: SpaceId, most: int = 0) -> tuple[Shown, bool]:
+        """Return what is known to be shown, and whether it is all there is."""
+        return self.opset(space).meaning.shown_by(most)
+
+    def _survey(self, space: SpaceId) -> tuple[list[Lack], bool]:
+        """Return of contributions that are not whole a part of what they lack.
+
+        And whether each contribution was looked at. The node asks this after every batch
+        of records, and does nothing else meanwhile: so it is of bounded length, whatever
+        the space holds. What was whole stays whole unless the contribution changed, and a
+        manifest, which may be as long as its author likes, is gone through again only once
+        a part has come.
         """
-        shown = self.view(space).shown
-        with self._looking:
-            looks, before = self._looks, self._seen.get(space, Seen())
-        changed = shown.changes.since(before.changes)
-        if changed is None:  # nobody can tell: look at all
-            changed, before = frozenset(shown.elements), replace(before, whole=Map())
-        whole, doubtful = before.whole.mutate(), dict[ContentId, Lack]()
-        for content in sorted(changed | before.doubtful.keys()):
-            whole.pop(content, None)
-            visible = shown.elements.get(content)
-            part = self._part(visible, before) if visible else None
-            if visible and not part and part is not None:
-                whole[content] = visible
-            elif visible:
-                doubtful[content] = visible, part or {}
-        with self._looking:
-            if looks == self._looks:
-                self._seen[space] = Seen(shown.changes, whole.finish(), doubtful)
+        with self._surveying:
+            shown, complete = self._shown(space, RECORDS_MAX)
+            with self._looking:
+                looks, seen = self._looks, self._seen.get(space) or Seen()
+            held = Held() if looks != self._held.looks else self._held
+            for content in seen.hear(shown):
+                held.drop((space, content))
+            # what is shown by some records alone may be removed by the next ones
+            lacking = self._look(space, shown, seen, held) if complete else []
+            with self._looking:
+                if looks == self._looks:
+                    self._seen[space], self._held = seen, held
+                    held.looks = looks
+            return lacking, complete and not seen.has_news
+
+    def _look(self, space: SpaceId, shown: Shown, seen: Seen, held: Held) -> list[Lack]:
+        """Look at what comes next, and return what lacks something."""
+        doubtful: dict[ContentId, Lack] = {}
+        for visible in seen.next(shown):
+            lack = seen.note(visible, self._part(visible, seen))
+            if lack is not None:
+                doubtful[visible.content] = lack
+            else:
+                offer = self._offer(space, visible)
+                held.add(offer, self.author)
+        seen.doubtful = doubtful
         return [lack for lack in doubtful.values() if lack[1]]
 
     def _is_whole(self, space: SpaceId, visible: Visible) -> bool:
         """Tell whether all of a contribution was here when somebody looked."""
-        whole = self._seen.get(space, Seen()).whole
-        return whole.get(visible.content) == visible
+        seen = self._seen.get(space)
+        return seen is not None and seen.whole.get(visible.content) == visible
 
     def beyond(self) -> frozenset[tuple[SpaceId, ContentId]]:
-        """Return the contributions, of all spaces, that the bytes of an author keep out."""
-        for space in self.all() if self.author_bytes else ():
-            self._survey(space)
-        return self._beyond()
+        """Return the contributions, of all spaces, that the bytes of an author keep out.
 
-    def _beyond(self) -> frozenset[tuple[SpaceId, ContentId]]:
-        """Return the same by what is known to be whole."""
+        It looks at all there is, so it is not for the thread in which the node works.
+        """
         if not self.author_bytes:
             return frozenset()
-        offered = [
-            (space, visible, self._sizes.declared(visible, records, self._size))
+        for space in self.all():
+            while not self._survey(space)[1]:
+                pass
+        return self._beyond_of_all()
+
+    def _beyond(
+        self, space: SpaceId, lacking: Iterable[Lack]
+    ) -> frozenset[tuple[SpaceId, ContentId]]:
+        """Return the contributions that bytes keep out, as far as they are in `lacking`.
+
+        By all contributions, if they are few. Of many by what is whole, and by these: what
+        waits for its turn counts for nothing.
+        """
+        if not self.author_bytes:
+            return frozenset()
+        if (
+            sum(len(self._shown(known)[0].elements) for known in self.all())
+            <= OFFERS_MAX
+        ):
+            return self._beyond_of_all()
+        pinned = self.pinned()
+        offers = [self._offer(space, visible) for visible, _ in lacking]
+        offers = [replace(o, here=o.place in pinned) for o in offers]
+        return beyond(offers, self.author_bytes, self.author, self._held.used)
+
+    def _beyond_of_all(self) -> frozenset[tuple[SpaceId, ContentId]]:
+        """Return the contributions that bytes keep out, by what is known to be whole."""
+        offers = [
+            self._offer(space, visible)
             for space in self.all()
-            for records in [self.opset(space).records]
-            for visible in self.view(space).visible
+            for visible in self._shown(space)[0].elements.values()
         ]
-        total = sum(max(sizes.values(), default=0) for _, _, sizes in offered)
+        total = sum(max(offer.sizes.values(), default=0) for offer in offers)
         if total <= self.author_bytes:
             return frozenset()  # the usual case, and this is asked at each look
-        pinned, offers = self.pinned(), list[Offer]()
-        for space, visible, sizes in offered:
-            whole = self._is_whole(space, visible)
-            here = whole or (space, visible.content) in pinned
-            offers.append(Offer(space, visible.content, sizes, here))
+        pinned = self.pinned()
+        offers = [replace(o, here=o.here or o.place in pinned) for o in offers]
         return beyond(offers, self.author_bytes, self.author)
+
+    def _offer(self, space: SpaceId, visible: Visible) -> Offer:
+        """Return a contribution as its bytes count."""
+        records = self.opset(space).records
+        sizes = self._sizes.declared(visible, records, self._size)
+        here = self._is_whole(space, visible)
+        return Offer(space, visible.content, sizes, here)
 
     def _size(self, visible: Visible) -> int | None:
         """Return how large a contribution is by its manifest, if that is here.
@@ -229,11 +276,6 @@ class Spaces(Sets):
             return sum(self._known(visible).blobs.values())
         except (ContentMissingError, FaultyContributionError):
             return None
-
-    def manifests(self, space: SpaceId) -> frozenset[BlobId]:
-        """Return the blobs that are named as manifests of visible contributions."""
-        visible = self.view(space).visible
-        return frozenset(blob for v in visible for blob, _ in v.manifests)
 
     def _part(self, visible: Visible, before: Seen) -> dict[BlobId, int] | None:
         """Return up to `WANTED_MAX` blobs that a contribution lacks; None if it is faulty.
@@ -286,7 +328,8 @@ class Spaces(Sets):
             # SUBTLE: every one that is not here, not the first alone: that one may have
             # arrived and be another's manifest, and an honest add stands behind it.
             absent = self.blobs.missing(blob for blob, _ in visible.manifests)
-            return {b: s for b, s in visible.manifests if b in absent}
+            sizes = manifest_sizes([visible])
+            return {blob: sizes[blob] for blob in absent}
         except FaultyContributionError:
             return {}
 

@@ -12,8 +12,8 @@ from typing import Final
 from .checkers import NotConvergedError
 from .cluster import Cluster
 from .faults import CALM, FAULTS, Faults
+from .patience import FORGIVEN_ROUNDS
 from .settling import PATIENCE_ROUNDS, Settled, gather, settle
-from .swarm import FORGIVEN_ROUNDS
 from .weather import Weather
 from .workload import Workload
 from .world import TICK_S

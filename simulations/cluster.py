@@ -135,6 +135,9 @@ class Cluster(World):
         World.restart(self, machine)
         if machine.storage.harmed:
             self.let_go(machine, before, held)
+        if machine.node is not None and self.space not in machine.spaces.all():
+            self.broken.add(machine.name)  # its person finds an empty store
+            self.crash(machine)
         if machine.node is None:
             return
         kept = machine.spaces.opset(self.space).signed
@@ -228,7 +231,8 @@ class Cluster(World):
         owner, fit = self.owner, False
         if owner.node is not None and owner.still is None:
             with self.commanded(owner):
-                fit = owner.storage.fit and not owner.storage.doubted()
+                listed = self.space in owner.records.spaces()  # its disk answers
+                fit = listed and owner.storage.fit and not owner.storage.doubted()
         return fit
 
     def admit(self, machine: Machine) -> None:

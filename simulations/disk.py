@@ -386,7 +386,7 @@ class SimulatedDisk:
     def damage(self, path: Path, content: bytes) -> None:
         """Let a file hold other bytes from now on, on the disk itself."""
         found = self._content(path)
-        found.durable, found.data = content, bytearray(content)
+        found.durable, found.data = bytearray(content), bytearray(content)
         found.pending.clear()
 
     # --- finding -------------------------------------------------------------------------

@@ -113,9 +113,7 @@ def flip(files: Files, rng: random.Random) -> Path | None:
     path, content = rng.choice(chosen)
     place, bit = rng.randrange(len(content.durable)), 1 << rng.randrange(8)
     was = content.durable[place]
-    durable = bytearray(content.durable)
-    durable[place] ^= bit
-    content.durable = bytes(durable)
+    content.durable[place] ^= bit
     if place < len(content.data) and content.data[place] == was:
         content.data[place] ^= bit
     return path

@@ -77,6 +77,11 @@ class Machine:
     """While the process stands still: what it has to do, and what reaches it meanwhile."""
 
     @property
+    def runs(self) -> bool:
+        """Whether its process runs, and does not stand still."""
+        return self.node is not None and self.still is None
+
+    @property
     def transport(self) -> bytes:
         """Its node: the key that its peers expect."""
         return self.key.public

@@ -20,6 +20,8 @@ from .cluster import Cluster
 from .storage import DiskStorage
 from .world import TICK_S, Machine
 
+DAMAGING: Final = ("misdirected", "bit_flip")
+"""What changes what lies on a disk."""
 TRIES_MAX: Final = 200
 """Rounds in which a machine that lost its disk finds somebody to let it in."""
 
@@ -49,27 +51,43 @@ def _set_aside(cluster: Cluster, storage: DiskStorage) -> bool:
 
 
 def mend(cluster: Cluster) -> None:
-    """Let everybody check what they have, and have anew what is not right."""
-    for machine in cluster.machines:
-        if isinstance(machine.storage, DiskStorage):
-            _bring_up(cluster, machine)
-            _check(cluster, machine, machine.storage)
-            _bring_up(cluster, machine)
+    """Let everybody check what they have, and have anew what is not right.
+
+    Where no disk was damaged, nobody is bothered.
+    """
+    _bring_up(cluster)
+    if any(cluster.dice.struck[name] for name in DAMAGING):
+        for machine in cluster.machines:
+            if isinstance(machine.storage, DiskStorage):
+                _check(cluster, machine, machine.storage)
+                cluster.restart(machine)
+        _bring_up(cluster)
+    if not cluster.set_back:
+        return
     for machine in cluster.machines:
         _let_in(cluster, machine)
     for _ in range(TRIES_MAX):
-        sure = not any(machine.storage.doubted() for machine in cluster.machines)
-        if sure and same_records(cluster, cluster.machines):
+        if _at_rest(cluster):
             break
         cluster.run(TICK_S)
     _provide(cluster)
 
 
-def _bring_up(cluster: Cluster, machine: Machine) -> None:
+def _at_rest(cluster: Cluster) -> bool:
+    """Tell whether everybody who tells the truth may sign, and has the same records."""
+    honest = [machine for machine in cluster.machines if machine.liar is None]
+    sure = not any(machine.storage.doubted() for machine in honest)
+    return sure and same_records(cluster, honest)
+
+
+def _bring_up(cluster: Cluster) -> None:
+    """Let all run: who lost a disk joins again once somebody else is there."""
     for _ in range(TRIES_MAX):
-        if machine.node is not None:
+        down = [machine for machine in cluster.machines if machine.node is None]
+        for machine in down:
+            cluster.restart(machine)
+        if not down:
             return
-        cluster.restart(machine)
         cluster.run(TICK_S / 4)
 
 

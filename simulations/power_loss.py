@@ -65,7 +65,7 @@ class Change:
 class Content:
     """The bytes of a file: those on the disk, those to be read, and how they differ."""
 
-    durable: bytes = b""
+    durable: bytearray = field(default_factory=bytearray)
     data: bytearray = field(default_factory=bytearray)
     serial: int = 0
     pending: list[Change] = field(default_factory=list)
@@ -74,13 +74,8 @@ class Content:
 
     def settle(self) -> None:
         """Bring to the disk what has changed since the last sync, failed or not."""
-        if not self.doubtful:
-            self.durable = bytes(self.data)
-        else:
-            left = bytearray(self.durable)
-            for change in self.pending:
-                change.apply(left)
-            self.durable = bytes(left)
+        for change in self.pending:
+            change.apply(self.durable)
         self.pending.clear()
 
     def fail(self) -> None:
@@ -195,12 +190,13 @@ class Remains:
             return self.folder(node)
         if id(node) not in self._copies:  # one file may have two names
             data = self._bytes(node)
-            self._copies[id(node)] = Content(data, bytearray(data), node.serial)
+            copies = bytearray(data), bytearray(data)
+            self._copies[id(node)] = Content(*copies, node.serial)
         return self._copies[id(node)]
 
     def _bytes(self, content: Content) -> bytes:
         if self._losing == "all":
-            return content.durable
+            return bytes(content.durable)
         if self._reached(content):
             return bytes(content.data)
         pending = list(content.pending)

@@ -24,6 +24,7 @@ from .liars.flooding import TIGHT, Flooder
 from .limits import NODES_MAX, check_run
 from .outcome import Outcome, outcome_of
 from .settling import STEP_S, Settled, gather, settle
+from .watching import keep_watch
 from .weather.disks import WITHIN
 from .world import TICK_S, Machine
 
@@ -361,6 +362,7 @@ def run_scenario(
     with repeatable(command):
         cluster = _cluster(name, seed, only)
         watch(cluster)
+        keep_watch(cluster)
         return outcome_of(command, cluster, SCENARIOS[name](cluster, nodes))
 
 

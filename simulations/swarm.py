@@ -5,29 +5,35 @@ no more is said and no more machines fail, and all must agree. Does not own what
 (`workload`), nor what fails (`weather`, `network`). Links go on losing messages to the end.
 """
 
+import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from crdtmerge.recipe import Recipe
 from crdtmerge.sync.session import FEED_WITHOUT_CURSOR_MAX
-from nodes.choices import LIED_S
+from nodes.quotas import DEFAULT
 
 from .checkers import repeatable
 from .cluster import Cluster
 from .faults import STORM, Faults, Only, only_options
+from .liars.flooding import TIGHT
 from .limits import ROUNDS_DEFAULT, ROUNDS_MAX, check_range, check_run
 from .outcome import Outcome, outcome_of
+from .patience import patience
 from .settling import settle
+from .watching import keep_watch
 from .weather import Weather
 from .workload import RECIPES, Workload
 from .world import TICK_S, World
 
 NODES_MIN: Final = 2
-PATIENCE_ROUNDS: Final = 600
-"""Rounds to agree while links lose half: seldom one in ten is needed, and luck varies."""
-FORGIVEN_ROUNDS: Final = int(LIED_S / TICK_S)
-"""Rounds until a peer that brought other bytes of a blob is asked for it again: it may be
-the only one that has it."""
+PATIENCE_ROUNDS: Final = 1500
+"""Rounds to agree at most, whatever goes on failing; `patience` says how many mostly."""
+QUARANTINE: Final = 0.5
+"""Share of the spaces that cut off who signs two records of one number, where any does."""
+FRUGAL: Final = 0.5
+"""Share of the runs with a flood in which nodes have little to spare for anybody."""
 OLD: Final = 0.5
 """Share of the spaces with so many records already that newcomers repair by trie."""
 NODES_PER_ACTION: Final = 4
@@ -66,16 +72,34 @@ def run_swarm(
     if only is not None:
         command += f" {only_options(only)}"
     with repeatable(command):
-        cluster = Cluster(seed, faults, only, disks=faults.of_area("disk"))
+        cluster = found(seed, faults, only)
         watch(cluster)
         play(cluster, nodes, rounds)
-        settled = settle(cluster, patience_rounds=patience(faults))
+        rest = patience(faults, nodes) + held_back(cluster)
+        settled = settle(cluster, patience_rounds=min(rest, PATIENCE_ROUNDS))
         return outcome_of(command, cluster, settled)
 
 
-def patience(faults: Faults) -> int:
-    """Return in how many rounds a swarm must agree once its weather is over."""
-    return PATIENCE_ROUNDS + FORGIVEN_ROUNDS * bool(faults["bad_chunk"])
+def found(seed: int, faults: Faults, only: Only | None = None) -> Cluster:
+    """Return the cluster of a swarm, whose rules the seed draws where a fault meets any."""
+    rng = World(seed).random("rules")
+    strict, frugal = rng.random() < QUARANTINE, rng.random() < FRUGAL
+    return Cluster(
+        seed,
+        faults,
+        only,
+        disks=faults.of_area("disk"),
+        # An honest author may fork too, whose disk is put back to an older copy.
+        quarantine=strict and faults["equivocate"] > 0 and not faults["backup"],
+        quotas=TIGHT if frugal and faults["flood"] else DEFAULT,
+    )
+
+
+def held_back(cluster: Cluster) -> int:
+    """Return the rounds in which the quotas of nodes let all come that was said."""
+    authors = Counter(signed.record.author for signed in cluster.ledger.values())
+    rate = cluster.quotas.author_rate or math.inf
+    return math.ceil(max(authors.values()) / rate / TICK_S)
 
 
 def play(
@@ -85,6 +109,7 @@ def play(
 
     Its people choose among `recipes`.
     """
+    keep_watch(cluster)
     workload = Workload(cluster, cluster.random("workload"), recipes)
     if workload.rng.random() < OLD:
         cluster.fill(cluster.owner, FEED_WITHOUT_CURSOR_MAX)

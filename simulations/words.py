@@ -3,6 +3,8 @@
 Owns the form. Does not own the options (`cli`), nor what is in it (`outcome`, `hunting`).
 """
 
+import os
+import platform
 from collections.abc import Iterator, Mapping
 from typing import Final
 
@@ -54,6 +56,9 @@ def findings_facts(plan: Hunt, findings: Findings) -> dict[str, object]:
         "seed": plan.first[0].seed,
         "commit": commit(),
         "jobs": plan.jobs,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "processors": os.cpu_count() or 1,
         "interrupted": findings.interrupted,
         "wall_seconds": round(findings.wall_s, 3),
         "events_per_second": round(_speed(findings)),

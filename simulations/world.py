@@ -131,7 +131,7 @@ class World:
     @property
     def awake(self) -> list[Machine]:
         """The machines whose process runs, and does not stand still."""
-        return [machine for machine in self.running if machine.still is None]
+        return [machine for machine in self.machines if machine.runs]
 
     @property
     def honest(self) -> list[Machine]:
@@ -435,12 +435,16 @@ class World:
         callee, life = self._by_transport[peer], machine.life
 
         def serves() -> bool:
-            here = callee.address in dial.addresses and callee.node is not None
+            here = callee.address in dial.addresses and callee.runs
             return here and self.network.can_dial(me, peer)
 
         def ended() -> None:
             if machine.life != life or self.network.holds(me, peer):
                 return  # it crashed, or the peer's own dial was quicker
+            if machine.still is not None:
+                # Nor does a stream open: what waits to be sent belongs to the one before.
+                self.clock.after(DIAL_TIMEOUT_S, ended)
+                return
             if not answers or not serves():
                 self.submit(machine, DialEnded(peer, dial.addresses))
                 return

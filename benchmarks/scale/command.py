@@ -40,6 +40,7 @@ def main(argv: Sequence[str]) -> int:
         if not home.exists():
             found["making"] = _timed(lambda: make_home(home, options.count))
         found["start"] = _child("starting", home)
+        found["look"] = _child("looking", home)
         found["append"] = _child("adding", home)
     found["goals"] = GOALS
     print(json.dumps(found, indent=1) if options.json else "\n".join(_lines(found)))
@@ -99,7 +100,7 @@ def _child(name: str, home: Path) -> Any:
 
 
 def _lines(found: dict[str, Any]) -> Iterator[str]:
-    for part in ("trie", "making", "start", "append"):
+    for part in ("trie", "making", "start", "look", "append"):
         for name, value in found.get(part, {}).items():
             yield f"{part:8}{name:28}{value}"
 

@@ -40,7 +40,14 @@ from crdtmerge.policy.ranks import (
     Authority,
     Rank,
 )
-from crdtmerge.policy.view import Pending, ShownFork, View, Visible
+from crdtmerge.policy.view import (
+    Pending,
+    Shown,
+    ShownFork,
+    View,
+    Visible,
+    manifest_sizes,
+)
 
 __all__ = [
     "BYTES_MAX_DEFAULT",
@@ -63,6 +70,7 @@ __all__ = [
     "Meaning",
     "Pending",
     "Rank",
+    "Shown",
     "ShownFork",
     "View",
     "Visible",
@@ -77,5 +85,6 @@ __all__ = [
     "link_of",
     "listing_of",
     "living",
+    "manifest_sizes",
     "signers_of",
 ]

@@ -109,6 +109,21 @@ class Meaning:
         """What the effective records show."""
         return self.showing.shown
 
+    def shown_by(self, most: int) -> tuple[Shown, bool]:
+        """Return what is known to be shown, once at most `most` more records were read.
+
+        And whether that is all. Asked again and again it comes to that, for values that
+        are advanced from this one too: nobody need read a million records at once.
+        """
+        if "showing" in vars(self):
+            return self.shown, True
+        known = self._known.advanced(self.rights, most)
+        # SUBTLE: no answer depends on it. Of two threads one may read some records again.
+        object.__setattr__(self, "_known", known)
+        if known.count < len(self.rights.log):
+            return known.shown, False
+        return self.shown, True
+
     @cached_property
     def pending(self) -> tuple[Pending, ...]:
         """The acts of owners that too few of them signed, by id."""

@@ -49,13 +49,16 @@ class Showing:
         assert isinstance(self.shown.elements, Map)
         return self.shown.elements
 
-    def advanced(self, rights: Rights) -> "Showing":
-        """Return what all records of the log of `rights` show."""
+    def advanced(self, rights: Rights, most: int | None = None) -> "Showing":
+        """Return what all records of the log of `rights` show.
+
+        Or what the first of them show, at most `most` more of them than in this value.
+        """
         before = self.rights.standing
         now = replace(self, rights=rights)
         if rights.standing is not before and self.count:
             now = _Step(now).judged_again(before)
-        fresh = rights.log.since(now.count)
+        fresh = islice(rights.log.since(now.count), most)
         while page := list(islice(fresh, PAGE)):
             now = _Step(now).joined(page)
         return now

@@ -26,6 +26,19 @@ from crdtmerge.rules import Who
 from crdtmerge.trie import Trie
 
 
+def manifest_sizes(visible: Iterable["Visible"]) -> dict[BlobId, int]:
+    """Return what contributions name as manifests, with the most bytes each may have.
+
+    That is the largest size of all that adds give: whoever names the manifest of another
+    as smaller than it is hides it from nobody.
+    """
+    sizes: dict[BlobId, int] = {}
+    for contribution in visible:
+        for blob, size in contribution.manifests:
+            sizes[blob] = max(size, sizes.get(blob, 0))
+    return sizes
+
+
 @dataclass(frozen=True, slots=True)
 class Visible:
     """One visible contribution: a content id, and what its live adds say of it.

@@ -16,6 +16,7 @@ from crdtmerge.digest import BlobId, Domain, blob_id_of, digest
 from crdtmerge.errors import MalformedManifestError
 from crdtmerge.manifest import MANIFEST_BYTES_MAX, Manifest, decode_manifest
 from crdtmerge.orset import OpSet
+from crdtmerge.policy import manifest_sizes
 from crdtmerge.record import SignedRecord, well_formed
 from crdtmerge.sync.messages import SignedBytes
 
@@ -97,9 +98,10 @@ class CheckedArchive:
 
     def _read_manifests(self) -> None:
         """Read what the adds of the file name; one that is no manifest helps nobody."""
+        sizes = manifest_sizes(self.theirs.view.visible)
         for visible in self.theirs.view.visible:
-            for blob, size in visible.manifests:
-                manifest = self._manifest(blob, size)
+            for blob, _ in visible.manifests:
+                manifest = self._manifest(blob, sizes[blob])
                 if manifest and manifest.content_id == visible.content:
                     self.manifests[blob] = manifest
 
@@ -132,9 +134,7 @@ class CheckedArchive:
 
     def _check_blobs(self) -> None:
         """Refuse a blob that nothing in the file needs, or that is larger than it may."""
-        allowed = dict[BlobId, int]()
-        for visible in self.theirs.view.visible:
-            _allow(allowed, dict(visible.manifests))
+        allowed = manifest_sizes(self.theirs.view.visible)
         for manifest in self.manifests.values():
             _allow(allowed, manifest.blobs())
         base = self.archive.header.base

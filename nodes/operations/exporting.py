@@ -21,6 +21,7 @@ from crdtmerge.formats.folder import read_companions
 from crdtmerge.formats.progress import Progress
 from crdtmerge.manifest import Manifest
 from crdtmerge.orset import OpSet
+from crdtmerge.policy import manifest_sizes
 from crdtmerge.record import SignedRecord
 from crdtmerge.sync.messages import SignedBytes
 
@@ -132,7 +133,12 @@ def _take_contributions(cargo: _Cargo, space: SpaceId) -> list[str]:
     """
     spaces, blobs = cargo.context.spaces, cargo.context.home.blobs
     visible = spaces.view(space).visible
-    named = {blob for v in visible for blob, _ in v.manifests if blobs.has(blob)}
+    # What is larger than anybody signed would have the whole file refused.
+    named = {
+        blob
+        for blob, size in manifest_sizes(visible).items()
+        if blobs.has(blob) and blobs.chunk_list(blob)[0] <= size
+    }
     cargo.take(sorted(named))
     needed, lacking = set[BlobId](), list[str]()
     for item in visible:

@@ -53,6 +53,7 @@ def _reasons(database: Database) -> Iterator[str]:
     with database.reading() as sql:
         query = "SELECT space, last, count, root FROM spaces ORDER BY space"
         spaces = sql.execute(query).fetchall()
+    yield from _unlisted(database)
     for space, last, count, root in spaces:
         name, ids, places = f"space {space.hex()[:12]}", list[bytes](), _Places()
         through = yield from _records(database, SpaceId(space), ids, places)
@@ -61,6 +62,20 @@ def _reasons(database: Database) -> Iterator[str]:
         yield from _parts(database, SpaceId(space), places)
         if root is not None:
             yield from _trie(database, SpaceId(space), Trie.build(ids), root)
+
+
+def _unlisted(database: Database) -> Iterator[str]:
+    """Look for records of spaces that are not known to be here."""
+    for table in ("records", "parts"):
+        query = (
+            f"SELECT DISTINCT space FROM {table}"  # noqa: S608  a name of ours
+            " WHERE space NOT IN (SELECT space FROM spaces)"
+        )
+        with database.reading() as sql:
+            rows = sql.execute(query).fetchall()
+        yield from (
+            f"{table} of a space {s.hex()[:12]} that is not listed" for (s,) in rows
+        )
 
 
 class _Places(dict[Part, "array[int]"]):

@@ -80,11 +80,18 @@ class Swept:
 
 
 def survey(
-    home: Home, spaces: Spaces, now: int, grace: int, *, keep: bool = True
+    home: Home,
+    spaces: Spaces,
+    now: int,
+    grace: int,
+    *,
+    keep: bool = True,
+    breathe: Callable[[], object] = lambda: None,
 ) -> Survey:
     """Return what nothing needs, and what becomes of it at `now` (seconds of the system).
 
-    With `keep`, it is remembered since when each of these is unneeded.
+    With `keep`, it is remembered since when each of these is unneeded. What `breathe`
+    raises, which is called again and again, ends it.
 
     Raises:
         MachineError: the store cannot be read or written.
@@ -92,7 +99,7 @@ def survey(
     # SUBTLE: what is there is listed first. A blob that comes afterwards is not judged by
     # needs that were found before it came.
     holdings = home.blobs.holdings()
-    needs = find_needs(home, spaces)
+    needs = find_needs(home, spaces, breathe)
     whole = {h.blob for h in holdings if h.form in BLOB_FORMS}
     stays = {h.blob for h in holdings if h.blob in needs}
     stays |= _bases_of(holdings, stays)
@@ -162,17 +169,19 @@ def sweep(
     *,
     most: int | None = None,
     taken: Taken = lambda _: None,
+    breathe: Callable[[], object] = lambda: None,
 ) -> Swept:
     """Remove what nothing has needed for `grace` seconds, up to `most` blobs.
 
-    Stops, and says why, when somebody is in the way; what is left goes the next time.
+    Stops, and says why, when somebody is in the way; what is left goes the next time. What
+    `breathe` raises ends the look at what is needed.
 
     Raises:
         MachineError: the disk refused.
     """
     gone: list[Holding] = []
     for _ in range(SURVEYS_MAX):
-        found = survey(home, spaces, now, grace)
+        found = survey(home, spaces, now, grace, breathe=breathe)
         left = None if most is None else most - len(gone)
         going = islice(found.going(), left)
         in_the_way = ""

@@ -116,7 +116,7 @@ class Keeper:
             "collected_bytes": self.collected_bytes,
         }
 
-    def _breathe(self, _: int) -> None:
+    def _breathe(self, _: int = 0) -> None:
         if self._stopping.is_set():
             raise _Stopped
 
@@ -126,7 +126,14 @@ class Keeper:
         if now < self._due:
             return
         self._due = now + FIRST_S
-        swept = sweep(self._home, self._spaces, int(wall), GRACE_S, most=MOST)
+        swept = sweep(
+            self._home,
+            self._spaces,
+            int(wall),
+            GRACE_S,
+            most=MOST,
+            breathe=self._breathe,
+        )
         self._due = now + (0.0 if len(swept.taken) == MOST else EVERY_S)
         self.collected_blobs += len(swept.taken)
         self.collected_bytes += swept.bytes

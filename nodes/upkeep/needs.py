@@ -9,7 +9,7 @@ manifest that has not arrived, or is damaged, may need anything: which these are
 of the answer.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -75,8 +75,12 @@ class Needs:
         return blob in self.reasons
 
 
-def find_needs(home: Home, spaces: Spaces) -> Needs:
-    """Return what is needed now, and what for.
+def find_needs(
+    home: Home, spaces: Spaces, breathe: Callable[[], object] = lambda: None
+) -> Needs:
+    """Return what is needed now, and what for; `breathe` is called again and again.
+
+    Of very many contributions that takes minutes: what it raises ends that.
 
     Raises:
         MachineError: the store cannot be read.
@@ -84,6 +88,9 @@ def find_needs(home: Home, spaces: Spaces) -> Needs:
     # SUBTLE: leases first. One that ends before the sets are read has made its blobs
     # needed by then; one that begins after this is seen when something is to go.
     leased, pins = home.blobs.leases.held(), home.marks.pins()
+    for space in spaces.all():
+        while not spaces.read_on(space):
+            breathe()
     with spaces.lock:
         needs = Needs(stamp(home, spaces))
         views = {space: spaces.view(space) for space in spaces.all()}
@@ -91,6 +98,7 @@ def find_needs(home: Home, spaces: Spaces) -> Needs:
     for space, view in views.items():
         _add_base(needs, home, space)
         for visible in view.visible:
+            breathe()
             need = Need("contribution", space, visible.content)
             _add_contents(needs, spaces, need, visible.manifests)
     for pin in pins:

@@ -24,7 +24,8 @@ def backdated(liar: Liar) -> SignedBytes | None:
     """
     cluster = liar.cluster
     if liar.ghost is None and cluster.owner.node is not None:
-        liar.ghost = _let_in_and_out(liar)
+        with cluster.powered(cluster.owner):
+            liar.ghost = _let_in_and_out(liar)
     if liar.ghost is None:
         return None
     model, signed = _contribution(liar, liar.ghost.past, liar.ghost.key)

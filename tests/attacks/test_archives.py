@@ -8,13 +8,14 @@ import random
 import tarfile
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from crdtmerge.bodies import Grant
+from crdtmerge.bodies import Add, Grant
 from crdtmerge.codec import DECIMAL_UNIT, encode
-from crdtmerge.digest import BlobId, blob_id_of
+from crdtmerge.digest import BlobId, ContentId, blob_id_of
 from crdtmerge.errors import (
     BadInputError,
     BadSignatureError,
@@ -27,7 +28,10 @@ from crdtmerge.errors import (
 from crdtmerge.identity import SigningKey
 from crdtmerge.policy import Rank
 from crdtmerge.record import decode_record, make_record, sign_record
+from crdtmerge.replica import Replica
 from nodes.archive.form import entry_head, read_entry_head
+from nodes.home import open_home
+from nodes.spaces import Spaces
 from tests.archives import (
     Entries,
     Shared,
@@ -76,6 +80,48 @@ def test_the_form_is_one_that_python_reads_and_writes(good: bytes) -> None:
 
 def test_the_good_file_is_taken(tmp_path: Path) -> None:
     made = Shared.at(tmp_path)
+    made.export()
+    assert made.import_()["complete"] == 2
+
+
+@pytest.mark.parametrize("content", [None, bytes(32)])
+def test_a_file_is_taken_though_a_member_signs_false_sizes(
+    tmp_path: Path, content: bytes | None
+) -> None:
+    """An add that gives the manifest of another as one byte, of its content or any."""
+    made = Shared.at(tmp_path)
+    with open_home(made.ann, write=True) as home:
+        (space,) = home.records.spaces()
+        opset = Spaces(home.records, home.blobs).opset(space)
+        for signed in opset.signed.of_kinds(frozenset({"add"})):
+            body = signed.record.body
+            assert isinstance(body, Add)
+            false = ContentId(content or body.content)
+            said = replace(body, manifest_bytes=1, content=false)
+            lie = Replica(opset, home.author.unlock())._sign(said)
+            home.records.append(space, [lie])
+            opset = opset.insert([lie])
+    made.export()
+    assert made.import_()["complete"] == 2
+
+
+def test_what_is_larger_than_anybody_signed_is_left_out_of_a_file(
+    tmp_path: Path,
+) -> None:
+    """A member alone offers something, and says that it is smaller than it is."""
+    made = Shared.at(tmp_path)
+    with open_home(made.ann, write=True) as home:
+        (space,) = home.records.spaces()
+        opset = Spaces(home.records, home.blobs).opset(space)
+        (first, *_) = opset.signed.of_kinds(frozenset({"add"}))
+        body = first.record.body
+        assert isinstance(body, Add)
+        blob = home.blobs.put(b"more than one byte")
+        said = replace(
+            body, manifest=blob, manifest_bytes=1, content=ContentId(bytes(32))
+        )
+        lie = Replica(opset, home.author.unlock())._sign(said)
+        home.records.append(space, [lie])
     made.export()
     assert made.import_()["complete"] == 2
 

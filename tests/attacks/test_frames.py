@@ -30,7 +30,7 @@ from crdtmerge.sync.messages import (
 )
 from nodes.client import _pinned_options, _target
 from nodes.limits import FRAME_BYTES_MAX
-from nodes.links import OUTGOING_BYTES_MAX
+from nodes.quotas import OUTGOING_BYTES_MAX
 from nodes.tls import make_leaf, root_for
 from nodes.wire import replica_pb2 as wire
 from tests.attacks.fortress import Fortress

@@ -1,6 +1,7 @@
 """A member that signs, serves or asks for what it should not harms no running node."""
 
 import asyncio
+import itertools
 import os
 import random
 from dataclasses import replace
@@ -125,6 +126,34 @@ def test_a_wrong_size_makes_no_liar_of_who_has_the_blob(tmp_path: Path) -> None:
                 assert guest.blobs.read(entry.blob, len(MEBI)) == MEBI
                 assert joiner.node._backoff._banished_until == {}
                 assert joiner.connected() == [host.me]
+
+        run(meet())
+
+
+def test_a_wrong_size_of_a_manifest_hides_it_from_nobody(tmp_path: Path) -> None:
+    """Who offers what another offers, and signs other sizes, stops nobody from it."""
+    with homes(tmp_path, "owner", "guest") as (owner, guest):
+        space = found(owner)
+        admit(owner, space, guest)
+        manifest = tensors(b"true")
+        owner.blobs.put(b"true")
+        true = offer(owner, space, manifest)
+        owner.records.append(space, [true])
+        body, ids = true.record.body, [true.record.id]
+        assert isinstance(body, Add)
+        for number in itertools.count():
+            size = (1, body.manifest_bytes - 1, 1 << 20)[number % 3]
+            said = replace(body, manifest_bytes=size, note=f"no {number}")
+            lie = replica(owner, space)._sign(said)
+            owner.records.append(space, [lie])
+            ids.append(lie.record.id)
+            if number > 2 and min(ids) < true.record.id < max(ids):
+                break  # the order must not decide
+
+        async def meet() -> None:
+            async with living(owner) as host, living(guest, host):
+                blob = manifest.tensors[0].blob
+                await until(lambda: guest.blobs.has(blob), "the tensor")
 
         run(meet())
 

@@ -25,7 +25,7 @@ ANY_PORT = "127.0.0.1:0"
 BASE = ContentId(digest(Domain.CONTENT, b"the base of these tests"))
 BEFORE = datetime(2020, 1, 1, tzinfo=UTC)
 AFTER = datetime(2040, 1, 1, tzinfo=UTC)
-DEADLINE_S = 10.0
+DEADLINE_S = 30.0
 
 
 def make_home(path: Path) -> Home:

@@ -17,9 +17,9 @@ import pytest
 
 from simulations.real import isolation
 from simulations.real.command import BOUND_S
+from simulations.real.stories import STORIES
 
 pytestmark = pytest.mark.timeout(BOUND_S + 60)
-SLOW = ("restart-loop", "upgrade", "islands", "one-way", "bridge", "flapping", "narrow")
 
 
 def played(story: str, *options: str) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def test_a_kill_amid_a_contribution_loses_nothing() -> None:
 
 def test_a_node_that_stood_still_catches_up() -> None:
     facts = played("pause", "--nodes", "3", "--times", "1")
-    assert facts["done"] == {"paused": 1}
+    assert facts["done"]["paused"] == 1
     assert facts["real"]["contributions"] == 3
 
 
@@ -70,7 +70,7 @@ def test_what_needs_namespaces_says_so_on_loopback(words: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("story", SLOW)
+@pytest.mark.parametrize("story", sorted(STORIES.keys() - {"weather"}))
 def test_all_stories_end_well(story: str) -> None:
     facts = played(story)
     assert facts["real"]["contributions"] > 0

@@ -243,6 +243,7 @@ def test_a_record_that_nobody_signed_is_never_believed(
                 "UPDATE records SET signature = zeroblob(64) WHERE sequence = 3"
             )
         storage.harmed = True
+        cluster.dice.struck["bit_flip"] += 1
         if checked:
             mending.mend(cluster)
             settle(cluster)

@@ -1,5 +1,6 @@
 """A seed that fails is found, and made as small as it can be; it comes again from that."""
 
+import re
 import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -7,11 +8,12 @@ from dataclasses import replace
 import pytest
 
 from crdtmerge.errors import BadInputError, UnknownNameError
+from docs.make_faults import PAGE, faults_page
 from nodes import cli
 from simulations import swarm as story
 from simulations.checkers import NotConvergedError
 from simulations.cluster import Cluster
-from simulations.faults import CALM, ROUGH, Only, only_options, told_only
+from simulations.faults import CALM, FAULTS, ROUGH, Only, only_options, told_only
 from simulations.hunting.attempts import Failure, Result, attempt
 from simulations.hunting.hunt import Hunt, hunt
 from simulations.hunting.shrinking import Search
@@ -237,3 +239,11 @@ def test_a_story_that_there_is_not_is_refused() -> None:
         Run("nope").check()
     with pytest.raises(BadInputError, match="islands-heal"):
         Run("islands-heal", faults=ROUGH).check()
+
+
+def test_the_page_of_faults_is_that_of_the_counted_run() -> None:
+    """All forty, with what each came to; `make docs` writes it again."""
+    page = faults_page()
+    assert page == PAGE.read_text()
+    rows = [line for line in page.splitlines() if re.match(r"\| [0-9]+ \| `", line)]
+    assert len(rows) == len(FAULTS) == 40

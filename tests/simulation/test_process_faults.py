@@ -122,6 +122,20 @@ def test_a_process_that_stands_still_serves_and_fetches_nothing() -> None:
         settle(cluster)
 
 
+def test_a_process_that_stands_still_takes_up_no_stream() -> None:
+    """Found by a swarm: what it had to say on the last one went out on the next."""
+    cluster = _met()
+    owner, other = cluster.machines
+    cluster.pause(owner, 15.0)
+    cluster.network.cut(owner.transport, other.transport)
+    for _ in range(14):
+        cluster.run(1.0)
+        assert not cluster.network.linked(owner.transport, other.transport)
+    settle(cluster)
+    assert cluster.network.linked(owner.transport, other.transport)
+    assert not cluster.accused
+
+
 @pytest.mark.parametrize("kind", ["crash_amid", "pause"])
 def test_what_strikes_amid_effects_counts_once_it_happens(kind: str) -> None:
     """Not when it is drawn: the process may never come so far."""
@@ -303,7 +317,7 @@ def test_a_clock_that_is_believed_keeps_machines_apart(
 ) -> None:
     """Without the steady clock the story of a clock set back fails: it sees such harm."""
     monkeypatch.setattr(worlds, "Steady", lambda clock: clock)
-    with pytest.raises(NotConvergedError, match="after 120 rounds"):
+    with pytest.raises(NotConvergedError, match=r"after \d+ rounds"):
         _run_seeds("fault-clock-back", 10)
 
 

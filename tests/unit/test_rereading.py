@@ -61,6 +61,7 @@ def test_a_sound_store_is_sound(path: Path) -> None:
             "UPDATE records SET record = zeroblob(32) WHERE sequence = 7",
             "record 7 has other bytes",
         ),
+        ("DELETE FROM spaces", "records of a space"),
         ("DELETE FROM records WHERE sequence = 7", "299 records up to 300, not 300"),
         ("UPDATE spaces SET last = 299", "up to 300, not 300 to 299"),
         ("UPDATE spaces SET root = zeroblob(32)", "the trie of space"),

@@ -20,8 +20,9 @@ from nodes.effects import (
     Ticked,
 )
 from nodes.gossip import DIAL_ADDRESSES_MAX
+from nodes.looking import Seen
 from nodes.manifests import Manifests
-from nodes.spaces import WANTED_MAX, Seen, Spaces
+from nodes.spaces import WANTED_MAX, Spaces
 from nodes.store.memory import MemoryBlobs
 from tests.homes import wanted
 from tests.unit.peers import BASE, SPACE, grant, note, raw, spaces_with
@@ -273,14 +274,14 @@ def test_who_sent_no_message_is_banished() -> None:
 
 
 def test_cursors_of_who_left_are_forgotten() -> None:
-    """What is kept for each peer goes with its membership."""
+    """What is kept for each peer goes with its membership, at once."""
     home = Home(members=1)
     home.do(Ticked())
     home.open(1)
     assert transport(1) in home.node._cursors
     home.say(home.replica(0).ban("author", author(1).public))
     home.do(Ticked())
+    assert transport(1) not in home.node._cursors
     home.do(PeerClosed(transport(1)))
-    home.say(home.replica(0).announce(b"\x09" * 32, ()))
     home.do(Ticked())
     assert transport(1) not in home.node._cursors

@@ -39,13 +39,11 @@ from nodes.effects import (
 )
 from nodes.links import (
     AHEAD_BYTES,
-    OUTGOING_BYTES_MAX,
-    OUTGOING_MAX,
     QUESTIONS_BYTES_MAX,
     Link,
     Links,
 )
-from nodes.quotas import weight
+from nodes.quotas import OUTGOING_BYTES_MAX, OUTGOING_MAX, weight
 from nodes.tls import Leaf, make_leaf
 from nodes.turns import OWN, Turn
 

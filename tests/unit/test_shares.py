@@ -31,8 +31,7 @@ class Offered:
     def __init__(
         self, *parts: Part, manifests: frozenset[BlobId] = frozenset()
     ) -> None:
-        self.found = list(parts)
-        self.named = manifests
+        self.found = [replace(part, manifests=manifests) for part in parts]
 
     def all(self) -> list[SpaceId]:
         """Return the only space."""
@@ -41,10 +40,6 @@ class Offered:
     def parts(self, _space: SpaceId) -> list[Part]:
         """Return what is offered."""
         return self.found
-
-    def manifests(self, _space: SpaceId) -> frozenset[BlobId]:
-        """Return which of it are manifests."""
-        return self.named
 
 
 def blobs(name: str, count: int, size: int = 10) -> dict[BlobId, int]:
