@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from benchmarks import increment, ingest, meaning, numerics
+from benchmarks import crowd, increment, ingest, meaning, numerics
 from benchmarks.cluster import connections, fairness, processes
 from benchmarks.gossip import command as gossip
 from benchmarks.portability import command as portability
@@ -53,6 +53,7 @@ def _inspect(argv: Sequence[str]) -> int:
 COMMANDS: Final[dict[str, Callable[[Sequence[str]], int | None]]] = {
     "budget": _budget,
     "connections": connections.main,
+    "crowd": crowd.main,
     "encodings": _encodings,
     "fairness": fairness.main,
     "gossip": gossip.main,

@@ -32,13 +32,13 @@ from .world import TICK_S, Machine
 
 CROWD_MAX: Final = 2000
 """Every node holds all records, whose number grows with the nodes."""
-LATE: Final = 8
+LATE: Final = 16
 """One in so many joins amid the work, and not before."""
-CONTRIBUTORS_MAX: Final = 32
+CONTRIBUTORS_MAX: Final = 16
 """How many contribute, however many there are: each node gets all of their models."""
 TAKEN_BACK: Final = 4
 """One in so many takes its contribution back."""
-ROUNDS: Final = 16
+ROUNDS: Final = 8
 PATIENCE_ROUNDS: Final = 300
 ALONE: Final = 64
 RECORDS_BESIDE: Final = 1
@@ -59,6 +59,8 @@ class Crowd(Cluster):
     """A cluster whose machines hold a set that they have in common as one value."""
 
     inserts: Inserts = field(default_factory=Inserts)
+    most: dict[str, int] = field(default_factory=dict)
+    """The most that was ever held of what is bounded (`Watch`)."""
 
     def open_spaces(self, storage: Storage) -> Spaces:
         """Return the spaces that a machine keeps, whose sets are shared."""
@@ -91,15 +93,9 @@ class Crowd(Cluster):
 
 @dataclass
 class Watch:
-    """The most that was ever held, and its bounds."""
+    """What a crowd holds, and its bounds."""
 
     crowd: Crowd
-    records: int = 0
-    coming: int = 0
-    unread: int = 0
-    streams: int = 0
-    fetches: int = 0
-    steps: int = 0
 
     def run(self, seconds: float) -> None:
         """Let time pass, and look a few times a round.
@@ -134,7 +130,7 @@ class Watch:
             "steps": (len(crowd.inserts.steps), STEPS_MAX),
         }
         for name, (found, most) in bounds.items():
-            setattr(self, name, max(found, getattr(self, name)))
+            crowd.most[name] = max(found, crowd.most.get(name, 0))
             if found > most:
                 raise NotConvergedError(
                     f"seed {crowd.seed}, {crowd.clock.now:.1f} s: {found} {name},"
@@ -164,7 +160,7 @@ def crowd(cluster: Cluster, count: int) -> Settled:
     cluster.enrol(count - len(cluster.machines))
     for machine in takers:
         _take_back(cluster, machine)
-    watch.run(4 * TICK_S)
+    watch.look()
     alone = cluster.rng.sample(cluster.machines, min(ALONE, count))
     settled = settle(cluster, patience_rounds=PATIENCE_ROUNDS, merging=alone)
     watch.look()

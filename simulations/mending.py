@@ -20,6 +20,8 @@ from .cluster import Cluster
 from .storage import DiskStorage
 from .world import TICK_S, Machine
 
+ALONE_ROUNDS: Final = 30
+"""Rounds without a peer after which a machine is taken to have none."""
 DAMAGING: Final = ("misdirected", "bit_flip")
 """What changes what lies on a disk."""
 TRIES_MAX: Final = 200
@@ -64,6 +66,7 @@ def mend(cluster: Cluster) -> None:
         _bring_up(cluster)
     if not cluster.set_back:
         return
+    _adopt_alone(cluster, cluster.owner)
     for machine in cluster.machines:
         _let_in(cluster, machine)
     for _ in range(TRIES_MAX):
@@ -71,6 +74,16 @@ def mend(cluster: Cluster) -> None:
             break
         cluster.run(TICK_S)
     _provide(cluster)
+
+
+def _adopt_alone(cluster: Cluster, machine: Machine) -> None:
+    """Let a machine sign again that no peer is left to compare with (`store adopt`)."""
+    for _ in range(ALONE_ROUNDS):
+        if machine.node is None or machine.node.reports(cluster.space):
+            return
+        cluster.run(TICK_S)
+    for space in machine.storage.doubted():
+        machine.storage.compared(space)
 
 
 def _at_rest(cluster: Cluster) -> bool:

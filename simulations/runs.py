@@ -11,12 +11,20 @@ from typing import Final
 from crdtmerge.errors import BadInputError
 
 from .cluster import Cluster
+from .crowd import CROWD_MAX
 from .faults import Faults, Only, only_options
-from .limits import NODES_DEFAULT, ROUNDS_DEFAULT, ROUNDS_MAX, check_range, check_run
+from .limits import (
+    NODES_DEFAULT,
+    NODES_MAX,
+    ROUNDS_DEFAULT,
+    ROUNDS_MAX,
+    check_range,
+    check_run,
+)
 from .memo import remembering
 from .outcome import Outcome
+from .scenarios import CROWDS, SCENARIOS, known, run_scenario
 from .scenarios import NODES_MIN as NODES_OF_STORIES_MIN
-from .scenarios import SCENARIOS, known, run_scenario
 from .swarm import NODES_MIN as NODES_OF_SWARMS_MIN
 from .swarm import drawn_faults, run_swarm
 
@@ -46,6 +54,11 @@ class Run:
         return NODES_OF_SWARMS_MIN if self.story == SWARM else NODES_OF_STORIES_MIN
 
     @property
+    def nodes_max(self) -> int:
+        """The most nodes that its story can be told of."""
+        return CROWD_MAX if self.story in CROWDS else NODES_MAX
+
+    @property
     def command(self) -> str:
         """The words that repeat it, after `crdtmerge simulate`."""
         words = [f"{self.story} --nodes {self.nodes} --seed {self.seed}"]
@@ -66,7 +79,7 @@ class Run:
         """
         if self.story != SWARM:
             known(self.story)
-        check_run(self.seed, self.nodes, self.nodes_min)
+        check_run(self.seed, self.nodes, self.nodes_min, self.nodes_max)
         check_range("rounds", self.rounds, 1, ROUNDS_MAX)
         if self.faults is None:
             return

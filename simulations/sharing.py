@@ -17,10 +17,13 @@ from crdtmerge.bodies import RecordId, SpaceId
 from crdtmerge.orset import OpSet
 from crdtmerge.record import SignedRecord
 from nodes.batches import chains_first
+from nodes.sets import Nodes, Who, who
 from nodes.spaces import Spaces
 
 STEPS_MAX: Final = 1024
 """Steps from set to set that are remembered; those that were not taken for longest go."""
+WHO_MAX: Final = 64
+"""Lists of who takes part that are remembered, likewise."""
 
 Step = tuple[bytes, tuple[RecordId, ...]]
 """The root of a set, and the records that were added to it, in their order."""
@@ -32,6 +35,8 @@ class Inserts:
 
     steps: dict[Step, OpSet] = field(default_factory=dict)
     held: WeakValueDictionary[bytes, OpSet] = field(default_factory=WeakValueDictionary)
+    known: dict[int, Who] = field(default_factory=dict)
+    """Who takes part, by the identity of the view's nodes, which the value holds."""
     computed: int = 0
     """How many sets were computed, and not found."""
 
@@ -52,6 +57,14 @@ class Inserts:
         if len(self.steps) > STEPS_MAX:
             del self.steps[next(iter(self.steps))]
         return after
+
+    def who(self, nodes: Nodes) -> Who:
+        """Return who takes part in one space with these nodes."""
+        found = self.known.pop(id(nodes), None) or who([nodes], {})
+        self.known[id(nodes)] = found
+        if len(self.known) > WHO_MAX:
+            del self.known[next(iter(self.known))]
+        return found
 
 
 class SharedSpaces(Spaces):
@@ -89,3 +102,10 @@ class SharedSpaces(Spaces):
                 if self.on_taken is not None:
                     self.on_taken(tuple(new))
             return tuple(new)
+
+    def _who(self) -> Who:
+        """Return who takes part: of one space alone, for all nodes that know the same."""
+        spaces = self.all()
+        if len(spaces) != 1 or self.added:
+            return super()._who()
+        return self.inserts.who(self.view(spaces[0]).nodes)

@@ -15,6 +15,7 @@ from .faults import FAULTS
 from .hunting.hunt import Findings, Hunt
 from .hunting.shrinking import Search
 from .outcome import Outcome
+from .runs import ALL
 
 STRIKES_SHOWN_MAX: Final = 40
 """Strikes that people are shown; JSON has all."""
@@ -51,6 +52,7 @@ def outcome_lines(outcome: Outcome) -> list[str]:
 def findings_facts(plan: Hunt, findings: Findings) -> dict[str, object]:
     """Return what `--json` prints of a hunt."""
     return {
+        "command": _command(plan),
         "story": [run.story for run in plan.first],
         "nodes": plan.first[0].nodes,
         "seed": plan.first[0].seed,
@@ -65,6 +67,15 @@ def findings_facts(plan: Hunt, findings: Findings) -> dict[str, object]:
         **findings.tally.facts(),
         "least": _least_facts(findings, findings.search) if findings.search else None,
     }
+
+
+def _command(plan: Hunt) -> str:
+    """Return the words that do a hunt again, but for what ended it."""
+    words = plan.first[0].command
+    if len(plan.first) > 1:
+        words = words.replace(plan.first[0].story, ALL, 1)
+    seeds = "--until-failure" if plan.seeds is None else f"--seeds {plan.seeds}"
+    return f"crdtmerge simulate {words} {seeds}"
 
 
 def _least_facts(findings: Findings, search: Search) -> dict[str, object]:

@@ -12,7 +12,7 @@ from typing import Final
 from crdtmerge.bodies import NodeAddress, RecordId
 from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.digest import BlobId
-from crdtmerge.errors import NotAllowedError
+from crdtmerge.errors import NotAllowedError, RestoredError
 from crdtmerge.manifest import Manifest, TensorEntry
 from crdtmerge.record import SignedRecord, make_record, sign_record
 from crdtmerge.replica import best_grant
@@ -123,7 +123,7 @@ def flood(liar: Liar, rng: random.Random) -> bool:
             flooder.offer()
         if chosen in {"records", "all"}:
             flooder.say(RECORDS_A_ROUND)
-    except NotAllowedError:  # it was banned, or cut off: questions are left to it
+    except (NotAllowedError, RestoredError):  # it is out: questions are left to it
         chosen = "questions"
     if chosen in {"questions", "all"}:
         flooder.ask()

@@ -6,7 +6,7 @@ what follows (`crdtmerge.policy`).
 
 import random
 
-from crdtmerge.errors import NotAllowedError
+from crdtmerge.errors import NotAllowedError, RestoredError
 from crdtmerge.record import SignedRecord
 from crdtmerge.sync.messages import Rumour
 
@@ -18,7 +18,10 @@ def equivocate(liar: Liar, rng: random.Random) -> bool:
     peers = liar.peers()
     try:
         one, other = (_branch(liar, models=rng.random() < 0.5) for _ in range(2))
-    except NotAllowedError:  # it was banned, or cut off for an earlier fork
+    except (
+        NotAllowedError,
+        RestoredError,
+    ):  # it is out, or its home saw an earlier fork
         return False
     if not peers:
         return False

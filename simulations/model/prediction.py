@@ -16,21 +16,18 @@ from .spread import (
     BEAT,
     ECHO,
     HEARD,
-    HELLO,
-    KINDS,
     QUESTION,
     RECORDS,
     REPLY,
     RUMOUR,
-    THANKS,
-    Gossip,
     Told,
     make_gossip,
 )
 
-IDLE_PERIODS: Final = 10
-LIKE: Final = {ECHO: BEAT, HELLO: BEAT, THANKS: BEAT}
-"""Messages that cost as much as others, or about."""
+CAUSED: Final = (ECHO, QUESTION, REPLY, RUMOUR)
+"""Messages that only news cause: heartbeats and hellos go on as ever."""
+LIKE: Final = {ECHO: BEAT}
+"""Messages that cost as much as others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +64,8 @@ def predict(
         NeverEverywhereError: some record does not get everywhere.
     """
     gossip = make_gossip(peers, loss, seed)
-    idle = _rate(gossip, IDLE_PERIODS)
     told = [gossip.tell() for _ in range(records)]
-    sent = _beyond_idle(told, idle)
-    share = {kind: count / (peers * records) for kind, count in sent.items()}
+    share = _shares(told, peers)
     alls = [one.all for one in told]
     return Prediction(
         peers,
@@ -82,7 +77,7 @@ def predict(
         standard_error(alls),
         max(alls),
         float(gossip.graph.degrees().mean()),
-        sum(share[kind] for kind in KINDS),
+        sum(share[kind] for kind in CAUSED),
         _bytes(share, costs),
         _seconds(share, loss, costs),
         gossip.doubted,
@@ -96,28 +91,22 @@ def standard_error(values: Sequence[float]) -> float:
     return statistics.stdev(values) / math.sqrt(len(values))
 
 
-def _rate(gossip: Gossip, periods: int) -> dict[str, float]:
-    """Return what idling takes of all together in a period, by kind."""
-    return {kind: count / periods for kind, count in gossip.idle(periods).items()}
-
-
-def _beyond_idle(told: Sequence[Told], idle: dict[str, float]) -> dict[str, float]:
-    """Return what was sent because of the records, by kind."""
-    periods = sum(one.periods for one in told)
-    names = (*KINDS, RECORDS, HEARD)
-    total = {name: sum(one.sent[name] for one in told) for name in names}
-    return {name: total[name] - idle.get(name, 0.0) * periods for name in names}
+def _shares(told: Sequence[Told], peers: int) -> dict[str, float]:
+    """Return what a peer sent because of a record, by kind, and what that carried."""
+    names = (*CAUSED, RECORDS, HEARD)
+    every = peers * len(told)
+    return {name: sum(one.sent[name] for one in told) / every for name in names}
 
 
 def _bytes(share: dict[str, float], costs: Calibration) -> float:
     """Return the bytes that a node sends for a record."""
-    messages = sum(costs.bytes[LIKE.get(kind, kind)] * share[kind] for kind in KINDS)
+    messages = sum(costs.bytes[LIKE.get(kind, kind)] * share[kind] for kind in CAUSED)
     return messages + costs.record_bytes * share[RECORDS]
 
 
 def _seconds(share: dict[str, float], loss: float, costs: Calibration) -> float:
     """Return the processor's seconds that a node takes for a record."""
-    arrives = {kind: share[kind] * (1 - loss) for kind in KINDS}
+    arrives = {kind: share[kind] * (1 - loss) for kind in CAUSED}
     heard = share[HEARD]
     answered = max(0.0, 1 - heard)
     handling = (
@@ -126,7 +115,7 @@ def _seconds(share: dict[str, float], loss: float, costs: Calibration) -> float:
         + answered * costs.seconds.get(REPLY + NEWS, costs.seconds[RUMOUR + NEWS])
         + (arrives[REPLY] - answered) * costs.seconds[REPLY]
         + arrives[QUESTION] * costs.seconds[QUESTION]
-        + sum(arrives[k] for k in (BEAT, ECHO, HELLO, THANKS)) * costs.seconds[BEAT]
+        + arrives[ECHO] * costs.seconds[BEAT]
     )
-    framing = sum((share[k] + arrives[k]) / 2 for k in KINDS) * costs.frame_seconds
+    framing = sum((share[k] + arrives[k]) / 2 for k in CAUSED) * costs.frame_seconds
     return handling + framing

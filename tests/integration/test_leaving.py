@@ -124,7 +124,7 @@ def test_a_node_that_was_killed_is_dialled_again_soon(tmp_path: Path) -> None:
                 await until(lambda: joiner.connected() == [host.me], "a stream")
                 await until(lambda: bool(host.connected()), "a stream")
                 host.links._open[joiner.me].closed.set()
-                await until(lambda: joiner.links.opened.total() == 2, "another stream")
+                await until(lambda: joiner.links.opened.total() >= 2, "another stream")
                 assert joiner.links.ended["heard goodbye"] == 0
 
         run(meet())

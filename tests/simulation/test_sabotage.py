@@ -14,15 +14,15 @@ from simulations.sabotage import SABOTAGES, SMALL, Sabotage
 SEEDS_MOST = 8
 """Seeds within which each must be caught here; `python -m simulations sabotage` counts."""
 PATIENCE_ROUNDS = 150
-"""A quarter of what a swarm gets: who is caught by this is not caught by luck, since all
-runs hold in it that nobody broke."""
+"""Rounds enough to agree for all but those whose chunks are taken for lies."""
 
 
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(story, "PATIENCE_ROUNDS", PATIENCE_ROUNDS)
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("name", SABOTAGES)
 def test_every_break_is_caught(name: str) -> None:
     """A dropped record, a number used again, a skipped fsync, a trusted chunk, ..."""
