@@ -16,7 +16,7 @@ FUZZ_JOBS ?= 1
 # One more than two cores: tests of nodes mostly wait, for peers, disks and each other.
 JOBS ?= 3
 
-.PHONY: venv check warm test test-all fuzz mutants demo sim faults proto docs bench portability quality vectors clean
+.PHONY: venv check warm test test-all fuzz mutants demo sim faults paper proto docs bench portability quality vectors clean
 
 venv: .venv/.installed
 
@@ -75,6 +75,10 @@ demo: venv
 # All stories and a swarm in a deterministic world: the seed is the whole repro.
 sim: venv
 	$(BIN)/crdtmerge simulate all --seed $(SEED)
+
+# The paper's experiments, all three tiers: figures, report and plots.
+paper: venv
+	$(BIN)/python -m simulations paper --out docs/paper
 
 # The forty kinds of faults, counted anew over FAULT_SEEDS swarms: an hour of two processors.
 faults: venv

@@ -1,12 +1,13 @@
 """`python -m simulations paper`: the paper's experiments, ours beside its figures.
 
     python -m simulations paper [--json] [--out DIR] [--tier 1 2 3] [--quick]
-    python -m simulations paper --load FIGURES --out DIR
+    python -m simulations paper --load FIGURES ... --out DIR
 
 Progress goes to standard error, the report to standard output: Markdown, or with `--json`
 all figures. With `--out` both are written to DIR, with the plots (extra `demo`).
 `--quick` runs fewer nodes, orderings and strategies: it shows that all works, at other
-sizes than the paper's. `--load` runs nothing, and writes the report of earlier figures.
+sizes than the paper's. `--load` runs nothing, and writes the report of earlier figures: of
+one run, or of several that ran a tier each.
 """
 
 import argparse
@@ -22,27 +23,46 @@ from .timing import Watch, commit, load, machine, processors, tell
 
 QUICK_STRATEGIES: Final = ("linear", "ties", "dare_ties", "slerp", "pma", "passthrough")
 
-Facts = dict[str, object]
+Facts = dict[str, Any]
 
 
 def main(argv: Sequence[str]) -> int:
     """Run what is asked for; return the exit status, 1 if a law does not hold."""
     asked, watch = _parser().parse_args(argv), Watch()
     if asked.load is not None:
-        return _shown(json.loads(asked.load.read_text()), asked)
-    facts: Facts = {
+        earlier = [json.loads(file.read_text()) for file in asked.load]
+        return _shown(together(earlier), asked)
+    run: Facts = {
         "command": _said(asked),
         "quick": asked.quick,
         "commit": commit(),
         "machine": machine(),
+        "tiers": [],
     }
+    facts: Facts = {"runs": [run]}
     for tier in dict.fromkeys(asked.tier):  # in the order asked for
         for found in _tier(tier, asked):
             facts[f"tier{tier}"] = found
-            facts |= {"seconds": round(watch.seconds, 1), "load_at_end": load()}
+            run |= {"seconds": round(watch.seconds, 1), "load_at_end": load()}
+            run["tiers"] = [n for n in (1, 2, 3) if f"tier{n}" in facts]
             if asked.out is not None:  # what comes next may take long
                 _write(asked.out, facts)
     return _shown(facts, asked)
+
+
+def together(found: Sequence[Mapping[str, Any]]) -> Facts:
+    """Return the figures of several runs, of each tier those of the last that has it."""
+    runs: list[Facts] = []
+    for facts in found:
+        fresh = {tier for run in facts["runs"] for tier in run["tiers"]}
+        kept = [
+            run | {"tiers": [t for t in run["tiers"] if t not in fresh]} for run in runs
+        ]
+        runs = [run for run in kept if run["tiers"]] + facts["runs"]
+    joined: Facts = {"runs": runs}
+    for facts in found:
+        joined |= {name: facts[name] for name in sorted(facts.keys() - {"runs"})}
+    return joined
 
 
 def _said(asked: argparse.Namespace) -> str:
@@ -115,7 +135,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--json", action="store_true", help="print all figures as JSON")
     parser.add_argument("--out", type=Path, help="where report, plots and JSON go")
-    parser.add_argument("--load", type=Path, help="figures of an earlier run")
+    parser.add_argument(
+        "--load", type=Path, nargs="+", help="figures of earlier runs, put together"
+    )
     parser.add_argument(
         "--tier", type=int, nargs="+", choices=(1, 2, 3), default=[1, 2, 3]
     )

@@ -95,7 +95,9 @@ def _replicas(figure: Figure, found: Facts) -> None:
     left.loglog(
         [int(n) for n in theirs], list(theirs.values()), "s", color=PAPER, label="paper"
     )
-    left.set_title("All-pairs gossip, ms")
+    left.set_xticks(nodes, [str(n) for n in nodes])
+    left.minorticks_off()
+    left.set_title("All-pairs gossip, ms of a processor")
     left.set_xlabel("nodes")
     left.legend(frameon=False)
     middle.hist(found["pushes_until_equal"], bins=10, color=OURS)

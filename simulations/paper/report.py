@@ -11,6 +11,8 @@ from typing import Final
 from .report_replicas import Facts, table, tier3
 
 MIB: Final = 1 << 20
+BUSY: Final = 2
+"""From so many waiting processes a core on, times of the clock are not worth much."""
 PLOTS: Final = {
     "tier1": ("algebra.svg", "Laws kept as raw operations"),
     "tier2": ("layers.svg", "Input read and merged a second of a processor"),
@@ -31,14 +33,8 @@ def markdown(facts: Facts) -> str:
 
 
 def _head(facts: Facts) -> list[str]:
-    machine = facts["machine"]
-    seen = (
-        f"Commit {facts['commit']}, {machine['date']} UTC; {machine['cores']} cores of"
-        f" {machine['processor']}, {machine['memory_gib']} GiB, {machine['system']},"
-        f" Python {machine['python']}, NumPy {machine['numpy']}; load of the machine at"
-        f" the begin {machine['load_at_begin']}, at the end {facts['load_at_end']}."
-    )
-    small = " **Small sizes (`--quick`): not the paper's.**" if facts["quick"] else ""
+    runs = facts["runs"]
+    many = "one run" if len(runs) == 1 else f"{len(runs)} runs"
     return [
         "# The paper's experiments, ours beside them",
         "",
@@ -48,15 +44,32 @@ def _head(facts: Facts) -> list[str]:
             " Strategies*, its three tiers as it defines them, and beyond: by bytes, with"
             " removals, over real messages, every layer at full resolution, under faults."
             " Nothing is extrapolated; what was not run is not counted. All numbers are of"
-            f" one run, which took {facts['seconds']} s.{small}"
+            f" {many}, whose figures lie beside this ([figures.json](figures.json))."
         ),
-        "",
-        "```sh",
-        facts["command"],
-        "```",
-        "",
-        seen,
+        *(line for run in runs for line in _run(run)),
     ]
+
+
+def _run(run: Facts) -> list[str]:
+    """Return what one run was: where, when, and what else the machine did meanwhile."""
+    machine = run["machine"]
+    loads = machine["load_at_begin"], run["load_at_end"]
+    tiers = ", ".join(map(str, run["tiers"]))
+    seen = (
+        f"Tier {tiers}: commit {run['commit']}, {machine['date']} UTC, {run['seconds']} s;"
+        f" {machine['cores']} cores of {machine['processor']}, {machine['memory_gib']} GiB,"
+        f" {machine['system']}, Python {machine['python']}, NumPy {machine['numpy']}."
+    )
+    if max(loads) > machine["cores"] * BUSY:
+        seen += (
+            f" **The machine was busy with other work** (a load of {loads[0]} at the begin,"
+            f" {loads[1]} at the end, on {machine['cores']} cores): seconds of the clock"
+            " are far above what they are on a free one, seconds of processors somewhat."
+        )
+    small = (
+        ["", "**Small sizes (`--quick`): not the paper's.**"] if run["quick"] else []
+    )
+    return ["", "```sh", run["command"], "```", "", seen, *small]
 
 
 # --- tier 1 -------------------------------------------------------------------------------
@@ -177,7 +190,7 @@ def _tier2(found: Facts) -> list[str]:
             "A test is one strategy on one model: the same three contributions joined in"
             " another way (swapped, grouped otherwise, taken twice), resolved from its own"
             " records by a plan of its own, in the order in which they arrived; a layer check"
-            " is one output tensor of it whose digest is that of the reference. seconds are"
+            " is one output tensor of it whose digest is that of the reference. Seconds are"
             " of the quickest resolve, base and three fine-tunes read, output hashed and not"
             " written."
         ),

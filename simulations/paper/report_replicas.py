@@ -174,8 +174,8 @@ def _beyond(found: Facts) -> list[str]:
             "Real nodes in virtual time, that find and dial one another, each with the store of"
             f" a real node on a simulated disk. Chances: {faults}. All contribute while that"
             " happens; links go on losing to the end. Rounds are from the last contribution or"
-            " crash to equal records and contents everywhere; then every node merges from its"
-            " own disk."
+            " crash to equal records and contents everywhere (0 if that was so already); then"
+            " every node merges from its own disk."
         ),
         "",
         *table(

@@ -7,8 +7,9 @@ import pytest
 
 from simulations import __main__ as program
 from simulations.paper import command
-from simulations.paper.report import markdown
+from simulations.paper.report import PLOTS, markdown
 
+DOCS = Path(__file__).parents[2] / "docs" / "paper"
 HERE = ["paper", "--quick", "--tier", "1", "--processes", "1"]
 
 
@@ -25,6 +26,28 @@ def test_report_and_figures_are_of_one_run(
     assert (tmp_path / "algebra.svg").read_text().startswith("<?xml")
     assert "tier3" not in found
     assert str(tmp_path) not in (tmp_path / "report.md").read_text()
+
+
+def test_the_committed_report_is_that_of_its_figures(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """No number of it was written by hand, and nothing that it tells of failed."""
+    assert program.main(["paper", "--load", str(DOCS / "figures.json")]) == 0
+    assert capsys.readouterr().out == (DOCS / "report.md").read_text()
+    for file, _ in PLOTS.values():
+        assert (DOCS / file).stat().st_size < 100_000
+
+
+def test_runs_of_a_tier_each_are_put_together() -> None:
+    """Of each tier the last run counts, and a run that nothing is left of is not named."""
+    first = {"runs": [{"commit": "a", "tiers": [1, 3]}], "tier1": 1, "tier3": 3}
+    second = {"runs": [{"commit": "b", "tiers": [3]}], "tier3": 33}
+    third = {"runs": [{"commit": "c", "tiers": [1]}], "tier1": 11}
+    found = command.together([first, second])
+    assert (found["tier1"], found["tier3"]) == (1, 33)
+    assert [run["tiers"] for run in found["runs"]] == [[1], [3]]
+    found = command.together([first, second, third])
+    assert [run["commit"] for run in found["runs"]] == ["b", "c"]
 
 
 def test_a_law_that_fails_shows_in_the_exit_status() -> None:
