@@ -24,7 +24,10 @@ AHEAD: Final = 4
 """Runs per process that are asked for before their turn."""
 INTERRUPTED: Final = 130
 COLLECT: Final = (50_000, 20, 20)
-"""Cyclic garbage is looked for a tenth as often as by default: a run is soon over."""
+"""Cyclic garbage is looked for a tenth as often as by default: a run is soon over.
+
+All that it leaves is collected then, or a process of many runs would grow by each.
+"""
 
 Attempts: TypeAlias = Callable[[Iterable[Run]], Iterator[Result]]
 """Performs runs, and yields their results in the order of the runs."""
@@ -38,7 +41,7 @@ def workers(jobs: int) -> Iterator[Attempts]:
     """
     _say_nothing()
     if jobs == 1:
-        yield lambda runs: map(attempt, runs)
+        yield lambda runs: map(_attempt, runs)
         return
     # Spawned: a forked process would take over threads' locks, and whatever was patched.
     context = get_context("spawn")
@@ -60,13 +63,21 @@ def _ordered(
     try:
         while True:
             while len(waiting) < ahead and (run := next(coming, None)) is not None:
-                waiting.append(pool.submit(attempt, run))
+                waiting.append(pool.submit(_attempt, run))
             if not waiting:
                 return
             yield waiting.popleft().result()
     finally:
         for future in waiting:
             future.cancel()
+
+
+def _attempt(run: Run) -> Result:
+    """Perform a run, and keep nothing of its world."""
+    try:
+        return attempt(run)
+    finally:
+        gc.collect()
 
 
 def _say_nothing() -> None:
