@@ -69,6 +69,7 @@ from crdtmerge.numerics.formulas import (
     singles_of,
     sorted_over,
     sum_over,
+    sums_in_order,
     values_of,
 )
 from crdtmerge.numerics.kernels import (
@@ -257,6 +258,7 @@ __all__ = [
     "sum_over",
     "sum_planes",
     "sum_rows",
+    "sums_in_order",
     "svd",
     "symmetric_eigen",
     "tanh",

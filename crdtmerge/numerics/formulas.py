@@ -87,6 +87,18 @@ def sum_over(rows: Floats) -> Floats:
     return total
 
 
+def sums_in_order(terms: Floats, begun: Floats) -> Floats:
+    """Return the sums of rows of terms, (rows,), from the first to the last.
+
+    `begun`, (rows,), comes before the first: long rows may be summed piece by piece.
+
+    SUBTLE: NumPy's `sum` takes them in pairs; its `accumulate`, of which every partial sum
+    is an output, one after the other.
+    """
+    first = np.concatenate([begun[:, np.newaxis], terms], axis=1)
+    return np.add.accumulate(first, axis=1)[:, -1]
+
+
 def sorted_over(rows: Floats) -> Sequence[Floats]:
     """Return (contributions, items) with each item's values from low to high, as rows.
 

@@ -39,6 +39,7 @@ from crdtmerge.numerics import (
     acos,
     inner_products,
     sin,
+    sums_in_order,
     theta_grid,
     weighted_sum,
 )
@@ -164,7 +165,7 @@ def fold(matrices: Floats, weights: Weights, is_chord: IsChord) -> Floats:
     for k in range(1, len(weights)):
         before, total = total, total + weights[k]
         ours = found[:, :k]
-        product = _in_order(ours * matrices[:, :k, k], np.zeros(len(matrices)))
+        product = sums_in_order(ours * matrices[:, :k, k], np.zeros(len(matrices)))
         square = _square(ours, matrices[:, :k, :k])
         norms = np.sqrt(np.maximum(square, 0.0)) * np.sqrt(matrices[:, k, k])
         here, there = _blend(
@@ -183,17 +184,8 @@ def _square(coefficients: Floats, matrices: Floats) -> Floats:
     for start in range(0, count, rows):
         band = coefficients[:, start : start + rows, np.newaxis]
         terms = band * coefficients[:, np.newaxis] * matrices[:, start : start + rows]
-        found = _in_order(terms.reshape(sets, -1), found)
+        found = sums_in_order(terms.reshape(sets, -1), found)
     return found
-
-
-def _in_order(terms: Floats, begun: Floats) -> Floats:
-    """Return the sums of rows of terms, from the first to the last, added to `begun`.
-
-    SUBTLE: NumPy's `sum` takes them in pairs; its `accumulate` one after the other.
-    """
-    terms[:, 0] += begun
-    return np.add.accumulate(terms, axis=1)[:, -1]
 
 
 def _blend(

@@ -5,7 +5,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from crdtmerge.numerics import row_sums, sorted_over, sum_over
+from crdtmerge.numerics import row_sums, sorted_over, sum_over, sums_in_order
 
 
 def halved(items: list[float]) -> float:
@@ -33,6 +33,27 @@ def test_rows_are_summed_by_halves(items: int) -> None:
     assert row_sums(rows).tolist() == expected
     assert row_sums(rows[2:3]).tolist() == expected[2:3]
     assert np.array_equal(rows, before)
+
+
+@pytest.mark.parametrize("items", [1, 2, 7, 8, 9, 129, 1000])
+def test_sums_in_order_take_one_term_after_the_other(items: int) -> None:
+    """The bits of a loop; and a row in two pieces is a row."""
+    generator = np.random.default_rng(items)
+    rows = (
+        generator.standard_normal((5, items))
+        * 10.0 ** generator.integers(-9, 9, 5)[:, np.newaxis]
+    )
+    begun, expected = generator.standard_normal(5), []
+    for first, row in zip(begun.tolist(), rows.tolist(), strict=True):
+        total = first
+        for term in row:
+            total = total + term
+        expected.append(total)
+    assert sums_in_order(rows, begun).tolist() == expected
+    half = items // 2
+    if half:
+        before = sums_in_order(rows[:, :half], begun)
+        assert sums_in_order(rows[:, half:], before).tolist() == expected
 
 
 def test_no_sum_is_minus_zero() -> None:
