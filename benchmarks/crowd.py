@@ -2,8 +2,9 @@
 
     python -m benchmarks crowd [--json] [--nodes 100 1000] [--seed 1]
 
-Plays the story `crowd` (`simulations.crowd`) in a process of its own for each size. Owns
-what is measured: wall time, processor, events and the most memory that the process had.
+Plays the story `crowd` (`simulations.stories.crowd`) in a process of its own for each size.
+Owns what is measured: wall time, processor, events and the most memory that the process
+had.
 """
 
 import argparse
@@ -16,8 +17,8 @@ from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 from simulations.cluster import Cluster
-from simulations.crowd import Crowd
 from simulations.runs import Run
+from simulations.stories.crowd import Crowd
 
 
 def main(argv: Sequence[str]) -> int:

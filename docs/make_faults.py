@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from simulations.faults import FAULTS
-from simulations.scenarios import ALONE
+from simulations.stories.scenarios import ALONE
 
 PAGE: Final = Path(__file__).parent / "faults.md"
 NOT_KEPT: Final = {"failures", "least"}

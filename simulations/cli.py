@@ -20,7 +20,7 @@ from .faults import STORM, Faults, told_only
 from .limits import NODES_DEFAULT, ROUNDS_DEFAULT, SHRINKING_DEFAULT, check_range
 
 if TYPE_CHECKING:
-    from .hunting.hunt import Findings, Hunt
+    from simulations.hunting.hunt import Findings, Hunt
 
 FAILED: Final = 1
 JOBS_MAX: Final = 256
@@ -119,7 +119,8 @@ def simulate(
         return
     if scenario is None:
         raise typer.BadParameter("which story? --list names them")
-    from .hunting.hunt import Hunt
+    from simulations.hunting.hunt import Hunt
+
     from .runs import Run, stories
 
     faults, left = _faults(fault, delay), told_only(only) if only else None
@@ -157,8 +158,7 @@ def _list(*, as_json: bool) -> None:
 def _hunt(plan: "Hunt", *, as_json: bool) -> None:
     """Run, print, and leave with the status of what was found."""
     from nodes.cli.progress import shown
-
-    from .hunting.hunt import hunt
+    from simulations.hunting.hunt import hunt
 
     with shown() as tell:
 

@@ -25,9 +25,9 @@ from crdtmerge.strategies import make_recipe
 from nodes.effects import RecordsCommitted
 from nodes.forks import Forks
 from nodes.store.memory import MemoryBlobs
+from simulations.disks.storage import DiskStorage
 
 from .models import Model, fine_tune, make_base
-from .storage import DiskStorage
 from .world import Machine, World
 
 _DAMAGE: Final = ("damaged", "malformed", "not a database", "is not a store", "schema")

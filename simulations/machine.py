@@ -16,10 +16,10 @@ from nodes.forks import Forks
 from nodes.node import Node
 from nodes.spaces import Spaces
 from nodes.store.base import RecordStore
+from simulations.disks.storage import Blobs, Storage
+from simulations.links.downloads import Download, Reply
 
-from .downloads import Download, Reply
 from .releases import CURRENT, Release
-from .storage import Blobs, Storage
 
 
 @dataclass(slots=True)

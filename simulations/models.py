@@ -14,8 +14,7 @@ from typing import Final
 from crdtmerge.digest import BlobId, ContentId
 from crdtmerge.manifest import ITEM_BYTES, Manifest, TensorEntry
 from nodes.store.memory import MemoryBlobs
-
-from .storage import Blobs
+from simulations.disks.storage import Blobs
 
 ITEMS: Final = 48
 DTYPES: Final = {

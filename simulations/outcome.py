@@ -6,10 +6,11 @@ Owns the form of an outcome. Does not own how it is printed (`cli`).
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .checkers import merge_id, record_root, visible_root
+from simulations.checking.checkers import merge_id, record_root, visible_root
+from simulations.checking.settling import Settled
+
 from .cluster import Cluster
 from .faults import FAULTS, Faults
-from .settling import Settled
 
 
 @dataclass(frozen=True, slots=True)

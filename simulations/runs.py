@@ -9,9 +9,13 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from crdtmerge.errors import BadInputError
+from simulations.stories.crowd import CROWD_MAX
+from simulations.stories.scenarios import CROWDS, SCENARIOS, known, run_scenario
+from simulations.stories.scenarios import NODES_MIN as NODES_OF_STORIES_MIN
+from simulations.stories.swarm import NODES_MIN as NODES_OF_SWARMS_MIN
+from simulations.stories.swarm import drawn_faults, run_swarm
 
 from .cluster import Cluster
-from .crowd import CROWD_MAX
 from .faults import Faults, Only, only_options
 from .limits import (
     NODES_DEFAULT,
@@ -23,10 +27,6 @@ from .limits import (
 )
 from .memo import remembering
 from .outcome import Outcome
-from .scenarios import CROWDS, SCENARIOS, known, run_scenario
-from .scenarios import NODES_MIN as NODES_OF_STORIES_MIN
-from .swarm import NODES_MIN as NODES_OF_SWARMS_MIN
-from .swarm import drawn_faults, run_swarm
 
 SWARM: Final = "swarm"
 ALL: Final = "all"

@@ -24,13 +24,14 @@ from nodes.cli.output import plain, table
 from nodes.sets import Sets
 from nodes.spaces import Spaces
 from nodes.store.memory import MemoryBlobs, MemoryRecords
+from simulations.disks import disk, storage
+from simulations.disks.power_loss import Loss
+from simulations.hunting.attempts import Failure, attempt
+from simulations.hunting.workers import workers
+from simulations.links import downloads
 
-from . import disk, downloads, storage
 from .checkout import commit
 from .faults import Faults
-from .hunting.attempts import Failure, attempt
-from .hunting.workers import workers
-from .power_loss import Loss
 from .runs import SWARM, Run
 
 SEEDS_DEFAULT: Final = 20

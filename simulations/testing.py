@@ -18,14 +18,14 @@ from crdtmerge.recipe import Recipe
 from crdtmerge.strategies import Strategy, make_recipe
 from crdtmerge.strategies.plugins import offered
 from nodes.quotas import DEFAULT, Quotas
+from simulations.checking.settling import settle
+from simulations.stories.swarm import NODES_MIN, PATIENCE_ROUNDS, play
 
 from .cluster import Cluster
 from .faults import FAULTS, Faults
 from .limits import NODES_MAX, ROUNDS_MAX, SEED_MAX, check_range, check_run
 from .memo import remembering
 from .outcome import Outcome, outcome_of
-from .settling import settle
-from .swarm import NODES_MIN, PATIENCE_ROUNDS, play
 from .workload import RECIPES
 
 Check: TypeAlias = Callable[[Cluster], None]

@@ -19,8 +19,8 @@ from crdtmerge.orset import OpSet
 from crdtmerge.record import SignedRecord, make_record, sign_record
 from crdtmerge.replica import Replica, found_space
 from nodes.effects import RecordsCommitted
+from simulations.checking.checkers import NotConvergedError
 
-from .checkers import NotConvergedError
 from .faults import Faults
 from .sharing import Inserts, SharedSpaces
 from .world import TICK_S, Machine, World

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from nodes.cli.output import plain, table
+from simulations.hunting.hunt import Findings, Hunt
+from simulations.hunting.shrinking import Search
 
 from .checkout import commit
 from .faults import FAULTS
-from .hunting.hunt import Findings, Hunt
-from .hunting.shrinking import Search
 from .outcome import Outcome
 from .runs import ALL
 

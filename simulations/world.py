@@ -49,16 +49,16 @@ from nodes.node import Node
 from nodes.quotas import DEFAULT, Quotas
 from nodes.spaces import Spaces
 from nodes.steady import Steady
+from simulations.disks.power_loss import Losing, Loss, PowerLossError
+from simulations.disks.storage import DiskStorage, MemoryStorage, Storage
+from simulations.links.downloads import Download, Reply
+from simulations.links.network import Network
+from simulations.links.serving import served
 
 from .clock import Clock
-from .downloads import Download, Reply
 from .faults import CALM, Dice, Faults, Strike, Subject
 from .machine import Interruption, Liar, Machine
-from .network import Network
-from .power_loss import Losing, Loss, PowerLossError
 from .releases import NEEDS, NotUnderstoodError
-from .serving import served
-from .storage import DiskStorage, MemoryStorage, Storage
 
 if TYPE_CHECKING:
     import hashlib

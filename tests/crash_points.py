@@ -23,8 +23,8 @@ from nodes.store.database import Database
 from nodes.store.intake import Intake
 from nodes.store.packing import Order
 from nodes.store.sqlite import SqliteLocal, SqliteRecords
-from simulations.disk import SimulatedDisk
-from simulations.power_loss import Loss
+from simulations.disks.disk import SimulatedDisk
+from simulations.disks.power_loss import Loss
 from tests.kept_records import check_tables
 from tests.tunes import base_weights, tuned_weights
 

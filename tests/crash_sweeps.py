@@ -11,8 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from crdtmerge.errors import MachineError, NoRoomError
-from simulations.disk import Fault, SimulatedDisk
-from simulations.power_loss import Loss, PowerLossError
+from simulations.disks.disk import Fault, SimulatedDisk
+from simulations.disks.power_loss import Loss, PowerLossError
 from tests.crash_points import Kept, Ledger, Store, Story, check, read_all
 
 

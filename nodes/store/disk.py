@@ -2,8 +2,8 @@
 
 Owns which calls there are, what makes data durable, and the messages for a full or refusing
 disk. Does not own which files there are (`blobs`, `nodes.home`). A simulated disk loses,
-tears and refuses (`simulations.disk`); whoever writes goes through `Disk`, so that every
-one of its steps can be cut.
+tears and refuses (`simulations.disks.disk`); whoever writes goes through `Disk`, so that
+every one of its steps can be cut.
 
 Crash rule: data is synced before it is renamed to its name, the folder is synced before
 anything refers to that name. A failed sync is fatal and never retried: the kernel may have

@@ -1,6 +1,6 @@
 """One run that may fail: its outcome, or what is known of its failure.
 
-Owns which failures are the same. Does not own what must hold (`simulations.checkers`).
+Owns which failures are the same. Does not own what must hold (`simulations.checking`).
 """
 
 import re

@@ -29,7 +29,7 @@ from crdtmerge.sync.messages import (
     TensorsReply,
 )
 from crdtmerge.sync.transfer import SIZE_BYTES
-from simulations.downloads import Reply
+from simulations.links.downloads import Reply
 
 from .liar import Liar, Lie, next_record
 

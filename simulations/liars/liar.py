@@ -17,7 +17,7 @@ from crdtmerge.record import Record, SignedRecord, make_record
 from crdtmerge.replica import Replica, best_grant
 from crdtmerge.sync.messages import Message, SignedBytes
 from simulations.cluster import Cluster
-from simulations.downloads import Reply
+from simulations.links.downloads import Reply
 from simulations.world import Machine
 
 MEMORY: Final = 256

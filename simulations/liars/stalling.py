@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from typing import Final
 
 from crdtmerge.sync.messages import Heartbeat, Hello, Message
-from simulations.downloads import Reply
+from simulations.links.downloads import Reply
 
 from .liar import Liar, Lie
 

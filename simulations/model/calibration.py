@@ -24,9 +24,9 @@ from crdtmerge.sync.messages import (
 from nodes.convert import decode, encode
 from nodes.effects import Effect, Input, MessageReceived, Send
 from nodes.gossip import RUMOUR_FANOUT
+from simulations.town import Town
+from simulations.world import Machine, World
 
-from ..town import Town
-from ..world import Machine, World
 from .spread import BEAT, QUESTION, REPLY, RUMOUR
 
 Timer: TypeAlias = Callable[[], float]

@@ -11,8 +11,8 @@ from dataclasses import dataclass, fields
 from typing import Final
 
 from nodes.gossip import RUMOUR_FANOUT
+from simulations.town import Spread, Town
 
-from ..town import Spread, Town
 from .calibration import Calibration
 from .prediction import Prediction, predict, standard_error
 

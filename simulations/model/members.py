@@ -20,10 +20,10 @@ from nodes.book import ROWS_MAX, Book
 from nodes.effects import RecordsCommitted, Ticked
 from nodes.node import Node
 from nodes.spaces import Spaces
+from simulations.disks.power_loss import Loss
+from simulations.disks.storage import DiskStorage
+from simulations.world import World
 
-from ..power_loss import Loss
-from ..storage import DiskStorage
-from ..world import World
 from .calibration import Timer
 
 SIZES: Final = (1000, 4000)

@@ -20,11 +20,11 @@ from crdtmerge.sync.pulls import ASK_AGAIN_BEATS
 from crdtmerge.sync.session import DOUBTS_MAX
 from nodes.gossip import RUMOUR_FANOUT, TICK_JITTER
 from nodes.neighbours import ROTATE_S
+from simulations.faults import CALM
+from simulations.links.network import DELAY_MIN_S
+from simulations.town import MEET_TICKS
+from simulations.world import TICK_S
 
-from ..faults import CALM
-from ..network import DELAY_MIN_S
-from ..town import MEET_TICKS
-from ..world import TICK_S
 from .graph import Generator, Graph, Numbers, draw_graph
 
 STEP_S: Final = DELAY_MIN_S

@@ -9,16 +9,16 @@ import math
 from typing import Final
 
 from nodes.gossip import RUMOUR_FANOUT
+from simulations.checking.merging import merge
+from simulations.checking.settling import gather, settle
+from simulations.cluster import Cluster
+from simulations.faults import Faults
+from simulations.outcome import outcome_of
+from simulations.stories.scenarios import run_scenario
+from simulations.town import Town
+from simulations.weather import Weather
+from simulations.world import TICK_S
 
-from ..cluster import Cluster
-from ..faults import Faults
-from ..merging import merge
-from ..outcome import outcome_of
-from ..scenarios import run_scenario
-from ..settling import gather, settle
-from ..town import Town
-from ..weather import Weather
-from ..world import TICK_S
 from .spaces import distinct
 from .timing import Watch
 

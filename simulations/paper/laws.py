@@ -16,8 +16,8 @@ from itertools import permutations
 from typing import Final, TypeAlias
 
 from crdtmerge.errors import CrdtMergeError
+from simulations.checking.merging import Merged, merge
 
-from ..merging import Merged, merge
 from .catalogue import Choice
 from .histories import MODELS, Parted, parted
 from .replicas import State, Traffic, opened, push, saved

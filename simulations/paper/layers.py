@@ -26,8 +26,8 @@ from crdtmerge.manifest import FLOAT_DTYPES, Manifest
 from crdtmerge.numerics import Data
 from crdtmerge.resolve.execute import execute
 from crdtmerge.resolve.plan import Plan, make_plan
+from simulations.checking.merging import arrivals
 
-from ..merging import arrivals
 from .catalogue import Choice, catalogue, tag_of
 from .large_models import NAMES, REAL, Sizes, make_models, minilm, tune_models
 from .laws import Wire

@@ -17,8 +17,8 @@ from crdtmerge.digest import ContentId, Domain, digest
 from crdtmerge.manifest import Manifest, TensorEntry
 from crdtmerge.recipe import Recipe
 from crdtmerge.replica import found_space
+from simulations.checking.merging import Merged, merge
 
-from ..merging import Merged, merge
 from .catalogue import tag_of
 from .replicas import CheckedBlobs, Peer, make_peer
 

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from simulations.checkers import NotConvergedError
+from simulations.checking.checkers import NotConvergedError
 
 from . import isolation
 from .playing import NAMES, Asked, Skipped, play

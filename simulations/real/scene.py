@@ -16,7 +16,7 @@ from signal import SIGKILL
 from typing import Any, Final
 
 from crdtmerge.errors import ConflictError, NoRoomError
-from simulations.checkers import NotConvergedError
+from simulations.checking.checkers import NotConvergedError
 
 from . import checks, tally
 from .members import DEADLINE_S, Answer, Members, contents

@@ -11,13 +11,13 @@ from typing import Final
 
 from crdtmerge.errors import MachineError
 from crdtmerge.sync.messages import SPEAKS_ATTESTATIONS
-from simulations.checkers import NotConvergedError, record_root
+from simulations.checking.checkers import NotConvergedError, record_root
+from simulations.checking.settling import STEP_S, gather, settle
 from simulations.cluster import Cluster
+from simulations.disks.storage import DiskStorage
 from simulations.faults import CALM, Faults
+from simulations.links.walls import Wall
 from simulations.releases import CURRENT, RELEASES, Release
-from simulations.settling import STEP_S, gather, settle
-from simulations.storage import DiskStorage
-from simulations.walls import Wall
 from simulations.world import TICK_S, Machine
 
 from .stage import Figures

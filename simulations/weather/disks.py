@@ -1,8 +1,8 @@
 """Faults of disks.
 
 Owns which machines they strike, and at which of their next operations. Does not own what
-each does to a disk (`simulations.disk_faults`), nor what people do then
-(`simulations.mending`).
+each does to a disk (`simulations.disks.disk_faults`), nor what people do then
+(`simulations.disks.mending`).
 """
 
 from collections.abc import Callable, Mapping
@@ -10,9 +10,9 @@ from typing import Final
 
 from crdtmerge.bodies import RecordId
 from simulations.cluster import Cluster
-from simulations.disk_faults import flip
-from simulations.mending import scrub
-from simulations.storage import DiskStorage
+from simulations.disks.disk_faults import flip
+from simulations.disks.mending import scrub
+from simulations.disks.storage import DiskStorage
 from simulations.world import Machine
 
 from .coming import Coming

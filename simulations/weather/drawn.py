@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from simulations.cluster import Cluster
-from simulations.mending import mend
+from simulations.disks.mending import mend
 
 from . import disks, links, members, processes
 from .coming import Coming

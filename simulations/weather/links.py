@@ -1,7 +1,7 @@
 """Faults of links and of whole networks.
 
 Owns which links and machines they strike, and for how long. Does not own what a link does
-then (`simulations.network`).
+then (`simulations.links.network`).
 """
 
 import random
@@ -9,7 +9,7 @@ from functools import partial
 from typing import Final
 
 from simulations.cluster import Cluster
-from simulations.walls import Wall, around
+from simulations.links.walls import Wall, around
 
 from .coming import Coming
 

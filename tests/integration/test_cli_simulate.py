@@ -8,10 +8,10 @@ import pytest
 
 from nodes import cli
 from nodes.cli import added
-from simulations import swarm as story
-from simulations.checkers import NotConvergedError
+from simulations.checking.checkers import NotConvergedError
 from simulations.faults import FAULTS
-from simulations.scenarios import SCENARIOS
+from simulations.stories import swarm as story
+from simulations.stories.scenarios import SCENARIOS
 
 SWARM = ["simulate", "swarm", "--nodes", "4", "--rounds", "5", "--seed", "3"]
 

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simulations.checkers import check_merged, check_settled
+from simulations.checking.checkers import check_merged, check_settled
+from simulations.checking.settling import gather, settle
 from simulations.cluster import Cluster
 from simulations.faults import CALM, Faults
-from simulations.settling import gather, settle
 from simulations.world import Machine
 
 Edge = tuple[int, int]

@@ -2,10 +2,10 @@
 
 import pytest
 
-from simulations import alone
-from simulations.checkers import NotConvergedError
+from simulations.checking.checkers import NotConvergedError
 from simulations.faults import CALM, FAULTS, Faults
-from simulations.scenarios import ALONE, run_scenario
+from simulations.stories import alone
+from simulations.stories.scenarios import ALONE, run_scenario
 
 SEEDS = range(8)
 DEFAULT_SEEDS = 1

@@ -6,13 +6,13 @@ import pytest
 
 from crdtmerge.orset import OpSet
 from nodes.gossip import RUMOUR_FANOUT
-from simulations import crowd as story
 from simulations import sharing
-from simulations.checkers import NotConvergedError
-from simulations.crowd import ALONE, Crowd, Watch, crowd, expect_kept
+from simulations.checking.checkers import NotConvergedError
 from simulations.limits import NODES_MAX
-from simulations.scenarios import run_scenario
 from simulations.sharing import Inserts
+from simulations.stories import crowd as story
+from simulations.stories.crowd import ALONE, Crowd, Watch, crowd, expect_kept
+from simulations.stories.scenarios import run_scenario
 from simulations.town import Town
 
 SOME = 24

@@ -12,16 +12,17 @@ from pathlib import Path
 import pytest
 
 from crdtmerge.errors import CrdtMergeError, MachineError, NoRoomError, RestoredError
-from simulations import alone, mending
-from simulations.checkers import NotConvergedError
+from simulations.checking.checkers import NotConvergedError
+from simulations.checking.settling import gather, settle
 from simulations.cluster import Cluster
-from simulations.disk import SimulatedDisk, SimulatedFile
-from simulations.disk_faults import DiskFaults, flip
+from simulations.disks import mending
+from simulations.disks.disk import SimulatedDisk, SimulatedFile
+from simulations.disks.disk_faults import DiskFaults, flip
+from simulations.disks.power_loss import Content, Loss, PowerLossError
+from simulations.disks.storage import DiskStorage
 from simulations.faults import FAULTS
-from simulations.power_loss import Content, Loss, PowerLossError
-from simulations.scenarios import run_scenario
-from simulations.settling import gather, settle
-from simulations.storage import DiskStorage
+from simulations.stories import alone
+from simulations.stories.scenarios import run_scenario
 from simulations.world import TICK_S, Machine
 
 FILE, OTHER = Path("/file"), Path("/other")

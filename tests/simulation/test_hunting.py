@@ -10,9 +10,9 @@ import pytest
 from crdtmerge.errors import BadInputError, UnknownNameError
 from docs.make_faults import PAGE, faults_page
 from nodes import cli
-from simulations import swarm as story
-from simulations.checkers import NotConvergedError
+from simulations.checking.checkers import NotConvergedError
 from simulations.cluster import Cluster
+from simulations.disks.power_loss import Loss
 from simulations.faults import CALM, FAULTS, ROUGH, Only, only_options, told_only
 from simulations.hunting.attempts import Failure, Result, attempt
 from simulations.hunting.hunt import Hunt, hunt
@@ -20,9 +20,9 @@ from simulations.hunting.shrinking import Search
 from simulations.hunting.tally import Tally, rank
 from simulations.hunting.workers import workers
 from simulations.outcome import Outcome
-from simulations.power_loss import Loss
 from simulations.runs import ALL, SWARM, Run, stories
-from simulations.scenarios import SCENARIOS
+from simulations.stories import swarm as story
+from simulations.stories.scenarios import SCENARIOS
 from simulations.world import KILLED, Machine, World
 
 ROUNDS = 12

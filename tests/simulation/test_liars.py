@@ -20,8 +20,10 @@ from nodes.holding import Holding
 from nodes.neighbours import Neighbours, Shared
 from nodes.offers import Sizes
 from nodes.sets import Sets
-from simulations.bounds import TooMuchError
-from simulations.checkers import NotConvergedError
+from simulations.checking.bounds import TooMuchError
+from simulations.checking.checkers import NotConvergedError
+from simulations.checking.settling import gather, settle
+from simulations.checking.watching import keep_watch
 from simulations.cluster import Cluster
 from simulations.faults import FAULTS, Faults
 from simulations.liars import LIES
@@ -31,10 +33,8 @@ from simulations.liars.flooding import TIGHT, Flooder
 from simulations.liars.forging import FORGERIES, Slipped, bring
 from simulations.liars.liar import Liar, next_record
 from simulations.liars.stalling import Stall
-from simulations.scenarios import run_scenario
-from simulations.settling import gather, settle
-from simulations.swarm import play
-from simulations.watching import keep_watch
+from simulations.stories.scenarios import run_scenario
+from simulations.stories.swarm import play
 from simulations.weather.members import appoint, liars, turn
 
 KINDS = [fault.name for fault in FAULTS.values() if fault.area == "member"]

@@ -7,7 +7,7 @@ from crdtmerge.errors import BadSignatureError
 from crdtmerge.identity import Purpose, SigningKey, verify
 from simulations.memo import remembering
 from simulations.runs import SWARM, Run
-from simulations.swarm import run_swarm
+from simulations.stories.swarm import run_swarm
 
 
 def test_a_run_that_remembers_is_the_same_run() -> None:

@@ -7,14 +7,14 @@ import pytest
 
 from crdtmerge.sync.messages import Heartbeat, Message, Rumour
 from nodes.choices import LIED_S
-from simulations import network as wires
+from simulations.checking.settling import gather, settle
 from simulations.clock import Clock
 from simulations.cluster import Cluster
 from simulations.faults import CALM, Dice, Faults
-from simulations.network import NOTICE_S, SILENT_S, TAIL_MAX_S, Network
-from simulations.scenarios import run_scenario
-from simulations.settling import gather, settle
-from simulations.walls import Wall, Walls, around
+from simulations.links import network as wires
+from simulations.links.network import NOTICE_S, SILENT_S, TAIL_MAX_S, Network
+from simulations.links.walls import Wall, Walls, around
+from simulations.stories.scenarios import run_scenario
 from simulations.weather import Weather
 from simulations.weather.links import FLAPS
 

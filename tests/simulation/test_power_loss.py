@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 
 from crdtmerge.errors import CrdtMergeError
+from simulations.checking.settling import settle
 from simulations.cluster import Cluster
-from simulations.disk import SimulatedDisk
+from simulations.disks.disk import SimulatedDisk
+from simulations.disks.power_loss import Content, Loss
+from simulations.disks.storage import DiskStorage
 from simulations.faults import CALM, ROUGH
-from simulations.power_loss import Content, Loss
-from simulations.scenarios import run_scenario
-from simulations.settling import settle
-from simulations.storage import DiskStorage
-from simulations.swarm import PATIENCE_ROUNDS, play, run_swarm
+from simulations.stories.scenarios import run_scenario
+from simulations.stories.swarm import PATIENCE_ROUNDS, play, run_swarm
 
 POWER = ROUGH.but(power_loss=0.2)
 

@@ -6,7 +6,8 @@ from crdtmerge.sync.messages import FEATURES, CompareRequest, Goodbye, Hello, Pr
 from nodes.effects import Effect, Input, MessageReceived, PeerClosed, Send, Ticked
 from nodes.gossip import BACKOFF_LAST_S
 from simulations import world as worlds
-from simulations.checkers import NotConvergedError
+from simulations.checking.checkers import NotConvergedError
+from simulations.checking.settling import gather, settle
 from simulations.cluster import Cluster
 from simulations.faults import Faults
 from simulations.liars.flooding import Flooder
@@ -17,8 +18,7 @@ from simulations.releases import (
     NotUnderstoodError,
     Release,
 )
-from simulations.scenarios import run_scenario
-from simulations.settling import gather, settle
+from simulations.stories.scenarios import run_scenario
 from simulations.weather import Weather
 from simulations.weather.processes import JUMP_S, LOOPS, PAUSE_S
 from simulations.world import Interruption, Machine

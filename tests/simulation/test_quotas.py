@@ -3,10 +3,10 @@
 import pytest
 
 from nodes.quotas import LEAST, Quotas
+from simulations.checking.settling import settle
 from simulations.cluster import Cluster
 from simulations.faults import ROUGH
-from simulations.settling import settle
-from simulations.swarm import PATIENCE_ROUNDS, play
+from simulations.stories.swarm import PATIENCE_ROUNDS, play
 
 SMALLEST = Quotas(
     peer_cost=LEAST["peer_cost"],

@@ -6,10 +6,10 @@ import pytest
 
 from nodes.sets import Sets
 from simulations import sabotage
-from simulations import swarm as story
 from simulations.hunting.attempts import attempt
 from simulations.outcome import Outcome
 from simulations.sabotage import SABOTAGES, SMALL, Sabotage
+from simulations.stories import swarm as story
 
 SEEDS_MOST = 8
 """Seeds within which each must be caught here; `python -m simulations sabotage` counts."""

@@ -2,10 +2,10 @@
 
 import pytest
 
-from simulations.checkers import NotConvergedError, check_settled
+from simulations.checking.checkers import NotConvergedError, check_settled
 from simulations.cluster import Cluster
 from simulations.outcome import Outcome
-from simulations.scenarios import ALONE, ON_DISKS, SCENARIOS, run_scenario
+from simulations.stories.scenarios import ALONE, ON_DISKS, SCENARIOS, run_scenario
 
 SEEDS = range(20)
 DEFAULT_SEEDS = 8

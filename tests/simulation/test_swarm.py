@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 from crdtmerge.bodies import RecipeChange
 from crdtmerge.errors import BadInputError
 from nodes.store.memory import MemoryBlobs
-from simulations import swarm as story
-from simulations.checkers import NotConvergedError, check_merged, check_settled
+from simulations.checking.checkers import NotConvergedError, check_merged, check_settled
+from simulations.checking.settling import settle
 from simulations.cluster import Cluster
 from simulations.faults import CALM, ROUGH, Dice, Faults
 from simulations.faults.mix import CHANCE_MAX
 from simulations.limits import NODES_MAX, SEED_MAX
-from simulations.settling import settle
-from simulations.swarm import PATIENCE_ROUNDS, play, run_swarm
+from simulations.stories import swarm as story
+from simulations.stories.swarm import PATIENCE_ROUNDS, play, run_swarm
 from tests.properties.oracle import Oracle, facts_of
 
 ROOT = Path(__file__).parents[2]

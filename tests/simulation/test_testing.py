@@ -9,7 +9,7 @@ from hypothesis import Phase, given, settings
 
 from crdtmerge.strategies import find, make_recipe
 from nodes.quotas import Quotas
-from simulations.checkers import NotConvergedError
+from simulations.checking.checkers import NotConvergedError
 from simulations.cluster import Cluster
 from simulations.faults import CALM, FAULTS, Faults
 from simulations.testing import SwarmRun, check_converges, mixes, runs

@@ -11,7 +11,7 @@ from crdtmerge.bodies import RecordId
 from nodes.effects import Effect, Input, PeerOpened, RecordsCommitted
 from nodes.gossip import RUMOUR_FANOUT
 from nodes.neighbours import CHOSEN, ROTATE_S
-from simulations.link import pair
+from simulations.links.link import pair
 from simulations.town import Town
 from simulations.world import TICK_S, Machine
 

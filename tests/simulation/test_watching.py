@@ -13,12 +13,12 @@ from nodes.book import Tried
 from nodes.choices import InFlight
 from nodes.hearsay import Heard
 from nodes.node import Node
-from simulations.bans import BanError, Bans
-from simulations.bounds import TooMuchError, check_bounds
+from simulations.checking.bans import BanError, Bans
+from simulations.checking.bounds import TooMuchError, check_bounds
+from simulations.checking.settling import gather, settle
+from simulations.checking.watching import keep_watch
 from simulations.cluster import Cluster
-from simulations.link import pair
-from simulations.settling import gather, settle
-from simulations.watching import keep_watch
+from simulations.links.link import pair
 from simulations.world import Machine
 
 

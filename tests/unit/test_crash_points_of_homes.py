@@ -11,8 +11,8 @@ from nodes.archive.form import BLOCK_BYTES, END
 from nodes.archive.writing import ArchiveWriter
 from nodes.store.database import Database
 from nodes.store.sqlite import SqliteLocal, SqliteRecords
-from simulations.disk import SimulatedDisk
-from simulations.power_loss import Loss, PowerLossError
+from simulations.disks.disk import SimulatedDisk
+from simulations.disks.power_loss import Loss, PowerLossError
 from tests.crash_points import HISTORY, HOME, SPACE, STORE, founded
 
 LOSSES = [

@@ -19,8 +19,8 @@ from crdtmerge.resolve.output import Output
 from crdtmerge.resolve.plan import make_plan
 from crdtmerge.strategies import make_recipe
 from nodes.store.memo import MEMO_FILE, HomeMemo
-from simulations.disk import Fault, SimulatedDisk
-from simulations.power_loss import Loss
+from simulations.disks.disk import Fault, SimulatedDisk
+from simulations.disks.power_loss import Loss
 from tests.models import (
     SHAPES,
     UNIT,

@@ -17,8 +17,8 @@ from nodes.keys import HomeKey, change_keys, clear, finish_change
 from nodes.passphrase import Passphrase
 from nodes.store import arrivals, download
 from nodes.store.database import Database
-from simulations.disk import Fault, SimulatedDisk
-from simulations.power_loss import Loss, PowerLossError
+from simulations.disks.disk import Fault, SimulatedDisk
+from simulations.disks.power_loss import Loss, PowerLossError
 from tests.crash_points import (
     BASE,
     CONTENTS,

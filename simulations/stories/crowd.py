@@ -20,15 +20,14 @@ from crdtmerge.record import SignedRecord
 from crdtmerge.replica import Replica
 from nodes.choices import FETCHES_MAX
 from nodes.spaces import Spaces
-
-from .checkers import AGREED, NotConvergedError
-from .cluster import Cluster
-from .faults import Faults
-from .settling import Settled, settle
-from .sharing import STEPS_MAX, Inserts, SharedSpaces
-from .storage import Storage
-from .weather import Weather
-from .world import TICK_S, Machine
+from simulations.checking.checkers import AGREED, NotConvergedError
+from simulations.checking.settling import Settled, settle
+from simulations.cluster import Cluster
+from simulations.disks.storage import Storage
+from simulations.faults import Faults
+from simulations.sharing import STEPS_MAX, Inserts, SharedSpaces
+from simulations.weather import Weather
+from simulations.world import TICK_S, Machine
 
 CROWD_MAX: Final = 2000
 """Every node holds all records, whose number grows with the nodes."""

@@ -11,22 +11,27 @@ from crdtmerge.digest import ContentId
 from crdtmerge.errors import UnknownNameError
 from crdtmerge.sync.session import FEED_WITHOUT_CURSOR_MAX
 from nodes.quotas import DEFAULT, Quotas
+from simulations.checking.checkers import (
+    NotConvergedError,
+    check_settled,
+    disagreement,
+    repeatable,
+)
+from simulations.checking.settling import STEP_S, Settled, gather, settle
+from simulations.checking.watching import keep_watch
+from simulations.cluster import Cluster
+from simulations.faults import FAULTS, Faults, Only, only_options
+from simulations.liars.flooding import TIGHT, Flooder
+from simulations.limits import NODES_MAX, check_run
+from simulations.outcome import Outcome, outcome_of
+from simulations.weather.disks import WITHIN
+from simulations.world import TICK_S, Machine
 
 from . import alone
 from .attesting import liar_attests
-from .checkers import NotConvergedError, check_settled, disagreement, repeatable
-from .cluster import Cluster
 from .compacting import stale_member
 from .crowd import CROWD_MAX, ROUGH_CROWD, Crowd, crowd
-from .faults import FAULTS, Faults, Only, only_options
 from .forking import equivocating_author
-from .liars.flooding import TIGHT, Flooder
-from .limits import NODES_MAX, check_run
-from .outcome import Outcome, outcome_of
-from .settling import STEP_S, Settled, gather, settle
-from .watching import keep_watch
-from .weather.disks import WITHIN
-from .world import TICK_S, Machine
 
 
 def everyone_contributes(cluster: Cluster, count: int) -> Settled:

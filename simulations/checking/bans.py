@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 
 from crdtmerge.bodies import Ban, RecordId
 from crdtmerge.policy import View
+from simulations.cluster import Cluster
+from simulations.world import Machine
 
 from .checkers import NotConvergedError
-from .cluster import Cluster
-from .world import Machine
 
 
 class BanError(NotConvergedError):

@@ -15,10 +15,10 @@ from crdtmerge.record import SignedRecord, well_formed
 from crdtmerge.trie import Trie
 from nodes.spaces import Spaces
 from nodes.store.memory import MemoryRecords
+from simulations.cluster import RECIPE, Cluster
+from simulations.world import Machine
 
-from .cluster import RECIPE, Cluster
 from .merging import Merged, merge
-from .world import Machine
 
 Reading = Callable[[Spaces, SpaceId], bytes]
 

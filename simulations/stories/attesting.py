@@ -20,13 +20,12 @@ from crdtmerge.sync.messages import Attestations, SignedBytes
 from nodes.attesting import LIST_TICKS_MAX, NEWS_MAX, WINDOW_TICKS
 from nodes.effects import Resolved
 from nodes.gossip import RUMOUR_FANOUT
-
-from .checkers import NotConvergedError, merge_id
-from .cluster import Cluster
-from .faults import CALM, Faults
-from .merging import merge
-from .settling import STEP_S, Settled, gather, settle
-from .world import TICK_S, Machine
+from simulations.checking.checkers import NotConvergedError, merge_id
+from simulations.checking.merging import merge
+from simulations.checking.settling import STEP_S, Settled, gather, settle
+from simulations.cluster import Cluster
+from simulations.faults import CALM, Faults
+from simulations.world import TICK_S, Machine
 
 LOSSY: Final = Faults.of(loss=0.2, duplicate=0.1, reorder=0.2)
 PATIENCE_ROUNDS: Final = 6 * LIST_TICKS_MAX

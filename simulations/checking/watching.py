@@ -5,9 +5,10 @@ Owns how often. Does not own what is looked at (`bounds`, `bans`).
 
 from typing import Final
 
+from simulations.cluster import Cluster
+
 from .bans import Bans
 from .bounds import check_bounds
-from .cluster import Cluster
 
 LOOK_S: Final = 2.0
 """Time between two looks, in seconds of the world."""

@@ -9,9 +9,9 @@ from crdtmerge.bodies import SpaceId
 from crdtmerge.digest import BlobId
 from crdtmerge.errors import CrdtMergeError
 from crdtmerge.sync.transfer import Wanted
+from simulations.machine import Machine
 
 from .downloads import Reply
-from .machine import Machine
 from .network import Network
 
 

@@ -8,11 +8,10 @@ from typing import Final
 
 from crdtmerge.bodies import RecordId
 from crdtmerge.epochs import check_unchanged, choose, epochs_of
-
-from .checkers import NotConvergedError
-from .cluster import Cluster
-from .settling import Settled, gather, settle
-from .world import TICK_S, Machine
+from simulations.checking.checkers import NotConvergedError
+from simulations.checking.settling import Settled, gather, settle
+from simulations.cluster import Cluster
+from simulations.world import TICK_S, Machine
 
 HEARD_ROUNDS: Final = 6
 """Rounds in which the owner hears of what others take back; what it has not, stays."""

@@ -8,6 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from simulations.cluster import Cluster
+from simulations.faults import CALM
+from simulations.world import TICK_S, Machine
+
 from .checkers import (
     NotConvergedError,
     check_merged,
@@ -15,10 +19,7 @@ from .checkers import (
     disagreement,
     same_records,
 )
-from .cluster import Cluster
-from .faults import CALM
 from .patience import patience
-from .world import TICK_S, Machine
 
 PATIENCE_ROUNDS: Final = patience(CALM, nodes=2)
 """Rounds that nodes get to agree where links lose nothing, however many they are."""

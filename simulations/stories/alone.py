@@ -9,14 +9,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from .checkers import NotConvergedError
-from .cluster import Cluster
-from .faults import CALM, FAULTS, Faults
-from .patience import FORGIVEN_ROUNDS
-from .settling import PATIENCE_ROUNDS, Settled, gather, settle
-from .weather import Weather
-from .workload import Workload
-from .world import TICK_S
+from simulations.checking.checkers import NotConvergedError
+from simulations.checking.patience import FORGIVEN_ROUNDS
+from simulations.checking.settling import PATIENCE_ROUNDS, Settled, gather, settle
+from simulations.cluster import Cluster
+from simulations.faults import CALM, FAULTS, Faults
+from simulations.weather import Weather
+from simulations.workload import Workload
+from simulations.world import TICK_S
 
 ROUNDS_LEAST: Final = 10
 """Rounds of work, however soon a kind has struck often enough."""

@@ -14,11 +14,11 @@ from crdtmerge.digest import BlobId
 from crdtmerge.errors import LocalError
 from nodes.store.rereading import damaged_rows
 from nodes.upkeep.inspecting import inspect
+from simulations.checking.checkers import same_records
+from simulations.cluster import Cluster
+from simulations.world import TICK_S, Machine
 
-from .checkers import same_records
-from .cluster import Cluster
 from .storage import DiskStorage
-from .world import TICK_S, Machine
 
 ALONE_ROUNDS: Final = 30
 """Rounds without a peer after which a machine is taken to have none."""

@@ -20,10 +20,10 @@ from crdtmerge.sync.sources import Fate
 from crdtmerge.sync.swarm import Ask, Drop, Failed, Swarm
 from crdtmerge.sync.transfer import Wanted, announce
 from nodes.effects import BlobFailed, BlobStored, Fetch, Input, Source, SourceFailed
+from simulations.clock import Clock
+from simulations.disks.storage import Blobs
 
-from .clock import Clock
 from .network import Network
-from .storage import Blobs
 
 POLL_S: Final = 0.25
 

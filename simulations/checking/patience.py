@@ -26,9 +26,8 @@ from nodes.gossip import (
     KEEPALIVE_ANSWER_S,
     KEEPALIVE_S,
 )
-
-from .faults import Faults
-from .world import TICK_S
+from simulations.faults import Faults
+from simulations.world import TICK_S
 
 LUCK: Final = 1e-6
 """Share of the runs that may fail by ill luck alone."""

@@ -13,19 +13,18 @@ from typing import Final
 from crdtmerge.recipe import Recipe
 from crdtmerge.sync.session import FEED_WITHOUT_CURSOR_MAX
 from nodes.quotas import DEFAULT
-
-from .checkers import repeatable
-from .cluster import Cluster
-from .faults import STORM, Faults, Only, only_options
-from .liars.flooding import TIGHT
-from .limits import ROUNDS_DEFAULT, ROUNDS_MAX, check_range, check_run
-from .outcome import Outcome, outcome_of
-from .patience import patience
-from .settling import settle
-from .watching import keep_watch
-from .weather import Weather
-from .workload import RECIPES, Workload
-from .world import TICK_S, World
+from simulations.checking.checkers import repeatable
+from simulations.checking.patience import patience
+from simulations.checking.settling import settle
+from simulations.checking.watching import keep_watch
+from simulations.cluster import Cluster
+from simulations.faults import STORM, Faults, Only, only_options
+from simulations.liars.flooding import TIGHT
+from simulations.limits import ROUNDS_DEFAULT, ROUNDS_MAX, check_range, check_run
+from simulations.outcome import Outcome, outcome_of
+from simulations.weather import Weather
+from simulations.workload import RECIPES, Workload
+from simulations.world import TICK_S, World
 
 NODES_MIN: Final = 2
 PATIENCE_ROUNDS: Final = 1500

@@ -26,10 +26,10 @@ from nodes import (
     quotas,
 )
 from nodes.node import Node
+from simulations.cluster import Cluster
+from simulations.world import Machine
 
 from .checkers import NotConvergedError
-from .cluster import Cluster
-from .world import Machine
 
 RULES_MAX: Final = 64
 """Kinds of errors by which peers are dropped: there are some thirty."""

@@ -20,9 +20,9 @@ from crdtmerge.errors import RemoteError
 from crdtmerge.sync.messages import Message
 from nodes.convert import decode, encode
 from nodes.gossip import KEEPALIVE_ANSWER_S, KEEPALIVE_S
+from simulations.clock import Clock
+from simulations.faults import Dice
 
-from .clock import Clock
-from .faults import Dice
 from .link import Link, Pair, pair
 from .walls import Wall, Walls, around
 

@@ -8,11 +8,10 @@ from collections.abc import Mapping
 from typing import Final
 
 from crdtmerge.identity import AuthorId
-
-from .checkers import NotConvergedError
-from .cluster import Cluster
-from .settling import Settled, gather, settle
-from .world import TICK_S, Machine
+from simulations.checking.checkers import NotConvergedError
+from simulations.checking.settling import Settled, gather, settle
+from simulations.cluster import Cluster
+from simulations.world import TICK_S, Machine
 
 SHOWN_WITHIN: Final = 60
 """Rounds in which a fork must be shown to all, once both branches can meet."""
