@@ -9,8 +9,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from hashlib import sha256
-from typing import TYPE_CHECKING, Final, assert_never
+from typing import Final, assert_never
 
 from crdtmerge.bodies import SpaceId
 from crdtmerge.digest import BlobId, Domain, digest
@@ -56,12 +55,10 @@ from simulations.links.network import Network
 from simulations.links.serving import served
 
 from .clock import Clock
-from .faults import CALM, Dice, Faults, Strike, Subject
+from .faults import CALM, Dice, Faults, Strike
+from .log import EventLog
 from .machine import Interruption, Liar, Machine
 from .releases import NEEDS, NotUnderstoodError
-
-if TYPE_CHECKING:
-    import hashlib
 
 __all__ = ["TICK_S", "Interruption", "Liar", "Machine", "World"]
 
@@ -70,8 +67,6 @@ LOSING: Final[tuple[Losing, ...]] = ("some", "torn", "all", "some")
 KILLED: Final = Loss("none")
 """What a process loses that ends while its system goes on."""
 TICK_S: Final = 1.0
-STRIKES_KEPT_MAX: Final = 100_000
-"""How many strikes a world lists: those of a long swarm, not of the longest."""
 DIAL_TIMEOUT_S: Final = 1.0
 
 
@@ -92,9 +87,6 @@ class World:
     machines: list[Machine] = field(default_factory=list)
     network: Network = field(init=False)
     dice: Dice = field(init=False)
-    events: int = 0
-    """Lines of the log: an input that reaches a process, its start, its end, a piece of a
-    blob that comes, the end of a stream, a fault that strikes."""
     crashes: int = 0
     power_losses: int = 0
     accused: list[str] = field(default_factory=list)
@@ -105,14 +97,13 @@ class World:
     """Who did not find again what it had acknowledged: it must stay empty too."""
     caught: Counter[str] = field(default_factory=Counter)
     """How often an honest machine cut off a liar, by the rule that this one broke."""
-    strikes: list[Strike] = field(default_factory=list)
-    """The faults that happened, in their order."""
-    _log: "hashlib._Hash" = field(default_factory=sha256)
+    _log: EventLog = field(init=False)
     _by_transport: dict[bytes, Machine] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Build the network that carries messages between the machines."""
-        self.dice = Dice(self.faults, self.random, self.only, self._struck)
+        self._log = EventLog(self.clock)
+        self.dice = Dice(self.faults, self.random, self.only, self._log.strike)
         self.network = Network(
             self.clock,
             self.random("network"),
@@ -314,21 +305,21 @@ class World:
     @property
     def log_digest(self) -> str:
         """Digest of all that happened, in its order."""
-        return self._log.hexdigest()
+        return self._log.digest
+
+    @property
+    def strikes(self) -> list[Strike]:
+        """The faults that happened, in their order."""
+        return self._log.strikes
+
+    @property
+    def events(self) -> int:
+        """How many lines the log has."""
+        return self._log.events
 
     def _note(self, machine: Machine, what: str) -> None:
         """Log what happens to a process."""
-        self._write(f"{machine.name} {what}")
-
-    def _struck(self, name: str, hit: int, subject: Subject) -> None:
-        """Log a fault."""
-        self._write(f"{name} {hit} {subject!r}")
-        if len(self.strikes) < STRIKES_KEPT_MAX:
-            self.strikes.append(Strike(name, hit, self.clock.now, subject))
-
-    def _write(self, line: str) -> None:
-        self.events += 1
-        self._log.update(f"{self.clock.now!r} {line}\n".encode())
+        self._log.write(f"{machine.name} {what}")
 
     # --- performing effects -------------------------------------------------------------
 
