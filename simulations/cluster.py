@@ -177,10 +177,13 @@ class Cluster(World):
         before: AbstractSet[RecordId],
         held: AbstractSet[BlobId],
     ) -> None:
-        """Let go of what lay on no other disk: that is lost by right, and no more."""
+        """Let go of what lay on no other disk: that is lost by right, and no more.
+
+        What a liar alone has counts as lost: it may keep that for itself.
+        """
         self.set_back.add(machine.author.public)
         gone, blobs = before, held
-        for other in self.machines:
+        for other in self.honest:
             gone, blobs = gone - other.storage.durable, blobs - other.storage.held
         self.at_risk |= blobs
         for record in sorted(gone & self.ledger.keys()):
@@ -189,7 +192,7 @@ class Cluster(World):
     def reckon(self) -> None:
         """Count what was given up for lost, and was under way to somebody."""
         for record in sorted(self.losable):
-            if any(record in machine.storage.durable for machine in self.machines):
+            if any(record in machine.storage.durable for machine in self.honest):
                 self.ledger[record] = self.losable.pop(record)
 
     @contextmanager

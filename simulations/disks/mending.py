@@ -68,8 +68,9 @@ def mend(cluster: Cluster) -> None:
         return
     _adopt_alone(cluster, cluster.owner)
     for machine in cluster.machines:
-        _let_in(cluster, machine)
+        let_in(cluster, machine)
     for _ in range(TRIES_MAX):
+        _bring_up(cluster)
         if _at_rest(cluster):
             break
         cluster.run(TICK_S)
@@ -120,14 +121,19 @@ def _check(cluster: Cluster, machine: Machine, storage: DiskStorage) -> None:
         cluster.base.store(machine.blobs)  # no peer serves the base
 
 
-def _let_in(cluster: Cluster, machine: Machine) -> None:
-    """Let a machine join again that knows nobody any more, or that others do not know."""
+def let_in(cluster: Cluster, machine: Machine) -> None:
+    """Let a machine join again that knows nobody any more, or that others do not know.
+
+    Who met an error before all disks worked may end of it only now.
+    """
+    _bring_up(cluster)
     others = [other for other in cluster.machines if other is not machine]
     if not any(knows(cluster, machine, other) for other in others):
         cluster.welcome(machine, others[0])
     if knows(cluster, cluster.owner, machine):
         return
     for _ in range(TRIES_MAX):
+        _bring_up(cluster)
         try:
             with cluster.powered(machine):
                 cluster.admit(machine)

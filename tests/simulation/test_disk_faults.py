@@ -21,6 +21,7 @@ from simulations.disks.disk_faults import DiskFaults, flip
 from simulations.disks.power_loss import Content, Loss, PowerLossError
 from simulations.disks.storage import DiskStorage
 from simulations.faults import FAULTS
+from simulations.liars.liar import Liar
 from simulations.stories import alone
 from simulations.stories.scenarios import run_scenario
 from simulations.world import TICK_S, Machine
@@ -203,6 +204,45 @@ def test_only_what_lay_nowhere_else_is_lost_with_a_disk() -> None:
     cluster.network.heal()
     cluster.restart(machine)
     settle(cluster)
+
+
+def test_what_a_liar_alone_has_is_lost_with_a_disk() -> None:
+    """It need not say what it has; if it does, that counts again."""
+    cluster, machine, _ = two()
+    other = cluster.join()
+    settle(cluster)
+    other.liar = Liar(cluster, other)
+    cluster.network.partition([machine.transport, other.transport])
+    cluster.contribute(machine)
+    cluster.run(8 * TICK_S)
+    told = set(other.storage.durable - cluster.owner.storage.durable)
+    assert told
+    cluster.crash(machine)
+    cluster.lose_disk(machine)
+    assert told <= set(cluster.losable)
+    cluster.network.heal()
+    cluster.restart(machine)
+    settle(cluster)
+    assert not cluster.losable
+
+
+def test_who_ends_while_others_are_let_in_is_started_again() -> None:
+    """An error that a disk had before it worked may end its process only then."""
+    cluster, machine, storage = two()
+    cluster.set_back.add(machine.author.public)
+    storage.wait()
+    cluster.clock.after(TICK_S / 8, lambda: cluster.crash(machine))
+    mending.mend(cluster)
+    assert machine.node is not None
+    settle(cluster)
+
+
+def test_who_ended_is_started_again_before_it_is_let_in() -> None:
+    """The store of a process that is no more cannot be read."""
+    cluster, machine, _ = two()
+    cluster.crash(machine)
+    mending.let_in(cluster, machine)
+    assert machine.node is not None
 
 
 def test_a_record_that_is_lost_otherwise_fails_the_run() -> None:
