@@ -59,12 +59,13 @@ class Cluster(World):
     doubtful: dict[str, dict[RecordId, SignedRecord]] = field(default_factory=dict)
     """Records that machines were keeping when their power went: kept, or lost."""
     losable: dict[RecordId, SignedRecord] = field(default_factory=dict)
-    """Records that lay on one disk alone when that was lost: gone by right, unless one
-    was under way to somebody."""
+    """Records that lay on no other honest disk when one was lost: gone by right, unless
+    one was under way to somebody."""
     set_back: set[AuthorId] = field(default_factory=set)
     """Whose disk was lost or put back: they alone may sign a number twice."""
     at_risk: set[BlobId] = field(default_factory=set)
-    """Blobs that lay on one disk alone when it was lost, or damaged in their place."""
+    """Blobs that lay on no other honest disk when one was lost, or damaged in their
+    place."""
     broken: set[str] = field(default_factory=set)
     """Machines whose store was found damaged: each gets an empty disk."""
     space: SpaceId = field(init=False)
@@ -179,8 +180,17 @@ class Cluster(World):
     ) -> None:
         """Let go of what lay on no other disk: that is lost by right, and no more."""
         self.set_back.add(machine.author.public)
-        gone, blobs = before, held
-        for other in self.machines:
+        self.give_up(before, held)
+
+    def give_up(
+        self, records: AbstractSet[RecordId], held: AbstractSet[BlobId]
+    ) -> None:
+        """Count on these no more, but for what lies on an honest disk now.
+
+        What a liar has may never come from it: it keeps that to itself, or is thrown out.
+        """
+        gone, blobs = records, held
+        for other in self.honest:
             gone, blobs = gone - other.storage.durable, blobs - other.storage.held
         self.at_risk |= blobs
         for record in sorted(gone & self.ledger.keys()):
@@ -189,7 +199,7 @@ class Cluster(World):
     def reckon(self) -> None:
         """Count what was given up for lost, and was under way to somebody."""
         for record in sorted(self.losable):
-            if any(record in machine.storage.durable for machine in self.machines):
+            if any(record in machine.storage.durable for machine in self.honest):
                 self.ledger[record] = self.losable.pop(record)
 
     @contextmanager
