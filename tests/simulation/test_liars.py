@@ -34,7 +34,7 @@ from simulations.liars.forging import FORGERIES, Slipped, bring
 from simulations.liars.liar import Liar, next_record
 from simulations.liars.stalling import Stall
 from simulations.stories.scenarios import run_scenario
-from simulations.stories.swarm import play
+from simulations.stories.swarm import FORGETTING, found, play
 from simulations.weather.members import appoint, liars, pass_over, turn
 
 KINDS = [fault.name for fault in FAULTS.values() if fault.area == "member"]
@@ -150,6 +150,14 @@ def test_a_swarm_among_liars_settles(seed: int) -> None:
     settle(cluster)
     assert set(KINDS) <= set(cluster.dice.struck)
     assert len(cluster.honest) < 8
+
+
+@pytest.mark.parametrize("name", FORGETTING)
+def test_no_space_cuts_off_who_was_made_to_forget(name: str) -> None:
+    """An owner that lost its last record signs another of its number, and is honest."""
+    forking, both = Faults.of(equivocate=0.1), Faults.of(equivocate=0.1, **{name: 0.1})
+    assert {found(seed, forking).quarantine for seed in range(4)} == {False, True}
+    assert not any(found(seed, both).quarantine for seed in range(4))
 
 
 # --- and who falls for a lie is found out ------------------------------------------------
