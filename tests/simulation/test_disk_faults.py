@@ -213,7 +213,7 @@ def _bytes_of_owner(cluster: Cluster) -> set[BlobId]:
     before = set(cluster.owner.storage.held)
     cluster.contribute(cluster.owner)
     settle(cluster)
-    return cluster.owner.storage.held - before
+    return set(cluster.owner.storage.held - before)
 
 
 def test_what_a_liar_alone_has_is_contributed_again() -> None:
