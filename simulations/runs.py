@@ -102,8 +102,18 @@ class Run:
             BadInputError: as `check`.
         """
         self.check()
+        founded: list[Cluster] = []
+
+        def lend(cluster: Cluster) -> None:
+            founded.append(cluster)
+            watch(cluster)
+
         with remembering():
-            return self._performed(watch)
+            try:
+                return self._performed(lend)
+            finally:
+                for cluster in founded:
+                    cluster.close()
 
     def _performed(self, watch: Callable[[Cluster], None]) -> Outcome:
         if self.story != SWARM:

@@ -8,6 +8,7 @@ it. docs/simulating.md has an example of each. Owns these two; does not own what
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -63,14 +64,19 @@ class SwarmRun:
         check_run(self.seed, self.nodes, NODES_MIN)
         check_range("rounds", self.rounds, 1, ROUNDS_MAX)
         self.faults.check()
-        with offered(*self.strategies), remembering():
-            cluster = Cluster(
-                self.seed,
-                self.faults,
-                quotas=self.quotas,
-                disks=self.faults.of_area("disk"),
-                quarantine=self.quarantine,
-            )
+        with (
+            offered(*self.strategies),
+            remembering(),
+            closing(
+                Cluster(
+                    self.seed,
+                    self.faults,
+                    quotas=self.quotas,
+                    disks=self.faults.of_area("disk"),
+                    quarantine=self.quarantine,
+                )
+            ) as cluster,
+        ):
             cluster.set_recipe(cluster.owner, self.recipes[0])
             play(cluster, self.nodes, self.rounds, self.recipes)
             settled = settle(cluster, patience_rounds=PATIENCE_ROUNDS)

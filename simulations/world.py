@@ -264,6 +264,7 @@ class World:
         """Give a crashed `machine` an empty disk."""
         assert machine.node is None
         machine.attested = None
+        machine.storage.close()
         machine.storage = self._empty_storage(
             self.draw(f"{machine.name}/{machine.life}")
         )
@@ -281,6 +282,11 @@ class World:
 
     def _suffered(self, name: str) -> None:
         self.dice.struck[name] += 1
+
+    def close(self) -> None:
+        """End it: nothing is asked of its machines any more."""
+        for machine in self.machines:
+            machine.storage.close()
 
     # --- time and chance ----------------------------------------------------------------
 

@@ -122,6 +122,9 @@ class Storage(Protocol):
     def compared(self, space: SpaceId) -> None:
         """Hear that a peer holds the same set of `space`."""
 
+    def close(self) -> None:
+        """Be used no more: what it holds open is given back."""
+
 
 class MemoryStorage:
     """Keeps all that it was ever given: whoever crashes loses nothing."""
@@ -172,6 +175,9 @@ class MemoryStorage:
 
     def compared(self, space: SpaceId) -> None:
         """Take no notice."""
+
+    def close(self) -> None:
+        """Hold nothing open."""
 
 
 class KeptRecords(SqliteRecords):
@@ -284,11 +290,20 @@ class DiskStorage:
         self._replace(self.disk.after(loss))
 
     def _replace(self, disk: SimulatedDisk) -> None:
+        self.close()
+        self.disk, self.shaken = disk, False
+
+    def close(self) -> None:
+        """Let go of the files.
+
+        SQLite holds its files where the collector of garbage does not see it: a store that
+        nobody closes stays in memory, with its disk and all that hears of that.
+        """
         self.disk.forget()  # what the dead process does from here on reaches nobody
         if not self._closed:
             self.files.close()
             self.database.close()
-        self.disk, self._closed, self.shaken = disk, True, False
+        self._closed = True
 
     def cut_power(self, operations: int | None) -> None:
         """Let the power go at one of the next operations."""

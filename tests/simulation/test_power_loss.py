@@ -1,5 +1,6 @@
 """Machines keep all on disks that lose what was not synced, and converge all the same."""
 
+import gc
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from simulations.disks.disk import SimulatedDisk
 from simulations.disks.power_loss import Content, Loss
 from simulations.disks.storage import DiskStorage
 from simulations.faults import CALM, ROUGH
+from simulations.hunting.attempts import attempt
+from simulations.runs import SWARM, Run
 from simulations.stories.scenarios import run_scenario
 from simulations.stories.swarm import PATIENCE_ROUNDS, play, run_swarm
 
@@ -79,3 +82,19 @@ def test_what_is_not_synced_may_be_lost() -> None:
         with disk.after(Loss("some", seed)).open(Path("/file")) as left:
             found.add(left.read_at(0, 2000).replace(b"\0", b"-")[::512])
     assert found == {b"a", b"ab", b"c", b"cb", b"a-"} | (found & {b"c-"})
+
+
+def test_a_run_leaves_no_disk_in_memory() -> None:
+    """Those that a wipe replaced are gone too: SQLite's own references are unseen."""
+    run = Run(SWARM, 1, 4, 6, POWER.but(wipe=0.3, backup=0.1))
+    before = living_disks()
+    outcome = attempt(run)
+    assert outcome.injected
+    assert outcome.injected["wipe"]
+    assert living_disks() <= before
+
+
+def living_disks() -> int:
+    """Return how many simulated disks are in memory, now that garbage was collected."""
+    gc.collect()
+    return sum(type(found) is SimulatedDisk for found in gc.get_objects())
