@@ -59,12 +59,13 @@ class Cluster(World):
     doubtful: dict[str, dict[RecordId, SignedRecord]] = field(default_factory=dict)
     """Records that machines were keeping when their power went: kept, or lost."""
     losable: dict[RecordId, SignedRecord] = field(default_factory=dict)
-    """Records that lay on one disk alone when that was lost: gone by right, unless one
-    was under way to somebody."""
+    """Records that lay on no other honest disk when one was lost: gone by right, unless
+    one was under way to somebody."""
     set_back: set[AuthorId] = field(default_factory=set)
     """Whose disk was lost or put back: they alone may sign a number twice."""
     at_risk: set[BlobId] = field(default_factory=set)
-    """Blobs that lay on one disk alone when it was lost, or damaged in their place."""
+    """Blobs that lay on no other honest disk when one was lost, or damaged in their
+    place."""
     broken: set[str] = field(default_factory=set)
     """Machines whose store was found damaged: each gets an empty disk."""
     space: SpaceId = field(init=False)
@@ -177,12 +178,18 @@ class Cluster(World):
         before: AbstractSet[RecordId],
         held: AbstractSet[BlobId],
     ) -> None:
-        """Let go of what lay on no other disk: that is lost by right, and no more.
-
-        What a liar alone has counts as lost: it may keep that for itself.
-        """
+        """Let go of what lay on no other disk: that is lost by right, and no more."""
         self.set_back.add(machine.author.public)
-        gone, blobs = before, held
+        self.give_up(before, held)
+
+    def give_up(
+        self, records: AbstractSet[RecordId], held: AbstractSet[BlobId]
+    ) -> None:
+        """Count on these no more, but for what lies on an honest disk now.
+
+        What a liar has may never come from it: it keeps that to itself, or is thrown out.
+        """
+        gone, blobs = records, held
         for other in self.honest:
             gone, blobs = gone - other.storage.durable, blobs - other.storage.held
         self.at_risk |= blobs

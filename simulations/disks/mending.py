@@ -64,17 +64,18 @@ def mend(cluster: Cluster) -> None:
                 _check(cluster, machine, machine.storage)
                 cluster.restart(machine)
         _bring_up(cluster)
-    if not cluster.set_back:
+    if cluster.set_back:
+        _adopt_alone(cluster, cluster.owner)
+        for machine in cluster.machines:
+            let_in(cluster, machine)
+    elif not cluster.at_risk:
         return
-    _adopt_alone(cluster, cluster.owner)
-    for machine in cluster.machines:
-        let_in(cluster, machine)
     for _ in range(TRIES_MAX):
         _bring_up(cluster)
         if _at_rest(cluster):
             break
         cluster.run(TICK_S)
-    _provide(cluster)
+    provide(cluster)
 
 
 def _adopt_alone(cluster: Cluster, machine: Machine) -> None:
@@ -89,9 +90,8 @@ def _adopt_alone(cluster: Cluster, machine: Machine) -> None:
 
 def _at_rest(cluster: Cluster) -> bool:
     """Tell whether everybody who tells the truth may sign, and has the same records."""
-    honest = [machine for machine in cluster.machines if machine.liar is None]
-    sure = not any(machine.storage.doubted() for machine in honest)
-    return sure and same_records(cluster, honest)
+    sure = not any(machine.storage.doubted() for machine in cluster.honest)
+    return sure and same_records(cluster, cluster.honest)
 
 
 def _bring_up(cluster: Cluster) -> None:
@@ -148,16 +148,22 @@ def knows(cluster: Cluster, other: Machine, machine: Machine) -> bool:
     return machine.transport in view.nodes and machine.author.public in view.ranks
 
 
-def _provide(cluster: Cluster) -> None:
-    """Let people contribute again the bytes of their models that no disk holds any more."""
-    for machine in cluster.machines:
+def provide(cluster: Cluster) -> None:
+    """Let people contribute again the bytes of their models that no disk holds any more.
+
+    A liar's disk is none: its person may be thrown out with it.
+    """
+    for machine in cluster.honest:
         while gone := _gone(cluster, machine):  # a manifest tells of further ones
             for blob in gone:
                 machine.blobs.add(cluster.library.get(blob))
 
 
 def _gone(cluster: Cluster, machine: Machine) -> list[BlobId]:
-    """Return what a machine lacks and nobody has, of what may have been lost by right."""
+    """Return what a machine lacks and nobody has, of what may have been lost by right.
+
+    What the library does not have was never anybody's: a liar made it up.
+    """
     missing = cluster.at_risk & machine.spaces.missing(cluster.space).keys()
-    holders = cluster.machines
-    return [b for b in sorted(missing) if not any(m.blobs.has(b) for m in holders)]
+    given = [blob for blob in sorted(missing) if cluster.library.has(blob)]
+    return [b for b in given if not any(m.blobs.has(b) for m in cluster.honest)]

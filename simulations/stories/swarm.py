@@ -18,6 +18,7 @@ from simulations.checking.patience import patience
 from simulations.checking.settling import settle
 from simulations.checking.watching import keep_watch
 from simulations.cluster import Cluster
+from simulations.disks.mending import DAMAGING
 from simulations.faults import STORM, Faults, Only, only_options
 from simulations.liars.flooding import TIGHT
 from simulations.limits import ROUNDS_DEFAULT, ROUNDS_MAX, check_range, check_run
@@ -31,6 +32,9 @@ PATIENCE_ROUNDS: Final = 1500
 """Rounds to agree at most, whatever goes on failing; `patience` says how many mostly."""
 QUARANTINE: Final = 0.5
 """Share of the spaces that cut off who signs two records of one number, where any does."""
+FORGETTING: Final = ("backup", "wipe", *DAMAGING)
+"""What a disk can lose the last of its author's records by: then an honest one may sign a
+number again, the owner too, whom nobody could let in again."""
 FRUGAL: Final = 0.5
 """Share of the runs with a flood in which nodes have little to spare for anybody."""
 OLD: Final = 0.5
@@ -80,16 +84,19 @@ def run_swarm(
 
 
 def found(seed: int, faults: Faults, only: Only | None = None) -> Cluster:
-    """Return the cluster of a swarm, whose rules the seed draws where a fault meets any."""
+    """Return the cluster of a swarm, whose rules the seed draws where a fault meets any.
+
+    No space cuts off who signs two records of one number where honest people may do so.
+    """
     rng = World(seed).random("rules")
     strict, frugal = rng.random() < QUARANTINE, rng.random() < FRUGAL
+    forgetful = any(faults[name] for name in FORGETTING)
     return Cluster(
         seed,
         faults,
         only,
         disks=faults.of_area("disk"),
-        # An honest author may fork too, whose disk is put back to an older copy.
-        quarantine=strict and faults["equivocate"] > 0 and not faults["backup"],
+        quarantine=strict and faults["equivocate"] > 0 and not forgetful,
         quotas=TIGHT if frugal and faults["flood"] else DEFAULT,
     )
 

@@ -7,6 +7,7 @@ not own what they do (`liars`), nor what must hold all the same (`checkers`, `bo
 from collections.abc import Sequence
 from typing import Final
 
+from crdtmerge.bodies import Add
 from crdtmerge.digest import ContentId
 from crdtmerge.errors import ContentMissingError, FaultyContributionError
 from crdtmerge.policy import Visible
@@ -66,6 +67,7 @@ def turn(cluster: Cluster, machine: Machine) -> Liar:
     """Let a machine be hostile from now on, and its author suspect."""
     liar = machine.liar = Liar(cluster, machine)
     cluster.suspects.add(machine.author.public)
+    cluster.give_up(machine.storage.durable, machine.storage.held)
     return liar
 
 
@@ -82,7 +84,7 @@ def _clear_up(cluster: Cluster, found: Sequence[Liar]) -> None:
 
 
 def _useless(cluster: Cluster) -> list[ContentId]:
-    """Return what suspects alone offer, and no honest machine can merge, sorted.
+    """Return what suspects alone offer, and not every honest machine will have, sorted.
 
     Looked for in all that anybody has: what some have heard already, others will.
     """
@@ -95,8 +97,25 @@ def _useless(cluster: Cluster) -> list[ContentId]:
         visible.content
         for visible in everything.view(cluster.space).visible
         if cluster.suspects.issuperset(visible.authors)
-        and not _is_whole(cluster, everything, visible)
+        and not (
+            _is_whole(cluster, everything, visible)
+            and _is_as_large_as_said(cluster, everything, visible)
+        )
     )
+
+
+def _is_as_large_as_said(
+    cluster: Cluster, everything: Spaces, visible: Visible
+) -> bool:
+    """Tell whether no author of it says more bytes than its manifest names.
+
+    Who has it before it is called huge keeps it. Others never ask for it, once it is more
+    than they take of its author (`nodes.offers`): so the owner has to decide.
+    """
+    records = everything.opset(cluster.space).records
+    added = [records[add].body for add in visible.adds]
+    size = everything.manifest(visible).size
+    return all(isinstance(a, Add) and a.content_bytes <= size for a in added)
 
 
 def _is_whole(cluster: Cluster, everything: Spaces, visible: Visible) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from crdtmerge.digest import BlobId
 from crdtmerge.errors import CrdtMergeError, MachineError, NoRoomError, RestoredError
 from simulations.checking.checkers import NotConvergedError
 from simulations.checking.settling import gather, settle
@@ -21,9 +22,11 @@ from simulations.disks.disk_faults import DiskFaults, flip
 from simulations.disks.power_loss import Content, Loss, PowerLossError
 from simulations.disks.storage import DiskStorage
 from simulations.faults import FAULTS
+from simulations.liars.flooding import Flooder
 from simulations.liars.liar import Liar
 from simulations.stories import alone
 from simulations.stories.scenarios import run_scenario
+from simulations.weather.members import turn
 from simulations.world import TICK_S, Machine
 
 FILE, OTHER = Path("/file"), Path("/other")
@@ -243,6 +246,58 @@ def test_who_ended_is_started_again_before_it_is_let_in() -> None:
     cluster.crash(machine)
     mending.let_in(cluster, machine)
     assert machine.node is not None
+
+
+def _bytes_of_owner(cluster: Cluster) -> set[BlobId]:
+    """Let the owner offer a model that all get; return the blobs that it alone needs."""
+    before = set(cluster.owner.storage.held)
+    cluster.contribute(cluster.owner)
+    settle(cluster)
+    return set(cluster.owner.storage.held - before)
+
+
+def test_what_a_liar_alone_has_is_contributed_again() -> None:
+    """It may be thrown out before anybody asked it: so nobody counts on its disk."""
+    cluster, machine, _ = two()
+    blobs = _bytes_of_owner(cluster)
+    turn(cluster, machine)
+    assert not blobs & cluster.at_risk
+    cluster.crash(cluster.owner)
+    cluster.lose_disk(cluster.owner)
+    assert blobs <= cluster.at_risk
+    cluster.restart(cluster.owner)
+    mending.provide(cluster)
+    assert not cluster.owner.blobs.missing(sorted(blobs))
+
+
+def test_what_lies_on_one_disk_may_go_with_who_begins_to_lie() -> None:
+    """The owner's disk was lost before the only other copy was a liar's."""
+    cluster, machine, _ = two()
+    blobs = _bytes_of_owner(cluster)
+    cluster.crash(cluster.owner)
+    cluster.lose_disk(cluster.owner)
+    assert not blobs & cluster.at_risk
+    turn(cluster, machine)
+    assert blobs <= cluster.at_risk
+
+
+def test_nobody_provides_what_a_liar_made_up() -> None:
+    """A model of half a terabyte has a manifest on the liar's disk, and no bytes."""
+    cluster, machine, storage = two()
+    turn(cluster, machine)
+    before = set(storage.held)
+    Flooder(cluster, machine).offer()
+    made_up = storage.held - before
+    cluster.run(3 * TICK_S)
+    cluster.at_risk |= made_up
+    for holder in cluster.machines:
+        assert isinstance(holder.storage, DiskStorage)
+        for blob in made_up & holder.storage.held:
+            holder.storage.files.removal.set_aside(blob)
+        holder.spaces.look_again()
+    assert made_up & cluster.owner.spaces.missing(cluster.space).keys()
+    mending.provide(cluster)
+    assert set(cluster.owner.blobs.missing(sorted(made_up))) == made_up
 
 
 def test_a_record_that_is_lost_otherwise_fails_the_run() -> None:

@@ -34,8 +34,8 @@ from simulations.liars.forging import FORGERIES, Slipped, bring
 from simulations.liars.liar import Liar, next_record
 from simulations.liars.stalling import Stall
 from simulations.stories.scenarios import run_scenario
-from simulations.stories.swarm import play
-from simulations.weather.members import appoint, liars, turn
+from simulations.stories.swarm import FORGETTING, found, play
+from simulations.weather.members import appoint, liars, pass_over, turn
 
 KINDS = [fault.name for fault in FAULTS.values() if fault.area == "member"]
 
@@ -152,6 +152,14 @@ def test_a_swarm_among_liars_settles(seed: int) -> None:
     assert len(cluster.honest) < 8
 
 
+@pytest.mark.parametrize("name", FORGETTING)
+def test_no_space_cuts_off_who_was_made_to_forget(name: str) -> None:
+    """An owner that lost its last record signs another of its number, and is honest."""
+    forking, both = Faults.of(equivocate=0.1), Faults.of(equivocate=0.1, **{name: 0.1})
+    assert {found(seed, forking).quarantine for seed in range(4)} == {False, True}
+    assert not any(found(seed, both).quarantine for seed in range(4))
+
+
 # --- and who falls for a lie is found out ------------------------------------------------
 
 
@@ -243,6 +251,28 @@ def test_who_believes_anothers_size_is_found_out(
     monkeypatch.setattr(Sizes, "declared", by_anybody)
     with pytest.raises(NotConvergedError, match="lacks"):
         _lie_of_size()
+
+
+def test_the_owner_bans_what_its_own_author_calls_huge() -> None:
+    """Who has it keeps it, and who comes later never asks for it: else none would agree."""
+    cluster = Cluster(0, quotas=TIGHT)
+    gather(cluster, 4)
+    liar = turn(cluster, cluster.machines[-1])
+    kept = cluster.contribute(liar.machine, "kept")
+    called_huge = cluster.contribute(liar.machine, "called huge")
+    cluster.run(6)
+    bodies = [signed.record.body for signed in cluster.ledger.values()]
+    (add,) = [b for b in bodies if isinstance(b, Add) and b.content == called_huge]
+    huge = replace(add, content_bytes=2 * TIGHT.author_bytes)
+    record = next_record(liar, liar.machine.author.public, huge)
+    cluster.commit(liar.machine, sign_record(record, liar.machine.author))
+    pass_over(cluster)
+    gather(cluster, 5)
+    settle(cluster)
+    view = cluster.owner.spaces.view(cluster.space)
+    contents = {visible.content for visible in view.visible}
+    assert kept in contents  # under this seed its author stays
+    assert called_huge not in contents
 
 
 def _stall_for_long() -> Cluster:
