@@ -24,6 +24,7 @@ from simulations.disks.storage import DiskStorage
 from simulations.faults import FAULTS
 from simulations.liars.flooding import Flooder
 from simulations.liars.liar import Liar
+from simulations.machine import Interruption
 from simulations.stories import alone
 from simulations.stories.scenarios import run_scenario
 from simulations.weather.members import turn
@@ -298,6 +299,17 @@ def test_nobody_provides_what_a_liar_made_up() -> None:
     assert made_up & cluster.owner.spaces.missing(cluster.space).keys()
     mending.provide(cluster)
     assert set(cluster.owner.blobs.missing(sorted(made_up))) == made_up
+
+
+def test_an_owner_that_ends_amid_letting_somebody_in_goes_on() -> None:
+    """Its command was done when its process ended; its person starts that again."""
+    cluster, _, _ = two()
+    owner = cluster.owner
+    owner.interruption = Interruption(1, lambda: cluster.crash(owner))
+    cluster.join()
+    assert owner.interruption is None
+    assert owner.node is not None
+    settle(cluster)
 
 
 def test_a_record_that_is_lost_otherwise_fails_the_run() -> None:
