@@ -223,10 +223,8 @@ class Cluster(World):
         """Let one more machine join through the owner's, and start it."""
         owner, machine = self.owner, self._equip()
         self.commit(owner, self.replica(owner).grant(machine.author.public, rank))
-        if self.disks and owner.node is None:
-            self.restart(
-                owner
-            )  # it ended amid telling of that, and its store is closed
+        if self.disks and owner.node is None:  # it ended amid telling of that
+            self.restart(owner)
         self.welcome(machine)
         self.commit(owner, self._announce(machine))
         self.start(machine)

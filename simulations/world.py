@@ -278,10 +278,7 @@ class World:
         generation = drawn[:GENERATION_BYTES]
         if not self.disks:
             return MemoryStorage(generation)
-        return DiskStorage(generation, self._suffered)
-
-    def _suffered(self, name: str) -> None:
-        self.dice.struck[name] += 1
+        return DiskStorage(generation, self.dice.count)
 
     def close(self) -> None:
         """End it: nothing is asked of its machines any more."""

@@ -78,6 +78,10 @@ class Dice:
         """
         return self.generator(f"fault {name} {self.hits[name]}")
 
+    def count(self, name: str) -> None:
+        """Count a kind that was armed, now that it strikes."""
+        self.struck[name] += 1
+
     def of(self, name: str) -> random.Random:
         """Return the generator of one kind, of which its hits are drawn."""
         found = self._generators.get(name)
