@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from crdtmerge.errors import BadInputError, UnknownNameError
-from docs.make_faults import PAGE, faults_page
+from docs.make_faults import PAGE, Piece, faults_page, kept, together
 from nodes import cli
 from simulations.checking.checkers import NotConvergedError
 from simulations.cluster import Cluster
@@ -247,3 +247,32 @@ def test_the_page_of_faults_is_that_of_the_counted_run() -> None:
     assert page == PAGE.read_text()
     rows = [line for line in page.splitlines() if re.match(r"\| [0-9]+ \| `", line)]
     assert len(rows) == len(FAULTS) == 40
+
+
+def _piece(seed: int, commit: str = "c", failed: tuple[int, ...] = ()) -> Piece:
+    printed = {
+        "command": f"crdtmerge simulate swarm --nodes 8 --seed {seed} --seeds 10",
+        "story": ["swarm"],
+        "seed": seed,
+        "runs": 10,
+        "failed": len(failed),
+        "events": 100 + seed,
+        "wall_seconds": 2.0,
+        "rounds": {"max": 5.0 + seed},
+        "failures": [{"seed": n, "trace": "long"} for n in failed],
+        "least": {},
+        **dict.fromkeys(("python", "machine", "processors", "jobs"), "one"),
+        "commit": commit,
+    }
+    return kept(printed)
+
+
+def test_pieces_of_one_count_are_told_as_one() -> None:
+    """What follows another is added to it, with its failures; nothing else is."""
+    pieces = [_piece(0, failed=(3,)), _piece(10), _piece(20, failed=(21, 22))]
+    (whole,) = together(pieces)
+    assert (whole["seed"], whole["runs"], whole["failed"]) == (0, 30, 3)
+    assert (whole["events"], whole["wall_seconds"]) == (330, 6.0)
+    assert (whole["failed_seeds"], whole["rounds"]["max"]) == ([3, 21, 22], 25.0)
+    assert len(together([_piece(0), _piece(20)])) == 2, "ten seeds lack"
+    assert len(together([_piece(0), _piece(10, commit="d")])) == 2, "other code"
