@@ -86,8 +86,9 @@ def module_of(strategy: Strategy) -> ModuleType:
     Raises:
         LookupError: no module of the package does.
     """
-    for found in pkgutil.iter_modules(crdtmerge.strategies.__path__):
-        module = importlib.import_module(f"crdtmerge.strategies.{found.name}")
+    root = crdtmerge.strategies
+    for found in pkgutil.walk_packages(root.__path__, f"{root.__name__}."):
+        module = importlib.import_module(found.name)
         if any(vars(module).get(name) is strategy for name in _assigned(module)):
             return module
     raise LookupError(f"no module assigns {strategy.full_name}")

@@ -21,6 +21,7 @@ from crdtmerge.strategies import (
     make_recipe,
     whole_of,
 )
+from tests.evidence import attached, numbers
 
 UNIT = 10**9
 DTYPES = ("F64", "F32", "BF16", "F16", "F8_E4M3", "F8_E5M2")
@@ -76,6 +77,9 @@ def task(
         values=Values(recipe.parameters),
         own=own,
         shape=base.shape,
+        evidence=attached(
+            find(name), Values(recipe.parameters), base.shape, len(tunes)
+        ),
     )
 
 
@@ -94,10 +98,12 @@ def resolve(name: str, inputs: Inputs) -> bytes:
 def reduced(strategy: Strategy, tensors: list[Inputs]) -> list[Inputs]:
     """The tasks of one model after its reduce step, if the strategy has one."""
     first = tensors[0]
-    if not (strategy.map and strategy.reduce and strategy.reduces(first.values)):
+    if strategy.reduce is None or not strategy.reduces(first.values):
         return tensors
-    measures = [strategy.map(inputs) for inputs in tensors]
-    found = strategy.reduce(measures, settings_of(first))
+    measures = [strategy.map(inputs) for inputs in tensors] if strategy.map else []
+    whole = settings_of(first)
+    scalars = numbers(strategy, first.values, len(first.contributions))
+    found = strategy.reduce(measures, replace(whole, scalars=scalars))
     return [replace(inputs, coefficients=found) for inputs in tensors]
 
 
@@ -132,6 +138,7 @@ def shuffled(inputs: Inputs, order: tuple[int, ...]) -> Inputs:
         contents=tuple(inputs.contents[i] for i in order),
         weights=tuple(inputs.weights[i] for i in order),
         own=tuple(inputs.own[i] for i in order) if inputs.own else (),
+        evidence=tuple(inputs.evidence[i] for i in order) if inputs.evidence else (),
     )
 
 

@@ -36,7 +36,7 @@ class Word:
     """
 
     name: str
-    kind: Literal["decimal", "integer", "flag", "choice"] = "flag"
+    kind: Literal["decimal", "integer", "flag", "choice", "label"] = "flag"
     default: str | None = "false"
     ours: str | None = None
     per_model: bool = False

@@ -147,7 +147,7 @@ def _largest(
     return Memory(
         entry.name,
         entry.size * (1 + count),
-        strategy_bytes(strategy, values, entry.items, count, out),
+        strategy_bytes(strategy, values, entry.shape, count, out),
         steps_bytes(recipe, entry.items, count),
     )
 

@@ -8,6 +8,7 @@ when it needs them, so they do not count. What counts is what a task makes: task
 out of factors, what strategy and steps hold, and the part of the output being made.
 """
 
+from math import prod
 from typing import Final
 
 from crdtmerge.changes import LowRank, Whole
@@ -45,24 +46,26 @@ def task_bytes(plan: Plan, task: Task) -> int:
     items, count = frame.entry.items, len(plan.contributions)
     values = Values(plan.settings.of_tensor(task.tensor).parameters)
     out = ITEM_BYTES[output_dtype(plan.recipe, frame) or frame.entry.dtype]
-    worked = strategy_bytes(plan.strategy, values, items, count, out)
+    shape = frame.entry.shape
+    worked = strategy_bytes(plan.strategy, values, shape, count, out)
     steps = steps_bytes(plan.recipe, items, count)
     return _FIXED + _given_bytes(plan, frame) + steps + worked
 
 
 def strategy_bytes(
-    strategy: Strategy, values: Values, items: int, count: int, out: int
+    strategy: Strategy, values: Values, shape: tuple[int, ...], count: int, out: int
 ) -> int:
     """Return what a strategy takes for a tensor, the part of the output included.
 
     `out` is how many bytes an item of the output has.
     """
+    items = prod(shape)
     held = strategy.held(values)
     if held is None:
-        return strategy.memory.bytes_of(items, count) + items * out
+        return strategy.memory.bytes_of(items, count, shape) + items * out
     part = min(items, PART_ITEMS)
     worked = strategy.memory.bytes_of(part, count) + part * out
-    return held.bytes_of(items, count) + worked
+    return held.bytes_of(items, count, shape) + worked
 
 
 def check_memory(plan: Plan, budget: int) -> None:

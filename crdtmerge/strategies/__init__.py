@@ -8,11 +8,15 @@ Does not own arithmetic on weights (`numerics`), nor which tensors a task sees
 
 from crdtmerge.strategies import plugins
 from crdtmerge.strategies.base import (
+    NO_EVIDENCE,
+    Evidence,
     Given,
     Inputs,
     Made,
     Parameter,
     Parts,
+    Scalars,
+    Score,
     Strategy,
     Values,
     Whole,
@@ -30,13 +34,17 @@ from crdtmerge.strategies.table import STRATEGIES, find
 from crdtmerge.strategies.texts import parse_weight
 
 __all__ = [
+    "NO_EVIDENCE",
     "STRATEGIES",
+    "Evidence",
     "Given",
     "Inputs",
     "Made",
     "Parameter",
     "Parts",
     "Plugin",
+    "Scalars",
+    "Score",
     "Strategy",
     "Values",
     "Whole",

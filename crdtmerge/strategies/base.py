@@ -5,19 +5,24 @@ formula, nor how user input becomes parameters (`recipes`).
 """
 
 import math
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from types import MappingProxyType
 from typing import Final, Literal, TypeAlias
 
 from crdtmerge.codec import DECIMAL_UNIT, format_decimal, parse_decimal
 from crdtmerge.digest import ContentId
 from crdtmerge.errors import EncodingError
-from crdtmerge.numerics import Data, Items, Singles
+from crdtmerge.numerics import Data, Floats, Items, Singles
 from crdtmerge.recipe import Parameters
 
 TRUE: Final = "true"
 FALSE: Final = "false"
+
+LABEL_FORM: Final = "up to 64 of a-z 0-9 . _ -"
+_LABEL: Final = re.compile(r"[a-z0-9._-]{0,64}")
 
 Weights: TypeAlias = Sequence[int]
 """Weights or coefficients in units of 10**-9, one a contribution, canonical order."""
@@ -49,6 +54,19 @@ Made: TypeAlias = Data | Parts
 Measures: TypeAlias = tuple[float, ...]
 """What a map step measures on one tensor; a strategy's own order and meaning."""
 
+Evidence: TypeAlias = Mapping[str, Floats]
+"""What one contribution attaches for one tensor: an array in float64 for each kind.
+
+Every array was checked and normalised before (`crdtmerge.evidence.kinds` has the shapes and
+what is normalised how), so that no author outweighs others by scaling.
+"""
+
+NO_EVIDENCE: Final[Evidence] = MappingProxyType({})
+
+Scalars: TypeAlias = Mapping[str, float]
+"""What one contribution attaches as single numbers, by name: `loss`, `step`, `samples`,
+`score:CATEGORY`. Self-declared, finite, and no more is known of them."""
+
 Description: TypeAlias = dict[str, object]
 """A plain dict that JSON can carry."""
 
@@ -59,13 +77,13 @@ class Parameter:
 
     `default` and `mergekit_default` are canonical text; `minimum` and `maximum` bound a
     number, both inclusive, in units of 10**-9 (an `integer` is a decimal without places);
-    `choices` are the texts that a choice may be. `per_model` parameters may differ between
-    the contributions of one merge; `whole` ones have one value for the whole model, which
-    no rule for some tensors may change.
+    `choices` are the texts that a choice may be; a `label` is a word or is empty.
+    `per_model` parameters may differ between the contributions of one merge; `whole` ones
+    have one value for the whole model, which no rule for some tensors may change.
     """
 
     name: str
-    kind: Literal["decimal", "integer", "flag", "choice"]
+    kind: Literal["decimal", "integer", "flag", "choice", "label"]
     default: str
     mergekit_default: str | None
     help: str
@@ -82,6 +100,8 @@ class Parameter:
             return " or ".join(self.choices)
         if self.kind == "flag":
             return f"{TRUE} or {FALSE}"
+        if self.kind == "label":
+            return f"a word of {LABEL_FORM}, or empty"
         bounds = f"{format_decimal(self.minimum)} to {format_decimal(self.maximum)}"
         kind = "whole number" if self.kind == "integer" else "number"
         return f"a {kind}, {bounds}"
@@ -91,12 +111,16 @@ class Parameter:
         """The bounds of a number, both inclusive; else all values there are."""
         if self.kind in {"decimal", "integer"}:
             return [format_decimal(self.minimum), format_decimal(self.maximum)]
+        if self.kind == "label":
+            return [LABEL_FORM]
         return list(self.choices) if self.kind == "choice" else [FALSE, TRUE]
 
     def accepts(self, text: str) -> bool:
         """Tell whether `text` is the canonical text of a value that is allowed."""
         if self.kind in {"choice", "flag"}:
             return text in self.accepted
+        if self.kind == "label":
+            return _LABEL.fullmatch(text) is not None
         try:
             units = parse_decimal(text)
         except EncodingError:
@@ -173,6 +197,8 @@ class Inputs:
     take `values`. `shape` is the tensor's, for strategies that look at rows. `exponent` is
     that of the base's tensor if it is known without the base; else the bytes tell. `layer`
     is (number from 0, how many) for a tensor of a numbered layer, for strategies by depth.
+    `evidence` has what each contribution attaches for this tensor, of the kinds that the
+    strategy reads; empty where none attaches any.
     """
 
     tensor: str
@@ -191,19 +217,39 @@ class Inputs:
     shape: tuple[int, ...] = ()
     exponent: int | None = None
     layer: tuple[int, int] | None = None
+    evidence: tuple[Evidence, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What an evaluation says of one contribution: a metric on named data.
+
+    `value` is in units of 10**-9; the author is who signed it. Of each author there is one
+    score of one contribution, metric and data: the last.
+    """
+
+    content: ContentId
+    metric: str
+    data: str
+    value: int
+    author: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Whole:
     """What a reduce step sees beside the measures: what holds for the whole model.
 
-    `contents`, `weights` (units) and `own` go together, in canonical order.
+    `contents`, `weights` (units) and `own` go together, in canonical order, and so do
+    `scalars` where the strategy reads them, else there are none. `scores` are the
+    evaluations that the strategy reads, sorted.
     """
 
     contents: tuple[ContentId, ...]
     weights: tuple[int, ...]
     values: Values
     own: tuple[Values, ...]
+    scalars: tuple[Scalars, ...] = ()
+    scores: tuple[Score, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,15 +257,23 @@ class Memory:
     """Bytes that one task takes for each item of its tensor, beside what it was given.
 
     `shared` once, `each` for every contribution of weight, `several` once where there is
-    more than one; what is given is the tensor of base and contributions as stored, and
-    what is returned the output. An upper bound on the readable reference, for tensors of
-    2**18 items or more, to which blocks of fixed size add 2 MiB at most; it is measured
+    more than one. Of a tensor as a matrix, its first dimension by all others, `rows`,
+    `columns` and `short` are bytes for each item of a square of that side (`short`: of the
+    shorter), and `columns_each` so for every contribution: for factors and Gram matrices,
+    which may be larger than the tensor. What is given is the tensor of base and
+    contributions as stored, with evidence, and what is returned the output. An upper bound
+    on the readable reference, for tensors of 2**18 items or more, to which blocks of fixed
+    size add 2 MiB at most; it is measured
     (tests/unit/test_strategies_declarations.py).
     """
 
     shared: int = 0
     each: int | Fraction = 0
     several: int = 0
+    rows: int = 0
+    columns: int = 0
+    short: int = 0
+    columns_each: int = 0
 
     @property
     def text(self) -> str:
@@ -231,12 +285,28 @@ class Memory:
             parts.append(f"{self.each} B an item and contribution")
         if self.several:
             parts.append(f"{self.several} B an item of several contributions")
+        squares = (
+            ("rows", self.rows),
+            ("columns", self.columns),
+            ("shorter", self.short),
+        )
+        parts += [f"{n} B x {side} squared" for side, n in squares if n]
+        if self.columns_each:
+            parts.append(f"{self.columns_each} B x columns squared a contribution")
         return " + ".join(parts) or "not declared"
 
-    def bytes_of(self, items: int, contributions: int) -> int:
-        """Return the bound for one task."""
+    def bytes_of(
+        self, items: int, contributions: int, shape: tuple[int, ...] = ()
+    ) -> int:
+        """Return the bound for one task; `shape` is the whole tensor's."""
         several = self.several if contributions > 1 else 0
-        return math.ceil(items * (self.shared + several + self.each * contributions))
+        total = math.ceil(items * (self.shared + several + self.each * contributions))
+        if len(shape) < 2 or not math.prod(shape):
+            return total
+        rows, columns = shape[0], math.prod(shape[1:])
+        short, wide = min(rows, columns), columns * columns
+        total += self.rows * rows * rows + self.short * short * short
+        return total + (self.columns + self.columns_each * contributions) * wide
 
 
 def whole_of(made: Made) -> Data:
@@ -277,6 +347,11 @@ def never(_values: Values) -> bool:
     return False
 
 
+def nothing(_values: Values) -> tuple[str, ...]:
+    """Read no evidence, whatever the parameters are."""
+    return ()
+
+
 @dataclass(frozen=True, slots=True)
 class Strategy:
     """One strategy at one version: what it needs, what it declares, its pure functions.
@@ -285,16 +360,19 @@ class Strategy:
     can be told one by one once the tensors were looked at. A strategy with a reduce step
     has `map` (some float64 for each tensor) and `reduce` (map results in order of tensor
     names, and the `Whole` -> coefficients in units), which run where `reduces` says so of
-    the recipe's parameters. `memory` bounds what a task takes for the items that it works
-    on at once: a part's, or all where `held` gives None; `held` tells what it keeps for
-    every item of the tensor while parts are made. `fewest` is how many contributions of
-    weight above zero there must be. `needs_base` tells whether the formula reads the base:
-    if not, models can be merged without one. `prefers_base` tells
-    that it then is another formula: a base that there is must be read. `shifts` tells
-    whether the result moves with the base, so that merging task vectors alone gives the
-    merged task vector. `nameless` says that contributions may have any names and any order:
-    no bit changes. `passes_over` says that who leaves a tensor as it is in the base changes
-    no bit of it, whatever it weighs. One changed output bit is a new version.
+    the recipe's parameters; one that reads no tensor has `reduce` alone. `evidence` names
+    the kinds of evidence that the task of a tensor reads (`crdtmerge.evidence.kinds`);
+    `scalars` and `scores` tell whether the reduce step reads those. `memory` bounds what a
+    task takes for the items that it works on at once: a part's, or all where `held` gives
+    None; `held` tells what it keeps for every item of the tensor while parts are made.
+    `fewest` is how many contributions of weight above zero there must be. `needs_base`
+    tells whether the formula reads the base: if not, models can be merged without one.
+    `prefers_base` tells that it then is another formula: a base that there is must be
+    read. `shifts` tells whether the result moves with the base, so that merging task
+    vectors alone gives the merged task vector. `nameless` says that contributions may
+    have any names and any order: no bit changes. `passes_over` says that who leaves a
+    tensor as it is in the base changes no bit of it, whatever it weighs. One changed
+    output bit is a new version.
     """
 
     name: str
@@ -307,7 +385,9 @@ class Strategy:
     needs_base: bool = True
     prefers_base: bool = False
     shifts: Callable[[Values], bool] = always
-    needs_evidence: bool = False
+    evidence: Callable[[Values], tuple[str, ...]] = nothing
+    scalars: Callable[[Values], bool] = never
+    scores: Callable[[Values], bool] = never
     draws: bool = False
     order_dependent: bool = False
     by_layer: bool = False
@@ -326,14 +406,21 @@ class Strategy:
         """The versioned name that recipes carry, such as `ties/1`."""
         return f"{self.name}/{self.version}"
 
+    @property
+    def defaults(self) -> Values:
+        """All parameters as they come."""
+        return Values(tuple(sorted((p.name, p.default) for p in self.parameters)))
+
     def parameter(self, name: str) -> Parameter | None:
         """Return the declaration of a parameter, None if there is none."""
         return next((p for p in self.parameters if p.name == name), None)
 
     def describe(self) -> Description:
         """Return the declaration as plain values; `fewest` is that of the defaults."""
-        pairs = sorted((p.name, p.default) for p in self.parameters)
-        defaults = Values(tuple(pairs))
+        defaults = self.defaults
+        reads = [*self.evidence(defaults)]
+        reads += ["scalars"] if self.scalars(defaults) else []
+        reads += ["evaluations"] if self.scores(defaults) else []
         return {
             "name": self.name,
             "full_name": self.full_name,
@@ -345,7 +432,7 @@ class Strategy:
             "paper": self.paper,
             "needs_base": self.needs_base,
             "prefers_base": self.prefers_base,
-            "needs_evidence": self.needs_evidence,
+            "evidence": reads,
             "whole": self.reduce is not None,
             "fewest": self.fewest(defaults),
             "order_dependent": self.order_dependent,

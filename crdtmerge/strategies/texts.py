@@ -56,6 +56,10 @@ def typed_value(parameter: Parameter, text: str) -> str:
         if text.lower() not in parameter.choices:
             raise _refusal(parameter, text)
         return text.lower()
+    if parameter.kind == "label":
+        if not parameter.accepts(text):
+            raise _refusal(parameter, text)
+        return text
     if parameter.kind == "flag":
         flag = _FLAGS.get(text.lower())
         if flag is None:

@@ -38,7 +38,7 @@ def group(facts: Facts) -> str:
     """Return the title that a strategy stands under."""
     if facts["package"]:
         return _ADDED
-    if facts["needs_evidence"]:
+    if facts["evidence"]:
         return _EVIDENCE
     return _CHANGES if facts["needs_base"] else _WHOLE
 
@@ -105,7 +105,7 @@ def declared(facts: Facts) -> list[tuple[str, str]]:
     return [
         ("version", f"{facts['version']}, of {own}"),
         ("base", base),
-        ("evidence", "needed" if facts["needs_evidence"] else "none"),
+        ("evidence", ", ".join(cast("Sequence[str]", facts["evidence"])) or "none"),
         ("models", _fewest(facts)),
         ("order", _order(facts)),
         ("draws", "from the seed" if facts["draws"] else "nothing"),

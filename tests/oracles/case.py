@@ -19,7 +19,8 @@ class Case:
     """Base and models in their shape, (n, ...); weights as numbers, not units.
 
     `own` has each model's settings, complete. `strategy`, `tensor`, `seed` and `contents`
-    are what draws hang on; `layer` is (number, how many).
+    are what draws hang on; `layer` is (number, how many). `evidence` and `scalars` are what
+    each model attaches, normalised.
     """
 
     base: Floats
@@ -32,6 +33,8 @@ class Case:
     tensor: str
     seed: bytes
     layer: tuple[int, int] | None = None
+    evidence: Sequence[Mapping[str, Floats]] = ()
+    scalars: Sequence[Mapping[str, float]] = ()
 
     @property
     def count(self) -> int:

@@ -1,0 +1,72 @@
+"""Evidence as strategies are given it: made up, checked and normalised as the real one is.
+
+Owns made-up evidence for one tensor, and made-up numbers. Does not own how real evidence
+is read (`crdtmerge.evidence`).
+"""
+
+import math
+
+import numpy as np
+
+from crdtmerge.evidence.kinds import KINDS
+from crdtmerge.numerics import Floats
+from crdtmerge.strategies import Evidence, Scalars, Strategy, Values
+
+
+def attached(
+    strategy: Strategy, values: Values, shape: tuple[int, ...], count: int
+) -> tuple[Evidence, ...]:
+    """What each of `count` contributions attaches for a tensor of this shape."""
+    kinds = strategy.evidence(values)
+    if not kinds or not math.prod(shape):
+        return ()
+    return tuple(
+        {kind: made(kind, shape, place) for kind in kinds if _fits(kind, shape)}
+        for place in range(count)
+    )
+
+
+def _fits(kind: str, shape: tuple[int, ...]) -> bool:
+    return len(shape) > 1 or not KINDS[kind].linear
+
+
+def made(kind: str, shape: tuple[int, ...], place: int) -> Floats:
+    """Return one normalised array of a kind; another for each place."""
+    rng = np.random.default_rng([place, *kind.encode(), *shape])
+    rows, columns = (shape[0] if shape else 1), math.prod(shape[1:])
+    form = KINDS[kind].shape
+    if form == "gram":
+        factor = rng.standard_normal((columns + 3, columns))
+        gram = factor.T @ factor
+        return _scaled(kind, (gram + gram.T) / 2)
+    size = {"items": shape, "columns": (columns,), "rows": (rows,)}[form]
+    drawn = rng.standard_normal(size)
+    found: Floats = np.asarray(drawn if KINDS[kind].signed else drawn**2)
+    return _scaled(kind, found)
+
+
+def _scaled(kind: str, array: Floats) -> Floats:
+    size = {
+        "mean": np.mean,
+        "trace": np.trace,
+        "largest": np.max,
+        "none": lambda _array: 1.0,
+    }[KINDS[kind].scaling](array)
+    found: Floats = array / size
+    return found
+
+
+def numbers(strategy: Strategy, values: Values, count: int) -> tuple[Scalars, ...]:
+    """What each of `count` contributions attaches as numbers."""
+    if not strategy.scalars(values):
+        return ()
+    return tuple(
+        {
+            "loss": 0.5 + 0.25 * place,
+            "samples": 100.0 + 50 * place,
+            "score:a": 0.9 - 0.1 * place,
+            "score:b": 0.2 + 0.15 * place,
+            "step": 10.0 * (place + 1),
+        }
+        for place in range(count)
+    )
