@@ -5,6 +5,8 @@ is read (`crdtmerge.evidence`).
 """
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -46,13 +48,13 @@ def made(kind: str, shape: tuple[int, ...], place: int) -> Floats:
 
 
 def _scaled(kind: str, array: Floats) -> Floats:
-    size = {
+    sizes: dict[str, Callable[[Floats], Any]] = {
         "mean": np.mean,
         "trace": np.trace,
         "largest": np.max,
         "none": lambda _array: 1.0,
-    }[KINDS[kind].scaling](array)
-    found: Floats = array / size
+    }
+    found: Floats = array / sizes[KINDS[kind].scaling](array)
     return found
 
 
