@@ -50,6 +50,13 @@ def _inspect(argv: Sequence[str]) -> int:
     return command.main(argv)
 
 
+def _spectral(argv: Sequence[str]) -> int:
+    """Measure merges by singular values, beside torch."""
+    from benchmarks.spectral import command
+
+    return command.main(argv)
+
+
 COMMANDS: Final[dict[str, Callable[[Sequence[str]], int | None]]] = {
     "budget": _budget,
     "connections": connections.main,
@@ -70,6 +77,7 @@ COMMANDS: Final[dict[str, Callable[[Sequence[str]], int | None]]] = {
     "resolve": resolve.main,
     "scale": scale.main,
     "simulated": simulated.main,
+    "spectral": _spectral,
     "transfer": transfer.main,
 }
 

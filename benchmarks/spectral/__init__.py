@@ -1,0 +1,1 @@
+"""Merges by singular values, beside the same formulas on plain torch."""
