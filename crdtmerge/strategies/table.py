@@ -45,6 +45,7 @@ from crdtmerge.strategies.ram import RAM, RAMPLUS_TL
 from crdtmerge.strategies.sce import SCE
 from crdtmerge.strategies.series import PMA, WSM
 from crdtmerge.strategies.spectral.joint import DRM, KNOTS
+from crdtmerge.strategies.spectral.opcm import OPCM
 from crdtmerge.strategies.sums import Sums
 from crdtmerge.strategies.tall_masks import CONSENSUS
 from crdtmerge.strategies.task_arithmetic import TASK_ARITHMETIC
@@ -82,6 +83,7 @@ STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
         "multislerp/1": MULTISLERP,
         "nearswap/1": NEARSWAP,
         "nuslerp/1": NUSLERP,
+        "opcm/1": OPCM,
         "passthrough/1": PASSTHROUGH,
         "pcb/1": PCB,
         "pma/1": PMA,

@@ -6,7 +6,7 @@ Owns the table of oracles, by name and version.
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
-from tests.oracles import averages, joint, robust, series, sparse, supports
+from tests.oracles import averages, joint, robust, sequential, series, sparse, supports
 from tests.oracles.case import Case, Floats
 
 Oracle: TypeAlias = Callable[[Case], Floats]
@@ -40,6 +40,7 @@ ORACLES: Mapping[str, Oracle] = {
     "multislerp/1": averages.multislerp,
     "nearswap/1": averages.nearswap,
     "nuslerp/1": averages.nuslerp,
+    "opcm/1": sequential.opcm,
     "passthrough/1": averages.passthrough,
     "pcb/1": supports.pcb,
     "pma/1": series.pma,

@@ -113,6 +113,11 @@ SETTINGS: Mapping[str, tuple[Setting, ...]] = {
         setting(flatten="false"),
         setting(flatten="false", row_wise="true"),
     ),
+    "opcm/1": (
+        setting(),
+        setting(alpha="0.9", lambda_="0.7"),
+        setting(alpha="0"),
+    ),
     "passthrough/1": (
         setting(SELECTED, *[LEFT] * 4),
         setting(LEFT, SELECTED | {"scale": "-0.7"}, *[LEFT] * 3),
