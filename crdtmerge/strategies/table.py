@@ -44,6 +44,7 @@ from crdtmerge.strategies.pcb import PCB
 from crdtmerge.strategies.ram import RAM, RAMPLUS_TL
 from crdtmerge.strategies.sce import SCE
 from crdtmerge.strategies.series import PMA, WSM
+from crdtmerge.strategies.spectral.doge import DOGE
 from crdtmerge.strategies.spectral.joint import DRM, KNOTS
 from crdtmerge.strategies.spectral.opcm import OPCM
 from crdtmerge.strategies.sums import Sums
@@ -67,6 +68,7 @@ STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
         "dare_ties/1": DARE_TIES,
         "della/1": DELLA,
         "della_linear/1": DELLA_LINEAR,
+        "doge/1": DOGE,
         "drm/1": DRM,
         "emr/1": EMR,
         "geometric_median/1": GEOMETRIC_MEDIAN,

@@ -24,6 +24,7 @@ ORACLES: Mapping[str, Oracle] = {
     "dare_ties/1": sparse.dare_ties,
     "della/1": sparse.della,
     "della_linear/1": sparse.della_linear,
+    "doge/1": sequential.doge,
     "drm/1": joint.drm,
     "emr/1": supports.emr,
     "geometric_median/1": robust.geometric_median,

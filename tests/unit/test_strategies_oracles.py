@@ -81,6 +81,11 @@ SETTINGS: Mapping[str, tuple[Setting, ...]] = {
     "dare_ties/1": VOTES,
     "della/1": RANKED,
     "della_linear/1": RANKED,
+    "doge/1": (
+        setting(),
+        setting(subspace="2", density="0.7", lambda_="2", iterations="40"),
+        setting(lr="0.01", density="1", iterations="30", subspace="90"),
+    ),
     "drm/1": (
         setting(),
         setting(direction="v", lambda_="0.7"),

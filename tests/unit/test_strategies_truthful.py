@@ -21,6 +21,7 @@ from tests.models import contribution_of, make_merge, recipe_of, told
 from tests.strategies import base_of, data_of, resolve, task, with_own
 
 SETTINGS: Mapping[str, Mapping[str, str]] = {
+    "doge/1": {"iterations": "20"},
     "karcher/1": {"max_iter": "3"},
     "knots/1": {"votes": "dare_ties"},
     "passthrough/1": {"scale": "2"},
