@@ -177,6 +177,8 @@ class Session:
         match message:
             case Heartbeat():
                 self._take_beat(space, message)
+            case CompareRequest() if not self.features & SPEAKS_COMPARE:
+                pass  # who did not name comparisons would not know the answer
             case FeedRequest() | TrieRequest() | CompareRequest() | RecordsRequest():
                 reply = self._serving.answer(space, self.pulls.of(space), message)
                 if reply is not None:

@@ -169,7 +169,8 @@ def _add_of_another_size(liar: Liar, rng: random.Random) -> None:
         return
     body = rng.choice(adds)
     assert isinstance(body, Add)
-    wrong = rng.choice((1, body.manifest_bytes + 1, MANIFEST_BYTES_MAX))
+    more = min(body.manifest_bytes + 1, MANIFEST_BYTES_MAX)
+    wrong = rng.choice((1, more, MANIFEST_BYTES_MAX))
     lie = replace(body, manifest_bytes=wrong, content_bytes=HUGE_BYTES)
     signed = sign_record(next_record(liar, me, lie), machine.author)
     cluster.commit(machine, signed)

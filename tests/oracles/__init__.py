@@ -6,7 +6,7 @@ Owns the table of oracles, by name and version.
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
-from tests.oracles import averages, robust, series, sparse, supports
+from tests.oracles import averages, joint, robust, sequential, series, sparse, supports
 from tests.oracles.case import Case, Floats
 
 Oracle: TypeAlias = Callable[[Case], Floats]
@@ -24,9 +24,11 @@ ORACLES: Mapping[str, Oracle] = {
     "dare_ties/1": sparse.dare_ties,
     "della/1": sparse.della,
     "della_linear/1": sparse.della_linear,
+    "drm/1": joint.drm,
     "emr/1": supports.emr,
     "geometric_median/1": robust.geometric_median,
     "karcher/1": averages.karcher,
+    "knots/1": joint.knots,
     "krum/1": robust.krum,
     "layer_swap/1": averages.layer_swap,
     "linear/1": averages.linear,
@@ -38,6 +40,7 @@ ORACLES: Mapping[str, Oracle] = {
     "multislerp/1": averages.multislerp,
     "nearswap/1": averages.nearswap,
     "nuslerp/1": averages.nuslerp,
+    "opcm/1": sequential.opcm,
     "passthrough/1": averages.passthrough,
     "pcb/1": supports.pcb,
     "pma/1": series.pma,

@@ -185,6 +185,17 @@ def test_who_does_not_speak_comparisons_is_asked_for_none() -> None:
     assert isinstance(asked, TrieRequest)
 
 
+def test_who_does_not_speak_comparisons_is_answered_none() -> None:
+    """What it asks out of turn must not bring an answer that it cannot read."""
+    ours = session(spaces_with("a", notes(range(1, MANY))))
+    ours.open()
+    ours.handle(Hello(PROTOCOL_VERSION, "before", features=SPEAKS_ATTESTATIONS))
+    asked = CompareRequest(SPACE, bytes(SALT_BYTES), (Ids((), ()),), 1)
+    assert not any(isinstance(m, CompareReply) for m in ours.handle(asked))
+    ours.handle(Hello(PROTOCOL_VERSION, "now", features=FEATURES))
+    assert any(isinstance(m, CompareReply) for m in ours.handle(asked))
+
+
 def test_a_feed_that_does_not_explain_the_difference_is_repaired() -> None:
     """A cursor that claims too much is found out by the root, not believed for ever."""
     left, right = spaces_with("a", notes(range(1, 9))), spaces_with("b", ())
