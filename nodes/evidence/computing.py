@@ -139,7 +139,10 @@ class _Run:
         for name, seen in self._watch.seen.items():
             for kind, total in seen.sums.items():
                 count = 1 if kind == "energy" else max(seen.rows, 1)
-                tensors[kind][name] = (total / count).float().cpu()
+                mean = total / count
+                # Products of matrices may round one half unlike the other.
+                mean = (mean + mean.T) / 2 if kind == "gram" else mean
+                tensors[kind][name] = mean.float().cpu()
         slopes = self._slopes
         for kind, sums in (("fisher", slopes.squares), ("snip", slopes.pulls)):
             if kind in self._kinds:

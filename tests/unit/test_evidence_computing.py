@@ -47,6 +47,7 @@ def test_of_a_linear_layer_moments_and_means_are_those_of_its_inputs() -> None:
     ).tensors
     rows = x.reshape(-1, 4).double().numpy()
     close(found["gram"]["weight"], rows.T @ rows / 35)
+    assert torch.equal(found["gram"]["weight"], found["gram"]["weight"].T)
     close(found["inputs"]["weight"], rows.mean(axis=0))
     close(found["magnitude"]["weight"], np.abs(rows).mean(axis=0))
     close(found["outputs"]["weight"], model(x).detach().reshape(-1, 3).mean(dim=0))

@@ -72,10 +72,11 @@ def stepped(model: nn.Module, groups: Sequence[Sequence[nn.Parameter]]) -> objec
 def test_moments_find_their_tensors(tmp_path: Path, sorted_by: str) -> None:
     """In the model's order, and in that of a Trainer: each is 1e-3 g^2 of its own."""
     model = Normed()
-    up, norm = model.up, model.norm
     groups: list[list[nn.Parameter]] = [[*model.parameters()]]
     if sorted_by == "trainer":
-        groups = [[up.weight], [norm.weight, norm.bias, up.bias]]
+        named = dict(model.named_parameters())
+        kept = ("norm.weight", "norm.bias", "up.bias")
+        groups = [[named["up.weight"]], [named[name] for name in kept]]
     torch.save(stepped(model, groups), tmp_path / "optimizer.pt")
     parameters = dict(model.named_parameters())
     found = read_moments(tmp_path / "optimizer.pt", parameters)
