@@ -46,6 +46,8 @@ from crdtmerge.strategies.pcb import PCB
 from crdtmerge.strategies.ram import RAM, RAMPLUS_TL
 from crdtmerge.strategies.sce import SCE
 from crdtmerge.strategies.series import PMA, WSM
+from crdtmerge.strategies.spectral.joint import DRM, KNOTS
+from crdtmerge.strategies.spectral.opcm import OPCM
 from crdtmerge.strategies.sums import Sums
 from crdtmerge.strategies.tall_masks import CONSENSUS
 from crdtmerge.strategies.task_arithmetic import TASK_ARITHMETIC
@@ -67,10 +69,12 @@ STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
         "dare_ties/1": DARE_TIES,
         "della/1": DELLA,
         "della_linear/1": DELLA_LINEAR,
+        "drm/1": DRM,
         "emr/1": EMR,
         "fisher/1": FISHER,
         "geometric_median/1": GEOMETRIC_MEDIAN,
         "karcher/1": KARCHER,
+        "knots/1": KNOTS,
         "krum/1": KRUM,
         "layer_swap/1": LAYER_SWAP,
         "linear/1": LINEAR,
@@ -84,6 +88,7 @@ STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
         "mwa/1": MWA,
         "nearswap/1": NEARSWAP,
         "nuslerp/1": NUSLERP,
+        "opcm/1": OPCM,
         "passthrough/1": PASSTHROUGH,
         "pcb/1": PCB,
         "pma/1": PMA,

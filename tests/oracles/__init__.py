@@ -6,7 +6,16 @@ Owns the table of oracles, by name and version.
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
-from tests.oracles import averages, evidential, robust, series, sparse, supports
+from tests.oracles import (
+    averages,
+    evidential,
+    joint,
+    robust,
+    sequential,
+    series,
+    sparse,
+    supports,
+)
 from tests.oracles.case import Case, Floats
 
 Oracle: TypeAlias = Callable[[Case], Floats]
@@ -24,10 +33,12 @@ ORACLES: Mapping[str, Oracle] = {
     "dare_ties/1": sparse.dare_ties,
     "della/1": sparse.della,
     "della_linear/1": sparse.della_linear,
+    "drm/1": joint.drm,
     "emr/1": supports.emr,
     "fisher/1": evidential.fisher,
     "geometric_median/1": robust.geometric_median,
     "karcher/1": averages.karcher,
+    "knots/1": joint.knots,
     "krum/1": robust.krum,
     "layer_swap/1": averages.layer_swap,
     "linear/1": averages.linear,
@@ -41,6 +52,7 @@ ORACLES: Mapping[str, Oracle] = {
     "mwa/1": evidential.mwa,
     "nearswap/1": averages.nearswap,
     "nuslerp/1": averages.nuslerp,
+    "opcm/1": sequential.opcm,
     "passthrough/1": averages.passthrough,
     "pcb/1": supports.pcb,
     "pma/1": series.pma,

@@ -110,8 +110,11 @@ def test_no_other_strategy_passes_anybody_over() -> None:
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_only_who_says_so_depends_on_the_seed(name: str) -> None:
     """A seed changes masks and the order of a fold, and nothing else."""
-    base, tunes = sample(257, 5)
-    inputs = task(name, "F64", [t + i for i, t in enumerate(tunes)], base)
+    base, tunes = sample(260, 5)
+    shape = (13, 20)
+    tunes = [(tune + i).reshape(shape) for i, tune in enumerate(tunes)]
+    options = {"votes": "dare_ties"} if name == "knots/1" else {}
+    inputs = task(name, "F64", tunes, base.reshape(shape), **options)
     seeds = [bytes([seed]) * 32 for seed in range(6)]
     outputs = {resolve(name, replace(inputs, seed=seed)) for seed in seeds}
     strategy = STRATEGIES[name]

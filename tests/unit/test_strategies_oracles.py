@@ -81,9 +81,23 @@ SETTINGS: Mapping[str, tuple[Setting, ...]] = {
     "dare_ties/1": VOTES,
     "della/1": RANKED,
     "della_linear/1": RANKED,
+    "drm/1": (
+        setting(),
+        setting(direction="v", lambda_="0.7"),
+        setting(p="0.8", cut="0.3"),
+        setting(p="0", direction="v", cut="0.2"),
+    ),
     "fisher/1": (setting(), setting(floor="0.5")),
     "geometric_median/1": (setting(), setting(scope="tensor", iterations="3")),
     "karcher/1": (setting(), setting(max_iter="1"), setting(tol="0.001")),
+    "knots/1": (
+        setting(),
+        setting({"density": "0.6"}, {"density": "0.4"}, lambda_="0.7", cut="2.5"),
+        setting(density="1", normalize="false"),
+        setting({"p": "0.1"}, {"p": "0.5"}, votes="dare_ties"),
+        setting({"p": "0.3"}, {"p": "0.6"}, votes="dare_ties", rescale="l1"),
+        setting(p="0.3", votes="dare_ties", rescale="none", normalize="false"),
+    ),
     "krum/1": (setting(), setting(scope="tensor", f="1")),
     "layer_swap/1": tuple(
         setting(OUTER, INNER, bottom=bottom, top=top, transition=transition)
@@ -112,6 +126,11 @@ SETTINGS: Mapping[str, tuple[Setting, ...]] = {
         setting(),
         setting(flatten="false"),
         setting(flatten="false", row_wise="true"),
+    ),
+    "opcm/1": (
+        setting(),
+        setting(alpha="0.9", lambda_="0.7"),
+        setting(alpha="0"),
     ),
     "passthrough/1": (
         setting(SELECTED, *[LEFT] * 4),

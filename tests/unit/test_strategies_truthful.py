@@ -22,6 +22,7 @@ from tests.strategies import base_of, data_of, resolve, task, with_own
 
 SETTINGS: Mapping[str, Mapping[str, str]] = {
     "karcher/1": {"max_iter": "3"},
+    "knots/1": {"votes": "dare_ties"},
     "passthrough/1": {"scale": "2"},
 }
 """Where defaults hide what other parameters show."""

@@ -8,7 +8,9 @@ A tensor of two dimensions is a matrix; one of more has its first dimension as r
 others as columns, as a convolution maps patches to channels. All others take the weighted
 mean of the task vectors, as the public implementations do. Weights: each task matrix is
 multiplied by its weight over the mean weight, so equal weights give the formula as it is
-published. A contribution that leaves a matrix as it is in the base takes no part in it.
+published; a strategy whose formula would lose that factor asks for task matrices as they
+are (`weighted=False`) and brings weights in on its own. A contribution that leaves a matrix
+as it is in the base takes no part in it.
 """
 
 from collections.abc import Callable
@@ -36,7 +38,7 @@ MATRIX_DIMENSIONS: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class Matrices:
-    """The task matrices of one tensor: who made them, and each times its share.
+    """The task matrices of one tensor: who made them, and each times its share (or not).
 
     `taus` are (rows, columns) in float64; none is all zero.
     """
@@ -59,6 +61,8 @@ def emit_matrix(
     strategy: str,
     formula: Callable[[Inputs, Matrices], Floats],
     alpha: float = 1.0,
+    *,
+    weighted: bool = True,
 ) -> Parts:
     """Return base + alpha * tau, where `formula` makes tau of a tensor's task matrices.
 
@@ -75,24 +79,32 @@ def emit_matrix(
         return base_alone(inputs)
     if shape is None:
         return add_to_base(inputs, mean_tau(inputs, terms), alpha)
-    found = matrices_of(inputs, terms, shape)
+    found = matrices_of(inputs, terms, shape, weighted=weighted)
     if not found.taus:
         return base_alone(inputs)
     return add_to_base(inputs, formula(inputs, found).reshape(-1), alpha)
 
 
 def matrices_of(
-    inputs: Inputs, terms: tuple[Term, ...], shape: tuple[int, int]
+    inputs: Inputs,
+    terms: tuple[Term, ...],
+    shape: tuple[int, int],
+    *,
+    weighted: bool = True,
 ) -> Matrices:
-    """Return the task matrices of those that change the tensor, each times its share."""
+    """Return the task matrices of those that change the tensor, each times its share.
+
+    Without `weighted` they are as they are.
+    """
     pairs = [(t, values_of(tau_of(inputs, t)).reshape(shape)) for t in terms]
     changed = [(term, tau) for term, tau in pairs if tau.any()]
-    shares = shares_of(tuple(term for term, _ in changed))
+    kept = tuple(term for term, _ in changed)
+    shares = shares_of(kept) if weighted else [1.0] * len(kept)
     taus = tuple(
         tau if share == 1.0 else tau * share
         for (_, tau), share in zip(changed, shares, strict=True)
     )
-    return Matrices(tuple(term for term, _ in changed), taus, *shape)
+    return Matrices(kept, taus, *shape)
 
 
 def shares_of(terms: tuple[Term, ...]) -> list[float]:
