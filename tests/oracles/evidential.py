@@ -32,10 +32,10 @@ def fisher(case: Case) -> Floats:
 
 def ubgm(case: Case) -> Floats:
     """Task vectors, each preconditioned by the curvature at its end and at the start."""
-    alphas: Floats = _spread(case, case.shares * case.real("alpha"))
+    alphas = _spread(case, case.shares * case.real("alpha"))
     curved = _attached(case, "fisher")
     if curved is None:
-        return case.base + (alphas * case.taus).sum(axis=0)
+        return weighed(case.shares * case.real("alpha"), case.taus) + case.base
     of_base = _attached(case, "fisher_base")
     start = 0.0 if of_base is None else case.mean(of_base)
     below = start + (alphas * curved).sum(axis=0) + case.real("delta")
