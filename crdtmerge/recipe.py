@@ -21,6 +21,7 @@ from crdtmerge.rules import (
     parse_selector,
     value_at,
 )
+from crdtmerge.trie import Trie
 
 RULES_MAX: Final = 1024
 """A stack of 80 layers with values of its own for each layer and model has as many."""
@@ -181,14 +182,26 @@ class Recipe:
             self, extras=tuple(pair for pair in self.extras if pair[0] != name)
         )
 
-    def merge_id(self, base: bytes, root: bytes, visible: Iterable[Who]) -> bytes:
+    def merge_id(
+        self,
+        base: bytes,
+        root: bytes,
+        visible: Iterable[Who],
+        read: Iterable[bytes] = (),
+    ) -> bytes:
         """Return what names the model that this recipe makes of what `root` covers.
 
-        The fourth field is the root of the evaluation records that the strategy reads; no
-        strategy of this version reads any. The root does not cover authors and tags: if
-        rules select by them, a fifth field says which contributions each is for.
+        The fourth field is the root of the evaluation records that the strategy reads
+        (`read` are their ids), empty if it reads none. The root does not cover authors and
+        tags: if rules select by them, a fifth field says which contributions each is for.
         """
-        value: list[Value] = [base, self.digest, root, b""]
+        ids = frozenset(read)
+        value: list[Value] = [
+            base,
+            self.digest,
+            root,
+            Trie.build(ids).root if ids else b"",
+        ]
         told = [i for i, rule in enumerate(self.rules) if _tells(rule)]
         if told:
             chosen: list[Value] = [

@@ -15,6 +15,7 @@ from crdtmerge.bodies import (
     Ban,
     Body,
     Epoch,
+    Evaluation,
     Genesis,
     Grant,
     Lift,
@@ -156,6 +157,10 @@ class Replica:
     def set_recipe(self, recipe: Recipe) -> SignedRecord:
         """Return a recipe record that replaces all present heads."""
         return self._sign(RecipeChange(recipe, self.opset.view.recipe_heads))
+
+    def evaluate(self, said: Evaluation) -> SignedRecord:
+        """Return a record of what this author scores; any rank may."""
+        return self._sign(said)
 
     def grant(
         self,

@@ -5,14 +5,15 @@ is read (`crdtmerge.evidence`).
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from crdtmerge.digest import ContentId
 from crdtmerge.evidence.kinds import KINDS
 from crdtmerge.numerics import Floats
-from crdtmerge.strategies import Evidence, Scalars, Strategy, Values
+from crdtmerge.strategies import Evidence, Scalars, Score, Strategy, Values
 
 
 def attached(
@@ -58,8 +59,10 @@ def _scaled(kind: str, array: Floats) -> Floats:
     return found
 
 
-def numbers(strategy: Strategy, values: Values, count: int) -> tuple[Scalars, ...]:
-    """What each of `count` contributions attaches as numbers."""
+def numbers(
+    strategy: Strategy, values: Values, contents: Sequence[bytes]
+) -> tuple[Scalars, ...]:
+    """What each contribution attaches as numbers, by the first byte of its name."""
     if not strategy.scalars(values):
         return ()
     return tuple(
@@ -68,7 +71,33 @@ def numbers(strategy: Strategy, values: Values, count: int) -> tuple[Scalars, ..
             "samples": 100.0 + 50 * place,
             "score:a": 0.9 - 0.1 * place,
             "score:b": 0.2 + 0.15 * place,
+            "score:c": 0.5 + 0.1 * (3 * place % 5),
             "step": 10.0 * (place + 1),
         }
-        for place in range(count)
+        for place in (content[0] for content in contents)
     )
+
+
+def evaluations(
+    strategy: Strategy, values: Values, contents: Sequence[ContentId]
+) -> tuple[Score, ...]:
+    """What three members say of each contribution, the last of them far off."""
+    if not strategy.scores(values):
+        return ()
+    return tuple(
+        Score(content, metric, "d", round(value * 10**9), bytes([author]) * 32)
+        for content in contents
+        for metric, value in _evaluated(content[0]).items()
+        for author, value in enumerate((value, value * 1.125, value * 64))
+    )
+
+
+def _evaluated(place: int) -> Scalars:
+    return {
+        "a": 0.9 - 0.1 * place,
+        "b": 0.2 + 0.15 * place,
+        "c": 0.5 + 0.1 * (3 * place % 5),
+        "loss": 0.5 + 0.25 * place,
+        "score": 0.9 - 0.1 * place,
+        "step": 10.0 * (place + 1),
+    }

@@ -21,7 +21,7 @@ from crdtmerge.strategies import (
     make_recipe,
     whole_of,
 )
-from tests.evidence import attached, numbers
+from tests.evidence import attached, evaluations, numbers
 
 UNIT = 10**9
 DTYPES = ("F64", "F32", "BF16", "F16", "F8_E4M3", "F8_E5M2")
@@ -102,8 +102,9 @@ def reduced(strategy: Strategy, tensors: list[Inputs]) -> list[Inputs]:
         return tensors
     measures = [strategy.map(inputs) for inputs in tensors] if strategy.map else []
     whole = settings_of(first)
-    scalars = numbers(strategy, first.values, len(first.contributions))
-    found = strategy.reduce(measures, replace(whole, scalars=scalars))
+    scalars = numbers(strategy, first.values, first.contents)
+    scores = evaluations(strategy, first.values, first.contents)
+    found = strategy.reduce(measures, replace(whole, scalars=scalars, scores=scores))
     return [replace(inputs, coefficients=found) for inputs in tensors]
 
 

@@ -13,6 +13,12 @@ from crdtmerge.bodies.contents import (
     Remove,
 )
 from crdtmerge.bodies.epochs import Epoch, Link, Run, runs_of
+from crdtmerge.bodies.evaluations import (
+    SCORE_LABEL_FORM,
+    SUBJECTS,
+    Evaluation,
+    is_score_label,
+)
 from crdtmerge.bodies.forms import (
     IDS_MAX,
     NAME_CHARACTERS_MAX,
@@ -55,12 +61,15 @@ __all__ = [
     "NOTE_CHARACTERS_MAX",
     "OWNERS_MAX",
     "RANKS",
+    "SCORE_LABEL_FORM",
+    "SUBJECTS",
     "WEIGHT_UNITS_MAX",
     "Add",
     "Approve",
     "Ban",
     "Body",
     "Epoch",
+    "Evaluation",
     "Fault",
     "Fork",
     "Genesis",
@@ -79,6 +88,7 @@ __all__ = [
     "check_consent",
     "give_consent",
     "is_address",
+    "is_score_label",
     "not_a",
     "require",
     "runs_of",
@@ -99,6 +109,7 @@ Body = (
     | Fault
     | Fork
     | Epoch
+    | Evaluation
     | Unknown
 )
 
@@ -119,6 +130,7 @@ BODIES: Final = {
         Fault,
         Fork,
         Epoch,
+        Evaluation,
     )
 }
 CRITICAL: Final = frozenset(

@@ -2,8 +2,9 @@
 
 `ranks` owns what a rank allows, `admissible` who had the right to make a record, `dead`
 which records are as if they were not there, `standing` whose records take effect, `forked`
-who used a number twice, `elements` what the effective records show, `view` the words that
-it is told in. Does not own the set itself (`orset`), nor the bytes of contributions.
+who used a number twice, `elements` what the effective records show, `scoring` which
+evaluations count, `view` the words that it is told in. Does not own the set itself
+(`orset`), nor the bytes of contributions.
 """
 
 from crdtmerge.policy.admissible import (
@@ -40,6 +41,7 @@ from crdtmerge.policy.ranks import (
     Authority,
     Rank,
 )
+from crdtmerge.policy.scoring import Evaluated
 from crdtmerge.policy.view import (
     Pending,
     Shown,
@@ -65,6 +67,7 @@ __all__ = [
     "WEIGHT_CAP_DEFAULT",
     "Authority",
     "Changes",
+    "Evaluated",
     "Listing",
     "Lookup",
     "Meaning",

@@ -26,6 +26,7 @@ from crdtmerge.identity import AuthorId
 from crdtmerge.policy.admissible import authority_of
 from crdtmerge.policy.dead import Listing
 from crdtmerge.policy.pending import pending_of
+from crdtmerge.policy.scoring import evaluations_of
 from crdtmerge.policy.standing import Standing, stand
 from crdtmerge.policy.view import Found, Shown, Source, View, Visible
 from crdtmerge.record import Record
@@ -52,7 +53,9 @@ def evaluate(
         effective=frozenset(effective),
         heads=recipe_heads(effective.values()),
         nodes=nodes_of(standing, effective.values()),
-        source=Found(shown, pending),
+        source=Found(
+            shown, pending, evaluations_of(standing.chains, effective.values())
+        ),
     )
 
 

@@ -15,17 +15,19 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
-from crdtmerge.bodies import NodeAddress, RecipeChange, RecordId
+from crdtmerge.bodies import Evaluation, NodeAddress, RecipeChange, RecordId
 from crdtmerge.log import Log
 from crdtmerge.policy.dead import NOTHING_LISTED, Listing
 from crdtmerge.policy.elements import Nodes, nodes_of, recipe_heads, view_of
 from crdtmerge.policy.pending import pending_of
 from crdtmerge.policy.rights import Rights
+from crdtmerge.policy.scoring import Evaluated, evaluations_of
 from crdtmerge.policy.showing import Showing
 from crdtmerge.policy.view import Pending, Shown, View
 from crdtmerge.record import Record
 
 _TOLD: Final = frozenset({RecipeChange.KIND, NodeAddress.KIND})
+_SCORING: Final = frozenset({Evaluation.KIND})
 
 
 class Effective(AbstractSet[RecordId]):
@@ -95,9 +97,13 @@ class Meaning:
         before = self.rights
         rights = before.advanced(log, listing)
         kinds = {signed.record.kind for signed in log.since(len(before.log))}
-        same = rights.standing is before.standing and kinds.isdisjoint(_TOLD)
+        same = rights.standing is before.standing
         known = self.showing if "showing" in vars(self) else self._known
-        return Meaning(rights, known, self._told if same else _tell(rights))
+        told = same and kinds.isdisjoint(_TOLD)
+        after = Meaning(rights, known, self._told if told else _tell(rights))
+        if same and kinds.isdisjoint(_SCORING) and "evaluations" in vars(self):
+            vars(after)["evaluations"] = self.evaluations
+        return after
 
     @cached_property
     def showing(self) -> Showing:
@@ -128,6 +134,16 @@ class Meaning:
     def pending(self) -> tuple[Pending, ...]:
         """The acts of owners that too few of them signed, by id."""
         return pending_of(self.rights.standing, Effective(self.rights).get)
+
+    @cached_property
+    def evaluations(self) -> tuple[Evaluated, ...]:
+        """The evaluations that count, by record id.
+
+        Only merges by a strategy that reads them ask for them: found anew after any came.
+        """
+        rights = self.rights
+        said = (signed.record for signed in rights.log.of_kinds(_SCORING))
+        return evaluations_of(rights.standing.chains, filter(rights.lets, said))
 
     @cached_property
     def view(self) -> View:

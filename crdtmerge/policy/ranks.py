@@ -15,6 +15,7 @@ from crdtmerge.bodies import (
     Approve,
     Ban,
     Epoch,
+    Evaluation,
     Grant,
     Lift,
     NodeAddress,
@@ -89,6 +90,7 @@ NEEDED: Final[Mapping[type, Rank]] = {
     Fault: Rank.READER,
     Fork: Rank.READER,
     Epoch: Rank.OWNER,
+    Evaluation: Rank.READER,
     Unknown: Rank.READER,
 }
 """The rank that each kind needs; what it may act on is decided in `standing`."""

@@ -26,6 +26,7 @@ from crdtmerge.bodies import (
     Approve,
     Ban,
     Epoch,
+    Evaluation,
     Genesis,
     Grant,
     Lift,
@@ -46,7 +47,7 @@ from crdtmerge.policy.dead import Listing
 from crdtmerge.policy.standing import Standing, stand
 from crdtmerge.record import Record
 
-PLAIN: Final = (Add, RecipeChange, NodeAddress, Fault, Unknown)
+PLAIN: Final = (Add, RecipeChange, NodeAddress, Fault, Evaluation, Unknown)
 """The kinds that give and take no rights anywhere."""
 DECIDING_KINDS: Final = frozenset(
     body.KIND

@@ -20,6 +20,7 @@ from crdtmerge.digest import BlobId, ContentId, Domain, digest_value
 from crdtmerge.identity import AuthorId
 from crdtmerge.policy.changes import Changes
 from crdtmerge.policy.ranks import Rank
+from crdtmerge.policy.scoring import Evaluated, read_by
 from crdtmerge.recipe import Recipe
 from crdtmerge.record import Record
 from crdtmerge.rules import Who
@@ -126,6 +127,10 @@ class Source(Protocol):
     def pending(self) -> tuple[Pending, ...]:
         """The acts of owners that too few of them signed, by id."""
 
+    @property
+    def evaluations(self) -> tuple[Evaluated, ...]:
+        """The evaluations that count, by record id."""
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -133,6 +138,7 @@ class Found:
 
     shown: Shown
     pending: tuple[Pending, ...]
+    evaluations: tuple[Evaluated, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,7 +174,8 @@ class View:
     def _told(self) -> list[object]:
         plain = [getattr(self, f.name) for f in fields(self) if f.name != "source"]
         shown = [self.visible, self.visible_root, dict(self.faults)]
-        return [*plain, *shown, self.unknown_critical, self.pending]
+        found = [self.unknown_critical, self.pending, self.evaluations]
+        return [*plain, *shown, *found]
 
     @property
     def shown(self) -> Shown:
@@ -201,6 +208,11 @@ class View:
         """The acts of owners that wait for others of them."""
         return self.source.pending
 
+    @property
+    def evaluations(self) -> tuple[Evaluated, ...]:
+        """The evaluations that count, by record id: of each author the last words."""
+        return self.source.evaluations
+
     def without(self, gone: Iterable[ContentId]) -> "View":
         """Return what the set would mean without some contributions."""
         left = {v.content: v for v in self.visible}
@@ -208,7 +220,7 @@ class View:
             left.pop(content, None)
         trie = Trie.build(v.leaf for v in left.values())
         shown = replace(self.shown, elements=left, trie=trie, changes=Changes())
-        return replace(self, source=Found(shown, self.pending))
+        return replace(self, source=Found(shown, self.pending, self.evaluations))
 
     def acting(self, record: Record) -> int:
         """Return with which rank an effective record is acted: the author's, or less.
@@ -254,4 +266,9 @@ class View:
     def merge_id(self, recipe: Recipe) -> bytes:
         """Return what names the model that `recipe` makes of the visible set."""
         visible = (item.who for item in self.visible)
-        return recipe.merge_id(self.base, self.visible_root, visible)
+        read = (one.record for one in self.read_by(recipe))
+        return recipe.merge_id(self.base, self.visible_root, visible, read)
+
+    def read_by(self, recipe: Recipe) -> tuple[Evaluated, ...]:
+        """Return the evaluations that the strategy of `recipe` reads, by record id."""
+        return read_by(recipe, self.evaluations, self.shown.elements)

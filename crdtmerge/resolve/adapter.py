@@ -38,6 +38,7 @@ from crdtmerge.resolve.plan import Plan, Unread, make_plan
 from crdtmerge.resolve.reading import TensorSource
 from crdtmerge.resolve.resolution import Adapted, Resolution, make_resolution
 from crdtmerge.resolve.settings import Contribution
+from crdtmerge.strategies import Score
 
 RANK_DEFAULT: Final = 16
 """The rank where no contribution has one: all are deltas."""
@@ -142,18 +143,20 @@ def plan_adapter(
     exponents: Mapping[str, int],
     *,
     unread: Unread | None = None,
+    scores: Iterable[Score] = (),
 ) -> AdapterPlan:
     """Return the plan of an adapter; without a `rank`, the largest of any pair.
 
     `exponents` are those of the base's float tensors: the grid and the headroom are the
-    base's own, though its bytes are not read. `unread` is as in `make_plan`.
+    base's own, though its bytes are not read. `unread` and `scores` are as in `make_plan`.
 
     Raises:
         BadInputError: the rank is out of bounds, or something that a contribution
             changes cannot stand in an adapter, which is named.
         CrdtMergeError: whatever `make_plan` raises.
     """
-    plan = make_plan(recipe, base, contributions, on_zeros(exponents), unread)
+    footing = on_zeros(exponents)
+    plan = make_plan(recipe, base, contributions, footing, unread, scores=scores)
     pairs = [
         c for found in plan.changes for c in found.values() if isinstance(c, LowRank)
     ]
@@ -244,6 +247,7 @@ def resolve_adapter(
     merge_id: bytes,
     visible_root: bytes,
     origins: Origins,
+    evaluations: tuple[bytes, ...] = (),
     executor: Executor | None = None,
     threads: int = 1,
     memory: int = MEMORY_DEFAULT,
@@ -277,6 +281,7 @@ def resolve_adapter(
             merge_id=merge_id,
             visible_root=visible_root,
             adapter=adapter.adapted,
+            evaluations=evaluations,
         )
         finish(resolution, origins)
     return resolution, error

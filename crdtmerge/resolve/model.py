@@ -56,6 +56,7 @@ class About:
     base: ContentId | None = None
     made_from: MadeFrom = ()
     origins: Origins = field(default_factory=Origins)
+    evaluations: tuple[bytes, ...] = ()
 
     def resolution(self, digests: Mapping[str, BlobId]) -> Resolution:
         """Return the record; `digests` are those of the plan's outputs."""
@@ -67,6 +68,7 @@ class About:
             visible_root=self.visible_root,
             base=self.base,
             made_from=self.made_from,
+            evaluations=self.evaluations,
         )
 
 

@@ -32,7 +32,7 @@ from crdtmerge.resolve.resolution import (
     root_without_space,
 )
 
-Item = TypeVar("Item", Source, TensorEntry)
+Item = TypeVar("Item", Source, TensorEntry, bytes)
 
 RESOLUTION_BYTES_MAX: Final = 256 << 20
 """A manifest of 64 MiB names as many tensors as fit here as text."""
@@ -107,6 +107,10 @@ def _resolution(value: object) -> Resolution:
                 _ascending(map(_tensor, tensors), lambda item: item.name),
                 _adapted(adapter),
                 _made_from(rest.get("made_from", {})),
+                _ascending(
+                    [_hex(record) for record in _listed(rest.get("evaluations", []))],
+                    lambda record: record,
+                ),
             )
             known = {source.content for source in resolution.contributions}
             if (
@@ -132,6 +136,12 @@ def _adapted(value: object) -> Adapted | None:
         case _:
             message = "its adapter is not a rank and the digest of a config"
     raise ValueError(message)
+
+
+def _listed(value: object) -> list[object]:
+    if isinstance(value, list):
+        return value
+    raise ValueError("its evaluations are no list")
 
 
 def _made_from(value: object) -> MadeFrom:
@@ -287,6 +297,6 @@ def _ascending(
     """Return the items, which must be sorted and unique."""
     found = tuple(items)
     if any(key(a) >= key(b) for a, b in pairwise(found)):  # type: ignore[operator]
-        message = "contributions or tensors are not sorted and unique"
+        message = "contributions, tensors or evaluations are not sorted and unique"
         raise ValueError(message)
     return found

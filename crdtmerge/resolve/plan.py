@@ -8,12 +8,12 @@ nothing else: equal keys may share a result, even over tensors of different name
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal
 
 from crdtmerge.changes import Change, changes_of, key_of
-from crdtmerge.codec import Value
+from crdtmerge.codec import Value, format_decimal
 from crdtmerge.digest import ContentId, Domain, digest_value
 from crdtmerge.errors import (
     BadInputError,
@@ -26,7 +26,16 @@ from crdtmerge.recipe import Parameters, Recipe
 from crdtmerge.resolve.ground import ON_BASE, Footing, Frame, lay_ground
 from crdtmerge.resolve.settings import Contribution, Settings, TensorSetting
 from crdtmerge.resolve.settings_check import check_settings
-from crdtmerge.strategies import Strategy, Values, check_recipe, has_reduce, steps_of
+from crdtmerge.strategies import (
+    Score,
+    Strategy,
+    Values,
+    Whole,
+    check_recipe,
+    has_reduce,
+    steps_of,
+)
+from crdtmerge.strategies.scores import scores_of
 from crdtmerge.trie import Trie
 
 Unread = Mapping[ContentId, frozenset[str]]
@@ -54,6 +63,7 @@ class Plan:
     says of which tensor, and what of that an I/O budget leaves unread. `frames` tells of
     each tensor what it stands on. `seeds` holds those that enter a task: none unless the
     strategy draws by the set, or depends on an order.
+    `scores` are those that the strategy reads, sorted.
     `tasks` come in an order in which every task follows those that it needs.
     """
 
@@ -68,11 +78,17 @@ class Plan:
     tasks: tuple[Task, ...]
     seeds: Mapping[str, bytes]
     outputs: tuple[Output, ...]
+    scores: tuple[Score, ...] = ()
 
     @property
     def contents(self) -> tuple[ContentId, ...]:
         """The content ids in canonical order."""
         return tuple(item.content for item in self.contributions)
+
+    @property
+    def whole(self) -> Whole:
+        """What a reduce step sees beside the measures."""
+        return replace(self.settings.of_whole(), scores=self.scores)
 
 
 def make_plan(
@@ -81,6 +97,8 @@ def make_plan(
     contributions: Iterable[Contribution],
     footing: Footing = ON_BASE,
     unread: Unread | None = None,
+    *,
+    scores: Iterable[Score] = (),
 ) -> Plan:
     """Return the plan; the order of `contributions` does not matter.
 
@@ -88,7 +106,8 @@ def make_plan(
     are not merged. On "zero" the result holds merged task vectors in F32, of the
     tensors that any contribution changes; a tensor that each gives whole stands on none.
     What is `unread` counts as left as it is in the base; a recipe with an I/O budget
-    cannot do without it (`norms.unread_within`).
+    cannot do without it (`norms.unread_within`). Of `scores`, those count that the strategy
+    reads.
 
     Raises:
         UpgradeNeededError: this version does not know the strategy, or the package that
@@ -117,7 +136,8 @@ def make_plan(
     laid = lay_ground(settings, strategy, base, said, footing)
     _check_all_weights(settings, laid)
     check_settings(strategy, settings, laid)
-    inputs = _Tensors(settings, strategy, laid, changes)
+    read = scores_of(recipe, {item.content for item in ordered}, scores)
+    inputs = _Tensors(settings, strategy, laid, changes, read)
     return Plan(
         recipe,
         strategy,
@@ -130,6 +150,7 @@ def make_plan(
         tuple(inputs.tasks()),
         MappingProxyType(inputs.seeds()),
         tuple(_output(recipe, frame) for frame in laid),
+        read,
     )
 
 
@@ -233,6 +254,7 @@ class _Tensors:
         strategy: Strategy,
         frames: Sequence[Frame],
         changes: Sequence[Mapping[str, Change]],
+        scores: Sequence[Score],
     ) -> None:
         self.frames = frames
         self._settings = settings
@@ -240,6 +262,7 @@ class _Tensors:
         self._strategy = strategy
         self._contents = [item.content for item in settings.contributions]
         self._changes = changes
+        self._scores = scores
 
     def seeds(self) -> dict[str, bytes]:
         """Return the seed of each tensor whose tasks take one."""
@@ -329,11 +352,18 @@ class _Tensors:
         if whole.values.parameters:
             value += [_plain(whole.values.parameters)]
             value += [[_plain(own.parameters) for own in whole.own]]
+        if self._scores:
+            value += ["scores", [_told(score) for score in self._scores]]
         return digest_value(Domain.TASK, value)
 
 
 def _plain(parameters: Parameters) -> Value:
     return [list(pair) for pair in parameters]
+
+
+def _told(score: Score) -> Value:
+    said: list[Value] = [score.content, score.metric, score.data, score.author]
+    return [*said, format_decimal(score.value)]
 
 
 def draws(strategy: Strategy, recipe: Recipe) -> bool:

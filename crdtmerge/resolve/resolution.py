@@ -104,6 +104,7 @@ class Resolution:
     depends on an order. `space` is empty for a merge of no space; then `base` may be empty
     too, where models were merged without one. With an `adapter`, `tensors` are its.
     `made_from` tells of contents that were put together from layers of models.
+    `evaluations` are the ids of the evaluation records that the strategy read, sorted.
     """
 
     crdtmerge: str
@@ -118,6 +119,7 @@ class Resolution:
     tensors: tuple[TensorEntry, ...]
     adapter: Adapted | None = None
     made_from: MadeFrom = ()
+    evaluations: tuple[bytes, ...] = ()
 
     @property
     def model_digest(self) -> bytes:
@@ -169,6 +171,8 @@ class Resolution:
                 content.hex(): [piece.describe() for piece in pieces]
                 for content, pieces in self.made_from
             }
+        if self.evaluations:
+            value["evaluations"] = [record.hex() for record in self.evaluations]
         return json.dumps(value, sort_keys=True, indent=2) + "\n"
 
 
@@ -216,6 +220,7 @@ def make_resolution(
     base: ContentId | None = None,
     adapter: Adapted | None = None,
     made_from: MadeFrom = (),
+    evaluations: tuple[bytes, ...] = (),
 ) -> Resolution:
     """Return the record of an executed plan; `tensors` are what it wrote.
 
@@ -244,6 +249,7 @@ def make_resolution(
         tensors=tuple(tensors),
         adapter=adapter,
         made_from=made_from,
+        evaluations=evaluations,
     )
 
 

@@ -56,7 +56,7 @@ def _try(strategy: Strategy, settings: Settings, frame: Frame) -> None:
         shape=(0,),
         layer=settings.places[frame.entry.name].layer,
     )
-    if strategy.map is not None and has_reduce(strategy, settings.recipe):
-        strategy.map(inputs)  # its emit needs what the reduce step finds
-    else:
+    if not has_reduce(strategy, settings.recipe):
         strategy.emit(inputs)
+    elif strategy.map is not None:
+        strategy.map(inputs)  # its emit needs what the reduce step finds

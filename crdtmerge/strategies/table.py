@@ -29,6 +29,8 @@ from crdtmerge.strategies.dare import DARE_LINEAR, DARE_TIES
 from crdtmerge.strategies.della import DELLA, DELLA_LINEAR
 from crdtmerge.strategies.directions import KARCHER, MULTISLERP
 from crdtmerge.strategies.emr import EMR
+from crdtmerge.strategies.evidential.fisher import FISHER, UBGM
+from crdtmerge.strategies.evidential.metrics import LM_COCKTAIL, MWA
 from crdtmerge.strategies.geometric_median import CENTERED_CLIP, GEOMETRIC_MEDIAN
 from crdtmerge.strategies.geometry import NUSLERP, SLERP
 from crdtmerge.strategies.krum import KRUM, MULTI_KRUM
@@ -71,18 +73,21 @@ STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
         "doge/1": DOGE,
         "drm/1": DRM,
         "emr/1": EMR,
+        "fisher/1": FISHER,
         "geometric_median/1": GEOMETRIC_MEDIAN,
         "karcher/1": KARCHER,
         "knots/1": KNOTS,
         "krum/1": KRUM,
         "layer_swap/1": LAYER_SWAP,
         "linear/1": LINEAR,
+        "lm_cocktail/1": LM_COCKTAIL,
         "magmax/1": MAGMAX,
         "median/1": MEDIAN,
         "metagpt/1": METAGPT,
         "model_stock/1": MODEL_STOCK,
         "multi_krum/1": MULTI_KRUM,
         "multislerp/1": MULTISLERP,
+        "mwa/1": MWA,
         "nearswap/1": NEARSWAP,
         "nuslerp/1": NUSLERP,
         "opcm/1": OPCM,
@@ -96,6 +101,7 @@ STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
         "task_arithmetic/1": TASK_ARITHMETIC,
         "ties/1": TIES,
         "trimmed_mean/1": TRIMMED_MEAN,
+        "ubgm/1": UBGM,
         "widen/1": WIDEN,
         "wsm/1": WSM,
     }

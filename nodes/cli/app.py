@@ -17,6 +17,7 @@ from . import (
     compacting,
     contributions,
     doctor,
+    evidence,
     history,
     homes,
     inspecting,
@@ -92,6 +93,7 @@ def build() -> typer.Typer:
     app.command("remove")(contributions.remove)
     app.command("ban")(contributions.ban)
     app.command("check")(contributions.check)
+    app.add_typer(_evidence_group())
     app.command("inspect")(inspecting.inspect)
     app.command("status")(contributions.status)
     app.command("log")(history.log)
@@ -158,6 +160,22 @@ def _recipe_group() -> typer.Typer:
     group.command("check")(recipes.check_recipe)
     group.command("steps")(recipes.list_steps)
     return group
+
+
+def _evidence_group() -> typer.Typer:
+    group = typer.Typer(
+        name="evidence",
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        help="What a merge may read of your data: compute it, to contribute it.",
+    )
+    group.callback()(_evidence)
+    group.command("compute")(evidence.compute)
+    return group
+
+
+def _evidence() -> None:
+    """What a merge may read of your data: compute it, to contribute it."""
 
 
 def _peers_group() -> typer.Typer:

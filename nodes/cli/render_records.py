@@ -89,6 +89,12 @@ def _grant(says: Facts) -> str:
     return f"{short(says['author'])} {rank}, weight up to {cap}"
 
 
+def _evaluation(says: Facts) -> str:
+    note = f" {says['note']!r}" if says["note"] else ""
+    scored = f"{says['subject']} {short(says['target'])}: {says['metric']}"
+    return f"{scored} {says['result']} on {says['data']}{note}"
+
+
 _WORDS: Final[Mapping[str, Callable[[Facts], str]]] = {
     "genesis": lambda says: f"{says['name']} ({says['mode']})",
     "add": _add,
@@ -111,4 +117,5 @@ _WORDS: Final[Mapping[str, Callable[[Facts], str]]] = {
     "successor": lambda says: f"{short(says['key'])} follows {short(says['of'])}",
     "node": _node,
     "epoch": lambda says: f"lists {counted(says['listed'], 'record')} as dead",
+    "evaluation": _evaluation,
 }

@@ -45,7 +45,7 @@ from .converging import live_of
 from .live import Answer, Arguments, Context, Live, Tell, telling
 from .making import threads_of
 from .peers import unreached
-from .recomputing import Again, check_merge_id, named_by
+from .recomputing import Again, check_merge_id, named_by, scores_named
 from .selection import SHORT, choose_space, find_node
 
 SHARE_DEFAULT: Final = "10%"
@@ -159,7 +159,8 @@ def _of_folder(
         raise BadInputError("the tensors of an adapter hang together", hint=hint)
     check_merge_id(resolution)
     base, sources = named_by(context, space, resolution)
-    plan = again.plan(resolution.recipe, base, sources)
+    scores = scores_named(context, space, resolution)
+    plan = again.plan(resolution.recipe, base, sources, scores)
     target: Answer = {"dir": str(folder), "peer": None, "platform": None}
     return target, Claim(space, resolution.merge_id, resolution.tensors), plan
 
@@ -206,7 +207,8 @@ def _of_peer(
     if model_digest(tensors).hex() != told["model_digest"]:
         raise BadInputError("these are not the tensors that the peer attests")
     sources = context.spaces.contributions(view.visible)
-    plan = again.plan(view.recipe, base_manifest(context, space), sources)
+    scores = [one.score for one in view.read_by(view.recipe)]
+    plan = again.plan(view.recipe, base_manifest(context, space), sources, scores)
     ours = {entry.name: entry for entry in now.ours} if now.ours is not None else None
     target: Answer = {"dir": None, "peer": told["node"], "platform": told["platform"]}
     return target, Claim(space, now.merge_id, tensors, ours=ours), plan

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
-from crdtmerge.bodies import Add, SpaceId
+from crdtmerge.bodies import Add, Evaluation, RecordId, SpaceId
 from crdtmerge.codec import format_decimal
 from crdtmerge.digest import BlobId, ContentId
 from crdtmerge.errors import NotFoundError, UpgradeNeededError, VerificationError
@@ -18,7 +18,7 @@ from crdtmerge.identity import AuthorId
 from crdtmerge.manifest import Manifest, TensorEntry
 from crdtmerge.numerics import CONTRACT_VERSION
 from crdtmerge.orset import OpSet
-from crdtmerge.policy import Visible, authority_of
+from crdtmerge.policy import Evaluated, Visible, authority_of
 from crdtmerge.recipe import Recipe
 from crdtmerge.resolve.adapter import execute_adapter, on_zeros, plan_adapter
 from crdtmerge.resolve.execute import execute
@@ -26,6 +26,8 @@ from crdtmerge.resolve.ground import ON_BASE, Footing
 from crdtmerge.resolve.plan import Plan, Task, Unread, make_plan
 from crdtmerge.resolve.resolution import Adapted, Resolution, Source, model_tensors
 from crdtmerge.resolve.settings import Contribution
+from crdtmerge.strategies import Score
+from crdtmerge.strategies.scores import scores_of
 
 from ..home import Home
 from .budgeting import unread_in
@@ -89,6 +91,7 @@ class Again:
         base: Manifest,
         sources: list[Contribution],
         exponents: Mapping[str, int],
+        scores: Sequence[Score] = (),
     ) -> tuple[Plan, list[TensorEntry], Adapted | None]:
         """Return the plan, the tensors that come out, and what makes them an adapter."""
         recipe, stated = resolution.recipe, resolution.adapter
@@ -98,7 +101,13 @@ class Again:
                     recipe, base, sources, on_zeros(exponents), executor
                 )
                 adapter = plan_adapter(
-                    recipe, base, sources, stated.rank, exponents, unread=unread
+                    recipe,
+                    base,
+                    sources,
+                    stated.rank,
+                    exponents,
+                    unread=unread,
+                    scores=scores,
                 )
                 tensors, _ = execute_adapter(
                     adapter,
@@ -110,7 +119,7 @@ class Again:
                 )
                 return adapter.plan, tensors, adapter.adapted
             unread = self.unread(recipe, base, sources, ON_BASE, executor)
-            plan = make_plan(recipe, base, sources, unread=unread)
+            plan = make_plan(recipe, base, sources, unread=unread, scores=scores)
             digests = execute(
                 plan,
                 self.home.blobs,
@@ -163,20 +172,26 @@ class Again:
         return {name: found[name] for name in names}
 
     def plan(
-        self, recipe: Recipe, base: Manifest, sources: Sequence[Contribution]
+        self,
+        recipe: Recipe,
+        base: Manifest,
+        sources: Sequence[Contribution],
+        scores: Sequence[Score],
     ) -> Plan:
         """Return the plan of a whole model."""
         with workers(self.threads) as executor:
             unread = self.unread(recipe, base, sources, ON_BASE, executor)
-        return make_plan(recipe, base, sources, unread=unread)
+        return make_plan(recipe, base, sources, unread=unread, scores=scores)
 
 
 def check_merge_id(resolution: Resolution) -> None:
-    """Refuse a merge id that is not of the base, recipe and root it stands beside."""
+    """Refuse a merge id that is not of the base, recipe, root and evaluations beside it."""
     who = [source.who for source in resolution.contributions]
-    found = resolution.recipe.merge_id(resolution.base, resolution.visible_root, who)
+    found = resolution.recipe.merge_id(
+        resolution.base, resolution.visible_root, who, resolution.evaluations
+    )
     if found != resolution.merge_id:
-        message = "the merge id in resolution.json is not of its base, recipe and root"
+        message = "the merge id in resolution.json is not of what stands beside it"
         raise VerificationError(message)
 
 
@@ -199,6 +214,35 @@ def named_by(
     adds = _adds(context, space)
     sources = [_contribution(context, space, adds, s) for s in resolution.contributions]
     return base, sources
+
+
+def scores_named(
+    context: Context, space: SpaceId, resolution: Resolution
+) -> tuple[Score, ...]:
+    """Return what the evaluations that a resolution names say, counting today or not.
+
+    Raises:
+        VerificationError: one says nothing that the recipe's strategy reads of what was
+            merged.
+        NotFoundError: one is not known here.
+    """
+    opset, found = context.spaces.opset(space), list[Score]()
+    for key in resolution.evaluations:
+        record = opset.get(RecordId(key))
+        short = key.hex()[:SHORT]
+        if record is None:
+            raise NotFoundError(f"evaluation {short} is not known here")
+        said = record.body
+        if not isinstance(said, Evaluation) or said.subject != "content":
+            message = f"record {short} is no evaluation of a contribution"
+            raise VerificationError(message)
+        found.append(Evaluated(record.id, record.author, said).score)
+    contents = {source.content for source in resolution.contributions}
+    read = scores_of(resolution.recipe, contents, found)
+    if len(read) != len(found):
+        message = "resolution.json names evaluations that its strategy does not read"
+        raise VerificationError(message)
+    return read
 
 
 def _adds(context: Context, space: SpaceId) -> dict[ContentId, Visible]:

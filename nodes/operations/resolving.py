@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from crdtmerge.bodies import SpaceId
+from crdtmerge.bodies import RecordId, SpaceId
 from crdtmerge.digest import BlobId
 from crdtmerge.errors import (
     BadInputError,
@@ -29,7 +29,7 @@ from crdtmerge.formats.companions import (
 from crdtmerge.formats.folder import read_companions
 from crdtmerge.formats.shards import ModelLayout, lay_out_model
 from crdtmerge.manifest import Manifest
-from crdtmerge.policy import View
+from crdtmerge.policy import Evaluated, View
 from crdtmerge.recipe import Recipe
 from crdtmerge.resolve.adapter import (
     AdapterPlan,
@@ -105,8 +105,10 @@ def _resolve(context: Context, asked: Arguments, tell: Tell, lease: Lease) -> An
     if not dry:
         note_use(context.home, manifests, int(context.clock()))
     merge_id, root = view.merge_id(recipe), view.visible_root
+    read = view.read_by(recipe)
+    scores = [one.score for one in read]
     origins = _origins(context, space, view)
-    job = _Job(context, asked, tell, threads, space, merge_id, root, origins)
+    job = _Job(context, asked, tell, threads, space, merge_id, root, origins, read)
     output = output_asked(asked, out)
     extra: Answer = {"as": form, "card": str(out / CARD_FILE), "shards": 1}
     notes = _remarks(recipe)
@@ -114,7 +116,7 @@ def _resolve(context: Context, asked: Arguments, tell: Tell, lease: Lease) -> An
     whole = view.recipe == recipe and not given.texts(asked, "without")
     if form == "model":
         unread = job.unread(recipe, base, contributions, ON_BASE)
-        plan = make_plan(recipe, base, contributions, unread=unread)
+        plan = make_plan(recipe, base, contributions, unread=unread, scores=scores)
         companions = _companions(where, plan)
         layout = lay_out_model(plan.outputs, shard_bytes_of(asked))
         _require_bytes(context, contributions)
@@ -132,7 +134,7 @@ def _resolve(context: Context, asked: Arguments, tell: Tell, lease: Lease) -> An
         exponents = base_exponents(context, space)
         unread = job.unread(recipe, base, contributions, on_zeros(exponents))
         adapter = plan_adapter(
-            recipe, base, contributions, rank, exponents, unread=unread
+            recipe, base, contributions, rank, exponents, unread=unread, scores=scores
         )
         plan = adapter.plan
         _require_bytes(context, contributions)
@@ -191,6 +193,12 @@ class _Job:
     merge_id: bytes
     visible_root: bytes
     origins: Origins
+    read: tuple[Evaluated, ...]
+
+    @property
+    def evaluations(self) -> tuple[RecordId, ...]:
+        """The evaluation records that the strategy reads."""
+        return tuple(one.record for one in self.read)
 
     def unread(
         self,
@@ -220,7 +228,14 @@ class _Job:
     ) -> Resolved:
         """Write a whole model."""
         root, origins = self.visible_root, self.origins
-        said = About(plan, self.merge_id, root, self.space, origins=origins)
+        said = About(
+            plan,
+            self.merge_id,
+            root,
+            self.space,
+            origins=origins,
+            evaluations=self.evaluations,
+        )
         blobs = self.context.home.blobs
         with (
             keeping.sums(plan, blobs, layout.size) as sums,
@@ -253,6 +268,7 @@ class _Job:
                 merge_id=self.merge_id,
                 visible_root=self.visible_root,
                 origins=self.origins,
+                evaluations=self.evaluations,
                 executor=executor,
                 threads=self.threads,
                 memory=memory_of(self.asked),

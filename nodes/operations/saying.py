@@ -12,6 +12,7 @@ from crdtmerge.bodies import (
     Approve,
     Ban,
     Epoch,
+    Evaluation,
     Genesis,
     Grant,
     Lift,
@@ -125,6 +126,17 @@ def _epoch(body: Epoch) -> Answer:
     return {"listed": len(body), "authors": [key.hex() for key in sorted(authors)]}
 
 
+def _evaluation(body: Evaluation) -> Answer:
+    return {
+        "subject": body.subject,
+        "target": body.target.hex(),
+        "metric": body.metric,
+        "data": body.data,
+        "result": format_decimal(body.result),
+        "note": body.note,
+    }
+
+
 def _unknown(_body: Unknown) -> Answer:
     return {}
 
@@ -144,5 +156,6 @@ _SAYS: Final[dict[type, Callable[[Any], Answer]]] = {
     Fault: _fault,
     Fork: _fork,
     Epoch: _epoch,
+    Evaluation: _evaluation,
     Unknown: _unknown,
 }

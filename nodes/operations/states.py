@@ -13,6 +13,7 @@ from crdtmerge.bodies import (
     Approve,
     Ban,
     Epoch,
+    Evaluation,
     Genesis,
     Grant,
     Lift,
@@ -44,6 +45,7 @@ class States:
     forgiven: frozenset[tuple[AuthorId, int]] = field(init=False)
     live: frozenset[RecordId] = field(init=False)
     hidden: frozenset[bytes] = field(init=False)
+    counting: frozenset[RecordId] = field(init=False)
     last: Mapping[tuple[AuthorId, bytes], RecordId] = field(init=False)
     waiting: Mapping[RecordId, str] = field(init=False)
 
@@ -54,6 +56,7 @@ class States:
         self.hidden = frozenset(
             ban.target for ban in view.bans.values() if ban.subject == "content"
         )
+        self.counting = frozenset(one.record for one in view.evaluations)
         last: dict[tuple[AuthorId, bytes], Record] = {}
         for signed in self.opset.signed.of_kinds(frozenset({NodeAddress.KIND})):
             record = signed.record
@@ -188,6 +191,10 @@ class States:
         authors = self.view.node_authors.get(body.node, ())
         return IN_EFFECT if record.author in authors else "it does not count now"
 
+    def evaluation(self, record: Record, _body: Evaluation) -> str:
+        """Of one author, subject, metric and data the last word counts."""
+        return IN_EFFECT if record.id in self.counting else "said again since"
+
 
 def _always(_states: States, _record: Record, _body: object) -> str:
     return IN_EFFECT
@@ -210,6 +217,7 @@ _OF: Final[dict[type, Callable[[States, Record, Any], str]]] = {
     Successor: _always,
     NodeAddress: States.node,
     Epoch: States.epoch,
+    Evaluation: States.evaluation,
     Unknown: _unknown,
 }
 

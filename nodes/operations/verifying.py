@@ -22,7 +22,7 @@ from . import arguments as given
 from .contents import base_exponents
 from .live import Answer, Arguments, Context, Tell, telling
 from .making import threads_of
-from .recomputing import Again, check_merge_id, named_by
+from .recomputing import Again, check_merge_id, named_by, scores_named
 from .selection import SHORT
 
 NO_HOME = "there is no home here, so the digests alone were checked"
@@ -104,7 +104,9 @@ def _recompute(
     base, sources = named_by(context, space, resolution)
     again = Again(context.home, threads_of(asked), telling(tell))
     exponents = base_exponents(context, space) if resolution.adapter else {}
-    plan, tensors, adapted = again.compute(resolution, base, sources, exponents)
+    plan, tensors, adapted = again.compute(
+        resolution, base, sources, exponents, scores_named(context, space, resolution)
+    )
     found = make_resolution(
         plan,
         tensors,
@@ -112,6 +114,7 @@ def _recompute(
         merge_id=resolution.merge_id,
         visible_root=resolution.visible_root,
         adapter=adapted,
+        evaluations=resolution.evaluations,
     )
     _compare(resolution, found)
 

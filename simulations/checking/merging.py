@@ -46,8 +46,10 @@ def merge(spaces: Spaces, space: SpaceId, base: Manifest) -> Merged | None:
     assert view.recipe is not None
     arrived = arrivals(spaces, space)
     found = spaces.contributions(sorted(view.visible, key=lambda v: arrived[v.content]))
+    read = view.read_by(view.recipe)
     try:
-        plan = make_plan(view.recipe, base, found)
+        scores = [one.score for one in read]
+        plan = make_plan(view.recipe, base, found, scores=scores)
     except NothingToResolveError:
         return None
     sink = _Sink()
@@ -58,6 +60,7 @@ def merge(spaces: Spaces, space: SpaceId, base: Manifest) -> Merged | None:
         space=space,
         merge_id=view.merge_id(view.recipe),
         visible_root=view.visible_root,
+        evaluations=tuple(one.record for one in read),
     )
     return Merged(resolution.model_digest, resolution.to_json(), sink.tensors)
 

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from crdtmerge.bodies import (
     Approve,
     Epoch,
+    Evaluation,
     Genesis,
     NodeAddress,
     RecordId,
@@ -155,6 +156,7 @@ def records() -> Iterator[bytes]:
         Successor(OWNER.public, MEMBER.public, consent),
         prove_fork(SPACE, OWNER.public, 3, pair),
         Epoch(runs_of((s.record.id, link_of(s.record)) for s in (note(3), note(7)))),
+        Evaluation("content", BASE, "accuracy", "held-out", -(10**8), "ours"),
     ):
         record = make_record(
             space=SPACE,

@@ -6,7 +6,16 @@ Owns the table of oracles, by name and version.
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
-from tests.oracles import averages, joint, robust, sequential, series, sparse, supports
+from tests.oracles import (
+    averages,
+    evidential,
+    joint,
+    robust,
+    sequential,
+    series,
+    sparse,
+    supports,
+)
 from tests.oracles.case import Case, Floats
 
 Oracle: TypeAlias = Callable[[Case], Floats]
@@ -27,18 +36,21 @@ ORACLES: Mapping[str, Oracle] = {
     "doge/1": sequential.doge,
     "drm/1": joint.drm,
     "emr/1": supports.emr,
+    "fisher/1": evidential.fisher,
     "geometric_median/1": robust.geometric_median,
     "karcher/1": averages.karcher,
     "knots/1": joint.knots,
     "krum/1": robust.krum,
     "layer_swap/1": averages.layer_swap,
     "linear/1": averages.linear,
+    "lm_cocktail/1": evidential.lm_cocktail,
     "magmax/1": supports.magmax,
     "median/1": robust.median,
     "metagpt/1": sparse.metagpt,
     "model_stock/1": averages.model_stock,
     "multi_krum/1": robust.multi_krum,
     "multislerp/1": averages.multislerp,
+    "mwa/1": evidential.mwa,
     "nearswap/1": averages.nearswap,
     "nuslerp/1": averages.nuslerp,
     "opcm/1": sequential.opcm,
@@ -52,6 +64,7 @@ ORACLES: Mapping[str, Oracle] = {
     "task_arithmetic/1": sparse.task_arithmetic,
     "ties/1": sparse.ties,
     "trimmed_mean/1": robust.trimmed_mean,
+    "ubgm/1": evidential.ubgm,
     "widen/1": supports.widen,
     "wsm/1": series.wsm,
 }

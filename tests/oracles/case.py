@@ -5,7 +5,7 @@ Owns what all oracles read. Shares no code with the library, and owns no formula
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,13 +14,23 @@ Floats: TypeAlias = NDArray[np.float64]
 Flags: TypeAlias = NDArray[np.bool_]
 
 
+class Scored(NamedTuple):
+    """What one author says of one model: a metric on some data."""
+
+    content: bytes
+    metric: str
+    data: str
+    value: float
+    author: bytes
+
+
 @dataclass(frozen=True)
 class Case:
     """Base and models in their shape, (n, ...); weights as numbers, not units.
 
     `own` has each model's settings, complete. `strategy`, `tensor`, `seed` and `contents`
     are what draws hang on; `layer` is (number, how many). `evidence` and `scalars` are what
-    each model attaches, normalised.
+    each model attaches, normalised; `scores` what members say of it.
     """
 
     base: Floats
@@ -35,6 +45,7 @@ class Case:
     layer: tuple[int, int] | None = None
     evidence: Sequence[Mapping[str, Floats]] = ()
     scalars: Sequence[Mapping[str, float]] = ()
+    scores: Sequence[Scored] = ()
 
     @property
     def count(self) -> int:

@@ -286,6 +286,7 @@ def outcome(opset: OpSet) -> bytes:
             [[key, list(ids)] for key, ids in sorted(view.contested.items())],
             sorted(view.endings),
             [[act.record, list(act.signers), act.needed] for act in view.pending],
+            [one.record for one in view.evaluations],
         ]
     )
 

@@ -17,6 +17,7 @@ from crdtmerge.bodies import (
     Ban,
     Body,
     Epoch,
+    Evaluation,
     Grant,
     Lift,
     Link,
@@ -81,6 +82,7 @@ ACTIONS: Final = (
     "fork",
     "recipe",
     "node",
+    "evaluation",
     "unknown",
     "critical",
 )
@@ -95,7 +97,7 @@ TOGETHER: Final = (
 )
 """The actions in spaces of several owners, whose members rotate their keys."""
 COMPACTED: Final = (
-    *("add", "node") * 4,
+    *("add", "node", "evaluation") * 4,
     *("remove", "take back", "recipe", "revoke") * 2,
     *("epoch",) * 5,
     *("ban author", "lift", "grant", "approve", "approve", "successor", "end", "leave"),
@@ -103,7 +105,7 @@ COMPACTED: Final = (
 )
 """The actions in spaces that are compacted, by owners who list whatever they like."""
 QUIET: Final = (
-    *("add", "add", "take back", "recipe", "node") * 3,
+    *("add", "add", "take back", "recipe", "node", "evaluation") * 3,
     *("remove", "fault", "unknown", "ban content", "lift"),
 )
 """The actions that change nobody's rights, so that what was removed stays so."""
@@ -443,6 +445,10 @@ def _body(  # noqa: C901  one case an action
         case "node":
             node = bytes([2 + step.other % 3]) * 32
             return NodeAddress(node, (f"host{step.pick}:{1 + step.other}",))
+        case "evaluation":
+            subject = "model" if step.other % 5 == 4 else "content"
+            data = f"set{step.other % 2}"
+            return Evaluation(subject, content, "accuracy", data, step.other - 1)
         case _:
             return unknown(f"kind{step.pick % 2}")
 

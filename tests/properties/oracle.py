@@ -118,6 +118,22 @@ class Oracle:
         old = {replaced for f in recipes for replaced in f.body[1]}
         return sorted(f.id for f in recipes if f.id not in old)
 
+    def evaluations(self) -> set[bytes]:
+        """Return those that no later one of the same identity and thing replaces."""
+        chains = self.court.bottom.chains
+        said = [f for f in self.effective if f.kind == "evaluation"]
+        age = {f.id: (chains[f.author].index(f.author), f.seq, f.id) for f in said}
+        return {
+            f.id
+            for f in said
+            if not any(
+                chains[f.author][0] == chains[g.author][0]
+                and f.body[:4] == g.body[:4]
+                and age[f.id] < age[g.id]
+                for g in said
+            )
+        }
+
     def visible_root(self) -> bytes:
         """Return the trie root over (content, weight, evidence) of the visible set."""
         leaves = [

@@ -55,6 +55,8 @@ def ask(meaning: Meaning, rng: random.Random) -> None:
             _ = meaning.view.visible_root
         case 1:
             _ = meaning.view.nodes, meaning.view.pending
+        case 2:
+            _ = meaning.view.evaluations
         case _:
             pass
 

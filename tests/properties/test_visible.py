@@ -50,6 +50,7 @@ def agree(opset: OpSet) -> None:
     assert set(view.contested) == stand.contested
     assert set(view.endings) == stand.ended
     assert {ban.id for ban in naive.judgements()} == {*view.bans, *view.revocations}
+    assert {one.record for one in view.evaluations} == naive.evaluations()
     assert {act.record: (set(act.signers), act.needed) for act in view.pending} == (
         naive.pending()
     )

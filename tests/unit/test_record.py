@@ -10,6 +10,7 @@ from crdtmerge.bodies import (
     Ban,
     Body,
     Epoch,
+    Evaluation,
     Genesis,
     Grant,
     Lift,
@@ -82,6 +83,8 @@ SAMPLES: list[Body] = [
     Epoch(
         runs_of([(IDS[0], Link(AUTHOR, 3, ID, ID)), (IDS[1], Link(AUTHOR, 0, b"", ID))])
     ),
+    Evaluation("content", ID, "accuracy", "held-out.v1", -DECIMAL_UNIT // 8, "ours"),
+    Evaluation("model", ID, "loss", "set_2", 3 * DECIMAL_UNIT),
     *FAULTS,
     prove_fork(ID, CLEO.public, 0, BRANCHES),
     Unknown("shiny_2", [1, [b"x", "y"]]),

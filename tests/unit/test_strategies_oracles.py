@@ -10,9 +10,9 @@ import pytest
 from crdtmerge import numerics
 from crdtmerge.numerics import Floats
 from crdtmerge.strategies import STRATEGIES, Inputs, Values
-from tests.evidence import numbers
+from tests.evidence import evaluations, numbers
 from tests.oracles import ORACLES
-from tests.oracles.case import Case
+from tests.oracles.case import Case, Scored
 from tests.strategies import UNIT, base_of, data_of, resolve, task
 
 TOLERANCE = 1e-5
@@ -92,6 +92,7 @@ SETTINGS: Mapping[str, tuple[Setting, ...]] = {
         setting(p="0.8", cut="0.3"),
         setting(p="0", direction="v", cut="0.2"),
     ),
+    "fisher/1": (setting(), setting(floor="0.5")),
     "geometric_median/1": (setting(), setting(scope="tensor", iterations="3")),
     "karcher/1": (setting(), setting(max_iter="1"), setting(tol="0.001")),
     "knots/1": (
@@ -108,10 +109,23 @@ SETTINGS: Mapping[str, tuple[Setting, ...]] = {
         for bottom, top, transition in ("421", "311", "211", "032", "031", "252", "002")
     ),
     "linear/1": (setting(), setting(normalize="false")),
+    "lm_cocktail/1": (
+        setting(),
+        setting(alpha="0", temperature="0.3"),
+        setting(alpha="1"),
+        setting(source="evaluations", metric="b", temperature="3"),
+    ),
     "magmax/1": (setting(), setting(scale="1")),
     "model_stock/1": (setting(), setting(filter_wise="true")),
     "multi_krum/1": (setting(), setting(m="2", f="1", scope="tensor")),
     "multislerp/1": (setting(), setting(normalize="false")),
+    "mwa/1": (
+        setting(),
+        setting(by="step", p="2", most="1.5"),
+        setting(by="score", metric="b", p="3"),
+        setting(source="evaluations", p="2"),
+        setting(source="evaluations", by="score", metric="c", data="d"),
+    ),
     "nearswap/1": (setting(), setting(t="0.1")),
     "nuslerp/1": (
         setting(),
@@ -143,6 +157,7 @@ SETTINGS: Mapping[str, tuple[Setting, ...]] = {
         setting(density="1", normalize="false"),
     ),
     "trimmed_mean/1": (setting(), setting(beta="0.34")),
+    "ubgm/1": (setting(), setting(h0="zero", alpha="0.7"), setting(delta="0.5")),
     "widen/1": (setting(), setting(t="0.7", s="0.4")),
     "wsm/1": tuple(setting(*STEPS, decay=d) for d in ("linear", "cosine", "sqrt")),
 }
@@ -247,8 +262,15 @@ def case_of(name: str, inputs: Inputs) -> Case:
         seed=inputs.seed,
         layer=inputs.layer,
         evidence=inputs.evidence,
-        scalars=numbers(STRATEGIES[name], inputs.values, len(inputs.contributions)),
+        scalars=numbers(STRATEGIES[name], inputs.values, inputs.contents),
+        scores=scores_of(name, inputs),
     )
+
+
+def scores_of(name: str, inputs: Inputs) -> list[Scored]:
+    """What evaluations say, as plain values."""
+    said = evaluations(STRATEGIES[name], inputs.values, inputs.contents)
+    return [Scored(s.content, s.metric, s.data, s.value / UNIT, s.author) for s in said]
 
 
 @pytest.mark.parametrize("weights", [WEIGHTS, EQUAL], ids=["weights", "equal"])

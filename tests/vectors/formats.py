@@ -16,6 +16,7 @@ from crdtmerge.bodies import (
     Approve,
     Ban,
     Body,
+    Evaluation,
     Genesis,
     Grant,
     Lift,
@@ -149,6 +150,37 @@ def fault(space: bytes) -> SignedRecord:
     return sign_record(record, OWNER)
 
 
+def scored(space: bytes) -> dict[str, SignedRecord]:
+    """Return an evaluation of a contribution, and one of a merged model."""
+    bodies = {
+        "evaluation": Evaluation(
+            "content", MANIFEST.content_id, "accuracy", "digits-held-out", 930_000_000
+        ),
+        "evaluation of a model": Evaluation(
+            "model",
+            digest(Domain.MERGE, b"any"),
+            "loss",
+            "set_2.v1",
+            -25 * 10**7,
+            "ours",
+        ),
+    }
+    return {
+        name: sign_record(
+            make_record(
+                space=space,
+                author=MEMBER.public,
+                author_seq=0,
+                prev=b"",
+                auth=space,
+                body=body,
+            ),
+            MEMBER,
+        )
+        for name, body in bodies.items()
+    }
+
+
 def shared() -> dict[str, SignedRecord]:
     """Return a space of two owners, an approval, and a key that follows another."""
     owners = tuple(sorted((OWNER.public, MEMBER.public)))
@@ -208,6 +240,9 @@ def vectors() -> Iterator[tuple[str, str]]:
     shown = fault(space)
     yield "record fault", shown.record.data.hex()
     yield "record fault id", shown.record.id.hex()
+    for name, signed in scored(space).items():
+        yield f"record {name}", signed.record.data.hex()
+        yield f"record {name} id", signed.record.id.hex()
     for name, signed in shared().items():
         yield f"record {name}", signed.record.data.hex()
         yield f"record {name} id", signed.record.id.hex()
