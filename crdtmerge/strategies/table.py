@@ -30,7 +30,9 @@ from crdtmerge.strategies.della import DELLA, DELLA_LINEAR
 from crdtmerge.strategies.directions import KARCHER, MULTISLERP
 from crdtmerge.strategies.emr import EMR
 from crdtmerge.strategies.evidential.fisher import FISHER, UBGM
+from crdtmerge.strategies.evidential.lot import LOT
 from crdtmerge.strategies.evidential.metrics import LM_COCKTAIL, MWA
+from crdtmerge.strategies.evidential.regmean import REGMEAN
 from crdtmerge.strategies.geometric_median import CENTERED_CLIP, GEOMETRIC_MEDIAN
 from crdtmerge.strategies.geometry import NUSLERP, SLERP
 from crdtmerge.strategies.krum import KRUM, MULTI_KRUM
@@ -81,6 +83,7 @@ STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
         "layer_swap/1": LAYER_SWAP,
         "linear/1": LINEAR,
         "lm_cocktail/1": LM_COCKTAIL,
+        "lot/1": LOT,
         "magmax/1": MAGMAX,
         "median/1": MEDIAN,
         "metagpt/1": METAGPT,
@@ -96,6 +99,7 @@ STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
         "pma/1": PMA,
         "ram/1": RAM,
         "ramplus_tl/1": RAMPLUS_TL,
+        "regmean/1": REGMEAN,
         "sce/1": SCE,
         "slerp/1": SLERP,
         "task_arithmetic/1": TASK_ARITHMETIC,

@@ -9,6 +9,7 @@ from typing import TypeAlias
 from tests.oracles import (
     averages,
     evidential,
+    grams,
     joint,
     robust,
     sequential,
@@ -44,6 +45,7 @@ ORACLES: Mapping[str, Oracle] = {
     "layer_swap/1": averages.layer_swap,
     "linear/1": averages.linear,
     "lm_cocktail/1": evidential.lm_cocktail,
+    "lot/1": grams.lot,
     "magmax/1": supports.magmax,
     "median/1": robust.median,
     "metagpt/1": sparse.metagpt,
@@ -59,6 +61,7 @@ ORACLES: Mapping[str, Oracle] = {
     "pma/1": series.pma,
     "ram/1": supports.ram,
     "ramplus_tl/1": supports.ramplus_tl,
+    "regmean/1": grams.regmean,
     "sce/1": supports.sce,
     "slerp/1": averages.slerp,
     "task_arithmetic/1": sparse.task_arithmetic,

@@ -151,10 +151,10 @@ def test_no_task_takes_more_memory_than_declared(name: str, dtype: str) -> None:
     Settings other than the defaults may exclude each other; then they are refused.
     """
     strategy = STRATEGIES[name]
-    bound = strategy.memory.bytes_of(ITEMS, MODELS)
+    shape = (SIDE, SIDE)
+    bound = strategy.memory.bytes_of(ITEMS, MODELS, shape)
     assert bound > 0, "declare it"
     base, tunes = sample(ITEMS, MODELS)
-    shape = (SIDE, SIDE)
     tunes, base = [tune.reshape(shape) for tune in tunes], base.reshape(shape)
     with numerics.forced("reference"):
         inputs = task(name, dtype, tunes, base)

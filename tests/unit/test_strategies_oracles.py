@@ -115,6 +115,7 @@ SETTINGS: Mapping[str, tuple[Setting, ...]] = {
         setting(alpha="1"),
         setting(source="evaluations", metric="b", temperature="3"),
     ),
+    "lot/1": (setting(), setting(ridge="0.5")),
     "magmax/1": (setting(), setting(scale="1")),
     "model_stock/1": (setting(), setting(filter_wise="true")),
     "multi_krum/1": (setting(), setting(m="2", f="1", scope="tensor")),
@@ -145,6 +146,11 @@ SETTINGS: Mapping[str, tuple[Setting, ...]] = {
     "pma/1": tuple(setting(*STEPS, average=kind) for kind in ("sma", "wma", "ema")),
     "ram/1": (setting(), setting(epsilon="0.0625")),
     "ramplus_tl/1": (setting(), setting(epsilon="0.05", r="0.5", alpha="900")),
+    "regmean/1": (
+        setting(),
+        setting(alpha="1", ridge="0.000000001"),
+        setting(alpha="0", ridge="0.5"),
+    ),
     "sce/1": (
         setting(),
         setting(select_topk="0.3"),
