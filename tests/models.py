@@ -164,7 +164,8 @@ def resolve(
 ) -> Resolution:
     """Resolve to a folder, by default with nothing of a base beside the weights."""
     recipe = recipe_of(recipe) if isinstance(recipe, str) else recipe
-    plan = make_plan(recipe, merge.base, told(merge, recipe))
+    scores = options.pop("scores", ())
+    plan = make_plan(recipe, merge.base, told(merge, recipe), scores=scores)
     files = options.pop("files", {})
     asked = {k: options.pop(k) for k in ("overwrite", "fsync") if k in options}
     beside = companions_of(files, (), recipe.output_dtype)

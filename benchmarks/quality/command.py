@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from benchmarks.quality.networks import FAMILIES
+from benchmarks.quality.networks import STUDIED
 from benchmarks.quality.runs import add_json, head, runs, write
 from benchmarks.quality.study import Job, run
 from benchmarks.quality.summary import summarize
@@ -44,7 +44,7 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
     add = parser.add_argument
     add_json(parser)
     add("--markdown", action="store_true", help="the tables as the documents have them")
-    add("--family", action="append", choices=tuple(FAMILIES), help="default: each")
+    add("--family", action="append", choices=tuple(STUDIED), help="default: each")
     add("--only", action="append", default=[], metavar="NAME", help="a strategy")
     add("--seeds", type=int, default=SEEDS, help=f"trainings, default {SEEDS}")
     add("--no-poison", action="store_true", help="leave poison out")
@@ -59,7 +59,7 @@ def _runs(options: argparse.Namespace, effort: Effort) -> Iterator[dict[str, Any
     only = tuple(n for name in options.only for n in (name, find(name).name))
     jobs = [
         Job(family, seed, only, not options.no_poison, not options.no_tuning, effort)
-        for family in options.family or FAMILIES
+        for family in options.family or STUDIED
         for seed in range(options.seeds)
     ]
     return runs(jobs, run, options.jobs)

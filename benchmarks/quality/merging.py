@@ -6,22 +6,24 @@ strategy's refusal. Does not own what is merged nor with which parameters (`sett
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, TypeAlias
 
 import numpy as np
 import torch
 
+from benchmarks.quality.evidence import Attached
 from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.digest import BlobId, ContentId, blob_id_of
 from crdtmerge.errors import CrdtMergeError
-from crdtmerge.manifest import Manifest, TensorEntry
-from crdtmerge.recipe import Parameters
+from crdtmerge.evidence.kinds import KINDS, SCALAR
+from crdtmerge.manifest import EvidenceEntry, Manifest, TensorEntry
+from crdtmerge.recipe import Parameters, Recipe
 from crdtmerge.resolve.execute import execute
 from crdtmerge.resolve.plan import Plan, Unread, make_plan
 from crdtmerge.resolve.resolution import model_digest
 from crdtmerge.resolve.settings import Contribution
-from crdtmerge.strategies import make_recipe
+from crdtmerge.strategies import Values, check_recipe, make_recipe
 from nodes.demo.training import Weights
 
 DTYPE: Final = "F32"
@@ -102,15 +104,17 @@ class Bench:
         setting: Setting,
         tuned: Sequence[Weights],
         unread: Callable[[Plan], Unread] | None = None,
+        attached: Callable[[], Sequence[Attached]] | None = None,
     ) -> Merged | Refusal:
         """Merge with equal weights; whatever stops the strategy is told, not raised.
 
-        `unread` tells what is left out of a plan that reads everything.
+        `unread` tells what is left out of a plan that reads everything; `attached` the
+        evidence of each model, which is asked for where the strategy reads any.
         """
         try:
-            plan = self._plan(strategy, setting, tuned)
+            plan = self._plan(strategy, setting, tuned, None, attached)
             if unread is not None:
-                plan = self._plan(strategy, setting, tuned, unread(plan))
+                plan = self._plan(strategy, setting, tuned, unread(plan), attached)
             self.memory.written.clear()
             start = time.perf_counter()
             digests = execute(plan, self.memory, self.memory)
@@ -139,31 +143,69 @@ class Bench:
         strategy: str,
         setting: Setting,
         tuned: Sequence[Weights],
-        unread: Unread | None = None,
+        unread: Unread | None,
+        attached: Callable[[], Sequence[Attached]] | None,
     ) -> Plan:
         recipe = make_recipe(strategy, setting.parameters)
         own = setting.own or ({},) * len(tuned)
+        forms = _read_by(recipe) if attached else ()
+        evidence = [
+            self._evidence(found, forms)
+            for found in (attached() if attached and forms else ())
+        ] or [()] * len(tuned)
         given = [
-            self._contribution(weights, _canonical(strategy, setting.parameters, words))
-            for weights, words in zip(tuned, own, strict=True)
+            self._contribution(
+                replace(self.manifest(weights), evidence=entries),
+                _canonical(strategy, setting.parameters, words),
+            )
+            for weights, entries, words in zip(tuned, evidence, own, strict=True)
         ]
         return make_plan(recipe, self.base, given, unread=unread)
 
-    def _contribution(self, weights: Weights, parameters: Parameters) -> Contribution:
-        manifest = self.manifest(weights)
+    def _contribution(self, manifest: Manifest, parameters: Parameters) -> Contribution:
         content_id = ContentId(manifest.content_id)
         return Contribution(content_id, DECIMAL_UNIT, manifest, (), parameters)
 
-    def _manifest(self, weights: Weights, kind: str, base: bytes) -> Manifest:
-        entries = [
-            TensorEntry(name, DTYPE, tuple(value.shape), self.memory.put(_bytes(value)))
-            for name, value in sorted(weights.items())
+    def _evidence(
+        self, found: Attached, forms: Sequence[str]
+    ) -> tuple[EvidenceEntry, ...]:
+        """Return what a manifest says of the evidence in these forms."""
+        tensors = [
+            EvidenceEntry(form, self._entry(name, value))
+            for form in forms
+            for name, value in sorted(found.tensors.get(form, {}).items())
         ]
+        numbers = [
+            EvidenceEntry(SCALAR, self._number(name, value))
+            for name, value in sorted(found.scalars.items())
+            if SCALAR in forms
+        ]
+        return (*tensors, *numbers)
+
+    def _entry(self, name: str, value: torch.Tensor) -> TensorEntry:
+        return TensorEntry(
+            name, DTYPE, tuple(value.shape), self.memory.put(_bytes(value))
+        )
+
+    def _number(self, name: str, value: float) -> TensorEntry:
+        blob = self.memory.put(np.float64(value).astype("<f8").tobytes())
+        return TensorEntry(name, "F64", (), blob)
+
+    def _manifest(self, weights: Weights, kind: str, base: bytes) -> Manifest:
+        entries = [self._entry(name, value) for name, value in sorted(weights.items())]
         return Manifest(kind, base, tuple(entries))
 
     def _weights(self, entry: TensorEntry) -> torch.Tensor:
         data = np.frombuffer(self.memory.written[entry.name], "<f4")
         return torch.from_numpy(data.reshape(entry.shape).astype(np.float32))
+
+
+def _read_by(recipe: Recipe) -> tuple[str, ...]:
+    """Return the stored forms of the evidence that a recipe's strategy reads, sorted."""
+    strategy = check_recipe(recipe)
+    values = Values(recipe.for_the_whole(()).parameters)
+    forms = {f for kind in strategy.evidence(values) for f in KINDS[kind].forms}
+    return tuple(sorted(forms | ({SCALAR} if strategy.scalars(values) else set())))
 
 
 def _canonical(strategy: str, shared: Words, own: Words) -> Parameters:

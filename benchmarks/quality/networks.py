@@ -1,8 +1,8 @@
 """The two networks that are merged: a small CNN and a small transformer, as functions.
 
-Owns their shapes, their first weights and how they compute. Does not own training
-(`training`) nor data (`tasks`). Names carry layer numbers, as those of real models do, so
-that strategies which look at layers have something to look at.
+Owns their shapes, their first weights, how they compute, and low-rank changes of them
+(LoRA). Does not own training (`training`) nor data (`tasks`). Names carry layer numbers, as
+those of real models do, so that strategies which look at layers have something to look at.
 """
 
 import math
@@ -24,15 +24,20 @@ WIDTH: Final = 32
 HEADS: Final = 4
 MLP_WIDTH: Final = 64
 LAYERS: Final = 3
+_MATRIX: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """One kind of network: its name, the shapes of its weights, and its function."""
+    """One kind of network: its name, the shapes of its weights, and its function.
+
+    With a `rank`, fine-tunes change its matrices by products of that rank, no more.
+    """
 
     name: str
     shapes: Shapes
     network: Network
+    rank: int = 0
 
     def first_weights(self, seed: int) -> Weights:
         """Return random weights, uniform within 1/sqrt(inputs); norms start at 1 and 0."""
@@ -134,7 +139,38 @@ def _attend(
     return linear(seen, weights[f"{at}.attention.o.weight"])
 
 
+def first_factors(base: Weights, rank: int, seed: int) -> Weights:
+    """Return factors of a change of every matrix, (rows, rank) zero, (rank, columns) not.
+
+    As LoRA begins (Hu et al. 2021, arXiv:2106.09685): the change is zero, its slope is not.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    found: Weights = {}
+    for name, value in base.items():
+        if name.endswith("weight") and value.dim() == _MATRIX:
+            rows, columns = value.shape
+            found[f"{name}.b"] = torch.zeros(rows, rank)
+            inner = torch.randn(rank, columns, generator=generator)
+            found[f"{name}.a"] = inner / columns**0.5
+    return found
+
+
+def adapted(base: Weights, factors: Mapping[str, torch.Tensor]) -> Weights:
+    """Return the base with the products of the factors added."""
+    names = [name.removesuffix(".b") for name in factors if name.endswith(".b")]
+    moved = {n: base[n] + factors[f"{n}.b"] @ factors[f"{n}.a"] for n in names}
+    return {**base, **moved}
+
+
 FAMILIES: Final[Mapping[str, Family]] = {
     "cnn": Family("cnn", _cnn_shapes(), _cnn),
     "transformer": Family("transformer", _transformer_shapes(), _transformer),
 }
+
+LORA_RANK: Final = 4
+
+STUDIED: Final[Mapping[str, Family]] = {
+    **FAMILIES,
+    "lora": Family("lora", _transformer_shapes(), _transformer, LORA_RANK),
+}
+"""With the transformer's fine-tunes by LoRA, which start from the same base."""

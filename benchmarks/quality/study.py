@@ -9,12 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
+from benchmarks.quality.evidence import Attached, attach
 from benchmarks.quality.merging import Bench, Merged, Refusal, Setting
-from benchmarks.quality.networks import FAMILIES, Family
+from benchmarks.quality.networks import FAMILIES, STUDIED, Family
 from benchmarks.quality.poison import poison_rows
 from benchmarks.quality.settings import NEEDS, Group, Need, grid
 from benchmarks.quality.tasks import TASKS, Data, Score, among, read_data, score
-from benchmarks.quality.training import FULL, Effort, Models, train_models
+from benchmarks.quality.training import FULL, Effort, Models, seen_by, train_models
 from crdtmerge.strategies import STRATEGIES, Strategy
 from nodes.demo.training import Weights, one_thread
 
@@ -39,7 +40,7 @@ def run(job: Job, tell: Callable[[str], None]) -> Told:
     start = time.perf_counter()
     with one_thread():
         data = read_data(job.seed, job.effort.base_samples)
-        family = FAMILIES[job.family]
+        family = STUDIED[job.family]
         models = train_models(family, data, job.effort, job.seed, tell)
         trained = time.perf_counter()
         study = _Study(family, data, models)
@@ -60,7 +61,7 @@ def run(job: Job, tell: Callable[[str], None]) -> Told:
             tell(f"{job.family}: {name}")
             told["strategies"][name] = study.strategy(strategy, tune=job.with_tuning)
         told["poison"] = []
-        if job.with_poison:
+        if job.with_poison and job.family in FAMILIES:
             tell(f"{job.family}: poison")
             told["poison"] = poison_rows(
                 study.bench, models, lambda w: study.score(w).joint, job.only
@@ -82,6 +83,19 @@ class _Study:
             "halves": models.halves,
             "checkpoints": models.checkpoints,
         }
+        self._attached: dict[Group, Sequence[Attached]] = {}
+
+    def attached(self, name: Group) -> Sequence[Attached]:
+        """Return the evidence of a group's models, computed when it is first asked for."""
+        if name not in self._attached:
+            self._attached[name] = attach(
+                self._family.network,
+                self._models.base,
+                self.groups[name],
+                lambda place: seen_by(name, place, self._data),
+                self._data,
+            )
+        return self._attached[name]
 
     def score(self, weights: Weights) -> Score:
         """Measure a model."""
@@ -141,7 +155,12 @@ class _Study:
 
     def _merge(self, strategy: str, setting: Setting, group: Group) -> Told:
         """Merge a group and measure, or tell why there is no model."""
-        found = self.bench.merge(strategy, setting, self.groups[group])
+        found = self.bench.merge(
+            strategy,
+            setting,
+            self.groups[group],
+            attached=lambda: self.attached(group),
+        )
         return setting.told() | outcome(found, lambda w: asdict(self.score(w)))
 
 

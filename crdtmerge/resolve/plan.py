@@ -289,7 +289,8 @@ class _Tensors:
         tasks: list[Task] = []
         needs: tuple[bytes, ...] = ()
         if has_reduce(self._strategy, self._recipe) and merged:
-            tasks = [Task(self._key("map", f), "map", f.entry.name) for f in merged]
+            if self._strategy.map is not None:
+                tasks = [Task(self._key("map", f), "map", f.entry.name) for f in merged]
             maps = tuple(task.key for task in tasks)
             reduce = Task(self._reduce_key(maps), "reduce", "", maps)
             tasks.append(reduce)
@@ -353,7 +354,9 @@ class _Tensors:
             value += [_plain(whole.values.parameters)]
             value += [[_plain(own.parameters) for own in whole.own]]
         if self._scores:
-            value += ["scores", [_told(score) for score in self._scores]]
+            # Coefficients go by place, and who has no score has a place too.
+            value += ["scores", list(self._contents)]
+            value += [[_told(score) for score in self._scores]]
         return digest_value(Domain.TASK, value)
 
 

@@ -122,8 +122,14 @@ def train(
     schedule: Schedule,
     seed: int,
     network: Network = forward,
+    *,
+    squares: Weights | None = None,
 ) -> Weights:
-    """Return the weights after training from `start`, which stays as it is."""
+    """Return the weights after training from `start`, which stays as it is.
+
+    Adam's second moments as they are then, without the correction of their start, are put
+    into `squares`.
+    """
     generator = torch.Generator().manual_seed(seed)
     weights = {name: value.clone().requires_grad_() for name, value in start.items()}
     parameters = list(weights.values())
@@ -141,6 +147,8 @@ def train(
                 parameters, slopes, moments, strict=True
             ):
                 _adam(parameter, slope, moment, step, schedule.rate)
+    if squares is not None:
+        squares |= {n: square for n, (_, square) in zip(weights, moments, strict=True)}
     return {name: value.detach() for name, value in weights.items()}
 
 
