@@ -31,6 +31,7 @@ from crdtmerge.strategies.directions import KARCHER, MULTISLERP
 from crdtmerge.strategies.emr import EMR
 from crdtmerge.strategies.evidential.fisher import FISHER, UBGM
 from crdtmerge.strategies.evidential.lot import LOT
+from crdtmerge.strategies.evidential.mats import MATS
 from crdtmerge.strategies.evidential.metrics import LM_COCKTAIL, MWA
 from crdtmerge.strategies.evidential.regmean import REGMEAN
 from crdtmerge.strategies.geometric_median import CENTERED_CLIP, GEOMETRIC_MEDIAN
@@ -85,6 +86,7 @@ STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
         "lm_cocktail/1": LM_COCKTAIL,
         "lot/1": LOT,
         "magmax/1": MAGMAX,
+        "mats/1": MATS,
         "median/1": MEDIAN,
         "metagpt/1": METAGPT,
         "model_stock/1": MODEL_STOCK,

@@ -47,6 +47,7 @@ ORACLES: Mapping[str, Oracle] = {
     "lm_cocktail/1": evidential.lm_cocktail,
     "lot/1": grams.lot,
     "magmax/1": supports.magmax,
+    "mats/1": grams.mats,
     "median/1": robust.median,
     "metagpt/1": sparse.metagpt,
     "model_stock/1": averages.model_stock,

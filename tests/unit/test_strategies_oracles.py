@@ -117,6 +117,13 @@ SETTINGS: Mapping[str, tuple[Setting, ...]] = {
     ),
     "lot/1": (setting(), setting(ridge="0.5")),
     "magmax/1": (setting(), setting(scale="1")),
+    "mats/1": (
+        setting(),
+        setting(iterations="3"),
+        setting(matrix="fisher", iterations="7"),
+        # Of 200 eigenvalues; by 50 steps a basis is no longer orthogonal in float64.
+        setting(matrix="fisher", iterations="20"),
+    ),
     "model_stock/1": (setting(), setting(filter_wise="true")),
     "multi_krum/1": (setting(), setting(m="2", f="1", scope="tensor")),
     "multislerp/1": (setting(), setting(normalize="false")),
