@@ -7,7 +7,7 @@ from crdtmerge.resolve.execute import execute
 from crdtmerge.resolve.explain import explain
 from crdtmerge.resolve.plan import make_plan
 from crdtmerge.strategies import STRATEGIES, make_recipe
-from tests.models import UNIT, Merge, make_merge, recipe_of, told
+from tests.models import UNIT, Merge, make_merge, recipe_of, told, with_evidence
 from tests.strategies import NEEDS
 from tests.sums import Sink
 
