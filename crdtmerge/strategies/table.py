@@ -29,6 +29,7 @@ from crdtmerge.strategies.dare import DARE_LINEAR, DARE_TIES
 from crdtmerge.strategies.della import DELLA, DELLA_LINEAR
 from crdtmerge.strategies.directions import KARCHER, MULTISLERP
 from crdtmerge.strategies.emr import EMR
+from crdtmerge.strategies.evidential.bmm import BMM
 from crdtmerge.strategies.evidential.fisher import FISHER, UBGM
 from crdtmerge.strategies.evidential.lot import LOT
 from crdtmerge.strategies.evidential.mats import MATS
@@ -65,6 +66,7 @@ STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
     {
         "aoe/1": AOE,
         "arcee_fusion/1": ARCEE_FUSION,
+        "bmm/1": BMM,
         "breadcrumbs/1": BREADCRUMBS,
         "breadcrumbs_ties/1": BREADCRUMBS_TIES,
         "bulyan/1": BULYAN,

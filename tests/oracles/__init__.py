@@ -25,6 +25,7 @@ Oracle: TypeAlias = Callable[[Case], Floats]
 ORACLES: Mapping[str, Oracle] = {
     "aoe/1": averages.aoe,
     "arcee_fusion/1": averages.arcee_fusion,
+    "bmm/1": grams.bmm,
     "breadcrumbs/1": sparse.breadcrumbs,
     "breadcrumbs_ties/1": sparse.breadcrumbs_ties,
     "bulyan/1": robust.bulyan,

@@ -5,7 +5,7 @@ Owns one oracle a method, written from its paper's formula. Shares no code with 
 
 import numpy as np
 
-from tests.oracles.case import Case, Floats
+from tests.oracles.case import Case, Floats, weighed
 
 
 def _grams(case: Case) -> Floats | None:
@@ -74,6 +74,22 @@ def _by_energy(case: Case) -> Floats:
     ridge = case.real("ridge") * total.mean()
     found: Floats = case.base + (energies * case.taus).sum(axis=0) / (total + ridge)
     return found
+
+
+def bmm(case: Case) -> Floats:
+    """The mean of a Gaussian belief after what all models make of their inputs."""
+    weights = case.shares if case.settings["anchor"] == "mean" else case.weights
+    anchor = case.base + case.real("scale") * weighed(weights, case.taus)
+    grams = _grams(case)
+    if case.settings["gram"] == "task" and case.base.ndim > 1:
+        flat = _flat(case, case.taus)
+        made = np.stack([tau.T @ tau / (tau * tau).sum() for tau in flat])
+        grams = case.weights[:, None, None] * made
+    if grams is None:
+        return anchor
+    ridge = case.real("lambda") * _mean_diagonal(grams) / case.count
+    thetas, prior = _flat(case, case.thetas), anchor.reshape(len(anchor), -1)
+    return _regressed(thetas, grams, ridge, prior).reshape(anchor.shape)
 
 
 def mats(case: Case) -> Floats:

@@ -63,6 +63,11 @@ SETTINGS: Mapping[str, tuple[Setting, ...]] = {
         setting(OTHER, MAIN, *[OTHER] * 3, delta="1.5"),
         setting(MAIN, *[OTHER] * 4, merge="false"),
     ),
+    "bmm/1": (
+        setting(),
+        setting(gram="task", lambda_="2", scale="0.3"),
+        setting(anchor="mean", lambda_="0.001"),
+    ),
     "breadcrumbs/1": BANDS,
     "breadcrumbs_ties/1": BANDS,
     "bulyan/1": (setting(), setting(scope="tensor", f="1")),

@@ -64,7 +64,7 @@ def _emit(inputs: Inputs) -> Parts:
     if shape is None:
         return _scale(inputs, base, found)
     pairs = _pairs(inputs, found, shape)
-    change = regression(pairs, inputs.values.real(RIDGE.name))
+    change = regression(inputs, pairs, inputs.values.real(RIDGE.name))
     return add_to_base(inputs, change.reshape(-1))
 
 

@@ -54,7 +54,7 @@ def _emit(inputs: Inputs) -> Parts:
         return emit_weighted(inputs, inputs.weights, 0, sum(inputs.weights))
     mean = mean_of(inputs, [one.term for one in found])
     pairs = _pairs(inputs, found, mean.reshape(shape))
-    change = regression(pairs, inputs.values.real(RIDGE.name))
+    change = regression(inputs, pairs, inputs.values.real(RIDGE.name))
     return moved(inputs, mean, change.reshape(-1))
 
 

@@ -14,6 +14,7 @@ from typing import Final
 import numpy as np
 
 from crdtmerge.codec import DECIMAL_UNIT
+from crdtmerge.errors import ContractError
 from crdtmerge.numerics import (
     Floats,
     Output,
@@ -72,13 +73,15 @@ def shared(found: Sequence[Told]) -> list[tuple[Told, float]]:
     return list(zip(found, shares, strict=True))
 
 
-def regression(pairs: Iterable[tuple[Floats, Floats]], ridge: float) -> Floats:
+def regression(
+    inputs: Inputs, pairs: Iterable[tuple[Floats, Floats]], ridge: float
+) -> Floats:
     """Return (sum T_i G_i) (sum G_i + rho I)^-1 of pairs (T_i, G_i), summed in their order.
 
     rho is `ridge` times the mean diagonal of sum G_i; zero where all G_i are zero.
 
     Raises:
-        ContractError: the sum is not positive definite, also with the ridge.
+        ContractError: the sum is not positive definite, also with the ridge; or too large.
     """
     sides, system = np.zeros(()), np.zeros(())
     for target, gram in pairs:
@@ -88,4 +91,10 @@ def regression(pairs: Iterable[tuple[Floats, Floats]], ridge: float) -> Floats:
     if not system.any():
         return np.zeros(sides.shape)
     rho = ridge * mean(np.ascontiguousarray(np.diagonal(system)))
-    return solve_spd(system, np.ascontiguousarray(sides.T), rho).T
+    try:
+        return solve_spd(system, np.ascontiguousarray(sides.T), rho).T
+    except ContractError as e:
+        message = (
+            f"tensor {inputs.tensor!r}: its Gram matrices cannot be solved for: {e}"
+        )
+        raise ContractError(message, hint="set a larger ridge, or lambda") from e
