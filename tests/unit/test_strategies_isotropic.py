@@ -35,8 +35,8 @@ def drawn(shape: tuple[int, ...], count: int) -> list[Floats]:
 
 
 def sigma_of(tau: Floats) -> Floats:
-    found: Floats = np.linalg.svd(tau.reshape(len(tau), -1), compute_uv=False)
-    return found
+    found = np.linalg.svd(tau.reshape(len(tau), -1), compute_uv=False)
+    return found.astype(np.float64)
 
 
 @BOTH

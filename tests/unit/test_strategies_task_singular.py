@@ -33,8 +33,8 @@ def drawn(shape: tuple[int, ...], count: int) -> list[Floats]:
 
 
 def sigma_of(tau: Floats) -> Floats:
-    found: Floats = np.linalg.svd(tau.reshape(len(tau), -1), compute_uv=False)
-    return found
+    found = np.linalg.svd(tau.reshape(len(tau), -1), compute_uv=False)
+    return found.astype(np.float64)
 
 
 @pytest.mark.parametrize("shape", [(6, 9), (9, 6), (7, 7), (40, 3), (4, 3, 2, 2)])

@@ -67,7 +67,8 @@ def _isotropic(_inputs: Inputs, found: Matrices) -> Floats:
     total = _summed(found)
     polar = polar_factor(total)
     nuclear = dot(polar.reshape(-1), total.reshape(-1))
-    return polar * (nuclear / min(total.shape))
+    flat: Floats = polar * (nuclear / min(total.shape))
+    return flat
 
 
 def _with_specific(inputs: Inputs, found: Matrices) -> Floats:
