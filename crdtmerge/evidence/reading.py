@@ -13,8 +13,9 @@ A Gram matrix must be symmetric, to the bit. That it is positive semi-definite c
 seen in rounded numbers: rounding by at most u moves an eigenvalue of a matrix of trace 1 by
 at most u. So `SLACK` times the trace is added to the diagonal, and what then has a Cholesky
 factor is accepted, and used as it is then: no merge meets a matrix that is not positive
-definite. SLACK is 4u of float32, 2**-22; of a matrix stored in F64, 2**-50. A sketch S
-stands for S'S, which is positive semi-definite by what it is, and is not moved.
+definite. SLACK is 4u of float32, 2**-22; of a matrix stored in F64 it is 2**-36: above
+pivots that count as rounding (2**-40), and above what sums of many products lose. A sketch
+S stands for S'S, which is positive semi-definite by what it is, and is not moved.
 
 Everything is under the numeric contract: equal bytes give equal arrays.
 """
@@ -43,7 +44,7 @@ from crdtmerge.numerics import (
 LARGEST: Final = 2.0**16
 """Of inputs and outputs, whose size counts: layers of trained models stay far below it."""
 
-SLACK: Final[Mapping[str, float]] = {"F32": 2.0**-22, "F64": 2.0**-50}
+SLACK: Final[Mapping[str, float]] = {"F32": 2.0**-22, "F64": 2.0**-36}
 
 SCORE_LARGEST: Final = 10.0**9
 

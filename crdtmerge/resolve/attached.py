@@ -11,7 +11,11 @@ from dataclasses import dataclass
 
 from crdtmerge.codec import Value
 from crdtmerge.digest import BlobId
-from crdtmerge.errors import ContractError, FaultyContributionError
+from crdtmerge.errors import (
+    ContentMissingError,
+    ContractError,
+    FaultyContributionError,
+)
 from crdtmerge.evidence.entries import Forms, Index, check_forms, check_scalar, index_of
 from crdtmerge.evidence.kinds import KINDS
 from crdtmerge.evidence.reading import array_of, number_of
@@ -40,7 +44,10 @@ class Attached:
         contributions: Sequence[Contribution],
     ) -> "Attached":
         """Return what these contributions attach."""
-        indexes = [index_of(item.manifest.evidence) for item in contributions]
+        indexes = [
+            index_of(item.manifest.evidence if item.evidence_digest else ())
+            for item in contributions
+        ]
         return cls(strategy, settings, contributions, indexes)
 
     def kinds(self, tensor: str) -> tuple[str, ...]:
@@ -58,7 +65,10 @@ class Attached:
 
         Raises:
             FaultyContributionError: evidence has another shape, or a dtype of no use.
+            ContentMissingError: evidence that counts has not arrived.
         """
+        if self.kinds(tensor.name):
+            self._require_here()
         for place, forms in self._stored(tensor.name):
             with _blaming(self.contributions[place]):
                 check_forms(forms, tensor)
@@ -158,10 +168,24 @@ class Attached:
             FaultyContributionError: it names whose.
         """
         if self.reads_scalars:
+            self._require_here()
             for item, index in zip(self.contributions, self.indexes, strict=True):
                 with _blaming(item):
                     for name, entry in index.scalars.items():
                         check_scalar(name, entry)
+
+    def _require_here(self) -> None:
+        """Refuse to merge without evidence that others may have.
+
+        Raises:
+            ContentMissingError: evidence that counts has not arrived.
+        """
+        for item in self.contributions:
+            if item.evidence_digest not in {b"", item.manifest.evidence_digest}:
+                short = item.content.hex()[:12]
+                message = f"the evidence of contribution {short} has not arrived"
+                hint = "`crdtmerge fetch` waits for it; a ban ends a false add"
+                raise ContentMissingError(message, hint=hint)
 
     def _stored(self, tensor: str) -> Iterator[tuple[int, Forms]]:
         """Yield the place of each contribution, and the forms that are read of it."""
