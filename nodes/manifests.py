@@ -29,6 +29,7 @@ class Known:
     content: ContentId
     manifest: Manifest
     blobs: dict[BlobId, int]
+    evidence: bytes
 
 
 @dataclass(slots=True)
@@ -75,7 +76,8 @@ def _decoded(data: bytes) -> Known | None:
         manifest = decode_manifest(data)
     except MalformedManifestError:
         return None
-    return Known(manifest.content_id, manifest, manifest.blobs())
+    evidence = manifest.evidence_digest
+    return Known(manifest.content_id, manifest, manifest.blobs(), evidence)
 
 
 def _weight(known: Known | None) -> int:

@@ -71,7 +71,7 @@ class Spaces(Sets):
         self._manifests = Manifests(self.blobs)
 
     def manifest(self, visible: Visible) -> Manifest:
-        """Return the manifest of a visible contribution.
+        """Return the manifest of a visible contribution; it may lack its evidence.
 
         Raises:
             ContentMissingError: none of its manifests has arrived.
@@ -80,11 +80,17 @@ class Spaces(Sets):
         return self._known(visible).manifest
 
     def _known(self, visible: Visible) -> Known:
+        """Return the manifest with the evidence that counts; else any that has arrived."""
         arrived = [(b, s) for b, s in visible.manifests if self.blobs.has(b)]
+        other = None
         for blob, size in arrived:
             found = self._manifests.read(blob, size)
             if found is not None and found.content == visible.content:
-                return found
+                if found.evidence == visible.evidence:
+                    return found
+                other = other or found
+        if other is not None:
+            return other
         if len(arrived) == len(visible.manifests):
             raise FaultyContributionError(
                 visible.content, "its manifest is not the one that was signed"
@@ -117,10 +123,18 @@ class Spaces(Sets):
             ContentMissingError: a manifest has not arrived.
             FaultyContributionError: a manifest is not what its add says.
         """
-        return [
-            Contribution(v.content, v.weight, self.manifest(v), v.authors, tags=v.tags)
-            for v in visible
-        ]
+        return [self.contribution(v) for v in visible]
+
+    def contribution(self, visible: Visible) -> Contribution:
+        """Return one; raises as `contributions` does."""
+        return Contribution(
+            visible.content,
+            visible.weight,
+            self.manifest(visible),
+            visible.authors,
+            tags=visible.tags,
+            evidence=visible.evidence,
+        )
 
     def missing(self, space: SpaceId) -> dict[BlobId, int]:
         """Return the blobs that visible contributions need and we lack, with sizes.
@@ -323,23 +337,33 @@ class Spaces(Sets):
 
     def _needed(self, visible: Visible) -> dict[BlobId, int]:
         try:
-            return self._known(visible).blobs
+            known = self._known(visible)
         except ContentMissingError:
-            # SUBTLE: every one that is not here, not the first alone: that one may have
-            # arrived and be another's manifest, and an honest add stands behind it.
-            absent = self.blobs.missing(blob for blob, _ in visible.manifests)
-            sizes = manifest_sizes([visible])
-            return {blob: sizes[blob] for blob in absent}
+            return self._absent(visible)
         except FaultyContributionError:
             return {}
+        if known.evidence == visible.evidence or not visible.evidence:
+            return known.blobs
+        return {**self._absent(visible), **known.blobs}
+
+    def _absent(self, visible: Visible) -> dict[BlobId, int]:
+        """Return the manifests that are not here.
+
+        SUBTLE: every one, not the first alone: that one may have arrived and be another's
+        manifest, or have other evidence, and an honest add stands behind it.
+        """
+        absent = self.blobs.missing(blob for blob, _ in visible.manifests)
+        sizes = manifest_sizes([visible])
+        return {blob: sizes[blob] for blob in absent}
 
     def progress(self, space: SpaceId) -> Mapping[bytes, bool]:
         """Tell for each visible content id whether all its bytes are here."""
         complete: dict[bytes, bool] = {}
         for visible in self.view(space).visible:
             try:
-                blobs = self._known(visible).blobs
-                complete[visible.content] = not self.blobs.missing(blobs)
+                self._known(visible)
+                needed = self._needed(visible)
+                complete[visible.content] = not self.blobs.missing(needed)
             except (ContentMissingError, FaultyContributionError):
                 complete[visible.content] = False
         return complete

@@ -1,19 +1,33 @@
 """Evidence as strategies are given it: made up, checked and normalised as the real one is.
 
-Owns made-up evidence for one tensor, and made-up numbers. Does not own how real evidence
-is read (`crdtmerge.evidence`).
+Owns made-up evidence for one tensor, as strategies see it and as manifests store it, and
+made-up numbers. Does not own how real evidence is read (`crdtmerge.evidence`).
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from crdtmerge.digest import ContentId
-from crdtmerge.evidence.kinds import KINDS
-from crdtmerge.numerics import Floats
-from crdtmerge.strategies import Evidence, Scalars, Score, Strategy, Values
+from crdtmerge.digest import BlobId, ContentId
+from crdtmerge.evidence.entries import FORMS, LINEAR_FORMS
+from crdtmerge.evidence.kinds import KINDS, SCALAR
+from crdtmerge.manifest import EvidenceEntry, TensorEntry
+from crdtmerge.numerics import Floats, downcast
+from crdtmerge.recipe import Recipe
+from crdtmerge.strategies import (
+    Evidence,
+    Scalars,
+    Score,
+    Strategy,
+    Values,
+    check_recipe,
+    evidence_of,
+)
+
+SKETCHED = 5
+"""Rows of the sketches that stand for Gram matrices in manifests."""
 
 
 def attached(
@@ -65,17 +79,59 @@ def numbers(
     """What each contribution attaches as numbers, by the first byte of its name."""
     if not strategy.scalars(values):
         return ()
-    return tuple(
-        {
-            "loss": 0.5 + 0.25 * place,
-            "samples": 100.0 + 50 * place,
-            "score:a": 0.9 - 0.1 * place,
-            "score:b": 0.2 + 0.15 * place,
-            "score:c": 0.5 + 0.1 * (3 * place % 5),
-            "step": 10.0 * (place + 1),
-        }
-        for place in (content[0] for content in contents)
-    )
+    return tuple(numbers_of(content[0]) for content in contents)
+
+
+def numbers_of(place: int) -> dict[str, float]:
+    """What one contribution attaches as numbers."""
+    return {
+        "loss": 0.5 + 0.25 * place,
+        "samples": 100.0 + 50 * place,
+        "score:a": 0.9 - 0.1 * place,
+        "score:b": 0.2 + 0.15 * place,
+        "score:c": 0.5 + 0.1 * (3 * place % 5),
+        "step": 10.0 * (place + 1),
+    }
+
+
+def stored(
+    recipe: Recipe,
+    shapes: Mapping[str, tuple[int, ...]],
+    place: int,
+    draw: Callable[[str, int], Floats],
+    put: Callable[[bytes], BlobId],
+) -> tuple[EvidenceEntry, ...]:
+    """What a manifest lists of all that the recipe's merge reads, in F32.
+
+    `draw` gives numbers by a label and their count; `put` keeps bytes.
+    """
+    strategy = check_recipe(recipe)
+    values = Values(recipe.for_the_whole(()).parameters)
+    found = []
+    for kind in evidence_of(strategy, recipe, values):
+        form = "gram_sketch" if kind == "gram" else kind
+        for name, shape in sorted(shapes.items()):
+            if not math.prod(shape) or (form in LINEAR_FORMS and len(shape) < 2):
+                continue
+            size = _stored_shape(form, shape)
+            drawn = draw(f"{place}/{kind}/{name}", math.prod(size))
+            data = downcast(drawn if KINDS[kind].signed else abs(drawn), "F32")
+            found.append(EvidenceEntry(form, TensorEntry(name, "F32", size, put(data))))
+    if strategy.scalars(values):
+        for name, number in numbers_of(place).items():
+            blob = put(downcast(np.array([number]), "F64"))
+            found.append(EvidenceEntry(SCALAR, TensorEntry(name, "F64", (), blob)))
+    return tuple(sorted(found, key=lambda entry: (entry.kind, entry.tensor.name)))
+
+
+def _stored_shape(form: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    columns = math.prod(shape[1:])
+    return {
+        "items": shape,
+        "sketch": (min(SKETCHED, columns), columns),
+        "columns": (columns,),
+        "rows": shape[:1] or (1,),
+    }[FORMS[form]]
 
 
 def evaluations(

@@ -24,6 +24,7 @@ from crdtmerge.resolve.plan import Plan, make_plan
 from crdtmerge.resolve.resolution import Resolution
 from crdtmerge.resolve.settings import Contribution
 from crdtmerge.strategies import STRATEGIES, find, make_recipe
+from tests.evidence import stored
 from tests.strategies import NEEDS, Need
 
 UNIT = 10**9
@@ -143,9 +144,25 @@ def told(merge: Merge, recipe: Recipe) -> tuple[Contribution, ...]:
         c: i for i, c in enumerate(sorted(c.content for c in merge.contributions))
     }
     return tuple(
-        replace(c, parameters=tuple(sorted(need.own(places[c.content]).items())))
+        replace(
+            with_evidence(merge, c, recipe, c.content[0]),
+            parameters=tuple(sorted(need.own(places[c.content]).items())),
+        )
         for c in merge.contributions
     )
+
+
+def with_evidence(
+    merge: Merge, item: Contribution, recipe: Recipe, place: int
+) -> Contribution:
+    """Return a contribution with made-up evidence of all that the recipe reads."""
+    shapes = {name: shape for name, (kind, shape) in SHAPES.items() if kind != "I64"}
+
+    def draw(label: str, count: int) -> numerics.Floats:
+        return np.random.default_rng([*label.encode()]).standard_normal(count)
+
+    evidence = stored(recipe, shapes, place, draw, merge.blobs.put)
+    return replace(item, manifest=replace(item.manifest, evidence=evidence))
 
 
 def shuffled(seed: int) -> Merge:

@@ -100,23 +100,26 @@ def floor_of(recipe: Recipe, base: Manifest) -> int:
 
 def _passes(strategy: Strategy, recipe: Recipe) -> int:
     """Return how often float tensors are read: for the whole model too, if need be."""
-    return 2 if has_reduce(strategy, recipe) else 1
+    return 2 if strategy.map is not None and has_reduce(strategy, recipe) else 1
 
 
 def account_of(plan: Plan) -> Account:
     """Return what a plan reads.
 
     An adapter's plan stands on zeros, for which nothing is read; what all contributions
-    give whole is read in any case then, as its task vector cannot be told.
+    give whole is read in any case then, as its task vector cannot be told. Evidence is too:
+    it says nothing of how far a task vector is.
     """
     passes = _passes(plan.strategy, plan.recipe)
-    floor = 0
+    floor = sum(size for _, size in plan.attached.scalar_reads())
     found: list[Reading] = []
     for frame in plan.frames.values():
         if not frame.is_merged:
             floor += frame.entry.size
             continue
         floor += frame.entry.size * passes if frame.ground == "base" else 0
+        evidence = plan.attached.reads(frame.entry.name)
+        floor += passes * sum(size for _, size in evidence)
         readings = list(_readings(plan, frame, passes))
         if frame.ground == "none":
             floor += sum(reading.cost for reading in readings)

@@ -204,7 +204,7 @@ class _Run:
         reduce = self._plan.strategy.reduce
         assert reduce is not None, "planned a reduce for a strategy that has none"
         measured = [results[key] for key in task.needs]
-        self._coefficients[task.key] = reduce(measured, self._plan.whole)
+        self._coefficients[task.key] = reduce(measured, self._reader.whole())
 
     def emit(self, task: Task) -> BlobId:
         """Write one output tensor; return its digest."""

@@ -49,7 +49,8 @@ def task_bytes(plan: Plan, task: Task) -> int:
     shape = frame.entry.shape
     worked = strategy_bytes(plan.strategy, values, shape, count, out)
     steps = steps_bytes(plan.recipe, items, count)
-    return _FIXED + _given_bytes(plan, frame) + steps + worked
+    evidence = plan.attached.memory(frame.entry)
+    return _FIXED + _given_bytes(plan, frame) + evidence + steps + worked
 
 
 def strategy_bytes(

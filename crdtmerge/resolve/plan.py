@@ -23,6 +23,7 @@ from crdtmerge.errors import (
 from crdtmerge.manifest import Manifest, TensorEntry
 from crdtmerge.numerics import CONTRACT_VERSION, check_weights
 from crdtmerge.recipe import Parameters, Recipe
+from crdtmerge.resolve.attached import Attached
 from crdtmerge.resolve.ground import ON_BASE, Footing, Frame, lay_ground
 from crdtmerge.resolve.settings import Contribution, Settings, TensorSetting
 from crdtmerge.resolve.settings_check import check_settings
@@ -63,7 +64,7 @@ class Plan:
     says of which tensor, and what of that an I/O budget leaves unread. `frames` tells of
     each tensor what it stands on. `seeds` holds those that enter a task: none unless the
     strategy draws by the set, or depends on an order.
-    `scores` are those that the strategy reads, sorted.
+    `scores` are those that the strategy reads, sorted; `attached` is the evidence.
     `tasks` come in an order in which every task follows those that it needs.
     """
 
@@ -78,6 +79,7 @@ class Plan:
     tasks: tuple[Task, ...]
     seeds: Mapping[str, bytes]
     outputs: tuple[Output, ...]
+    attached: Attached
     scores: tuple[Score, ...] = ()
 
     @property
@@ -87,7 +89,7 @@ class Plan:
 
     @property
     def whole(self) -> Whole:
-        """What a reduce step sees beside the measures."""
+        """What a reduce step sees beside the measures, but for single numbers."""
         return replace(self.settings.of_whole(), scores=self.scores)
 
 
@@ -137,7 +139,8 @@ def make_plan(
     _check_all_weights(settings, laid)
     check_settings(strategy, settings, laid)
     read = scores_of(recipe, {item.content for item in ordered}, scores)
-    inputs = _Tensors(settings, strategy, laid, changes, read)
+    attached = _attached(strategy, settings, laid, ordered)
+    inputs = _Tensors(attached, laid, changes, read)
     return Plan(
         recipe,
         strategy,
@@ -150,8 +153,24 @@ def make_plan(
         tuple(inputs.tasks()),
         MappingProxyType(inputs.seeds()),
         tuple(_output(recipe, frame) for frame in laid),
+        attached,
         read,
     )
+
+
+def _attached(
+    strategy: Strategy,
+    settings: Settings,
+    frames: Iterable[Frame],
+    ordered: Sequence[Contribution],
+) -> Attached:
+    """Return the evidence, of which what the merge reads has the shape that it must."""
+    attached = Attached.of(strategy, settings, ordered)
+    attached.check_numbers()
+    for frame in frames:
+        if frame.is_merged:
+            attached.check(frame.entry)
+    return attached
 
 
 def _check_budget(recipe: Recipe, unread: Unread | None) -> None:
@@ -250,19 +269,19 @@ class _Tensors:
 
     def __init__(
         self,
-        settings: Settings,
-        strategy: Strategy,
+        attached: Attached,
         frames: Sequence[Frame],
         changes: Sequence[Mapping[str, Change]],
         scores: Sequence[Score],
     ) -> None:
         self.frames = frames
-        self._settings = settings
+        self._settings = settings = attached.settings
         self._recipe = settings.recipe
-        self._strategy = strategy
+        self._strategy = attached.strategy
         self._contents = [item.content for item in settings.contributions]
         self._changes = changes
         self._scores = scores
+        self._attached = attached
 
     def seeds(self) -> dict[str, bytes]:
         """Return the seed of each tensor whose tasks take one."""
@@ -326,6 +345,8 @@ class _Tensors:
         if self._recipe.pre or self._recipe.post:
             after = list(self._recipe.post) if kind == "emit" else []
             value += ["steps", list(self._recipe.pre), after]
+        if evidence := self._attached.key(entry.name):
+            value += ["evidence", evidence]
         if self._strategy.by_layer:
             value += ["layer", list(self._settings.places[entry.name].layer or ())]
         if draws(self._strategy, self._recipe) or self._strategy.order_dependent:
@@ -353,6 +374,8 @@ class _Tensors:
         if whole.values.parameters:
             value += [_plain(whole.values.parameters)]
             value += [[_plain(own.parameters) for own in whole.own]]
+        if scalars := self._attached.scalars_key():
+            value += ["scalars", scalars]
         if self._scores:
             # Coefficients go by place, and who has no score has a place too.
             value += ["scores", list(self._contents)]

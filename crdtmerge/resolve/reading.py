@@ -30,6 +30,7 @@ from crdtmerge.numerics import (
 )
 from crdtmerge.resolve.plan import Plan, output_dtype
 from crdtmerge.strategies import Given, Inputs, Values
+from crdtmerge.strategies import Whole as WholeModel
 
 
 class TensorSource(Protocol):
@@ -76,7 +77,8 @@ def reads_of(plan: Plan, name: str) -> Reads:
         if change is not None:
             parts = tuple((part.blob, part.size) for part in parts_of(change))
             found.setdefault(_key(entry, change), parts)
-    return tuple(read for reads in found.values() for read in reads)
+    tensors = tuple(read for reads in found.values() for read in reads)
+    return tensors + plan.attached.reads(name)
 
 
 class TensorReader:
@@ -116,7 +118,13 @@ class TensorReader:
             contributions=tuple(given),
             contents=plan.contents,
             own=tuple(setting.values_of(own) for own in setting.own),
+            evidence=plan.attached.of_tensor(plan.frames[name].entry, self.read),
         )
+
+    def whole(self) -> WholeModel:
+        """Return what a reduce step sees beside the measures, with single numbers."""
+        numbers = self._plan.attached.numbers(self.read)
+        return replace(self._plan.whole, scalars=numbers)
 
     def frame(self, name: str) -> Inputs:
         """Return what a task sees without a byte read: no base, no contribution.

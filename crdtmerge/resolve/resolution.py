@@ -48,7 +48,7 @@ class Source:
     """A contribution that took part; `weight` is in units of 10**-9.
 
     `parameters` are its own, over the recipe's. In a space there are none. `unread` counts
-    as left as it is in the base.
+    as left as it is in the base; `evidence` is the digest of its evidence, or empty.
     """
 
     content: ContentId
@@ -57,6 +57,7 @@ class Source:
     parameters: Parameters = ()
     tags: tuple[str, ...] = ()
     unread: Unread | None = None
+    evidence: bytes = b""
 
     @property
     def who(self) -> Who:
@@ -145,6 +146,7 @@ class Resolution:
                     "parameters": dict(source.parameters),
                     **({"tags": list(source.tags)} if source.tags else {}),
                     **_unread(source.unread),
+                    **({"evidence": source.evidence.hex()} if source.evidence else {}),
                 }
                 for source in self.contributions
             ],
@@ -186,15 +188,16 @@ def _unread(unread: Unread | None) -> dict[str, object]:
 def root_without_space(sources: Iterable[Source]) -> bytes:
     """Return what stands for the visible root in a merge of no space.
 
-    It covers contents, weights and own parameters. A space that sees the same contents
-    with the same weights has the same root, as long as no model has parameters of its
-    own or stands there twice.
+    It covers contents, weights, evidence and own parameters. A space that sees the same
+    contents with the same weights has the same root, as long as no model has parameters
+    of its own or stands there twice.
     """
     met: Counter[tuple[bytes, int, Parameters]] = Counter()
     leaves = []
     for source in sources:
         key = (source.content, source.weight, source.parameters)
-        value: list[Value] = [source.content, format_decimal(source.weight), b""]
+        weight = format_decimal(source.weight)
+        value: list[Value] = [source.content, weight, source.evidence]
         if source.parameters or met[key]:
             value.append([list(pair) for pair in source.parameters])
         if met[key]:
@@ -242,6 +245,7 @@ def make_resolution(
                 c.parameters,
                 c.tags,
                 Unread.of(unread),
+                c.evidence_digest,
             )
             for c, unread in zip(plan.contributions, plan.unread, strict=True)
         ),

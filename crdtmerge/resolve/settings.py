@@ -40,7 +40,8 @@ class Contribution:
     """A visible contribution: what it is called, weighs, holds, and who offers it.
 
     `weight` is in units of 10**-9. `parameters` are its own, over the recipe's: a
-    mergekit configuration may give some, a space never does.
+    mergekit configuration may give some, a space never does. `evidence` is the digest of
+    the evidence that counts, None for the manifest's: another one has not arrived.
     """
 
     content: ContentId
@@ -49,11 +50,18 @@ class Contribution:
     authors: tuple[bytes, ...] = ()
     parameters: Parameters = ()
     tags: tuple[str, ...] = ()
+    evidence: bytes | None = None
 
     @property
     def who(self) -> Who:
         """The contribution as selectors see it."""
         return Who(self.content, self.authors, self.tags)
+
+    @property
+    def evidence_digest(self) -> bytes:
+        """The digest of the evidence that counts; empty if there is none."""
+        here = self.manifest.evidence_digest
+        return here if self.evidence is None else self.evidence
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from crdtmerge.strategies.plugins import Plugin
 from crdtmerge.strategies.recipes import (
     check_recipe,
     check_shared,
+    evidence_of,
     has_reduce,
     make_recipe,
     steps_of,
@@ -50,6 +51,7 @@ __all__ = [
     "Whole",
     "check_recipe",
     "check_shared",
+    "evidence_of",
     "find",
     "has_reduce",
     "make_recipe",

@@ -173,6 +173,12 @@ def has_reduce(strategy: Strategy, recipe: Recipe) -> bool:
     return strategy.reduce is not None and strategy.reduces(values)
 
 
+def evidence_of(strategy: Strategy, recipe: Recipe, values: Values) -> tuple[str, ...]:
+    """Return the kinds of evidence that strategy and steps read for a tensor, sorted."""
+    steps = {kind for step in steps_of(recipe) for kind in step.evidence}
+    return tuple(sorted({*strategy.evidence(values), *steps}))
+
+
 def _declared(
     strategy: Strategy, before: Sequence[Step], after: Sequence[Step]
 ) -> dict[str, Parameter]:

@@ -78,7 +78,10 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step at one version; its parameters are called NAME.PARAMETER in a recipe."""
+    """One step at one version; its parameters are called NAME.PARAMETER in a recipe.
+
+    `evidence` names the kinds of evidence that it reads (`crdtmerge.evidence.kinds`).
+    """
 
     name: str
     version: int
@@ -88,6 +91,7 @@ class Step:
     parameters: tuple[Parameter, ...] = ()
     stages: tuple[Stage, ...] = ("pre", "post")
     draws: bool = False
+    evidence: tuple[str, ...] = ()
 
     @property
     def full_name(self) -> str:
@@ -104,6 +108,7 @@ class Step:
             "paper": self.paper,
             "stages": list(self.stages),
             "draws": self.draws,
+            "evidence": list(self.evidence),
             "parameters": [
                 parameter.describe() | {"name": f"{self.name}.{parameter.name}"}
                 for parameter in self.parameters

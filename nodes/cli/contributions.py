@@ -75,6 +75,15 @@ ReferenceOption: TypeAlias = Annotated[
         help="Do not copy: use the files where they lie, verified on use.",
     ),
 ]
+EvidenceOption: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="KIND=FILE",
+        help="What strategies may read of its data, such as fisher=FILE; or the folder"
+        " that `evidence compute` made; repeat for more.",
+        show_default=False,
+    ),
+]
 NoInspectOption: TypeAlias = Annotated[
     bool,
     typer.Option(
@@ -93,6 +102,7 @@ def contribute(
     tag: TagOption = None,
     kind: KindOption = None,
     vocabulary: VocabularyOption = None,
+    evidence: EvidenceOption = None,
     reference: ReferenceOption = False,
     no_inspect: NoInspectOption = False,
     home: HomeOption = None,
@@ -108,11 +118,20 @@ def contribute(
         "tags": list(tag or ()),
         "kind": kind,
         "vocabulary": vocabulary,
+        "evidence": [_absolute(word) for word in evidence or ()],
         "reference": reference,
         "uninspected": no_inspect,
     }
     facts = write(chosen, "contribute", asked)
     show(facts, render.contributed, as_json=chosen.as_json)
+
+
+def _absolute(word: str) -> str:
+    """Return KIND=FILE, or a folder, as a node in another folder understands it."""
+    kind, equals, file = word.partition("=")
+    if Path(word).is_dir() or not equals:
+        return str(Path(word).absolute())
+    return f"{kind}={Path(file).absolute()}"
 
 
 def remove(

@@ -214,7 +214,10 @@ def contributed(facts: Facts) -> list[str]:
     new = f"{size(facts['new_bytes'])} new here"
     if facts["reference"] and facts["new_bytes"]:
         new += ", used where they lie"
-    return [f"contributed {content} ({amount}, {new}) with weight {facts['weight']}"]
+    evidence = cast("Sequence[str]", facts.get("evidence", ()))
+    beside = f" and evidence {', '.join(evidence)}" if evidence else ""
+    said = f"contributed {content} ({amount}, {new}) with weight {facts['weight']}"
+    return [said + beside]
 
 
 def removed(facts: Facts) -> list[str]:

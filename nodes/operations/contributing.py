@@ -5,7 +5,7 @@ not own who may do what (`policy`, `replica`), nor the check of tensors (`conten
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from crdtmerge.bodies import NOTE_CHARACTERS_MAX, Add, RecordId, SpaceId
@@ -20,7 +20,14 @@ from crdtmerge.rules import TAGS_MAX, check_tag
 
 from . import arguments as given
 from .approving import notes_on
-from .contents import Offered, base_manifest, bringing_in, read_contribution
+from .contents import (
+    Bringing,
+    Offered,
+    base_manifest,
+    bringing_in,
+    read_contribution,
+)
+from .evidencing import read_evidence
 from .fitting import policy_asked
 from .inspecting import remarks_of
 from .live import Answer, Arguments, Context, Tell
@@ -32,7 +39,11 @@ from .selection import (
     find_removable,
 )
 
-SAME: Final = "the same model, weight, note and tags are in the merge already"
+SAME: Final = "the same model, weight, note, tags and evidence are in the merge already"
+OTHER_EVIDENCE: Final = (
+    "other evidence of this model counts, of an earlier add; remove that one to let yours"
+    " count"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +54,12 @@ class Offer:
     weight: int
     note: str
     tags: tuple[str, ...] = ()
+
+    @property
+    def said(self) -> tuple[int, str, tuple[str, ...], bytes]:
+        """What the add says beside the content."""
+        evidence = self.model.manifest.evidence_digest
+        return self.weight, self.note, self.tags, evidence
 
     @property
     def content(self) -> ContentId:
@@ -75,6 +92,7 @@ def contribute(context: Context, asked: Arguments, tell: Tell) -> Answer:
     with bringing_in(context, tell, reference=reference) as bringing:
         offered = Offered(path, kind, vocabulary)
         model = read_contribution(context, space, offered, bringing)
+        model = _with_evidence(context, space, model, asked, bringing)
         check_form(model.manifest)
         offer = Offer(model, weight, note, tags)
         _refuse_banned(context.spaces.view(space), offer.content)
@@ -95,10 +113,27 @@ def contribute(context: Context, asked: Arguments, tell: Tell) -> Answer:
         "tags": list(tags),
         "tensors": len(model.manifest.tensors),
         "bytes": model.manifest.size,
+        "evidence": sorted({entry.kind for entry in model.manifest.evidence}),
         "new_bytes": bringing.intake.new_bytes,
         "reference": reference,
         "notes": notes,
     }
+
+
+def _with_evidence(
+    context: Context,
+    space: SpaceId,
+    model: Model,
+    asked: Arguments,
+    bringing: Bringing,
+) -> Model:
+    """Return the model with the evidence that is asked for in its manifest."""
+    words = given.texts(asked, "evidence")
+    if not words:
+        return model
+    base, report = base_manifest(context, space), bringing.survey.report
+    found = read_evidence(words, base, bringing.intake.put, report)
+    return replace(model, manifest=replace(model.manifest, evidence=found))
 
 
 def _tags(texts: Iterable[str]) -> tuple[str, ...]:
@@ -140,8 +175,7 @@ def _say(context: Context, space: SpaceId, offer: Offer) -> RecordId | None:
     manifest = offer.model.manifest
     weight, note, tags = offer.weight, offer.note, offer.tags
     with context.spaces.lock:
-        said = _own_live_adds(replica(context, space), offer.content)
-        if (weight, note, tags) in said:
+        if offer.said in _own_live_adds(replica(context, space), offer.content):
             return None
         return publish(
             context,
@@ -152,12 +186,17 @@ def _say(context: Context, space: SpaceId, offer: Offer) -> RecordId | None:
 
 def _own_live_adds(
     current: Replica, content: ContentId
-) -> list[tuple[int, str, tuple[str, ...]]]:
-    """Return what our live adds of `content` say: weights, notes and tags."""
+) -> list[tuple[int, str, tuple[str, ...], bytes]]:
+    """Return what our live adds of `content` say: weights, notes, tags and evidence."""
     visible = _visible(current.opset.view, content)
     records = [current.opset.records[add] for add in visible.adds] if visible else []
     return [
-        (record.body.weight, record.body.note, record.body.tags)
+        (
+            record.body.weight,
+            record.body.note,
+            record.body.tags,
+            record.body.evidence,
+        )
         for record in records
         if record.author == current.key.public and isinstance(record.body, Add)
     ]
@@ -177,6 +216,9 @@ def _remarks(
         remarks.append("this is the base itself: it changes nothing")
     if offer.model.manifest.kind == "full":
         remarks += _differences(offer.model, base_manifest(context, space))
+    evidence = offer.model.manifest.evidence_digest
+    if evidence and visible is not None and visible.evidence != evidence:
+        remarks.append(OTHER_EVIDENCE)
     if offer.weight > authority.weight_cap:
         cap = format_decimal(authority.weight_cap)
         remarks.append(f"your grant caps weights: this one counts as {cap}")

@@ -7,7 +7,7 @@ not own what follows from a difference (`verifying`, `auditing`).
 
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from crdtmerge.bodies import Add, Evaluation, RecordId, SpaceId
 from crdtmerge.codec import format_decimal
@@ -304,8 +304,15 @@ def _contribution(
         weight = format_decimal(source.weight)
         message = f"no add of contribution {short} gives it the weight {weight}"
         raise VerificationError(message)
-    manifest = context.spaces.manifest(added)
-    authors = tuple(AuthorId(author) for author in source.authors)
-    return Contribution(
-        source.content, source.weight, manifest, authors, tags=source.tags
+    records = context.spaces.opset(space).records
+    offered = [records[add].body for add in added.adds]
+    digests = {body.evidence for body in offered if isinstance(body, Add)}
+    if source.evidence and source.evidence not in digests:
+        message = f"no add of contribution {short} has evidence {source.evidence.hex()}"
+        raise VerificationError(message)
+    return replace(
+        context.spaces.contribution(replace(added, evidence=source.evidence)),
+        weight=source.weight,
+        authors=tuple(AuthorId(author) for author in source.authors),
+        tags=source.tags,
     )

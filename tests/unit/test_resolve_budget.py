@@ -107,7 +107,12 @@ def test_account_is_what_is_read(name: str) -> None:
     account = account_of(plan)
     _, read = made(plan, counting(merge))
     assert account.total == read
-    assert account.floor == floor_of(recipe, merge.base)
+    evidence = sum(
+        entry.tensor.size
+        for item in plan.contributions
+        for entry in item.manifest.evidence
+    )
+    assert account.floor == floor_of(recipe, merge.base) + evidence
 
 
 @pytest.mark.parametrize("name", ["linear", "ties", "metagpt", "model_stock", "median"])

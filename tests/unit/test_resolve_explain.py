@@ -7,7 +7,7 @@ from crdtmerge.resolve.execute import execute
 from crdtmerge.resolve.explain import explain
 from crdtmerge.resolve.plan import make_plan
 from crdtmerge.strategies import STRATEGIES, make_recipe
-from tests.models import UNIT, Merge, make_merge, recipe_of, told
+from tests.models import UNIT, Merge, make_merge, recipe_of, told, with_evidence
 from tests.strategies import NEEDS
 from tests.sums import Sink
 
@@ -34,8 +34,11 @@ def test_what_is_foretold_comes_true(name: str) -> None:
         assert caught.value.hint in foretold[0]
         assert "(and of 4 more)" in foretold[0]
     else:
-        plan = make_plan(recipe, merge.base, merge.contributions)
-        execute(plan, merge.blobs, Sink())
+        given = [
+            with_evidence(merge, item, recipe, item.content[0])
+            for item in merge.contributions
+        ]
+        execute(make_plan(recipe, merge.base, given), merge.blobs, Sink())
 
 
 def test_too_few_contributions_are_foretold() -> None:

@@ -7,20 +7,23 @@ the vector. `python -m tests.vectors.resolves` prints the vectors as JSON.
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 from blake3 import blake3
 
 from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.digest import BlobId, blob_id_of
-from crdtmerge.manifest import Manifest, TensorEntry
-from crdtmerge.numerics import downcast
+from crdtmerge.manifest import EvidenceEntry, Manifest, TensorEntry
+from crdtmerge.numerics import Floats, downcast
+from crdtmerge.recipe import Recipe
 from crdtmerge.resolve.execute import execute
 from crdtmerge.resolve.plan import make_plan
 from crdtmerge.resolve.resolution import model_digest
 from crdtmerge.resolve.settings import Contribution
 from crdtmerge.strategies import STRATEGIES, make_recipe
 from crdtmerge.strategies.steps import STEPS
+from tests.evidence import stored
 from tests.strategies import NEEDS, Need
 
 DTYPES = ("F64", "F32", "BF16", "F16")
@@ -73,13 +76,17 @@ def vector(title: str) -> str:
     tuned = [
         _manifest(blobs, dtype, kind, base.content_id, f"tuned {i}") for i in range(3)
     ]
+    recipe = make_recipe(
+        name, dict(need.parameters) | pairs, pre=steps["pre"], post=steps["post"]
+    )
+    tuned = [
+        replace(manifest, evidence=_evidence(blobs, recipe, place))
+        for place, manifest in enumerate(tuned)
+    ]
     given = [
         Contribution(m.content_id, w, m, (), tuple(sorted(need.own(place).items())))
         for place, (m, w) in enumerate(zip(tuned, WEIGHTS, strict=True))
     ]
-    recipe = make_recipe(
-        name, dict(need.parameters) | pairs, pre=steps["pre"], post=steps["post"]
-    )
     plan = make_plan(recipe, base, given)
     digests = execute(plan, blobs, blobs)
     outputs = [
@@ -87,6 +94,15 @@ def vector(title: str) -> str:
         for tensor, kind, shape in plan.outputs
     ]
     return model_digest(outputs).hex()
+
+
+def _evidence(blobs: Blobs, recipe: Recipe, place: int) -> tuple[EvidenceEntry, ...]:
+    """Keep evidence of all that the recipe reads; return its entries."""
+
+    def draw(label: str, count: int) -> Floats:
+        return values(f"evidence {label}", count, 0.5)
+
+    return stored(recipe, SHAPES, place, draw, blobs.put)
 
 
 def _manifest(blobs: Blobs, dtype: str, kind: str, base: bytes, label: str) -> Manifest:
