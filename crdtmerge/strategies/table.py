@@ -51,8 +51,10 @@ from crdtmerge.strategies.ram import RAM, RAMPLUS_TL
 from crdtmerge.strategies.sce import SCE
 from crdtmerge.strategies.series import PMA, WSM
 from crdtmerge.strategies.spectral.doge import DOGE
+from crdtmerge.strategies.spectral.isotropic import ISO_C, ISO_CTS
 from crdtmerge.strategies.spectral.joint import DRM, KNOTS
 from crdtmerge.strategies.spectral.opcm import OPCM
+from crdtmerge.strategies.spectral.task_singular import TSV_M
 from crdtmerge.strategies.sums import Sums
 from crdtmerge.strategies.tall_masks import CONSENSUS
 from crdtmerge.strategies.task_arithmetic import TASK_ARITHMETIC
@@ -80,6 +82,8 @@ STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
         "emr/1": EMR,
         "fisher/1": FISHER,
         "geometric_median/1": GEOMETRIC_MEDIAN,
+        "iso_c/1": ISO_C,
+        "iso_cts/1": ISO_CTS,
         "karcher/1": KARCHER,
         "knots/1": KNOTS,
         "krum/1": KRUM,
@@ -109,6 +113,7 @@ STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
         "task_arithmetic/1": TASK_ARITHMETIC,
         "ties/1": TIES,
         "trimmed_mean/1": TRIMMED_MEAN,
+        "tsv_m/1": TSV_M,
         "ubgm/1": UBGM,
         "widen/1": WIDEN,
         "wsm/1": WSM,

@@ -15,6 +15,7 @@ from tests.oracles import (
     sequential,
     series,
     sparse,
+    spectra,
     supports,
 )
 from tests.oracles.case import Case, Floats
@@ -40,6 +41,8 @@ ORACLES: Mapping[str, Oracle] = {
     "emr/1": supports.emr,
     "fisher/1": evidential.fisher,
     "geometric_median/1": robust.geometric_median,
+    "iso_c/1": spectra.iso_c,
+    "iso_cts/1": spectra.iso_cts,
     "karcher/1": averages.karcher,
     "knots/1": joint.knots,
     "krum/1": robust.krum,
@@ -69,6 +72,7 @@ ORACLES: Mapping[str, Oracle] = {
     "task_arithmetic/1": sparse.task_arithmetic,
     "ties/1": sparse.ties,
     "trimmed_mean/1": robust.trimmed_mean,
+    "tsv_m/1": spectra.tsv_m,
     "ubgm/1": evidential.ubgm,
     "widen/1": supports.widen,
     "wsm/1": series.wsm,

@@ -99,6 +99,13 @@ SETTINGS: Mapping[str, tuple[Setting, ...]] = {
     ),
     "fisher/1": (setting(), setting(floor="0.5")),
     "geometric_median/1": (setting(), setting(scope="tensor", iterations="3")),
+    "iso_c/1": (setting(), setting(alpha="1.3")),
+    "iso_cts/1": (
+        setting(),
+        setting(common="0.5", alpha="0.7"),
+        setting(common="0"),
+        setting(common="1"),
+    ),
     "karcher/1": (setting(), setting(max_iter="1"), setting(tol="0.001")),
     "knots/1": (
         setting(),
@@ -175,6 +182,7 @@ SETTINGS: Mapping[str, tuple[Setting, ...]] = {
         setting(density="1", normalize="false"),
     ),
     "trimmed_mean/1": (setting(), setting(beta="0.34")),
+    "tsv_m/1": (setting(), setting(alpha="0.7")),
     "ubgm/1": (setting(), setting(h0="zero", alpha="0.7"), setting(delta="0.5")),
     "widen/1": (setting(), setting(t="0.7", s="0.4")),
     "wsm/1": tuple(setting(*STEPS, decay=d) for d in ("linear", "cosine", "sqrt")),

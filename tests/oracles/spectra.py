@@ -1,0 +1,69 @@
+"""Methods that reshape singular values: Iso-C, Iso-CTS and TSV-M.
+
+Owns one oracle a method, written from its paper's formula. Shares no code with the library.
+"""
+
+import numpy as np
+
+from tests.oracles.case import Case, Floats
+
+
+def iso_c(case: Case) -> Floats:
+    """U V' of the sum, times the mean singular value."""
+    if case.base.ndim < 2:
+        return case.base + case.real("alpha") * case.mean(case.taus)
+    u, s, vt = np.linalg.svd(sum(changed(case)), full_matrices=False)
+    return added(case, s.mean() * u @ vt)
+
+
+def iso_cts(case: Case) -> Floats:
+    """Common directions of the sum, then each one's own beside these."""
+    if case.base.ndim < 2:
+        return case.base + case.real("alpha") * case.mean(case.taus)
+    taus = changed(case)
+    total, n = np.sum(taus, axis=0), len(taus)
+    short = min(total.shape)
+    each = round((short - int(round(short * case.real("common"), 9))) / n)
+    each = min(each, short // n)
+    k = short - each * n
+    u, s, vt = np.linalg.svd(total, full_matrices=False)
+    left, values, right = [u[:, :k]], [s[:k]], [vt[:k].T]
+    for tau in taus:
+        beside = tau - u[:, :k] @ u[:, :k].T @ tau
+        own = np.linalg.svd(beside, full_matrices=False)
+        left.append(own[0][:, :each])
+        values.append(own[1][:each])
+        right.append(own[2][:each].T)
+    mean = np.concatenate(values).mean()
+    return added(case, mean * orthogonal(left) @ orthogonal(right).T)
+
+
+def tsv_m(case: Case) -> Floats:
+    """The first singular vectors of each, with the columns made orthogonal."""
+    if case.base.ndim < 2:
+        return case.base + case.real("alpha") * case.mean(case.taus)
+    taus = changed(case)
+    rank = min(taus[0].shape) // len(taus)
+    found = [np.linalg.svd(tau, full_matrices=False) for tau in taus]
+    u = orthogonal([u[:, :rank] for u, _, _ in found])
+    v = orthogonal([vt[:rank].T for _, _, vt in found])
+    values = np.concatenate([s[:rank] for _, s, _ in found])
+    return added(case, u @ np.diag(values) @ v.T)
+
+
+def changed(case: Case) -> list[Floats]:
+    """The matrices of those who change the tensor, times weight over mean weight."""
+    places = [i for i, tau in enumerate(case.taus) if tau.any()]
+    mean, rows = case.weights[places].mean(), len(case.base)
+    return [case.taus[i].reshape(rows, -1) * case.weights[i] / mean for i in places]
+
+
+def orthogonal(columns: list[Floats]) -> Floats:
+    """The nearest orthonormal columns to what stands side by side."""
+    u, _, vt = np.linalg.svd(np.concatenate(columns, axis=1), full_matrices=False)
+    found: Floats = u @ vt
+    return found
+
+
+def added(case: Case, tau: Floats) -> Floats:
+    return case.base + case.real("alpha") * tau.reshape(case.base.shape)
