@@ -79,4 +79,5 @@ def star(case: Case) -> Floats:
         share = np.cumsum(s) / s.sum()
         r = int(np.argmax(share >= min(case.real("eta"), 1 - 1e-12))) + 1
         left.append(u[:, :r] @ np.diag(s[:r] / share[r - 1]) @ vt[:r])
-    return case.base + np.mean(left, axis=0).reshape(case.base.shape)
+    mean: Floats = np.mean(left, axis=0)
+    return case.base + mean.reshape(case.base.shape)
