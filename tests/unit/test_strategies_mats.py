@@ -10,6 +10,7 @@ from crdtmerge import numerics
 from crdtmerge.errors import ContractError
 from crdtmerge.numerics import Floats
 from crdtmerge.strategies import Evidence, Inputs
+from crdtmerge.strategies.evidential import mats
 from crdtmerge.strategies.evidential.mats import conjugate_gradients
 from tests.strategies import UNIT, data_of, resolve, sample, shuffled, task
 
@@ -126,6 +127,21 @@ def test_what_nobody_is_sure_of_stays_at_the_mean() -> None:
     assert np.abs(found[:, :2] - mean[:, :2]).min() > 1e-4
 
 
+@pytest.mark.parametrize("count", ["50", "1000"])
+@pytest.mark.parametrize("rows", [8, 200])
+def test_no_number_of_steps_follows_rounding(count: str, rows: int) -> None:
+    """Inputs in six directions of twelve, whatever the basis: by a pseudo-inverse."""
+    rng = np.random.default_rng(6)
+    tunes = list(rng.standard_normal((2, rows, 12)))
+    grams = [symmetric(rng.standard_normal((3, 12))) for _ in range(2)]
+    inputs = matched(tunes, "gram", grams, iterations=count)
+    scaled, mean = [each["gram"] for each in inputs.evidence], np.mean(tunes, axis=0)
+    pairs = zip(tunes, scaled, strict=True)
+    sides = np.stack([(tune - mean) @ gram for tune, gram in pairs]).sum(axis=0)
+    step = sides @ np.linalg.pinv(np.stack(scaled).sum(axis=0), rcond=1e-9)
+    assert np.abs(values(inputs) - mean - step).max() < 1e-8
+
+
 def test_more_steps_than_a_system_has_do_not_wander() -> None:
     """A thousand of a dozen: the answer of LAPACK still."""
     _, tunes = tuned(3)
@@ -136,11 +152,22 @@ def test_more_steps_than_a_system_has_do_not_wander() -> None:
     assert np.abs(values(inputs) - expected).max() < 1e-10
 
 
+def test_right_sides_that_no_input_explains_are_passed_over() -> None:
+    """Where an eigenvalue is rounding, so is what it would divide: nobody's change."""
+    rng = np.random.default_rng(7)
+    system = symmetric(rng.standard_normal((4, 12)))
+    change = rng.standard_normal((12, 5))
+    noise = rng.standard_normal((12, 5)) * 1e-10
+    found = mats._in_eigenvectors(system, system @ change + noise, 50)
+    inside = np.linalg.pinv(system, rcond=1e-9) @ system @ change
+    assert np.abs(found - inside).max() < 1e-8
+
+
 def test_steps_on_nothing_are_nothing() -> None:
     """No right side, or a matrix of zeros: where it began."""
     zeros = np.zeros((3, 2))
-    assert not conjugate_gradients(lambda v: v * 2.0, zeros.copy(), 5).any()
-    assert not conjugate_gradients(lambda v: v * 0.0, zeros + 1.0, 5).any()
+    assert not conjugate_gradients(zeros + 2.0, zeros.copy(), 5).any()
+    assert not conjugate_gradients(zeros, zeros + 1.0, 5).any()
 
 
 @pytest.mark.parametrize("kind", KINDS)
