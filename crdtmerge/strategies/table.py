@@ -54,6 +54,7 @@ from crdtmerge.strategies.spectral.doge import DOGE
 from crdtmerge.strategies.spectral.isotropic import ISO_C, ISO_CTS
 from crdtmerge.strategies.spectral.joint import DRM, KNOTS
 from crdtmerge.strategies.spectral.opcm import OPCM
+from crdtmerge.strategies.spectral.star import STAR
 from crdtmerge.strategies.spectral.task_singular import TSV_M
 from crdtmerge.strategies.sums import Sums
 from crdtmerge.strategies.tall_masks import CONSENSUS
@@ -110,6 +111,7 @@ STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
         "regmean/1": REGMEAN,
         "sce/1": SCE,
         "slerp/1": SLERP,
+        "star/1": STAR,
         "task_arithmetic/1": TASK_ARITHMETIC,
         "ties/1": TIES,
         "trimmed_mean/1": TRIMMED_MEAN,

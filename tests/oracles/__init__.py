@@ -69,6 +69,7 @@ ORACLES: Mapping[str, Oracle] = {
     "regmean/1": grams.regmean,
     "sce/1": supports.sce,
     "slerp/1": averages.slerp,
+    "star/1": spectra.star,
     "task_arithmetic/1": sparse.task_arithmetic,
     "ties/1": sparse.ties,
     "trimmed_mean/1": robust.trimmed_mean,

@@ -1,4 +1,4 @@
-"""Methods that reshape singular values: Iso-C, Iso-CTS and TSV-M.
+"""Methods that reshape singular values: Iso-C, Iso-CTS, TSV-M and STAR.
 
 Owns one oracle a method, written from its paper's formula. Shares no code with the library.
 """
@@ -67,3 +67,17 @@ def orthogonal(columns: list[Floats]) -> Floats:
 
 def added(case: Case, tau: Floats) -> Floats:
     return case.base + case.real("alpha") * tau.reshape(case.base.shape)
+
+
+def star(case: Case) -> Floats:
+    """Each truncated to a share of its nuclear norm, and made as heavy as before."""
+    if case.base.ndim < 2:
+        return case.base + case.mean(case.taus)
+    left = []
+    for tau in changed(case):
+        u, s, vt = np.linalg.svd(tau, full_matrices=False)
+        share = np.cumsum(s) / s.sum()
+        r = int(np.argmax(share >= min(case.real("eta"), 1 - 1e-12))) + 1
+        left.append(u[:, :r] @ np.diag(s[:r] / share[r - 1]) @ vt[:r])
+    mean: Floats = np.mean(left, axis=0)
+    return case.base + mean.reshape(case.base.shape)

@@ -175,6 +175,7 @@ SETTINGS: Mapping[str, tuple[Setting, ...]] = {
         setting(select_topk="0.3"),
         setting(select_topk="0.7", uniform_below="1"),
     ),
+    "star/1": (setting(), setting(eta="0.83"), setting(eta="1"), setting(eta="0")),
     "task_arithmetic/1": (setting(), setting(lambda_="0.3", normalize="true")),
     "ties/1": (
         setting(),
