@@ -53,6 +53,7 @@ from crdtmerge.strategies.series import PMA, WSM
 from crdtmerge.strategies.spectral.doge import DOGE
 from crdtmerge.strategies.spectral.isotropic import ISO_C, ISO_CTS
 from crdtmerge.strategies.spectral.joint import DRM, KNOTS
+from crdtmerge.strategies.spectral.lore import LORE
 from crdtmerge.strategies.spectral.opcm import OPCM
 from crdtmerge.strategies.spectral.star import STAR
 from crdtmerge.strategies.spectral.task_singular import TSV_M
@@ -91,6 +92,7 @@ STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
         "layer_swap/1": LAYER_SWAP,
         "linear/1": LINEAR,
         "lm_cocktail/1": LM_COCKTAIL,
+        "lore/1": LORE,
         "lot/1": LOT,
         "magmax/1": MAGMAX,
         "mats/1": MATS,

@@ -49,6 +49,7 @@ ORACLES: Mapping[str, Oracle] = {
     "layer_swap/1": averages.layer_swap,
     "linear/1": averages.linear,
     "lm_cocktail/1": evidential.lm_cocktail,
+    "lore/1": spectra.lore,
     "lot/1": grams.lot,
     "magmax/1": supports.magmax,
     "mats/1": grams.mats,

@@ -1,4 +1,4 @@
-"""Methods that reshape singular values: Iso-C, Iso-CTS, TSV-M and STAR.
+"""Methods that reshape singular values: Iso-C, Iso-CTS, TSV-M, STAR and LoRE.
 
 Owns one oracle a method, written from its paper's formula. Shares no code with the library.
 """
@@ -81,3 +81,18 @@ def star(case: Case) -> Floats:
         left.append(u[:, :r] @ np.diag(s[:r] / share[r - 1]) @ vt[:r])
     mean: Floats = np.mean(left, axis=0)
     return case.base + mean.reshape(case.base.shape)
+
+
+def lore(case: Case) -> Floats:
+    """By turns on whole tensors: what is left without the changes, and these."""
+    if case.base.ndim < 2:
+        return case.mean(case.thetas)
+    thetas = case.thetas.reshape(case.count, len(case.base), -1)
+    deltas, base = np.zeros(thetas.shape), np.zeros(thetas[0].shape)
+    for _ in range(int(case.settings["iterations"])):
+        base = case.mean(thetas - deltas)
+        u, s, vt = np.linalg.svd(thetas - base, full_matrices=False)
+        s = np.maximum(s - case.real("mu") / 2, 0)
+        deltas = (u * s[:, np.newaxis, :]) @ vt
+    merged = base + case.real("lambda") * case.count * case.mean(deltas)
+    return merged.reshape(case.base.shape)

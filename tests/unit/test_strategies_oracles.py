@@ -127,6 +127,11 @@ SETTINGS: Mapping[str, tuple[Setting, ...]] = {
         setting(alpha="1"),
         setting(source="evaluations", metric="b", temperature="3"),
     ),
+    "lore/1": (
+        setting(),
+        setting(mu="3", lambda_="0.7"),
+        setting(mu="1.7", iterations="3"),
+    ),
     "lot/1": (setting(), setting(ridge="0.5")),
     "magmax/1": (setting(), setting(scale="1")),
     "mats/1": (
