@@ -51,10 +51,12 @@ from crdtmerge.strategies.ram import RAM, RAMPLUS_TL
 from crdtmerge.strategies.sce import SCE
 from crdtmerge.strategies.series import PMA, WSM
 from crdtmerge.strategies.spectral.doge import DOGE
+from crdtmerge.strategies.spectral.features import STF
 from crdtmerge.strategies.spectral.isotropic import ISO_C, ISO_CTS
 from crdtmerge.strategies.spectral.joint import DRM, KNOTS
 from crdtmerge.strategies.spectral.opcm import OPCM
 from crdtmerge.strategies.spectral.task_singular import TSV_M
+from crdtmerge.strategies.spectral.wudi import OPTMERGE, WUDI
 from crdtmerge.strategies.sums import Sums
 from crdtmerge.strategies.tall_masks import CONSENSUS
 from crdtmerge.strategies.task_arithmetic import TASK_ARITHMETIC
@@ -102,6 +104,7 @@ STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
         "nearswap/1": NEARSWAP,
         "nuslerp/1": NUSLERP,
         "opcm/1": OPCM,
+        "optmerge/1": OPTMERGE,
         "passthrough/1": PASSTHROUGH,
         "pcb/1": PCB,
         "pma/1": PMA,
@@ -110,6 +113,7 @@ STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
         "regmean/1": REGMEAN,
         "sce/1": SCE,
         "slerp/1": SLERP,
+        "stf/1": STF,
         "task_arithmetic/1": TASK_ARITHMETIC,
         "ties/1": TIES,
         "trimmed_mean/1": TRIMMED_MEAN,
@@ -117,6 +121,7 @@ STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
         "ubgm/1": UBGM,
         "widen/1": WIDEN,
         "wsm/1": WSM,
+        "wudi/1": WUDI,
     }
 )
 

@@ -152,6 +152,13 @@ SETTINGS: Mapping[str, tuple[Setting, ...]] = {
         setting(flatten="false"),
         setting(flatten="false", row_wise="true"),
     ),
+    "optmerge/1": (setting(), setting(scale="1.5", ridge="0.01")),
+    "stf/1": (setting(), setting(lambda_="0.7", ridge="0.1")),
+    "wudi/1": (
+        setting(),
+        setting(scale="0.5", ridge="0.1"),
+        setting(solver="adam", iterations="25", lr="0.001"),
+    ),
     "opcm/1": (
         setting(),
         setting(alpha="0.9", lambda_="0.7"),
