@@ -50,6 +50,7 @@ from crdtmerge.strategies.pcb import PCB
 from crdtmerge.strategies.ram import RAM, RAMPLUS_TL
 from crdtmerge.strategies.sce import SCE
 from crdtmerge.strategies.series import PMA, WSM
+from crdtmerge.strategies.spectral.dc_merge import DC_MERGE
 from crdtmerge.strategies.spectral.doge import DOGE
 from crdtmerge.strategies.spectral.isotropic import ISO_C, ISO_CTS
 from crdtmerge.strategies.spectral.joint import DRM, KNOTS
@@ -77,6 +78,7 @@ STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
         "consensus/1": CONSENSUS,
         "dare_linear/1": DARE_LINEAR,
         "dare_ties/1": DARE_TIES,
+        "dc_merge/1": DC_MERGE,
         "della/1": DELLA,
         "della_linear/1": DELLA_LINEAR,
         "doge/1": DOGE,

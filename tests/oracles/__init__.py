@@ -34,6 +34,7 @@ ORACLES: Mapping[str, Oracle] = {
     "consensus/1": supports.consensus,
     "dare_linear/1": sparse.dare_linear,
     "dare_ties/1": sparse.dare_ties,
+    "dc_merge/1": spectra.dc_merge,
     "della/1": sparse.della,
     "della_linear/1": sparse.della_linear,
     "doge/1": sequential.doge,

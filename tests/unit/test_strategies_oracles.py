@@ -84,6 +84,12 @@ SETTINGS: Mapping[str, tuple[Setting, ...]] = {
     "consensus/1": (setting(), setting(lambda_t="0.2", k="1", alpha="1")),
     "dare_linear/1": VOTES,
     "dare_ties/1": VOTES,
+    "dc_merge/1": (
+        setting(),
+        setting(top="1"),
+        setting(top="0.2", mask="none", alpha="0.7"),
+        setting(top="0.5", smoothing="average"),
+    ),
     "della/1": RANKED,
     "della_linear/1": RANKED,
     "doge/1": (
