@@ -260,6 +260,18 @@ def test_giant_claims_are_refused_by_their_shape(stage: Stage) -> None:
     assert listed[0]["missing_bytes"] == giant.size
 
 
+def test_evidence_that_nobody_has_holds_up_who_reads_it(stage: Stage) -> None:
+    """And nobody else: the tensors are here."""
+    mine = stage.contribute("mine", 3, None)
+    side = (ROWS, COLUMNS) if stage.kind == "fisher" else (COLUMNS, COLUMNS)
+    absent = TensorEntry(NAME, "F64", side, blob_id_of(b"never sent"))
+    stage.forge(mine, {(stage.kind, NAME): absent})
+    with pytest.raises(ContentMissingError, match=mine[:12]):
+        stage.merged("waits")
+    assert stage.merged("linear", strategy="linear")
+    assert stage.merged("without", without=[mine])
+
+
 def test_kinds_from_the_future_mean_nothing(stage: Stage) -> None:
     """An author of a newer version is merged with, by what this version knows."""
     mine = stage.contribute("mine", 3, None)
