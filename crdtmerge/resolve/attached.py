@@ -6,7 +6,7 @@ be used. Does not own what is acceptable (`crdtmerge.evidence`), nor what is mad
 What no formula of the merge reads is neither looked at nor fetched.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from crdtmerge.codec import Value
@@ -113,6 +113,11 @@ class Attached:
             for index in self.indexes
             for entry in index.scalars.values()
         )
+
+    def all_reads(self, tensors: Iterable[str]) -> Iterator[BlobId]:
+        """Yield the blobs of all evidence that is read, of these tensors and of numbers."""
+        yield from (blob for name in tensors for blob, _ in self.reads(name))
+        yield from (blob for blob, _ in self.scalar_reads())
 
     def memory(self, tensor: TensorEntry) -> int:
         """Return a bound on the bytes that a tensor's evidence takes while it is used."""

@@ -238,7 +238,7 @@ def _source(value: object) -> Source:
                 tuple(sorted(parameters.items())),
                 tuple(tags),
                 _unread(rest.get("unread")),
-                _hex(rest.get("evidence", "")),
+                _hex(rest["evidence"]) if "evidence" in rest else b"",
             )
         case _:
             message = "a contribution is not content, weight, authors and parameters"

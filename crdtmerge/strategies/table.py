@@ -50,11 +50,14 @@ from crdtmerge.strategies.pcb import PCB
 from crdtmerge.strategies.ram import RAM, RAMPLUS_TL
 from crdtmerge.strategies.sce import SCE
 from crdtmerge.strategies.series import PMA, WSM
+from crdtmerge.strategies.spectral.dc_merge import DC_MERGE
 from crdtmerge.strategies.spectral.doge import DOGE
 from crdtmerge.strategies.spectral.features import STF
 from crdtmerge.strategies.spectral.isotropic import ISO_C, ISO_CTS
 from crdtmerge.strategies.spectral.joint import DRM, KNOTS
+from crdtmerge.strategies.spectral.lore import LORE
 from crdtmerge.strategies.spectral.opcm import OPCM
+from crdtmerge.strategies.spectral.star import STAR
 from crdtmerge.strategies.spectral.task_singular import TSV_M
 from crdtmerge.strategies.spectral.wudi import OPTMERGE, WUDI
 from crdtmerge.strategies.sums import Sums
@@ -77,6 +80,7 @@ STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
         "consensus/1": CONSENSUS,
         "dare_linear/1": DARE_LINEAR,
         "dare_ties/1": DARE_TIES,
+        "dc_merge/1": DC_MERGE,
         "della/1": DELLA,
         "della_linear/1": DELLA_LINEAR,
         "doge/1": DOGE,
@@ -92,6 +96,7 @@ STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
         "layer_swap/1": LAYER_SWAP,
         "linear/1": LINEAR,
         "lm_cocktail/1": LM_COCKTAIL,
+        "lore/1": LORE,
         "lot/1": LOT,
         "magmax/1": MAGMAX,
         "mats/1": MATS,
@@ -114,6 +119,7 @@ STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
         "sce/1": SCE,
         "slerp/1": SLERP,
         "stf/1": STF,
+        "star/1": STAR,
         "task_arithmetic/1": TASK_ARITHMETIC,
         "ties/1": TIES,
         "trimmed_mean/1": TRIMMED_MEAN,

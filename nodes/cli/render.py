@@ -3,7 +3,7 @@
 Owns the words and the order. Does not own the facts (`operations.facts`), nor printing.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias, cast
 
 from .output import plain, short, table
@@ -154,6 +154,7 @@ def _space(facts: Facts) -> Iterator[str]:
     head = ("CONTRIBUTION", "WEIGHT", "HERE", "AUTHORS", "TAGS", "NOTE")
     lines = table(head, rows) if rows else ["no contributions yet"]
     yield from (f"  {line}" for line in lines)
+    yield from _attached(contributions)
     yield from _quotas(facts)
     if facts["pending"]:
         acts = counted(facts["pending"], "act")
@@ -167,6 +168,17 @@ def _space(facts: Facts) -> Iterator[str]:
         number, state = fork["author_seq"], fork["state"]
         what = f"author {short(fork['author'])} at number {number}: {state}"
         yield f"  forked {what}; `crdtmerge space forks` says what to do"
+
+
+def _attached(contributions: Iterable[Facts]) -> Iterator[str]:
+    """Return a line about the evidence of each contribution that attaches any."""
+    for item in contributions:
+        told = [
+            f"{plain(kind['kind'])} ({kind['tensors']}, {size(kind['bytes'])})"
+            for kind in several(item.get("evidence") or ())
+        ]
+        if told:
+            yield f"  evidence of {short(item['content'])}: {', '.join(told)}"
 
 
 def _contribution(facts: Facts) -> tuple[str, ...]:

@@ -135,9 +135,12 @@ def _numbers(path: Path) -> Mapping[str, float]:
     for name, value in found.items():
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise BadInputError(f"{path}: {name!r} is not a number")
-        if not math.isfinite(value):
+    # A whole number of very many digits is infinite as a float, and refused as such.
+    numbers = {name: float(str(value)) for name, value in found.items()}
+    for name, number in numbers.items():
+        if not math.isfinite(number):
             raise BadInputError(f"{path}: {name!r} is not finite")
-    return {name: float(str(value)) for name, value in found.items()}
+    return numbers
 
 
 def _check(

@@ -4,10 +4,12 @@ Owns the names of the fields. Does not own how people are shown them (`cli.rende
 """
 
 from collections.abc import Container
+from itertools import groupby
 
 from crdtmerge.bodies import SpaceId
 from crdtmerge.codec import format_decimal
 from crdtmerge.digest import ContentId
+from crdtmerge.errors import ContentMissingError, FaultyContributionError
 from crdtmerge.faults import Fault, find
 from crdtmerge.identity import AuthorId
 from crdtmerge.policy import View, Visible
@@ -76,6 +78,7 @@ def _contributions(
                 visible, complete=complete.get(visible.content, False)
             ),
             "beyond_quota": visible.content in beyond,
+            "evidence": evidence_facts(spaces, visible),
         }
         for visible in view.visible
     ]
@@ -92,6 +95,23 @@ def contribution_facts(visible: Visible, *, complete: bool) -> Answer:
         "complete": complete,
         "adds": [add.hex() for add in visible.adds],
     }
+
+
+def evidence_facts(spaces: Spaces, visible: Visible) -> list[Answer] | None:
+    """Return what a contribution attaches, by stored kind; None if that is not here."""
+    if not visible.evidence:
+        return []
+    try:
+        manifest = spaces.manifest(visible)
+    except (ContentMissingError, FaultyContributionError):
+        return None
+    if manifest.evidence_digest != visible.evidence:
+        return None
+    found = []
+    for kind, group in groupby(manifest.evidence, lambda entry: entry.kind):
+        sizes = [entry.tensor.size for entry in group]
+        found.append({"kind": kind, "tensors": len(sizes), "bytes": sum(sizes)})
+    return found
 
 
 def _fault_facts(shown: Record) -> Answer:

@@ -119,7 +119,7 @@ def _resolve(context: Context, asked: Arguments, tell: Tell, lease: Lease) -> An
         plan = make_plan(recipe, base, contributions, unread=unread, scores=scores)
         companions = _companions(where, plan)
         layout = lay_out_model(plan.outputs, shard_bytes_of(asked))
-        _require_bytes(context, contributions)
+        _require_bytes(context, contributions, plan)
         output = replace(output, companions=companions)
         keeping = Keeping(context.home.path, space, recipe, whole, sums_of(asked))
         if dry:
@@ -137,7 +137,7 @@ def _resolve(context: Context, asked: Arguments, tell: Tell, lease: Lease) -> An
             recipe, base, contributions, rank, exponents, unread=unread, scores=scores
         )
         plan = adapter.plan
-        _require_bytes(context, contributions)
+        _require_bytes(context, contributions, plan)
         resolution, error = job.to_adapter(adapter, output)
         extra |= {"rank": adapter.layout.rank, "relative_error": error}
     shared = context.spaces.view(space)
@@ -349,10 +349,19 @@ def _remarks(recipe: Recipe) -> list[str]:
     return [] if portable else [PLATFORM]
 
 
-def _require_bytes(context: Context, contributions: Iterable[Contribution]) -> None:
-    """Refuse before any work is done if bytes of a contribution have not arrived."""
+def _require_bytes(
+    context: Context, contributions: Iterable[Contribution], plan: Plan | None = None
+) -> None:
+    """Refuse before any work is done if bytes of a contribution have not arrived.
+
+    Of its evidence, what the plan reads: nobody holds up others by what they do not read.
+    """
+    reads = set(plan.attached.all_reads(plan.frames)) if plan else set()
     for contribution in contributions:
-        sizes = contribution.manifest.blobs()
+        manifest = contribution.manifest
+        sizes = replace(manifest, evidence=()).blobs()
+        attached = (entry.tensor for entry in manifest.evidence)
+        sizes |= {e.blob: e.size for e in attached if e.blob in reads}
         missing: list[BlobId] = context.home.blobs.missing(sizes)
         if missing:
             blobs = context.home.blobs

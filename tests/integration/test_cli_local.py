@@ -220,6 +220,7 @@ def test_json_of_each_command_has_its_fields(terminal: Terminal) -> None:
         "tags": [],
         "complete": True,
         "beyond_quota": False,
+        "evidence": [],
         "adds": [made["record"]],
     }
     resolved = terminal.json("resolve", "--out", "out")

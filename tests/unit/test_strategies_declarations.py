@@ -29,6 +29,15 @@ MODELS = 3
 BLOCKS = 2 << 20
 """What blocks of fixed size may take beside what grows with the tensor."""
 
+FEW_TURNS = {
+    "bmm/1": {"anchor": "task_arithmetic"},
+    "lore/1": {"iterations": "1"},
+}
+"""Where the reference would take minutes, and every turn takes the same memory.
+
+What bmm's anchors take is measured with them, and no more than its own bound.
+"""
+
 PARAMETERS = {
     f"{name} {parameter.name}": parameter
     for name, strategy in STRATEGIES.items()
@@ -157,7 +166,7 @@ def test_no_task_takes_more_memory_than_declared(name: str, dtype: str) -> None:
     base, tunes = sample(ITEMS, MODELS)
     tunes, base = [tune.reshape(shape) for tune in tunes], base.reshape(shape)
     with numerics.forced("reference"):
-        inputs = task(name, dtype, tunes, base)
+        inputs = task(name, dtype, tunes, base, **FEW_TURNS.get(name, {}))
         assert _peak_of_tasks(strategy, inputs) <= bound + BLOCKS
         for other in _others(strategy):
             with suppress(ContractError):

@@ -66,6 +66,7 @@ SETTINGS: Mapping[str, tuple[Setting, ...]] = {
     "bmm/1": (
         setting(),
         setting(gram="task", lambda_="2", scale="0.3"),
+        setting(anchor="task_arithmetic", lambda_="0.7"),
         setting(anchor="mean", lambda_="0.001"),
     ),
     "breadcrumbs/1": BANDS,
@@ -84,6 +85,12 @@ SETTINGS: Mapping[str, tuple[Setting, ...]] = {
     "consensus/1": (setting(), setting(lambda_t="0.2", k="1", alpha="1")),
     "dare_linear/1": VOTES,
     "dare_ties/1": VOTES,
+    "dc_merge/1": (
+        setting(),
+        setting(top="1"),
+        setting(top="0.2", mask="none", alpha="0.7"),
+        setting(top="0.5", smoothing="average"),
+    ),
     "della/1": RANKED,
     "della_linear/1": RANKED,
     "doge/1": (
@@ -126,6 +133,11 @@ SETTINGS: Mapping[str, tuple[Setting, ...]] = {
         setting(alpha="0", temperature="0.3"),
         setting(alpha="1"),
         setting(source="evaluations", metric="b", temperature="3"),
+    ),
+    "lore/1": (
+        setting(),
+        setting(mu="3", lambda_="0.7"),
+        setting(mu="1.7", iterations="3"),
     ),
     "lot/1": (setting(), setting(ridge="0.5")),
     "magmax/1": (setting(), setting(scale="1")),
@@ -182,6 +194,7 @@ SETTINGS: Mapping[str, tuple[Setting, ...]] = {
         setting(select_topk="0.3"),
         setting(select_topk="0.7", uniform_below="1"),
     ),
+    "star/1": (setting(), setting(eta="0.83"), setting(eta="1"), setting(eta="0")),
     "task_arithmetic/1": (setting(), setting(lambda_="0.3", normalize="true")),
     "ties/1": (
         setting(),

@@ -102,7 +102,7 @@ def _beside(tau: Floats, shared: Decomposition, rank: int) -> Decomposition:
         return svd(tau, rank)
     found = svd(tau - matmul(shared.u, matmul(shared.u.T, tau)), rank)
     least = NOTHING * math.sqrt(sum_of_squares(tau.reshape(-1)))
-    count = int((found.sigma > least).sum())
+    count = np.count_nonzero(found.sigma > least)
     return replace(
         found, u=found.u[:, :count], sigma=found.sigma[:count], vt=found.vt[:count]
     )
