@@ -30,6 +30,8 @@ from crdtmerge.strategies.della import DELLA, DELLA_LINEAR
 from crdtmerge.strategies.directions import KARCHER, MULTISLERP
 from crdtmerge.strategies.emr import EMR
 from crdtmerge.strategies.evidential.bmm import BMM
+from crdtmerge.strategies.evidential.categories import SOCE
+from crdtmerge.strategies.evidential.elections import LED_MERGE, OTA_FFG
 from crdtmerge.strategies.evidential.fisher import FISHER, UBGM
 from crdtmerge.strategies.evidential.lot import LOT
 from crdtmerge.strategies.evidential.mats import MATS
@@ -94,6 +96,7 @@ STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
         "knots/1": KNOTS,
         "krum/1": KRUM,
         "layer_swap/1": LAYER_SWAP,
+        "led_merge/1": LED_MERGE,
         "linear/1": LINEAR,
         "lm_cocktail/1": LM_COCKTAIL,
         "lore/1": LORE,
@@ -110,6 +113,7 @@ STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
         "nuslerp/1": NUSLERP,
         "opcm/1": OPCM,
         "optmerge/1": OPTMERGE,
+        "ota_ffg/1": OTA_FFG,
         "passthrough/1": PASSTHROUGH,
         "pcb/1": PCB,
         "pma/1": PMA,
@@ -118,6 +122,7 @@ STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
         "regmean/1": REGMEAN,
         "sce/1": SCE,
         "slerp/1": SLERP,
+        "soce/1": SOCE,
         "stf/1": STF,
         "star/1": STAR,
         "task_arithmetic/1": TASK_ARITHMETIC,

@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from tests.oracles import (
     averages,
+    elections,
     evidential,
     grams,
     joint,
@@ -49,6 +50,7 @@ ORACLES: Mapping[str, Oracle] = {
     "knots/1": joint.knots,
     "krum/1": robust.krum,
     "layer_swap/1": averages.layer_swap,
+    "led_merge/1": elections.led_merge,
     "linear/1": averages.linear,
     "lm_cocktail/1": evidential.lm_cocktail,
     "lore/1": spectra.lore,
@@ -65,6 +67,7 @@ ORACLES: Mapping[str, Oracle] = {
     "nuslerp/1": averages.nuslerp,
     "opcm/1": sequential.opcm,
     "optmerge/1": regressions.optmerge,
+    "ota_ffg/1": elections.ota_ffg,
     "passthrough/1": averages.passthrough,
     "pcb/1": supports.pcb,
     "pma/1": series.pma,
@@ -73,6 +76,7 @@ ORACLES: Mapping[str, Oracle] = {
     "regmean/1": grams.regmean,
     "sce/1": supports.sce,
     "slerp/1": averages.slerp,
+    "soce/1": elections.soce,
     "stf/1": regressions.stf,
     "star/1": spectra.star,
     "task_arithmetic/1": sparse.task_arithmetic,
