@@ -17,7 +17,7 @@ from tests.strategies import UNIT, task
 
 def merged(
     name: str,
-    taus: Sequence[Sequence[float]],
+    taus: Sequence[Sequence[float] | Sequence[Sequence[float]]],
     evidence: Sequence[Evidence] = (),
     post: tuple[str, ...] = (),
     **settings: str,
