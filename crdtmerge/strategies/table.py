@@ -30,6 +30,8 @@ from crdtmerge.strategies.della import DELLA, DELLA_LINEAR
 from crdtmerge.strategies.directions import KARCHER, MULTISLERP
 from crdtmerge.strategies.emr import EMR
 from crdtmerge.strategies.evidential.bmm import BMM
+from crdtmerge.strategies.evidential.categories import SOCE
+from crdtmerge.strategies.evidential.elections import LED_MERGE, OTA_FFG
 from crdtmerge.strategies.evidential.fisher import FISHER, UBGM
 from crdtmerge.strategies.evidential.lot import LOT
 from crdtmerge.strategies.evidential.mats import MATS
@@ -50,13 +52,16 @@ from crdtmerge.strategies.pcb import PCB
 from crdtmerge.strategies.ram import RAM, RAMPLUS_TL
 from crdtmerge.strategies.sce import SCE
 from crdtmerge.strategies.series import PMA, WSM
+from crdtmerge.strategies.spectral.dc_merge import DC_MERGE
 from crdtmerge.strategies.spectral.doge import DOGE
+from crdtmerge.strategies.spectral.features import STF
 from crdtmerge.strategies.spectral.isotropic import ISO_C, ISO_CTS
 from crdtmerge.strategies.spectral.joint import DRM, KNOTS
 from crdtmerge.strategies.spectral.lore import LORE
 from crdtmerge.strategies.spectral.opcm import OPCM
 from crdtmerge.strategies.spectral.star import STAR
 from crdtmerge.strategies.spectral.task_singular import TSV_M
+from crdtmerge.strategies.spectral.wudi import OPTMERGE, WUDI
 from crdtmerge.strategies.sums import Sums
 from crdtmerge.strategies.tall_masks import CONSENSUS
 from crdtmerge.strategies.task_arithmetic import TASK_ARITHMETIC
@@ -77,6 +82,7 @@ STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
         "consensus/1": CONSENSUS,
         "dare_linear/1": DARE_LINEAR,
         "dare_ties/1": DARE_TIES,
+        "dc_merge/1": DC_MERGE,
         "della/1": DELLA,
         "della_linear/1": DELLA_LINEAR,
         "doge/1": DOGE,
@@ -90,6 +96,7 @@ STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
         "knots/1": KNOTS,
         "krum/1": KRUM,
         "layer_swap/1": LAYER_SWAP,
+        "led_merge/1": LED_MERGE,
         "linear/1": LINEAR,
         "lm_cocktail/1": LM_COCKTAIL,
         "lore/1": LORE,
@@ -105,6 +112,8 @@ STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
         "nearswap/1": NEARSWAP,
         "nuslerp/1": NUSLERP,
         "opcm/1": OPCM,
+        "optmerge/1": OPTMERGE,
+        "ota_ffg/1": OTA_FFG,
         "passthrough/1": PASSTHROUGH,
         "pcb/1": PCB,
         "pma/1": PMA,
@@ -113,6 +122,8 @@ STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
         "regmean/1": REGMEAN,
         "sce/1": SCE,
         "slerp/1": SLERP,
+        "soce/1": SOCE,
+        "stf/1": STF,
         "star/1": STAR,
         "task_arithmetic/1": TASK_ARITHMETIC,
         "ties/1": TIES,
@@ -121,6 +132,7 @@ STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
         "ubgm/1": UBGM,
         "widen/1": WIDEN,
         "wsm/1": WSM,
+        "wudi/1": WUDI,
     }
 )
 

@@ -3,8 +3,11 @@
 Owns one oracle a method, written from its paper's formula. Shares no code with the library.
 """
 
+from dataclasses import replace
+
 import numpy as np
 
+from tests.oracles import spectra
 from tests.oracles.case import Case, Floats, weighed
 
 
@@ -78,8 +81,7 @@ def _by_energy(case: Case) -> Floats:
 
 def bmm(case: Case) -> Floats:
     """The mean of a Gaussian belief after what all models make of their inputs."""
-    weights = case.shares if case.settings["anchor"] == "mean" else case.weights
-    anchor = case.base + case.real("scale") * weighed(weights, case.taus)
+    anchor = case.base + case.real("scale") * (_anchor(case) - case.base)
     grams = _grams(case)
     if case.settings["gram"] == "task" and case.base.ndim > 1:
         flat = _flat(case, case.taus)
@@ -90,6 +92,14 @@ def bmm(case: Case) -> Floats:
     ridge = case.real("lambda") * _mean_diagonal(grams) / case.count
     thetas, prior = _flat(case, case.thetas), anchor.reshape(len(anchor), -1)
     return _regressed(thetas, grams, ridge, prior).reshape(anchor.shape)
+
+
+def _anchor(case: Case) -> Floats:
+    """What is believed before, as another oracle has it."""
+    if case.settings["anchor"] == "tsv_m":
+        return spectra.tsv_m(replace(case, settings={"alpha": "1"}))
+    weights = case.shares if case.settings["anchor"] == "mean" else case.weights
+    return case.base + weighed(weights, case.taus)
 
 
 def mats(case: Case) -> Floats:

@@ -1,11 +1,13 @@
-"""Methods that reshape singular values: Iso-C, Iso-CTS, TSV-M, STAR and LoRE.
+"""Methods that reshape singular values: Iso-C, Iso-CTS, TSV-M, STAR, LoRE and DC-Merge.
 
 Owns one oracle a method, written from its paper's formula. Shares no code with the library.
 """
 
+import math
+
 import numpy as np
 
-from tests.oracles.case import Case, Floats
+from tests.oracles.case import Case, Floats, elected
 
 
 def iso_c(case: Case) -> Floats:
@@ -96,3 +98,33 @@ def lore(case: Case) -> Floats:
         deltas = (u * s[:, np.newaxis, :]) @ vt
     merged = base + case.real("lambda") * case.count * case.mean(deltas)
     return merged.reshape(case.base.shape)
+
+
+def dc_merge(case: Case) -> Floats:
+    """Votes among coordinates in a basis that covers the first directions of all."""
+    if case.base.ndim < 2:
+        return case.base + case.real("alpha") * case.mean(case.taus)
+    places = [i for i, tau in enumerate(case.taus) if tau.any()]
+    taus = [case.taus[i].reshape(len(case.base), -1) for i in places]
+    n, short = len(taus), min(taus[0].shape)
+    r = short // n
+    found = [np.linalg.svd(tau, full_matrices=False) for tau in taus]
+    left = orthogonal([u[:, :r] for u, _, _ in found])
+    right = orthogonal([vt[:r].T for _, _, vt in found])
+    seen = np.empty((n, n * r, n * r))
+    for place, (u, s, vt) in enumerate(found):
+        values = s[:r]
+        if case.settings["smoothing"] == "average":
+            values = np.full(r, values.mean())
+        m = left.T @ (u[:, :r] @ np.diag(values) @ vt[:r]) @ right
+        count = math.ceil(round(case.real("top") * m.size, 9))
+        least = np.sort(np.abs(m), axis=None)[-count]
+        seen[place] = np.where(np.abs(m) >= least, m, 0)
+    weights = case.weights[places]
+    agree = np.sign(seen) == elected(weights, seen)
+    total = np.tensordot(weights, seen * agree, axes=1)
+    mass = np.tensordot(weights, agree.astype(np.float64), axes=1)
+    merged = total / np.where(mass == 0, 1, mass)
+    if case.settings["mask"] == "block":
+        merged = merged * np.kron(np.eye(n), np.ones((r, r)))
+    return added(case, left @ merged @ right.T)

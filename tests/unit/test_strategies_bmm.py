@@ -1,6 +1,6 @@
 """bmm: a regression on the inputs of all models, begun from a merge that is believed."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from crdtmerge import numerics
 from crdtmerge.errors import ContractError
 from crdtmerge.numerics import Floats
 from crdtmerge.strategies import STRATEGIES, Evidence, Inputs
-from crdtmerge.strategies.evidential.bmm import ANCHORS
+from crdtmerge.strategies.evidential.bmm import ANCHORS, BMM
 from tests.strategies import UNIT, resolve, shuffled, task
 
 LEAST = {"lambda": "0.000001"}
@@ -111,7 +111,7 @@ def test_data_of_some_inputs_leave_the_others_to_the_belief() -> None:
     """Columns of whose inputs nobody tells are the anchor's, bit for bit."""
     taus = drawn(2, 4, 6)
     seen = [np.diag([3.0, 1, 0, 0, 0, 0]), np.diag([1.0, 1, 0, 0, 0, 0])]
-    found = values(layer(taus, seen, **LEAST)) - 1
+    found = values(layer(taus, seen, anchor="task_arithmetic", **LEAST)) - 1
     assert np.array_equal(found[:, 2:], (taus[0] + taus[1])[:, 2:])
     expected = (0.75 * taus[0] + 0.5 * taus[1])[:, 0] / 1.25
     assert np.allclose(found[:, 0], expected, atol=1e-5)
@@ -120,7 +120,7 @@ def test_data_of_some_inputs_leave_the_others_to_the_belief() -> None:
 def test_scale_shortens_what_the_anchor_adds() -> None:
     """Half of each change is their mean, where there are two."""
     taus, seen = drawn(2, 4, 6), grams(2, 6)
-    half = values(layer(taus, seen, scale="0.5"))
+    half = values(layer(taus, seen, anchor="task_arithmetic", scale="0.5"))
     assert np.allclose(half, values(layer(taus, seen, anchor="mean")), rtol=1e-14)
     nothing = layer(taus, seen, scale="0", **FIRM)
     assert np.abs(values(nothing) - 1).max() < 0.01
@@ -167,7 +167,7 @@ def test_equal_models_are_themselves_around_themselves(rank: int) -> None:
     for inputs in (
         layer([tau] * 3, seen, anchor="mean"),
         free([tau] * 3, anchor="mean"),
-        layer([tau], seen[:1]),
+        layer([tau], seen[:1], anchor="task_arithmetic"),
     ):
         assert np.allclose(values(inputs) - 1, tau, atol=1e-14)
 
@@ -220,6 +220,14 @@ def test_who_lacks_a_gram_is_named_or_left_out_of_the_regression() -> None:
     left = replace(loose, evidence=holed)
     two = layer([taus[0], taus[2]], [seen[0], seen[2]], **LEAST)
     assert np.abs(values(left) - values(two)).max() < 1e-4
+
+
+def test_no_anchor_takes_more_memory_than_is_declared() -> None:
+    """It is made first, while nothing else is held."""
+    for strategy in ANCHORS.values():
+        for field in fields(BMM.memory):
+            of_anchor = getattr(strategy.memory, field.name)
+            assert getattr(BMM.memory, field.name) >= of_anchor
 
 
 def test_matrices_that_cannot_be_solved_for_are_named() -> None:

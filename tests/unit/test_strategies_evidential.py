@@ -45,6 +45,29 @@ def test_fisher_finds_the_lowest_point_of_parabolas() -> None:
     assert np.abs(slope.sum(axis=0)).max() < 1e-7
 
 
+def test_fits_on_own_data_merge_by_fisher_to_the_fit_on_all_data() -> None:
+    """Of inputs that are orthogonal curvature is a diagonal: LAPACK's pooled fit is met.
+
+    Weights are what is lost where diagonals are scaled to a mean of 1.
+    """
+    rng = np.random.default_rng(11)
+    data = []
+    for count in (9, 14, 30):
+        orthogonal = np.linalg.qr(rng.standard_normal((count, 7)))[0]
+        x = orthogonal * rng.uniform(0.5, 3, 7)
+        data.append((x, rng.standard_normal((count, 4))))
+    fits = [np.linalg.lstsq(x, y, rcond=None)[0].T.astype(np.float64) for x, y in data]
+    curved = [np.tile((x * x).sum(axis=0), (4, 1)) for x, _ in data]
+    inputs = task("fisher", "F64", fits, np.ones((4, 7)), floor="0.000000001")
+    inputs = attaching(inputs, fisher=[each / each.mean() for each in curved])
+    weights = tuple(round(each.mean() / 100 * UNIT) for each in curved)
+    x, y = (np.concatenate(parts) for parts in zip(*data, strict=True))
+    pooled = np.linalg.lstsq(x, y, rcond=None)[0].T
+    found = values(replace(inputs, weights=weights), "fisher")
+    assert np.abs(found - pooled).max() < 1e-7
+    assert np.abs(np.average(fits, axis=0, weights=weights) - pooled).max() > 0.01
+
+
 def test_one_model_alone_is_itself_to_fisher() -> None:
     """Whatever its evidence says, it has nobody to be weighed against."""
     base, tunes = square(1)

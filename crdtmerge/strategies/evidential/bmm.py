@@ -43,6 +43,7 @@ from crdtmerge.strategies.evidential.given import LACKING, Told, told
 from crdtmerge.strategies.evidential.systems import away_of, moved, regression, shared
 from crdtmerge.strategies.linear import LINEAR
 from crdtmerge.strategies.spectral.matrices import base_alone, matrix_shape
+from crdtmerge.strategies.spectral.task_singular import TSV_M
 from crdtmerge.strategies.task_arithmetic import TASK_ARITHMETIC
 from crdtmerge.strategies.tensors import (
     Term,
@@ -58,7 +59,7 @@ LAMBDA: Final = "lambda"
 SCALE: Final = "scale"
 
 ANCHORS: Final[Mapping[str, Strategy]] = MappingProxyType(
-    {"mean": LINEAR, "task_arithmetic": TASK_ARITHMETIC}
+    {"mean": LINEAR, "task_arithmetic": TASK_ARITHMETIC, "tsv_m": TSV_M}
 )
 """The merges that a regression can begin with: none draws, nor reads evidence."""
 
@@ -128,7 +129,7 @@ BMM = Strategy(
         Parameter(
             "anchor",
             "choice",
-            default="task_arithmetic",
+            default="tsv_m",
             mergekit_default=None,
             help="the merge that is believed where Gram matrices tell nothing",
             choices=tuple(sorted(ANCHORS)),
@@ -161,6 +162,6 @@ BMM = Strategy(
         ),
     ),
     evidence=_reads,
-    memory=Memory(shared=90, each=8, columns=60),
+    memory=Memory(shared=210, each=8, columns=60),
     emit=_emit,
 )

@@ -80,7 +80,7 @@ def _joint(taus: Sequence[Floats], least: Callable[[float], float]) -> _Joint:
     return _Joint(found.u[:, :rank], tuple(np.split(wide, len(taus), axis=1)))
 
 
-def _voted(
+def voted(
     inputs: Inputs,
     found: Matrices,
     coordinates: Sequence[Singles],
@@ -116,9 +116,9 @@ def _knots(inputs: Inputs, found: Matrices) -> Floats:
         return np.zeros((found.rows, found.columns))
     drawn = inputs.values.choice("votes") == "dare_ties"
     own = tuple(_unscaled(term.values) for term in found.terms)
-    coordinates = [_singles(each) for each in joint.coordinates]
+    coordinates = [singles(each) for each in joint.coordinates]
     votes = dare.TIES_SUMS if drawn else ties.SUMS
-    return matmul(joint.basis, _voted(inputs, found, coordinates, votes, own))
+    return matmul(joint.basis, voted(inputs, found, coordinates, votes, own))
 
 
 def _unscaled(values: Values) -> Values:
@@ -127,7 +127,7 @@ def _unscaled(values: Values) -> Values:
     return Values(tuple(sorted(pairs.items())))
 
 
-def _singles(values: Floats) -> Singles:
+def singles(values: Floats) -> Singles:
     """Return a matrix in float32."""
     return rounded(np.ascontiguousarray(values).reshape(-1)).reshape(values.shape)
 
@@ -140,7 +140,7 @@ def _drm(inputs: Inputs, found: Matrices) -> Floats:
     joint = _joint(taus, lambda largest: cut * largest)
     pruned = _pruned(joint.coordinates, inputs.values.units("p"))
     del taus
-    merged = matmul(joint.basis, _voted(inputs, found, pruned, ties.SUMS))
+    merged = matmul(joint.basis, voted(inputs, found, pruned, ties.SUMS))
     return np.ascontiguousarray(merged.T) if lies else merged
 
 
@@ -149,10 +149,10 @@ def _pruned(coordinates: Sequence[Floats], p: int) -> list[Singles]:
 
     Which are small is told of all contributions together.
     """
-    sizes = np.stack([_singles(_evened(each)) for each in coordinates])
+    sizes = np.stack([singles(_evened(each)) for each in coordinates])
     least = trim(vector_of(sizes.reshape(-1)), DECIMAL_UNIT - p).least
     return [
-        np.where(at_least(size, least), _singles(each), np.float32(0))
+        np.where(at_least(size, least), singles(each), np.float32(0))
         for size, each in zip(sizes, coordinates, strict=True)
     ]
 

@@ -1,7 +1,8 @@
 """tsv_m: the first singular vectors of each change, made orthogonal to the others'.
 
-Owns `tsv_m/1` and its task matrix, which others take as an anchor (`merged`). Does not own
-polar factors, decompositions or products (`numerics`).
+Owns `tsv_m/1`, its task matrix, which others take as an anchor (`merged`), and the first
+directions of all changes, which others merge in (`collected`). Does not own polar
+factors, decompositions or products (`numerics`).
 
 Formula (TSV-M, Gargiulo et al. 2025, arXiv:2412.00081), of n contributions, s being the
 shorter side: of each tau_i the r = floor(s / n) largest singular values with their vectors,
@@ -19,9 +20,11 @@ tensor. Tensors that are no matrices take the mean task vector, times `alpha`. m
 no tsv_m.
 """
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from crdtmerge.numerics import Floats, matmul, polar_factor, svd
 from crdtmerge.strategies.base import Inputs, Memory, Parts, Strategy
@@ -31,17 +34,36 @@ from crdtmerge.strategies.spectral.scale import ALPHA
 NAME: Final = "tsv_m"
 
 
-def merged(_inputs: Inputs, found: Matrices) -> Floats:
-    """Return the task matrix of `tsv_m` with an alpha of 1: (rows, columns)."""
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """The first singular vectors of all task matrices, side by side, and whose they are.
+
+    `u` is (rows, k) and `vt` (k, columns); `owners` are places among the task matrices.
+    """
+
+    u: Floats
+    sigma: Floats
+    vt: Floats
+    owners: NDArray[np.int64]
+
+
+def collected(found: Matrices) -> Collected:
+    """Return the first directions of each, as many of each, and no more than fit."""
     short = min(found.rows, found.columns)
     rank = max(1, short // len(found.taus))
     parts = [svd(tau, rank) for tau in found.taus]
+    owners = np.repeat(np.arange(len(parts)), [part.sigma.size for part in parts])
     sigma = np.concatenate([part.sigma for part in parts])
     kept = np.sort(np.argsort(-sigma, kind="stable")[:short])
-    left = np.concatenate([part.u for part in parts], axis=1)[:, kept]
-    right = np.concatenate([part.vt for part in parts], axis=0)[kept]
-    del parts
-    return matmul(polar_factor(left) * sigma[kept], polar_factor(right))
+    u = np.concatenate([part.u for part in parts], axis=1)[:, kept]
+    vt = np.concatenate([part.vt for part in parts], axis=0)[kept]
+    return Collected(u, sigma[kept], vt, owners[kept])
+
+
+def merged(_inputs: Inputs, found: Matrices) -> Floats:
+    """Return the task matrix of `tsv_m` with an alpha of 1: (rows, columns)."""
+    first = collected(found)
+    return matmul(polar_factor(first.u) * first.sigma, polar_factor(first.vt))
 
 
 def _emit(inputs: Inputs) -> Parts:
