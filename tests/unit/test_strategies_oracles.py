@@ -67,6 +67,7 @@ SETTINGS: Mapping[str, tuple[Setting, ...]] = {
         setting(),
         setting(gram="task", lambda_="2", scale="0.3"),
         setting(anchor="task_arithmetic", lambda_="0.7"),
+        setting(anchor="wudi", lambda_="0.7"),
         setting(anchor="mean", lambda_="0.001"),
     ),
     "breadcrumbs/1": BANDS,
