@@ -17,6 +17,9 @@ _FLAGS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("false", "no", "off", "0"), FALSE),
 }
 
+RESULT_UNITS_MAX: Final = 10**9 * DECIMAL_UNIT - 1
+"""All that a decimal can say: nine digits before the point, and nine after it."""
+
 WEIGHT_OF_RULE: Final = Parameter(
     "weight",
     "decimal",
@@ -35,6 +38,15 @@ _WEIGHT: Final = Parameter(
     help="weight of a contribution",
     maximum=1000 * DECIMAL_UNIT,
 )
+_RESULT: Final = Parameter(
+    "result",
+    "decimal",
+    default="0",
+    mergekit_default=None,
+    help="result of an evaluation",
+    minimum=-RESULT_UNITS_MAX,
+    maximum=RESULT_UNITS_MAX,
+)
 
 
 def parse_weight(text: str) -> int:
@@ -44,6 +56,15 @@ def parse_weight(text: str) -> int:
         BadInputError: it is not a plain decimal from 0 to 1,000.
     """
     return parse_decimal(typed_value(_WEIGHT, text))
+
+
+def parse_result(text: str) -> int:
+    """Return an evaluation's result in units from what a user typed.
+
+    Raises:
+        BadInputError: it is not a plain decimal of at most nine digits and nine places.
+    """
+    return parse_decimal(typed_value(_RESULT, text))
 
 
 def typed_value(parameter: Parameter, text: str) -> str:

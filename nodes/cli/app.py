@@ -17,6 +17,7 @@ from . import (
     compacting,
     contributions,
     doctor,
+    evaluations,
     evidence,
     history,
     homes,
@@ -94,6 +95,7 @@ def build() -> typer.Typer:
     app.command("ban")(contributions.ban)
     app.command("check")(contributions.check)
     app.add_typer(_evidence_group())
+    app.add_typer(_evaluation_group())
     app.command("inspect")(inspecting.inspect)
     app.command("status")(contributions.status)
     app.command("log")(history.log)
@@ -176,6 +178,18 @@ def _evidence_group() -> typer.Typer:
 
 def _evidence() -> None:
     """What a merge may read of your data: compute it, to contribute it."""
+
+
+def _evaluation_group() -> typer.Typer:
+    group = typer.Typer(
+        name="evaluation",
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        help="How well contributions do: say what you measured, see what all say.",
+    )
+    group.command("add")(evaluations.add)
+    group.command("list")(evaluations.listing)
+    return group
 
 
 def _peers_group() -> typer.Typer:

@@ -5,7 +5,7 @@ done with what was found.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -32,7 +32,7 @@ class Named:
     """Something in a space that an id names."""
 
     space: SpaceId
-    kind: Literal["content", "add", "author", "record", "node"]
+    kind: Literal["content", "add", "author", "record", "node", "model"]
     id: bytes
 
 
@@ -120,6 +120,44 @@ def find_contribution(spaces: Spaces, given: str, space: str | None) -> Named:
         for visible in spaces.view(place).visible
     }
     return _only(found, given, "contribution in the merge")
+
+
+def scorable(
+    spaces: Spaces, space: str | None, models: Callable[[SpaceId], Iterable[bytes]]
+) -> frozenset[Named]:
+    """Return what can be scored: visible contributions, and the models of a space."""
+    found: set[Named] = set()
+    for place in _places(spaces, space):
+        visible = spaces.view(place).visible
+        found |= {Named(place, "content", v.content) for v in visible}
+        found |= {Named(place, "model", model) for model in models(place)}
+    return frozenset(found)
+
+
+def find_scored(found: Iterable[Named], given: str) -> Named | None:
+    """Return what `given` names; None if it is `model:` and a merge id that is not known.
+
+    Raises:
+        BadInputError: it is no id, is too short, or fits several.
+        NotFoundError: it fits nothing.
+    """
+    kind, colon, prefix = given.partition(":")
+    if not colon:
+        listed = (
+            "`crdtmerge status` lists contributions and the merge id; of another model"
+            " give model: and its whole merge id, from resolution.json"
+        )
+        return _only(found, given, "contribution in the merge or known model", listed)
+    if kind not in {"content", "model"}:
+        hint = "write content: or model: before an id, or an id alone"
+        raise BadInputError(f"{given!r} is no subject", hint=hint)
+    named = {one for one in found if one.kind == kind}
+    whole = len(prefix) == 2 * DIGEST_BYTES and _HEX.fullmatch(prefix)
+    known = any(one.id.hex() == prefix for one in named)
+    if kind == "model" and whole and not known:
+        return None
+    what = "contribution in the merge" if kind == "content" else "known model"
+    return _only(named, prefix, what)
 
 
 def find_checkable(spaces: Spaces, given: str, space: str | None) -> Named:

@@ -26,6 +26,7 @@ from .checking import recipe_check
 from .compacting import space_compact
 from .contributing import contribute, remove
 from .converging import wait
+from .evaluating import evaluation_add, evaluation_list
 from .examining import store_await, store_fsck
 from .exporting import space_export
 from .faulting import check
@@ -94,6 +95,8 @@ VERBS: Final = {
     "ban": ban,
     "ban_lift": ban_lift,
     "check": check,
+    "evaluation_add": evaluation_add,
+    "evaluation_list": evaluation_list,
     "inspect": inspect,
     "recipe_set": recipe_set,
     "recipe_show": recipe_show,

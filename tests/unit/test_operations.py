@@ -787,6 +787,8 @@ def test_the_table_of_verbs_is_complete() -> None:
         "ban",
         "ban_lift",
         "check",
+        "evaluation_add",
+        "evaluation_list",
         "recipe_set",
         "recipe_show",
         "recipe_check",
