@@ -57,12 +57,13 @@ def test_two_nodes_merge_by_what_was_evaluated_on_one(
     assert len(again["evaluations"]) == 3
     assert again["model_digest"] != made["model_digest"]
     # The same by losses, with a strategy that reads those.
+    words = ("--param", "source=evaluations", "--param", "metric=loss")
+    asked = first.json("recipe", "set", "lm_cocktail", *words, *SPACE)
+    arrived(second, asked["merge_id"])
     loss = ("--metric", "loss", "--data", "digits-v1", "--result")
     for content, value in zip(ids, ("0.5", "1.5"), strict=True):
-        second.json("evaluation", "add", content, *loss, value)
-    words = ("--param", "source=evaluations", "--param", "metric=loss")
-    after = second.json("recipe", "set", "lm_cocktail", *words, *SPACE)
-    assert len(both(people, folder, "c", after["merge_id"])["evaluations"]) == 2
+        last = second.json("evaluation", "add", content, *loss, value)
+    assert len(both(people, folder, "c", last["merge_id"])["evaluations"]) == 2
 
 
 def arrived(person: Person, expected: str) -> None:
