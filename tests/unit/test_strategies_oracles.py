@@ -39,6 +39,8 @@ def setting(*own: Mapping[str, str], **shared: str) -> Setting:
 OUTER, INNER = {"part": "outer"}, {"part": "inner"}
 MAIN, OTHER = {"main": "true"}, {"main": "false"}
 SELECTED, LEFT = {"select": "true"}, {"select": "false"}
+FORGOTTEN, KEPT = {"forget": "true"}, {"forget": "false"}
+SAFE, UNSAFE = {"safety": "true"}, {"safety": "false"}
 STEPS = tuple({"step": step} for step in ("70", "30", "40", "10", "60"))
 VOTES = (
     setting(p="0.3", lambda_="0.7"),
@@ -164,6 +166,27 @@ SETTINGS: Mapping[str, tuple[Setting, ...]] = {
         setting(),
         setting(flatten="false"),
         setting(flatten="false", row_wise="true"),
+    ),
+    "ada_merging/1": (setting(), setting(ridge="0.5", fallback="0.7")),
+    "adarank/1": (setting(), setting(energy="0.5", lambda_="0.4")),
+    "dam/1": (setting(), setting(floor="0.5")),
+    "dual_projection/1": (setting(), setting(rank="0.5", stability="1")),
+    "negative_merge/1": (
+        setting(),
+        setting(FORGOTTEN, KEPT, KEPT, lambda_="0.5"),
+        setting(KEPT, FORGOTTEN, FORGOTTEN, consensus="true"),
+    ),
+    "representation_surgery/1": (setting(), setting(ridge="1")),
+    "safe_merge/1": (
+        setting(),
+        setting(SAFE, UNSAFE, UNSAFE, q="0.3"),
+        setting(UNSAFE, SAFE, SAFE, revert="base", importance="fisher"),
+        setting(SAFE, SAFE, UNSAFE, importance="snip"),
+    ),
+    "split_unlearn_merge/1": (
+        setting(),
+        setting(FORGOTTEN, KEPT, KEPT),
+        setting({**FORGOTTEN, "q": "0.5"}, {**KEPT, "q": "0.3"}),
     ),
     "led_merge/1": (
         setting(),
