@@ -59,6 +59,13 @@ from crdtmerge.strategies.spectral.opcm import OPCM
 from crdtmerge.strategies.spectral.star import STAR
 from crdtmerge.strategies.spectral.task_singular import TSV_M
 from crdtmerge.strategies.sums import Sums
+from crdtmerge.strategies.surrogates.projection import DUAL_PROJECTION
+from crdtmerge.strategies.surrogates.safe import SAFE_MERGE
+from crdtmerge.strategies.surrogates.scopes import WEIGHT_SCOPE_ALIGNMENT
+from crdtmerge.strategies.surrogates.unlearning import (
+    NEGATIVE_MERGE,
+    SPLIT_UNLEARN_MERGE,
+)
 from crdtmerge.strategies.tall_masks import CONSENSUS
 from crdtmerge.strategies.task_arithmetic import TASK_ARITHMETIC
 from crdtmerge.strategies.ties import TIES
@@ -83,6 +90,7 @@ STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
         "della_linear/1": DELLA_LINEAR,
         "doge/1": DOGE,
         "drm/1": DRM,
+        "dual_projection/1": DUAL_PROJECTION,
         "emr/1": EMR,
         "fisher/1": FISHER,
         "geometric_median/1": GEOMETRIC_MEDIAN,
@@ -105,6 +113,7 @@ STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
         "multislerp/1": MULTISLERP,
         "mwa/1": MWA,
         "nearswap/1": NEARSWAP,
+        "negative_merge/1": NEGATIVE_MERGE,
         "nuslerp/1": NUSLERP,
         "opcm/1": OPCM,
         "passthrough/1": PASSTHROUGH,
@@ -113,14 +122,17 @@ STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
         "ram/1": RAM,
         "ramplus_tl/1": RAMPLUS_TL,
         "regmean/1": REGMEAN,
+        "safe_merge/1": SAFE_MERGE,
         "sce/1": SCE,
         "slerp/1": SLERP,
+        "split_unlearn_merge/1": SPLIT_UNLEARN_MERGE,
         "star/1": STAR,
         "task_arithmetic/1": TASK_ARITHMETIC,
         "ties/1": TIES,
         "trimmed_mean/1": TRIMMED_MEAN,
         "tsv_m/1": TSV_M,
         "ubgm/1": UBGM,
+        "weight_scope_alignment/1": WEIGHT_SCOPE_ALIGNMENT,
         "widen/1": WIDEN,
         "wsm/1": WSM,
     }

@@ -17,6 +17,7 @@ from tests.oracles import (
     sparse,
     spectra,
     supports,
+    unlearned,
 )
 from tests.oracles.case import Case, Floats
 
@@ -39,6 +40,7 @@ ORACLES: Mapping[str, Oracle] = {
     "della_linear/1": sparse.della_linear,
     "doge/1": sequential.doge,
     "drm/1": joint.drm,
+    "dual_projection/1": unlearned.dual_projection,
     "emr/1": supports.emr,
     "fisher/1": evidential.fisher,
     "geometric_median/1": robust.geometric_median,
@@ -61,6 +63,7 @@ ORACLES: Mapping[str, Oracle] = {
     "multislerp/1": averages.multislerp,
     "mwa/1": evidential.mwa,
     "nearswap/1": averages.nearswap,
+    "negative_merge/1": unlearned.negative_merge,
     "nuslerp/1": averages.nuslerp,
     "opcm/1": sequential.opcm,
     "passthrough/1": averages.passthrough,
@@ -69,14 +72,17 @@ ORACLES: Mapping[str, Oracle] = {
     "ram/1": supports.ram,
     "ramplus_tl/1": supports.ramplus_tl,
     "regmean/1": grams.regmean,
+    "safe_merge/1": unlearned.safe_merge,
     "sce/1": supports.sce,
     "slerp/1": averages.slerp,
+    "split_unlearn_merge/1": unlearned.split_unlearn_merge,
     "star/1": spectra.star,
     "task_arithmetic/1": sparse.task_arithmetic,
     "ties/1": sparse.ties,
     "trimmed_mean/1": robust.trimmed_mean,
     "tsv_m/1": spectra.tsv_m,
     "ubgm/1": evidential.ubgm,
+    "weight_scope_alignment/1": unlearned.weight_scope_alignment,
     "widen/1": supports.widen,
     "wsm/1": series.wsm,
 }
