@@ -8,9 +8,11 @@ from typing import TypeAlias
 
 from tests.oracles import (
     averages,
+    elections,
     evidential,
     grams,
     joint,
+    regressions,
     robust,
     sequential,
     series,
@@ -50,6 +52,7 @@ ORACLES: Mapping[str, Oracle] = {
     "knots/1": joint.knots,
     "krum/1": robust.krum,
     "layer_swap/1": averages.layer_swap,
+    "led_merge/1": elections.led_merge,
     "linear/1": averages.linear,
     "lm_cocktail/1": evidential.lm_cocktail,
     "lore/1": spectra.lore,
@@ -66,6 +69,8 @@ ORACLES: Mapping[str, Oracle] = {
     "negative_merge/1": unlearned.negative_merge,
     "nuslerp/1": averages.nuslerp,
     "opcm/1": sequential.opcm,
+    "optmerge/1": regressions.optmerge,
+    "ota_ffg/1": elections.ota_ffg,
     "passthrough/1": averages.passthrough,
     "pcb/1": supports.pcb,
     "pma/1": series.pma,
@@ -76,6 +81,8 @@ ORACLES: Mapping[str, Oracle] = {
     "sce/1": supports.sce,
     "slerp/1": averages.slerp,
     "split_unlearn_merge/1": unlearned.split_unlearn_merge,
+    "soce/1": elections.soce,
+    "stf/1": regressions.stf,
     "star/1": spectra.star,
     "task_arithmetic/1": sparse.task_arithmetic,
     "ties/1": sparse.ties,
@@ -85,4 +92,5 @@ ORACLES: Mapping[str, Oracle] = {
     "weight_scope_alignment/1": unlearned.weight_scope_alignment,
     "widen/1": supports.widen,
     "wsm/1": series.wsm,
+    "wudi/1": regressions.wudi,
 }

@@ -69,6 +69,7 @@ SETTINGS: Mapping[str, tuple[Setting, ...]] = {
         setting(),
         setting(gram="task", lambda_="2", scale="0.3"),
         setting(anchor="task_arithmetic", lambda_="0.7"),
+        setting(anchor="wudi", lambda_="0.7"),
         setting(anchor="mean", lambda_="0.001"),
     ),
     "breadcrumbs/1": BANDS,
@@ -179,6 +180,29 @@ SETTINGS: Mapping[str, tuple[Setting, ...]] = {
         setting(),
         setting(flatten="false"),
         setting(flatten="false", row_wise="true"),
+    ),
+    "led_merge/1": (
+        setting(),
+        setting(density="0.6", lambda_="0.5"),
+        setting({"density": "0.2"}, {"density": "0.5"}, elect="either"),
+    ),
+    "ota_ffg/1": (
+        setting(),
+        setting({"density": "0.2"}, {"density": "0.9"}, p="0.25", epsilon="0.1"),
+        setting(density="1", p="1"),
+    ),
+    "soce/1": (
+        setting(),
+        setting(threshold="2"),
+        setting(metric="b"),
+        setting(source="evaluations", data="d", threshold="0"),
+    ),
+    "optmerge/1": (setting(), setting(scale="1.5", ridge="0.01")),
+    "stf/1": (setting(), setting(lambda_="0.7", ridge="0.1")),
+    "wudi/1": (
+        setting(),
+        setting(scale="0.5", ridge="0.1"),
+        setting(solver="adam", iterations="25", lr="0.001"),
     ),
     "opcm/1": (
         setting(),
