@@ -63,6 +63,13 @@ from crdtmerge.strategies.spectral.star import STAR
 from crdtmerge.strategies.spectral.task_singular import TSV_M
 from crdtmerge.strategies.spectral.wudi import OPTMERGE, WUDI
 from crdtmerge.strategies.sums import Sums
+from crdtmerge.strategies.surrogates.projection import DUAL_PROJECTION
+from crdtmerge.strategies.surrogates.safe import SAFE_MERGE
+from crdtmerge.strategies.surrogates.scopes import WEIGHT_SCOPE_ALIGNMENT
+from crdtmerge.strategies.surrogates.unlearning import (
+    NEGATIVE_MERGE,
+    SPLIT_UNLEARN_MERGE,
+)
 from crdtmerge.strategies.tall_masks import CONSENSUS
 from crdtmerge.strategies.task_arithmetic import TASK_ARITHMETIC
 from crdtmerge.strategies.ties import TIES
@@ -87,6 +94,7 @@ STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
         "della_linear/1": DELLA_LINEAR,
         "doge/1": DOGE,
         "drm/1": DRM,
+        "dual_projection/1": DUAL_PROJECTION,
         "emr/1": EMR,
         "fisher/1": FISHER,
         "geometric_median/1": GEOMETRIC_MEDIAN,
@@ -110,6 +118,7 @@ STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
         "multislerp/1": MULTISLERP,
         "mwa/1": MWA,
         "nearswap/1": NEARSWAP,
+        "negative_merge/1": NEGATIVE_MERGE,
         "nuslerp/1": NUSLERP,
         "opcm/1": OPCM,
         "optmerge/1": OPTMERGE,
@@ -120,8 +129,10 @@ STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
         "ram/1": RAM,
         "ramplus_tl/1": RAMPLUS_TL,
         "regmean/1": REGMEAN,
+        "safe_merge/1": SAFE_MERGE,
         "sce/1": SCE,
         "slerp/1": SLERP,
+        "split_unlearn_merge/1": SPLIT_UNLEARN_MERGE,
         "soce/1": SOCE,
         "stf/1": STF,
         "star/1": STAR,
@@ -130,6 +141,7 @@ STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
         "trimmed_mean/1": TRIMMED_MEAN,
         "tsv_m/1": TSV_M,
         "ubgm/1": UBGM,
+        "weight_scope_alignment/1": WEIGHT_SCOPE_ALIGNMENT,
         "widen/1": WIDEN,
         "wsm/1": WSM,
         "wudi/1": WUDI,

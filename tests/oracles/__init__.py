@@ -19,6 +19,7 @@ from tests.oracles import (
     sparse,
     spectra,
     supports,
+    unlearned,
 )
 from tests.oracles.case import Case, Floats
 
@@ -41,6 +42,7 @@ ORACLES: Mapping[str, Oracle] = {
     "della_linear/1": sparse.della_linear,
     "doge/1": sequential.doge,
     "drm/1": joint.drm,
+    "dual_projection/1": unlearned.dual_projection,
     "emr/1": supports.emr,
     "fisher/1": evidential.fisher,
     "geometric_median/1": robust.geometric_median,
@@ -64,6 +66,7 @@ ORACLES: Mapping[str, Oracle] = {
     "multislerp/1": averages.multislerp,
     "mwa/1": evidential.mwa,
     "nearswap/1": averages.nearswap,
+    "negative_merge/1": unlearned.negative_merge,
     "nuslerp/1": averages.nuslerp,
     "opcm/1": sequential.opcm,
     "optmerge/1": regressions.optmerge,
@@ -74,8 +77,10 @@ ORACLES: Mapping[str, Oracle] = {
     "ram/1": supports.ram,
     "ramplus_tl/1": supports.ramplus_tl,
     "regmean/1": grams.regmean,
+    "safe_merge/1": unlearned.safe_merge,
     "sce/1": supports.sce,
     "slerp/1": averages.slerp,
+    "split_unlearn_merge/1": unlearned.split_unlearn_merge,
     "soce/1": elections.soce,
     "stf/1": regressions.stf,
     "star/1": spectra.star,
@@ -84,6 +89,7 @@ ORACLES: Mapping[str, Oracle] = {
     "trimmed_mean/1": robust.trimmed_mean,
     "tsv_m/1": spectra.tsv_m,
     "ubgm/1": evidential.ubgm,
+    "weight_scope_alignment/1": unlearned.weight_scope_alignment,
     "widen/1": supports.widen,
     "wsm/1": series.wsm,
     "wudi/1": regressions.wudi,
