@@ -1,107 +1,86 @@
-"""What is forgotten, aligned, kept safe or projected: methods in the place of training.
+"""Merges that align, forget, guard or damp: surrogates of methods that train.
 
-Owns one oracle a method, written from the formula that its docstring has. Shares no code
-with the library.
+Owns one oracle a method, written from the formula of its docstring. Shares no code with
+the library.
 """
-
-import math
 
 import numpy as np
 
-from tests.oracles.case import Case, Flags, Floats
-from tests.oracles.drawing import digest
+from tests.oracles.case import Case, Flags, Floats, weighed
+from tests.oracles.drawing import drawn_order
 
 
-def _marked(case: Case, flag: str) -> list[bool]:
-    return [own[flag] == "true" for own in case.own]
+def _flags(case: Case, name: str) -> Flags:
+    return np.array([own[name] == "true" for own in case.own])
 
 
-def _top(scores: Floats, share: float) -> Flags:
-    """The largest, and what ties with the last."""
-    scores = scores.astype(np.float32)
-    count = math.ceil(round(share * scores.size, 9))
+def _largest(sizes: Floats, share: float) -> Flags:
+    """The largest of an array, a share of it, and what ties with the last."""
+    count = int(np.ceil(round(share * sizes.size, 9)))
     if not count:
-        return np.zeros(scores.shape, bool)
-    found: Flags = scores >= np.sort(scores, axis=None)[scores.size - count]
+        return np.zeros(sizes.shape, dtype=bool)
+    found: Flags = sizes >= np.sort(sizes, axis=None)[-count]
     return found
-
-
-def negative_merge(case: Case) -> Floats:
-    gone, total = _marked(case, "forget"), case.base.copy()
-    taken = []
-    for tau, weight, forgotten in zip(case.taus, case.weights, gone, strict=True):
-        if forgotten:
-            taken.append(weight * tau)
-        else:
-            total = total + weight * tau
-    if not taken:
-        return total
-    rows = np.stack(taken)
-    if case.flag("consensus"):
-        alike = np.abs(np.sign(rows).sum(axis=0)) == len(rows)
-        rows = np.where(alike, rows.mean(axis=0), 0)[np.newaxis]
-    found: Floats = total - case.real("lambda") * rows.sum(axis=0)
-    return found
-
-
-def split_unlearn_merge(case: Case) -> Floats:
-    gone, total = _marked(case, "forget"), case.base.copy()
-    rows = zip(case.taus, case.shares, gone, case.reals("q"), strict=True)
-    for tau, share, forgotten, q in rows:
-        left = np.where(_top(np.abs(tau), q), 0, tau) if forgotten else tau
-        total = total + share * left
-    return total
 
 
 def weight_scope_alignment(case: Case) -> Floats:
-    means = [theta.mean() for theta in case.thetas]
-    spreads = [theta.std() for theta in case.thetas]
-    middle, spread = np.dot(case.shares, means), np.dot(case.shares, spreads)
-    aligned = [
-        (theta - mu) * (spread / s if s else 1) + middle
-        for theta, mu, s in zip(case.thetas, means, spreads, strict=True)
-    ]
-    return np.tensordot(case.shares, np.stack(aligned), axes=1)
+    """Each model standardised, then given the mean scope."""
+    flat = case.thetas.reshape(case.count, -1)
+    means, spreads = flat.mean(axis=1), flat.std(axis=1)
+    mu, s = case.shares @ means, case.shares @ spreads
+    scaled = [s * (w - w.mean()) / w.std() + mu for w in case.thetas]
+    return weighed(case.shares, np.stack(scaled))
+
+
+def negative_merge(case: Case) -> Floats:
+    """What is kept is added, what is forgotten is subtracted."""
+    forgotten = _flags(case, "forget")
+    bad, good = case.taus[forgotten], case.taus[~forgotten]
+    if case.flag("consensus") and len(bad):
+        bad = bad * (np.abs(np.sign(bad).sum(axis=0)) == len(bad))
+    added = weighed(case.weights[~forgotten], good)
+    taken = weighed(case.weights[forgotten], bad)
+    return case.base + added - case.real("lambda") * taken
+
+
+def split_unlearn_merge(case: Case) -> Floats:
+    """The mean of all, less what the largest entries of the forgotten bring to it."""
+    merged = case.mean(case.taus)
+    for place in np.flatnonzero(_flags(case, "forget")):
+        tau = case.taus[place]
+        merged = merged - case.shares[place] * tau * _largest(abs(tau), case.real("q"))
+    return case.base + case.real("lambda") * merged
 
 
 def safe_merge(case: Case) -> Floats:
-    marked = _marked(case, "safety")
-    plain = case.base + case.mean(case.taus)
-    if not any(marked):
-        return plain
-    kind = case.settings["importance"]
-    told = case.evidence and kind in case.evidence[0]
-    mask = np.zeros(case.base.shape, bool)
-    for place, tau in enumerate(case.taus):
-        if marked[place]:
-            score = case.evidence[place][kind] if told else np.abs(tau)
-            mask |= _top(score, case.reals("q")[place])
-    weights = np.where(marked, case.weights, 0)
-    safe = np.tensordot(weights / weights.sum(), case.taus, axes=1)
-    if case.settings["revert"] == "base":
-        safe = safe * 0
-    return np.where(mask, case.base + safe, plain)
+    """The mean, and the safety model's or the base's entries where it matters."""
+    merged = case.mean(case.thetas)
+    for place in np.flatnonzero(_flags(case, "safety")).tolist():
+        kind = case.settings["importance"]
+        scores = case.taus[place] ** 2
+        if kind != "task":
+            scores = case.evidence[place][kind]
+        kept = case.thetas[place] if case.settings["revert"] == "safety" else case.base
+        merged = np.where(_largest(scores, case.real("q")), kept, merged)
+    return merged
 
 
 def dual_projection(case: Case) -> Floats:
+    """Step by step, with projectors in full."""
     if case.base.ndim < 2:
-        return case.base + case.mean(case.taus)
+        return case.base + case.real("lambda") * case.mean(case.taus)
     places = [i for i, tau in enumerate(case.taus) if tau.any()]
-    scales = case.weights[places] / case.weights[places].mean()
-    taus = {
-        place: scale * case.taus[place].reshape(len(case.base), -1)
-        for place, scale in zip(places, scales, strict=True)
-    }
-    context = "crdtmerge v1 order of a fold"
-    ordered = sorted(taus, key=lambda p: digest(context, [case.seed, case.contents[p]]))
-    total = taus[ordered[0]]
-    short = min(total.shape)
-    rank = max(1, math.floor(round(short * case.real("rank"), 9)))
-    for place in ordered[1:]:
-        u, _, vt = np.linalg.svd(total, full_matrices=False)
-        left, right = u[:, :rank], vt[:rank]
-        stable = left @ left.T @ taus[place] @ right.T @ right
-        total = total + taus[place] - case.real("stability") * stable
-    length = np.mean([np.linalg.norm(tau) for tau in taus.values()])
-    scaled: Floats = total * (length / np.linalg.norm(total))
-    return case.base + scaled.reshape(case.base.shape)
+    rows, mean = len(case.base), case.weights[places].mean()
+    merged = np.zeros((rows, case.base.size // rows))
+    k = max(int(np.ceil(round(case.real("rank") * min(merged.shape), 9))), 1)
+    for place in drawn_order(case):
+        if place not in places:
+            continue
+        tau = case.taus[place].reshape(rows, -1) * case.weights[place] / mean
+        stable = np.zeros(tau.shape)
+        if merged.any():
+            u, _, vt = np.linalg.svd(merged)
+            left, right = u[:, :k] @ u[:, :k].T, vt[:k].T @ vt[:k]
+            stable = left @ tau @ right
+        merged = merged + (1 - case.real("stability")) * stable + (tau - stable)
+    return case.base + case.real("lambda") * merged.reshape(case.base.shape)

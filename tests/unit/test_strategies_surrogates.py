@@ -55,10 +55,6 @@ def grams(columns: int, count: int) -> list[Evidence]:
     return found
 
 
-FORGET, KEEP = {"forget": "true"}, {"forget": "false"}
-SAFE, OTHER = {"safety": "true"}, {"safety": "false"}
-
-
 def test_there_are_nine() -> None:
     """With led_merge, star, knots, fisher and regmean they complete the paper's list."""
     assert len(NAMES) == 9
@@ -68,86 +64,6 @@ def test_there_are_nine() -> None:
 def test_a_surrogate_is_called_one(name: str) -> None:
     """Where users choose, and in its documentation."""
     assert "surrogate" in STRATEGIES[name].summary
-
-
-# --- unlearning --------------------------------------------------------------------------
-
-
-def test_what_is_to_be_forgotten_is_taken_away() -> None:
-    """Once as its sum; or only where all of it agrees, as its mean."""
-    kept, one, other = (np.array(x) for x in ([1.0, 1, 1], [4.0, -2, 0], [2.0, 6, 3]))
-    own = (KEEP, FORGET, FORGET)
-    plain = merged("negative_merge", [kept, one, other], own=own)
-    assert plain.tolist() == [-5, -3, -2]
-    agreed = merged("negative_merge", [kept, one, other], own=own, consensus="true")
-    assert agreed.tolist() == [-2, 1, 1]
-    assert merged("negative_merge", [kept, one]).tolist() == [5, -1, 1]
-
-
-def test_the_largest_of_what_is_forgotten_goes_before_the_mean() -> None:
-    """Half of its items, by magnitude; who is kept loses nothing."""
-    kept, gone = np.array([1.0, 1, 1, 1]), np.array([8.0, -6, 1, 3])
-    found = merged("split_unlearn_merge", [kept, gone], own=(KEEP, FORGET), q="0.5")
-    assert found.tolist() == [0.5, 0.5, 1, 2]
-    plain = merged("split_unlearn_merge", [kept, gone], q="0.5")
-    assert plain.tolist() == [4.5, -2.5, 1, 2]
-
-
-# --- weight_scope_alignment --------------------------------------------------------------
-
-
-def test_scopes_are_alike_before_the_mean() -> None:
-    """Two models that differ by scale and shift alone: their mean has the mean scope."""
-    theta = drawn((50,), 1)[0]
-    found = merged("weight_scope_alignment", [theta, 3 * theta + 1])
-    assert found.mean() == pytest.approx((theta.mean() + 3 * theta.mean() + 1) / 2)
-    assert found.std() == pytest.approx(2 * theta.std())
-    assert np.allclose(found, 2 * theta + 0.5)
-
-
-def test_a_constant_is_moved_and_not_scaled() -> None:
-    """It has no spread that could be made larger."""
-    found = merged("weight_scope_alignment", [np.full(4, 2.0), np.full(4, 4.0)])
-    assert found.tolist() == [3, 3, 3, 3]
-
-
-# --- safe_merge --------------------------------------------------------------------------
-
-
-def test_what_matters_to_the_safety_model_stays() -> None:
-    """By its changes, or by evidence; as it is there, or as in the base."""
-    safe, other = np.array([4.0, 1, 0, 2]), np.array([2.0, 3, 6, 0])
-    own = (SAFE, OTHER)
-    assert merged("safe_merge", [safe, other], own=own, q="0.5").tolist() == [
-        4,
-        2,
-        3,
-        2,
-    ]
-    base = merged("safe_merge", [safe, other], own=own, q="0.5", revert="base")
-    assert base.tolist() == [0, 2, 3, 0]
-    evidence = [
-        {"fisher": np.array([0.0, 0, 4, 0])},
-        {"fisher": np.array([4.0, 0, 0, 0])},
-    ]
-    told = merged(
-        "safe_merge", [safe, other], evidence, own, q="0.25", importance="fisher"
-    )
-    assert told.tolist() == [3, 2, 0, 1]
-    assert merged("safe_merge", [safe, other], q="0.5").tolist() == [3, 2, 3, 1]
-
-
-# --- dual_projection ---------------------------------------------------------------------
-
-
-def test_what_lies_where_others_are_is_taken_away() -> None:
-    """A copy adds nothing at full stability; what is orthogonal is added whole."""
-    left, right = np.zeros((4, 4)), np.zeros((4, 4))
-    left[0, 0], right[1, 1] = 3.0, 3.0
-    copied = merged("dual_projection", [left, left], stability="1")
-    assert np.allclose(copied, left)
-    both = merged("dual_projection", [left, right], stability="1")
-    assert np.allclose(both, (left + right) / np.sqrt(2))
 
 
 # --- fits --------------------------------------------------------------------------------

@@ -1,36 +1,38 @@
-"""safe_merge: what matters to a safety model stays as it is there, the rest is averaged.
+"""safe_merge: where it matters most to safety, one contribution's word stands alone.
 
-Owns `safe_merge/1`. Does not own evidence (`given`), nor trims (`sparsify`).
+Owns `safe_merge/1`. Does not own evidence (`evidential.given`), nor magnitudes at a place
+(`sparsify.trim`).
 
-A surrogate of SafeMERGE (Djuhera et al. 2025, arXiv:2503.17239), which picks whole layers
-by a cosine to a safety subspace. Formula (ours): contributions marked `safety` say, by
-their importance, which share `q` of a tensor's items is theirs; there the output is the
-weighted mean of the safety models (`revert`: safety) or the base, elsewhere the weighted
-mean of all. crdt-merge's strategy of this name is another: the 10% of items that vary most
-go back to the base.
+Formula: one contribution, with the flag `safety`, is the safety model. Of each tensor the
+ceil(q items) entries that are most important to it, and all that tie with the last, are its
+own (`revert=safety`) or the base's (`revert=base`); all others are the weighted mean of all
+contributions, the safety model among them.
 
-`importance` is their task vector's square, or the evidence `fisher` or `snip`; where nobody
-marked attaches that, the square. Of several the items of any count; what ties with the last
-counts too. Where none is marked it is the plain weighted mean. Negative weights are
-refused. mergekit has no such method.
+A surrogate for the name `safe_merge` in the registry of 26 strategies of Gillespie 2026
+(arXiv:2605.19373), and no method of a paper of its own. What its program says of it is
+another rule: the 10% of entries with the largest variance between models become the base's.
+Variance tells where models disagree, not what safety needs; and the base is seldom the safe
+one. So importance is measured on the safety model, by `importance`:
+  task    the square of its task vector (the default, which needs no evidence)
+  fisher  the diagonal of its Fisher matrix
+  snip    |theta * gradient|, its SNIP score
+Of evidence only that of the safety model is read. A tensor for which it attaches none goes
+by `task`.
+
+Ours: all of it, as said. Evidence counts in float32, so that ties are those of float32.
+Tensors of any shape are taken alike. Without a safety model it is the weighted mean; two of
+them are refused. No measure here tells whether the merged model is safe. mergekit has no
+such method.
 """
 
 from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from crdtmerge.codec import DECIMAL_UNIT
-from crdtmerge.numerics import Floats as Array
-from crdtmerge.numerics import (
-    Singles,
-    at_least,
-    each_item,
-    rounded,
-    sum_over,
-    values_of,
-)
+from crdtmerge.errors import ContractError
+from crdtmerge.numerics import Floats, Tau, each_item, rounded
 from crdtmerge.strategies.base import (
     FALSE,
     Inputs,
@@ -40,10 +42,12 @@ from crdtmerge.strategies.base import (
     Strategy,
     Values,
 )
-from crdtmerge.strategies.evidential.given import LACKING, told
+from crdtmerge.strategies.evidential.given import array_of
 from crdtmerge.strategies.forms import emit_weighted
+from crdtmerge.strategies.means import weighted_mean, whole_weights
 from crdtmerge.strategies.sparsify import trim
 from crdtmerge.strategies.tensors import (
+    FOR_ONE,
     Term,
     base_of,
     in_parts,
@@ -51,109 +55,106 @@ from crdtmerge.strategies.tensors import (
     refuse_negative,
     refuse_zero,
     tau_of,
+    theta_of,
     vector_of,
 )
 
-SQUARE: Final = "square"
+NAME: Final = "safe_merge"
+TASK: Final = "task"
 
 
 def _emit(inputs: Inputs) -> Parts:
-    refuse_negative(inputs.weights, "safe_merge", inputs.tensor)
+    refuse_negative(inputs.weights, NAME, inputs.tensor)
     _, terms = participants(inputs, inputs.weights)
     refuse_zero(terms, inputs.tensor)
-    marked = [term for term in terms if term.values.flag("safety")]
-    if not marked or not inputs.items:
+    safety = _safety_model(inputs, terms)
+    if safety is None or not inputs.items:
         return emit_weighted(inputs, inputs.weights, 0, sum(inputs.weights))
-    mask = _theirs(inputs, marked)
-    shares = _shares(terms, terms)
-    others = _shares(terms, marked)
-    reverts = inputs.values.choice("revert") == "safety"
+    importance = _importance(inputs, safety)
+    least = trim(importance, inputs.values.units("q")).least
+    weights = whole_weights(terms)[:, np.newaxis]
+    to_base = inputs.values.choice("revert") == "base"
+    kept = base_of(inputs) if to_base else theta_of(inputs, safety)
 
-    def formula(rows: Array) -> Array:
-        base, theirs, taus = rows[0], rows[1] > 0, rows[2:]
-        safe = sum_over(others * taus) if reverts else np.zeros(base.shape)
-        found: Array = base + np.where(theirs, safe, sum_over(shares * taus))
-        return found
+    def formula(rows: Floats) -> Floats:
+        mean = weighted_mean(rows[2:], weights)
+        return np.where(np.abs(rows[0]) >= least, rows[1], mean)
 
-    vectors = [
-        base_of(inputs),
-        vector_of(mask.astype(np.float32)),
-        *(tau_of(inputs, term) for term in terms),
-    ]
+    vectors = [importance, kept, *(theta_of(inputs, term) for term in terms)]
     return in_parts(inputs, lambda output: each_item(vectors, output, formula))
 
 
-def _shares(terms: Sequence[Term], counted: Sequence[Term]) -> Array:
-    """Return each weight over the sum of those counted, (n, 1); others have 0."""
-    total, places = sum(t.weight for t in counted), {t.place for t in counted}
-    return np.array([[t.weight / total if t.place in places else 0.0] for t in terms])
+def _safety_model(inputs: Inputs, terms: Sequence[Term]) -> Term | None:
+    """Return the one that is marked, None if none is.
+
+    Raises:
+        ContractError: several are.
+    """
+    found = [term for term in terms if term.values.flag("safety")]
+    if len(found) > 1:
+        message = (
+            f"tensor {inputs.tensor!r}: {NAME} takes one safety model, and"
+            f" {len(found)} are marked"
+        )
+        hint = f"set safety=true for exactly one, {FOR_ONE}"
+        raise ContractError(message, hint=hint)
+    return found[0] if found else None
 
 
-def _theirs(inputs: Inputs, marked: Sequence[Term]) -> NDArray[np.bool_]:
-    """Return which items matter to the safety models."""
-    mask = np.zeros(inputs.items, bool)
-    for term, score in _scores(inputs, marked):
-        keep = trim(vector_of(score), term.values.units("q"))
-        mask |= at_least(score, keep.least)
-    return mask
-
-
-def _scores(inputs: Inputs, marked: Sequence[Term]) -> Sequence[tuple[Term, Singles]]:
-    """Return how much each item matters, in float32; of a square its root: one order."""
+def _importance(inputs: Inputs, safety: Term) -> Tau:
+    """Return a vector whose magnitudes order the entries."""
     kind = inputs.values.choice("importance")
-    found = () if kind == SQUARE else told(inputs, marked, kind)
-    if found:
-        return [(one.term, rounded(one.array.reshape(-1))) for one in found]
-    return [(t, rounded(np.abs(values_of(tau_of(inputs, t))))) for t in marked]
+    array = None if kind == TASK else array_of(inputs, safety, kind)
+    if array is None:
+        return tau_of(inputs, safety)  # its magnitudes stand as its squares do
+    return vector_of(rounded(np.ascontiguousarray(array).reshape(-1), safety.label))
 
 
 def _reads(values: Values) -> tuple[str, ...]:
     kind = values.choice("importance")
-    return () if kind == SQUARE else (kind,)
+    return () if kind == TASK else (kind,)
 
 
 SAFE_MERGE = Strategy(
-    name="safe_merge",
+    name=NAME,
     version=1,
-    summary="Average all but what matters to a safety model: a surrogate",
-    paper="Djuhera et al. 2025, SafeMERGE, https://arxiv.org/abs/2503.17239",
+    summary="Average, but keep what is most important to one safety model (surrogate)",
+    paper="Gillespie 2026, CRDT merging, https://arxiv.org/abs/2605.19373",
     parameters=(
         Parameter(
             "importance",
             "choice",
-            default=SQUARE,
-            mergekit_default=None,
-            help="what tells how much an item matters to a safety model",
-            choices=("fisher", "snip", SQUARE),
+            TASK,
+            None,
+            "what tells how important an entry is to the safety model",
+            choices=("fisher", "snip", TASK),
         ),
-        LACKING,
         Parameter(
             "q",
             "decimal",
-            default="0.1",
-            mergekit_default=None,
-            help="share of a tensor's items that is a safety model's",
+            "0.1",
+            None,
+            "share of the entries that is reverted, the most important ones",
             maximum=DECIMAL_UNIT,
-            per_model=True,
         ),
         Parameter(
             "revert",
             "choice",
-            default="safety",
-            mergekit_default=None,
-            help="what these items become: as in the safety models, or as in the base",
+            "safety",
+            None,
+            "whose entries those are: the safety model's or the base's",
             choices=("base", "safety"),
         ),
         Parameter(
             "safety",
             "flag",
-            default=FALSE,
-            mergekit_default=None,
-            help="whether a contribution is a safety model",
+            FALSE,
+            None,
+            "this contribution is the safety model",
             per_model=True,
         ),
     ),
     evidence=_reads,
-    memory=Memory(shared=48, each=24),
+    memory=Memory(shared=28, each=8),
     emit=_emit,
 )
