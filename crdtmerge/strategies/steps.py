@@ -22,9 +22,11 @@ from crdtmerge.numerics import (
     Keep,
     Singles,
     kept_of,
+    largest_magnitude,
     rounded,
     singles_of,
     sum_of_squares,
+    sum_over,
 )
 from crdtmerge.strategies.base import (
     Description,
@@ -186,6 +188,30 @@ def _match_norm(work: Work) -> Singles:
     return _times(work.tau, Fraction(math.fsum(shares) / total / norm), work.label)
 
 
+def _aim(work: Work) -> Singles:
+    """Shrink what is changed of the base's busy input channels.
+
+    `magnitude` is each contributor's measure of the base on its own data, its largest 1;
+    those of weight above zero count by weight, so that none decides alone.
+    """
+    inputs = work.inputs
+    told = [
+        (weight, found["magnitude"])
+        for weight, found in zip(inputs.weights, inputs.evidence, strict=False)
+        if weight > 0 and "magnitude" in found
+    ]
+    if not told or not work.tau.size:
+        return work.tau
+    weights = np.array([[weight] for weight, _ in told], np.float64)
+    busy = sum_over(weights * np.stack([array for _, array in told]))
+    largest = largest_magnitude(busy)
+    if not largest:
+        return work.tau
+    shrunk = 1.0 - (busy / largest) * (1.0 - work.values.real("omega"))
+    table = work.tau.astype(np.float64).reshape(-1, busy.size) * shrunk
+    return rounded(np.ascontiguousarray(table).reshape(-1), work.label)
+
+
 def _own(strategy: Strategy, *names: str) -> tuple[Parameter, ...]:
     """Return parameters as a strategy has them; mergekit has no steps."""
     found = [p for p in strategy.parameters if p.name in names]
@@ -207,6 +233,25 @@ STEPS: Final[Mapping[str, Step]] = MappingProxyType(
     {
         step.full_name: step
         for step in (
+            Step(
+                "aim",
+                1,
+                "Shrink changes of the input channels that the base uses most",
+                "Nobari et al. 2025, AIM, https://arxiv.org/abs/2502.02421",
+                _aim,
+                (
+                    Parameter(
+                        "omega",
+                        "decimal",
+                        "0.4",
+                        None,
+                        "what is left of the change where the base's inputs are largest",
+                        maximum=DECIMAL_UNIT,
+                    ),
+                ),
+                stages=("post",),
+                evidence=("magnitude",),
+            ),
             Step(
                 "breadcrumbs",
                 1,

@@ -30,6 +30,8 @@ from crdtmerge.strategies.della import DELLA, DELLA_LINEAR
 from crdtmerge.strategies.directions import KARCHER, MULTISLERP
 from crdtmerge.strategies.emr import EMR
 from crdtmerge.strategies.evidential.bmm import BMM
+from crdtmerge.strategies.evidential.categories import SOCE
+from crdtmerge.strategies.evidential.elections import LED_MERGE, OTA_FFG
 from crdtmerge.strategies.evidential.fisher import FISHER, UBGM
 from crdtmerge.strategies.evidential.lot import LOT
 from crdtmerge.strategies.evidential.mats import MATS
@@ -52,13 +54,22 @@ from crdtmerge.strategies.sce import SCE
 from crdtmerge.strategies.series import PMA, WSM
 from crdtmerge.strategies.spectral.dc_merge import DC_MERGE
 from crdtmerge.strategies.spectral.doge import DOGE
+from crdtmerge.strategies.spectral.features import STF
 from crdtmerge.strategies.spectral.isotropic import ISO_C, ISO_CTS
 from crdtmerge.strategies.spectral.joint import DRM, KNOTS
 from crdtmerge.strategies.spectral.lore import LORE
 from crdtmerge.strategies.spectral.opcm import OPCM
 from crdtmerge.strategies.spectral.star import STAR
 from crdtmerge.strategies.spectral.task_singular import TSV_M
+from crdtmerge.strategies.spectral.wudi import OPTMERGE, WUDI
 from crdtmerge.strategies.sums import Sums
+from crdtmerge.strategies.surrogates.projection import DUAL_PROJECTION
+from crdtmerge.strategies.surrogates.safe import SAFE_MERGE
+from crdtmerge.strategies.surrogates.scopes import WEIGHT_SCOPE_ALIGNMENT
+from crdtmerge.strategies.surrogates.unlearning import (
+    NEGATIVE_MERGE,
+    SPLIT_UNLEARN_MERGE,
+)
 from crdtmerge.strategies.tall_masks import CONSENSUS
 from crdtmerge.strategies.task_arithmetic import TASK_ARITHMETIC
 from crdtmerge.strategies.ties import TIES
@@ -83,6 +94,7 @@ STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
         "della_linear/1": DELLA_LINEAR,
         "doge/1": DOGE,
         "drm/1": DRM,
+        "dual_projection/1": DUAL_PROJECTION,
         "emr/1": EMR,
         "fisher/1": FISHER,
         "geometric_median/1": GEOMETRIC_MEDIAN,
@@ -92,6 +104,7 @@ STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
         "knots/1": KNOTS,
         "krum/1": KRUM,
         "layer_swap/1": LAYER_SWAP,
+        "led_merge/1": LED_MERGE,
         "linear/1": LINEAR,
         "lm_cocktail/1": LM_COCKTAIL,
         "lore/1": LORE,
@@ -105,24 +118,33 @@ STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
         "multislerp/1": MULTISLERP,
         "mwa/1": MWA,
         "nearswap/1": NEARSWAP,
+        "negative_merge/1": NEGATIVE_MERGE,
         "nuslerp/1": NUSLERP,
         "opcm/1": OPCM,
+        "optmerge/1": OPTMERGE,
+        "ota_ffg/1": OTA_FFG,
         "passthrough/1": PASSTHROUGH,
         "pcb/1": PCB,
         "pma/1": PMA,
         "ram/1": RAM,
         "ramplus_tl/1": RAMPLUS_TL,
         "regmean/1": REGMEAN,
+        "safe_merge/1": SAFE_MERGE,
         "sce/1": SCE,
         "slerp/1": SLERP,
+        "split_unlearn_merge/1": SPLIT_UNLEARN_MERGE,
+        "soce/1": SOCE,
+        "stf/1": STF,
         "star/1": STAR,
         "task_arithmetic/1": TASK_ARITHMETIC,
         "ties/1": TIES,
         "trimmed_mean/1": TRIMMED_MEAN,
         "tsv_m/1": TSV_M,
         "ubgm/1": UBGM,
+        "weight_scope_alignment/1": WEIGHT_SCOPE_ALIGNMENT,
         "widen/1": WIDEN,
         "wsm/1": WSM,
+        "wudi/1": WUDI,
     }
 )
 

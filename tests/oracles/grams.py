@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from tests.oracles import spectra
+from tests.oracles import regressions, spectra
 from tests.oracles.case import Case, Floats, weighed
 
 
@@ -98,6 +98,9 @@ def _anchor(case: Case) -> Floats:
     """What is believed before, as another oracle has it."""
     if case.settings["anchor"] == "tsv_m":
         return spectra.tsv_m(replace(case, settings={"alpha": "1"}))
+    if case.settings["anchor"] == "wudi":
+        closed = {"solver": "closed", "ridge": "0.000001", "scale": "1"}
+        return regressions.wudi(replace(case, settings=closed))
     weights = case.shares if case.settings["anchor"] == "mean" else case.weights
     return case.base + weighed(weights, case.taus)
 

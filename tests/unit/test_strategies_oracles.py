@@ -39,6 +39,8 @@ def setting(*own: Mapping[str, str], **shared: str) -> Setting:
 OUTER, INNER = {"part": "outer"}, {"part": "inner"}
 MAIN, OTHER = {"main": "true"}, {"main": "false"}
 SELECTED, LEFT = {"select": "true"}, {"select": "false"}
+FORGOTTEN, RETAINED = {"forget": "true"}, {"forget": "false"}
+SAFE, UNSAFE = {"safety": "true"}, {"safety": "false"}
 STEPS = tuple({"step": step} for step in ("70", "30", "40", "10", "60"))
 VOTES = (
     setting(p="0.3", lambda_="0.7"),
@@ -67,6 +69,7 @@ SETTINGS: Mapping[str, tuple[Setting, ...]] = {
         setting(),
         setting(gram="task", lambda_="2", scale="0.3"),
         setting(anchor="task_arithmetic", lambda_="0.7"),
+        setting(anchor="wudi", lambda_="0.7"),
         setting(anchor="mean", lambda_="0.001"),
     ),
     "breadcrumbs/1": BANDS,
@@ -103,6 +106,13 @@ SETTINGS: Mapping[str, tuple[Setting, ...]] = {
         setting(direction="v", lambda_="0.7"),
         setting(p="0.8", cut="0.3"),
         setting(p="0", direction="v", cut="0.2"),
+    ),
+    "dual_projection/1": (
+        setting(),
+        setting(rank="0.3", stability="1", lambda_="0.7"),
+        setting(rank="1", stability="0.3"),
+        setting(rank="0", stability="0.9"),
+        setting(stability="0"),
     ),
     "fisher/1": (setting(), setting(floor="0.5")),
     "geometric_median/1": (setting(), setting(scope="tensor", iterations="3")),
@@ -159,10 +169,40 @@ SETTINGS: Mapping[str, tuple[Setting, ...]] = {
         setting(source="evaluations", by="score", metric="c", data="d"),
     ),
     "nearswap/1": (setting(), setting(t="0.1")),
+    "negative_merge/1": (
+        setting(),
+        setting(FORGOTTEN, RETAINED, lambda_="0.7"),
+        setting(FORGOTTEN, RETAINED, consensus="true"),
+        setting(FORGOTTEN, FORGOTTEN, RETAINED, consensus="true", lambda_="2"),
+        setting(forget="true", consensus="true"),
+    ),
     "nuslerp/1": (
         setting(),
         setting(flatten="false"),
         setting(flatten="false", row_wise="true"),
+    ),
+    "led_merge/1": (
+        setting(),
+        setting(density="0.6", lambda_="0.5"),
+        setting({"density": "0.2"}, {"density": "0.5"}, elect="either"),
+    ),
+    "ota_ffg/1": (
+        setting(),
+        setting({"density": "0.2"}, {"density": "0.9"}, p="0.25", epsilon="0.1"),
+        setting(density="1", p="1"),
+    ),
+    "soce/1": (
+        setting(),
+        setting(threshold="2"),
+        setting(metric="b"),
+        setting(source="evaluations", data="d", threshold="0"),
+    ),
+    "optmerge/1": (setting(), setting(scale="1.5", ridge="0.01")),
+    "stf/1": (setting(), setting(lambda_="0.7", ridge="0.1")),
+    "wudi/1": (
+        setting(),
+        setting(scale="0.5", ridge="0.1"),
+        setting(solver="adam", iterations="25", lr="0.001"),
     ),
     "opcm/1": (
         setting(),
@@ -182,10 +222,23 @@ SETTINGS: Mapping[str, tuple[Setting, ...]] = {
         setting(alpha="1", ridge="0.000000001"),
         setting(alpha="0", ridge="0.5"),
     ),
+    "safe_merge/1": (
+        setting(),
+        setting(SAFE, *[UNSAFE] * 4),
+        setting(UNSAFE, SAFE, *[UNSAFE] * 3, importance="fisher", q="0.3"),
+        setting(SAFE, *[UNSAFE] * 4, importance="snip", revert="base"),
+        setting(SAFE, *[UNSAFE] * 4, revert="base", q="0.37"),
+    ),
     "sce/1": (
         setting(),
         setting(select_topk="0.3"),
         setting(select_topk="0.7", uniform_below="1"),
+    ),
+    "split_unlearn_merge/1": (
+        setting(),
+        setting(FORGOTTEN, RETAINED, lambda_="0.7"),
+        setting(FORGOTTEN, FORGOTTEN, RETAINED, q="0.37"),
+        setting(forget="true", q="0.9"),
     ),
     "star/1": (setting(), setting(eta="0.83"), setting(eta="1"), setting(eta="0")),
     "task_arithmetic/1": (setting(), setting(lambda_="0.3", normalize="true")),

@@ -15,10 +15,10 @@ the mean weight. lambda is `lambda` times the mean of tr(G_i) / d; the paper sea
 for each layer on held-out data, which a merge without a server has not: rules for single
 tensors can set it. The anchor is as its strategy makes it, at its defaults and with the
 same weights; what it adds to the base is multiplied by `scale`. Its choices are those of
-the paper that are there, and the weighted mean. Where there is no Gram matrix, for vectors
-and where nobody attaches any, the belief is all there is: out = W_a. A contribution that
-leaves a matrix as it is has no Gram matrix of its own with `gram=task`, and counts for
-keeping the base with `gram=evidence`. mergekit has no bmm.
+the paper (`wudi` by its closed form), and the weighted mean. Where there is no Gram matrix,
+for vectors and where nobody attaches any, the belief is all there is: out = W_a. A
+contribution that leaves a matrix as it is has no Gram matrix of its own with `gram=task`,
+and counts for keeping the base with `gram=evidence`. mergekit has no bmm.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -44,6 +44,7 @@ from crdtmerge.strategies.evidential.systems import away_of, moved, regression, 
 from crdtmerge.strategies.linear import LINEAR
 from crdtmerge.strategies.spectral.matrices import base_alone, matrix_shape
 from crdtmerge.strategies.spectral.task_singular import TSV_M
+from crdtmerge.strategies.spectral.wudi import WUDI
 from crdtmerge.strategies.task_arithmetic import TASK_ARITHMETIC
 from crdtmerge.strategies.tensors import (
     Term,
@@ -59,7 +60,12 @@ LAMBDA: Final = "lambda"
 SCALE: Final = "scale"
 
 ANCHORS: Final[Mapping[str, Strategy]] = MappingProxyType(
-    {"mean": LINEAR, "task_arithmetic": TASK_ARITHMETIC, "tsv_m": TSV_M}
+    {
+        "mean": LINEAR,
+        "task_arithmetic": TASK_ARITHMETIC,
+        "tsv_m": TSV_M,
+        "wudi": WUDI,
+    }
 )
 """The merges that a regression can begin with: none draws, nor reads evidence."""
 
@@ -162,6 +168,6 @@ BMM = Strategy(
         ),
     ),
     evidence=_reads,
-    memory=Memory(shared=210, each=8, columns=60),
+    memory=Memory(shared=210, each=8, columns=80),
     emit=_emit,
 )

@@ -55,6 +55,7 @@ from crdtmerge.numerics import (
 )
 from crdtmerge.strategies.base import Inputs, Memory, Parameter, Parts, Strategy
 from crdtmerge.strategies.sparsify import trim
+from crdtmerge.strategies.spectral.adam import Adam
 from crdtmerge.strategies.spectral.matrices import Matrices, emit_matrix, shares_of
 from crdtmerge.strategies.tensors import vector_of
 
@@ -62,10 +63,6 @@ NAME: Final = "doge"
 
 BLOCK_ITEMS: Final = 1 << 15
 """Items of some rows that are worked on at once: they stay in a core's cache."""
-
-FIRST_DECAY: Final = 0.9
-SECOND_DECAY: Final = 0.999
-EPSILON: Final = 1e-8
 
 
 def _formula(inputs: Inputs, found: Matrices) -> Floats:
@@ -150,41 +147,22 @@ def _descended(loss: _Loss, basis: Floats, count: int, rate: float) -> Floats:
     What is as large as the tensor is made once; products make their slices anew.
     """
     shape = loss.taus[0].shape
-    delta, first, second, gradient = (np.zeros(shape) for _ in range(4))
+    delta, gradient = np.zeros(shape), np.zeros(shape)
     begun = loss.begun()
     across, back = (
         (sliced(np.ascontiguousarray(basis.T)), sliced(basis))
         if basis.shape[1]
         else (None, None)
     )
-    fading_first, fading_second = 1.0, 1.0
+    adam = Adam(shape)
     for _ in range(count):
         loss.gradient(begun, delta, gradient)
         if across is not None and back is not None:
             gradient -= matmul(back, matmul(across, gradient))
-        fading_first *= FIRST_DECAY
-        fading_second *= SECOND_DECAY
-        step = rate / (1.0 - fading_first)
-        spread = math.sqrt(1.0 - fading_second)
+        adam.next()
         for rows in loss.blocks():
-            moments = gradient[rows], first[rows], second[rows]
-            delta[rows] -= _step(*moments, spread) * step
+            delta[rows] -= adam.step(gradient, rows) * rate
     return delta
-
-
-def _step(gradient: Floats, first: Floats, second: Floats, spread: float) -> Floats:
-    """Return the direction of Adam's step, and bring both moments up to date."""
-    first *= FIRST_DECAY
-    first += gradient * (1.0 - FIRST_DECAY)
-    second *= SECOND_DECAY
-    gradient *= gradient
-    gradient *= 1.0 - SECOND_DECAY
-    second += gradient
-    length = np.sqrt(second)
-    length /= spread
-    length += EPSILON
-    np.divide(first, length, out=length)
-    return length
 
 
 def _emit(inputs: Inputs) -> Parts:
