@@ -63,6 +63,12 @@ from crdtmerge.strategies.spectral.star import STAR
 from crdtmerge.strategies.spectral.task_singular import TSV_M
 from crdtmerge.strategies.spectral.wudi import OPTMERGE, WUDI
 from crdtmerge.strategies.sums import Sums
+from crdtmerge.strategies.surrogates.fits import (
+    ADA_MERGING,
+    ADARANK,
+    DAM,
+    REPRESENTATION_SURGERY,
+)
 from crdtmerge.strategies.surrogates.projection import DUAL_PROJECTION
 from crdtmerge.strategies.surrogates.safe import SAFE_MERGE
 from crdtmerge.strategies.surrogates.scopes import WEIGHT_SCOPE_ALIGNMENT
@@ -78,6 +84,8 @@ from crdtmerge.strategies.widen import WIDEN
 
 STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
     {
+        "ada_merging/1": ADA_MERGING,
+        "adarank/1": ADARANK,
         "aoe/1": AOE,
         "arcee_fusion/1": ARCEE_FUSION,
         "bmm/1": BMM,
@@ -87,6 +95,7 @@ STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
         "cabs/1": CABS,
         "centered_clip/1": CENTERED_CLIP,
         "consensus/1": CONSENSUS,
+        "dam/1": DAM,
         "dare_linear/1": DARE_LINEAR,
         "dare_ties/1": DARE_TIES,
         "dc_merge/1": DC_MERGE,
@@ -129,13 +138,14 @@ STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
         "ram/1": RAM,
         "ramplus_tl/1": RAMPLUS_TL,
         "regmean/1": REGMEAN,
+        "representation_surgery/1": REPRESENTATION_SURGERY,
         "safe_merge/1": SAFE_MERGE,
         "sce/1": SCE,
         "slerp/1": SLERP,
         "split_unlearn_merge/1": SPLIT_UNLEARN_MERGE,
         "soce/1": SOCE,
-        "stf/1": STF,
         "star/1": STAR,
+        "stf/1": STF,
         "task_arithmetic/1": TASK_ARITHMETIC,
         "ties/1": TIES,
         "trimmed_mean/1": TRIMMED_MEAN,

@@ -19,6 +19,7 @@ from tests.oracles import (
     sparse,
     spectra,
     supports,
+    surrogate_fits,
     unlearned,
 )
 from tests.oracles.case import Case, Floats
@@ -26,6 +27,8 @@ from tests.oracles.case import Case, Floats
 Oracle: TypeAlias = Callable[[Case], Floats]
 
 ORACLES: Mapping[str, Oracle] = {
+    "ada_merging/1": surrogate_fits.ada_merging,
+    "adarank/1": surrogate_fits.adarank,
     "aoe/1": averages.aoe,
     "arcee_fusion/1": averages.arcee_fusion,
     "bmm/1": grams.bmm,
@@ -35,6 +38,7 @@ ORACLES: Mapping[str, Oracle] = {
     "cabs/1": supports.cabs,
     "centered_clip/1": robust.centered_clip,
     "consensus/1": supports.consensus,
+    "dam/1": surrogate_fits.dam,
     "dare_linear/1": sparse.dare_linear,
     "dare_ties/1": sparse.dare_ties,
     "dc_merge/1": spectra.dc_merge,
@@ -77,13 +81,14 @@ ORACLES: Mapping[str, Oracle] = {
     "ram/1": supports.ram,
     "ramplus_tl/1": supports.ramplus_tl,
     "regmean/1": grams.regmean,
+    "representation_surgery/1": surrogate_fits.representation_surgery,
     "safe_merge/1": unlearned.safe_merge,
     "sce/1": supports.sce,
     "slerp/1": averages.slerp,
     "split_unlearn_merge/1": unlearned.split_unlearn_merge,
     "soce/1": elections.soce,
-    "stf/1": regressions.stf,
     "star/1": spectra.star,
+    "stf/1": regressions.stf,
     "task_arithmetic/1": sparse.task_arithmetic,
     "ties/1": sparse.ties,
     "trimmed_mean/1": robust.trimmed_mean,

@@ -78,9 +78,17 @@ def test_after_what_cancels_out_the_next_is_whole() -> None:
     tau = np.outer([1.0, 2, 2], [3.0, 4])
     inputs = on_zeros([tau, -tau, tau], stability="0")
     assert np.allclose(merged(inputs), tau, atol=1e-9)
+    first, ones = np.zeros((2, 2)), np.ones((2, 2))
+    first[0, 0] = 2
+    inputs = on_zeros([first, -2 * first, ones], stability="0.5", rank="0")
+    assert np.allclose(merged(inputs), ones, atol=1e-9)
+
+
+def test_what_is_held_fast_cannot_be_cancelled_out() -> None:
+    """Its opposite lies in the top subspace, all of it."""
     ones, unit = np.ones((2, 2)), np.eye(2)
-    whole = on_zeros([ones, -ones, unit], stability="1", rank="0")
-    assert np.allclose(merged(whole), ones + unit - 0.5, atol=1e-9)
+    inputs = on_zeros([ones, -ones, unit], stability="1", rank="0")
+    assert np.allclose(merged(inputs), ones + unit - 0.5, atol=1e-9)
 
 
 def test_vectors_take_the_mean() -> None:

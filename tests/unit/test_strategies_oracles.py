@@ -181,6 +181,10 @@ SETTINGS: Mapping[str, tuple[Setting, ...]] = {
         setting(flatten="false"),
         setting(flatten="false", row_wise="true"),
     ),
+    "ada_merging/1": (setting(), setting(ridge="0.5", fallback="0.7")),
+    "adarank/1": (setting(), setting(energy="0.5", lambda_="0.4")),
+    "dam/1": (setting(), setting(floor="0.5")),
+    "representation_surgery/1": (setting(), setting(ridge="1")),
     "led_merge/1": (
         setting(),
         setting(density="0.6", lambda_="0.5"),
