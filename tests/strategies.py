@@ -46,8 +46,11 @@ def _first(flag: str) -> Callable[[int], Mapping[str, str]]:
 NEEDS: Mapping[str, Need] = {
     "aoe/1": Need({}, _first("main")),
     "layer_swap/1": Need({}, lambda _place: {"part": "outer"}),
+    "negative_merge/1": Need({}, _first("forget")),
     "passthrough/1": Need({}, _first("select")),
     "pma/1": Need({}, _steps),
+    "safe_merge/1": Need({}, _first("safety")),
+    "split_unlearn_merge/1": Need({}, _first("forget")),
     "wsm/1": Need({}, _steps),
 }
 

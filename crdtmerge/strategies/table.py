@@ -63,6 +63,19 @@ from crdtmerge.strategies.spectral.star import STAR
 from crdtmerge.strategies.spectral.task_singular import TSV_M
 from crdtmerge.strategies.spectral.wudi import OPTMERGE, WUDI
 from crdtmerge.strategies.sums import Sums
+from crdtmerge.strategies.surrogates.fits import (
+    ADA_MERGING,
+    ADARANK,
+    DAM,
+    REPRESENTATION_SURGERY,
+)
+from crdtmerge.strategies.surrogates.projection import DUAL_PROJECTION
+from crdtmerge.strategies.surrogates.safe import SAFE_MERGE
+from crdtmerge.strategies.surrogates.scopes import WEIGHT_SCOPE_ALIGNMENT
+from crdtmerge.strategies.surrogates.unlearning import (
+    NEGATIVE_MERGE,
+    SPLIT_UNLEARN_MERGE,
+)
 from crdtmerge.strategies.tall_masks import CONSENSUS
 from crdtmerge.strategies.task_arithmetic import TASK_ARITHMETIC
 from crdtmerge.strategies.ties import TIES
@@ -71,6 +84,8 @@ from crdtmerge.strategies.widen import WIDEN
 
 STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
     {
+        "ada_merging/1": ADA_MERGING,
+        "adarank/1": ADARANK,
         "aoe/1": AOE,
         "arcee_fusion/1": ARCEE_FUSION,
         "bmm/1": BMM,
@@ -80,6 +95,7 @@ STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
         "cabs/1": CABS,
         "centered_clip/1": CENTERED_CLIP,
         "consensus/1": CONSENSUS,
+        "dam/1": DAM,
         "dare_linear/1": DARE_LINEAR,
         "dare_ties/1": DARE_TIES,
         "dc_merge/1": DC_MERGE,
@@ -87,6 +103,7 @@ STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
         "della_linear/1": DELLA_LINEAR,
         "doge/1": DOGE,
         "drm/1": DRM,
+        "dual_projection/1": DUAL_PROJECTION,
         "emr/1": EMR,
         "fisher/1": FISHER,
         "geometric_median/1": GEOMETRIC_MEDIAN,
@@ -110,6 +127,7 @@ STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
         "multislerp/1": MULTISLERP,
         "mwa/1": MWA,
         "nearswap/1": NEARSWAP,
+        "negative_merge/1": NEGATIVE_MERGE,
         "nuslerp/1": NUSLERP,
         "opcm/1": OPCM,
         "optmerge/1": OPTMERGE,
@@ -120,16 +138,20 @@ STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
         "ram/1": RAM,
         "ramplus_tl/1": RAMPLUS_TL,
         "regmean/1": REGMEAN,
+        "representation_surgery/1": REPRESENTATION_SURGERY,
+        "safe_merge/1": SAFE_MERGE,
         "sce/1": SCE,
         "slerp/1": SLERP,
+        "split_unlearn_merge/1": SPLIT_UNLEARN_MERGE,
         "soce/1": SOCE,
-        "stf/1": STF,
         "star/1": STAR,
+        "stf/1": STF,
         "task_arithmetic/1": TASK_ARITHMETIC,
         "ties/1": TIES,
         "trimmed_mean/1": TRIMMED_MEAN,
         "tsv_m/1": TSV_M,
         "ubgm/1": UBGM,
+        "weight_scope_alignment/1": WEIGHT_SCOPE_ALIGNMENT,
         "widen/1": WIDEN,
         "wsm/1": WSM,
         "wudi/1": WUDI,

@@ -85,7 +85,7 @@ def _declared(case: Case) -> dict[str, list[float]]:
 
 def _evaluated(case: Case) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {}
-    for name in {score.metric for score in case.scores}:
+    for name in {s.metric for s in case.scores} - {"loss", "samples", "step"}:
         for content in case.contents:
             said = [
                 s.value for s in case.scores if (s.metric, s.content) == (name, content)

@@ -39,6 +39,8 @@ def setting(*own: Mapping[str, str], **shared: str) -> Setting:
 OUTER, INNER = {"part": "outer"}, {"part": "inner"}
 MAIN, OTHER = {"main": "true"}, {"main": "false"}
 SELECTED, LEFT = {"select": "true"}, {"select": "false"}
+FORGOTTEN, RETAINED = {"forget": "true"}, {"forget": "false"}
+SAFE, UNSAFE = {"safety": "true"}, {"safety": "false"}
 STEPS = tuple({"step": step} for step in ("70", "30", "40", "10", "60"))
 VOTES = (
     setting(p="0.3", lambda_="0.7"),
@@ -105,6 +107,13 @@ SETTINGS: Mapping[str, tuple[Setting, ...]] = {
         setting(p="0.8", cut="0.3"),
         setting(p="0", direction="v", cut="0.2"),
     ),
+    "dual_projection/1": (
+        setting(),
+        setting(rank="0.3", stability="1", lambda_="0.7"),
+        setting(rank="1", stability="0.3"),
+        setting(rank="0", stability="0.9"),
+        setting(stability="0"),
+    ),
     "fisher/1": (setting(), setting(floor="0.5")),
     "geometric_median/1": (setting(), setting(scope="tensor", iterations="3")),
     "iso_c/1": (setting(), setting(alpha="1.3")),
@@ -160,11 +169,22 @@ SETTINGS: Mapping[str, tuple[Setting, ...]] = {
         setting(source="evaluations", by="score", metric="c", data="d"),
     ),
     "nearswap/1": (setting(), setting(t="0.1")),
+    "negative_merge/1": (
+        setting(),
+        setting(FORGOTTEN, RETAINED, lambda_="0.7"),
+        setting(FORGOTTEN, RETAINED, consensus="true"),
+        setting(FORGOTTEN, FORGOTTEN, RETAINED, consensus="true", lambda_="2"),
+        setting(forget="true", consensus="true"),
+    ),
     "nuslerp/1": (
         setting(),
         setting(flatten="false"),
         setting(flatten="false", row_wise="true"),
     ),
+    "ada_merging/1": (setting(), setting(ridge="0.5", fallback="0.7")),
+    "adarank/1": (setting(), setting(energy="0.5", lambda_="0.4")),
+    "dam/1": (setting(), setting(floor="0.5")),
+    "representation_surgery/1": (setting(), setting(ridge="1")),
     "led_merge/1": (
         setting(),
         setting(density="0.6", lambda_="0.5"),
@@ -206,10 +226,23 @@ SETTINGS: Mapping[str, tuple[Setting, ...]] = {
         setting(alpha="1", ridge="0.000000001"),
         setting(alpha="0", ridge="0.5"),
     ),
+    "safe_merge/1": (
+        setting(),
+        setting(SAFE, *[UNSAFE] * 4),
+        setting(UNSAFE, SAFE, *[UNSAFE] * 3, importance="fisher", q="0.3"),
+        setting(SAFE, *[UNSAFE] * 4, importance="snip", revert="base"),
+        setting(SAFE, *[UNSAFE] * 4, revert="base", q="0.37"),
+    ),
     "sce/1": (
         setting(),
         setting(select_topk="0.3"),
         setting(select_topk="0.7", uniform_below="1"),
+    ),
+    "split_unlearn_merge/1": (
+        setting(),
+        setting(FORGOTTEN, RETAINED, lambda_="0.7"),
+        setting(FORGOTTEN, FORGOTTEN, RETAINED, q="0.37"),
+        setting(forget="true", q="0.9"),
     ),
     "star/1": (setting(), setting(eta="0.83"), setting(eta="1"), setting(eta="0")),
     "task_arithmetic/1": (setting(), setting(lambda_="0.3", normalize="true")),

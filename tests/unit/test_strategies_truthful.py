@@ -28,7 +28,14 @@ SETTINGS: Mapping[str, Mapping[str, str]] = {
 }
 """Where defaults hide what other parameters show."""
 
-STANDS_STILL = {"arcee_fusion/1", "karcher/1", "passthrough/1", "slerp/1", "widen/1"}
+STANDS_STILL = {
+    "arcee_fusion/1",
+    "karcher/1",
+    "passthrough/1",
+    "slerp/1",
+    "weight_scope_alignment/1",
+    "widen/1",
+}
 
 
 def many(name: str, *, ties: bool) -> Inputs:

@@ -14,7 +14,9 @@ that have both, 0 where one does not vary; a category counts if the mean of its 
 is below `threshold`, and all count where none is. Equal best scores share a category. The
 number of categories won multiplies the weight; who wins none takes no part. Numbers are the
 contributors' own, or the median of evaluations (`source`), of which each metric is a
-category. Sums are exact, in rationals; a correlation is rounded once to float64.
+category but `loss`, `samples` and `step`: of these the largest is not the best. Those who
+agree to declare categories that nobody else has win these: evaluations by members say
+more. Sums are exact, in rationals; a correlation is rounded once to float64.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,7 +26,7 @@ from typing import Final, TypeAlias
 
 from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.errors import ContractError
-from crdtmerge.evidence.kinds import SCORE
+from crdtmerge.evidence.kinds import SCALARS, SCORE
 from crdtmerge.strategies.averages import in_proportion
 from crdtmerge.strategies.base import (
     Inputs,
@@ -92,7 +94,7 @@ def _told(whole: Whole) -> Iterable[tuple[str, int, Fraction]]:
     """Yield category, place and score of all that is said."""
     if reads_evaluations(whole.values):
         only = whole.values.choice(METRIC.name)
-        for metric in sorted({score.metric for score in whole.scores}):
+        for metric in sorted({score.metric for score in whole.scores} - {*SCALARS}):
             if only in {"", metric}:
                 for place, value in enumerate(evaluated(whole, metric)):
                     if value is not None:

@@ -31,22 +31,20 @@ NAME: Final = "star"
 def _formula(inputs: Inputs, found: Matrices) -> Floats:
     """Return the mean of the changes, each without its small singular values."""
     eta = inputs.values.real("eta")
-    count = len(found.taus)
-    parts = [_cut(tau, eta, count) for tau in found.taus]
-    left = np.concatenate([wide for wide, _ in parts], axis=1)
-    right = np.concatenate([vt for _, vt in parts], axis=0)
-    del parts
-    return matmul(left, right)
+    total = np.zeros((found.rows, found.columns))
+    for tau in found.taus:
+        total += _cut(tau, eta, len(found.taus))
+    return total
 
 
-def _cut(tau: Floats, eta: float, count: int) -> tuple[Floats, Floats]:
-    """Return the first columns of U S, rescaled and divided by `count`, and those of V."""
+def _cut(tau: Floats, eta: float, count: int) -> Floats:
+    """Return the first directions, as heavy as all of them, divided by `count`."""
     parts = svd(tau, min(tau.shape))
     sums = [*accumulate(parts.sigma.tolist())]
     limit = eta * sums[-1]
     rank = 1 + next(r for r, total in enumerate(sums) if total >= limit)
     sigma = parts.sigma[:rank] * (sums[-1] / sums[rank - 1] / count)
-    return parts.u[:, :rank] * sigma, parts.vt[:rank].copy()
+    return matmul(parts.u[:, :rank] * sigma, parts.vt[:rank])
 
 
 def _emit(inputs: Inputs) -> Parts:
@@ -68,6 +66,6 @@ STAR = Strategy(
             maximum=DECIMAL_UNIT,
         ),
     ),
-    memory=Memory(shared=200, each=24),
+    memory=Memory(shared=224, each=8),
     emit=_emit,
 )
