@@ -16,6 +16,7 @@ from crdtmerge.record import SignedRecord
 from crdtmerge.replica import Replica, found_space
 from crdtmerge.sync.messages import (
     CLUE_BYTES,
+    FEATURES,
     PROTOCOL_VERSION,
     SALT_BYTES,
     Clues,
@@ -314,6 +315,8 @@ def test_a_short_question_costs_what_its_answer_took() -> None:
     """One section of a comparison leads to sixteen, each as dear as one that was asked."""
     home = Home(60)
     home.open(1)
+    hello = Hello(PROTOCOL_VERSION, "peer", features=FEATURES)
+    home.do(MessageReceived(transport(1), hello))
     before = home.node.accounts.units
     clues = (b"\1" * CLUE_BYTES,) * 16
     asked = CompareRequest(home.space, bytes(SALT_BYTES), (Clues((), clues),), number=1)

@@ -67,10 +67,17 @@ def test_models_that_score_alike_weigh_alike() -> None:
     assert shares([{"a": 0.5, "b": 0.25}] * 4) == [0.25] * 4
 
 
-def test_opposed_categories_each_have_their_expert() -> None:
-    """A correlation has a sign: what runs against the others is not like them."""
-    table = [{"a": float(i), "b": -float(i)} for i in range(5)]
-    assert shares(table, threshold="-0.999") == [0.5, 0, 0, 0, 0.5]
+def test_what_runs_against_the_others_has_its_expert() -> None:
+    """A correlation has a sign: c is not like a and b."""
+    table = [{"a": float(i), "b": 2.0 * i, "c": -float(i)} for i in range(5)]
+    assert shares(table, threshold="-0.5") == [1, 0, 0, 0, 0]
+    assert shares(table, threshold="2") == [
+        pytest.approx(1 / 3),
+        0,
+        0,
+        0,
+        pytest.approx(2 / 3),
+    ]
 
 
 @pytest.mark.parametrize("factor", [1e-300, 1e300])

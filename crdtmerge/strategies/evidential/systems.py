@@ -91,8 +91,17 @@ def regression(
     if not system.any():
         return np.zeros(sides.shape)
     rho = ridge * mean(np.ascontiguousarray(np.diagonal(system)))
+    return solved(inputs, system, np.ascontiguousarray(sides.T), rho).T
+
+
+def solved(inputs: Inputs, system: Floats, sides: Floats, rho: float) -> Floats:
+    """Return X with (`system` + `rho` I) X = `sides`; errors name the tensor and a way out.
+
+    Raises:
+        ContractError: the system is not positive definite, also with rho; or too large.
+    """
     try:
-        return solve_spd(system, np.ascontiguousarray(sides.T), rho).T
+        return solve_spd(system, sides, rho)
     except ContractError as e:
         message = (
             f"tensor {inputs.tensor!r}: its Gram matrices cannot be solved for: {e}"

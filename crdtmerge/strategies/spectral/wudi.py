@@ -1,7 +1,7 @@
 """wudi and optmerge: the task matrix that interferes least with what each task reads.
 
-Owns `wudi/1` and `optmerge/1`. Does not own the solve (`evidential.systems`), Adam's step
-(`adam`), nor decompositions (`numerics`).
+Owns `wudi/1` and `optmerge/1`. Does not own the solve (`regression`), Adam's step (`adam`),
+nor decompositions (`numerics`).
 
 Formula (WUDI, Cheng et al. 2025, arXiv:2503.08099): find tau that lessens
 L(tau) = sum_i |(tau - tau_i) tau_i'|^2 / |tau_i|^2: the rows of tau_i stand for the inputs
@@ -14,7 +14,8 @@ Formula (OptMerge, Wei et al. 2025, arXiv:2505.19892; its code calls it WUDI v2)
 r = s / n, s the shorter side, T_i = svd_r(tau_i - mean) + mean and R_i = svd_r(tau_i), the
 lowest point of sum_i |(tau - T_i) R_i'|^2 / |tau_i|^2, which is the same system with
 H_i = R_i' R_i / |tau_i|^2. Only the closed form is here: the released code takes 300 steps
-of Adam and ends elsewhere. `scale` is 0.1 there.
+of Adam from sum_i tau_i and ends elsewhere. `scale` is 0.1 there. What no R_i reads is zero
+in the closed form, and stays as in sum_i tau_i there: no step moves it.
 
 Ours: in place of the pseudo-inverse a ridge, `ridge` times the mean diagonal of the sum;
 each task matrix is multiplied by its weight over the mean weight; of more contributions
@@ -22,20 +23,23 @@ than s, r is 1. G_i of a scaled task matrix is the same, so a weight moves targe
 Tensors that are no matrices take the mean task vector, times `scale` too. mergekit has
 neither.
 
-Cost: the system is columns x columns, and a matrix is solved for as often as it has rows.
+Cost: the system is as wide as the matrix has columns, or as the contributions have rows
+together (r rows each for `optmerge`) where these are fewer.
 """
 
+import math
 from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
 
 from crdtmerge.codec import DECIMAL_UNIT
-from crdtmerge.numerics import Floats, matmul, row_products, sliced, sum_of_squares, svd
+from crdtmerge.numerics import Floats, matmul, sliced, sum_of_squares, svd
 from crdtmerge.strategies.base import Inputs, Memory, Parameter, Parts, Strategy
-from crdtmerge.strategies.evidential.systems import RIDGE, regression
+from crdtmerge.strategies.evidential.systems import RIDGE
 from crdtmerge.strategies.spectral.adam import Adam
 from crdtmerge.strategies.spectral.matrices import Matrices, emit_matrix
+from crdtmerge.strategies.spectral.regression import fitted, gram_of
 
 _ALL_ROWS: Final = slice(None)
 
@@ -44,19 +48,17 @@ def wudi(inputs: Inputs, found: Matrices) -> Floats:
     """Return the task matrix of `wudi`."""
     if inputs.values.choice("solver") == "adam":
         return _descended(inputs, found)
-    return regression(inputs, _pairs(found), inputs.values.real(RIDGE.name))
+    return fitted(inputs, found, _pairs(found), found.rows * len(found.taus))
 
 
 def _pairs(found: Matrices) -> Iterator[tuple[Floats, Floats]]:
-    """Yield each task matrix with its Gram matrix of trace 1."""
+    """Yield each task matrix and what it reads: itself, of length 1."""
     for tau in found.taus:
-        yield tau, _gram(tau, tau)
+        yield tau, tau / _length(tau)
 
 
-def _gram(read: Floats, tau: Floats) -> Floats:
-    """Return read' read / |tau|^2."""
-    size = sum_of_squares(tau.reshape(-1))
-    return row_products(np.ascontiguousarray(read.T)) / size
+def _length(tau: Floats) -> float:
+    return math.sqrt(sum_of_squares(tau.reshape(-1)))
 
 
 def _descended(inputs: Inputs, found: Matrices) -> Floats:
@@ -65,8 +67,9 @@ def _descended(inputs: Inputs, found: Matrices) -> Floats:
     sides = np.zeros((found.columns, found.rows))
     system = np.zeros((found.columns, found.columns))
     turned = np.zeros((found.columns, found.rows))
-    for tau, gram in _pairs(found):
+    for tau, reads in _pairs(found):
         turned += tau.T
+        gram = gram_of(reads)
         system += gram
         sides += matmul(gram, np.ascontiguousarray(tau.T))
     cut = sliced(system)
@@ -81,27 +84,27 @@ def _descended(inputs: Inputs, found: Matrices) -> Floats:
 
 
 def _optmerge(inputs: Inputs, found: Matrices) -> Floats:
-    ridge = inputs.values.real(RIDGE.name)
-    return regression(inputs, _denoised(found), ridge)
-
-
-def _denoised(found: Matrices) -> Iterator[tuple[Floats, Floats]]:
-    """Yield each target, its distance to the mean cut to rank r, and what it reads."""
     count = len(found.taus)
     rank = max(1, min(found.rows, found.columns) // count)
+    return fitted(inputs, found, _denoised(found, rank), rank * count)
+
+
+def _denoised(found: Matrices, rank: int) -> Iterator[tuple[Floats, Floats]]:
+    """Yield each target, its distance to the mean cut to a rank, and what it reads."""
     mean = np.zeros((found.rows, found.columns))
     for tau in found.taus:
         mean += tau
-    mean /= count
+    mean /= len(found.taus)
     for tau in found.taus:
-        away = tau - mean
-        target = mean + _cut(away, rank) if away.any() else mean
         parts = svd(tau, rank)
-        yield target, _gram(parts.vt * parts.sigma[:, np.newaxis], tau)
+        reads = parts.vt * (parts.sigma / _length(tau))[:, np.newaxis]
+        yield mean + _cut(tau - mean, rank), reads
 
 
 def _cut(matrix: Floats, rank: int) -> Floats:
     """Return the nearest matrix of a rank."""
+    if not matrix.any():
+        return matrix
     parts = svd(matrix, rank)
     return matmul(parts.u * parts.sigma, parts.vt)
 
