@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """An evaluation that counts: the record, who signed it, and what it says."""
+    """An evaluation that counts: the record, whose it is, and what it says.
+
+    `author` is the first key of the identity that signed: a second key is no second voice.
+    """
 
     record: RecordId
     author: AuthorId
@@ -54,7 +57,7 @@ def evaluations_of(
             if before is None or _age(chains, record) > _age(chains, before):
                 last[place] = record
     return tuple(
-        Evaluated(record.id, record.author, record.body)
+        Evaluated(record.id, chains[record.author][0], record.body)
         for record in sorted(last.values(), key=lambda record: record.id)
         if isinstance(record.body, Evaluation)
     )

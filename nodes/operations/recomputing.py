@@ -236,7 +236,8 @@ def scores_named(
         if not isinstance(said, Evaluation) or said.subject != "content":
             message = f"record {short} is no evaluation of a contribution"
             raise VerificationError(message)
-        found.append(Evaluated(record.id, record.author, said).score)
+        author = opset.view.identity(record.author)[0]
+        found.append(Evaluated(record.id, author, said).score)
     contents = {source.content for source in resolution.contributions}
     read = scores_of(resolution.recipe, contents, found)
     if len(read) != len(found):

@@ -109,6 +109,8 @@ def test_keys_of_one_identity_are_one_author(pen: Pen) -> None:
     pen.name(CLEO, HEIRS[0])
     said(pen, HEIRS[0], 7)
     assert counting(pen.opset().view) == [7]
+    (last,) = pen.opset().view.evaluations
+    assert last.author == CLEO.public  # of other data too it would be one voice
 
 
 def test_nothing_counts_of_who_has_no_rights(pen: Pen) -> None:
