@@ -109,7 +109,7 @@ def stored(
     values = Values(recipe.for_the_whole(()).parameters)
     found = []
     for kind in evidence_of(strategy, recipe, values):
-        form = "gram_sketch" if kind == "gram" else kind
+        form = f"{kind}_sketch" if KINDS[kind].shape == "gram" else kind
         for name, shape in sorted(shapes.items()):
             if not math.prod(shape) or (form in LINEAR_FORMS and len(shape) < 2):
                 continue

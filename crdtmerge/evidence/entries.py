@@ -30,6 +30,8 @@ FORMS: Final[Mapping[str, Side]] = MappingProxyType(
         "fisher": "items",
         "fisher_base": "items",
         "gram": "square",
+        "gram_merged": "square",
+        "gram_merged_sketch": "sketch",
         "gram_sketch": "sketch",
         "inputs": "columns",
         "magnitude": "columns",
@@ -160,6 +162,6 @@ def _check(form: str, entry: TensorEntry, about: TensorEntry) -> None:
         raise ContractError(message, hint="it may be another layer's, or model's")
     if entry.dtype not in DTYPES:
         raise ContractError(f"{said} is {entry.dtype}, not one of {', '.join(DTYPES)}")
-    if form == "gram" and entry.dtype not in DTYPES[:2]:
+    if side == "square" and entry.dtype not in DTYPES[:2]:
         message = f"{said} is {entry.dtype}: in so few bits it is no Gram matrix"
         raise ContractError(message, hint="store it in F32, or as gram_sketch")

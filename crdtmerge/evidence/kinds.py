@@ -91,6 +91,15 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
                 linear=True,
             ),
             Kind(
+                "gram_merged",
+                "gram",
+                "trace",
+                signed=True,
+                forms=("gram_merged", "gram_merged_sketch"),
+                about="the same in an earlier merge, on the contributor's data",
+                linear=True,
+            ),
+            Kind(
                 "inputs",
                 "columns",
                 "none",

@@ -62,13 +62,14 @@ def array_of(kind: str, forms: Forms, about: TensorEntry, read: Read) -> Floats 
     if not forms:
         return None
     check_forms(forms, about)
-    if "gram" in forms:
-        return _gram(forms["gram"], _values(forms, "gram", about, read))
-    if "gram_sketch" in forms:
-        return _of_sketch(_values(forms, "gram_sketch", about, read))
+    found = KINDS[kind]
+    if found.shape == "gram":
+        whole, sketch = found.forms
+        if whole in forms:
+            return _gram(whole, forms[whole], _values(forms, whole, about, read))
+        return _of_sketch(_values(forms, sketch, about, read))
     if "adam_rows" in forms and "adam" not in forms:
         return _of_sums(forms, about, read)
-    found = KINDS[kind]
     return _scaled(found, _values(forms, found.forms[0], about, read), about)
 
 
@@ -96,9 +97,7 @@ def _values(forms: Forms, form: str, about: TensorEntry, read: Read) -> Floats:
     said = f"evidence {form!r} of tensor {about.name!r}"
     if not np.isfinite(values).all():
         raise ContractError(f"{said} holds NaN or infinity")
-    signed = form == "gram_sketch" or any(
-        kind.signed for kind in KINDS.values() if form in kind.forms
-    )
+    signed = any(kind.signed for kind in KINDS.values() if form in kind.forms)
     if not signed and values.size and values.min() < 0:
         raise ContractError(f"{said} holds a number below zero")
     return values + 0.0  # no -0
@@ -141,8 +140,8 @@ def _of_sums(forms: Forms, about: TensorEntry, read: Read) -> Floats:
     return _scaled(KINDS["adam"], product, about)
 
 
-def _gram(entry: TensorEntry, values: Floats) -> Floats:
-    said = f"evidence 'gram' of tensor {entry.name!r}"
+def _gram(form: str, entry: TensorEntry, values: Floats) -> Floats:
+    said = f"evidence {form!r} of tensor {entry.name!r}"
     if not np.array_equal(values, values.T):
         message = f"{said} is not symmetric"
         raise ContractError(message, hint="store the mean of it and its transpose")

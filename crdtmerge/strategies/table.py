@@ -36,7 +36,7 @@ from crdtmerge.strategies.evidential.fisher import FISHER, UBGM
 from crdtmerge.strategies.evidential.lot import LOT
 from crdtmerge.strategies.evidential.mats import MATS
 from crdtmerge.strategies.evidential.metrics import LM_COCKTAIL, MWA
-from crdtmerge.strategies.evidential.regmean import REGMEAN
+from crdtmerge.strategies.evidential.regmean import REGMEAN, REGMEAN_PP
 from crdtmerge.strategies.geometric_median import CENTERED_CLIP, GEOMETRIC_MEDIAN
 from crdtmerge.strategies.geometry import NUSLERP, SLERP
 from crdtmerge.strategies.krum import KRUM, MULTI_KRUM
@@ -138,6 +138,7 @@ STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType(
         "ram/1": RAM,
         "ramplus_tl/1": RAMPLUS_TL,
         "regmean/1": REGMEAN,
+        "regmean_pp/1": REGMEAN_PP,
         "representation_surgery/1": REPRESENTATION_SURGERY,
         "safe_merge/1": SAFE_MERGE,
         "sce/1": SCE,

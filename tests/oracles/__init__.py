@@ -81,6 +81,7 @@ ORACLES: Mapping[str, Oracle] = {
     "ram/1": supports.ram,
     "ramplus_tl/1": supports.ramplus_tl,
     "regmean/1": grams.regmean,
+    "regmean_pp/1": grams.regmean_pp,
     "representation_surgery/1": surrogate_fits.representation_surgery,
     "safe_merge/1": unlearned.safe_merge,
     "sce/1": supports.sce,

@@ -56,6 +56,14 @@ def regmean(case: Case) -> Floats:
     return merged.reshape(case.base.shape)
 
 
+def regmean_pp(case: Case) -> Floats:
+    """The same with the Gram matrices of an earlier merge, where there are any."""
+    merged = _attached(case, "gram_merged")
+    if merged is None:
+        return regmean(case)
+    return regmean(replace(case, evidence=[{"gram": gram} for gram in merged]))
+
+
 def lot(case: Case) -> Floats:
     """Task vectors by least squares on features; norms item by item; means of others."""
     if case.base.ndim < 2:

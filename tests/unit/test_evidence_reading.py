@@ -69,7 +69,7 @@ SHAPES: dict[str, tuple[int, ...]] = {"items": (3, 4), "columns": (4,), "rows": 
 
 def stored(kind: str) -> Floats:
     """Return numbers that a kind may have, for a tensor of (3, 4)."""
-    if kind == "gram":
+    if KINDS[kind].shape == "gram":
         return gram_of(drawn(9, 4))
     values = drawn(*SHAPES[KINDS[kind].shape])
     return values if KINDS[kind].signed else values**2

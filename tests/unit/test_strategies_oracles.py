@@ -226,6 +226,11 @@ SETTINGS: Mapping[str, tuple[Setting, ...]] = {
         setting(alpha="1", ridge="0.000000001"),
         setting(alpha="0", ridge="0.5"),
     ),
+    "regmean_pp/1": (
+        setting(),
+        setting(alpha="1", ridge="0.000000001"),
+        setting(alpha="0", ridge="0.5"),
+    ),
     "safe_merge/1": (
         setting(),
         setting(SAFE, *[UNSAFE] * 4),

@@ -80,6 +80,7 @@ def test_the_table_is_keyed_by_versioned_names() -> None:
         "ram",
         "ramplus_tl",
         "regmean",
+        "regmean_pp",
         "representation_surgery",
         "safe_merge",
         "sce",
