@@ -39,6 +39,7 @@ def verify(context: Context, asked: Arguments, tell: Tell) -> Answer:
     """
     folder = given.path(asked, "dir")
     resolution = verify_folder(folder, telling(tell))
+    check_merge_id(resolution)
     space = SpaceId(resolution.space)
     if space not in context.spaces.all():
         return _answer(folder, resolution, NOT_A_MEMBER if space else NO_SPACE)
@@ -65,12 +66,12 @@ def verify_alone(asked: Arguments, tell: Tell) -> Answer:
     """
     folder = given.path(asked, "dir")
     resolution = verify_folder(folder, telling(tell))
+    check_merge_id(resolution)
     return _answer(folder, resolution, NO_HOME if resolution.space else NO_SPACE)
 
 
 def _answer(folder: Path, resolution: Resolution, reason: str) -> Answer:
     """Return what was found; `reason` says why the model was not recomputed."""
-    check_merge_id(resolution)
     return {
         "dir": str(folder),
         "space": resolution.space.hex(),

@@ -151,3 +151,28 @@ def test_what_is_asked_for_by_halves_is_refused(terminal: Terminal) -> None:
         ("--note", "", "--from", "x.json"),
     ):
         assert terminal.refused("evaluation", "add", *words)["type"] == "UsageError"
+
+
+def test_what_evaluations_made_is_verified_and_audited(terminal: Terminal) -> None:
+    """By the records that resolution.json names, though one was replaced since."""
+    models = [terminal.model(f"tune{n}", n) for n in (1, 2)]
+    ids = [terminal.json("contribute", model)["content"] for model in models]
+    terminal.json("recipe", "set", "mwa", *READING, "--param", "by=score")
+    out = terminal.folder / "out"
+    lacking = terminal.refused("resolve", "--out", out)
+    assert "no evaluation tells" in lacking["message"]
+    assert "evaluation add" in lacking["hint"]
+    for content, value in zip(ids, ("0.25", "0.75"), strict=True):
+        terminal.json("evaluation", "add", content, *ON, "--result", value)
+    terminal.json("resolve", "--out", out)
+    terminal.json("evaluation", "add", ids[0], *ON, "--result", "0.75")
+    found = terminal.json("verify", out)
+    assert (found["recomputed"], found["current"]) == (True, False)
+    assert terminal.json("audit", out, "--share", "100%")["ok"] is True
+    file = out / "resolution.json"
+    said = json.loads(file.read_text())
+    file.write_text(json.dumps({**said, "evaluations": said["evaluations"][:1]}))
+    for verb in ("verify", "audit"):
+        error = terminal.refused(verb, out)
+        assert (error["type"], error["exit_code"]) == ("VerificationError", 8)
+        assert "merge id" in error["message"]

@@ -26,6 +26,11 @@ Figures: TypeAlias = Sequence[Fraction | None]
 
 EVIDENCE: Final = "evidence"
 EVALUATIONS: Final = "evaluations"
+BY_EVALUATIONS: Final = "any member can say it: `crdtmerge evaluation add`"
+BY_EVIDENCE: Final = (
+    "its author can `crdtmerge contribute` it again with --evidence, or members can"
+    " `crdtmerge evaluation add` what it is (source=evaluations)"
+)
 
 SOURCE: Final = Parameter(
     "source",
@@ -110,15 +115,13 @@ def taking_part(whole: Whole, found: Figures, what: str, strategy: str) -> list[
     lacking = [place for place in weighing if found[place] is None]
     refused = whole.values.choice(LACKING.name) == "refuse"
     if lacking and (refused or not having):
-        said = "no evaluation tells" if reads_evaluations(whole.values) else "it has no"
+        from_members = reads_evaluations(whole.values)
+        said = "no evaluation tells" if from_members else "it has no"
         message = (
             f"{named(whole, lacking[0])}: {strategy} needs its {what}, and {said} one"
         )
-        hint = (
-            "its author can `crdtmerge contribute` it again with --evidence, or a member"
-            " can attest an evaluation (source=evaluations); or set lacking=leave_out"
-        )
-        raise ContractError(message, hint=hint)
+        do = BY_EVALUATIONS if from_members else BY_EVIDENCE
+        raise ContractError(message, hint=f"{do}; or set lacking=leave_out")
     return having
 
 
