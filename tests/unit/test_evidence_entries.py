@@ -29,7 +29,7 @@ FITS = {
     ("gram", "conv"): (6, 6),
     ("gram_sketch", "linear"): (2, 5),
     ("gram_merged", "linear"): (5, 5),
-    ("gram_merged_sketch", "conv"): (2, 6),
+    ("gram_merged_sketch", "conv"): (3, 6),
     ("inputs", "linear"): (5,),
     ("magnitude", "conv"): (6,),
     ("outputs", "linear"): (3,),
