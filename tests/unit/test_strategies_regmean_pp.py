@@ -56,8 +56,8 @@ def inputs_of(network: Sequence[Floats], data: Floats) -> list[Floats]:
 
 def gram(rows: Floats) -> Floats:
     made = rows.T @ rows
-    symmetric: Floats = (made + made.T) / 2
-    return symmetric / np.trace(symmetric)
+    symmetric: Floats = (made + made.T) / (2 * np.trace(made))
+    return symmetric
 
 
 def layer_by_layer(networks: list[Network], data: list[Floats]) -> Network:
