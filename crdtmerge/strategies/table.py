@@ -63,9 +63,9 @@ from crdtmerge.strategies.spectral.star import STAR
 from crdtmerge.strategies.spectral.task_singular import TSV_M
 from crdtmerge.strategies.spectral.wudi import OPTMERGE, WUDI
 from crdtmerge.strategies.sums import Sums
+from crdtmerge.strategies.surrogates.adarank import ADARANK
 from crdtmerge.strategies.surrogates.fits import (
     ADA_MERGING,
-    ADARANK,
     DAM,
     REPRESENTATION_SURGERY,
 )

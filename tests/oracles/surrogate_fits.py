@@ -87,12 +87,12 @@ def adarank(case: Case) -> Floats:
         for u, s, vt in parts:
             energy = np.cumsum(s * s)
             rank = int(np.searchsorted(energy, case.real("energy") * energy[-1])) + 1
-            total = total + (u[:, :rank] * s[:rank]) @ vt[:rank]
+            total = total + (u[:, :rank] * s[:rank]) @ vt[:rank] / len(taus)
         return case.base + scale * total.reshape(case.base.shape)
     grams = grams[places] * shares[:, None, None]
     rank = max(1, min(total.shape) // len(taus))
     components = [
-        (s[k], np.outer(u[:, k], vt[k]) * s[k])
+        (s[k], np.outer(u[:, k], vt[k]) * s[k] / len(taus))
         for u, s, vt in parts
         for k in range(rank)
     ]

@@ -1,12 +1,12 @@
-"""ada_merging, dam, adarank, representation_surgery: fits to Gram matrices and mean inputs.
+"""ada_merging, dam, representation_surgery: fits to Gram matrices and mean inputs.
 
-Owns `ada_merging/1`, `dam/1`, `adarank/1` and `representation_surgery/1`. Does not own
+Owns `ada_merging/1`, `dam/1` and `representation_surgery/1`. Does not own
 evidence (`given`), decompositions, products and solves (`numerics`).
 
-Surrogates, all four: the papers train on data, which no pure function of a set can do. What
-stands for the data is evidence: with Gram matrices G_k of the inputs of contribution k, the
-merged tau does to all inputs what each model does to its own if it lessens
-Q(tau) = sum_k tr((tau - tau_k) G_k (tau - tau_k)').
+Surrogates, all three: the papers train on data, which no pure function of a set can do.
+What stands for the data is evidence: with Gram matrices G_k of the inputs of contribution
+k, the merged tau does to all inputs what each model does to its own if it lessens Q(tau) =
+sum_k tr((tau - tau_k) G_k (tau - tau_k)').
 
 * `ada_merging` (AdaMerging, Yang et al. 2024, arXiv:2310.02575: coefficients by entropy of
   test data): tau = sum lambda_i tau_i, lambda the lowest point of Q: M lambda = b, M_ij =
@@ -19,11 +19,6 @@ Q(tau) = sum_k tr((tau - tau_k) G_k (tau - tau_k)').
   mean of the models' columns by the diagonals, which is one of the columns that
   coefficients can make; so c_ij = g_ij / sum_k g_kj solves it. `floor` is added to every g,
   whose mean is 1.
-* `adarank` (AdaRank, Lee et al. 2025, arXiv:2503.22178: masks of singular components by
-  entropy of test data): the first s / n singular components of each task matrix, all
-  together in order of falling singular value, ties by content id; one pass: a component
-  stays if Q falls by adding it to those that stay. Without Gram matrices each keeps its
-  first components up to the share `energy` of its squared singular values.
 * `representation_surgery` (Yang et al. 2024, arXiv:2402.02705: a module trained to remove
   the bias of merged representations): with mean inputs x_k and W the weighted mean, W + d
   x' / (|x|^2 + `ridge` columns), d = sum_k w_k (W_k - W) x_k, x = sum_k w_k x_k: at the
@@ -34,8 +29,7 @@ Q(tau) = sum_k tr((tau - tau_k) G_k (tau - tau_k)').
 
 Weights over the mean weight multiply Gram matrices, and are the w_k. Where nobody attaches
 the kind, and for tensors that are no matrices, it is the weighted mean but for
-`ada_merging`, and for matrices of `adarank`. mergekit has a method of its own called dam,
-which trains; none of these.
+`ada_merging`. mergekit has a method of its own called dam, which trains; none of these.
 """
 
 from collections.abc import Sequence
@@ -51,11 +45,9 @@ from crdtmerge.numerics import (
     each_item,
     matmul,
     mean,
-    row_products,
     row_sums,
     solve_spd,
     sum_over,
-    svd,
     values_of,
 )
 from crdtmerge.strategies.base import Inputs, Memory, Parameter, Parts, Strategy, Values
@@ -70,10 +62,8 @@ from crdtmerge.strategies.evidential.systems import (
 from crdtmerge.strategies.forms import emit_weighted
 from crdtmerge.strategies.means import whole_weights
 from crdtmerge.strategies.spectral.matrices import (
-    Matrices,
     add_to_base,
     base_alone,
-    emit_matrix,
     matrix_shape,
     shares_of,
 )
@@ -87,7 +77,6 @@ from crdtmerge.strategies.tensors import (
     theta_of,
     vector_of,
 )
-from crdtmerge.strategies.ties import LAMBDA
 
 GRAM: Final = "gram"
 INPUTS: Final = "inputs"
@@ -125,7 +114,7 @@ def _coefficients(
     """Return lambda, (n,): the lowest point of Q with a ridge; zeros where all is zero."""
     count = len(taus)
     system, sides = np.zeros((count, count)), np.zeros(count)
-    total = _total(found)
+    total = total_of(found)
     for place, (tau, (one, share)) in enumerate(zip(taus, shared(found), strict=True)):
         seen = matmul(tau, total).reshape(-1)
         for other in range(place + 1):
@@ -140,7 +129,7 @@ def _coefficients(
     return solve_spd(system, sides, inputs.values.real(RIDGE.name) * mean(diagonal))
 
 
-def _total(found: Sequence[Told]) -> Floats:
+def total_of(found: Sequence[Told]) -> Floats:
     """Return the sum of Gram matrices, each times its share."""
     total = np.zeros(found[0].array.shape)
     for one, share in shared(found):
@@ -175,67 +164,6 @@ def _emit_dam(inputs: Inputs) -> Parts:
         return sum_over(items[count:] * items[:count])
 
     return in_parts(inputs, lambda output: each_item(vectors, output, formula))
-
-
-# --- adarank -----------------------------------------------------------------------------
-
-
-def _adarank(inputs: Inputs, matrices: Matrices) -> Floats:
-    found = told(inputs, matrices.terms, GRAM)
-    if not found:
-        return _by_energy(matrices, inputs.values.real("energy"))
-    places = {one.term.place for one in found}
-    pairs = zip(matrices.terms, matrices.taus, strict=True)
-    taus = [tau for term, tau in pairs if term.place in places]
-    rank = max(1, min(matrices.rows, matrices.columns) // len(taus))
-    parts = [svd(tau, rank) for tau in taus]
-    u = np.concatenate([part.u for part in parts], axis=1)
-    vt = np.concatenate([part.vt for part in parts], axis=0)
-    sigma = np.concatenate([part.sigma for part in parts])
-    order = np.argsort(-sigma, kind="stable")
-    u, vt, sigma = u[:, order], vt[order], sigma[order]
-    seen = matmul(np.ascontiguousarray(vt), _total(found))
-    meet = row_products(np.ascontiguousarray(u.T)) * matmul(seen, vt.T)
-    kept = _kept(sigma, meet, _wanted(taus, found, u, vt))
-    if not kept.size:
-        return np.zeros(taus[0].shape)
-    return matmul(u[:, kept] * sigma[kept], vt[kept])
-
-
-def _wanted(
-    taus: Sequence[Floats], found: Sequence[Told], u: Floats, vt: Floats
-) -> Floats:
-    """Return u' (sum tau_k G_k) v of each component, (m,)."""
-    target = np.zeros(taus[0].shape)
-    for tau, (one, share) in zip(taus, shared(found), strict=True):
-        target += matmul(tau, one.array) * share
-    return row_sums(matmul(np.ascontiguousarray(u.T), target) * vt)
-
-
-def _kept(sigma: Floats, meet: Floats, wanted: Floats) -> Floats:
-    """Return the places of the components that stay, in one pass."""
-    there, kept = np.zeros(sigma.size), []
-    for place in range(sigma.size):
-        gain = 2.0 * (wanted[place] - there[place]) - sigma[place] * meet[place, place]
-        if gain > 0:
-            there += meet[:, place] * sigma[place]
-            kept.append(place)
-    return np.array(kept, np.intp)
-
-
-def _by_energy(matrices: Matrices, energy: float) -> Floats:
-    """Return the sum of what is left of each up to the share of squared values."""
-    total = np.zeros((matrices.rows, matrices.columns))
-    for tau in matrices.taus:
-        parts = svd(tau, min(tau.shape))
-        squares = np.add.accumulate(parts.sigma * parts.sigma)
-        rank = 1 + int(np.count_nonzero(squares < energy * squares[-1]))
-        total += matmul(parts.u[:, :rank] * parts.sigma[:rank], parts.vt[:rank])
-    return total
-
-
-def _emit_adarank(inputs: Inputs) -> Parts:
-    return emit_matrix(inputs, "adarank", _adarank, inputs.values.real(LAMBDA.name))
 
 
 # --- representation_surgery --------------------------------------------------------------
@@ -313,28 +241,6 @@ DAM = Strategy(
     evidence=_reads_gram,
     memory=Memory(shared=32, each=40),
     emit=_emit_dam,
-)
-
-ADARANK = Strategy(
-    name="adarank",
-    version=1,
-    summary="Keep the singular components that help all models' inputs: a surrogate",
-    paper="Lee et al. 2025, AdaRank, https://arxiv.org/abs/2503.22178",
-    parameters=(
-        Parameter(
-            "energy",
-            "decimal",
-            default="0.9",
-            mergekit_default=None,
-            help="share of squared singular values that stays without Gram matrices",
-            maximum=DECIMAL_UNIT,
-        ),
-        LACKING,
-        replace(LAMBDA, mergekit_default=None),
-    ),
-    evidence=_reads_gram,
-    memory=Memory(shared=200, each=16, columns=50, short=100),
-    emit=_emit_adarank,
 )
 
 REPRESENTATION_SURGERY = Strategy(
