@@ -1,7 +1,7 @@
 """One small merge per strategy and dtype, whose bytes are golden.
 
 The inputs come from BLAKE3's output stream, so no library's random generator is part of
-the vector. `python -m tests.vectors.resolves` prints the vectors as JSON.
+the vector. `python -m tests.vectors.resolves [DTYPE ...]` prints the vectors as JSON.
 """
 
 import json
@@ -141,8 +141,10 @@ def titles() -> Iterator[str]:
 
 
 def main() -> None:
-    """Print the vectors."""
-    json.dump({title: vector(title) for title in titles()}, sys.stdout, indent=1)
+    """Print the vectors, or those of the dtypes that are named."""
+    dtypes = sys.argv[1:] or DTYPES
+    made = {t: vector(t) for t in titles() if t.split()[1] in dtypes}
+    json.dump(made, sys.stdout, indent=1)
     sys.stdout.write("\n")
 
 
