@@ -39,8 +39,9 @@ would have them (Ilharco et al. 2023 use 0.3 for eight), so each gets a choice o
 """
 
 GRID_MAX: Final = 64
-"""Settings that one strategy is tried with; a larger grid is taken over fewer parameters,
-the first that the strategy declares."""
+SLOW_GRID_MAX: Final = 9
+"""Settings that one strategy is tried with, and one that decomposes or descends; a larger
+grid is taken over fewer parameters, the first of `GRIDS`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,10 @@ def grid(strategy: Strategy, need: Need, count: int) -> list[Setting]:
         for p in strategy.parameters
         if p.name in GRIDS and p.name not in need.parameters
     }
-    while math.prod(len(values) for values in free.values()) > GRID_MAX:
+    free = {name: free[name] for name in GRIDS if name in free}
+    slow = ".spectral." in strategy.emit.__module__
+    most = SLOW_GRID_MAX if slow else GRID_MAX
+    while math.prod(len(values) for values in free.values()) > most:
         free.popitem()
     start = need.setting(count)
     if not free:
