@@ -141,7 +141,7 @@ def _page(strategies: Sequence[Strategy]) -> str:
     """Return the page of one module: each declaration, then what the docstring says."""
     module = module_of(strategies[0])
     title = ", ".join(strategy.name for strategy in strategies)
-    source = f"crdtmerge/strategies/{module.__name__.rpartition('.')[2]}.py"
+    source = f"{module.__name__.replace('.', '/')}.py"
     parts = [
         f"# {title}\n",
         f"From [{source}](../../{source}); [all strategies](README.md).\n",

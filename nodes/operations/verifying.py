@@ -39,7 +39,6 @@ def verify(context: Context, asked: Arguments, tell: Tell) -> Answer:
     """
     folder = given.path(asked, "dir")
     resolution = verify_folder(folder, telling(tell))
-    check_merge_id(resolution)
     space = SpaceId(resolution.space)
     if space not in context.spaces.all():
         return _answer(folder, resolution, NOT_A_MEMBER if space else NO_SPACE)
@@ -66,12 +65,12 @@ def verify_alone(asked: Arguments, tell: Tell) -> Answer:
     """
     folder = given.path(asked, "dir")
     resolution = verify_folder(folder, telling(tell))
-    check_merge_id(resolution)
     return _answer(folder, resolution, NO_HOME if resolution.space else NO_SPACE)
 
 
 def _answer(folder: Path, resolution: Resolution, reason: str) -> Answer:
     """Return what was found; `reason` says why the model was not recomputed."""
+    check_merge_id(resolution)
     return {
         "dir": str(folder),
         "space": resolution.space.hex(),
@@ -103,6 +102,7 @@ def _recompute(
         UpgradeNeededError: this version cannot compute what was computed.
     """
     base, sources = named_by(context, space, resolution)
+    check_merge_id(resolution)  # before what fewer evaluations would be refused for
     again = Again(context.home, threads_of(asked), telling(tell))
     exponents = base_exponents(context, space) if resolution.adapter else {}
     plan, tensors, adapted = again.compute(

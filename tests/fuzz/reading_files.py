@@ -23,7 +23,7 @@ from crdtmerge.formats.yaml_text import Plain, parse_yaml
 from crdtmerge.resolve.parse import _resolution, parse_resolution
 from crdtmerge.resolve.verify import read_resolution as read_resolution_of
 from crdtmerge.sizes import size_of
-from crdtmerge.strategies.texts import parse_weight
+from crdtmerge.strategies.texts import parse_result, parse_weight
 from nodes.archive.form import (
     decode_header,
     decode_records,
@@ -66,7 +66,13 @@ def read_size(data: bytes) -> None:
         USER,
         lambda: check_number(size_of(text)),
         lambda: check_number(parse_weight(text)),
+        lambda: check_result(parse_result(text)),
     )
+
+
+def check_result(number: int) -> None:
+    """Check that a result of an evaluation has nine digits before the point and after."""
+    assert abs(number) < 10**18
 
 
 def check_number(number: int) -> None:

@@ -93,7 +93,28 @@ def test_each_method_of_mergekit_merges(
     assert again["model_digest"] == facts["model_digest"]
 
 
-@pytest.mark.parametrize("method", sorted({*method_names()} - {*MERGEKITS}))
+READING_NUMBERS = sorted(
+    name
+    for name in {*method_names()} - {*MERGEKITS}
+    if find(name).scalars(find(name).defaults)
+)
+
+
+@pytest.mark.parametrize("method", READING_NUMBERS)
+def test_what_reads_numbers_says_that_there_are_none(
+    folder: Path, capsys: pytest.CaptureFixture[str], method: str
+) -> None:
+    """Files of models have none, and nobody contributed them; nothing is written."""
+    text = f"merge_method: {method}\nbase_model: base\nmodels: [{{model: a}}, {{model: b}}]\n"
+    (folder / "merge.yml").write_text(text)
+    assert cli.run(["merge", "merge.yml", "out"]) != 0
+    assert f"{method} needs its" in capsys.readouterr().err
+    assert not (folder / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "method", sorted({*method_names()} - {*MERGEKITS} - {*READING_NUMBERS})
+)
 def test_each_strategy_of_ours_merges(folder: Path, merge: Merge, method: str) -> None:
     """In the same way, with its own words: of one model, and at the top."""
     own, models = (

@@ -5,6 +5,7 @@ his home none of Mal's bytes or records came near. Whatever takes the poison out
 next model is Ben's, file by file.
 """
 
+import json
 from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ HONEST = 6
 MANY = 18
 """So many that it is less work to go on with sums, of whatever size, than to begin."""
 SIZES = {name: 4 * int(np.prod(shape)) for name, shape in SHAPES.items()}
+
+NUMBERS = "numbers.json"
 
 Act = Callable[["Story"], None]
 
@@ -74,7 +77,14 @@ class Story:
     def contribute(self, home: Path, name: str, weights: Weights) -> str:
         """Contribute a model; return its content id."""
         path = write_weights(self.folder / name, weights)
-        return str(self.fleet.call(home, "contribute", path=path)["content"])
+        numbers = {n: 1.0 + len(name) for n in ("loss", "step", "score:a", "score:b")}
+        (path / NUMBERS).write_text(json.dumps(numbers))
+        return str(self.offer(home, path)["content"])
+
+    def offer(self, home: Path, path: Path) -> Any:
+        """Contribute a model with its numbers, which some strategies read."""
+        evidence = [f"scalar={path / NUMBERS}"]
+        return self.fleet.call(home, "contribute", path=path, evidence=evidence)
 
     def hand(self, giver: Path, taker: Path) -> None:
         """Give a space with all that is whole of it as a file, which is then gone."""
@@ -122,7 +132,7 @@ def remove(story: Story) -> None:
 def add_again(story: Story) -> None:
     story.fleet.share(story.ann, story.mal)
     path = story.folder / "poison"
-    assert story.fleet.call(story.mal, "contribute", path=path)["new"]
+    assert story.offer(story.mal, path)["new"]
     story.fleet.share(story.ann, story.mal)
 
 

@@ -191,7 +191,7 @@ def test_what_may_wait_is_what_any_member_may_say() -> None:
         for kind, body in _kinds().items()
         if may_wait(replace(GRANT.record, body=body))
     }
-    assert waits == {"add", "remove", "node", "fault", "fork"}
+    assert waits == {"add", "remove", "node", "fault", "fork", "evaluation"}
     assert may_wait(member(0).record)  # of a kind that this version does not know
 
 

@@ -651,8 +651,10 @@ def test_a_lying_heartbeat_costs_one_question() -> None:
 )
 def test_a_question_out_of_bounds_is_refused(message: Message) -> None:
     """Too many ids at once, or none, or no number, break the protocol."""
+    ours = _greeted(spaces_with("a", ()))
+    ours.handle(Hello(PROTOCOL_VERSION, "t", features=FEATURES))
     with pytest.raises(MalformedMessageError):
-        _greeted(spaces_with("a", ())).handle(message)
+        ours.handle(message)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ the mean task vector. mergekit has no adarank.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import accumulate
 from typing import Final
 
 import numpy as np
@@ -83,8 +84,8 @@ def _by_energy(matrices: Matrices, energy: float) -> Floats:
     total = np.zeros((matrices.rows, matrices.columns))
     for tau in matrices.taus:
         parts = svd(tau, min(tau.shape))
-        squares = np.add.accumulate(parts.sigma * parts.sigma)
-        rank = 1 + int(np.count_nonzero(squares < energy * squares[-1]))
+        squares = [*accumulate((parts.sigma * parts.sigma).tolist())]
+        rank = 1 + sum(square < energy * squares[-1] for square in squares)
         total += matmul(parts.u[:, :rank] * parts.sigma[:rank], parts.vt[:rank])
     total /= len(matrices.taus)
     return total

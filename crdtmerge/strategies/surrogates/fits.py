@@ -186,7 +186,7 @@ def _emit_surgery(inputs: Inputs) -> Parts:
         drift += row_sums(away * one.array) * weight
         seen += one.array * weight
     size = dot(seen, seen) + inputs.values.real(RIDGE.name) * shape[1]
-    change = np.multiply.outer(drift, seen / size)
+    change = drift[:, np.newaxis] * (seen / size)
     return moved(inputs, middle, change.reshape(-1))
 
 
