@@ -105,7 +105,8 @@ def test_what_reads_numbers_says_that_there_are_none(
     folder: Path, capsys: pytest.CaptureFixture[str], method: str
 ) -> None:
     """Files of models have none, and nobody contributed them; nothing is written."""
-    text = f"merge_method: {method}\nbase_model: base\nmodels: [{{model: a}}, {{model: b}}]\n"
+    text = f"merge_method: {method}\nbase_model: base\n"
+    text += "models: [{model: a}, {model: b}]\n"
     (folder / "merge.yml").write_text(text)
     assert cli.run(["merge", "merge.yml", "out"]) != 0
     assert f"{method} needs its" in capsys.readouterr().err
