@@ -191,7 +191,7 @@ def asks_for(*sections: Section) -> Callable[[Siege], Any]:
         covered: list[int] = []
 
         async def talk(incoming: AsyncIterator[Message], say: Say) -> None:
-            await say(HELLO)
+            await say(replace(HELLO, features=SPEAKS_COMPARE))
             await say(CompareRequest(siege.space, bytes(SALT_BYTES), sections, 1))
             async for message in incoming:
                 if isinstance(message, CompareReply):

@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save_file
 TENSORS = 24
 SHAPE = (257, 129)
 DEADLINE_S = 120
-TRIES = 10
+TRIES = 30
 
 
 def write(folder: Path, seed: int) -> Path:
