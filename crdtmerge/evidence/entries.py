@@ -46,6 +46,9 @@ LINEAR_FORMS: Final = frozenset(
     form for kind in KINDS.values() if kind.linear for form in kind.forms
 )
 
+SUMS: Final = frozenset({"adam_rows", "adam_columns"})
+"""Forms that stand for a kind together; of any other kind a tensor has one."""
+
 DTYPES: Final = ("F64", "F32", "BF16", "F16")
 """Dtypes of evidence. Of eight bits there is none: a second moment needs the range."""
 
@@ -89,9 +92,16 @@ def check_forms(forms: Forms, about: TensorEntry) -> None:
     """
     for form, entry in sorted(forms.items()):
         _check(form, entry, about)
-    if len({"adam_rows", "adam_columns"} & forms.keys()) == 1:
+    if len(SUMS & forms.keys()) == 1:
         message = f"tensor {about.name!r}: adam_rows and adam_columns go together"
         raise ContractError(message)
+    for kind in KINDS.values():
+        held = set(kind.forms) & forms.keys()
+        if len(held) > 1 and held != SUMS:
+            message = (
+                f"tensor {about.name!r}: {' and '.join(sorted(held))} are one thing"
+            )
+            raise ContractError(message, hint="attach one of them")
 
 
 def check_all(

@@ -27,6 +27,9 @@ SCALARS: Final = ("loss", "samples", "step")
 
 SCORE: Final = "score:"
 
+SCALARS_FILE: Final = "scalars.json"
+"""What a folder of evidence calls the file with its numbers, beside KIND.safetensors."""
+
 
 @dataclass(frozen=True, slots=True)
 class Kind:

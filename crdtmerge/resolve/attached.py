@@ -3,10 +3,11 @@
 Owns which stored evidence enters which task, its keys, and whose fault it is if it cannot
 be used. Does not own what is acceptable (`crdtmerge.evidence`), nor what is made of it.
 
-What no formula of the merge reads is neither looked at nor fetched.
+What no formula of the merge reads is not looked at, and not waited for.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from crdtmerge.codec import Value
@@ -18,13 +19,10 @@ from crdtmerge.errors import (
 )
 from crdtmerge.evidence.entries import Forms, Index, check_forms, check_scalar, index_of
 from crdtmerge.evidence.kinds import KINDS
-from crdtmerge.evidence.reading import array_of, number_of
+from crdtmerge.evidence.reading import Read, array_of, number_of
 from crdtmerge.manifest import ITEM_BYTES, TensorEntry
-from crdtmerge.numerics import Data
 from crdtmerge.resolve.settings import Contribution, Settings
 from crdtmerge.strategies import Evidence, Scalars, Strategy, Values, evidence_of
-
-Read = Callable[[TensorEntry], Data]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,18 +58,26 @@ class Attached:
         """Whether the strategy reads single numbers."""
         return self.strategy.scalars(self.settings.of_whole().values)
 
-    def check(self, tensor: TensorEntry) -> None:
-        """Refuse what does not fit a tensor, before any byte is read.
+    def check(self, tensors: Iterable[TensorEntry]) -> None:
+        """Refuse what does not fit these tensors, before any byte is read.
 
         Raises:
-            FaultyContributionError: evidence has another shape, or a dtype of no use.
+            FaultyContributionError: evidence has another shape, or a dtype of no use; or a
+                number has no meaning. It names whose.
             ContentMissingError: evidence that counts has not arrived.
         """
-        if self.kinds(tensor.name):
+        read = [tensor for tensor in tensors if self.kinds(tensor.name)]
+        if read or self.reads_scalars:
             self._require_here()
-        for place, forms in self._stored(tensor.name):
-            with _blaming(self.contributions[place]):
-                check_forms(forms, tensor)
+        for tensor in read:
+            for place, forms in self._stored(tensor.name):
+                with _blaming(self.contributions[place]):
+                    check_forms(forms, tensor)
+        if self.reads_scalars:
+            for item, index in zip(self.contributions, self.indexes, strict=True):
+                with _blaming(item):
+                    for name, entry in index.scalars.items():
+                        check_scalar(name, entry)
 
     def key(self, tensor: str) -> Value:
         """Return what of the evidence can change a bit of a tensor; empty if nothing."""
@@ -166,19 +172,6 @@ class Attached:
                 )
         return tuple(found)
 
-    def check_numbers(self) -> None:
-        """Refuse single numbers of no meaning, before a byte is read.
-
-        Raises:
-            FaultyContributionError: it names whose.
-        """
-        if self.reads_scalars:
-            self._require_here()
-            for item, index in zip(self.contributions, self.indexes, strict=True):
-                with _blaming(item):
-                    for name, entry in index.scalars.items():
-                        check_scalar(name, entry)
-
     def _require_here(self) -> None:
         """Refuse to merge without evidence that others may have.
 
@@ -202,21 +195,13 @@ class Attached:
                     yield place, forms
 
 
-class _blaming:  # noqa: N801 -- it reads as what it does: with _blaming(item)
+@contextmanager
+def _blaming(item: Contribution) -> Iterator[None]:
     """Turn errors about evidence into errors of the contribution that attaches it."""
-
-    def __init__(self, item: Contribution) -> None:
-        self._item = item
-
-    def __enter__(self) -> None:
-        """Begin."""
-
-    def __exit__(
-        self, kind: object, error: BaseException | None, trace: object
-    ) -> None:
-        """Say whose it is."""
-        if isinstance(error, ContractError):
-            raise FaultyContributionError(self._item.content, str(error)) from error
+    try:
+        yield
+    except ContractError as e:
+        raise FaultyContributionError(item.content, str(e)) from e
 
 
 def _told(entry: TensorEntry) -> list[Value]:

@@ -139,7 +139,8 @@ def make_plan(
     _check_all_weights(settings, laid)
     check_settings(strategy, settings, laid)
     read = scores_of(recipe, {item.content for item in ordered}, scores)
-    attached = _attached(strategy, settings, laid, ordered)
+    attached = Attached.of(strategy, settings, ordered)
+    attached.check(frame.entry for frame in laid if frame.is_merged)
     inputs = _Tensors(attached, laid, changes, read)
     return Plan(
         recipe,
@@ -156,21 +157,6 @@ def make_plan(
         attached,
         read,
     )
-
-
-def _attached(
-    strategy: Strategy,
-    settings: Settings,
-    frames: Iterable[Frame],
-    ordered: Sequence[Contribution],
-) -> Attached:
-    """Return the evidence, of which what the merge reads has the shape that it must."""
-    attached = Attached.of(strategy, settings, ordered)
-    attached.check_numbers()
-    for frame in frames:
-        if frame.is_merged:
-            attached.check(frame.entry)
-    return attached
 
 
 def _check_budget(recipe: Recipe, unread: Unread | None) -> None:

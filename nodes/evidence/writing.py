@@ -8,14 +8,12 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
 
 import torch
 from safetensors.torch import save_file
 
 from crdtmerge.errors import ConflictError, MachineError
-
-SCALARS_FILE: Final = "scalars.json"
+from crdtmerge.evidence.kinds import SCALARS_FILE
 
 
 def write(

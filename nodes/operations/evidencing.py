@@ -16,8 +16,8 @@ import numpy as np
 from crdtmerge.digest import BlobId
 from crdtmerge.errors import BadInputError, ContractError
 from crdtmerge.evidence.entries import FORMS, Index, check_all, index_of
-from crdtmerge.evidence.kinds import KINDS, SCALAR
-from crdtmerge.evidence.reading import array_of, number_of
+from crdtmerge.evidence.kinds import KINDS, SCALAR, SCALARS_FILE
+from crdtmerge.evidence.reading import Read, array_of, number_of
 from crdtmerge.formats.header import StoredTensor, read_header
 from crdtmerge.formats.json_text import parse_object
 from crdtmerge.formats.progress import Progress, Report
@@ -26,7 +26,6 @@ from crdtmerge.manifest import EvidenceEntry, Manifest, TensorEntry
 from crdtmerge.numerics import Data
 
 SUFFIX: Final = ".safetensors"
-SCALARS_FILE: Final = "scalars.json"
 SCALARS_BYTES_MAX: Final = 1 << 20
 
 Put = Callable[[bytes], BlobId]
@@ -169,7 +168,7 @@ def _check(
 def _check_values(
     index: Index,
     tensors: Mapping[str, TensorEntry],
-    read: Callable[[TensorEntry], Data],
+    read: Read,
 ) -> None:
     for name in sorted(index.tensors):
         for kind in KINDS:

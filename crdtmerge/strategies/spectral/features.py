@@ -23,20 +23,17 @@ import numpy as np
 from crdtmerge.codec import DECIMAL_UNIT
 from crdtmerge.numerics import Floats, matmul, row_products, solve_spd, svd
 from crdtmerge.strategies.base import Inputs, Memory, Parameter, Parts, Strategy
-from crdtmerge.strategies.spectral.matrices import Matrices, emit_matrix
+from crdtmerge.strategies.spectral.matrices import Matrices, emit_matrix, side_by_side
 from crdtmerge.strategies.ties import LAMBDA
 
 
 def _formula(inputs: Inputs, found: Matrices) -> Floats:
     """Return the task matrix in which every feature keeps its response."""
     rank = max(1, min(found.rows, found.columns) // len(found.taus))
-    parts = [svd(tau, rank) for tau in found.taus]
-    u = np.concatenate([part.u for part in parts], axis=1)
-    vt = np.concatenate([part.vt for part in parts], axis=0)
-    sigma = np.concatenate([part.sigma for part in parts])
-    system = row_products(np.ascontiguousarray(u.T)) * row_products(vt)
-    alpha = solve_spd(system, sigma, inputs.values.real("ridge"))
-    return matmul(u * alpha, vt)
+    all_of = side_by_side([svd(tau, rank) for tau in found.taus])
+    overlaps = row_products(np.ascontiguousarray(all_of.u.T)) * row_products(all_of.vt)
+    alpha = solve_spd(overlaps, all_of.sigma, inputs.values.real("ridge"))
+    return matmul(all_of.u * alpha, all_of.vt)
 
 
 def _emit(inputs: Inputs) -> Parts:

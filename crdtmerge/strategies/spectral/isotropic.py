@@ -43,7 +43,7 @@ from crdtmerge.numerics import (
     svd,
 )
 from crdtmerge.strategies.base import Inputs, Memory, Parameter, Parts, Strategy
-from crdtmerge.strategies.spectral.matrices import Matrices, emit_matrix
+from crdtmerge.strategies.spectral.matrices import Matrices, emit_matrix, side_by_side
 from crdtmerge.strategies.spectral.scale import ALPHA
 
 NOTHING: Final = 2.0**-16
@@ -80,11 +80,9 @@ def _with_specific(inputs: Inputs, found: Matrices) -> Floats:
         return _isotropic(inputs, found)
     shared = svd(_summed(found), short - each * len(found.taus))
     parts = [_beside(tau, shared, each) for tau in found.taus] + [shared]
-    left = polar_factor(np.concatenate([part.u for part in parts], axis=1))
-    right = polar_factor(np.concatenate([part.vt for part in parts], axis=0))
-    sigma = np.concatenate([part.sigma for part in parts])
-    mean = float(row_sums(sigma[np.newaxis])[0]) / short
-    return matmul(left, right) * mean
+    all_of = side_by_side(parts)
+    mean = float(row_sums(all_of.sigma[np.newaxis])[0]) / short
+    return matmul(polar_factor(all_of.u), polar_factor(all_of.vt)) * mean
 
 
 def _own_directions(short: int, count: int, common: int) -> int:

@@ -13,14 +13,14 @@ are (`weighted=False`) and brings weights in on its own. A contribution that lea
 as it is in the base takes no part in it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Final
 
 import numpy as np
 
-from crdtmerge.numerics import Floats, each_item, values_of
+from crdtmerge.numerics import Decomposition, Floats, each_item, values_of
 from crdtmerge.strategies.base import Inputs, Parts
 from crdtmerge.strategies.means import weighted_mean, whole_weights
 from crdtmerge.strategies.tensors import (
@@ -117,6 +117,15 @@ def mean_tau(inputs: Inputs, terms: tuple[Term, ...]) -> Floats:
     """Return the weighted mean of the task vectors in float64: (items,)."""
     rows = np.stack([values_of(tau_of(inputs, term)) for term in terms])
     return weighted_mean(rows, whole_weights(terms)[:, np.newaxis])
+
+
+def side_by_side(parts: Sequence[Decomposition]) -> Decomposition:
+    """Return the singular triples of several matrices as one list, in their order."""
+    return Decomposition(
+        np.concatenate([part.u for part in parts], axis=1),
+        np.concatenate([part.sigma for part in parts]),
+        np.concatenate([part.vt for part in parts], axis=0),
+    )
 
 
 def base_alone(inputs: Inputs) -> Parts:

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from crdtmerge.numerics import Floats, matmul, polar_factor, svd
 from crdtmerge.strategies.base import Inputs, Memory, Parts, Strategy
-from crdtmerge.strategies.spectral.matrices import Matrices, emit_matrix
+from crdtmerge.strategies.spectral.matrices import Matrices, emit_matrix, side_by_side
 from crdtmerge.strategies.spectral.scale import ALPHA
 
 NAME: Final = "tsv_m"
@@ -53,21 +53,20 @@ def collected(found: Matrices) -> Collected:
     rank = max(1, short // len(found.taus))
     parts = [svd(tau, rank) for tau in found.taus]
     owners = np.repeat(np.arange(len(parts)), [part.sigma.size for part in parts])
-    sigma = np.concatenate([part.sigma for part in parts])
+    all_of = side_by_side(parts)
+    sigma = all_of.sigma
     kept = np.sort(np.argsort(-sigma, kind="stable")[:short])
-    u = np.concatenate([part.u for part in parts], axis=1)[:, kept]
-    vt = np.concatenate([part.vt for part in parts], axis=0)[kept]
-    return Collected(u, sigma[kept], vt, owners[kept])
+    return Collected(all_of.u[:, kept], sigma[kept], all_of.vt[kept], owners[kept])
 
 
-def merged(_inputs: Inputs, found: Matrices) -> Floats:
+def _merged(_inputs: Inputs, found: Matrices) -> Floats:
     """Return the task matrix of `tsv_m` with an alpha of 1: (rows, columns)."""
     first = collected(found)
     return matmul(polar_factor(first.u) * first.sigma, polar_factor(first.vt))
 
 
 def _emit(inputs: Inputs) -> Parts:
-    return emit_matrix(inputs, NAME, merged, inputs.values.real("alpha"))
+    return emit_matrix(inputs, NAME, _merged, inputs.values.real("alpha"))
 
 
 TSV_M = Strategy(

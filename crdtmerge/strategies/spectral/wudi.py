@@ -44,7 +44,7 @@ from crdtmerge.strategies.spectral.regression import fitted, gram_of
 _ALL_ROWS: Final = slice(None)
 
 
-def wudi(inputs: Inputs, found: Matrices) -> Floats:
+def _wudi(inputs: Inputs, found: Matrices) -> Floats:
     """Return the task matrix of `wudi`."""
     if inputs.values.choice("solver") == "adam":
         return _descended(inputs, found)
@@ -110,7 +110,7 @@ def _cut(matrix: Floats, rank: int) -> Floats:
 
 
 def _emit_wudi(inputs: Inputs) -> Parts:
-    return emit_matrix(inputs, "wudi", wudi, inputs.values.real("scale"))
+    return emit_matrix(inputs, "wudi", _wudi, inputs.values.real("scale"))
 
 
 def _emit_optmerge(inputs: Inputs) -> Parts:

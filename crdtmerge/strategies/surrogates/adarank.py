@@ -29,7 +29,7 @@ from crdtmerge.numerics import Floats, matmul, row_products, row_sums, svd
 from crdtmerge.strategies.base import Inputs, Memory, Parameter, Parts, Strategy, Values
 from crdtmerge.strategies.evidential.given import LACKING, Told, told
 from crdtmerge.strategies.evidential.systems import shared
-from crdtmerge.strategies.spectral.matrices import Matrices, emit_matrix
+from crdtmerge.strategies.spectral.matrices import Matrices, emit_matrix, side_by_side
 from crdtmerge.strategies.surrogates.fits import total_of
 from crdtmerge.strategies.ties import LAMBDA
 
@@ -44,12 +44,10 @@ def _adarank(inputs: Inputs, matrices: Matrices) -> Floats:
     pairs = zip(matrices.terms, matrices.taus, strict=True)
     taus = [tau for term, tau in pairs if term.place in places]
     rank = max(1, min(matrices.rows, matrices.columns) // len(taus))
-    parts = [svd(tau, rank) for tau in taus]
-    u = np.concatenate([part.u for part in parts], axis=1)
-    vt = np.concatenate([part.vt for part in parts], axis=0)
-    sigma = np.concatenate([part.sigma for part in parts])
-    order = np.argsort(-sigma, kind="stable")
-    u, vt, sigma = u[:, order], vt[order], sigma[order] / len(taus)
+    all_of = side_by_side([svd(tau, rank) for tau in taus])
+    order = np.argsort(-all_of.sigma, kind="stable")
+    u, vt = all_of.u[:, order], all_of.vt[order]
+    sigma = all_of.sigma[order] / len(taus)
     seen = matmul(np.ascontiguousarray(vt), total_of(found))
     meet = row_products(np.ascontiguousarray(u.T)) * matmul(seen, vt.T)
     kept = _kept(sigma, meet, _wanted(taus, found, u, vt))
