@@ -24,6 +24,7 @@ def run(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_doctor_tells_what_serves_each_kernel_and_how_fast() -> None:
     """Every kernel is there; those of merges are served by the compiled form, measured."""

@@ -18,6 +18,7 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.mark.slow
 def test_real_training_is_encoded_in_fewer_bytes() -> None:
     """Each kind of fine-tune: ours below zstd, the difference below XOR, dedup counted."""
     from benchmarks.encodings import command

@@ -79,6 +79,7 @@ def test_members_merge_with_what_one_attached(cluster: Cluster, tmp_path: Path) 
         assert not np.array_equal(mean[name], merged[name])
 
 
+@pytest.mark.slow
 def test_an_author_can_attach_it_later(cluster: Cluster, tmp_path: Path) -> None:
     """The merge has another name then; other evidence does not take its place unseen."""
     model = str(write_model(tmp_path / "tune", 2, near=tmp_path / "base"))

@@ -196,9 +196,25 @@ def asked(story: Story, full_name: str) -> dict[str, Any]:
     return {"strategy": full_name, "params": dict(need.parameters), "rules": rules}
 
 
+OF_ROOMS = {"fisher/1", "mwa/1", "negative_merge/1", "opcm/1", "regmean/1", "soce/1"}
+"""Those of the spectral, evidential and surrogate rooms that differ most: by task vectors
+alone, by evidence, by numbers, by an order, by a flag."""
+
+
+def slow_in_a_room(name: str) -> tuple[pytest.MarkDecorator, ...]:
+    """Leave those that read the set as another of their room does to test-all."""
+    in_room = (
+        STRATEGIES[name].emit.__module__.count(".") > 2
+    )  # crdtmerge.strategies.ROOM.x
+    return (pytest.mark.slow,) if in_room and name not in OF_ROOMS else ()
+
+
 @pytest.mark.parametrize(
     ("full_name", "act"),
-    [(name, list(ACTS)[i % len(ACTS)]) for i, name in enumerate(sorted(STRATEGIES))]
+    [
+        pytest.param(name, list(ACTS)[i % len(ACTS)], marks=slow_in_a_room(name))
+        for i, name in enumerate(sorted(STRATEGIES))
+    ]
     + [(name, act) for name in ("linear/1", "krum/1") for act in ACTS],
 )
 def test_bytes_are_those_of_a_set_that_never_had_it(

@@ -31,6 +31,7 @@ def weights(seed: int) -> Weights:
     return {n: torch.rand(s, generator=generator) for n, s in shapes.items()}
 
 
+@pytest.mark.slow
 def test_the_attacks_work_and_strategies_make_of_them_what_is_written(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

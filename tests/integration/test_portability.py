@@ -22,6 +22,7 @@ polynomials.sin = numpy.sin
 """
 
 
+@pytest.mark.slow
 def test_row_that_computes_otherwise_or_dies_fails_the_run(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

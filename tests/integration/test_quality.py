@@ -79,6 +79,7 @@ def test_mean_gains_and_scaled_poison_ruins_it_but_not_the_median(
     assert "| linear | 2 of 7 | - |" in printed
 
 
+@pytest.mark.slow
 def test_every_strategy_has_figures_or_a_reason(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -46,6 +46,7 @@ def test_a_kill_amid_a_contribution_loses_nothing() -> None:
     assert facts["real"]["contributions"] == 2
 
 
+@pytest.mark.slow
 def test_a_node_that_stood_still_catches_up() -> None:
     facts = played("pause", "--nodes", "3", "--times", "1")
     assert facts["done"]["paused"] == 1

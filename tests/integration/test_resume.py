@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save_file
 TENSORS = 24
 SHAPE = (257, 129)
 DEADLINE_S = 120
-TRIES = 30
+TRIES = 10
 
 
 def write(folder: Path, seed: int) -> Path:
@@ -45,6 +45,17 @@ def config(tmp_path: Path) -> Path:
         json.dumps({"merge_method": "ties", "base_model": "base", "models": models})
     )
     return path
+
+
+@pytest.fixture(autouse=True)
+def interruptible() -> Iterator[None]:
+    """Let Ctrl-C reach what is started, as at a terminal.
+
+    A shell that starts tests in the background has it ignored, by all that they start.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def start(config: Path, out: Path) -> "subprocess.Popen[str]":

@@ -21,7 +21,12 @@ TOLERANCE = 1e-5
 TOLERANCES: Mapping[str, float] = {}
 """Others, and by whose conditioning."""
 
-DTYPES = ("F32", "BF16", "F16")
+DTYPES = (
+    "F32",
+    "BF16",
+    pytest.param("F16", marks=pytest.mark.slow),
+)
+"""As strategies see them all are float64; that they are read aright is tested elsewhere."""
 
 
 @dataclass(frozen=True)

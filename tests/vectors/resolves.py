@@ -6,10 +6,11 @@ the vector. `python -m tests.vectors.resolves [DTYPE ...]` prints the vectors as
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from blake3 import blake3
 
 from crdtmerge.codec import DECIMAL_UNIT
@@ -138,6 +139,20 @@ def titles() -> Iterator[str]:
     yield "model_stock/1 F32 filter_wise=true"
     for step in STEPS.values():
         yield f"linear/1 BF16 {step.stages[0]}={step.full_name}"
+
+
+SLOW_DTYPES = ("F64", "F16")
+
+
+def in_some_dtypes(known: Iterable[str]) -> list[object]:
+    """Return titles for a backend that is not the usual one; some dtypes take test-all."""
+    return [
+        pytest.param(
+            title,
+            marks=pytest.mark.slow if title.split()[1] in SLOW_DTYPES else (),
+        )
+        for title in sorted(known)
+    ]
 
 
 def main() -> None:
