@@ -49,6 +49,15 @@ class Matrices:
     columns: int
 
 
+@dataclass(frozen=True, slots=True)
+class Triples:
+    """Singular triples of several matrices: u (rows, k), sigma (k,), vt (k, columns)."""
+
+    u: Floats
+    sigma: Floats
+    vt: Floats
+
+
 def matrix_shape(shape: tuple[int, ...]) -> tuple[int, int] | None:
     """Return (rows, columns) of a tensor that counts as a matrix, None of others."""
     if len(shape) < MATRIX_DIMENSIONS or not prod(shape):
@@ -119,9 +128,9 @@ def mean_tau(inputs: Inputs, terms: tuple[Term, ...]) -> Floats:
     return weighted_mean(rows, whole_weights(terms)[:, np.newaxis])
 
 
-def side_by_side(parts: Sequence[Decomposition]) -> Decomposition:
+def side_by_side(parts: Sequence[Decomposition]) -> Triples:
     """Return the singular triples of several matrices as one list, in their order."""
-    return Decomposition(
+    return Triples(
         np.concatenate([part.u for part in parts], axis=1),
         np.concatenate([part.sigma for part in parts]),
         np.concatenate([part.vt for part in parts], axis=0),
