@@ -70,7 +70,11 @@ def test_every_kind_is_made_of_known_forms() -> None:
 
 def test_each_form_has_its_shape() -> None:
     """Of matrices, convolutions, vectors and single items."""
-    check(*(entry(form, name, shape) for (form, name), shape in FITS.items()))
+    sums = [(f, n) for f, n in FITS if f in {"adam_rows", "adam_columns"}]
+    check(*(entry(*place, FITS[place]) for place in sums))
+    for (form, name), shape in FITS.items():
+        if (form, name) not in sums:
+            check(entry(form, name, shape))
 
 
 @pytest.mark.parametrize(("form", "name"), FITS)
