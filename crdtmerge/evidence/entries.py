@@ -98,7 +98,8 @@ def check_forms(forms: Forms, about: TensorEntry) -> None:
     for kind in KINDS.values():
         held = set(kind.forms) & forms.keys()
         if len(held) > 1 and held != SUMS:
-            message = f"tensor {about.name!r}: {' and '.join(map(repr, sorted(held)))} are one thing"
+            forms_of = " and ".join(map(repr, sorted(held)))
+            message = f"tensor {about.name!r}: {forms_of} are one thing"
             raise ContractError(message, hint="attach one of them")
 
 
