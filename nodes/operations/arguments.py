@@ -7,6 +7,7 @@ control socket from a command of another version, so nothing is taken for grante
 from pathlib import Path
 from typing import Final, TypeVar
 
+from crdtmerge.bodies import NOTE_CHARACTERS_MAX
 from crdtmerge.errors import BadInputError
 
 from .live import Arguments
@@ -87,3 +88,16 @@ def path(arguments: Arguments, name: str) -> Path:
 
 def _wrong(name: str, expected: str) -> BadInputError:
     return BadInputError(f"the argument {name!r} must be {expected}")
+
+
+def checked_note(text: str) -> str:
+    """Return what a record is to say in words; refuse what no record can carry."""
+    if len(text) > NOTE_CHARACTERS_MAX:
+        raise BadInputError(
+            f"the note has {len(text)} characters; at most {NOTE_CHARACTERS_MAX} are kept"
+        )
+    try:
+        text.encode()
+    except UnicodeEncodeError as e:
+        raise BadInputError("the note is not Unicode text") from e
+    return text

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
-from crdtmerge.bodies import NOTE_CHARACTERS_MAX, Add, RecordId, SpaceId
+from crdtmerge.bodies import Add, RecordId, SpaceId
 from crdtmerge.codec import format_decimal
 from crdtmerge.digest import ContentId
 from crdtmerge.errors import BadInputError, NotAllowedError
@@ -81,7 +81,7 @@ def contribute(context: Context, asked: Arguments, tell: Tell) -> Answer:
 
     space = choose_space(context.spaces, given.optional_text(asked, "space"))
     weight = parse_weight(given.optional_text(asked, "weight") or "1")
-    note = _note(given.optional_text(asked, "note") or "")
+    note = given.checked_note(given.optional_text(asked, "note") or "")
     tags = _tags(given.texts(asked, "tags"))
     replica(context, space).authority(NEEDED[Add])  # before any long work
     context.home.anchor.require_sure(space)
@@ -143,18 +143,6 @@ def _tags(texts: Iterable[str]) -> tuple[str, ...]:
     if len(tags) > TAGS_MAX:
         raise BadInputError(f"{len(tags)} tags are above the limit of {TAGS_MAX}")
     return tags
-
-
-def _note(text: str) -> str:
-    if len(text) > NOTE_CHARACTERS_MAX:
-        raise BadInputError(
-            f"the note has {len(text)} characters; at most {NOTE_CHARACTERS_MAX} are kept"
-        )
-    try:
-        text.encode()
-    except UnicodeEncodeError as e:
-        raise BadInputError("the note is not Unicode text") from e
-    return text
 
 
 def _refuse_banned(view: View, content: ContentId) -> None:

@@ -12,7 +12,6 @@ from fractions import Fraction
 from typing import Final
 
 from crdtmerge.bodies import Evaluation, SpaceId
-from crdtmerge.bodies.contents import NOTE_CHARACTERS_MAX
 from crdtmerge.bodies.evaluations import SCORE_LABEL_FORM, is_score_label
 from crdtmerge.codec import format_decimal
 from crdtmerge.digest import ContentId
@@ -147,14 +146,7 @@ def _evaluation(named: Named, item: Mapping[str, str]) -> Evaluation:
         if not is_score_label(item[name]):
             message = f"{name} {item[name]!r} is not a word of {SCORE_LABEL_FORM}"
             raise BadInputError(message, hint="it is what recipes can name it by")
-    note = item.get("note", "")
-    if len(note) > NOTE_CHARACTERS_MAX:
-        message = f"the note has {len(note)} characters"
-        raise BadInputError(f"{message}; at most {NOTE_CHARACTERS_MAX} are kept")
-    try:
-        note.encode()
-    except UnicodeEncodeError as e:
-        raise BadInputError("the note is not Unicode text") from e
+    note = given.checked_note(item.get("note", ""))
     result = parse_result(item["result"])
     return Evaluation(named.kind, named.id, item["metric"], item["data"], result, note)
 
